@@ -1,0 +1,84 @@
+// Command runtime is everything of Dapr and NATS that the box office runs on, in one binary:
+//
+//	runtime daprd …        the Dapr sidecar, with the components listed in daprd.go
+//	runtime placement …    Dapr's placement service (which replica hosts which actor)
+//	runtime scheduler …    Dapr's scheduler (actor reminders)
+//	runtime nats-server …  NATS with JetStream
+//	runtime versions       what is in it
+//
+// The flags after the name are those of the original program, unchanged. It is a Go module of its own, so
+// that building it needs nothing but Go and the module mirror, and so that none of its dependencies reach the
+// services.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	placement "github.com/dapr/dapr/cmd/placement/app"
+	scheduler "github.com/dapr/dapr/cmd/scheduler/app"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const usage = "usage: runtime daprd|placement|scheduler|nats-server [flags of that program], or: runtime versions"
+
+func main() {
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, usage)
+		os.Exit(2)
+	}
+	program := os.Args[1]
+	os.Args = append([]string{program}, os.Args[2:]...) // each program reads its flags from os.Args
+
+	var err error
+	switch program {
+	case "daprd":
+		err = runDaprd()
+	case "placement":
+		placement.Run()
+	case "scheduler":
+		scheduler.Run()
+	case "nats-server":
+		err = runNATS(os.Args[1:])
+	case "versions":
+		printVersions()
+	default:
+		err = fmt.Errorf("no program %q in this binary; %s", program, usage)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
+		os.Exit(1)
+	}
+}
+
+// runNATS is nats-server's own main.
+func runNATS(args []string) error {
+	flags := flag.NewFlagSet("nats-server", flag.ExitOnError)
+	opts, err := server.ConfigureOptions(flags, args, server.PrintServerAndExit, flags.Usage, server.PrintTLSHelpAndDie)
+	if err != nil || opts.CheckConfig {
+		return err
+	}
+	s, err := server.NewServer(opts)
+	if err != nil {
+		return err
+	}
+	s.ConfigureLogger()
+	if err := server.Run(s); err != nil {
+		return err
+	}
+	s.WaitForShutdown()
+	return nil
+}
+
+func printVersions() {
+	info, _ := debug.ReadBuildInfo()
+	fmt.Println(info.GoVersion)
+	for _, m := range info.Deps {
+		if strings.HasPrefix(m.Path, "github.com/dapr/") || strings.HasPrefix(m.Path, "github.com/nats-io/nats-server") {
+			fmt.Println(m.Path, m.Version)
+		}
+	}
+}
