@@ -1,0 +1,206 @@
+package rest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"reflect"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-playground/validator/v10"
+	"github.com/gofiber/fiber/v2"
+
+	"boxoffice/services/internal/problem"
+)
+
+// Decode reads the request's JSON body into a T, a struct, and checks its `validate` tags. Members that T does
+// not have are ignored. The problem it returns is of kind UnsupportedMedia for what does not claim to be JSON,
+// else Invalid, with one detail for each member that is wrong.
+func Decode[T any](c *fiber.Ctx) (T, error) {
+	var body T
+	if err := contentTypeIsJSON(c); err != nil {
+		return body, err
+	}
+	if err := unmarshal(c.BodyRaw(), &body); err != nil {
+		return body, err
+	}
+	if err := validate().Struct(body); err != nil {
+		return body, invalid(err)
+	}
+	return body, nil
+}
+
+func contentTypeIsJSON(c *fiber.Ctx) error {
+	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return problem.New(problem.UnsupportedMedia, "The body must be sent without compression.").
+			WithField("Content-Encoding").WithCode("unsupported_encoding")
+	}
+	mediaType, params, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
+	charset, named := params["charset"]
+	isJSON := mediaType == fiber.MIMEApplicationJSON || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
+	if err != nil || !isJSON || named && !strings.EqualFold(charset, "utf-8") {
+		return problem.New(problem.UnsupportedMedia, "The body must be JSON: send it with the header Content-Type: application/json.").
+			WithField("Content-Type").WithCode("unsupported_media_type")
+	}
+	return nil
+}
+
+func unmarshal(raw []byte, into any) error {
+	switch {
+	case len(bytes.TrimSpace(raw)) == 0:
+		return problem.New(problem.Invalid, "The body is empty. Send a JSON object.").WithCode("not_json")
+	case !utf8.Valid(raw):
+		return problem.New(problem.Invalid, "The body is not UTF-8.").WithCode("not_json")
+	case holdsNUL(raw):
+		// Some stores cannot keep it.
+		return problem.New(problem.Invalid, "The body must not hold the character U+0000.").WithCode("not_text")
+	case bytes.TrimSpace(raw)[0] != '{' && json.Valid(raw):
+		return problem.New(problem.Invalid, "The body must be a JSON object.").WithCode("wrong_type")
+	}
+	err := json.Unmarshal(raw, into)
+	if err == nil {
+		return nil
+	}
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return problem.New(problem.Invalid, "%s must be %s.", label(wrong.Field), article(wrong)).
+			WithField(wrong.Field).WithCode("wrong_type").Because(err)
+	}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return problem.New(problem.Invalid, "The body is not valid JSON; the fault is near byte %d.", syntax.Offset).
+			WithCode("not_json").Because(err)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return problem.New(problem.Invalid, "The body is not valid JSON: it ends too early.").WithCode("not_json").Because(err)
+	}
+	// A type that reads itself, like time.Time, refused its text.
+	return problem.New(problem.Invalid, "The body holds a value that cannot be read.").WithCode("wrong_type").Because(err)
+}
+
+// holdsNUL finds the escape \u0000, unless its backslash is itself escaped.
+func holdsNUL(raw []byte) bool {
+	for rest := raw; ; {
+		i := bytes.Index(rest, []byte(`\u0000`))
+		if i < 0 {
+			return false
+		}
+		before := rest[:i]
+		if slashes := len(before) - len(bytes.TrimRight(before, `\`)); slashes%2 == 0 {
+			return true
+		}
+		rest = rest[i+len(`\u0000`):]
+	}
+}
+
+// article names the JSON type that was expected, as a sentence goes on after "must be".
+func article(wrong *json.UnmarshalTypeError) string {
+	switch wrong.Type.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		if strings.HasPrefix(wrong.Value, "number ") {
+			return "a whole number in the range of 64 bits"
+		}
+		return "a whole number"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.String:
+		return "a text"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	}
+	return "an object"
+}
+
+// validate returns the one validator: it keeps what it has learnt of each type.
+var validate = sync.OnceValue(func() *validator.Validate {
+	v := validator.New(validator.WithRequiredStructEnabled())
+	v.RegisterTagNameFunc(func(field reflect.StructField) string {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name == "" || name == "-" {
+			return field.Name
+		}
+		return name
+	})
+	return v
+})
+
+// invalid turns the validator's findings into a problem.
+func invalid(err error) error {
+	findings, ok := errors.AsType[validator.ValidationErrors](err)
+	if !ok {
+		return fmt.Errorf("validate a request: %w", err)
+	}
+	p := problem.New(problem.Invalid, "")
+	p.Details = p.Details[:0]
+	for _, f := range findings {
+		// The namespace begins with the Go type's name, which is nobody's business.
+		_, field, _ := strings.Cut(f.Namespace(), ".")
+		p.Details = append(p.Details, problem.Detail{
+			Message: label(field) + " " + demand(f) + ".",
+			Field:   field,
+			Code:    f.Tag(),
+		})
+	}
+	return p
+}
+
+// demand says what a rule asks for, as a sentence goes on after the field's name.
+func demand(f validator.FieldError) string {
+	counted := ""
+	switch f.Kind() {
+	case reflect.String:
+		counted = " characters long"
+	case reflect.Slice, reflect.Map, reflect.Array:
+		counted = " entries long"
+	}
+	switch f.Tag() {
+	case "required", "required_without", "required_with", "required_if":
+		return "is required"
+	case "email":
+		return "must be an email address"
+	case "uuid", "uuid7":
+		return "must be a UUID"
+	case "url", "http_url":
+		return "must be a URL"
+	case "oneof":
+		return "must be one of " + strings.Join(strings.Fields(f.Param()), ", ")
+	case "len":
+		return "must be exactly " + f.Param() + counted
+	case "min", "gte":
+		return "must be at least " + f.Param() + counted
+	case "max", "lte":
+		return "must be at most " + f.Param() + counted
+	case "gt":
+		return "must be more than " + f.Param() + counted
+	case "lt":
+		return "must be less than " + f.Param() + counted
+	}
+	return "is not valid"
+}
+
+// label makes words of a JSON name: "ticketId" becomes "Ticket id".
+func label(field string) string {
+	if field == "" {
+		return "The body"
+	}
+	var words strings.Builder
+	for i, r := range field {
+		switch {
+		case i == 0:
+			words.WriteRune(unicode.ToUpper(r))
+		case unicode.IsUpper(r):
+			words.WriteByte(' ')
+			words.WriteRune(unicode.ToLower(r))
+		default:
+			words.WriteRune(r)
+		}
+	}
+	return words.String()
+}

@@ -1,0 +1,135 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"boxoffice/services/internal/problem"
+)
+
+// MediaType is that of every fault's body (RFC 9457).
+const MediaType = "application/problem+json"
+
+// errUnknownMethod refuses a request with a method that is not HTTP's.
+var errUnknownMethod = errors.New("unknown method")
+
+// defaultRetryAfter is told when a problem that will pass does not say when.
+const defaultRetryAfter = time.Second
+
+// fault is the body of an answer that is not what was asked for.
+type fault struct {
+	Type      string           `json:"type"`
+	Title     string           `json:"title"`
+	Status    int              `json:"status"`
+	Detail    string           `json:"detail"`
+	Errors    []problem.Detail `json:"errors"`
+	RequestID string           `json:"requestId"`
+}
+
+var statuses = map[problem.Kind]int{
+	problem.Invalid:          http.StatusBadRequest,
+	problem.Unauthorized:     http.StatusUnauthorized,
+	problem.Declined:         http.StatusPaymentRequired,
+	problem.Forbidden:        http.StatusForbidden,
+	problem.NotFound:         http.StatusNotFound,
+	problem.Conflict:         http.StatusConflict,
+	problem.TooLarge:         http.StatusRequestEntityTooLarge,
+	problem.UnsupportedMedia: http.StatusUnsupportedMediaType,
+	problem.TooManyRequests:  http.StatusTooManyRequests,
+	problem.Unavailable:      http.StatusServiceUnavailable,
+	problem.Internal:         http.StatusInternalServerError,
+}
+
+// problemOf tells what to answer to err: a problem as it is, a refusal of Fiber's in our words, and anything
+// else as a fault of ours whose text stays in the log.
+func problemOf(c *fiber.Ctx, err error) (int, *problem.Error) {
+	if p, ok := errors.AsType[*problem.Error](err); ok && len(p.Details) > 0 {
+		return statuses[p.Kind], p
+	}
+	if refusal, ok := errors.AsType[*fiber.Error](err); ok {
+		return refusal.Code, ofFiber(c, refusal)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return http.StatusServiceUnavailable, problem.New(problem.Unavailable, "This took too long. Try again shortly.").WithCode("timeout")
+	}
+	return http.StatusInternalServerError, problem.New(problem.Internal, "Something went wrong on our side.").WithCode("internal")
+}
+
+func ofFiber(c *fiber.Ctx, refusal *fiber.Error) *problem.Error {
+	switch refusal.Code {
+	case http.StatusNotFound:
+		return problem.New(problem.NotFound, "There is nothing at %s.", c.Path()).WithCode("not_found")
+	case http.StatusMethodNotAllowed:
+		return problem.New(problem.Invalid, "%s cannot be used on %s.", c.Method(), c.Path()).WithCode("method_not_allowed")
+	case http.StatusRequestEntityTooLarge:
+		return problem.New(problem.TooLarge, "The request's body is longer than %d bytes.", c.App().Config().BodyLimit).WithCode("too_large")
+	case http.StatusRequestHeaderFieldsTooLarge:
+		return problem.New(problem.TooLarge, "The request's headers are too long.").WithCode("headers_too_large")
+	case http.StatusRequestTimeout:
+		return problem.New(problem.Invalid, "The request did not arrive in time.").WithCode("timeout")
+	case http.StatusBadRequest:
+		return problem.New(problem.Invalid, "The request is not valid HTTP.").WithCode("bad_request").Because(refusal)
+	}
+	if refusal.Code >= http.StatusInternalServerError {
+		return problem.New(problem.Internal, "Something went wrong on our side.").WithCode("internal")
+	}
+	return problem.New(problem.Invalid, "%s.", http.StatusText(refusal.Code))
+}
+
+func write(c *fiber.Ctx, status int, p *problem.Error, requestID string) error {
+	body := fault{
+		Type:      "about:blank",
+		Title:     http.StatusText(status),
+		Status:    status,
+		Detail:    p.Details[0].Message,
+		Errors:    p.Details,
+		RequestID: requestID,
+	}
+	switch {
+	case p.RetryAfter > 0:
+		setRetryAfter(c, p.RetryAfter)
+	case p.Kind == problem.Unavailable || p.Kind == problem.TooManyRequests:
+		setRetryAfter(c, defaultRetryAfter)
+	}
+	if p.Kind == problem.Unauthorized {
+		c.Set(fiber.HeaderWWWAuthenticate, "Bearer")
+	}
+	// A half-written answer may have left these behind.
+	c.Response().Header.Del(fiber.HeaderETag)
+	c.Response().Header.Del(fiber.HeaderLocation)
+	return c.Status(status).JSON(body, MediaType)
+}
+
+// setRetryAfter rounds up, for 0 would say "at once".
+func setRetryAfter(c *fiber.Ctx, d time.Duration) {
+	c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(d.Seconds()))))
+}
+
+const (
+	drainBytes = 16 << 20
+	drainTime  = 2 * time.Second
+	drainIdle  = 100 * time.Millisecond
+)
+
+// drain reads, within bounds, what the client is still sending. The connection is closed after the answer, and
+// closing it with bytes unread would reset it: the client would lose the answer that says why.
+func drain(c *fiber.Ctx) {
+	conn := c.Context().Conn()
+	end := time.Now().Add(drainTime)
+	for range drainBytes >> 16 {
+		next := time.Now().Add(drainIdle)
+		if next.After(end) || conn.SetReadDeadline(next) != nil {
+			return
+		}
+		if _, err := io.CopyN(io.Discard, conn, 1<<16); err != nil {
+			return
+		}
+	}
+}

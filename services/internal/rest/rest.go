@@ -1,0 +1,137 @@
+// Package rest is the edge of every service's public REST API: a Fiber app that answers every fault with
+// problem+json, and the reading of requests into Go values. What a handler returns as an error is turned into
+// an answer here, and nowhere else.
+package rest
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/recover"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+
+	"boxoffice/services/internal/problem"
+)
+
+const (
+	defaultBodyLimit = 1 << 20
+	// headerLimit bounds the request line with all headers.
+	headerLimit = 16 << 10
+	// readTime bounds the reading of one request, writeTime the writing of one answer, and idleTime how long a
+	// connection may wait for its next request.
+	readTime  = 15 * time.Second
+	writeTime = 30 * time.Second
+	idleTime  = 90 * time.Second
+	// handlingTime is the deadline of Context.
+	handlingTime = 15 * time.Second
+)
+
+// Options says how an app is made.
+type Options struct {
+	Name string
+	// Log gets one line a request. Default slog.Default().
+	Log *slog.Logger
+	// Metrics gets the requests' number and duration. Default: a registry of its own.
+	Metrics prometheus.Registerer
+	// BodyLimit is the longest request body in bytes. Default 1 MiB.
+	BodyLimit int
+}
+
+// New makes an app without routes. Values that a handler takes from its fiber.Ctx may be kept after the
+// handler has returned: the app copies them.
+func New(o Options) *fiber.App {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
+	if o.BodyLimit == 0 {
+		o.BodyLimit = defaultBodyLimit
+	}
+	w := newWatch(o.Log, o.Metrics)
+	app := fiber.New(fiber.Config{
+		AppName:                      o.Name,
+		BodyLimit:                    o.BodyLimit,
+		CaseSensitive:                true,
+		DisablePreParseMultipartForm: true,
+		DisableStartupMessage:        true,
+		ErrorHandler:                 w.fail,
+		IdleTimeout:                  idleTime,
+		Immutable:                    true,
+		ReadBufferSize:               headerLimit,
+		ReadTimeout:                  readTime,
+		WriteTimeout:                 writeTime,
+	})
+	// What cannot be read is told in the log without its bytes: a cookie may be among them.
+	app.Server().SecureErrorLogMessage = true
+	refuseUnknownMethods(app)
+	app.Use(w.request)
+	app.Use(recover.New(recover.Config{
+		EnableStackTrace:  true,
+		StackTraceHandler: func(c *fiber.Ctx, _ any) { observed(c).stack = debug.Stack() },
+	}))
+	return app
+}
+
+// refuseUnknownMethods answers a method that is not HTTP's as the rest of the app answers faults. Fiber answers
+// it in plain text, before any handler.
+func refuseUnknownMethods(app *fiber.App) {
+	known := app.Config().RequestMethods
+	serve := app.Server().Handler
+	app.Server().Handler = func(rctx *fasthttp.RequestCtx) {
+		for _, method := range known {
+			if method == string(rctx.Method()) {
+				serve(rctx)
+				return
+			}
+		}
+		app.Server().ErrorHandler(rctx, errUnknownMethod)
+	}
+}
+
+// Context is the context for calls that a handler makes: it carries the request's trace, into events and to
+// the sidecar, and ends soon enough for the answer to be written.
+func Context(c *fiber.Ctx) context.Context { return c.UserContext() }
+
+// PathID reads an id from the path. What is no UUID names nothing, so the problem is one of kind NotFound.
+func PathID(c *fiber.Ctx, name string) (string, error) {
+	raw := c.Params(name)
+	id, err := uuid.Parse(raw)
+	if err != nil || len(raw) != len(id.String()) {
+		return "", problem.New(problem.NotFound, "There is nothing with this id.").WithCode("not_found")
+	}
+	return id.String(), nil
+}
+
+// IfMatch reads the version that the client wants to change from the If-Match header; present is false if it
+// named none, or any ("*").
+func IfMatch(c *fiber.Ctx) (version int, present bool, err error) {
+	raw := strings.TrimSpace(c.Get(fiber.HeaderIfMatch))
+	if raw == "" || raw == "*" {
+		return 0, false, nil
+	}
+	// Proxies that compress mark an ETag as weak; a version is the same on either side of them.
+	tag := strings.TrimPrefix(raw, "W/")
+	if unquoted, found := strings.CutPrefix(tag, `"`); found {
+		if unquoted, found = strings.CutSuffix(unquoted, `"`); found {
+			if version, err = strconv.Atoi(unquoted); err == nil && version > 0 {
+				return version, true, nil
+			}
+		}
+	}
+	return 0, false, problem.New(problem.Invalid, `If-Match must be one ETag as this API gives them, for example "3".`).
+		WithField("If-Match").WithCode("invalid")
+}
+
+// SetETag names the version of what is answered.
+func SetETag(c *fiber.Ctx, version int) {
+	c.Set(fiber.HeaderETag, `"`+strconv.Itoa(version)+`"`)
+}
