@@ -1,0 +1,99 @@
+// Package sandbox is a stand-in for Stripe on a developer's machine: a small server with state that speaks
+// the part of Stripe's HTTP API that the box office uses, so that the real stripe-go client runs unchanged
+// against it. It knows Stripe's documented test cards and tokens, keeps Stripe's rules for idempotency keys
+// and for the life of a PaymentIntent, and sends signed webhooks until they are accepted.
+//
+// What it answers follows Stripe's API reference for version 2023-10-16 and the page "Testing"
+// (https://docs.stripe.com/api, https://docs.stripe.com/testing). Under /sandbox/ it has what Stripe has not:
+// passing or failing a 3-D Secure challenge in the customer's place, and a ledger of all money for checkers.
+//
+// Read api.go for how a request is served, intents.go for the life of a PaymentIntent, cards.go for the cards.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// Options say where the sandbox listens, what it keeps and whom it tells.
+type Options struct {
+	// Addr is the address to listen on, for example "127.0.0.1:12112". Only Run uses it.
+	Addr string
+	// File holds the state between runs, a JSON document a line. Empty: nothing outlives the process.
+	File string
+	// SecretKey is the one API key that is accepted. Empty: any key that begins with sk_test_.
+	SecretKey string
+	// WebhookURL is where events are sent. Empty: there are no webhooks.
+	WebhookURL string
+	// WebhookSecret signs the webhooks; whoever receives them checks with the same secret.
+	WebhookSecret string
+	// Log is where the sandbox tells what it does. Nil: slog.Default.
+	Log *slog.Logger
+
+	// retryAfter is the wait before the second try of a webhook; it doubles with each further one. Tests
+	// shorten it.
+	retryAfter time.Duration
+}
+
+// shutdownTime bounds how long requests that are under way may take once the sandbox is told to stop.
+const shutdownTime = 3 * time.Second
+
+// Run serves until ctx ends; then it finishes the requests under way and returns nil. Webhooks that were not
+// accepted yet are sent again at the next start.
+func Run(ctx context.Context, opts Options) error {
+	handler, err := New(opts)
+	if err != nil {
+		return err
+	}
+	defer handler.Close()
+
+	server := &http.Server{Addr: opts.Addr, Handler: handler, ReadHeaderTimeout: 5 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- server.ListenAndServe() }()
+	handler.log.Info("stripe sandbox listens", "addr", opts.Addr, "webhooks", opts.WebhookURL)
+
+	select {
+	case err := <-failed:
+		return fmt.Errorf("stripe sandbox on %s: %w", opts.Addr, err)
+	case <-ctx.Done():
+	}
+	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	defer cancel()
+	if err := server.Shutdown(stopping); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("stop the stripe sandbox: %w", err)
+	}
+	return nil
+}
+
+// Command is the sandbox as a subcommand: it takes the flags -addr, -file, -secret-key, -webhook-url and
+// -webhook-secret and runs until ctx ends or the process is told to stop. The webhook secret may also come
+// from STRIPE_WEBHOOK_SECRET, which keeps it out of the list of processes.
+func Command(ctx context.Context, args []string) error {
+	var opts Options
+	flags := flag.NewFlagSet("sandbox", flag.ContinueOnError)
+	flags.StringVar(&opts.Addr, "addr", "127.0.0.1:12112", "address to listen on")
+	flags.StringVar(&opts.File, "file", "", "file that keeps the state between runs (default: none is kept)")
+	flags.StringVar(&opts.SecretKey, "secret-key", "", "the one API key to accept (default: any sk_test_ key)")
+	flags.StringVar(&opts.WebhookURL, "webhook-url", "", "where to send webhooks (default: nowhere)")
+	flags.StringVar(&opts.WebhookSecret, "webhook-secret", os.Getenv("STRIPE_WEBHOOK_SECRET"), "secret that signs webhooks (default: $STRIPE_WEBHOOK_SECRET)")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("sandbox: unexpected argument %q", flags.Arg(0))
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return Run(ctx, opts)
+}
