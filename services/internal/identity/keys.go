@@ -1,0 +1,65 @@
+package identity
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+
+	"github.com/dapr/go-sdk/client"
+)
+
+// KeySet is a JWK set (RFC 7517) of public keys.
+type KeySet struct {
+	Keys []Key `json:"keys"`
+}
+
+// Key is an Ed25519 public key as a JWK (RFC 8037).
+type Key struct {
+	Type  string `json:"kty"`
+	Curve string `json:"crv"`
+	X     string `json:"x"`
+	ID    string `json:"kid"`
+	Use   string `json:"use"`
+	Alg   string `json:"alg"`
+}
+
+func newKey(public ed25519.PublicKey) Key {
+	x := base64.RawURLEncoding.EncodeToString(public)
+	return Key{Type: "OKP", Curve: "Ed25519", X: x, ID: thumbprint(x), Use: "sig", Alg: "EdDSA"}
+}
+
+// thumbprint is that of RFC 7638: the hash of the required members, in the order of their names.
+func thumbprint(x string) string {
+	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// public returns the key if it is one that may sign tokens here.
+func (k Key) public() (ed25519.PublicKey, bool) {
+	if k.Type != "OKP" || k.Curve != "Ed25519" || k.ID == "" || k.Use != "" && k.Use != "sig" || k.Alg != "" && k.Alg != "EdDSA" {
+		return nil, false
+	}
+	x, err := base64.RawURLEncoding.DecodeString(k.X)
+	if err != nil || len(x) != ed25519.PublicKeySize {
+		return nil, false
+	}
+	return ed25519.PublicKey(x), true
+}
+
+// KeysFromAuth fetches the key set from the auth service through the sidecar.
+func KeysFromAuth(dapr client.Client) func(context.Context) (KeySet, error) {
+	return func(ctx context.Context) (KeySet, error) {
+		var set KeySet
+		body, err := dapr.InvokeMethod(ctx, "auth", ".well-known/jwks.json", "get")
+		if err != nil {
+			return set, fmt.Errorf("ask auth for its keys: %w", err)
+		}
+		if err := json.Unmarshal(body, &set); err != nil {
+			return set, fmt.Errorf("read auth's keys: %w", err)
+		}
+		return set, nil
+	}
+}
