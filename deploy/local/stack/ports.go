@@ -1,0 +1,152 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Ports are those of a stack that no run file names.
+type Ports struct {
+	NATS, NATSMonitor                                int
+	Placement, PlacementHealth, PlacementRaft        int
+	Scheduler, SchedulerHealth, EtcdClient, EtcdPeer int
+	Sandbox                                          int
+}
+
+// DefaultPorts are the ports that component files, Dapr's CLI and the run file's sandbox address take for
+// granted.
+func DefaultPorts() Ports {
+	return Ports{
+		NATS: 4222, NATSMonitor: 8222,
+		Placement: 50005, PlacementHealth: 50015, PlacementRaft: 50025,
+		Scheduler: 50006, SchedulerHealth: 50016, EtcdClient: 50026, EtcdPeer: 50036,
+		Sandbox: 12112,
+	}
+}
+
+// TakenError names ports that something else listens on, and for each the setting that moves it.
+type TakenError struct{ Taken []string }
+
+func (e *TakenError) Error() string { return "taken already:\n  " + strings.Join(e.Taken, "\n  ") }
+
+// portUse is a port that a stack is going to listen on.
+type portUse struct {
+	port    int
+	what    string
+	setting string // where to change it
+}
+
+func checkPorts(uses []portUse) error {
+	var taken TakenError
+	seen := map[int]string{}
+	for _, use := range uses {
+		if other, twice := seen[use.port]; twice {
+			taken.Taken = append(taken.Taken, fmt.Sprintf("port %d (%s) by %s of this same stack; change %s", use.port, use.what, other, use.setting))
+			continue
+		}
+		seen[use.port] = use.what
+		if !portFree(use.port) {
+			taken.Taken = append(taken.Taken, fmt.Sprintf("port %d (%s); stop what listens there, or change %s", use.port, use.what, use.setting))
+		}
+	}
+	if len(taken.Taken) > 0 {
+		return &taken
+	}
+	return nil
+}
+
+// portFree tries both the loopback interface and all of them: some systems let one be bound beside the other.
+func portFree(port int) bool {
+	for _, host := range []string{"127.0.0.1", ""} {
+		listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err != nil {
+			return false
+		}
+		_ = listener.Close()
+	}
+	return true
+}
+
+// Free ports come in blocks, each held by a lock on a file, so that stacks of several test processes never
+// choose the same. The range lies below the ports that systems give to outgoing connections.
+const (
+	blockSize  = 64
+	firstPort  = 20032
+	blockCount = 180
+)
+
+type portBlocks struct {
+	locks []*os.File
+	ports []int
+}
+
+// next returns a port that is free now and that no other stack will choose before release.
+func (b *portBlocks) next() (int, error) {
+	for {
+		for len(b.ports) > 0 {
+			port := b.ports[0]
+			b.ports = b.ports[1:]
+			if portFree(port) {
+				return port, nil
+			}
+		}
+		if err := b.reserve(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (b *portBlocks) reserve() error {
+	dir := filepath.Join(os.TempDir(), "boxoffice-ports-"+strconv.Itoa(os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, block := range rand.Perm(blockCount) {
+		lock, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(block)), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			_ = lock.Close()
+			continue
+		}
+		b.locks = append(b.locks, lock)
+		for i := range blockSize {
+			b.ports = append(b.ports, firstPort+block*blockSize+i)
+		}
+		return nil
+	}
+	return errors.New("no block of free ports is left")
+}
+
+func (b *portBlocks) release() {
+	for _, lock := range b.locks {
+		_ = lock.Close()
+	}
+	b.locks, b.ports = nil, nil
+}
+
+// moves maps the ports of the run file to those of a stack.
+type moves map[int]int
+
+var localAddress = regexp.MustCompile(`\b(localhost|127\.0\.0\.1):(\d+)\b`)
+
+// in rewrites the addresses on this machine that text holds.
+func (m moves) in(text string) string {
+	return localAddress.ReplaceAllStringFunc(text, func(address string) string {
+		host, port, _ := strings.Cut(address, ":")
+		number, _ := strconv.Atoi(port)
+		if to, moved := m[number]; moved {
+			return host + ":" + strconv.Itoa(to)
+		}
+		return address
+	})
+}

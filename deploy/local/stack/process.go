@@ -1,0 +1,252 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Process is one process of a stack. Its methods may be called from any goroutine. What a test does to a
+// process (Kill, Stop) is expected; any other end of it is reported by Stack.Wait.
+type Process struct {
+	Name string
+
+	command func() *exec.Cmd // a new one for each start
+	ready   func(ctx context.Context) error
+	grace   time.Duration // between SIGTERM and SIGKILL
+	spawner *spawner
+	log     *processLog
+	died    func(*ExitError)
+
+	mu      sync.Mutex
+	running *exec.Cmd
+	ended   chan struct{} // closed at the end of the running command
+	asked   bool          // the end that comes is one that was asked for
+}
+
+// ExitError says that a process ended that nobody had told to.
+type ExitError struct {
+	Process string
+	Status  string   // as in "exit status 1" or "signal: killed"
+	Tail    []string // its last lines
+}
+
+func (e *ExitError) Error() string {
+	return fmt.Sprintf("%s ended by itself (%s)%s", e.Process, e.Status, quote(e.Tail))
+}
+
+// quote shows a process's last lines under a message.
+func quote(lines []string) string {
+	if len(lines) == 0 {
+		return "; it printed nothing"
+	}
+	return "; its last lines:\n    " + strings.Join(lines, "\n    ")
+}
+
+// Start starts the process if it does not run. It does not wait until it is ready; Stack.WaitReady does.
+func (p *Process) Start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running != nil {
+		return nil
+	}
+	cmd := p.command()
+	cmd.Stdout, cmd.Stderr = p.log, p.log
+	cmd.SysProcAttr = childAttributes()
+	cmd.WaitDelay = time.Second // a grandchild that keeps the output open must not hold us
+	if err := p.spawner.start(cmd); err != nil {
+		return fmt.Errorf("start %s: %w", p.Name, err)
+	}
+	ended := make(chan struct{})
+	p.running, p.ended, p.asked = cmd, ended, false
+	go func() {
+		err := cmd.Wait()
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what the process left of its group
+		p.log.flush()
+		p.mu.Lock()
+		p.running = nil
+		asked := p.asked
+		p.mu.Unlock()
+		close(ended)
+		if !asked {
+			p.died(&ExitError{Process: p.Name, Status: status(err), Tail: p.log.lastLines(tailShown)})
+		}
+	}()
+	return nil
+}
+
+func status(err error) string {
+	if err == nil {
+		return "exit status 0"
+	}
+	return err.Error()
+}
+
+// Kill ends the process with SIGKILL and waits until it is gone.
+func (p *Process) Kill() error {
+	return p.end(syscall.SIGKILL, 0)
+}
+
+// Stop ends the process with SIGTERM, or with SIGKILL if that takes too long, and waits until it is gone. An
+// error says that it had to be killed.
+func (p *Process) Stop() error {
+	return p.end(syscall.SIGTERM, p.grace)
+}
+
+func (p *Process) end(signal syscall.Signal, grace time.Duration) error {
+	p.mu.Lock()
+	cmd, ended := p.running, p.ended
+	p.asked = true
+	p.mu.Unlock()
+	if cmd == nil {
+		return nil
+	}
+	group := -cmd.Process.Pid
+	_ = syscall.Kill(group, signal)
+	if signal == syscall.SIGKILL {
+		<-ended
+		return nil
+	}
+	_ = syscall.Kill(group, syscall.SIGCONT) // a paused process would not see the signal
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(grace):
+		_ = syscall.Kill(group, syscall.SIGKILL)
+		<-ended
+		return fmt.Errorf("%s did not end within %s of SIGTERM and was killed%s", p.Name, grace, quote(p.log.lastLines(tailShown)))
+	}
+}
+
+// Pause freezes the process with SIGSTOP; to others it looks like one that hangs. Resume thaws it.
+func (p *Process) Pause() error { return p.signal(syscall.SIGSTOP) }
+
+// Resume thaws a paused process.
+func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
+
+func (p *Process) signal(signal syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		return fmt.Errorf("%s does not run", p.Name)
+	}
+	return syscall.Kill(-p.running.Process.Pid, signal)
+}
+
+// PID is the process's id, or 0 if it does not run.
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == nil {
+		return 0
+	}
+	return p.running.Process.Pid
+}
+
+// Log returns the last lines that the process printed, oldest first, a few hundred at most; its file
+// (.state/logs/NAME.log) has them all.
+func (p *Process) Log() []string { return p.log.lastLines(tailKept) }
+
+// spawner starts processes from one thread that lives as long as they do: Linux sends the signal of a parent's
+// death at the end of the thread that started the child, and Go's threads come and go.
+type spawner struct {
+	requests chan spawnRequest
+	once     sync.Once
+}
+
+type spawnRequest struct {
+	cmd    *exec.Cmd
+	result chan error
+}
+
+func newSpawner() *spawner {
+	s := &spawner{requests: make(chan spawnRequest)}
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread() // else the thread would end here
+		for request := range s.requests {
+			request.result <- request.cmd.Start()
+		}
+	}()
+	return s
+}
+
+func (s *spawner) start(cmd *exec.Cmd) error {
+	request := spawnRequest{cmd: cmd, result: make(chan error, 1)}
+	s.requests <- request
+	return <-request.result
+}
+
+// close ends the thread; only after all its children are gone.
+func (s *spawner) close() { s.once.Do(func() { close(s.requests) }) }
+
+const (
+	tailKept  = 400
+	tailShown = 12
+	lineLimit = 64 << 10 // longer lines are cut, so that no process can fill the memory
+)
+
+// processLog takes what a process prints: all into its file, the last lines in memory, and each line to the
+// stack's output.
+type processLog struct {
+	file *os.File
+	show func(line string) // nil: nobody looks
+
+	mu      sync.Mutex
+	partial []byte
+	tail    []string
+}
+
+func (l *processLog) Write(text []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// A full disk must not stop the process whose output this is.
+	_, _ = l.file.Write(text)
+	l.partial = append(l.partial, text...)
+	for {
+		line, rest, found := strings.Cut(string(l.partial), "\n")
+		if !found {
+			if len(line) < lineLimit {
+				return len(text), nil
+			}
+			rest = ""
+		}
+		l.partial = []byte(rest)
+		l.add(strings.TrimRight(line, "\r"))
+	}
+}
+
+func (l *processLog) add(line string) {
+	if len(l.tail) >= 2*tailKept {
+		l.tail = append(l.tail[:0], l.tail[tailKept:]...)
+	}
+	l.tail = append(l.tail, line)
+	if l.show != nil {
+		l.show(line)
+	}
+}
+
+// flush ends a last line that had no end.
+func (l *processLog) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.partial) > 0 {
+		l.add(string(l.partial))
+		l.partial = nil
+	}
+}
+
+func (l *processLog) lastLines(n int) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]string(nil), l.tail[max(0, len(l.tail)-n):]...)
+}
+
+var errNotReady = errors.New("not ready")

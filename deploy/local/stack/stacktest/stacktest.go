@@ -1,0 +1,53 @@
+// Package stacktest starts stacks in tests: in a folder that goes with the test, stopped when the test ends, and
+// with the last lines of every process in the test's output if it failed.
+package stacktest
+
+import (
+	"context"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
+)
+
+// startTime bounds the start of a stack, also on a machine where other tests run beside.
+const startTime = 90 * time.Second
+
+// Start starts a stack on free ports and fails the test if that does not succeed. Options.Folder may name the
+// folder of an earlier stack of the same test, which must have been stopped. Whoever runs the tests may have a
+// Stripe key in the environment: a test never uses it.
+func Start(t testing.TB, opts stack.Options) *stack.Stack {
+	t.Helper()
+	if opts.Folder == "" {
+		opts.Folder = t.TempDir()
+	}
+	env := map[string]string{"STRIPE_SECRET_KEY": "", "LOG_FORMAT": "text"}
+	maps.Copy(env, opts.Env)
+	opts.Env = env
+
+	ctx, cancel := context.WithTimeout(t.Context(), startTime)
+	defer cancel()
+	s, err := stack.Start(ctx, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Errorf("stop the stack: %v", err)
+		}
+		if t.Failed() {
+			for _, name := range s.Processes() {
+				show(t, name, s.Process(name).Log())
+			}
+		}
+	})
+	return s
+}
+
+func show(t testing.TB, name string, lines []string) {
+	const shown = 40
+	for _, line := range lines[max(0, len(lines)-shown):] {
+		t.Logf("%s | %s", name, line)
+	}
+}

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package stack
+
+import "syscall"
+
+// childAttributes: a process group of its own, so that Ctrl-C reaches the launcher alone, which then stops all
+// in order. Only Linux can end a child with its parent; elsewhere a launcher killed by SIGKILL leaves processes
+// behind, which the next start reports as taken ports.
+func childAttributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true}
+}
