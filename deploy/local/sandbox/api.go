@@ -62,6 +62,8 @@ func (s *Server) routes() {
 		"POST /v1/payment_intents/{id}/confirm": s.confirmIntent,
 		"POST /v1/payment_intents/{id}/capture": s.captureIntent,
 		"POST /v1/payment_intents/{id}/cancel":  s.cancelIntent,
+		"POST /v1/payment_methods":              s.createMethod,
+		"GET /v1/payment_methods/{id}":          s.retrieveMethod,
 		"POST /v1/refunds":                      s.createRefund,
 		"GET /v1/refunds":                       s.listRefunds,
 		"GET /v1/refunds/{id}":                  s.retrieveRefund,

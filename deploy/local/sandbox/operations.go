@@ -266,6 +266,32 @@ func (s *Server) cancelIntent(r *request) (any, *apiError) {
 	return intent, nil
 }
 
+// createMethod makes a payment method from a token: type=card, card[token]=tok_visa.
+func (s *Server) createMethod(r *request) (any, *apiError) {
+	if err := r.params.only("type", "card", "billing_details", "metadata"); err != nil {
+		return nil, err
+	}
+	if r.params.Get("type") != "card" {
+		return nil, invalid("type", "", "The sandbox knows only the payment method type card.")
+	}
+	found, err := cardBehind(r.params, "card")
+	if err != nil {
+		return nil, err
+	}
+	method := newPaymentMethod(found, r.now)
+	method.Metadata = r.params.nested("metadata")
+	s.store.putMethod(method, found.number)
+	return method, nil
+}
+
+func (s *Server) retrieveMethod(r *request) (any, *apiError) {
+	method := s.store.methods[r.objectID]
+	if method == nil {
+		return nil, missing(404, "PaymentMethod", r.objectID, "payment_method")
+	}
+	return method, nil
+}
+
 func (s *Server) createRefund(r *request) (any, *apiError) {
 	if err := r.params.only("payment_intent", "charge", "amount", "metadata", "reason", "reverse_transfer", "refund_application_fee"); err != nil {
 		return nil, err
@@ -370,7 +396,6 @@ func (s *Server) chargeOf(intent *paymentIntent) *charge {
 // methodOf makes the payment method that the request names: a test card's name, an earlier payment method's
 // id, or a token in payment_method_data[card][token]. Nil if it names none.
 func (s *Server) methodOf(r *request) (*paymentMethod, *apiError) {
-	const tokenParam = "payment_method_data[card][token]"
 	var found card
 	switch p := r.params; {
 	case p.has("payment_method") && p.has("payment_method_data[type]"):
@@ -384,16 +409,13 @@ func (s *Server) methodOf(r *request) (*paymentMethod, *apiError) {
 		if found, ok = cardNamed(name, "pm_card_"); !ok {
 			return nil, missing(400, "PaymentMethod", name, "payment_method")
 		}
-	case p.has("payment_method_data[type]") || p.has(tokenParam):
+	case p.has("payment_method_data[type]"):
 		if p.Get("payment_method_data[type]") != "card" {
 			return nil, invalid("payment_method_data[type]", "", "The sandbox knows only the payment method type card.")
 		}
-		if p.has("payment_method_data[card][number]") {
-			return nil, &apiError{status: 402, errorObject: errorObject{Type: "invalid_request_error", Message: "Sending credit card numbers directly to the Stripe API is generally unsafe. We suggest you use test tokens that map to the test card you are using, see https://stripe.com/docs/testing. To enable testing raw card data APIs, see https://support.stripe.com/questions/enabling-access-to-raw-card-data-apis."}}
-		}
-		var ok bool
-		if found, ok = cardNamed(p.Get(tokenParam), "tok_"); !ok {
-			return nil, missing(400, "token", p.Get(tokenParam), tokenParam)
+		var err *apiError
+		if found, err = cardBehind(p, "payment_method_data[card]"); err != nil {
+			return nil, err
 		}
 	default:
 		return nil, nil
@@ -401,4 +423,16 @@ func (s *Server) methodOf(r *request) (*paymentMethod, *apiError) {
 	method := newPaymentMethod(found, r.now)
 	s.store.putMethod(method, found.number)
 	return method, nil
+}
+
+// cardBehind finds the test card of the token in the hash that is called name.
+func cardBehind(p params, name string) (card, *apiError) {
+	if p.has(name + "[number]") {
+		return card{}, &apiError{status: 402, errorObject: errorObject{Type: "invalid_request_error", Message: "Sending credit card numbers directly to the Stripe API is generally unsafe. We suggest you use test tokens that map to the test card you are using, see https://stripe.com/docs/testing. To enable testing raw card data APIs, see https://support.stripe.com/questions/enabling-access-to-raw-card-data-apis."}}
+	}
+	found, ok := cardNamed(p.Get(name+"[token]"), "tok_")
+	if !ok {
+		return card{}, missing(400, "token", p.Get(name+"[token]"), name+"[token]")
+	}
+	return found, nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/paymentintent"
+	"github.com/stripe/stripe-go/v76/paymentmethod"
 	striperefund "github.com/stripe/stripe-go/v76/refund"
 	"github.com/stripe/stripe-go/v76/webhook"
 )
@@ -29,6 +30,7 @@ type bench struct {
 	url     string
 	server  *Server
 	intents paymentintent.Client
+	methods paymentmethod.Client
 	refunds striperefund.Client
 }
 
@@ -45,6 +47,7 @@ func newBench(t *testing.T, opts Options) *bench {
 	return &bench{
 		url: web.URL, server: server,
 		intents: paymentintent.Client{B: backend, Key: "sk_test_box"},
+		methods: paymentmethod.Client{B: backend, Key: "sk_test_box"},
 		refunds: striperefund.Client{B: backend, Key: "sk_test_box"},
 	}
 }
@@ -186,6 +189,30 @@ func TestConfirm_TestCardsBehaveAsDocumented(t *testing.T) {
 			check(t, intent, err)
 		})
 	}
+}
+
+func TestPaymentMethod_MadeFromATokenConfirms(t *testing.T) {
+	b := newBench(t, Options{})
+	fromToken := func(token string) (*stripe.PaymentMethod, error) {
+		return b.methods.New(&stripe.PaymentMethodParams{Type: stripe.String("card"), Card: &stripe.PaymentMethodCardParams{Token: stripe.String(token)}})
+	}
+	method, err := fromToken("tok_mastercard")
+	require.NoError(t, err)
+	require.Equal(t, "4444", method.Card.Last4)
+	intent, err := b.confirm(b.create(t).ID, method.ID)
+	require.NoError(t, err)
+	require.Equal(t, method.ID, intent.PaymentMethod.ID)
+	again, err := b.methods.Get(method.ID, nil)
+	require.NoError(t, err)
+	require.Equal(t, method.ID, again.ID)
+
+	method, err = fromToken("tok_chargeDeclined")
+	require.NoError(t, err, "it is the charge that is declined")
+	_, err = b.confirm(b.create(t).ID, method.ID)
+	require.Equal(t, stripe.DeclineCodeGenericDecline, stripeError(t, err).DeclineCode)
+
+	_, err = fromToken("tok_nobody")
+	require.Equal(t, "card[token]", stripeError(t, err).Param)
 }
 
 func TestConfirm_AnotherCardAfterADecline(t *testing.T) {
