@@ -66,8 +66,8 @@ func (s *Stack) infraArgs(name string) ([]string, error) {
 			s.launcher, "sandbox", "-addr", "127.0.0.1:" + strconv.Itoa(s.ports.Sandbox),
 			"-file", filepath.Join(s.state, "stripe-sandbox.jsonl"),
 		}
-		if payments, ok := s.app("payments"); ok {
-			args = append(args, "-webhook-url", s.publicURL(payments)+"/api/payments/webhook")
+		if publicPort(s.app("payments")) != 0 {
+			args = append(args, "-webhook-url", s.URL("payments")+"/api/payments/webhook")
 		}
 		return args, nil
 	}

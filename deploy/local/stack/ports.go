@@ -32,6 +32,47 @@ func DefaultPorts() Ports {
 	}
 }
 
+func (p *Ports) all() []*int {
+	var ports []*int
+	for _, flag := range p.Flags() {
+		ports = append(ports, flag.Port)
+	}
+	return ports
+}
+
+// Flag is the launcher's flag that sets one of the ports.
+type Flag struct {
+	Name, What string
+	Port       *int
+	process    string
+}
+
+// Flags are the launcher's flags for p.
+func (p *Ports) Flags() []Flag {
+	return []Flag{
+		{"nats-port", "NATS", &p.NATS, NATS},
+		{"nats-monitor-port", "NATS, monitoring", &p.NATSMonitor, NATS},
+		{"placement-port", "Dapr placement", &p.Placement, Placement},
+		{"placement-health-port", "Dapr placement, health", &p.PlacementHealth, Placement},
+		{"placement-raft-port", "Dapr placement, raft", &p.PlacementRaft, Placement},
+		{"scheduler-port", "Dapr scheduler", &p.Scheduler, Scheduler},
+		{"scheduler-health-port", "Dapr scheduler, health", &p.SchedulerHealth, Scheduler},
+		{"etcd-client-port", "Dapr scheduler, etcd clients", &p.EtcdClient, Scheduler},
+		{"etcd-peer-port", "Dapr scheduler, etcd peers", &p.EtcdPeer, Scheduler},
+		{"sandbox-port", "Stripe sandbox", &p.Sandbox, Sandbox},
+	}
+}
+
+func (p *Ports) uses(process string) []portUse {
+	var uses []portUse
+	for _, flag := range p.Flags() {
+		if flag.process == process {
+			uses = append(uses, portUse{*flag.Port, flag.What, "it with -" + flag.Name})
+		}
+	}
+	return uses
+}
+
 // TakenError names ports that something else listens on, and for each the setting that moves it.
 type TakenError struct{ Taken []string }
 

@@ -66,13 +66,15 @@ func (s *Stack) sidecarArgs(a App) []string {
 
 // renderResources copies an app's resources into the stack's folder, with the addresses that this stack moved.
 func (s *Stack) renderResources(a *App) error {
+	rendered := make([]string, len(a.ResourcesPaths))
 	for i, path := range a.ResourcesPaths {
 		to, err := s.renderFolder(path)
 		if err != nil {
 			return fmt.Errorf("resources of %s: %w", a.ID, err)
 		}
-		a.ResourcesPaths[i] = to
+		rendered[i] = to
 	}
+	a.ResourcesPaths = rendered
 	if a.ConfigFile != "" {
 		to, err := s.renderFolder(filepath.Dir(a.ConfigFile))
 		if err != nil {

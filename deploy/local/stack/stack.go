@@ -75,17 +75,20 @@ type Stack struct {
 	root     string // folder of the run file
 	folder   string
 	state    string
-	runtime  string // binaries
+	lock     *os.File // on the state folder
+	runtime  string   // binaries
 	launcher string
+
 	ports    Ports
 	moves    moves
 	blocks   portBlocks
-	rendered map[string]string
+	rendered map[string]string // resource folders by those that they were copied from
 	secrets  map[string]string
-	infra    []string
-	apps     []App
-	bare     []App
-	spawner  *spawner
+
+	known   []App // the run file's, with this stack's ports, and the sidecars on their own
+	chosen  []App // those of known that are started
+	infra   []string
+	spawner *spawner
 
 	processes map[string]*Process
 	order     []string // of processes, as they were made
@@ -96,6 +99,9 @@ type Stack struct {
 
 // StateFolder is where a stack keeps everything, inside its folder.
 const StateFolder = ".state"
+
+// gateway is the app that is stopped before all others, so that nothing new comes in.
+const gateway = "gateway"
 
 const (
 	pollInterval = 20 * time.Millisecond
@@ -115,309 +121,6 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
-}
-
-// prepare decides everything that can be decided before a process runs.
-func prepare(opts Options) (*Stack, error) {
-	if opts.RunFile == "" {
-		path, err := FindRunFile(".")
-		if err != nil {
-			return nil, err
-		}
-		opts.RunFile = path
-	}
-	run, err := ReadRunFile(opts.RunFile)
-	if err != nil {
-		return nil, err
-	}
-	s := &Stack{
-		opts: opts, root: filepath.Dir(run.Path), folder: opts.Folder,
-		moves: moves{}, rendered: map[string]string{}, processes: map[string]*Process{},
-		failures: make(chan *ExitError, 64),
-	}
-	if s.folder == "" {
-		s.folder = s.root
-	}
-	if s.folder, err = filepath.Abs(s.folder); err != nil {
-		return nil, err
-	}
-	s.state = filepath.Join(s.folder, StateFolder)
-	s.runtime, s.launcher = filepath.Join(s.root, ".build", "runtime"), filepath.Join(s.root, ".build", "local")
-
-	if err := s.choose(run); err != nil {
-		return nil, err
-	}
-	if err := s.checkBuilt(); err != nil {
-		return nil, err
-	}
-	if err := s.assignPorts(run); err != nil {
-		s.blocks.release()
-		return nil, err
-	}
-	if err := s.makeFolder(); err != nil {
-		s.blocks.release()
-		return nil, err
-	}
-	return s, nil
-}
-
-// choose picks the apps, sidecars and other processes that the options ask for.
-func (s *Stack) choose(run *RunFile) error {
-	all := s.opts.Apps == nil && len(s.opts.Sidecars) == 0
-	for _, app := range run.Apps {
-		if all || slices.Contains(s.opts.Apps, app.ID) {
-			s.apps = append(s.apps, app)
-		}
-	}
-	for _, id := range s.opts.Apps {
-		if !slices.ContainsFunc(s.apps, func(a App) bool { return a.ID == id }) {
-			return fmt.Errorf("%s has no app %q", run.Path, id)
-		}
-	}
-	for _, sidecar := range s.opts.Sidecars {
-		app := App{settings: run.Apps[0].settings, ID: sidecar.ID, Dir: s.folder, Port: sidecar.AppPort}
-		app.Env = nil
-		app.HealthCheck = sidecar.HealthCheck && app.HealthCheck
-		app.ResourcesPaths = slices.Clone(app.ResourcesPaths)
-		if sidecar.Resources != nil {
-			app.ResourcesPaths = slices.Clone(sidecar.Resources)
-		}
-		s.bare = append(s.bare, app)
-	}
-	switch {
-	case s.opts.Infra != nil:
-		s.infra = s.opts.Infra
-	case len(s.apps) > 0:
-		s.infra = []string{NATS, Placement, Scheduler, Sandbox}
-	default:
-		s.infra = []string{NATS}
-	}
-	for i := range s.apps {
-		if s.opts.Resources != nil {
-			s.apps[i].ResourcesPaths = slices.Clone(s.opts.Resources)
-		}
-	}
-	for _, list := range [][]App{s.apps, s.bare} {
-		for i := range list {
-			list[i].ResourcesPaths = append(list[i].ResourcesPaths, s.opts.ExtraResources...)
-			if s.opts.SidecarLogLevel != "" {
-				list[i].LogLevel = s.opts.SidecarLogLevel
-			}
-			if s.opts.Folder != "" {
-				// A stack with a folder of its own runs there what the run file runs in its own folder.
-				list[i].Command = absoluteCommand(list[i])
-				list[i].Dir = s.folder
-			}
-		}
-	}
-	return nil
-}
-
-// absoluteCommand is an app's command with the path that it has in the app's folder.
-func absoluteCommand(a App) []string {
-	command := slices.Clone(a.Command)
-	if len(command) > 0 && strings.ContainsRune(command[0], filepath.Separator) {
-		command[0] = within(a.Dir, command[0])
-	}
-	return command
-}
-
-func (s *Stack) has(infra string) bool { return slices.Contains(s.infra, infra) }
-
-func (s *Stack) app(id string) (App, bool) {
-	for _, a := range append(slices.Clone(s.apps), s.bare...) {
-		if a.ID == id {
-			return a, true
-		}
-	}
-	return App{}, false
-}
-
-// checkBuilt names every binary that is missing, at once.
-func (s *Stack) checkBuilt() error {
-	needed := []string{s.runtime}
-	if s.has(Sandbox) {
-		needed = append(needed, s.launcher)
-	}
-	for _, a := range s.apps {
-		if command := absoluteCommand(a); len(command) > 0 && filepath.IsAbs(command[0]) {
-			needed = append(needed, command[0])
-		}
-	}
-	var missing []string
-	for _, path := range needed {
-		if _, err := os.Stat(path); err != nil {
-			if short, err := filepath.Rel(s.root, path); err == nil {
-				path = short
-			}
-			missing = append(missing, path)
-		}
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("not built: %s (run `make build`)", strings.Join(missing, ", "))
-	}
-	return nil
-}
-
-// assignPorts takes the fixed ports and checks that they are free, or finds free ones and notes what moved.
-func (s *Stack) assignPorts(run *RunFile) error {
-	if s.opts.FixedPorts != nil {
-		s.ports = *s.opts.FixedPorts
-		for from, to := range pairs(DefaultPorts(), s.ports) {
-			s.moves[from] = to
-		}
-		if err := s.bareports(); err != nil {
-			return err
-		}
-		return checkPorts(s.portUses())
-	}
-	defaults := DefaultPorts()
-	for _, port := range portFields(&defaults) {
-		if err := s.move(*port); err != nil {
-			return err
-		}
-	}
-	// All apps move, also those that are not started: what is left out must not be found at its usual address.
-	for _, a := range run.Apps {
-		for _, port := range []int{a.Port, a.HTTPPort, a.GRPCPort, a.InternalPort, a.MetricsPort, publicPort(a)} {
-			if err := s.move(port); err != nil {
-				return err
-			}
-		}
-	}
-	s.ports = defaults
-	for _, port := range portFields(&s.ports) {
-		*port = s.moves[*port]
-	}
-	for i := range s.apps {
-		a := &s.apps[i]
-		for _, port := range []*int{&a.Port, &a.HTTPPort, &a.GRPCPort, &a.InternalPort, &a.MetricsPort} {
-			*port = s.moves[*port]
-		}
-	}
-	return s.bareports()
-}
-
-func (s *Stack) bareports() error {
-	for i := range s.bare {
-		a := &s.bare[i]
-		for _, port := range []*int{&a.HTTPPort, &a.GRPCPort, &a.InternalPort, &a.MetricsPort} {
-			var err error
-			if *port, err = s.blocks.next(); err != nil {
-				return err
-			}
-		}
-	}
-	for i := range s.apps {
-		a := &s.apps[i]
-		env := maps.Clone(a.Env)
-		for name, value := range env {
-			env[name] = s.moves.in(value)
-		}
-		if port := publicPort(*a); port != 0 && s.moves[port] != 0 {
-			env["PORT"] = strconv.Itoa(s.moves[port])
-		}
-		a.Env = env
-	}
-	return nil
-}
-
-func (s *Stack) move(port int) error {
-	if port == 0 || s.moves[port] != 0 {
-		return nil
-	}
-	to, err := s.blocks.next()
-	s.moves[port] = to
-	return err
-}
-
-// publicPort is where an app listens for the world, by the variable PORT; 0 if it has none.
-func publicPort(a App) int {
-	port, _ := strconv.Atoi(a.Env["PORT"])
-	return port
-}
-
-func portFields(p *Ports) []*int {
-	return []*int{
-		&p.NATS, &p.NATSMonitor, &p.Placement, &p.PlacementHealth, &p.PlacementRaft,
-		&p.Scheduler, &p.SchedulerHealth, &p.EtcdClient, &p.EtcdPeer, &p.Sandbox,
-	}
-}
-
-// pairs yields each port of from with the one in its place in to.
-func pairs(from, to Ports) map[int]int {
-	result := map[int]int{}
-	others := portFields(&to)
-	for i, port := range portFields(&from) {
-		if *port != *others[i] {
-			result[*port] = *others[i]
-		}
-	}
-	return result
-}
-
-func (s *Stack) portUses() []portUse {
-	var uses []portUse
-	flag := func(port int, what, name string) {
-		uses = append(uses, portUse{port, what, "it with the flag -" + name})
-	}
-	if s.has(NATS) {
-		flag(s.ports.NATS, "NATS", "nats-port")
-		flag(s.ports.NATSMonitor, "NATS, monitoring", "nats-monitor-port")
-	}
-	if s.has(Placement) {
-		flag(s.ports.Placement, "placement", "placement-port")
-		flag(s.ports.PlacementHealth, "placement, health", "placement-health-port")
-		flag(s.ports.PlacementRaft, "placement, raft", "placement-raft-port")
-	}
-	if s.has(Scheduler) {
-		flag(s.ports.Scheduler, "scheduler", "scheduler-port")
-		flag(s.ports.SchedulerHealth, "scheduler, health", "scheduler-health-port")
-		flag(s.ports.EtcdClient, "scheduler, etcd clients", "etcd-client-port")
-		flag(s.ports.EtcdPeer, "scheduler, etcd peers", "etcd-peer-port")
-	}
-	if s.has(Sandbox) {
-		flag(s.ports.Sandbox, "Stripe sandbox", "sandbox-port")
-	}
-	for _, a := range s.apps {
-		in := func(port int, what, key string) {
-			if port != 0 {
-				uses = append(uses, portUse{port, a.ID + ", " + what, fmt.Sprintf("%s of %s in dapr.yaml", key, a.ID)})
-			}
-		}
-		in(publicPort(a), "public API", "env.PORT")
-		in(a.Port, "callbacks", "appPort")
-		in(a.HTTPPort, "sidecar HTTP", "daprHTTPPort")
-		in(a.GRPCPort, "sidecar gRPC", "daprGRPCPort")
-		in(a.InternalPort, "sidecar to sidecar", "daprInternalGRPCPort")
-		in(a.MetricsPort, "sidecar metrics", "metricsPort")
-	}
-	return uses
-}
-
-func (s *Stack) makeFolder() error {
-	if err := os.MkdirAll(filepath.Join(s.state, "logs"), 0o700); err != nil {
-		return err
-	}
-	var err error
-	if s.secrets, err = ensureSecrets(s.state); err != nil {
-		return err
-	}
-	// Addresses of sidecars of an earlier run, which may have ended without taking them back.
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		_ = os.Remove(filepath.Join(s.state, "names.db"+suffix))
-	}
-	if len(s.moves) == 0 {
-		return nil
-	}
-	for _, list := range [][]App{s.apps, s.bare} {
-		for i := range list {
-			if err := s.renderResources(&list[i]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // launch starts everything. All that does not need NATS starts at once; the sidecars when its streams are there,
@@ -457,7 +160,7 @@ func (s *Stack) makeProcesses() error {
 			return err
 		}
 	}
-	for _, a := range append(slices.Clone(s.apps), s.bare...) {
+	for _, a := range s.chosen {
 		env := s.environment(nil)
 		if os.Getenv("DAPR_HOST_IP") == "" {
 			env["DAPR_HOST_IP"] = "127.0.0.1" // as Dapr's CLI does: sidecars find each other there
@@ -467,7 +170,7 @@ func (s *Stack) makeProcesses() error {
 			return err
 		}
 	}
-	for _, a := range s.apps {
+	for _, a := range s.chosen {
 		if len(a.Command) == 0 {
 			continue
 		}
@@ -480,30 +183,6 @@ func (s *Stack) makeProcesses() error {
 		}
 	}
 	return nil
-}
-
-// environment is what a process gets, by rising precedence: .state/env, our own environment, what Dapr's CLI
-// sets, the run file, the options.
-func (s *Stack) environment(a *App) map[string]string {
-	env := maps.Clone(s.secrets)
-	for _, pair := range os.Environ() {
-		name, value, _ := strings.Cut(pair, "=")
-		env[name] = value
-	}
-	if a != nil {
-		env["APP_ID"] = a.ID
-		env["APP_PORT"] = strconv.Itoa(a.Port)
-		env["APP_PROTOCOL"] = a.Protocol
-		env["DAPR_HTTP_PORT"] = strconv.Itoa(a.HTTPPort)
-		env["DAPR_GRPC_PORT"] = strconv.Itoa(a.GRPCPort)
-		env["DAPR_METRICS_PORT"] = strconv.Itoa(a.MetricsPort)
-		maps.Copy(env, a.Env)
-	}
-	maps.Copy(env, s.opts.Env)
-	if a != nil {
-		maps.Copy(env, s.opts.AppEnv[a.ID])
-	}
-	return env
 }
 
 func (s *Stack) add(name, dir string, args []string, env map[string]string, grace time.Duration, ready func(context.Context) error, log LogDestination) error {
@@ -632,7 +311,7 @@ func (s *Stack) Wait(ctx context.Context) error {
 func (s *Stack) Stop() error {
 	s.stopping.Do(func() {
 		s.stopErr = s.stopAll()
-		s.blocks.release()
+		s.release()
 	})
 	return s.stopErr
 }
@@ -642,16 +321,14 @@ func (s *Stack) stopAll() error {
 		return nil
 	}
 	var services, sidecars []string
-	for _, a := range s.apps {
-		if a.ID != "gateway" {
+	for _, a := range s.chosen {
+		if a.ID != gateway {
 			services = append(services, a.ID)
 		}
-	}
-	for _, a := range append(slices.Clone(s.apps), s.bare...) {
 		sidecars = append(sidecars, sidecarName(a.ID))
 	}
 	var failed []error
-	for _, group := range [][]string{{"gateway"}, services, sidecars, {Sandbox, Placement, Scheduler}, {NATS}} {
+	for _, group := range [][]string{{gateway}, services, sidecars, {Sandbox, Placement, Scheduler}, {NATS}} {
 		failed = append(failed, s.stopGroup(group)...)
 	}
 	for _, p := range s.processes {
@@ -684,33 +361,36 @@ func (s *Stack) Processes() []string { return slices.Clone(s.order) }
 func (s *Stack) Folder() string { return s.folder }
 
 // GatewayURL is the address of the public API.
-func (s *Stack) GatewayURL() string { return s.URL("gateway") }
+func (s *Stack) GatewayURL() string { return s.URL(gateway) }
 
-// URL is the public address of an app.
-func (s *Stack) URL(app string) string {
-	a, _ := s.app(app)
-	return s.publicURL(a)
-}
-
-func (s *Stack) publicURL(a App) string { return "http://" + local(publicPort(a)) }
+// URL is the public address of an app of the run file, whether it is started or not.
+func (s *Stack) URL(app string) string { return "http://" + local(publicPort(s.app(app))) }
 
 // CallbackURL is where an app listens for its sidecar.
 func (s *Stack) CallbackURL(app string) string {
-	a, _ := s.app(app)
-	return "http://" + local(a.Port)
+	return "http://" + local(s.app(app).Port)
 }
 
 // SidecarHTTP is the address (a URL) of a sidecar's HTTP API.
 func (s *Stack) SidecarHTTP(app string) string {
-	a, _ := s.app(app)
-	return "http://" + local(a.HTTPPort)
+	return "http://" + local(s.app(app).HTTPPort)
 }
 
 // SidecarGRPC is the address (host:port) of a sidecar's gRPC API.
 func (s *Stack) SidecarGRPC(app string) string {
-	a, _ := s.app(app)
-	return local(a.GRPCPort)
+	return local(s.app(app).GRPCPort)
 }
+
+func (s *Stack) app(id string) App {
+	for _, a := range s.known {
+		if a.ID == id {
+			return a
+		}
+	}
+	return App{}
+}
+
+func (s *Stack) has(infra string) bool { return slices.Contains(s.infra, infra) }
 
 // NATSURL is the address of the broker.
 func (s *Stack) NATSURL() string { return "nats://" + local(s.ports.NATS) }

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+)
+
+// console writes the lines of many processes, each with its process's name before it, in a colour of its own if
+// a person reads. NO_COLOR (https://no-color.org) turns colours off.
+type console struct {
+	out     io.Writer
+	colours bool
+
+	mu    sync.Mutex
+	width int
+	given map[string]int // colour by process
+}
+
+func newConsole(out *os.File) *console {
+	info, err := out.Stat()
+	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
+	return &console{
+		out: out, colours: terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		width: len("expiration-dapr"), given: map[string]int{},
+	}
+}
+
+// palette has the colours that can be read on dark and on light ground.
+var palette = [...]int{36, 32, 33, 35, 34, 96, 92, 93, 95, 94}
+
+func (c *console) line(process, line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	prefix := fmt.Sprintf("%-*s |", c.width, process)
+	if c.colours {
+		// An app and its sidecar have one colour.
+		owner := strings.TrimSuffix(process, "-dapr")
+		colour, known := c.given[owner]
+		if !known {
+			colour = palette[len(c.given)%len(palette)]
+			c.given[owner] = colour
+		}
+		prefix = fmt.Sprintf("\x1b[%dm%s\x1b[0m", colour, prefix)
+	}
+	fmt.Fprintf(c.out, "%s %s\n", prefix, line)
+}
+
+// print writes the launcher's own words, apart from the lines around them.
+func (c *console) print(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fmt.Fprintf(c.out, "\n%s\n\n", text)
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"boxoffice/deploy/local/stack"
+)
+
+// settings are the flags that run and infra share.
+type settings struct {
+	runFile string
+	timeout time.Duration
+	verbose bool
+	ports   stack.Ports
+}
+
+func parse(name, about string, args []string) (*settings, error) {
+	s := &settings{ports: stack.DefaultPorts()}
+	flags := flag.NewFlagSet("local "+name, flag.ContinueOnError)
+	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
+	flags.DurationVar(&s.timeout, "timeout", time.Minute, "how long to wait until all is ready")
+	flags.BoolVar(&s.verbose, "verbose", false, "show the lines of NATS, placement and scheduler too (they are always in .state/logs)")
+	for _, port := range s.ports.Flags() {
+		flags.IntVar(port.Port, port.Name, *port.Port, "`port` of "+port.What)
+	}
+	flags.Usage = func() {
+		fmt.Fprintf(flags.Output(), "usage: local %s [flags]\n\n%s\n\n", name, about)
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("%s: unexpected argument %q", name, flags.Arg(0))
+	}
+	return s, nil
+}
+
+// start starts a stack on the ports of the settings and shows its lines.
+func (s *settings) start(ctx context.Context, terminal *console, opts stack.Options) (*stack.Stack, error) {
+	opts.RunFile, opts.FixedPorts = s.runFile, &s.ports
+	quiet := map[string]bool{stack.NATS: !s.verbose, stack.Placement: !s.verbose, stack.Scheduler: !s.verbose}
+	opts.Output = func(process, line string) {
+		if !quiet[process] {
+			terminal.line(process, line)
+		}
+	}
+	if os.Getenv("LOG_FORMAT") == "" && terminal.colours {
+		opts.Env = map[string]string{"LOG_FORMAT": "text"} // a service sees a pipe, but behind it is a person
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("not within %s", s.timeout))
+	defer cancel()
+	running, err := stack.Start(ctx, opts)
+	if err != nil && errors.Is(context.Cause(ctx), context.Canceled) {
+		return nil, errInterrupted
+	}
+	return running, err
+}
+
+var errInterrupted = errors.New("stopped before all was ready")
+
+const aboutRun = `Starts everything and stops it again on Ctrl-C. State is kept in .state beside dapr.yaml; a
+second start finds it, and "local reset" clears it. Every process's lines are in .state/logs.
+What the services read from the environment (RESERVATION_WINDOW, STRIPE_SECRET_KEY, LOG_LEVEL, …) is
+passed on to them. Without STRIPE_SECRET_KEY payments go to the sandbox.`
+
+func run(ctx context.Context, args []string) error {
+	begin := time.Now()
+	s, err := parse("run", aboutRun, args)
+	if err != nil {
+		return err
+	}
+	terminal := newConsole(os.Stdout)
+	running, err := s.start(ctx, terminal, stack.Options{})
+	if err != nil {
+		return err
+	}
+	ready := time.Since(begin)
+	account := demoAccount(ctx, running.GatewayURL())
+	terminal.print(welcome(running, ready, account))
+	return hold(ctx, terminal, running)
+}
+
+// hold waits for a signal or a death, then stops the stack.
+func hold(ctx context.Context, terminal *console, running *stack.Stack) error {
+	died := running.Wait(ctx)
+	if died != nil {
+		terminal.print(fmt.Sprintf("%v\nStopping the rest.", died))
+	} else {
+		terminal.print("Stopping. Press Ctrl-C again to end at once.")
+	}
+	begin := time.Now()
+	if err := running.Stop(); err != nil {
+		return errors.Join(err, died)
+	}
+	terminal.print(fmt.Sprintf("All stopped in %.1f s; the state is kept.", time.Since(begin).Seconds()))
+	if died != nil {
+		return errors.New("stopped because " + firstLine(died.Error()))
+	}
+	return nil
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, ";")
+	return line
+}
+
+const aboutInfra = `Starts what the services need, until Ctrl-C: NATS with its streams, the Stripe sandbox, and Dapr's
+placement and scheduler, unless these are there already (dapr init starts them in containers).
+Then, in another terminal:
+
+  set -a; . .state/env; set +a
+  dapr run -f .`
+
+func infra(ctx context.Context, args []string) error {
+	s, err := parse("infra", aboutInfra, args)
+	if err != nil {
+		return err
+	}
+	terminal := newConsole(os.Stdout)
+	start := []string{stack.NATS, stack.Sandbox}
+	for name, port := range map[string]int{stack.Placement: s.ports.Placement, stack.Scheduler: s.ports.Scheduler} {
+		if served(port) {
+			terminal.print(fmt.Sprintf("Using the %s that listens on port %d already.", name, port))
+			continue
+		}
+		start = append(start, name)
+	}
+	running, err := s.start(ctx, terminal, stack.Options{Apps: []string{}, Infra: start})
+	if err != nil {
+		return err
+	}
+	terminal.print(fmt.Sprintf(`Ready: %s. Now, in another terminal:
+
+  set -a; . %s; set +a
+  dapr run -f .
+
+Ctrl-C stops them.`, strings.Join(running.Processes(), ", "), filepath.Join(stack.StateFolder, "env")))
+	return hold(ctx, terminal, running)
+}
+
+func served(port int) bool {
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), time.Second)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
+}
+
+// reset deletes the state folder beside the run file.
+func reset(args []string) error {
+	flags := flag.NewFlagSet("local reset", flag.ContinueOnError)
+	file := flags.String("file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *file == "" {
+		path, err := stack.FindRunFile(".")
+		if err != nil {
+			return err
+		}
+		*file = path
+	}
+	folder := filepath.Dir(*file)
+	state := filepath.Join(folder, stack.StateFolder)
+	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
+		fmt.Println("There is no state to clear.")
+		return nil
+	}
+	lock, err := stack.LockState(folder)
+	if err != nil {
+		return fmt.Errorf("%w; stop it first", err)
+	}
+	defer func() { _ = lock.Close() }()
+	if err := os.RemoveAll(state); err != nil {
+		return err
+	}
+	fmt.Println("The state is cleared; the next start begins anew.")
+	return nil
+}
