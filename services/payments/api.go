@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/stripe/stripe-go/v76/webhook"
+
+	"boxoffice/services/internal/idempotency"
+	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/state"
+)
+
+// api is this service's REST API: two calls for signed-in buyers, and one for Stripe, which signs instead.
+type api struct {
+	till *till
+	// webhookSecret is what Stripe signs webhooks with; without one there are no webhooks.
+	webhookSecret string
+}
+
+func (a *api) routes(app *fiber.App, signedIn fiber.Handler) {
+	app.Post("/api/payments/webhook", a.webhook)
+	app.Post("/api/payments", signedIn, a.pay)
+	app.Get("/api/payments/:id", signedIn, a.show)
+}
+
+// paymentAnswer is a payment as clients see it. ClientSecret is for Stripe's frontend, to take the buyer through
+// 3-D Secure; it is there while that is wanted.
+type paymentAnswer struct {
+	ID           string    `json:"id"`
+	OrderID      string    `json:"orderId"`
+	StripeID     string    `json:"stripeId"`
+	Status       Status    `json:"status"`
+	Amount       int64     `json:"amount"`
+	Currency     string    `json:"currency"`
+	DeclineCode  string    `json:"declineCode,omitempty"`
+	ClientSecret string    `json:"clientSecret,omitempty"`
+	CreatedAt    time.Time `json:"createdAt"`
+	UpdatedAt    time.Time `json:"updatedAt"`
+}
+
+func answer(r Receipt) paymentAnswer {
+	p := r.Payment
+	out := paymentAnswer{p.ID, p.OrderID, p.StripeID, p.Status, p.Amount, p.Currency, p.DeclineCode, "", p.CreatedAt, p.UpdatedAt}
+	if p.Status == RequiresAction {
+		out.ClientSecret = r.Intent.ClientSecret
+	}
+	return out
+}
+
+func location(p Payment) string { return "/api/payments/" + p.ID }
+
+// payRequest is what a buyer sends: an order, and a card as Stripe's frontend names it. An amount is not asked
+// for: it is the order's.
+type payRequest struct {
+	OrderID       string `json:"orderId" validate:"required,uuid"`
+	PaymentMethod string `json:"paymentMethod" validate:"required_without=Token,max=255"`
+	Token         string `json:"token" validate:"max=255"`
+}
+
+func (a *api) pay(c *fiber.Ctx) error {
+	request, err := rest.Decode[payRequest](c)
+	if err != nil {
+		return err
+	}
+	if request.PaymentMethod != "" && request.Token != "" {
+		return problem.New(problem.Invalid, "Send a payment method or a token, not both.").WithField("token").WithCode("excluded_with")
+	}
+	buyer, _ := identity.UserOf(c)
+	once, err := idempotency.Of(c, buyer.ID)
+	if err != nil {
+		return err
+	}
+	ctx := rest.Context(c)
+	before, err := once.Find(ctx, a.till.store)
+	if err != nil {
+		return err
+	}
+	if before != nil {
+		return a.again(c, before)
+	}
+	method := Method{PaymentMethod: request.PaymentMethod, Token: request.Token}
+	receipt, err := a.till.Pay(ctx, strings.ToLower(request.OrderID), buyer.ID, method, func(ctx context.Context, change *state.Change, r Receipt) (err error) {
+		// A copy of this request may have been faster. What is kept is without the client secret.
+		if before, err = once.Find(ctx, a.till.store); before != nil || err != nil {
+			return err
+		}
+		return once.Keep(change, paidStatus(r), location(r.Payment), answer(Receipt{Payment: r.Payment}))
+	})
+	if err != nil {
+		return err
+	}
+	if before != nil {
+		return a.again(c, before)
+	}
+	c.Location(location(receipt.Payment))
+	return c.Status(paidStatus(receipt)).JSON(answer(receipt))
+}
+
+// paidStatus is 201 for the wish that led to the payment, 200 for one that found it.
+func paidStatus(r Receipt) int {
+	if r.Fresh {
+		return fiber.StatusCreated
+	}
+	return fiber.StatusOK
+}
+
+// again answers as before. The client secret is not kept; Stripe is asked for it.
+func (a *api) again(c *fiber.Ctx, before *idempotency.Answer) error {
+	var body paymentAnswer
+	if err := json.Unmarshal(before.Body, &body); err != nil {
+		return fmt.Errorf("read the answer kept for a request: %w", err)
+	}
+	if body.Status != RequiresAction {
+		return before.Send(c)
+	}
+	intent, err := a.till.stripe.Look(rest.Context(c), body.StripeID)
+	if err != nil {
+		return err
+	}
+	body.ClientSecret = intent.ClientSecret
+	if before.Body, err = json.Marshal(body); err != nil {
+		return fmt.Errorf("encode a payment: %w", err)
+	}
+	return before.Send(c)
+}
+
+func (a *api) show(c *fiber.Ctx) error {
+	id, err := rest.PathID(c, "id")
+	if err != nil {
+		return err
+	}
+	buyer, _ := identity.UserOf(c)
+	receipt, err := a.till.Payment(rest.Context(c), id, buyer.ID)
+	if err != nil {
+		return err
+	}
+	return c.JSON(answer(receipt))
+}
+
+var (
+	errNoWebhookSecret = problem.New(problem.Unavailable, "Webhooks are not taken: this service has no webhook secret (STRIPE_WEBHOOK_SECRET).").
+				WithCode("webhooks_off").WithRetryAfter(time.Minute)
+	errNotSigned = problem.New(problem.Invalid, "The Stripe-Signature header does not fit this body.").
+			WithField("Stripe-Signature").WithCode("signature_invalid")
+)
+
+// webhook takes what Stripe tells. It is believed only if it is signed, and then only as a hint at which intent
+// to ask about. An answer other than 2xx makes Stripe tell it again.
+func (a *api) webhook(c *fiber.Ctx) error {
+	if a.webhookSecret == "" {
+		return errNoWebhookSecret
+	}
+	// The account's webhooks may be of another API version than the client's: of the body only ids are read,
+	// which are the same in all.
+	event, err := webhook.ConstructEventWithOptions(c.BodyRaw(), c.Get("Stripe-Signature"), a.webhookSecret, webhook.ConstructEventOptions{
+		Tolerance: webhook.DefaultTolerance, IgnoreAPIVersionMismatch: true,
+	})
+	if err != nil {
+		return errNotSigned.Because(err)
+	}
+	rest.Annotate(c, slog.String("stripeEvent", event.ID), slog.String("stripeEventType", string(event.Type)))
+	stripeID := ""
+	if event.Data != nil {
+		stripeID = intentIn(event.Data.Raw)
+	}
+	known := false
+	if stripeID != "" {
+		if known, err = a.till.HearIntent(rest.Context(c), stripeID); err != nil {
+			return fmt.Errorf("webhook %s of payment intent %s: %w", event.Type, stripeID, err)
+		}
+	}
+	return c.JSON(fiber.Map{"received": true, "known": known})
+}
+
+// intentIn finds the PaymentIntent that an event's object is or belongs to; "" if there is none.
+func intentIn(object json.RawMessage) string {
+	var it struct {
+		ID            string          `json:"id"`
+		Object        string          `json:"object"`
+		PaymentIntent json.RawMessage `json:"payment_intent"`
+	}
+	if json.Unmarshal(object, &it) != nil {
+		return ""
+	}
+	if it.Object == "payment_intent" {
+		return it.ID
+	}
+	var id string
+	if json.Unmarshal(it.PaymentIntent, &id) != nil { // expanded, or not there
+		return ""
+	}
+	return id
+}

@@ -1,0 +1,62 @@
+// Command payments is the service of the money: it authorizes it when a buyer pays, takes it when the order is
+// complete, and gives it back when the order is not. Read payment.go for the rules, store.go for what is kept
+// and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, api.go
+// for what clients and Stripe call, subscriptions.go for what it hears.
+package main
+
+import (
+	"context"
+	"errors"
+
+	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/service"
+)
+
+type config struct {
+	service.Config
+	// StripeKey is the account's secret key. Without one, SandboxURL is used.
+	StripeKey string `env:"STRIPE_SECRET_KEY"`
+	// WebhookSecret is what Stripe, or the sandbox, signs webhooks with.
+	WebhookSecret string `env:"STRIPE_WEBHOOK_SECRET"`
+	// SandboxURL is where the project's stand-in for Stripe listens.
+	SandboxURL string `env:"STRIPE_SANDBOX_URL" validate:"omitempty,http_url"`
+}
+
+// sandboxKey is what the sandbox takes for a key; it opens nothing.
+const sandboxKey = "sk_test_sandbox"
+
+// processor says whom to ask and with which key: Stripe (url is ""), or the sandbox.
+func (c *config) processor() (key, url string, err error) {
+	switch {
+	case c.StripeKey != "":
+		return c.StripeKey, "", nil
+	case c.SandboxURL != "":
+		return sandboxKey, c.SandboxURL, nil
+	}
+	return "", "", errors.New("there is nobody to take payments: set STRIPE_SECRET_KEY to use Stripe, or STRIPE_SANDBOX_URL to use the sandbox (`make run` starts one)")
+}
+
+func main() {
+	var cfg config
+	service.Main("payments", &cfg, func(ctx context.Context, s *service.Service) error {
+		key, url, err := cfg.processor()
+		if err != nil {
+			return err
+		}
+		store, err := s.OpenStore(ctx)
+		if err != nil {
+			return err
+		}
+		if url != "" {
+			s.Log.Info("payments go to the sandbox; no money moves", "url", url)
+		}
+		if cfg.WebhookSecret == "" {
+			s.Log.Warn("webhooks are not taken: STRIPE_WEBHOOK_SECRET is not set")
+		}
+		t := &till{store: store, stripe: newGateway(key, url, s.Log)}
+		a := &api{till: t, webhookSecret: cfg.WebhookSecret}
+		a.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
+		t.subscribe(s.Events)
+		return nil
+	})
+}
