@@ -1,0 +1,167 @@
+package events
+
+import "time"
+
+// The catalogue: every event type of the box office, with what it carries. An event carries the whole public
+// state of its aggregate, so that whoever hears it needs no second question and can apply it or leave it by
+// its version alone.
+//
+// Adding a member is a compatible change. Changing or removing one is not: raise the payload's schema number,
+// and let consumers upgrade what they read before producers write it.
+
+// Payload is what an event carries. Implementations are plain structs, one for each event type.
+type Payload interface {
+	// EventType is the CloudEvents type, for example "order.created".
+	EventType() string
+	// Schema is the number of the payload's format.
+	Schema() int
+	// Aggregate is the id of what the event tells of, and that aggregate's version after the change.
+	Aggregate() (id string, version int)
+}
+
+// User is the public state of a user.
+type User struct {
+	ID        string    `json:"id"`
+	Email     string    `json:"email"`
+	Version   int       `json:"version"`
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+func (User) Schema() int                { return 1 }
+func (u User) Aggregate() (string, int) { return u.ID, u.Version }
+
+// UserCreated tells that somebody signed up.
+type UserCreated struct{ User }
+
+func (UserCreated) EventType() string { return "user.created" }
+
+// Ticket is the public state of a ticket. Price is in the currency's minor unit (cents), Currency an ISO 4217
+// code in lower case. Status is available, reserved or sold; OrderID is set while it is not available.
+type Ticket struct {
+	ID        string    `json:"id"`
+	Title     string    `json:"title"`
+	Price     int64     `json:"price"`
+	Currency  string    `json:"currency"`
+	UserID    string    `json:"userId"`
+	Status    string    `json:"status"`
+	OrderID   string    `json:"orderId,omitempty"`
+	Version   int       `json:"version"`
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+func (Ticket) Schema() int                { return 1 }
+func (t Ticket) Aggregate() (string, int) { return t.ID, t.Version }
+
+// TicketCreated tells that a ticket was listed.
+type TicketCreated struct{ Ticket }
+
+func (TicketCreated) EventType() string { return "ticket.created" }
+
+// TicketUpdated tells that a ticket's title, price or status changed.
+type TicketUpdated struct{ Ticket }
+
+func (TicketUpdated) EventType() string { return "ticket.updated" }
+
+// TicketDeleted tells that a listing was withdrawn. Its version is higher than that of any earlier event.
+type TicketDeleted struct{ Ticket }
+
+func (TicketDeleted) EventType() string { return "ticket.deleted" }
+
+// OrderedTicket is the ticket as it was when it was reserved: the buyer pays this price, whatever the listing
+// says later.
+type OrderedTicket struct {
+	ID       string `json:"id"`
+	Title    string `json:"title"`
+	Price    int64  `json:"price"`
+	Currency string `json:"currency"`
+}
+
+// Order is the public state of an order. Sequence grows with every change of reservation of the ticket, over
+// all its orders; Reason says why an order was cancelled (user, expired, payment).
+type Order struct {
+	ID        string        `json:"id"`
+	UserID    string        `json:"userId"`
+	Status    string        `json:"status"`
+	Reason    string        `json:"reason,omitempty"`
+	ExpiresAt time.Time     `json:"expiresAt"`
+	Ticket    OrderedTicket `json:"ticket"`
+	Sequence  int           `json:"sequence"`
+	Version   int           `json:"version"`
+	CreatedAt time.Time     `json:"createdAt"`
+	UpdatedAt time.Time     `json:"updatedAt"`
+}
+
+func (Order) Schema() int                { return 1 }
+func (o Order) Aggregate() (string, int) { return o.ID, o.Version }
+
+// OrderCreated tells that a ticket was reserved.
+type OrderCreated struct{ Order }
+
+func (OrderCreated) EventType() string { return "order.created" }
+
+// OrderCancelled tells that a reservation ended without a purchase.
+type OrderCancelled struct{ Order }
+
+func (OrderCancelled) EventType() string { return "order.cancelled" }
+
+// OrderCompleted tells that the order was paid: the ticket is the buyer's.
+type OrderCompleted struct{ Order }
+
+func (OrderCompleted) EventType() string { return "order.completed" }
+
+// ExpirationComplete tells that an order's time is over. Firing counts how often its reminder has told so: a
+// reminder repeats until the order is settled, and each telling is an event of its own.
+type ExpirationComplete struct {
+	OrderID   string    `json:"orderId"`
+	ExpiresAt time.Time `json:"expiresAt"`
+	Firing    int       `json:"firing"`
+}
+
+func (ExpirationComplete) EventType() string          { return "expiration.complete" }
+func (ExpirationComplete) Schema() int                { return 1 }
+func (e ExpirationComplete) Aggregate() (string, int) { return e.OrderID, e.Firing }
+
+// Payment is the public state of a payment. Amount is in the currency's minor unit. DeclineCode is Stripe's
+// reason, on failed payments only.
+type Payment struct {
+	ID          string    `json:"id"`
+	OrderID     string    `json:"orderId"`
+	UserID      string    `json:"userId"`
+	StripeID    string    `json:"stripeId"`
+	Status      string    `json:"status"`
+	Amount      int64     `json:"amount"`
+	Currency    string    `json:"currency"`
+	DeclineCode string    `json:"declineCode,omitempty"`
+	Version     int       `json:"version"`
+	CreatedAt   time.Time `json:"createdAt"`
+	UpdatedAt   time.Time `json:"updatedAt"`
+}
+
+func (Payment) Schema() int                { return 1 }
+func (p Payment) Aggregate() (string, int) { return p.ID, p.Version }
+
+// PaymentCreated tells that the buyer's funds are authorized: they are held, not yet taken.
+type PaymentCreated struct{ Payment }
+
+func (PaymentCreated) EventType() string { return "payment.created" }
+
+// PaymentCaptured tells that the money was taken, for a completed order.
+type PaymentCaptured struct{ Payment }
+
+func (PaymentCaptured) EventType() string { return "payment.captured" }
+
+// PaymentVoided tells that an authorization was given up before any money was taken.
+type PaymentVoided struct{ Payment }
+
+func (PaymentVoided) EventType() string { return "payment.voided" }
+
+// PaymentRefunded tells that captured money was given back.
+type PaymentRefunded struct{ Payment }
+
+func (PaymentRefunded) EventType() string { return "payment.refunded" }
+
+// PaymentFailed tells that an attempt was declined. It frees nothing: the buyer may try again.
+type PaymentFailed struct{ Payment }
+
+func (PaymentFailed) EventType() string { return "payment.failed" }

@@ -1,0 +1,77 @@
+// Package events is what the services tell each other: the catalogue of event types, their envelope, and the
+// router that hands incoming events to a service's functions.
+//
+// Events are CloudEvents 1.0 in structured JSON mode. Delivery is at least once and in any order, so every
+// consumer must bear repeats and compare versions.
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+)
+
+const (
+	// PubSub is the name of the Dapr pub/sub component.
+	PubSub = "pubsub"
+	// Topic is the one topic that carries every event.
+	Topic = "events"
+	// DeadLetterTopic takes the events that could not be handled.
+	DeadLetterTopic = "events.dead"
+	// ContentType is that of a CloudEvent in structured mode; Dapr then publishes our envelope as it is.
+	ContentType = "application/cloudevents+json"
+)
+
+// Event is a CloudEvents 1.0 envelope. Its ID is made from what it tells (type, aggregate, version), so that
+// publishing it again is the same event: brokers may drop the second, consumers must bear it.
+type Event struct {
+	SpecVersion     string          `json:"specversion"`
+	ID              string          `json:"id"`
+	Source          string          `json:"source"`
+	Type            string          `json:"type"`
+	Subject         string          `json:"subject"`
+	Time            time.Time       `json:"time"`
+	DataContentType string          `json:"datacontenttype"`
+	DataSchema      string          `json:"dataschema"`
+	Data            json.RawMessage `json:"data"`
+
+	// TraceParent and TraceState are those of W3C trace context, as in the CloudEvents distributed tracing
+	// extension. TraceID repeats TraceParent: Dapr writes its own trace into an event that lacks it.
+	TraceID     string `json:"traceid,omitempty"`
+	TraceParent string `json:"traceparent,omitempty"`
+	TraceState  string `json:"tracestate,omitempty"`
+}
+
+// New puts payload into an envelope that carries ctx's trace context. Source is left to the journal, which
+// knows the service's name.
+func New(ctx context.Context, payload Payload) (Event, error) {
+	body, err := json.Marshal(payload)
+	if err != nil {
+		return Event{}, fmt.Errorf("encode %s: %w", payload.EventType(), err)
+	}
+	id, version := payload.Aggregate()
+	trace := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, trace)
+	return Event{
+		SpecVersion:     "1.0",
+		ID:              payload.EventType() + ":" + id + ":" + strconv.Itoa(version),
+		Type:            payload.EventType(),
+		Subject:         id,
+		Time:            time.Now().UTC(),
+		DataContentType: "application/json",
+		DataSchema:      dataSchema(payload),
+		Data:            body,
+		TraceID:         trace["traceparent"],
+		TraceParent:     trace["traceparent"],
+		TraceState:      trace["tracestate"],
+	}, nil
+}
+
+// dataSchema names a payload's format, for example "urn:boxoffice:order.created:1".
+func dataSchema(payload Payload) string {
+	return "urn:boxoffice:" + payload.EventType() + ":" + strconv.Itoa(payload.Schema())
+}

@@ -1,0 +1,148 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/go-playground/validator/v10"
+)
+
+// Config is what every service reads from its environment. A service embeds it in its own configuration and
+// adds fields with the same tags: env names the variable, envDefault its value when it is not set, validate
+// what it must be.
+type Config struct {
+	// Port is where the public REST API listens, on all interfaces.
+	Port int `env:"PORT" validate:"min=1,max=65535"`
+	// CallbackPort is where the sidecar calls this service, on 127.0.0.1 alone. Dapr sets it.
+	CallbackPort int `env:"APP_PORT" validate:"min=1,max=65535"`
+	// DaprGRPCPort is where the sidecar listens. Dapr sets it.
+	DaprGRPCPort int `env:"DAPR_GRPC_PORT" validate:"min=1,max=65535"`
+	// APIToken is what the sidecar must show on every callback; Dapr reads the same variable.
+	APIToken string `env:"APP_API_TOKEN" validate:"min=16"`
+	// Instance names this process's place across restarts. By default it is the host's name and the callback port.
+	Instance string `env:"INSTANCE"`
+
+	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
+	LogFormat string     `env:"LOG_FORMAT" envDefault:"auto" validate:"oneof=auto json text"`
+	// BodyLimit bounds a request's body, in bytes.
+	BodyLimit int `env:"BODY_LIMIT" envDefault:"65536" validate:"min=1024"`
+	// StartTimeout bounds the wait for the sidecar and the store at start.
+	StartTimeout time.Duration `env:"START_TIMEOUT" envDefault:"60s" validate:"min=1s"`
+	// ShutdownTimeout bounds the end: requests under way are finished and events published within it.
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"15s" validate:"min=1s"`
+}
+
+func (c *Config) base() *Config { return c }
+
+// Configured is a pointer to a struct that embeds Config.
+type Configured interface{ base() *Config }
+
+// hints say, for the variables that most often lack, what a person can do.
+var hints = map[string]string{
+	"APP_API_TOKEN":  "it is made at the first start of `make run`; for `dapr run -f .` load it with: set -a; . .state/env; set +a",
+	"APP_PORT":       "Dapr sets it; start the service with `make run` or `dapr run -f .`",
+	"DAPR_GRPC_PORT": "Dapr sets it; start the service with `make run` or `dapr run -f .`",
+}
+
+// Load fills cfg from the environment. The error names every variable that is missing or wrong, at once.
+func Load(cfg Configured) error {
+	var problems []string
+	failed := map[string]bool{}
+	if err := env.Parse(cfg); err != nil {
+		each := []error{err}
+		if all, ok := errors.AsType[env.AggregateError](err); ok {
+			each = all.Errors
+		}
+		for _, err := range each {
+			if p, ok := errors.AsType[env.ParseError](err); ok {
+				name := variable(reflect.TypeOf(cfg).Elem(), p.Name)
+				failed[name] = true
+				problems = append(problems, fmt.Sprintf("%s=%q is not a %s", name, os.Getenv(name), typeName(p.Type)))
+				continue
+			}
+			problems = append(problems, err.Error())
+		}
+	}
+
+	check := validator.New(validator.WithRequiredStructEnabled())
+	check.RegisterTagNameFunc(func(f reflect.StructField) string { return f.Tag.Get("env") })
+	var broken validator.ValidationErrors
+	if err := check.Struct(cfg); errors.As(err, &broken) {
+		for _, b := range broken {
+			if !failed[b.Field()] {
+				problems = append(problems, ruleMessage(b))
+			}
+		}
+	} else if err != nil {
+		return fmt.Errorf("check the configuration: %w", err)
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("the environment is not complete:\n  - %s", strings.Join(problems, "\n  - "))
+	}
+
+	base := cfg.base()
+	if base.Instance == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("find this host's name (or set INSTANCE): %w", err)
+		}
+		base.Instance = host + ":" + strconv.Itoa(base.CallbackPort)
+	}
+	return nil
+}
+
+func ruleMessage(b validator.FieldError) string {
+	name := b.Field()
+	rule := strings.TrimSuffix(b.Tag()+"="+b.Param(), "=")
+	switch {
+	case os.Getenv(name) == "" && b.Value() == reflect.Zero(b.Type()).Interface():
+		rule = "is not set"
+	case b.Tag() == "min" || b.Tag() == "gte":
+		rule = fmt.Sprintf("must be at least %s", b.Param())
+		if b.Kind() == reflect.String {
+			rule += " characters long"
+		}
+	case b.Tag() == "max" || b.Tag() == "lte":
+		rule = fmt.Sprintf("must be at most %s", b.Param())
+	case b.Tag() == "oneof":
+		rule = fmt.Sprintf("must be one of: %s", strings.ReplaceAll(b.Param(), " ", ", "))
+	default:
+		rule = "breaks the rule " + rule
+	}
+	text := name + " " + rule
+	if hint := hints[name]; hint != "" {
+		text += " (" + hint + ")"
+	}
+	return text
+}
+
+// variable is the name of the environment variable that fills a field.
+func variable(t reflect.Type, field string) string {
+	if f, ok := t.FieldByName(field); ok {
+		return f.Tag.Get("env")
+	}
+	return field
+}
+
+func typeName(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[time.Duration]():
+		return "duration (for example 90s or 15m)"
+	case reflect.TypeFor[slog.Level]():
+		return "level (debug, info, warn or error)"
+	}
+	switch t.Kind() {
+	case reflect.Int, reflect.Int64:
+		return "whole number"
+	case reflect.Bool:
+		return "boolean (true or false)"
+	}
+	return t.String()
+}

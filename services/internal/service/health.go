@@ -1,0 +1,66 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/adaptor"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// checkTime bounds all readiness checks of one request.
+const checkTime = 2 * time.Second
+
+// healthRoutes serves /healthz (the process lives), /readyz (what it needs is reachable, by name) and /metrics.
+func (s *Service) healthRoutes() {
+	s.Public.Get("/healthz", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"status": "ok"}) })
+	s.Public.Get("/readyz", func(c *fiber.Ctx) error {
+		report, ready := s.readiness(c.UserContext())
+		if !ready {
+			c.Set(fiber.HeaderRetryAfter, "1")
+			c.Status(fiber.StatusServiceUnavailable)
+		}
+		return c.JSON(report)
+	})
+	s.Public.Get("/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{})))
+}
+
+// readinessReport names each thing that was checked, with "ok" or what is wrong.
+type readinessReport struct {
+	Status string            `json:"status"`
+	Checks map[string]string `json:"checks"`
+}
+
+func (s *Service) readiness(ctx context.Context) (readinessReport, bool) {
+	report := readinessReport{Status: "ready", Checks: map[string]string{}}
+	select {
+	case <-s.ready:
+	default:
+		report.Status = "starting"
+		return report, false
+	}
+	if s.running.Err() != nil {
+		report.Status = "shutting down"
+		return report, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	results := make([]error, len(s.checks))
+	var checking sync.WaitGroup
+	for i, check := range s.checks {
+		checking.Go(func() { results[i] = check.run(ctx) })
+	}
+	checking.Wait()
+	for i, check := range s.checks {
+		report.Checks[check.name] = "ok"
+		if results[i] != nil {
+			report.Status = "not ready"
+			report.Checks[check.name] = "not reachable"
+			s.Log.Warn("not ready", "check", check.name, "error", results[i])
+		}
+	}
+	return report, errors.Join(results...) == nil
+}

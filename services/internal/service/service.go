@@ -1,0 +1,291 @@
+// Package service is the skeleton of a process: what every service does besides its own work. It reads the
+// configuration, connects to the sidecar, serves the public REST port and the callback port, answers for its
+// health, and ends in order.
+//
+// A service's main is one call:
+//
+//	func main() {
+//		var cfg config
+//		service.Main("tickets", &cfg, func(ctx context.Context, s *service.Service) error {
+//			store, err := s.OpenStore(ctx)
+//			…
+//			api{store}.routes(s.Public)
+//			events.On(s.Events, …)
+//			return nil
+//		})
+//	}
+package service
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/dapr/go-sdk/actor"
+	"github.com/dapr/go-sdk/client"
+	"github.com/dapr/go-sdk/service/common"
+	daprd "github.com/dapr/go-sdk/service/http"
+	"github.com/go-chi/chi/v5"
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/state"
+)
+
+// Service is one running process. The fields are for the build function given to Main; it registers routes,
+// event handlers, checks and background work, and returns.
+type Service struct {
+	Name    string
+	Log     *slog.Logger
+	Metrics *prometheus.Registry
+	// Public is the REST API that the network sees.
+	Public *fiber.App
+	// Callback is what the sidecar alone can call: 127.0.0.1, behind the app API token.
+	Callback *chi.Mux
+	// Events hands the events that the sidecar delivers to the service's functions.
+	Events *events.Router
+	// Dapr is the sidecar.
+	Dapr client.Client
+
+	config     *Config
+	callbacks  common.Service
+	checks     []check
+	onShutdown []step
+	background sync.WaitGroup
+	running    context.Context // ends when the service is told to stop
+	failed     chan error      // the first server or background work that ended by itself
+	ready      chan struct{}   // closed when everything is up
+}
+
+type check struct {
+	name string
+	run  func(context.Context) error
+}
+
+type step struct {
+	name string
+	run  func(context.Context) error
+}
+
+// Main runs a service until SIGINT or SIGTERM, then ends the process: with status 0 after an orderly shutdown,
+// with 1 and a message if the service could not start or broke down.
+func Main(name string, cfg Configured, build func(ctx context.Context, s *Service) error) {
+	if err := Load(cfg); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	logger := newLogger(cfg.base(), os.Stdout).With("service", name)
+	if err := run(ctx, name, cfg.base(), logger, build); err != nil {
+		logger.Error("the service ends", "error", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, name string, cfg *Config, logger *slog.Logger, build func(context.Context, *Service) error) error {
+	started := time.Now()
+	s := newService(name, cfg, logger)
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	s.running = running
+
+	starting, cancel := context.WithTimeout(running, cfg.StartTimeout)
+	defer cancel()
+	if err := s.start(starting, build); err != nil {
+		stop()
+		return errors.Join(fmt.Errorf("start: %w", err), s.shutdown())
+	}
+	close(s.ready)
+	logger.Info("ready", "port", cfg.Port, "callbackPort", cfg.CallbackPort, "took", time.Since(started).Round(time.Millisecond).String())
+
+	var failure error
+	select {
+	case <-ctx.Done():
+		logger.Info("shutting down")
+	case failure = <-s.failed:
+	}
+	stop()
+	return errors.Join(failure, s.shutdown())
+}
+
+func newService(name string, cfg *Config, logger *slog.Logger) *Service {
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s := &Service{
+		Name:     name,
+		Log:      logger,
+		Metrics:  metrics,
+		Public:   rest.New(rest.Options{Name: name, Log: logger, Metrics: metrics, BodyLimit: cfg.BodyLimit}),
+		Callback: chi.NewRouter(),
+		Events:   events.NewRouter(logger, metrics),
+		config:   cfg,
+		failed:   make(chan error, 1),
+		ready:    make(chan struct{}),
+	}
+	s.Callback.Use(requireToken(cfg.APIToken))
+	s.callbacks = daprd.NewServiceWithMux(net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.CallbackPort)), s.Callback)
+	s.healthRoutes()
+	return s
+}
+
+// start connects to the sidecar, lets the service build itself, and opens its ports.
+func (s *Service) start(ctx context.Context, build func(context.Context, *Service) error) error {
+	dapr, err := connect(ctx, s.config.DaprGRPCPort)
+	if err != nil {
+		return err
+	}
+	s.Dapr = dapr
+	s.ReadyCheck("sidecar", func(ctx context.Context) error {
+		_, err := dapr.GetMetadata(ctx)
+		return err
+	})
+	if err := build(ctx, s); err != nil {
+		return err
+	}
+	s.Events.Mount(s.Callback)
+	s.serve("callback port "+strconv.Itoa(s.config.CallbackPort), s.callbacks.Start)
+	s.serve("public port "+strconv.Itoa(s.config.Port), func() error {
+		return s.Public.Listen(":" + strconv.Itoa(s.config.Port))
+	})
+	return nil
+}
+
+// connect opens the connection to the sidecar, waiting for it until ctx ends. The connection outlives a restart
+// of the sidecar; it looks for it every second at most.
+func connect(ctx context.Context, port int) (client.Client, error) {
+	client.SetLogger(log.New(io.Discard, "", 0))
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	eager := grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+		MinConnectTimeout: 2 * time.Second,
+	})
+	for {
+		dapr, err := client.NewClientWithAddressContext(ctx, address, eager)
+		if err == nil {
+			return dapr, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("no sidecar answers at %s: %w", address, err)
+		}
+	}
+}
+
+// serve runs a server whose end, before the service is told to stop, is the service's end.
+func (s *Service) serve(what string, listen func() error) {
+	s.background.Go(func() {
+		if err := listen(); err != nil && !errors.Is(err, http.ErrServerClosed) && s.running.Err() == nil {
+			s.fail(fmt.Errorf("%s: %w", what, err))
+		}
+	})
+}
+
+func (s *Service) fail(err error) {
+	select {
+	case s.failed <- err:
+	default: // an earlier failure ends the service already
+	}
+}
+
+// Go runs work in the background until it returns; ctx ends when the service stops. An error before that ends
+// the service.
+func (s *Service) Go(name string, work func(ctx context.Context) error) {
+	s.background.Go(func() {
+		if err := work(s.running); err != nil && s.running.Err() == nil {
+			s.fail(fmt.Errorf("%s: %w", name, err))
+		}
+	})
+}
+
+// OpenStore opens the service's state store and closes it at shutdown, when its events are out.
+func (s *Service) OpenStore(ctx context.Context) (*state.Store, error) {
+	store, err := state.Open(ctx, s.Dapr, state.Options{
+		Service:  s.Name,
+		Instance: s.config.Instance,
+		Log:      s.Log,
+		Metrics:  s.Metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.ReadyCheck("store", store.Ping)
+	s.OnShutdown("store", store.Close)
+	return store, nil
+}
+
+// HostActor makes this process a host of the actor type that factory makes.
+func (s *Service) HostActor(factory actor.FactoryContext) {
+	s.callbacks.RegisterActorImplFactoryContext(factory)
+}
+
+// ReadyCheck adds something that must be well for /readyz to say so.
+func (s *Service) ReadyCheck(name string, run func(ctx context.Context) error) {
+	s.checks = append(s.checks, check{name, run})
+}
+
+// OnShutdown adds a step of the orderly end. Steps run after the ports are closed, the last added first.
+func (s *Service) OnShutdown(name string, run func(ctx context.Context) error) {
+	s.onShutdown = append(s.onShutdown, step{name, run})
+}
+
+// shutdown ends in order: no new requests and deliveries, those under way finished, then the steps. What does
+// not end in time is left, and said.
+func (s *Service) shutdown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.ShutdownTimeout)
+	defer cancel()
+	var problems []error
+	if err := s.Public.ShutdownWithContext(ctx); err != nil {
+		problems = append(problems, fmt.Errorf("close the public port: %w", err))
+	}
+	if err := s.callbacks.GracefulStop(); err != nil {
+		problems = append(problems, fmt.Errorf("close the callback port: %w", err))
+	}
+	for _, step := range slices.Backward(s.onShutdown) {
+		if err := step.run(ctx); err != nil {
+			problems = append(problems, fmt.Errorf("shut down the %s: %w", step.name, err))
+		}
+	}
+	ended := make(chan struct{})
+	go func() { s.background.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		problems = append(problems, errors.New("background work did not end in time"))
+	}
+	if s.Dapr != nil {
+		s.Dapr.Close()
+	}
+	return errors.Join(problems...)
+}
+
+// requireToken lets only the sidecar through, which shows the app API token in the header dapr-api-token.
+func requireToken(token string) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			shown := r.Header.Get("dapr-api-token")
+			if r.URL.Path != "/healthz" && subtle.ConstantTimeCompare([]byte(shown), []byte(token)) != 1 {
+				http.Error(w, "only this service's sidecar may call here: the header dapr-api-token does not hold the app API token", http.StatusUnauthorized)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}

@@ -1,0 +1,186 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/dapr/go-sdk/client"
+
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/problem"
+)
+
+// Change is one decision as a value: the documents it writes, each with its condition, the index entries it
+// adds, and the events it causes. All of it happens, or nothing. The zero Change is empty and ready to use.
+//
+//	var change state.Change
+//	change.Update(ticket.Key, ticket.ETag, ticket.Value)
+//	change.Create(orderKey(order.ID), order)
+//	change.Append(ordersOf(buyer), order.ID)
+//	change.Emit(ctx, events.OrderCreated{Order: order.Public()})
+//	err := store.Commit(ctx, &change)
+type Change struct {
+	writes  []write
+	appends []indexEntry
+	events  []events.Event
+	err     error // the first problem met while building; Commit reports it
+}
+
+// write is one document's new content. An empty etag is the condition that there is no document yet.
+type write struct {
+	key    string
+	etag   string
+	value  []byte
+	delete bool
+	ttl    time.Duration
+}
+
+type indexEntry struct{ index, id string }
+
+// Create writes a document that must not exist yet.
+func (c *Change) Create(key string, value any) { c.put(write{key: key}, value) }
+
+// CreateFor writes a document that must not exist yet, and that the store forgets after ttl.
+func (c *Change) CreateFor(key string, value any, ttl time.Duration) {
+	c.put(write{key: key, ttl: ttl}, value)
+}
+
+// Update replaces a document, if its ETag is still the given one.
+func (c *Change) Update(key, etag string, value any) {
+	if etag == "" {
+		c.fail(fmt.Errorf("update %s: no ETag; use Create for a new document", key))
+		return
+	}
+	c.put(write{key: key, etag: etag}, value)
+}
+
+// Delete removes a document, if its ETag is still the given one.
+func (c *Change) Delete(key, etag string) {
+	if etag == "" {
+		c.fail(fmt.Errorf("delete %s: no ETag", key))
+		return
+	}
+	c.add(write{key: key, etag: etag, delete: true})
+}
+
+// Append adds id to the end of an index; see Store.Page.
+func (c *Change) Append(index, id string) {
+	c.appends = append(c.appends, indexEntry{index, id})
+}
+
+// Emit adds an event that is published once the change is committed. It carries ctx's trace context.
+func (c *Change) Emit(ctx context.Context, payload events.Payload) {
+	event, err := events.New(ctx, payload)
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.events = append(c.events, event)
+}
+
+func (c *Change) put(w write, value any) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		c.fail(fmt.Errorf("encode %s: %w", w.key, err))
+		return
+	}
+	w.value = body
+	c.add(w)
+}
+
+func (c *Change) add(w write) {
+	for _, other := range c.writes {
+		if other.key == w.key {
+			c.fail(fmt.Errorf("%s is written twice in one change", w.key))
+			return
+		}
+	}
+	c.writes = append(c.writes, w)
+}
+
+func (c *Change) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+func (c *Change) empty() bool { return len(c.writes) == 0 && len(c.appends) == 0 && len(c.events) == 0 }
+
+// size is roughly how many bytes the change adds to a transaction.
+func (c *Change) size() int {
+	n := 0
+	for _, w := range c.writes {
+		n += len(w.value)
+	}
+	for _, e := range c.events {
+		n += len(e.Data) + 512
+	}
+	return n
+}
+
+// operation is w as Dapr takes it: a new document with first-write and no ETag, a change with its ETag.
+func (w write) operation() *client.StateOperation {
+	op := &client.StateOperation{
+		Type: client.StateOperationTypeUpsert,
+		Item: &client.SetStateItem{
+			Key:     w.key,
+			Value:   w.value,
+			Options: &client.StateOptions{Concurrency: client.StateConcurrencyFirstWrite, Consistency: client.StateConsistencyStrong},
+		},
+	}
+	if w.delete {
+		op.Type = client.StateOperationTypeDelete
+	}
+	if w.etag != "" {
+		op.Item.Etag = &client.ETag{Value: w.etag}
+	}
+	if w.ttl > 0 {
+		op.Item.Metadata = map[string]string{"ttlInSeconds": strconv.Itoa(int(w.ttl.Seconds()))}
+	}
+	return op
+}
+
+// moved says whether the document is no longer as the write's condition wants it.
+func (w write) moved(now item) bool { return now.etag != w.etag }
+
+// Commit writes the change and returns when it is on disk. The errors are ErrConflict (a condition did not
+// hold; nothing was written), or a problem.Unavailable (the store or the journal cannot take it now; if ctx
+// ended while the store was silent, the change may still happen).
+func (s *Store) Commit(ctx context.Context, c *Change) error {
+	if c.err != nil {
+		return c.err
+	}
+	if c.empty() {
+		return nil
+	}
+	return s.committer.submit(ctx, c)
+}
+
+// decisionAttempts bounds Retry. A hot document is settled by the committer before the store sees the losers,
+// so a conflict that lasts this long is one that the caller should hear of.
+const decisionAttempts = 8
+
+// Retry runs decide, which reads, decides and commits, again for as long as it returns ErrConflict. After
+// several attempts it gives up with a problem.Conflict.
+func Retry(ctx context.Context, decide func(ctx context.Context) error) error {
+	for attempt := 1; ; attempt++ {
+		err := decide(ctx)
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if attempt == decisionAttempts {
+			return problem.New(problem.Conflict, "Somebody else changed this at the same moment. Look at it again, then try again.").Because(err)
+		}
+		pause := time.Duration(rand.IntN(1<<min(attempt, 6))) * time.Millisecond
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return unavailable(ctx.Err())
+		}
+	}
+}

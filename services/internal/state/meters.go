@@ -1,0 +1,41 @@
+package state
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// meters are what an operator watches of the store: how changes share transactions, how many lose, and whether
+// events wait for the broker.
+type meters struct {
+	batchChanges    prometheus.Histogram
+	commitSeconds   prometheus.Histogram
+	conflicts       prometheus.Counter
+	backlog         prometheus.Gauge
+	published       prometheus.Counter
+	publishFailures prometheus.Counter
+}
+
+func newMeters(r prometheus.Registerer) *meters {
+	m := &meters{
+		batchChanges: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "boxoffice_commit_changes", Help: "Changes that shared one state transaction.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 7),
+		}),
+		commitSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "boxoffice_commit_seconds", Help: "Time from the start of a transaction to its outcome, retries included.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}),
+		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "boxoffice_commit_conflicts_total", Help: "Changes refused because a document had changed since it was read.",
+		}),
+		backlog: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "boxoffice_journal_backlog_events", Help: "Committed events that the broker has not accepted yet.",
+		}),
+		published: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "boxoffice_journal_published_events_total", Help: "Events accepted by the broker.",
+		}),
+		publishFailures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "boxoffice_journal_publish_failures_total", Help: "Publications that the broker did not accept and that were tried again.",
+		}),
+	}
+	r.MustRegister(m.batchChanges, m.commitSeconds, m.conflicts, m.backlog, m.published, m.publishFailures)
+	return m
+}

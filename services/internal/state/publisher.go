@@ -1,0 +1,208 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/dapr/go-sdk/client"
+
+	"boxoffice/services/internal/events"
+)
+
+const (
+	// publishAtOnce bounds the events of one bulk publication, publishers how many of these are under way.
+	publishAtOnce = 128
+	publishers    = 4
+	publishTime   = 15 * time.Second
+)
+
+// publisher brings committed events to the broker, in bulk, and tries again until it has accepted them.
+type publisher struct {
+	sidecar Sidecar
+	log     *slog.Logger
+	meters  *meters
+	limit   int
+
+	mu      sync.Mutex
+	queue   []pending
+	waiting int           // events in queue or under way
+	wake    chan struct{} // holds a token while the queue may have work
+	emptied chan struct{} // closed and replaced when waiting falls to 0
+}
+
+// pending are the events of one journal entry.
+type pending struct {
+	events []eventRecord
+	done   func()
+}
+
+func newPublisher(sidecar Sidecar, opts Options, m *meters) *publisher {
+	return &publisher{
+		sidecar: sidecar,
+		log:     opts.Log,
+		meters:  m,
+		limit:   opts.Backlog,
+		wake:    make(chan struct{}, publishers),
+		emptied: make(chan struct{}),
+	}
+}
+
+// add queues events; done is called when the broker has accepted all of them.
+func (p *publisher) add(events []eventRecord, done func()) {
+	p.mu.Lock()
+	p.queue = append(p.queue, pending{events, done})
+	p.waiting += len(events)
+	p.meters.backlog.Set(float64(p.waiting))
+	p.mu.Unlock()
+	p.signal()
+}
+
+func (p *publisher) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// full says whether the backlog has reached its bound.
+func (p *publisher) full() bool { return p.backlog() >= p.limit }
+
+func (p *publisher) backlog() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting
+}
+
+// drain returns when nothing is left to publish, or with ctx's error.
+func (p *publisher) drain(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		left, emptied := p.waiting, p.emptied
+		p.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-emptied:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (p *publisher) run(ctx context.Context) {
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	for range publishers {
+		workers.Go(func() {
+			for {
+				select {
+				case <-p.wake:
+				case <-ctx.Done():
+					return
+				}
+				for p.publishNext(ctx) {
+				}
+			}
+		})
+	}
+}
+
+// publishNext takes entries from the queue and publishes them; false says that there was nothing to do, or
+// that ctx ended.
+func (p *publisher) publishNext(ctx context.Context) bool {
+	p.mu.Lock()
+	var taken []pending
+	var batch []eventRecord
+	for len(p.queue) > 0 && (len(taken) == 0 || len(batch)+len(p.queue[0].events) <= publishAtOnce) {
+		batch = append(batch, p.queue[0].events...)
+		taken = append(taken, p.queue[0])
+		p.queue = p.queue[1:]
+	}
+	more := len(p.queue) > 0
+	p.mu.Unlock()
+	if len(taken) == 0 {
+		return false
+	}
+	if more {
+		p.signal()
+	}
+	if err := p.publishAll(ctx, batch); err != nil {
+		return false // ctx has ended: the events stay in the journal
+	}
+	for _, entry := range taken {
+		entry.done()
+	}
+	p.mu.Lock()
+	p.waiting -= len(batch)
+	p.meters.backlog.Set(float64(p.waiting))
+	if p.waiting == 0 {
+		close(p.emptied)
+		p.emptied = make(chan struct{})
+	}
+	p.mu.Unlock()
+	return true
+}
+
+// publishAll publishes events until the broker has accepted each of them. It fails only when ctx ends.
+func (p *publisher) publishAll(ctx context.Context, records []eventRecord) error {
+	for from := 0; from < len(records); from += publishAtOnce {
+		left := records[from:min(from+publishAtOnce, len(records))]
+		for pause := 50 * time.Millisecond; len(left) > 0; pause = min(2*pause, 2*time.Second) {
+			refused, err := p.publish(ctx, left)
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			p.meters.publishFailures.Inc()
+			p.log.Warn("the broker did not accept events; they stay in the journal and are tried again", "events", len(refused), "error", err)
+			left = refused
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+// publish makes one bulk publication and returns the events that were not accepted.
+func (p *publisher) publish(ctx context.Context, records []eventRecord) (refused []eventRecord, err error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTime)
+	defer cancel()
+	entries := make([]any, 0, len(records))
+	byID := make(map[string]eventRecord, len(records))
+	for _, record := range records {
+		if _, twice := byID[record.ID]; twice {
+			continue // the same event, left in two slots
+		}
+		body, err := json.Marshal(record)
+		if err != nil {
+			return records, fmt.Errorf("encode event %s: %w", record.ID, err)
+		}
+		byID[record.ID] = record
+		entries = append(entries, client.PublishEventsEvent{EntryID: record.ID, Data: body, ContentType: events.ContentType})
+	}
+	response := p.sidecar.PublishEvents(ctx, events.PubSub, events.Topic, entries)
+	if response.Error == nil {
+		p.meters.published.Add(float64(len(entries)))
+		return nil, nil
+	}
+	for _, failed := range response.FailedEvents {
+		if entry, ok := failed.(client.PublishEventsEvent); ok {
+			refused = append(refused, byID[entry.EntryID])
+		}
+	}
+	if len(refused) == 0 {
+		refused = records
+	}
+	return refused, errors.Join(response.Error, ctx.Err())
+}

@@ -1,0 +1,257 @@
+// Package state keeps a service's documents in its Dapr state store, under the rules of this project: every
+// write is conditional, one decision is one transaction, and the events that a decision causes are committed
+// with it, in a journal from which they are published afterwards (a transactional outbox).
+//
+// Read change.go for what a caller says, committer.go for how changes become transactions, journal.go for how
+// no event is lost, index.go for lists, and probe.go for which stores are refused.
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/dapr/go-sdk/client"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"boxoffice/services/internal/problem"
+)
+
+var (
+	// ErrNotFound says that there is no document under a key.
+	ErrNotFound = errors.New("document not found")
+	// ErrConflict says that a document was changed (or created, or deleted) since it was read. Nothing of
+	// the change was written.
+	ErrConflict = errors.New("document changed since it was read")
+)
+
+// Sidecar is what this package asks of Dapr; client.Client of the go-sdk is one. Tests put faults before it.
+type Sidecar interface {
+	GetState(ctx context.Context, store, key string, meta map[string]string) (*client.StateItem, error)
+	GetBulkState(ctx context.Context, store string, keys []string, meta map[string]string, parallelism int32) ([]*client.BulkStateItem, error)
+	ExecuteStateTransaction(ctx context.Context, store string, meta map[string]string, ops []*client.StateOperation) error
+	PublishEvents(ctx context.Context, pubsub, topic string, events []any, opts ...client.PublishEventsOption) client.PublishEventsResponse
+	GetMetadata(ctx context.Context) (*client.GetMetadataResponse, error)
+}
+
+// Options says how a Store works. Zero values take the defaults named with each field.
+type Options struct {
+	// Service is the name of the service; it is the source of its events. Required.
+	Service string
+	// Instance names this process's place across restarts (a host and a port, a pod): a process that starts in
+	// a place knows that whoever registered from there before is dead. Required.
+	Instance string
+	// Component is the Dapr state store. Default "state".
+	Component string
+	// Slots bounds the journal: how many transactions may wait for the broker. Default 16384.
+	Slots int
+	// Backlog bounds the events that may wait for the broker. Default 32768.
+	Backlog int
+	// Lease is how long a writer may be silent before a living process publishes what it left. Default 15s.
+	Lease time.Duration
+
+	Log     *slog.Logger          // default slog.Default()
+	Metrics prometheus.Registerer // default: a registry of its own
+}
+
+func (o *Options) setDefaults() {
+	if o.Component == "" {
+		o.Component = "state"
+	}
+	if o.Slots == 0 {
+		o.Slots = 16384
+	}
+	if o.Backlog == 0 {
+		o.Backlog = 32768
+	}
+	if o.Lease == 0 {
+		o.Lease = 15 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
+}
+
+const (
+	// readTime and commitTime bound one call to the sidecar.
+	readTime   = 5 * time.Second
+	commitTime = 10 * time.Second
+	// queueLength bounds the changes that wait for the committer.
+	queueLength = 4096
+)
+
+// Store is a service's documents. Make one with Open; its methods may be called in parallel.
+type Store struct {
+	opts      Options
+	sidecar   Sidecar
+	journal   *journal
+	committer *committer
+	publisher *publisher
+
+	stop    context.CancelFunc // ends the background work
+	working sync.WaitGroup
+}
+
+// Open proves that the store keeps its promises (see probe.go), registers this process as a writer of the
+// journal, and starts publishing, beginning with what a dead predecessor left. It waits for the sidecar until
+// ctx ends. Close must be called.
+func Open(ctx context.Context, sidecar Sidecar, opts Options) (*Store, error) {
+	if opts.Service == "" || opts.Instance == "" {
+		return nil, errors.New("state.Open: Options.Service and Options.Instance are required")
+	}
+	opts.setDefaults()
+	s := &Store{opts: opts, sidecar: sidecar}
+	if err := s.probe(ctx); err != nil {
+		return nil, err
+	}
+	meters := newMeters(opts.Metrics)
+	s.publisher = newPublisher(sidecar, opts, meters)
+	s.journal = newJournal(s, s.publisher)
+	s.committer = newCommitter(s, meters)
+	if err := s.journal.register(ctx); err != nil {
+		return nil, fmt.Errorf("register as a writer of the journal: %w", err)
+	}
+
+	background, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.working.Go(func() { s.committer.run(background) })
+	s.working.Go(func() { s.publisher.run(background) })
+	s.working.Go(func() { s.journal.watch(background) })
+	return s, nil
+}
+
+// Close refuses new changes, finishes those under way, publishes what is left and takes this writer out of the
+// journal. If ctx ends first, what is left stays in the journal for the next process, and Close says so.
+func (s *Store) Close(ctx context.Context) error {
+	s.committer.close()
+	drained := s.committer.wait(ctx) == nil && s.publisher.drain(ctx) == nil
+	s.stop()
+	s.working.Wait()
+	if !drained {
+		return fmt.Errorf("%d events were not published before the deadline; they stay in the journal and are published at the next start", s.publisher.backlog())
+	}
+	if err := s.journal.unregister(ctx); err != nil {
+		return fmt.Errorf("leave the journal: %w", err)
+	}
+	return nil
+}
+
+// Ping says whether the store answers.
+func (s *Store) Ping(ctx context.Context) error {
+	_, err := s.read(ctx, registryKey)
+	return err
+}
+
+// Doc is a document as it was read. ETag is what a change of it must name.
+type Doc[T any] struct {
+	Key   string
+	ETag  string
+	Value T
+}
+
+// Get reads the document under key. It returns ErrNotFound if there is none, and a problem.Unavailable if the
+// store cannot be reached.
+func Get[T any](ctx context.Context, s *Store, key string) (Doc[T], error) {
+	items, err := s.read(ctx, key)
+	if err != nil {
+		return Doc[T]{}, err
+	}
+	return decode[T](items[key], key)
+}
+
+// GetMany reads the documents under keys, in that order, leaving out those that do not exist.
+func GetMany[T any](ctx context.Context, s *Store, keys []string) ([]Doc[T], error) {
+	items, err := s.read(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	docs := make([]Doc[T], 0, len(keys))
+	for _, key := range keys {
+		doc, err := decode[T](items[key], key)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, doc)
+	}
+	return docs, nil
+}
+
+// item is a document's bytes and ETag; the zero item is one that does not exist.
+type item struct {
+	value []byte
+	etag  string
+}
+
+func (i item) exists() bool { return i.etag != "" }
+
+func decode[T any](i item, key string) (Doc[T], error) {
+	doc := Doc[T]{Key: key, ETag: i.etag}
+	if !i.exists() {
+		return doc, fmt.Errorf("%s: %w", key, ErrNotFound)
+	}
+	if err := json.Unmarshal(i.value, &doc.Value); err != nil {
+		return doc, fmt.Errorf("document %s is not readable: %w", key, err)
+	}
+	return doc, nil
+}
+
+// read returns the items under keys. One key costs the sidecar a plain read, several a bulk read.
+func (s *Store) read(ctx context.Context, keys ...string) (map[string]item, error) {
+	items := make(map[string]item, len(keys))
+	if len(keys) == 0 {
+		return items, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTime)
+	defer cancel()
+	if len(keys) == 1 {
+		found, err := s.sidecar.GetState(ctx, s.opts.Component, keys[0], nil)
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		items[keys[0]] = item{value: found.Value, etag: found.Etag}
+		return items, nil
+	}
+	found, err := s.sidecar.GetBulkState(ctx, s.opts.Component, keys, nil, 16)
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	for _, f := range found {
+		if f.Error != "" {
+			return nil, unavailable(fmt.Errorf("read %s: %s", f.Key, f.Error))
+		}
+		items[f.Key] = item{value: f.Value, etag: f.Etag}
+	}
+	return items, nil
+}
+
+// execute runs one transaction. The error may mean that it did not happen, or that it is not known whether it
+// did.
+func (s *Store) execute(ctx context.Context, ops []*client.StateOperation) error {
+	ctx, cancel := context.WithTimeout(ctx, commitTime)
+	defer cancel()
+	return s.sidecar.ExecuteStateTransaction(ctx, s.opts.Component, nil, ops)
+}
+
+// unavailable is the answer to a caller whose request could not be served now, and that may try again.
+func unavailable(cause error) error {
+	return problem.New(problem.Unavailable, "The service cannot reach its storage at the moment. Try again shortly.").
+		WithRetryAfter(2 * time.Second).
+		Because(cause)
+}
+
+// busy is the answer when the journal is full: the broker has been away for long, and writing on would be a
+// promise that cannot be kept.
+func busy() error {
+	return problem.New(problem.Unavailable, "The service cannot take changes at the moment: its events wait for the message broker. Try again shortly.").
+		WithRetryAfter(5 * time.Second)
+}

@@ -1,0 +1,32 @@
+// Command orders is the service that decides who gets a ticket: it reserves, completes and cancels. Read
+// order.go for the rules, store.go for what is kept, api.go for what clients call, subscriptions.go for what it
+// hears.
+package main
+
+import (
+	"context"
+	"time"
+
+	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/service"
+)
+
+type config struct {
+	service.Config
+	// ReservationWindow is how long a buyer has to pay.
+	ReservationWindow time.Duration `env:"RESERVATION_WINDOW" envDefault:"15m" validate:"min=1s,max=24h"`
+}
+
+func main() {
+	var cfg config
+	service.Main("orders", &cfg, func(ctx context.Context, s *service.Service) error {
+		store, err := s.OpenStore(ctx)
+		if err != nil {
+			return err
+		}
+		b := &box{store: store, window: cfg.ReservationWindow}
+		b.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
+		b.subscribe(s.Events)
+		return nil
+	})
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"boxoffice/services/internal/events"
+)
+
+// subscribe routes what this service hears.
+func (b *box) subscribe(r *events.Router) {
+	events.On(r, func(ctx context.Context, e events.TicketCreated) error { return b.ticketTold(ctx, e.Ticket, false) })
+	events.On(r, func(ctx context.Context, e events.TicketUpdated) error { return b.ticketTold(ctx, e.Ticket, false) })
+	events.On(r, func(ctx context.Context, e events.TicketDeleted) error { return b.ticketTold(ctx, e.Ticket, true) })
+
+	events.On(r, b.paymentAuthorized)
+	events.On(r, func(ctx context.Context, e events.PaymentCaptured) error { return b.HearPayment(ctx, e.Payment) })
+	events.On(r, func(ctx context.Context, e events.PaymentRefunded) error { return b.HearPayment(ctx, e.Payment) })
+	events.On(r, func(ctx context.Context, e events.PaymentFailed) error { return b.HearPayment(ctx, e.Payment) })
+	events.On(r, func(ctx context.Context, e events.PaymentVoided) error { return b.HearPayment(ctx, e.Payment) })
+
+	events.On(r, b.timeIsOver)
+}
+
+// ticketTold applies a listing's change. If the seller deleted the listing in the moment in which somebody
+// reserved it, the unpaid order is cancelled; one that is complete stands, and is told again, so that the
+// tickets service learns that the sale came first.
+func (b *box) ticketTold(ctx context.Context, listing events.Ticket, deleted bool) error {
+	reservation, err := b.HearTicket(ctx, listing, deleted)
+	if err != nil || !deleted || reservation == nil {
+		return err
+	}
+	err = b.Cancel(ctx, reservation.OrderID, Withdrawn, func(*Order) error { return nil })
+	if errors.Is(err, errComplete) {
+		order, err := b.Order(ctx, reservation.OrderID)
+		if err != nil {
+			return err
+		}
+		return b.TellAgain(ctx, &order.Value)
+	}
+	return err
+}
+
+// paymentAuthorized completes the order. If it was cancelled before, it says so again: the payments service
+// must hear of it to give the funds back.
+func (b *box) paymentAuthorized(ctx context.Context, e events.PaymentCreated) error {
+	if err := b.HearPayment(ctx, e.Payment); err != nil {
+		return err
+	}
+	if err := b.Complete(ctx, e.OrderID); err != nil {
+		return err
+	}
+	order, err := b.Order(ctx, e.OrderID)
+	if err != nil || order.Value.Status != Cancelled {
+		return err
+	}
+	return b.TellAgain(ctx, &order.Value)
+}
+
+// timeIsOver cancels an order that was not paid in time. If the order is settled, it says so again, so that the
+// reminder which called finds its end.
+func (b *box) timeIsOver(ctx context.Context, e events.ExpirationComplete) error {
+	order, err := b.Order(ctx, e.OrderID)
+	if err != nil {
+		return err
+	}
+	switch {
+	case order.Value.Status != Created:
+		return b.TellAgain(ctx, &order.Value)
+	case !order.Value.IsOver(now()):
+		return nil // the reminder's clock is ahead of ours; it repeats
+	}
+	err = b.Cancel(ctx, e.OrderID, Expired, func(*Order) error { return nil })
+	if errors.Is(err, errComplete) {
+		return nil // it was paid in this moment, and told so
+	}
+	return err
+}

@@ -1,0 +1,31 @@
+// Command tickets is the service of the listings: sellers list, change and withdraw their tickets, everybody
+// looks at them. Read ticket.go for the rules, store.go for what is kept, api.go for what clients call,
+// subscriptions.go for what it hears.
+package main
+
+import (
+	"context"
+
+	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/service"
+)
+
+type config struct {
+	service.Config
+	// Currency is that of every price, as an ISO 4217 code in lower case.
+	Currency string `env:"CURRENCY" envDefault:"usd" validate:"len=3,lowercase"`
+}
+
+func main() {
+	var cfg config
+	service.Main("tickets", &cfg, func(ctx context.Context, s *service.Service) error {
+		store, err := s.OpenStore(ctx)
+		if err != nil {
+			return err
+		}
+		l := &listings{store: store, currency: cfg.Currency}
+		l.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
+		l.subscribe(s.Events)
+		return nil
+	})
+}

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/state"
+)
+
+// The documents of this service:
+//
+//	ticket/{id}    Ticket
+//	index/tickets  all tickets, oldest first
+func ticketKey(id string) string { return "ticket/" + id }
+
+const allTickets = "tickets"
+
+// listings is where tickets are kept; each method is one decision, committed whole.
+type listings struct {
+	store    *state.Store
+	currency string
+}
+
+// Create lists a ticket.
+func (l *listings) Create(ctx context.Context, seller string, offer Offer) (Ticket, error) {
+	ticket := List(uuid.Must(uuid.NewV7()).String(), seller, l.currency, offer, now())
+	var change state.Change
+	change.Create(ticketKey(ticket.ID), ticket)
+	change.Append(allTickets, ticket.ID)
+	change.Emit(ctx, ticket.Told())
+	return ticket, l.store.Commit(ctx, &change)
+}
+
+// Ticket reads one ticket. It returns errNotFound if there is none, or none any more.
+func (l *listings) Ticket(ctx context.Context, id string) (state.Doc[Ticket], error) {
+	doc, err := state.Get[Ticket](ctx, l.store, ticketKey(id))
+	if errors.Is(err, state.ErrNotFound) || err == nil && doc.Value.Deleted {
+		return doc, errNotFound
+	}
+	return doc, err
+}
+
+// All lists tickets, newest first.
+func (l *listings) All(ctx context.Context, limit int, cursor string) ([]Ticket, string, error) {
+	return state.List(ctx, l.store, allTickets, limit, cursor, ticketKey, func(t Ticket) bool { return !t.Deleted })
+}
+
+// Change replaces what the seller says of a ticket.
+func (l *listings) Change(ctx context.Context, id, seller string, expect Expect, offer Offer) (Ticket, error) {
+	return l.decide(ctx, id, func(t *Ticket) (bool, error) { return true, t.Change(seller, expect, offer, now()) })
+}
+
+// Delete withdraws a listing.
+func (l *listings) Delete(ctx context.Context, id, seller string, expect Expect) error {
+	_, err := l.decide(ctx, id, func(t *Ticket) (bool, error) { return true, t.Delete(seller, expect, now()) })
+	return err
+}
+
+// Hear brings a ticket up to what the orders service tells of its reservation.
+func (l *listings) Hear(ctx context.Context, status Status, order events.Order) error {
+	_, err := l.decide(ctx, order.Ticket.ID, func(t *Ticket) (bool, error) { return t.Hear(status, order, now()), nil })
+	return err
+}
+
+// decide lets a transition change a ticket, and commits it with its event.
+func (l *listings) decide(ctx context.Context, id string, transition func(*Ticket) (changed bool, err error)) (Ticket, error) {
+	var ticket Ticket
+	err := state.Retry(ctx, func(ctx context.Context) error {
+		doc, err := state.Get[Ticket](ctx, l.store, ticketKey(id))
+		if errors.Is(err, state.ErrNotFound) {
+			return errNotFound
+		}
+		if err != nil {
+			return err
+		}
+		ticket = doc.Value
+		changed, err := transition(&ticket)
+		if err != nil || !changed {
+			return err
+		}
+		var change state.Change
+		change.Update(doc.Key, doc.ETag, ticket)
+		change.Emit(ctx, ticket.Told())
+		return l.store.Commit(ctx, &change)
+	})
+	return ticket, err
+}
+
+// now is the time as documents hold it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

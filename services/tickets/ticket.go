@@ -1,0 +1,167 @@
+package main
+
+import (
+	"time"
+
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/problem"
+)
+
+// The life of a ticket. The seller lists it, changes it and withdraws it, as long as nobody has it; whether
+// somebody has it is decided by the orders service, and heard here:
+//
+//	            List                  order.created              order.completed
+//	              │      Change  ┌───────────────────────┐
+//	              ▼     ◀──────▶ │                       ▼
+//	          available ─────────┘                    reserved ──────────────▶ sold
+//	              │     ◀────────────────────────────────┘
+//	              ▼ Delete              order.cancelled
+//	           deleted
+//
+// Order events come late, twice and in any order; each carries the sequence of the reservation's changes, and
+// one is applied only if it is newer than the last.
+
+// Status is what a buyer sees of a ticket.
+type Status string
+
+const (
+	Available Status = "available"
+	Reserved  Status = "reserved"
+	Sold      Status = "sold"
+)
+
+// Ticket is a listing. Price is in the currency's minor unit. A deleted ticket stays as a mark, so that an
+// event which comes late does not bring it back.
+type Ticket struct {
+	Schema    int       `json:"schema"`
+	ID        string    `json:"id"`
+	Title     string    `json:"title"`
+	Price     int64     `json:"price"`
+	Currency  string    `json:"currency"`
+	UserID    string    `json:"userId"`
+	Status    Status    `json:"status"`
+	OrderID   string    `json:"orderId,omitempty"`
+	Sequence  int       `json:"sequence"` // of the last change of reservation that was heard
+	Deleted   bool      `json:"deleted,omitempty"`
+	Version   int       `json:"version"`
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// Offer is what a seller says of a ticket.
+type Offer struct {
+	Title string
+	Price int64
+}
+
+var (
+	errNotFound = problem.New(problem.NotFound, "There is no such ticket.")
+	errNotYours = problem.New(problem.Forbidden, "This ticket belongs to somebody else.")
+	errReserved = problem.New(problem.Conflict, "This ticket is reserved; it can be changed again when the reservation ends.").WithCode("ticket_reserved")
+	errSold     = problem.New(problem.Conflict, "This ticket is sold; it cannot be changed any more.").WithCode("ticket_sold")
+	errStale    = problem.New(problem.Conflict, "This ticket has changed since you read it. Read it again, then repeat your change on what it is now.").WithField("version").WithCode("stale_version")
+)
+
+// List makes a seller's ticket.
+func List(id, seller, currency string, offer Offer, now time.Time) Ticket {
+	return Ticket{
+		Schema:    1,
+		ID:        id,
+		Title:     offer.Title,
+		Price:     offer.Price,
+		Currency:  currency,
+		UserID:    seller,
+		Status:    Available,
+		Version:   1,
+		CreatedAt: now,
+		UpdatedAt: now,
+	}
+}
+
+// Expect is the version that a change was made on; 0 is any.
+type Expect int
+
+// Change replaces what the seller says of the ticket.
+func (t *Ticket) Change(seller string, expect Expect, offer Offer, now time.Time) error {
+	if err := t.mayChange(seller, expect); err != nil {
+		return err
+	}
+	t.Title, t.Price = offer.Title, offer.Price
+	t.touch(now)
+	return nil
+}
+
+// Delete withdraws the listing.
+func (t *Ticket) Delete(seller string, expect Expect, now time.Time) error {
+	if err := t.mayChange(seller, expect); err != nil {
+		return err
+	}
+	t.Deleted = true
+	t.touch(now)
+	return nil
+}
+
+func (t *Ticket) mayChange(seller string, expect Expect) error {
+	switch {
+	case t.Deleted:
+		return errNotFound
+	case t.UserID != seller:
+		return errNotYours
+	case t.Status == Reserved:
+		return errReserved
+	case t.Status == Sold:
+		return errSold
+	case expect != 0 && int(expect) != t.Version:
+		return errStale
+	}
+	return nil
+}
+
+// Hear applies what the orders service tells of the ticket's reservation, if it is newer than the last. A sale
+// stands against a deletion that was made before this service had heard of the reservation: the ticket comes
+// back, sold. A mere reservation does not; the orders service cancels it when it hears of the deletion.
+func (t *Ticket) Hear(status Status, order events.Order, now time.Time) (changed bool) {
+	if order.Sequence <= t.Sequence {
+		return false
+	}
+	t.Sequence = order.Sequence
+	t.Status = status
+	t.OrderID = order.ID
+	if status == Available {
+		t.OrderID = ""
+	}
+	if status == Sold {
+		t.Deleted = false
+	}
+	t.touch(now)
+	return true
+}
+
+func (t *Ticket) touch(now time.Time) {
+	t.Version++
+	t.UpdatedAt = now
+}
+
+// Told is the event of the ticket's last change, with its whole public state.
+func (t *Ticket) Told() events.Payload {
+	state := events.Ticket{
+		ID:        t.ID,
+		Title:     t.Title,
+		Price:     t.Price,
+		Currency:  t.Currency,
+		UserID:    t.UserID,
+		Status:    string(t.Status),
+		OrderID:   t.OrderID,
+		Version:   t.Version,
+		CreatedAt: t.CreatedAt,
+		UpdatedAt: t.UpdatedAt,
+	}
+	switch {
+	case t.Deleted:
+		return events.TicketDeleted{Ticket: state}
+	case t.Version == 1:
+		return events.TicketCreated{Ticket: state}
+	default:
+		return events.TicketUpdated{Ticket: state}
+	}
+}
