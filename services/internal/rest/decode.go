@@ -68,8 +68,9 @@ func unmarshal(raw []byte, into any) error {
 		return nil
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return problem.New(problem.Invalid, "%s must be %s.", label(wrong.Field), article(wrong)).
-			WithField(wrong.Field).WithCode("wrong_type").Because(err)
+		field := withoutEmbedded(reflect.TypeOf(into).Elem(), wrong.Field)
+		return problem.New(problem.Invalid, "%s must be %s.", label(field), article(wrong)).
+			WithField(field).WithCode("wrong_type").Because(err)
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return problem.New(problem.Invalid, "The body is not valid JSON; the fault is near byte %d.", syntax.Offset).
@@ -80,6 +81,21 @@ func unmarshal(raw []byte, into any) error {
 	}
 	// A type that reads itself, like time.Time, refused its text.
 	return problem.New(problem.Invalid, "The body holds a value that cannot be read.").WithCode("wrong_type").Because(err)
+}
+
+// withoutEmbedded takes the names of t's embedded structs out of a path to one of its members: they are Go's,
+// the JSON does not have them.
+func withoutEmbedded(t reflect.Type, path string) string {
+	first, rest, more := strings.Cut(path, ".")
+	for t.Kind() == reflect.Struct && more {
+		field, found := t.FieldByName(first)
+		if !found || !field.Anonymous || field.Tag.Get("json") != "" {
+			break
+		}
+		t, path = field.Type, rest
+		first, rest, more = strings.Cut(path, ".")
+	}
+	return path
 }
 
 // holdsNUL finds the escape \u0000, unless its backslash is itself escaped.
@@ -118,16 +134,29 @@ func article(wrong *json.UnmarshalTypeError) string {
 	return "an object"
 }
 
-// validate returns the one validator: it keeps what it has learnt of each type.
+// embedded stands for the name of an embedded struct in the validator's paths, until it is taken out.
+const embedded = "~"
+
+// validate returns the one validator: it keeps what it has learnt of each type. Beside the library's own rules
+// it knows "notblank": a text that is more than spaces.
 var validate = sync.OnceValue(func() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(field reflect.StructField) string {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-		if name == "" || name == "-" {
+		switch {
+		case name == "" && field.Anonymous:
+			return embedded
+		case name == "" || name == "-":
 			return field.Name
 		}
 		return name
 	})
+	err := v.RegisterValidation("notblank", func(f validator.FieldLevel) bool {
+		return strings.TrimSpace(f.Field().String()) != ""
+	})
+	if err != nil {
+		panic(fmt.Sprintf("rest: a rule is not a rule: %v", err))
+	}
 	return v
 })
 
@@ -142,6 +171,7 @@ func invalid(err error) error {
 	for _, f := range findings {
 		// The namespace begins with the Go type's name, which is nobody's business.
 		_, field, _ := strings.Cut(f.Namespace(), ".")
+		field = strings.ReplaceAll(field, embedded+".", "")
 		p.Details = append(p.Details, problem.Detail{
 			Message: label(field) + " " + demand(f) + ".",
 			Field:   field,
@@ -163,6 +193,8 @@ func demand(f validator.FieldError) string {
 	switch f.Tag() {
 	case "required", "required_without", "required_with", "required_if":
 		return "is required"
+	case "notblank":
+		return "must not be blank"
 	case "email":
 		return "must be an email address"
 	case "uuid", "uuid7":

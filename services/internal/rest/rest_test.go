@@ -283,8 +283,11 @@ func TestDecode(t *testing.T) {
 	type seat struct {
 		Row int `json:"row" validate:"gt=0"`
 	}
+	type titled struct {
+		Title string `json:"title" validate:"required,notblank,max=5"`
+	}
 	type listing struct {
-		Title    string    `json:"title" validate:"required,max=5"`
+		titled
 		Price    int64     `json:"price" validate:"gt=0"`
 		TicketID string    `json:"ticketId" validate:"omitempty,uuid"`
 		Seats    []seat    `json:"seats" validate:"dive"`
@@ -327,6 +330,7 @@ func TestDecode(t *testing.T) {
 		"a time that is none":    {jsonType, `{"title":"Opera","price":1,"at":"noon"}`, 400, []problem.Detail{{Message: "The body holds a value that cannot be read.", Code: "wrong_type"}}},
 		"an object for a list":   {jsonType, `{"title":"Opera","price":1,"seats":{}}`, 400, []problem.Detail{{Message: "Seats must be a list.", Field: "seats", Code: "wrong_type"}}},
 		"one entry for each one": {jsonType, `{"ticketId":"7"}`, 400, []problem.Detail{{Message: "Title is required.", Field: "title", Code: "required"}, {Message: "Price must be more than 0.", Field: "price", Code: "gt"}, {Message: "Ticket id must be a UUID.", Field: "ticketId", Code: "uuid"}}},
+		"a blank text":           {jsonType, `{"title":" \t ","price":1}`, 400, []problem.Detail{{Message: "Title must not be blank.", Field: "title", Code: "notblank"}}},
 		"a member of a member":   {jsonType, `{"title":"Opera","price":1,"seats":[{"row":1},{"row":0}]}`, 400, []problem.Detail{{Message: "Seats[1].row must be more than 0.", Field: "seats[1].row", Code: "gt"}}},
 	}
 	for name, tt := range tests {
