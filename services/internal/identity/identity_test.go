@@ -501,13 +501,6 @@ func TestCookie_IsSecureExceptOnPlainLocalhost(t *testing.T) {
 	}
 }
 
-func TestCookieSecurity_IsASetting(t *testing.T) {
-	var s CookieSecurity
-	require.NoError(t, s.UnmarshalText([]byte("always")))
-	require.Equal(t, SecureAlways, s)
-	require.ErrorContains(t, s.UnmarshalText([]byte("yes")), `"yes" is none of auto, always, never`)
-}
-
 func BenchmarkVerify(b *testing.B) {
 	_, private, err := ed25519.GenerateKey(nil)
 	require.NoError(b, err)

@@ -1,7 +1,6 @@
 package identity
 
 import (
-	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -128,14 +127,4 @@ func plainLocalhost(c *fiber.Ctx) bool {
 	host = strings.ToLower(strings.Trim(host, "[]"))
 	ip := net.ParseIP(host)
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
-}
-
-// UnmarshalText reads the setting "auto", "always" or "never".
-func (s *CookieSecurity) UnmarshalText(text []byte) error {
-	switch v := CookieSecurity(text); v {
-	case SecureAuto, SecureAlways, SecureNever:
-		*s = v
-		return nil
-	}
-	return fmt.Errorf("%q is none of auto, always, never", text)
 }
