@@ -3,73 +3,61 @@ package state
 import (
 	"context"
 	"fmt"
-	"net"
+	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/dapr/go-sdk/client"
-	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
 )
 
-func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-var theSidecar client.Client
+// oneSidecar serves all tests of this package: a real sidecar with the embedded components. It is nil under
+// go test -short.
+var oneSidecar client.Client
 
 func TestMain(m *testing.M) {
-	code := func() int {
-		dir, _ := os.MkdirTemp("", "state")
-		defer os.RemoveAll(dir)
-		runtime, _ := filepath.Abs("../../../.build/runtime")
-		t := &testing.T{}
-		natsPort, grpcPort := freePort(t), freePort(t)
-		os.MkdirAll(dir+"/res", 0o755)
-		os.WriteFile(dir+"/res/r.yaml", []byte(fmt.Sprintf(`apiVersion: dapr.io/v1alpha1
-kind: Component
-metadata: {name: state}
-spec: {type: state.sqlite, version: v1, metadata: [{name: connectionString, value: "state.db"}]}
----
-apiVersion: dapr.io/v1alpha1
-kind: Component
-metadata: {name: pubsub}
-spec: {type: pubsub.jetstream, version: v1, metadata: [{name: natsURL, value: "nats://127.0.0.1:%d"}]}
-`, natsPort)), 0o644)
-		start := func(args ...string) *exec.Cmd {
-			c := exec.Command(runtime, args...)
-			c.Dir = dir
-			f, _ := os.Create(dir + "/" + args[0] + ".log")
-			c.Stdout, c.Stderr = f, f
-			c.Start()
-			return c
-		}
-		n := start("nats-server", "-js", "-sd", dir+"/nats", "-a", "127.0.0.1", "-p", strconv.Itoa(natsPort))
-		defer n.Process.Kill()
-		time.Sleep(500 * time.Millisecond)
-		d := start("daprd", "--app-id", "statetest", "--resources-path", dir+"/res", "--dapr-grpc-port", strconv.Itoa(grpcPort), "--dapr-http-port", strconv.Itoa(freePort(t)), "--dapr-internal-grpc-port", strconv.Itoa(freePort(t)), "--metrics-port", strconv.Itoa(freePort(t)))
-		defer d.Process.Kill()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		var err error
-		theSidecar, err = client.NewClientWithAddressContext(ctx, "127.0.0.1:"+strconv.Itoa(grpcPort))
-		if err != nil {
-			b, _ := os.ReadFile(dir + "/daprd.log")
-			fmt.Println(err, string(b))
-			return 1
-		}
-		return m.Run()
-	}()
+	code, err := withSidecar(m.Run)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	os.Exit(code)
 }
 
-func sidecar(t *testing.T) client.Client { return theSidecar }
+func withSidecar(run func() int) (int, error) {
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	if slices.Contains(os.Args, "-test.short=true") {
+		return run(), nil
+	}
+	folder, err := os.MkdirTemp("", "state")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(folder)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := stack.Start(ctx, stack.Options{Folder: folder, Sidecars: []stack.Sidecar{{ID: "tested"}}})
+	if err != nil {
+		return 1, err
+	}
+	defer s.Stop()
+	oneSidecar, err = client.NewClientWithAddressContext(ctx, s.SidecarGRPC("tested"))
+	if err != nil {
+		return 1, err
+	}
+	defer oneSidecar.Close()
+	return run(), nil
+}
+
+func sidecar(t *testing.T) client.Client {
+	if oneSidecar == nil {
+		t.Skip("needs a real sidecar")
+	}
+	return oneSidecar
+}
 
 // keepsHalf behaves as Dapr's Redis store: the writes of a transaction are done one by one, and those whose
 // condition holds stay when another's does not.

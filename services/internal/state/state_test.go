@@ -223,15 +223,17 @@ func TestCommit_ALoserDoesNotTakeItsBatchWithIt(t *testing.T) {
 	update.Update(doc.Key, doc.ETag, thing{1, "second"})
 	require.NoError(t, other.Commit(t.Context(), &update)) // s does not know
 
-	// Hold the committer back until all are in its queue, so that they share a transaction.
-	release := make(chan struct{})
+	// Hold a first transaction up until all others are queued, so that they share the next one.
+	entered, release := make(chan struct{}, 100), make(chan struct{})
+	t.Cleanup(sync.OnceFunc(func() { close(release) }))
 	f.set(func(f *faults) {
 		f.transact = func(ctx context.Context, pass func(context.Context) error) error {
+			entered <- struct{}{}
 			<-release
 			return pass(ctx)
 		}
 	})
-	results := make(chan error, 21)
+	results := make(chan error, 22)
 	var waiting sync.WaitGroup
 	commit := func(build func(*Change)) {
 		waiting.Go(func() {
@@ -240,12 +242,14 @@ func TestCommit_ALoserDoesNotTakeItsBatchWithIt(t *testing.T) {
 			results <- s.Commit(context.Background(), &c)
 		})
 	}
-	for range 20 {
+	commit(func(c *Change) { c.Create(newKey(), thing{1, "first"}) })
+	<-entered
+	for range 19 {
 		commit(func(c *Change) { c.Create(newKey(), thing{1, "fine"}); c.Append("batch", uuid.NewString()) })
 	}
 	commit(func(c *Change) { c.Update(doc.Key, doc.ETag, thing{1, "stale"}) })
-	soon(t, "all queued", func() bool { return len(s.committer.incoming) >= 20 })
-	close(release)
+	soon(t, "all queued", func() bool { return len(s.committer.incoming) == 20 })
+	release <- struct{}{}
 	f.set(func(f *faults) { f.transact = nil })
 	waiting.Wait()
 	close(results)

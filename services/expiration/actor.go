@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/dapr/go-sdk/actor"
+	"github.com/dapr/go-sdk/client"
+	"github.com/google/uuid"
+
+	"boxoffice/services/internal/events"
+)
+
+const (
+	// actorType is the Dapr actor type: one actor an order, which has one reminder.
+	actorType = "OrderExpiration"
+	reminder  = "expire"
+	// publishTime bounds one telling; a reminder that could not tell fires again.
+	publishTime = 5 * time.Second
+)
+
+// reminders registers and removes the orders' reminders. They live in Dapr's scheduler, which keeps them over
+// restarts of everything.
+type reminders struct {
+	dapr   client.Client
+	log    *slog.Logger
+	period time.Duration
+}
+
+// Set makes the order's reminder, due at expiresAt. Doing it twice is doing it once.
+func (r *reminders) Set(ctx context.Context, orderID string, expiresAt time.Time) error {
+	deadline := Deadline{Schema: 1, ExpiresAt: expiresAt}
+	body, err := json.Marshal(deadline)
+	if err != nil {
+		return err
+	}
+	err = r.dapr.RegisterActorReminder(ctx, &client.RegisterActorReminderRequest{
+		ActorType: actorType,
+		ActorID:   orderID,
+		Name:      reminder,
+		DueTime:   deadline.Due(time.Now()).String(),
+		Period:    r.period.String(),
+		Data:      body,
+	})
+	if err != nil {
+		return fmt.Errorf("set the reminder of order %s: %w", orderID, err)
+	}
+	return nil
+}
+
+// Drop removes the order's reminder, if there is one.
+func (r *reminders) Drop(ctx context.Context, orderID string) error {
+	err := r.dapr.UnregisterActorReminder(ctx, &client.UnregisterActorReminderRequest{
+		ActorType: actorType,
+		ActorID:   orderID,
+		Name:      reminder,
+	})
+	if err != nil {
+		return fmt.Errorf("drop the reminder of order %s: %w", orderID, err)
+	}
+	return nil
+}
+
+// tell publishes that an order's time is over. It needs no journal: the reminder that calls it repeats until
+// the order is settled, so a telling that is lost is told again.
+func (r *reminders) tell(ctx context.Context, e events.ExpirationComplete) error {
+	event, err := events.New(ctx, e)
+	if err != nil {
+		return err
+	}
+	event.Source = "/expiration"
+	return r.dapr.PublishEvent(ctx, events.PubSub, events.Topic, event, client.PublishEventWithContentType(events.ContentType))
+}
+
+// orderExpiration is the actor of one order.
+type orderExpiration struct {
+	actor.ServerImplBaseCtx
+	reminders *reminders
+}
+
+func (r *reminders) newActor() actor.ServerContext { return &orderExpiration{reminders: r} }
+
+// Type implements actor.ServerContext.
+func (*orderExpiration) Type() string { return actorType }
+
+// ReminderCall implements actor.ReminderCallee. It cannot return an error; what fails is done by the next call.
+func (a *orderExpiration) ReminderCall(_ string, body []byte, _, _ string) {
+	log := a.reminders.log.With("order", a.ID())
+	deadline, err := parseDeadline(body)
+	if err != nil {
+		log.Error("a reminder cannot be read; its order is not told to be over", "error", err)
+		return
+	}
+	if _, err := uuid.Parse(a.ID()); err != nil {
+		log.Error("a reminder of something that is no order", "error", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), publishTime)
+	defer cancel()
+	told := deadline.Told(a.ID(), time.Now(), a.reminders.period)
+	if err := a.reminders.tell(ctx, told); err != nil {
+		log.Warn("could not tell that the order's time is over; the reminder repeats", "firing", told.Firing, "error", err)
+		return
+	}
+	log.Info("told that the order's time is over", "firing", told.Firing)
+}
