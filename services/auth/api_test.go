@@ -1,0 +1,272 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dapr/go-sdk/client"
+	"github.com/go-chi/chi/v5"
+	"github.com/gofiber/fiber/v2"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/bcrypt"
+
+	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/local/stack/stacktest"
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/state"
+)
+
+// running is the service's API on a real sidecar.
+type running struct {
+	public   *fiber.App
+	callback *chi.Mux
+	dapr     client.Client
+}
+
+func start(t *testing.T, signinFailures int) running {
+	t.Helper()
+	s := stacktest.Start(t, stack.Options{Sidecars: []stack.Sidecar{{ID: "auth"}}})
+	dapr, err := client.NewClientWithAddressContext(t.Context(), s.SidecarGRPC("auth"))
+	require.NoError(t, err)
+	t.Cleanup(dapr.Close)
+	private, err := signingKey(t.Context(), dapr)
+	require.NoError(t, err)
+	log := slog.New(slog.DiscardHandler)
+	store, err := state.Open(t.Context(), dapr, state.Options{Service: "auth", Instance: "test", Log: log})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close(context.Background())) })
+	checker, err := newPasswords(bcrypt.MinCost)
+	require.NoError(t, err)
+
+	r := running{public: rest.New(rest.Options{Log: log}), callback: chi.NewMux(), dapr: dapr}
+	api{
+		accounts: &accounts{store: store, passwords: checker, attempts: newAttempts(signinFailures)},
+		issuer:   identity.NewIssuer(private, time.Hour),
+		cookie:   identity.SecureAuto,
+	}.routes(r.public, r.callback)
+	return r
+}
+
+// reply is what a client sees of an answer.
+type reply struct {
+	status int
+	cookie *http.Cookie
+	header http.Header
+	body   string
+
+	User        *userAnswer
+	CurrentUser *userAnswer
+	Token       string
+	Errors      []struct{ Message, Field, Code string }
+}
+
+func (r running) ask(t *testing.T, method, path, body string, headers ...string) reply {
+	t.Helper()
+	req := httptest.NewRequest(method, "http://localhost"+path, strings.NewReader(body))
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := r.public.Test(req, -1)
+	require.NoError(t, err)
+	raw, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	got := reply{status: res.StatusCode, header: res.Header, body: string(raw)}
+	require.NoError(t, json.Unmarshal(raw, &got), got.body)
+	if cookies := res.Cookies(); len(cookies) > 0 {
+		got.cookie = cookies[0]
+	}
+	return got
+}
+
+func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
+	auth := start(t, 0)
+	const ada = `{"email":" Ada@Example.com ","password":"correct horse"}`
+
+	up := auth.ask(t, "POST", "/api/users/signup", ada)
+	require.Equal(t, 201, up.status, up.body)
+	require.Equal(t, "ada@example.com", up.User.Email)
+	require.WithinDuration(t, time.Now(), up.User.CreatedAt, time.Minute)
+	require.NotContains(t, strings.ToLower(up.body), "password")
+	require.Equal(t, up.Token, up.cookie.Value)
+	require.True(t, up.cookie.HttpOnly)
+
+	in := auth.ask(t, "POST", "/api/users/signin", `{"email":"ADA@example.com","password":"correct horse"}`)
+	require.Equal(t, 200, in.status)
+	require.Equal(t, up.User, in.User)
+	require.Equal(t, in.Token, in.cookie.Value)
+
+	for name, headers := range map[string][]string{
+		"cookie": {"Cookie", "jwt=" + in.cookie.Value},
+		"bearer": {"Authorization", "Bearer " + up.Token},
+	} {
+		current := auth.ask(t, "GET", "/api/users/currentuser", "", headers...)
+		require.Equal(t, 200, current.status, name)
+		require.Equal(t, up.User, current.CurrentUser, name)
+	}
+	for name, headers := range map[string][]string{
+		"nobody":        {},
+		"a bad token":   {"Authorization", "Bearer x"},
+		"another's key": {"Authorization", "Bearer " + foreignToken(t, up.User.ID)},
+	} {
+		current := auth.ask(t, "GET", "/api/users/currentuser", "", headers...)
+		require.Equal(t, 200, current.status, name)
+		require.JSONEq(t, `{"currentUser":null}`, current.body, name)
+	}
+
+	out := auth.ask(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+in.Token)
+	require.Equal(t, 200, out.status)
+	require.JSONEq(t, `{}`, out.body)
+	require.Equal(t, "jwt", out.cookie.Name)
+	require.Empty(t, out.cookie.Value)
+	require.True(t, out.cookie.Expires.Before(time.Now()))
+
+	t.Run("the same email again", func(t *testing.T) {
+		again := auth.ask(t, "POST", "/api/users/signup", `{"email":"ADA@EXAMPLE.COM","password":"another one"}`)
+		require.Equal(t, 409, again.status)
+		require.Equal(t, "email_in_use", again.Errors[0].Code)
+		require.Equal(t, "email", again.Errors[0].Field)
+		require.Nil(t, again.cookie)
+	})
+
+	t.Run("wrong email and wrong password look alike", func(t *testing.T) {
+		var bodies []string
+		for _, body := range []string{
+			`{"email":"ada@example.com","password":"wrong horse"}`,
+			`{"email":"eve@example.com","password":"correct horse"}`,
+			`{"email":"no email","password":"correct horse"}`,
+			`{"email":"ada@example.com","password":"` + strings.Repeat("x", 100) + `"}`,
+		} {
+			refused := auth.ask(t, "POST", "/api/users/signin", body, "X-Request-Id", "same")
+			require.Equal(t, 401, refused.status)
+			require.Nil(t, refused.cookie)
+			bodies = append(bodies, refused.body)
+		}
+		for _, body := range bodies[1:] {
+			require.Equal(t, bodies[0], body)
+		}
+	})
+
+	t.Run("requests that are not valid", func(t *testing.T) {
+		tests := map[string]struct {
+			path, body string
+			fields     []string
+		}{
+			"nothing":             {"signup", `{}`, []string{"email", "password"}},
+			"no password":         {"signup", `{"email":"a@example.com"}`, []string{"password"}},
+			"both wrong":          {"signup", `{"email":"a","password":"b"}`, []string{"email", "password"}},
+			"a long password":     {"signup", `{"email":"a@example.com","password":"` + strings.Repeat("x", 73) + `"}`, []string{"password"}},
+			"a number":            {"signup", `{"email":7,"password":"12345678"}`, []string{"email"}},
+			"not JSON":            {"signup", `email=a`, []string{""}},
+			"sign in without all": {"signin", `{}`, []string{"email", "password"}},
+		}
+		for name, tt := range tests {
+			t.Run(name, func(t *testing.T) {
+				refused := auth.ask(t, "POST", "/api/users/"+tt.path, tt.body)
+				require.Equal(t, 400, refused.status)
+				var fields []string
+				for _, e := range refused.Errors {
+					fields = append(fields, e.Field)
+				}
+				require.Equal(t, tt.fields, fields)
+			})
+		}
+		require.Equal(t, 415, auth.ask(t, "POST", "/api/users/signup", ada, "Content-Type", "text/plain").status)
+		require.Equal(t, 405, auth.ask(t, "GET", "/api/users/signup", "").status)
+		require.Equal(t, 404, auth.ask(t, "GET", "/api/users/7", "").status)
+	})
+
+	t.Run("the keys verify the token, on both ports", func(t *testing.T) {
+		public := auth.ask(t, "GET", keySetPath, "")
+		require.Equal(t, 200, public.status)
+		recorder := httptest.NewRecorder()
+		auth.callback.ServeHTTP(recorder, httptest.NewRequest("GET", keySetPath, nil))
+		require.Equal(t, 200, recorder.Code)
+		require.JSONEq(t, public.body, recorder.Body.String())
+		require.NotContains(t, public.body, `"d"`, "the private part")
+
+		v := identity.NewVerifier(func(context.Context) (keys identity.KeySet, err error) {
+			return keys, json.Unmarshal([]byte(public.body), &keys)
+		})
+		user, err := v.Verify(t.Context(), up.Token)
+		require.NoError(t, err)
+		require.Equal(t, identity.User{ID: up.User.ID, Email: "ada@example.com"}, user)
+	})
+
+	t.Run("an email that many want at once has one user", func(t *testing.T) {
+		const many = 20
+		statuses := make([]int, many)
+		var all sync.WaitGroup
+		for i := range many {
+			all.Go(func() {
+				statuses[i] = auth.ask(t, "POST", "/api/users/signup", `{"email":"bob@example.com","password":"correct horse"}`).status
+			})
+		}
+		all.Wait()
+		counts := map[int]int{}
+		for _, status := range statuses {
+			counts[status]++
+		}
+		require.Equal(t, map[int]int{201: 1, 409: many - 1}, counts)
+	})
+
+	t.Run("an odd email is one like any other", func(t *testing.T) {
+		const odd = `{"email":"a/b||c%2F'd@example.com","password":"correct horse"}`
+		require.Equal(t, 201, auth.ask(t, "POST", "/api/users/signup", odd).status)
+		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signin", odd).status)
+		require.Equal(t, 409, auth.ask(t, "POST", "/api/users/signup", odd).status)
+	})
+
+	t.Run("user.created is told", func(t *testing.T) {
+		subscription, err := auth.dapr.Subscribe(t.Context(), client.SubscriptionOptions{PubsubName: events.PubSub, Topic: events.Topic})
+		require.NoError(t, err)
+		defer subscription.Close()
+		told := map[string]events.UserCreated{}
+		for len(told) < 3 {
+			message, err := subscription.Receive()
+			require.NoError(t, err)
+			require.NoError(t, message.Success())
+			require.Equal(t, "user.created", message.Type)
+			var user events.UserCreated
+			require.NoError(t, message.Struct(&user))
+			told[user.Email] = user
+		}
+		require.Equal(t, up.User.ID, told["ada@example.com"].ID)
+		require.Equal(t, 1, told["ada@example.com"].Version)
+		require.Contains(t, told, "bob@example.com")
+	})
+}
+
+func TestAPI_StopsGuessing(t *testing.T) {
+	auth := start(t, 2)
+	require.Equal(t, 201, auth.ask(t, "POST", "/api/users/signup", `{"email":"ada@example.com","password":"correct horse"}`).status)
+	for _, email := range []string{"ada@example.com", "eve@example.com"} {
+		for range 2 {
+			require.Equal(t, 401, auth.ask(t, "POST", "/api/users/signin", `{"email":"`+email+`","password":"wrong horse"}`).status)
+		}
+		stopped := auth.ask(t, "POST", "/api/users/signin", `{"email":"`+email+`","password":"correct horse"}`)
+		require.Equal(t, 429, stopped.status)
+		require.Equal(t, "too_many_attempts", stopped.Errors[0].Code)
+		require.Regexp(t, `^(299|300)$`, stopped.header.Get("Retry-After"))
+	}
+}
+
+// foreignToken is a token for a user of this service that another key has signed.
+func foreignToken(t *testing.T, id string) string {
+	t.Helper()
+	token, _, err := identity.NewIssuer(newKey(t), time.Hour).Issue(identity.User{ID: id}, time.Now())
+	require.NoError(t, err)
+	return token
+}
