@@ -26,8 +26,8 @@ type Ports struct {
 func DefaultPorts() Ports {
 	return Ports{
 		NATS: 4222, NATSMonitor: 8222,
-		Placement: 50005, PlacementHealth: 50015, PlacementRaft: 50025,
-		Scheduler: 50006, SchedulerHealth: 50016, EtcdClient: 50026, EtcdPeer: 50036,
+		Placement: 50005, PlacementHealth: 3805, PlacementRaft: 3815,
+		Scheduler: 50006, SchedulerHealth: 3806, EtcdClient: 3816, EtcdPeer: 3826,
 		Sandbox: 12112,
 	}
 }
