@@ -1,0 +1,59 @@
+package service
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+type testConfig struct {
+	Config
+	Window time.Duration `env:"WINDOW" envDefault:"15m" validate:"min=1s,max=24h"`
+	Mode   string        `env:"MODE" envDefault:"auto" validate:"oneof=auto never"`
+}
+
+func complete(t *testing.T) {
+	t.Setenv("PORT", "8101")
+	t.Setenv("APP_PORT", "8201")
+	t.Setenv("DAPR_GRPC_PORT", "3601")
+	t.Setenv("APP_API_TOKEN", "0123456789abcdef")
+}
+
+func TestLoad_FillsFromTheEnvironment(t *testing.T) {
+	complete(t)
+	t.Setenv("WINDOW", "90s")
+	t.Setenv("LOG_LEVEL", "warn")
+	var cfg testConfig
+	require.NoError(t, Load(&cfg))
+	require.Equal(t, 8101, cfg.Port)
+	require.Equal(t, 90*time.Second, cfg.Window)
+	require.Equal(t, slog.LevelWarn, cfg.LogLevel)
+	require.Equal(t, 65536, cfg.BodyLimit)
+	require.Regexp(t, `:8201$`, cfg.Instance)
+}
+
+func TestLoad_NamesAllProblemsAtOnce(t *testing.T) {
+	complete(t)
+	t.Setenv("PORT", "eighty")
+	t.Setenv("APP_PORT", "")
+	t.Setenv("APP_API_TOKEN", "short")
+	t.Setenv("WINDOW", "100h")
+	t.Setenv("MODE", "sometimes")
+	t.Setenv("LOG_LEVEL", "loud")
+	var cfg testConfig
+	err := Load(&cfg)
+	for _, says := range []string{
+		`PORT="eighty" is not a whole number`,
+		"APP_PORT is not set",
+		"make run",
+		"APP_API_TOKEN must be at least 16 characters long",
+		"WINDOW must be at most 24h",
+		"MODE must be one of: auto, never",
+		`LOG_LEVEL="loud" is not a level`,
+	} {
+		require.ErrorContains(t, err, says)
+	}
+	require.NotContains(t, err.Error(), "short", "a secret is not repeated")
+}
