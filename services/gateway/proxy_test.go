@@ -278,7 +278,7 @@ func TestProxy_PassesTheAnswerOn(t *testing.T) {
 	require.Equal(t, `{"status":503}`, got.body)
 
 	got = do(t, "GET", url+"/api/tickets/moved", "")
-	require.Equal(t, 302, got.status)
+	require.Equal(t, http.StatusFound, got.status)
 }
 
 func TestGateway_TellsBrowsersToBeCareful(t *testing.T) {

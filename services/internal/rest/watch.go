@@ -108,7 +108,7 @@ func (w *watch) leave(c *fiber.Ctx, o *observation, took time.Duration) {
 		slog.String("method", c.Method()),
 		slog.String("path", c.Path()),
 		slog.Int("status", status),
-		slog.Duration("took", took),
+		slog.Float64("ms", float64(took.Microseconds())/1000),
 		slog.String("requestId", o.requestID),
 		slog.String("traceId", o.traceID),
 	}, o.attrs...)
