@@ -243,7 +243,7 @@ func TestProxy_PassesTheAnswerOn(t *testing.T) {
 			w.WriteHeader(503)
 			fmt.Fprint(w, `{"status":503}`)
 		case "/api/tickets/moved":
-			http.Redirect(w, r, "http://elsewhere.example/", 302)
+			http.Redirect(w, r, "http://elsewhere.example/", http.StatusFound)
 		case "/api/tickets/large":
 			_, _ = w.Write(bytes.Repeat([]byte("y"), 5<<20))
 		}
