@@ -77,8 +77,11 @@ func (s *Stack) assignPorts(run *RunFile) error {
 				}
 			}
 		}
-		a.Env = s.movedEnv(a)
 		s.known = append(s.known, a)
+	}
+	// After all have moved: an app's environment names other apps' ports.
+	for i := range s.known {
+		s.known[i].Env = s.movedEnv(s.known[i])
 	}
 	return nil
 }
