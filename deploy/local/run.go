@@ -24,8 +24,8 @@ type settings struct {
 	ports   stack.Ports
 }
 
-func parse(name, about string, args []string) (*settings, error) {
-	s := &settings{ports: stack.DefaultPorts()}
+func parse(name, about string, ports stack.Ports, args []string) (*settings, error) {
+	s := &settings{ports: ports}
 	flags := flag.NewFlagSet("local "+name, flag.ContinueOnError)
 	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
 	flags.DurationVar(&s.timeout, "timeout", time.Minute, "how long to wait until all is ready")
@@ -76,7 +76,7 @@ passed on to them. Without STRIPE_SECRET_KEY payments go to the sandbox.`
 
 func run(ctx context.Context, args []string) error {
 	begin := time.Now()
-	s, err := parse("run", aboutRun, args)
+	s, err := parse("run", aboutRun, stack.DefaultPorts(), args)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ Then, in another terminal:
   dapr run -f .`
 
 func infra(ctx context.Context, args []string) error {
-	s, err := parse("infra", aboutInfra, args)
+	s, err := parse("infra", aboutInfra, stack.DaprPorts(), args)
 	if err != nil {
 		return err
 	}

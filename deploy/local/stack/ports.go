@@ -21,15 +21,23 @@ type Ports struct {
 	Sandbox                                          int
 }
 
-// DefaultPorts are the ports that component files, Dapr's CLI and the run file's sandbox address take for
-// granted.
+// DefaultPorts are the ports that component files and the run file's sandbox address take for granted, and for
+// Dapr's control plane some below those that outgoing connections use: 50005 and 50006, where Dapr's CLI puts
+// it, are often taken by one.
 func DefaultPorts() Ports {
 	return Ports{
 		NATS: 4222, NATSMonitor: 8222,
-		Placement: 50005, PlacementHealth: 3805, PlacementRaft: 3815,
-		Scheduler: 50006, SchedulerHealth: 3806, EtcdClient: 3816, EtcdPeer: 3826,
+		Placement: 3850, PlacementHealth: 3851, PlacementRaft: 3852,
+		Scheduler: 3860, SchedulerHealth: 3861, EtcdClient: 3862, EtcdPeer: 3863,
 		Sandbox: 12112,
 	}
+}
+
+// DaprPorts are DefaultPorts with placement and scheduler where Dapr's CLI looks for them.
+func DaprPorts() Ports {
+	ports := DefaultPorts()
+	ports.Placement, ports.Scheduler = 50005, 50006
+	return ports
 }
 
 func (p *Ports) all() []*int {

@@ -18,9 +18,12 @@ const startTime = 90 * time.Second
 
 // Start starts a stack on free ports and fails the test if that does not succeed. Options.Folder may name the
 // folder of an earlier stack of the same test, which must have been stopped. Whoever runs the tests may have a
-// Stripe key in the environment: a test never uses it.
+// Stripe key in the environment: a test never uses it. Under go test -short the test is skipped.
 func Start(t testing.TB, opts stack.Options) *stack.Stack {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("needs real sidecars")
+	}
 	if opts.Folder == "" {
 		opts.Folder = t.TempDir()
 	}
