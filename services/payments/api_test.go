@@ -1,0 +1,397 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/stripe/stripe-go/v76/webhook"
+
+	"boxoffice/deploy/local/sandbox"
+	"boxoffice/services/internal/idempotency"
+	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/rest"
+)
+
+const webhookSecret = "whsec_test"
+
+// desk is the service's REST API over a scene.
+type desk struct {
+	*scene
+	app    *fiber.App
+	issuer *identity.Issuer
+}
+
+func newDesk(t *testing.T, secret string) *desk {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	d := &desk{newScene(t), rest.New(rest.Options{Name: "payments", Log: quiet}), identity.NewIssuer(private, time.Hour)}
+	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return d.issuer.KeySet(), nil })
+	(&api{till: d.till, webhookSecret: secret}).routes(d.app, identity.RequireUser(keys))
+	return d
+}
+
+// response is an answer, read.
+type response struct {
+	*http.Response
+	text string
+}
+
+func (r response) payment(t *testing.T) paymentAnswer {
+	t.Helper()
+	var p paymentAnswer
+	require.NoError(t, json.Unmarshal([]byte(r.text), &p), r.text)
+	return p
+}
+
+// errors are the entries of a fault's body.
+func (r response) errors(t *testing.T) []problem.Detail {
+	t.Helper()
+	require.Equal(t, "application/problem+json", r.Header.Get("Content-Type"), r.text)
+	var body struct {
+		Errors []problem.Detail `json:"errors"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(r.text), &body), r.text)
+	require.NotEmpty(t, body.Errors)
+	return body.Errors
+}
+
+func (d *desk) send(t *testing.T, user, method, path, body string, header ...string) response {
+	t.Helper()
+	req := httptest.NewRequest(method, path, strings.NewReader(body))
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if user != "" {
+		token, _, err := d.issuer.Issue(identity.User{ID: user, Email: user + "@example.com"}, time.Now())
+		require.NoError(t, err)
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	res, err := d.app.Test(req, -1)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return response{res, string(text)}
+}
+
+func (d *desk) post(t *testing.T, orderID, card string, header ...string) response {
+	t.Helper()
+	return d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"paymentMethod":%q}`, orderID, card), header...)
+}
+
+func TestAPI_PayAndShow(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	order := d.hears(t)
+	first := d.post(t, order.ID, "pm_card_visa")
+	require.Equal(t, 201, first.StatusCode, first.text)
+	paid := first.payment(t)
+	require.Equal(t, "/api/payments/"+paid.ID, first.Header.Get("Location"))
+	require.Equal(t, order.ID, paid.OrderID)
+	require.Equal(t, Authorized, paid.Status)
+	require.EqualValues(t, 2500, paid.Amount)
+	require.Equal(t, "usd", paid.Currency)
+	require.Contains(t, paid.StripeID, "pi_")
+	require.Empty(t, paid.ClientSecret)
+
+	again := d.post(t, order.ID, "pm_card_visa")
+	require.Equal(t, 200, again.StatusCode, again.text)
+	require.Equal(t, paid, again.payment(t))
+	shown := d.send(t, buyer, "GET", "/api/payments/"+paid.ID, "")
+	require.Equal(t, 200, shown.StatusCode)
+	require.Equal(t, paid, shown.payment(t))
+}
+
+func TestAPI_PayByToken_AndAnAmountFromTheClientIsNotHeard(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	order := d.hears(t)
+	res := d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"token":"tok_visa","amount":1}`, strings.ToUpper(order.ID)))
+	require.Equal(t, 201, res.StatusCode, res.text)
+	require.EqualValues(t, 2500, res.payment(t).Amount)
+	d.requireMoney(t, order.ID, 2500, 0, 0)
+}
+
+func TestAPI_TheClientSecretIsThereWhileTheBankWaits(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	order := d.hears(t)
+	const card = "pm_card_authenticationRequired"
+	key := []string{idempotency.Header, "once"}
+	first := d.post(t, order.ID, card, key...)
+	require.Equal(t, 201, first.StatusCode, first.text)
+	waiting := first.payment(t)
+	require.Equal(t, RequiresAction, waiting.Status)
+	require.NotEmpty(t, waiting.ClientSecret)
+	d.sidecar.requireNowhere(t, waiting.ClientSecret)
+
+	replay := d.post(t, order.ID, card, key...)
+	require.Equal(t, 201, replay.StatusCode)
+	require.Equal(t, first.text, replay.text)
+	again := d.post(t, order.ID, card)
+	require.Equal(t, 200, again.StatusCode)
+	require.Equal(t, waiting, again.payment(t))
+
+	d.processor.authenticate(t, waiting.StripeID, "succeed")
+	shown := d.send(t, buyer, "GET", "/api/payments/"+waiting.ID, "").payment(t)
+	require.Equal(t, Authorized, shown.Status)
+	require.Empty(t, shown.ClientSecret)
+}
+
+func TestAPI_Refusals(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	live := d.hears(t)
+	cancelled := after(reserved(), "cancelled")
+	require.NoError(t, d.HearOrder(t.Context(), cancelled))
+	complete := after(reserved(), "complete")
+	require.NoError(t, d.HearOrder(t.Context(), complete))
+	expired := reserved()
+	expired.ExpiresAt = now()
+	require.NoError(t, d.HearOrder(t.Context(), expired))
+	cheap := reserved()
+	cheap.Ticket.Price = 20
+	require.NoError(t, d.HearOrder(t.Context(), cheap))
+	const noOrder = "00000000-0000-7000-8000-000000000000"
+
+	body := func(orderID, card string) string {
+		return fmt.Sprintf(`{"orderId":%q,"paymentMethod":%q}`, orderID, card)
+	}
+	for _, c := range []struct {
+		name, user, body string
+		status           int
+		code, field      string
+	}{
+		{"nobody signed in", "", body(live.ID, "pm_card_visa"), 401, "not_signed_in", ""},
+		{"not JSON", buyer, "{", 400, "not_json", ""},
+		{"no order", buyer, `{"paymentMethod":"pm_card_visa"}`, 400, "required", "orderId"},
+		{"an order that is no id", buyer, body("17", "pm_card_visa"), 400, "uuid", "orderId"},
+		{"an order of a wrong type", buyer, `{"orderId":17,"paymentMethod":"pm_card_visa"}`, 400, "wrong_type", "orderId"},
+		{"no card", buyer, `{"orderId":"` + live.ID + `"}`, 400, "required_without", "paymentMethod"},
+		{"two cards", buyer, `{"orderId":"` + live.ID + `","paymentMethod":"pm_card_visa","token":"tok_visa"}`, 400, "excluded_with", "token"},
+		{"too long a card", buyer, body(live.ID, strings.Repeat("x", 256)), 400, "max", "paymentMethod"},
+		{"a card that Stripe does not know", buyer, body(live.ID, "pm_nobody"), 400, "resource_missing", "paymentMethod"},
+		{"a declined card", buyer, body(live.ID, "pm_card_chargeDeclined"), 402, "generic_decline", "paymentMethod"},
+		{"somebody else's order", "buyer-2", body(live.ID, "pm_card_visa"), 403, "", "orderId"},
+		{"an order that does not exist", buyer, body(noOrder, "pm_card_visa"), 404, "order_not_found", "orderId"},
+		{"a cancelled order", buyer, body(cancelled.ID, "pm_card_visa"), 409, "order_cancelled", "orderId"},
+		{"a complete order", buyer, body(complete.ID, "pm_card_visa"), 409, "order_complete", "orderId"},
+		{"an order whose time is over", buyer, body(expired.ID, "pm_card_visa"), 409, "order_expired", "orderId"},
+		{"a price below what Stripe takes", buyer, body(cheap.ID, "pm_card_visa"), 400, "amount_too_small", "orderId"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			res := d.send(t, c.user, "POST", "/api/payments", c.body)
+			require.Equal(t, c.status, res.StatusCode, res.text)
+			first := res.errors(t)[0]
+			require.Equal(t, c.code, first.Code, res.text)
+			require.Equal(t, c.field, first.Field, res.text)
+			require.NotEmpty(t, first.Message)
+		})
+	}
+	t.Run("not JSON by its content type", func(t *testing.T) {
+		res := d.send(t, buyer, "POST", "/api/payments", body(live.ID, "pm_card_visa"), "Content-Type", "text/plain")
+		require.Equal(t, 415, res.StatusCode, res.text)
+	})
+	t.Run("Stripe is away", func(t *testing.T) {
+		away := func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true }
+		d.processor.before.Store(&away)
+		defer d.processor.before.Store(nil)
+		res := d.post(t, live.ID, "pm_card_visa")
+		require.Equal(t, 503, res.StatusCode, res.text)
+		require.NotEmpty(t, res.Header.Get("Retry-After"))
+	})
+}
+
+func TestAPI_ShowRefusals(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	order := d.hears(t)
+	id := d.post(t, order.ID, "pm_card_visa").payment(t).ID
+	for path, want := range map[string]int{id: 403, uuid.NewString(): 404, "17": 404} {
+		require.Equal(t, want, d.send(t, "buyer-2", "GET", "/api/payments/"+path, "").StatusCode, path)
+	}
+	require.Equal(t, 401, d.send(t, "", "GET", "/api/payments/"+id, "").StatusCode)
+}
+
+func TestAPI_IdempotencyKey(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	order, other := d.hears(t), d.hears(t)
+	key := []string{idempotency.Header, "key-1"}
+
+	require.Equal(t, 402, d.post(t, order.ID, "pm_card_chargeDeclined", key...).StatusCode)
+	first := d.post(t, order.ID, "pm_card_visa", key...)
+	require.Equal(t, 201, first.StatusCode, "a refusal does not use the key up")
+	require.NoError(t, d.HearOrder(t.Context(), after(order, "complete")))
+	again := d.post(t, order.ID, "pm_card_visa", key...)
+	require.Equal(t, 201, again.StatusCode)
+	require.Equal(t, first.text, again.text, "as it was, though it is captured now")
+	require.Equal(t, first.Header.Get("Location"), again.Header.Get("Location"))
+	require.Equal(t, "true", again.Header.Get(idempotency.ReplayedHeader))
+
+	changed := d.post(t, other.ID, "pm_card_visa", key...)
+	require.Equal(t, 409, changed.StatusCode)
+	require.Empty(t, d.processor.money(t, other.ID))
+	require.Equal(t, 201, d.post(t, other.ID, "pm_card_visa", idempotency.Header, "key-2").StatusCode)
+
+	require.Equal(t, 200, d.post(t, other.ID, "pm_card_visa", idempotency.Header, "key-3").StatusCode)
+	require.Equal(t, 409, d.post(t, order.ID, "pm_card_visa", idempotency.Header, "key-3").StatusCode, "an answer that found the payment holds its key, too")
+}
+
+func TestAPI_TheSameRequestManyTimesAtOnceIsOnePayment(t *testing.T) {
+	for name, header := range map[string][]string{"with a key": {idempotency.Header, "key-1"}, "without": nil} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, webhookSecret)
+			order := d.hears(t)
+			var mu sync.Mutex
+			ids := map[string]bool{}
+			var all sync.WaitGroup
+			for range 8 {
+				all.Go(func() {
+					// Busy is an answer, too: the buyer's program tries again.
+					assert.EventuallyWithT(t, func(c *assert.CollectT) {
+						res := d.post(t, order.ID, "pm_card_visa", header...)
+						if assert.Contains(c, []int{200, 201}, res.StatusCode, res.text) {
+							mu.Lock()
+							ids[res.payment(t).ID] = true
+							mu.Unlock()
+						}
+					}, 10*time.Second, 5*time.Millisecond)
+				})
+			}
+			all.Wait()
+			require.Len(t, ids, 1)
+			d.requireMoney(t, order.ID, 2500, 0, 0)
+			d.requireTold(t, "payment.created")
+		})
+	}
+}
+
+func signed(body []byte, secret string, at time.Time) string {
+	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret, Timestamp: at}).Header
+}
+
+func about(stripeID string) []byte {
+	return fmt.Appendf(nil, `{"id":"evt_1","object":"event","api_version":"2020-08-27","type":"payment_intent.amount_capturable_updated","data":{"object":{"id":%q,"object":"payment_intent","status":"canceled"}}}`, stripeID)
+}
+
+func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	order := d.hears(t)
+	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
+	d.processor.authenticate(t, waiting.StripeID, "succeed")
+	body := about(waiting.StripeID)
+	asked := d.processor.asked.Load()
+	for name, header := range map[string]string{
+		"not signed":              "",
+		"signed by somebody else": signed(body, "whsec_other", time.Now()),
+		"signed for another body": signed(about("pi_2"), webhookSecret, time.Now()),
+		"signed long ago":         signed(body, webhookSecret, time.Now().Add(-6*time.Minute)),
+		"signed with an old way":  strings.Replace(signed(body, webhookSecret, time.Now()), "v1=", "v0=", 1),
+		"no signature":            "hello",
+	} {
+		t.Run(name, func(t *testing.T) {
+			res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", header)
+			require.Equal(t, 400, res.StatusCode, res.text)
+			require.Equal(t, "signature_invalid", res.errors(t)[0].Code)
+		})
+	}
+	require.Equal(t, asked, d.processor.asked.Load())
+	d.requireTold(t)
+
+	for range 2 { // told twice
+		res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
+		require.Equal(t, 200, res.StatusCode, res.text)
+	}
+	d.requireTold(t, "payment.created") // what counts is what Stripe says when asked, not what the webhook says
+}
+
+func TestWebhook_WithoutASecretNothingIsTaken(t *testing.T) {
+	d := newDesk(t, "")
+	body := about("pi_1")
+	res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, "", time.Now()))
+	require.Equal(t, 503, res.StatusCode, res.text)
+	require.NotEmpty(t, res.Header.Get("Retry-After"))
+}
+
+func TestWebhook_OfOthersIsAcknowledged(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	for name, body := range map[string]string{
+		"an intent that is not ours": string(about("pi_somebody")),
+		"a charge of such an intent": `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":"pi_somebody"}}}`,
+		"a charge without an intent": `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":null}}}`,
+		"something else altogether":  `{"id":"evt_1","object":"event","type":"customer.created","data":{"object":{"id":"cus_1","object":"customer"}}}`,
+		"an event without an object": `{"id":"evt_1","object":"event","type":"ping"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			res := d.send(t, "", "POST", "/api/payments/webhook", body, "Stripe-Signature", signed([]byte(body), webhookSecret, time.Now()))
+			require.Equal(t, 200, res.StatusCode, res.text)
+		})
+	}
+}
+
+func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	order := d.hears(t)
+	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
+	away := func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true }
+	d.processor.before.Store(&away)
+	body := about(waiting.StripeID)
+	res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
+	require.Equal(t, 503, res.StatusCode, res.text)
+}
+
+// TestWebhook_OfTheSandbox lets the sandbox send its own webhooks, over HTTP, to the service.
+func TestWebhook_OfTheSandbox(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		req := httptest.NewRequest("POST", "/api/payments/webhook", bytes.NewReader(body))
+		req.Header = r.Header
+		res, err := d.app.Test(req, -1)
+		if err != nil {
+			http.Error(w, err.Error(), 500)
+			return
+		}
+		res.Body.Close()
+		w.WriteHeader(res.StatusCode)
+	}))
+	defer receiver.Close()
+	p := newProcessor(t, sandbox.Options{WebhookURL: receiver.URL, WebhookSecret: webhookSecret})
+	d.processor = p
+	d.till.stripe = p.gateway()
+
+	order := d.hears(t)
+	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
+	p.authenticate(t, waiting.StripeID, "succeed")
+	d.requireTold(t, "payment.created")
+	require.NoError(t, d.HearOrder(t.Context(), after(order, "complete")))
+	require.Eventually(t, func() bool { return get[sandbox.Ledger](t, p.sandbox, "/sandbox/ledger").Undelivered == 0 }, 5*time.Second, 5*time.Millisecond)
+	d.requireMoney(t, order.ID, 0, 2500, 0)
+	d.requireTold(t, "payment.created", "payment.captured")
+}
+
+func TestConfig_SaysWhomToPay(t *testing.T) {
+	key, url, err := (&config{StripeKey: "sk_live_1", SandboxURL: "http://localhost:12112"}).processor()
+	require.NoError(t, err)
+	require.Equal(t, []string{"sk_live_1", ""}, []string{key, url}, "with a key, the real Stripe")
+	key, url, err = (&config{SandboxURL: "http://localhost:12112"}).processor()
+	require.NoError(t, err)
+	require.Equal(t, []string{"sk_test_sandbox", "http://localhost:12112"}, []string{key, url})
+	_, _, err = (&config{}).processor()
+	require.ErrorContains(t, err, "STRIPE_SECRET_KEY")
+}

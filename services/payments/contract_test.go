@@ -1,0 +1,114 @@
+package main
+
+import (
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/stripe/stripe-mock/embedded"
+	"github.com/stripe/stripe-mock/server"
+)
+
+// referee is Stripe's own stripe-mock: it holds every request against Stripe's published OpenAPI description.
+// It has no state, so what it answers says nothing; whether it accepts says all.
+type referee struct {
+	mock http.Handler
+
+	mu       sync.Mutex
+	asked    []string
+	rejected []string
+}
+
+func newReferee(t *testing.T) *referee {
+	t.Helper()
+	description, err := server.LoadSpec(embedded.OpenAPISpec, "")
+	require.NoError(t, err)
+	fixtures, err := server.LoadFixtures(embedded.OpenAPIFixtures, "")
+	require.NoError(t, err)
+	mock, err := server.NewStubServer(fixtures, description, false, false)
+	require.NoError(t, err)
+	return &referee{mock: http.HandlerFunc(mock.HandleRequest)}
+}
+
+func (r *referee) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	answer := httptest.NewRecorder()
+	r.mock.ServeHTTP(answer, req)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	asked := req.Method + " " + req.URL.Path
+	r.asked = append(r.asked, asked)
+	if answer.Code != http.StatusOK {
+		r.rejected = append(r.rejected, asked+": "+answer.Body.String())
+	}
+	maps.Copy(w.Header(), answer.Header())
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(answer.Body.Bytes())
+}
+
+// TestContract_StripeTakesEveryRequestThatPaymentsMakes calls every operation of the gateway. One that is added
+// to the gateway must be added here.
+func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
+	r := newReferee(t)
+	web := httptest.NewServer(r)
+	defer web.Close()
+	g := newGateway(sandboxKey, web.URL, quiet)
+
+	requireRefusals(t, r)
+	r.asked = nil
+
+	ctx := t.Context()
+	order := liveOrder()
+	payment := Begin("payment-1", &order, "pi_1", "visa", noon)
+	operations := map[string]func() error{
+		"Create":            func() error { _, err := g.Create(ctx, &order); return err },
+		"Confirm":           func() error { _, err := g.Confirm(ctx, &payment, 1, Method{PaymentMethod: "pm_card_visa"}); return err },
+		"Confirm, by token": func() error { _, err := g.Confirm(ctx, &payment, 2, Method{Token: "tok_visa"}); return err },
+		"Look":              func() error { _, err := g.Look(ctx, payment.StripeID); return err },
+		"Capture":           func() error { _, err := g.Capture(ctx, &payment); return err },
+		"Void":              func() error { _, err := g.Void(ctx, &payment); return err },
+		"Refund":            func() error { _, err := g.Refund(ctx, &payment); return err },
+	}
+	for name, run := range operations {
+		require.NoError(t, run(), name)
+	}
+	require.Empty(t, r.rejected)
+	slices.Sort(r.asked)
+	require.Equal(t, []string{
+		"GET /v1/payment_intents/pi_1",
+		"POST /v1/payment_intents",
+		"POST /v1/payment_intents/pi_1/cancel",
+		"POST /v1/payment_intents/pi_1/capture",
+		"POST /v1/payment_intents/pi_1/confirm",
+		"POST /v1/payment_methods",
+		"POST /v1/refunds",
+	}, slices.Compact(r.asked))
+
+	exported := reflect.TypeFor[*gateway]()
+	for i := range exported.NumMethod() {
+		require.Contains(t, operations, exported.Method(i).Name, "an operation that is not held against Stripe's description")
+	}
+}
+
+// requireRefusals makes sure that the contract can be broken.
+func requireRefusals(t *testing.T, r *referee) {
+	t.Helper()
+	for name, body := range map[string]string{
+		"an unknown parameter": "amount=2500&currency=usd&colour=red",
+		"a wrong type":         "amount=much&currency=usd",
+		"a missing parameter":  "amount=2500",
+		"an unknown value":     "amount=2500&currency=usd&capture_method=later",
+	} {
+		req := httptest.NewRequest("POST", "/v1/payment_intents", strings.NewReader(body))
+		req.Header.Set("Authorization", "Bearer "+sandboxKey)
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.ServeHTTP(httptest.NewRecorder(), req)
+		require.NotEmpty(t, r.rejected, name)
+		r.rejected = nil
+	}
+}

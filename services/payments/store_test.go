@@ -1,0 +1,487 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/sandbox"
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/state"
+)
+
+// scene is a till with a store in memory and the sandbox for Stripe.
+type scene struct {
+	*till
+	sidecar   *memory
+	processor *processor
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	p := newProcessor(t, sandbox.Options{})
+	m, store := openMemory(t)
+	g := p.gateway()
+	g.intents.B.SetMaxNetworkRetries(0)
+	return &scene{&till{store: store, stripe: g}, m, p}
+}
+
+const buyer = "buyer-1"
+
+// reserved is an order as the orders service tells it when it is made.
+func reserved() events.Order {
+	return events.Order{
+		ID: uuid.Must(uuid.NewV7()).String(), UserID: buyer, Status: "created", ExpiresAt: now().Add(time.Hour), Version: 1,
+		Ticket: events.OrderedTicket{ID: "ticket-1", Title: "Seat 1", Price: 2500, Currency: "usd"},
+	}
+}
+
+func after(o events.Order, status string) events.Order {
+	o.Status = status
+	o.Version++
+	return o
+}
+
+// hears lets the till hear of a new order.
+func (s *scene) hears(t *testing.T) events.Order {
+	t.Helper()
+	order := reserved()
+	require.NoError(t, s.HearOrder(t.Context(), order))
+	return order
+}
+
+func (s *scene) pay(ctx context.Context, orderID, card string) (Receipt, error) {
+	method := Method{PaymentMethod: card}
+	if strings.HasPrefix(card, "tok_") {
+		method = Method{Token: card}
+	}
+	return s.Pay(ctx, orderID, buyer, method, keepNothing)
+}
+
+func keepNothing(context.Context, *state.Change, Receipt) error { return nil }
+
+func (s *scene) requireTold(t *testing.T, types ...string) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.Equal(c, append([]string{}, types...), s.sidecar.told())
+	}, 5*time.Second, time.Millisecond)
+}
+
+// requireMoney checks the one intent that an order may have.
+func (s *scene) requireMoney(t *testing.T, orderID string, held, captured, refunded int64) {
+	t.Helper()
+	entries := s.processor.money(t, orderID)
+	require.Len(t, entries, 1, "an order has one intent")
+	require.Equal(t, held, entries[0].Held, "held: %+v", entries[0])
+	require.Equal(t, captured, entries[0].Captured, "captured: %+v", entries[0])
+	require.Equal(t, refunded, entries[0].Refunded, "refunded: %+v", entries[0])
+	require.LessOrEqual(t, entries[0].Charges, 1, "charged twice: %+v", entries[0])
+}
+
+func TestPay_AuthorizesThenFollowsTheOrder(t *testing.T) {
+	for name, c := range map[string]struct {
+		ends     string
+		tells    string
+		status   Status
+		captured int64
+	}{
+		"complete":  {"complete", "payment.captured", Captured, 2500},
+		"cancelled": {"cancelled", "payment.voided", Voided, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			order := s.hears(t)
+			receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+			require.NoError(t, err)
+			require.True(t, receipt.Fresh)
+			require.Equal(t, Authorized, receipt.Payment.Status)
+			require.EqualValues(t, 2500, receipt.Payment.Amount)
+			s.requireMoney(t, order.ID, 2500, 0, 0)
+
+			ended := after(order, c.ends)
+			for range 2 { // delivered twice
+				require.NoError(t, s.HearOrder(t.Context(), ended))
+			}
+			s.requireMoney(t, order.ID, 0, c.captured, 0)
+			s.requireTold(t, "payment.created", c.tells)
+			shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
+			require.NoError(t, err)
+			require.Equal(t, c.status, shown.Payment.Status)
+		})
+	}
+}
+
+func TestPay_ACancellationAfterTheCaptureIsRefunded(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "tok_visa")
+	require.NoError(t, err)
+	complete := after(order, "complete")
+	require.NoError(t, s.HearOrder(t.Context(), complete))
+	require.NoError(t, s.HearOrder(t.Context(), after(complete, "cancelled")))
+	s.requireMoney(t, order.ID, 0, 2500, 2500)
+	s.requireTold(t, "payment.created", "payment.captured", "payment.refunded")
+}
+
+func TestPay_ADeclineLeavesTheOrderLive(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_chargeDeclinedInsufficientFunds")
+	refused := requireProblem(t, err, problem.Declined)
+	require.Equal(t, problem.Detail{Message: "Your card has insufficient funds.", Field: "paymentMethod", Code: "insufficient_funds"}, refused.Details[0])
+	_, err = s.pay(t.Context(), order.ID, "tok_chargeDeclined")
+	require.Equal(t, "token", requireProblem(t, err, problem.Declined).Details[0].Field)
+	_, err = s.pay(t.Context(), order.ID, "tok_chargeDeclined")
+	requireProblem(t, err, problem.Declined)
+
+	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.True(t, receipt.Fresh)
+	require.Equal(t, 4, receipt.Payment.Attempt.Number)
+	require.False(t, receipt.Payment.Attempt.Open)
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+	s.requireTold(t, "payment.failed", "payment.failed", "payment.failed", "payment.created")
+}
+
+func TestPay_TheSameOrderAgainIsTheSamePayment(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	first, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	asked := s.processor.asked.Load()
+	for _, card := range []string{"pm_card_visa", "pm_card_mastercard"} {
+		again, err := s.pay(t.Context(), order.ID, card)
+		require.NoError(t, err)
+		require.False(t, again.Fresh)
+		require.Equal(t, first.Payment.ID, again.Payment.ID)
+	}
+	require.Equal(t, asked, s.processor.asked.Load(), "Stripe is not asked")
+	require.NoError(t, s.HearOrder(t.Context(), after(order, "complete")))
+	again, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.Equal(t, Captured, again.Payment.Status)
+}
+
+func TestPay_RefusesOrdersThatCannotBePaid(t *testing.T) {
+	s := newScene(t)
+	expired := reserved()
+	expired.ExpiresAt = now()
+	require.NoError(t, s.HearOrder(t.Context(), expired))
+	cancelled := after(reserved(), "cancelled")
+	require.NoError(t, s.HearOrder(t.Context(), cancelled))
+	complete := after(reserved(), "complete")
+	require.NoError(t, s.HearOrder(t.Context(), complete))
+	others := reserved()
+	others.UserID = "buyer-2"
+	require.NoError(t, s.HearOrder(t.Context(), others))
+
+	for id, want := range map[string]error{
+		expired.ID: errExpired, cancelled.ID: errCancelled, complete.ID: errComplete, others.ID: errNotYours,
+		"00000000-0000-7000-8000-000000000000": errNoOrder, // made long ago: no event of it is on the way
+	} {
+		_, err := s.pay(t.Context(), id, "pm_card_visa")
+		require.ErrorIs(t, err, want)
+	}
+	require.Zero(t, s.processor.asked.Load(), "Stripe hears of none of them")
+}
+
+func TestPay_ADeclinedPaymentCannotBeTriedAgainAfterTheOrdersTime(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_chargeDeclined")
+	requireProblem(t, err, problem.Declined)
+	late := order
+	late.Version, late.ExpiresAt = 2, now()
+	require.NoError(t, s.HearOrder(t.Context(), late))
+	_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.ErrorIs(t, err, errExpired)
+	s.requireMoney(t, order.ID, 0, 0, 0)
+}
+
+func TestPay_WaitsForAnOrderThatWasMadeAMomentAgo(t *testing.T) {
+	s := newScene(t)
+	order := reserved()
+	var once sync.Once
+	s.sidecar.missed = func(key string) {
+		if key == orderKey(order.ID) { // the buyer was first; now the event comes
+			go once.Do(func() { assert.NoError(t, s.HearOrder(context.Background(), order)) })
+		}
+	}
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+}
+
+func TestPay_ThreeDSecure(t *testing.T) {
+	const card = "pm_card_authenticationRequired"
+	s := newScene(t)
+	order := s.hears(t)
+	receipt, err := s.pay(t.Context(), order.ID, card)
+	require.NoError(t, err)
+	require.True(t, receipt.Fresh)
+	require.Equal(t, RequiresAction, receipt.Payment.Status)
+	secret := receipt.Intent.ClientSecret
+	require.NotEmpty(t, secret)
+	s.sidecar.requireNowhere(t, secret)
+
+	again, err := s.pay(t.Context(), order.ID, card)
+	require.NoError(t, err)
+	require.False(t, again.Fresh)
+	require.Equal(t, secret, again.Intent.ClientSecret)
+	shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
+	require.NoError(t, err)
+	require.Equal(t, secret, shown.Intent.ClientSecret)
+
+	s.processor.authenticate(t, receipt.Payment.StripeID, "fail")
+	_, err = s.pay(t.Context(), order.ID, card)
+	require.Equal(t, "payment_intent_authentication_failure", requireProblem(t, err, problem.Declined).Details[0].Code)
+
+	_, err = s.pay(t.Context(), order.ID, card)
+	require.NoError(t, err, "another try with the same card")
+	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed")
+	for range 2 { // the webhook, twice
+		known, err := s.HearIntent(t.Context(), receipt.Payment.StripeID)
+		require.NoError(t, err)
+		require.True(t, known)
+	}
+	s.requireTold(t, "payment.failed", "payment.created")
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+}
+
+func TestPay_WithoutAnyWebhookALookFindsTheTruth(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+	require.NoError(t, err)
+	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed")
+	shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
+	require.NoError(t, err)
+	require.Equal(t, Authorized, shown.Payment.Status)
+	s.requireTold(t, "payment.created")
+}
+
+func TestPay_AnotherCardWhileTheBankWaitsForTheBuyer(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+	require.NoError(t, err)
+	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.Equal(t, Authorized, receipt.Payment.Status)
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+}
+
+func TestPay_ACancellationWhileTheBankWaitsForTheBuyerEndsTheIntent(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+	require.NoError(t, err)
+	require.NoError(t, s.HearOrder(t.Context(), after(order, "cancelled")))
+	require.Equal(t, "canceled", s.processor.money(t, order.ID)[0].Status, "the buyer's page cannot authorize it any more")
+	_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.ErrorIs(t, err, errCancelled)
+	shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
+	require.NoError(t, err)
+	require.Equal(t, Voided, shown.Payment.Status)
+}
+
+func TestPay_AnUnknownOutcomeIsTakenUpAgain(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	// The bank agrees, but the answer is lost.
+	lose := func(r *http.Request, w *httptest.ResponseRecorder) {
+		if strings.HasSuffix(r.URL.Path, "/confirm") {
+			panic(http.ErrAbortHandler)
+		}
+	}
+	s.processor.after.Store(&lose)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	requireProblem(t, err, problem.Unavailable)
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+	s.requireTold(t)
+
+	s.processor.after.Store(nil)
+	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.True(t, receipt.Fresh, "the buyer has had no answer before this one")
+	require.Equal(t, 1, receipt.Payment.Attempt.Number)
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+	s.requireTold(t, "payment.created")
+}
+
+func TestPay_AnUnknownOutcomeOfACancelledOrderIsVoided(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	lose := func(r *http.Request, w *httptest.ResponseRecorder) {
+		if strings.HasSuffix(r.URL.Path, "/confirm") {
+			panic(http.ErrAbortHandler)
+		}
+	}
+	s.processor.after.Store(&lose)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	requireProblem(t, err, problem.Unavailable)
+	require.NoError(t, s.HearOrder(t.Context(), after(order, "cancelled")))
+	s.requireMoney(t, order.ID, 0, 0, 0)
+	s.requireTold(t, "payment.voided")
+}
+
+// TestPay_CancelledInTheMiddle cancels the order at each of the moments at which it can be cancelled.
+func TestPay_CancelledInTheMiddle(t *testing.T) {
+	for _, moment := range []string{"/v1/payment_intents", "/confirm"} {
+		for _, side := range []string{"before", "after"} {
+			t.Run(side+" "+moment, func(t *testing.T) {
+				s := newScene(t)
+				order := s.hears(t)
+				var once sync.Once
+				cancel := func(r *http.Request) {
+					if strings.HasSuffix(r.URL.Path, moment) {
+						once.Do(func() { assert.NoError(t, s.HearOrder(t.Context(), after(order, "cancelled"))) })
+					}
+				}
+				if side == "before" {
+					before := func(_ http.ResponseWriter, r *http.Request) bool { cancel(r); return false }
+					s.processor.before.Store(&before)
+				} else {
+					after := func(r *http.Request, _ *httptest.ResponseRecorder) { cancel(r) }
+					s.processor.after.Store(&after)
+				}
+				_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+				require.ErrorIs(t, err, errCancelled)
+				s.requireMoney(t, order.ID, 0, 0, 0)
+				require.NotContains(t, s.sidecar.told(), "payment.created")
+			})
+		}
+	}
+}
+
+func TestSettle_StripeAwayAsksForAnotherDelivery(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	away := func(w http.ResponseWriter, _ *http.Request) bool {
+		http.Error(w, `{"error":{"type":"api_error"}}`, 503)
+		return true
+	}
+	s.processor.before.Store(&away)
+	require.Error(t, s.HearOrder(t.Context(), after(order, "complete")))
+	s.processor.before.Store(nil)
+	require.NoError(t, s.HearOrder(t.Context(), after(order, "complete")))
+	s.requireMoney(t, order.ID, 0, 2500, 0)
+}
+
+func TestPayment_IsShownToItsBuyerAlone(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	_, err = s.Payment(t.Context(), receipt.Payment.ID, "buyer-2")
+	require.ErrorIs(t, err, errNotYourPayment)
+	_, err = s.Payment(t.Context(), uuid.NewString(), buyer)
+	require.ErrorIs(t, err, errNoPayment)
+}
+
+func TestPayment_IsShownAsKnownWhileStripeIsAway(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+	require.NoError(t, err)
+	away := func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true }
+	s.processor.before.Store(&away)
+	shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
+	require.NoError(t, err)
+	require.Equal(t, RequiresAction, shown.Payment.Status)
+}
+
+func TestHearIntent_NotOurs(t *testing.T) {
+	known, err := newScene(t).HearIntent(t.Context(), "pi_somebody")
+	require.NoError(t, err)
+	require.False(t, known)
+}
+
+// TestMoney_AgreesWithTheOrderWhateverTheInterleaving lets buyers pay with several cards, pass or fail their bank's
+// questions, and the order end, all at once, with webhooks and events in any order and number.
+func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
+	s := newScene(t)
+	for round := range 60 {
+		order := reserved()
+		ends := []string{"cancelled", "complete"}[round%2]
+		t.Run(fmt.Sprintf("%d %s", round, ends), func(t *testing.T) {
+			require.NoError(t, s.HearOrder(t.Context(), order))
+			random := rand.New(rand.NewPCG(uint64(round), 7))
+			cards := []string{"pm_card_visa", "pm_card_chargeDeclined", "pm_card_authenticationRequired", "tok_visa", "pm_card_mastercard"}
+			random.Shuffle(len(cards), func(i, j int) { cards[i], cards[j] = cards[j], cards[i] })
+			pause := func() time.Duration { return time.Duration(random.IntN(8)) * time.Millisecond }
+
+			var all sync.WaitGroup
+			for _, card := range cards[:3] {
+				before := pause()
+				all.Go(func() {
+					time.Sleep(before)
+					_, err := s.pay(t.Context(), order.ID, card)
+					assert.NotEqual(t, problem.Internal, kindOf(err), "%v", err)
+				})
+			}
+			for range 3 {
+				before, outcome := pause(), []string{"succeed", "fail"}[random.IntN(2)]
+				all.Go(func() {
+					time.Sleep(before)
+					for _, entry := range s.processor.money(t, order.ID) {
+						s.processor.sandbox.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/sandbox/payment_intents/"+entry.ID+"/authenticate?outcome="+outcome, nil))
+						_, err := s.HearIntent(t.Context(), entry.ID)
+						assert.NotEqual(t, problem.Internal, kindOf(err), "%v", err)
+					}
+				})
+			}
+			if ends == "cancelled" {
+				before := pause()
+				all.Go(func() {
+					time.Sleep(before)
+					hear(t, s, after(order, ends))
+				})
+			}
+			all.Wait()
+			// An order is completed only after it was paid, so that comes last.
+			hear(t, s, after(order, ends))
+			for _, entry := range s.processor.money(t, order.ID) {
+				require.LessOrEqual(t, entry.Charges, 1, "charged twice: %+v", entry)
+				require.Zero(t, entry.Refunded)
+				switch {
+				case ends == "cancelled":
+					require.Zero(t, entry.Held+entry.Captured, "money is left: %+v", entry)
+				default:
+					require.Zero(t, entry.Held, "money is held: %+v", entry)
+					require.Equal(t, entry.Authorized, entry.Captured)
+				}
+			}
+			a, err := s.account(t.Context(), order.ID)
+			require.NoError(t, err)
+			if a.begun() && ends == "cancelled" {
+				require.Equal(t, Voided, a.payment.Value.Status)
+			}
+		})
+	}
+}
+
+// hear tells an order's event until it is taken, as the broker does.
+func hear(t *testing.T, s *scene, told events.Order) {
+	assert.Eventually(t, func() bool { return s.HearOrder(t.Context(), told) == nil }, 5*time.Second, time.Millisecond)
+}
+
+// kindOf is problem.KindOf, and Conflict for no error: anything but Internal is an answer that a buyer can get.
+func kindOf(err error) problem.Kind {
+	if err == nil {
+		return problem.Conflict
+	}
+	return problem.KindOf(err)
+}
