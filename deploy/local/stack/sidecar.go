@@ -55,10 +55,10 @@ func (s *Stack) sidecarArgs(a App) []string {
 	if a.APILogging {
 		args = append(args, "--enable-api-logging")
 	}
-	if s.has(Placement) || s.opts.Infra != nil {
+	if s.has(Placement) || s.opts.FixedPorts != nil {
 		args = append(args, "--placement-host-address", "127.0.0.1:"+strconv.Itoa(s.ports.Placement))
 	}
-	if s.has(Scheduler) || s.opts.Infra != nil {
+	if s.has(Scheduler) || s.opts.FixedPorts != nil {
 		args = append(args, "--scheduler-host-address", "127.0.0.1:"+strconv.Itoa(s.ports.Scheduler))
 	}
 	return args

@@ -1,0 +1,72 @@
+# Everything is started from here; `make` alone says what there is. It needs Go, make and git.
+
+SERVICES        := $(patsubst %/main.go,%,$(wildcard services/*/main.go))
+RUNTIME_SOURCES := $(wildcard deploy/runtime/*.go) deploy/runtime/go.mod deploy/runtime/go.sum
+STATICCHECK     := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# The packages whose tests start real sidecars; all others are unit tests.
+STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/local/stack' services deploy | xargs -n1 dirname | sed 's|^|./|'))
+# The race detector needs a C compiler; without one the tests run all the same.
+RACE            := $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
+# Flags for the launcher, as in: make run ARGS=-verbose
+ARGS            :=
+
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help run infra build build-runtime test test-unit test-stack test-coverage bench lint reset clean
+
+help: ## say what there is
+	@echo "The box office. First: make run, then open another terminal. All there is:"; echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo; echo 'Flags for the launcher go into ARGS: make run ARGS=-h'
+
+run: build-runtime build ## start everything, until Ctrl-C
+	@.build/local run $(ARGS)
+
+infra: build-runtime build ## start what the services need, for: dapr run -f .
+	@.build/local infra $(ARGS)
+
+build: ## build the services and the launcher
+	@go build -trimpath -o .build/ $(addprefix ./,$(SERVICES)) ./deploy/local
+
+# Compared by content, for a checkout gives every file a new time.
+build-runtime: SOURCES = $(shell cat $(RUNTIME_SOURCES) | git hash-object --stdin)
+build-runtime: ## build Dapr's runtime and NATS, if their sources changed
+	@if [ -x .build/runtime ] && [ "$$(cat .build/runtime.sources 2>/dev/null)" = "$(SOURCES)" ]; then exit 0; fi; \
+	echo "Building Dapr's runtime and NATS: about five minutes from nothing, once."; \
+	mkdir -p .build; cd deploy/runtime && \
+	total=$$(go list -deps . | wc -l) && \
+	{ go build -v -trimpath -ldflags='-s -w' -o ../../.build/runtime . 2>&1; echo "exit $$?"; } | awk -v total=$$total ' \
+		/^exit [0-9]+$$/ { code = $$2; next } \
+		/^[a-z0-9][^ :]*$$/ { if (++n % 100 == 0) { printf "  %d packages of %d at most\n", n, total; fflush() } next } \
+		{ print; fflush() } \
+		END { exit code }' && \
+	echo "$(SOURCES)" > ../../.build/runtime.sources && echo "Built .build/runtime."
+
+test: build-runtime build test-unit test-stack ## run all tests
+
+test-unit: ## run the tests that need no sidecar, with the race detector
+	$(if $(RACE),CGO_ENABLED=1,@echo "No C compiler: without the race detector.";) go test $(RACE) -short ./...
+
+test-stack: build-runtime build ## run the tests on real sidecars
+	go test -count=1 -p 1 -timeout 9m $(STACK_TESTS)
+
+test-coverage: build-runtime build ## run all tests and say how much of the code they reach
+	go test -count=1 -p 1 -timeout 9m -coverpkg=./... -coverprofile=coverage.out ./...
+	@go tool cover -func=coverage.out | tail -1
+	@echo "By line: go tool cover -html=coverage.out"
+
+bench: build-runtime build ## measure this stack beside the bare sidecar
+	go test -count=1 -timeout 20m -run '^$$' -bench . ./services/e2e
+
+lint: ## check format, vet and staticcheck
+	@unformatted=$$(gofmt -l deploy services); if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w): $$unformatted"; exit 1; fi
+	go vet ./...
+	cd deploy/runtime && go vet -trimpath .
+	go run $(STATICCHECK) ./...
+
+reset: ## forget all users, tickets, orders, events and secrets
+	@go run ./deploy/local reset
+
+clean: ## delete what was built, but not the state
+	rm -rf .build coverage*.out
