@@ -36,6 +36,7 @@ type intentRecord struct {
 type till struct {
 	store  *state.Store
 	stripe *gateway
+	sweep  *sweep // of what stays open; may be nil
 }
 
 // account is an order and its payment, as they were read. The payment has no ETag if none was begun.
@@ -164,6 +165,7 @@ func (t *till) Pay(ctx context.Context, orderID, buyer string, method Method, ke
 	if err != nil {
 		return Receipt{}, err
 	}
+	t.sweep.watch(orderID)
 	receipt := Receipt{Fresh: plan == NewAttempt}
 	made := false
 	err = t.settle(ctx, orderID, func(ctx context.Context, a *account) (Intent, error) {
@@ -185,6 +187,9 @@ func (t *till) Pay(ctx context.Context, orderID, buyer string, method Method, ke
 	})
 	if err != nil {
 		return Receipt{}, err
+	}
+	if receipt.Payment.Status != RequiresAction && receipt.Payment.Status != Pending {
+		t.sweep.forget(orderID)
 	}
 	return receipt, receipt.refusal(method)
 }
