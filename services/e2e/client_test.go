@@ -369,3 +369,14 @@ func (h *house) authenticate(t testing.TB, stripeID, outcome string) {
 	r := h.do(t, "POST", h.SandboxURL()+"/sandbox/payment_intents/"+stripeID+"/authenticate", map[string]string{"outcome": outcome})
 	require.Equal(t, 200, r.status, "%s", r.body)
 }
+
+// sold lists a ticket and sells it to the buyer; it returns the buyer's payment.
+func (h *house) sold(t testing.TB, buyer *person) payment {
+	t.Helper()
+	listed := h.signUp(t).list(t, "Sold", 1500)
+	status, paid := buyer.pay(t, buyer.reserved(t, listed.ID).ID, goodCard)
+	require.Equal(t, 201, status)
+	buyer.orderBecomes(t, "complete", paid.OrderID)
+	h.ticketBecomes(t, "sold", listed.ID)
+	return paid
+}
