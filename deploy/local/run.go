@@ -29,7 +29,7 @@ func parse(name, about string, ports stack.Ports, args []string) (*settings, err
 	flags := flag.NewFlagSet("local "+name, flag.ContinueOnError)
 	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
 	flags.DurationVar(&s.timeout, "timeout", time.Minute, "how long to wait until all is ready")
-	flags.BoolVar(&s.verbose, "verbose", false, "show the lines of NATS, placement and scheduler too (they are always in .state/logs)")
+	flags.BoolVar(&s.verbose, "verbose", false, "show the lines of sidecars, NATS, placement and scheduler too")
 	for _, port := range s.ports.Flags() {
 		flags.IntVar(port.Port, port.Name, *port.Port, "`port` of "+port.What)
 	}
@@ -49,12 +49,7 @@ func parse(name, about string, ports stack.Ports, args []string) (*settings, err
 // start starts a stack on the ports of the settings and shows its lines.
 func (s *settings) start(ctx context.Context, terminal *console, opts stack.Options) (*stack.Stack, error) {
 	opts.RunFile, opts.FixedPorts = s.runFile, &s.ports
-	quiet := map[string]bool{stack.NATS: !s.verbose, stack.Placement: !s.verbose, stack.Scheduler: !s.verbose}
-	opts.Output = func(process, line string) {
-		if !quiet[process] {
-			terminal.line(process, line)
-		}
-	}
+	opts.Output, opts.OutputAll = terminal.line, s.verbose
 	if os.Getenv("LOG_FORMAT") == "" && terminal.colours {
 		opts.Env = map[string]string{"LOG_FORMAT": "text"} // a service sees a pipe, but behind it is a person
 	}

@@ -87,6 +87,14 @@ func (s *Stack) infraReady(name string) func(context.Context) error {
 	}
 }
 
+// infraLog: NATS, placement and scheduler have little to say to who develops a service.
+func infraLog(name string) LogDestination {
+	if name == Sandbox {
+		return LogFileAndConsole
+	}
+	return LogFile
+}
+
 // The streams hold what the topics carry. Two of them, for an event that goes to the dead letters keeps its id,
 // and a stream refuses an id that it has had within two minutes. Old events go after a while: every service has
 // taken them long since.
@@ -98,18 +106,22 @@ func streams() []jetstream.StreamConfig {
 }
 
 // ensureStreams makes the streams as soon as the server answers.
-func ensureStreams(ctx context.Context, url string) error {
-	for {
-		err := tryStreams(ctx, url)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("create the streams on %s: %w", url, err)
-		case <-time.After(pollInterval):
-		}
+func (s *Stack) ensureStreams(ctx context.Context) error {
+	var last error
+	err := s.watched(ctx, func(ctx context.Context) error {
+		poll(ctx, func() bool {
+			last = tryStreams(ctx, s.NATSURL())
+			return last == nil
+		})
+		return context.Cause(ctx)
+	})
+	if err == nil {
+		return nil
 	}
+	if _, died := errors.AsType[*ExitError](err); died {
+		return err
+	}
+	return fmt.Errorf("create the streams on %s: %w (%w)%s", s.NATSURL(), err, last, quote(s.processes[NATS].log.lastLines(tailShown)))
 }
 
 func tryStreams(ctx context.Context, url string) error {
@@ -126,7 +138,7 @@ func tryStreams(ctx context.Context, url string) error {
 		config.Storage, config.Retention, config.Discard = jetstream.FileStorage, jetstream.LimitsPolicy, jetstream.DiscardOld
 		config.Duplicates = 2 * time.Minute
 		if _, err := js.CreateOrUpdateStream(ctx, config); err != nil {
-			return errors.Join(fmt.Errorf("stream %s", config.Name), err)
+			return fmt.Errorf("stream %s: %w", config.Name, err)
 		}
 	}
 	return nil

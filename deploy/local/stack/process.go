@@ -2,7 +2,6 @@ package stack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -248,5 +247,3 @@ func (l *processLog) lastLines(n int) []string {
 	defer l.mu.Unlock()
 	return append([]string(nil), l.tail[max(0, len(l.tail)-n):]...)
 }
-
-var errNotReady = errors.New("not ready")

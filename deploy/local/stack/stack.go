@@ -7,11 +7,7 @@ package stack
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"maps"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,9 +47,11 @@ type Options struct {
 	// SidecarLogLevel is the log level of the sidecars, if not the run file's.
 	SidecarLogLevel string
 
-	// Output takes every line that the run file sends to the console, with the process's name. Nil: they are
-	// in the files under .state/logs only. Calls for one process do not overlap.
+	// Output takes every line that the run file sends to the console, with the process's name. Nil: all lines
+	// are in the files under .state/logs only. Calls for one process do not overlap.
 	Output func(process, line string)
+	// OutputAll gives Output all lines, also those of NATS, placement and scheduler.
+	OutputAll bool
 }
 
 // Sidecar is a sidecar on its own: for tests that talk to Dapr themselves.
@@ -104,7 +102,6 @@ const StateFolder = ".state"
 const gateway = "gateway"
 
 const (
-	pollInterval = 20 * time.Millisecond
 	// The services finish requests and publish events for up to 15 s; sidecars have 5 s of their own.
 	appGrace     = 20 * time.Second
 	sidecarGrace = 10 * time.Second
@@ -138,8 +135,8 @@ func (s *Stack) launch(ctx context.Context) error {
 		}
 	}
 	if s.has(NATS) {
-		if err := s.watched(ctx, func(ctx context.Context) error { return ensureStreams(ctx, s.NATSURL()) }); err != nil {
-			return s.whatIsNotUp(err, NATS)
+		if err := s.ensureStreams(ctx); err != nil {
+			return err
 		}
 	}
 	for _, name := range s.order {
@@ -156,7 +153,7 @@ func (s *Stack) makeProcesses() error {
 		if err != nil {
 			return err
 		}
-		if err := s.add(name, s.folder, args, s.environment(nil), infraGrace, s.infraReady(name), LogFileAndConsole); err != nil {
+		if err := s.add(name, s.folder, args, s.environment(nil), infraGrace, s.infraReady(name), infraLog(name)); err != nil {
 			return err
 		}
 	}
@@ -193,7 +190,7 @@ func (s *Stack) add(name, dir string, args []string, env map[string]string, grac
 		return err
 	}
 	output := &processLog{file: file}
-	if s.opts.Output != nil && log.shown() {
+	if s.opts.Output != nil && (s.opts.OutputAll || log.shown()) {
 		output.show = func(line string) { s.opts.Output(name, line) }
 	}
 	var variables []string
@@ -216,83 +213,6 @@ func (s *Stack) add(name, dir string, args []string, env map[string]string, grac
 	}
 	s.order = append(s.order, name)
 	return nil
-}
-
-// WaitReady waits until the named processes are ready; without names, all of them. If ctx ends first, the error
-// names what is not up, and why, with its last lines; if a process dies meanwhile, it is an ExitError.
-func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
-	if len(names) == 0 {
-		names = s.order
-	}
-	var mu sync.Mutex
-	waiting := map[string]error{} // guarded by mu
-	for _, name := range names {
-		if s.processes[name] == nil {
-			return fmt.Errorf("the stack has no process %q", name)
-		}
-		waiting[name] = errNotReady
-	}
-	err := s.watched(ctx, func(ctx context.Context) error {
-		var group sync.WaitGroup
-		for _, name := range names {
-			process := s.processes[name]
-			group.Go(func() {
-				for {
-					err := process.ready(ctx)
-					mu.Lock()
-					if err == nil {
-						delete(waiting, name)
-						mu.Unlock()
-						return
-					}
-					if ctx.Err() == nil {
-						waiting[name] = err
-					}
-					mu.Unlock()
-					select {
-					case <-ctx.Done():
-						return
-					case <-time.After(pollInterval):
-					}
-				}
-			})
-		}
-		group.Wait()
-		return ctx.Err()
-	})
-	var exit *ExitError
-	if err == nil || errors.As(err, &exit) || len(waiting) == 0 {
-		return err
-	}
-	reasons := []error{fmt.Errorf("not ready: %s: %w", strings.Join(slices.Sorted(maps.Keys(waiting)), ", "), err)}
-	for _, name := range slices.Sorted(maps.Keys(waiting)) {
-		reasons = append(reasons, fmt.Errorf("  %s: %w%s", name, waiting[name], quote(s.processes[name].log.lastLines(tailShown))))
-	}
-	return errors.Join(reasons...)
-}
-
-func (s *Stack) whatIsNotUp(err error, name string) error {
-	var exit *ExitError
-	if errors.As(err, &exit) {
-		return err
-	}
-	return fmt.Errorf("%s is not up: %w%s", name, err, quote(s.processes[name].log.lastLines(tailShown)))
-}
-
-// watched runs wait until it ends or a process dies.
-func (s *Stack) watched(ctx context.Context, wait func(context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	done := make(chan error, 1)
-	go func() { done <- wait(ctx) }()
-	select {
-	case err := <-done:
-		return err
-	case failure := <-s.failures:
-		cancel(failure)
-		<-done
-		return failure
-	}
 }
 
 // Wait returns an ExitError as soon as a process ends that was not told to, or nil when ctx ends.
@@ -402,34 +322,3 @@ func (s *Stack) SandboxURL() string { return "http://" + local(s.ports.Sandbox) 
 func (s *Stack) Secret(name string) string { return s.environment(nil)[name] }
 
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-func tcpReady(port int) func(context.Context) error {
-	return func(ctx context.Context) error {
-		dialer := net.Dialer{Timeout: time.Second}
-		conn, err := dialer.DialContext(ctx, "tcp", local(port))
-		if err == nil {
-			err = conn.Close()
-		}
-		return err
-	}
-}
-
-func httpReady(port int, path string) func(context.Context) error {
-	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	return func(ctx context.Context) error {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+local(port)+path, nil)
-		if err != nil {
-			return err
-		}
-		response, err := client.Do(request)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = response.Body.Close() }()
-		if response.StatusCode/100 != 2 {
-			body, _ := io.ReadAll(io.LimitReader(response.Body, 1000))
-			return fmt.Errorf("%s answers %s: %s", path, response.Status, strings.TrimSpace(string(body)))
-		}
-		return nil
-	}
-}
