@@ -209,7 +209,10 @@ func TestAPI_Refusals(t *testing.T) {
 		require.Equal(t, 415, res.StatusCode, res.text)
 	})
 	t.Run("Stripe is away", func(t *testing.T) {
-		away := func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true }
+		away := func(w http.ResponseWriter, _ *http.Request) bool {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		}
 		d.processor.before.Store(&away)
 		defer d.processor.before.Store(nil)
 		res := d.post(t, live.ID, "pm_card_visa")
@@ -348,7 +351,10 @@ func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
 	d := newDesk(t, webhookSecret)
 	order := d.hears(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
-	away := func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true }
+	away := func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	}
 	d.processor.before.Store(&away)
 	body := about(waiting.StripeID)
 	res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
@@ -364,7 +370,7 @@ func TestWebhook_OfTheSandbox(t *testing.T) {
 		req.Header = r.Header
 		res, err := d.app.Test(req, -1)
 		if err != nil {
-			http.Error(w, err.Error(), 500)
+			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
 		res.Body.Close()

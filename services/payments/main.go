@@ -1,7 +1,7 @@
 // Command payments is the service of the money: it authorizes it when a buyer pays, takes it when the order is
 // complete, and gives it back when the order is not. Read payment.go for the rules, store.go for what is kept
-// and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, sweep.go
-// for what happens when Stripe's word does not come, api.go for what clients and Stripe call, subscriptions.go for
+// and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, agenda.go
+// for when that happens without a request, api.go for what clients and Stripe call, subscriptions.go for
 // what it hears.
 package main
 
@@ -54,11 +54,11 @@ func main() {
 		if cfg.WebhookSecret == "" {
 			s.Log.Warn("webhooks are not taken: STRIPE_WEBHOOK_SECRET is not set")
 		}
-		t := &till{store: store, stripe: newGateway(key, url, s.Log), sweep: newSweep(s.Log)}
+		t := newTill(store, newGateway(key, url, s.Log), s.Log)
 		a := &api{till: t, webhookSecret: cfg.WebhookSecret}
 		a.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
 		t.subscribe(s.Events)
-		s.Go("sweep", func(ctx context.Context) error { return t.sweep.run(ctx, t) })
+		s.Go("agenda", t.agenda.run)
 		return nil
 	})
 }

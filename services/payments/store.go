@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,9 +19,12 @@ import (
 //	order/{id}         Order: the replica of an order, with its payment; its ETag is the lock of both
 //	payment/{id}       Payment
 //	intent/{stripeId}  intentRecord: which order a PaymentIntent is for
+//	index/unsettled    orders whose payment has begun, and again when they ended; see agenda
 func orderKey(id string) string        { return "order/" + id }
 func paymentKey(id string) string      { return "payment/" + id }
 func intentKey(stripeID string) string { return "intent/" + stripeID }
+
+const unsettled = "unsettled"
 
 type intentRecord struct {
 	Schema  int    `json:"schema"`
@@ -36,7 +40,13 @@ type intentRecord struct {
 type till struct {
 	store  *state.Store
 	stripe *gateway
-	sweep  *sweep // of what stays open; may be nil
+	agenda *agenda
+}
+
+func newTill(store *state.Store, stripe *gateway, log *slog.Logger) *till {
+	t := &till{store: store, stripe: stripe}
+	t.agenda = newAgenda(t, log)
+	return t
 }
 
 // account is an order and its payment, as they were read. The payment has no ETag if none was begun.
@@ -78,8 +88,13 @@ func (t *till) asStripeTells(ctx context.Context, a *account) (Intent, error) {
 	return t.stripe.Look(ctx, a.payment.Value.StripeID)
 }
 
-// asKnown trusts what was written down.
-func asKnown(context.Context, *account) (Intent, error) { return Intent{}, nil }
+// asNeeded asks Stripe only if the order does not say what is to be done anyway.
+func (t *till) asNeeded(ctx context.Context, a *account) (Intent, error) {
+	if a.order.Value.Due(a.payment.Value.Status) != Nothing || !a.payment.Value.Status.open() {
+		return Intent{}, nil
+	}
+	return t.stripe.Look(ctx, a.payment.Value.StripeID)
+}
 
 // finish may add to the change that settle is about to commit, and to the payment; write says that it did the
 // latter. It is called again if the change conflicted.
@@ -165,7 +180,7 @@ func (t *till) Pay(ctx context.Context, orderID, buyer string, method Method, ke
 	if err != nil {
 		return Receipt{}, err
 	}
-	t.sweep.watch(orderID)
+	appointment := t.agenda.add(orderID, firstLook)
 	receipt := Receipt{Fresh: plan == NewAttempt}
 	made := false
 	err = t.settle(ctx, orderID, func(ctx context.Context, a *account) (Intent, error) {
@@ -189,7 +204,7 @@ func (t *till) Pay(ctx context.Context, orderID, buyer string, method Method, ke
 		return Receipt{}, err
 	}
 	if receipt.Payment.Status != RequiresAction && receipt.Payment.Status != Pending {
-		t.sweep.forget(orderID)
+		t.agenda.cancel(orderID, appointment)
 	}
 	return receipt, receipt.refusal(method)
 }
@@ -260,6 +275,7 @@ func (t *till) open(ctx context.Context, order state.Doc[Order], method Method) 
 	change.Update(order.Key, order.ETag, order.Value)
 	change.Create(paymentKey(payment.ID), payment)
 	change.Create(intentKey(intent.ID), intentRecord{Schema: 1, OrderID: order.Value.ID})
+	change.Append(unsettled, order.Value.ID)
 	return t.store.Commit(ctx, &change)
 }
 
@@ -305,30 +321,38 @@ func (t *till) HearIntent(ctx context.Context, stripeID string) (known bool, err
 	return true, t.settle(ctx, record.Value.OrderID, t.asStripeTells, nothingMore)
 }
 
-// HearOrder brings the replica of an order up to what the orders service tells, and its payment after it.
+// HearOrder brings the replica of an order up to what the orders service tells. If the order has ended, its payment
+// follows by the agenda.
 func (t *till) HearOrder(ctx context.Context, told events.Order) error {
+	ended := false
 	err := state.Retry(ctx, func(ctx context.Context) error {
 		doc, err := state.Get[Order](ctx, t.store, orderKey(told.ID))
 		missing := errors.Is(err, state.ErrNotFound)
 		if err != nil && !missing {
 			return err
 		}
-		if !doc.Value.Hear(told) {
+		order := &doc.Value
+		changed := order.Hear(told)
+		ended = order.PaymentID != "" && order.Status != OrderCreated
+		if !changed {
 			return nil
 		}
 		var change state.Change
 		if missing {
-			change.Create(doc.Key, doc.Value)
+			change.Create(doc.Key, *order)
 		} else {
-			change.Update(doc.Key, doc.ETag, doc.Value)
+			change.Update(doc.Key, doc.ETag, *order)
+		}
+		if ended {
+			change.Append(unsettled, order.ID)
 		}
 		return t.store.Commit(ctx, &change)
 	})
 	if err != nil {
 		return fmt.Errorf("hear order %s: %w", told.ID, err)
 	}
-	if err := t.settle(ctx, told.ID, asKnown, nothingMore); err != nil {
-		return fmt.Errorf("settle the payment of order %s: %w", told.ID, err)
+	if ended {
+		t.agenda.add(told.ID, 0)
 	}
 	return nil
 }

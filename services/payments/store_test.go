@@ -34,7 +34,15 @@ func newScene(t *testing.T) *scene {
 	m, store := openMemory(t)
 	g := p.gateway()
 	g.intents.B.SetMaxNetworkRetries(0)
-	return &scene{&till{store: store, stripe: g}, m, p}
+	return &scene{newTill(store, g, quiet), m, p}
+}
+
+// HearOrder takes an order's event and settles its payment at once, as the agenda does soon after.
+func (s *scene) HearOrder(ctx context.Context, told events.Order) error {
+	if err := s.till.HearOrder(ctx, told); err != nil {
+		return err
+	}
+	return s.settle(ctx, told.ID, s.asNeeded, nothingMore)
 }
 
 const buyer = "buyer-1"
@@ -364,13 +372,13 @@ func TestPay_CancelledInTheMiddle(t *testing.T) {
 	}
 }
 
-func TestSettle_StripeAwayAsksForAnotherDelivery(t *testing.T) {
+func TestSettle_StripeAwayIsTriedAgain(t *testing.T) {
 	s := newScene(t)
 	order := s.hears(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
-		http.Error(w, `{"error":{"type":"api_error"}}`, 503)
+		http.Error(w, `{"error":{"type":"api_error"}}`, http.StatusServiceUnavailable)
 		return true
 	}
 	s.processor.before.Store(&away)
@@ -396,7 +404,10 @@ func TestPayment_IsShownAsKnownWhileStripeIsAway(t *testing.T) {
 	order := s.hears(t)
 	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
-	away := func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return true }
+	away := func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	}
 	s.processor.before.Store(&away)
 	shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
 	require.NoError(t, err)

@@ -155,26 +155,6 @@ func (g *gateway) Look(ctx context.Context, stripeID string) (Intent, error) {
 	return intent, nil
 }
 
-// Unsettled lists the orders whose intents, made since then, hold money that is not taken, or wait for the
-// buyer's bank.
-func (g *gateway) Unsettled(ctx context.Context, since time.Time) (orderIDs []string, err error) {
-	params := &stripe.PaymentIntentListParams{CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()}}
-	params.Context = ctx
-	params.Limit = stripe.Int64(100) // a page; the client goes on to the next by itself
-	all := g.intents.List(params)
-	for all.Next() {
-		intent := all.PaymentIntent()
-		orderID := intent.Metadata["orderId"]
-		if status := intentOf(intent).Status; orderID != "" && (status == Authorized || status == RequiresAction) {
-			orderIDs = append(orderIDs, orderID)
-		}
-	}
-	if all.Err() != nil {
-		return nil, understood(all.Err(), "list payment intents")
-	}
-	return orderIDs, nil
-}
-
 // Capture takes the authorized money.
 func (g *gateway) Capture(ctx context.Context, p *Payment) (Intent, error) {
 	return g.latest(ctx, p.StripeID, "payment/"+p.ID+"/capture", func(key string) (Intent, http.Header, error) {

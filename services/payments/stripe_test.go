@@ -266,13 +266,15 @@ func TestGateway_StripeAwayIsUnavailable(t *testing.T) {
 	payment := intended(t, g)
 	g.intents.B.SetMaxNetworkRetries(0) // it would wait between them
 	for name, answer := range map[string]func(http.ResponseWriter, *http.Request){
-		"breaks": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, `{"error":{"type":"api_error"}}`, 500) },
+		"breaks": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, `{"error":{"type":"api_error"}}`, http.StatusInternalServerError)
+		},
 		"is overloaded": func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, `{"error":{"type":"invalid_request_error","code":"rate_limit"}}`, 429)
+			http.Error(w, `{"error":{"type":"invalid_request_error","code":"rate_limit"}}`, http.StatusTooManyRequests)
 		},
 		"is a dead proxy": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Stripe-Should-Retry", "false")
-			http.Error(w, "<html>", 502)
+			http.Error(w, "<html>", http.StatusBadGateway)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"boxoffice/services/internal/state"
+)
+
+const (
+	// settlingAtOnce bounds how many payments are settled in parallel.
+	settlingAtOnce = 8
+	// settleTime bounds one settling; Stripe may have to be asked twice.
+	settleTime = 25 * time.Second
+	// firstLook is how long a payment may be open before Stripe is asked about it unbidden, and the first wait
+	// after a settling that failed. The wait doubles each time, up to longestWait.
+	firstLook   = 15 * time.Second
+	firstRetry  = 500 * time.Millisecond
+	longestWait = 2 * time.Minute
+	// recoverPause is the time between two searches for what is on nobody's agenda, because its process died.
+	recoverPause = 5 * time.Minute
+	// recoverEntries is how many of the newest entries of the index of the unsettled such a search reads.
+	recoverEntries = 2000
+)
+
+// agenda settles payments outside of requests and deliveries. Events are delivered one after the other, so a
+// handler must not wait for Stripe: it writes down what the order has become, and the money follows from here.
+//
+// The agenda is a list in memory of the orders whose payment is to be looked at, and when: at once if the order
+// has ended, later if the payment is open, in case the webhook does not come or the outcome was lost. Each order
+// on it is also in the index of the unsettled, written in the transaction that put it here; in it the next process
+// finds what this one leaves.
+type agenda struct {
+	till *till
+	log  *slog.Logger
+	wake chan struct{} // holds one token when an appointment was made
+
+	mu   sync.Mutex
+	next map[string]appointment // by order
+}
+
+// appointment is when a payment is looked at, and the wait that led there. Busy ones are being looked at.
+type appointment struct {
+	at   time.Time
+	wait time.Duration
+	busy bool
+}
+
+func newAgenda(t *till, log *slog.Logger) *agenda {
+	return &agenda{till: t, log: log, wake: make(chan struct{}, 1), next: map[string]appointment{}}
+}
+
+// add makes an appointment for an order's payment, unless there is an earlier one. It returns the appointment's
+// time, or that of the earlier.
+func (a *agenda) add(orderID string, wait time.Duration) time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at := time.Now().Add(wait)
+	if now, listed := a.next[orderID]; listed && !now.busy && now.at.Before(at) {
+		return now.at
+	}
+	a.next[orderID] = appointment{at: at, wait: wait}
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+	return at
+}
+
+// cancel takes an order off the agenda, if its appointment is still the one for this time.
+func (a *agenda) cancel(orderID string, at time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now := a.next[orderID]; !now.busy && now.at.Equal(at) {
+		delete(a.next, orderID)
+	}
+}
+
+// take returns the orders whose time has come, and marks them busy; and when the next one's comes.
+func (a *agenda) take(now time.Time) (due []string, wait time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	wait = longestWait
+	for orderID, next := range a.next {
+		switch {
+		case next.busy:
+		case now.Before(next.at):
+			wait = min(wait, next.at.Sub(now))
+		default:
+			next.busy = true
+			a.next[orderID] = next
+			due = append(due, orderID)
+		}
+	}
+	return due, wait
+}
+
+// run settles what is on the agenda until ctx ends.
+func (a *agenda) run(ctx context.Context) error {
+	var settling sync.WaitGroup
+	defer settling.Wait()
+	places := make(chan struct{}, settlingAtOnce)
+	recovering := time.NewTimer(0)
+	defer recovering.Stop()
+	for {
+		due, wait := a.take(time.Now())
+		for _, orderID := range due {
+			select {
+			case places <- struct{}{}:
+			case <-ctx.Done():
+				return nil
+			}
+			settling.Go(func() {
+				defer func() { <-places }()
+				a.settle(ctx, orderID)
+			})
+		}
+		select {
+		case <-a.wake:
+		case <-time.After(wait):
+		case <-recovering.C:
+			pause := recoverPause
+			if err := a.recover(ctx); err != nil {
+				a.log.Warn("what other processes have left unsettled is not known", "error", err)
+				pause = firstLook
+			}
+			recovering.Reset(pause)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// settle looks at one payment and makes the next appointment, if there is need of one.
+func (a *agenda) settle(ctx context.Context, orderID string) {
+	ctx, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	a.mu.Lock()
+	before := a.next[orderID]
+	a.mu.Unlock()
+
+	waiting := false
+	err := a.till.settle(ctx, orderID, a.till.asNeeded, func(_ context.Context, _ *state.Change, p *Payment, _ Intent) (bool, error) {
+		waiting = p.Status == Pending || p.Status == RequiresAction
+		return false, nil
+	})
+	again := time.Duration(0)
+	switch {
+	case err != nil && !errors.Is(err, errNoOrder):
+		again = min(max(2*before.wait, firstRetry), longestWait)
+		a.log.Warn("a payment is not settled yet", "orderId", orderID, "nextTry", again.String(), "error", err)
+	case waiting:
+		again = min(max(2*before.wait, firstLook), longestWait)
+	}
+
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch now, listed := a.next[orderID]; {
+	case !listed || !now.busy: // there is news: somebody made another appointment meanwhile
+	case again > 0:
+		a.next[orderID] = appointment{at: time.Now().Add(again), wait: again}
+	default:
+		delete(a.next, orderID)
+	}
+}
+
+// recover finds what is not settled and on nobody's agenda.
+func (a *agenda) recover(ctx context.Context) error {
+	cursor := ""
+	for read := 0; read < recoverEntries; {
+		ids, next, err := a.till.store.Page(ctx, unsettled, 200, cursor)
+		if err != nil {
+			return err
+		}
+		for _, orderID := range ids {
+			account, err := a.till.account(ctx, orderID)
+			if err != nil {
+				return err
+			}
+			if status := account.payment.Value.Status; account.order.Value.Due(status) != Nothing {
+				a.add(orderID, 0)
+			} else if status == Pending || status == RequiresAction {
+				a.add(orderID, firstLook)
+			}
+		}
+		read += len(ids)
+		if cursor = next; cursor == "" {
+			break
+		}
+	}
+	return nil
+}
