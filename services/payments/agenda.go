@@ -103,8 +103,7 @@ func (a *agenda) run(ctx context.Context) error {
 	var settling sync.WaitGroup
 	defer settling.Wait()
 	places := make(chan struct{}, settlingAtOnce)
-	recovering := time.NewTimer(0)
-	defer recovering.Stop()
+	settling.Go(func() { a.keepRecovering(ctx) })
 	for {
 		due, wait := a.take(time.Now())
 		for _, orderID := range due {
@@ -121,13 +120,6 @@ func (a *agenda) run(ctx context.Context) error {
 		select {
 		case <-a.wake:
 		case <-time.After(wait):
-		case <-recovering.C:
-			pause := recoverPause
-			if err := a.recover(ctx); err != nil {
-				a.log.Warn("what other processes have left unsettled is not known", "error", err)
-				pause = firstLook
-			}
-			recovering.Reset(pause)
 		case <-ctx.Done():
 			return nil
 		}
@@ -164,6 +156,22 @@ func (a *agenda) settle(ctx context.Context, orderID string) {
 		a.next[orderID] = appointment{at: time.Now().Add(again), wait: again}
 	default:
 		delete(a.next, orderID)
+	}
+}
+
+// keepRecovering searches at once, and then from time to time, until ctx ends.
+func (a *agenda) keepRecovering(ctx context.Context) {
+	for {
+		pause := recoverPause
+		if err := a.recover(ctx); err != nil && ctx.Err() == nil {
+			a.log.Warn("what other processes have left unsettled is not known", "error", err)
+			pause = firstLook
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
