@@ -56,8 +56,9 @@ test-coverage: build-runtime build ## run all tests and say how much of the code
 	@go tool cover -func=coverage.out | tail -1
 	@echo "By line: go tool cover -html=coverage.out"
 
-bench: build-runtime build ## measure this stack beside the bare sidecar
-	go test -count=1 -timeout 20m -run '^$$' -bench . ./services/e2e
+bench: build-runtime build ## measure this stack beside a bare sidecar (ARGS=-h shows the settings)
+	@go build -trimpath -o .build/bench ./deploy/local/bench
+	@.build/bench $(ARGS)
 
 lint: ## check format, vet and staticcheck
 	@unformatted=$$(gofmt -l deploy services); if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w): $$unformatted"; exit 1; fi

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"boxoffice/deploy/local/stack"
+)
+
+// eventFlow looks at how far the events of a stack have come: those that a journal still holds, those that the
+// broker still holds for a service, and those that went astray.
+type eventFlow struct {
+	stack *stack.Stack
+	conn  *nats.Conn
+	js    jetstream.JetStream
+}
+
+func watchEvents(s *stack.Stack) (*eventFlow, error) {
+	conn, err := nats.Connect(s.NATSURL())
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(conn)
+	return &eventFlow{s, conn, js}, err
+}
+
+func (f *eventFlow) close() { f.conn.Close() }
+
+// last is the number of the newest event.
+func (f *eventFlow) last(ctx context.Context) (uint64, error) {
+	stream, err := f.js.Stream(ctx, "events")
+	if err != nil {
+		return 0, err
+	}
+	return stream.CachedInfo().State.LastSeq, nil
+}
+
+// settled waits until every event has been handled by every service that hears it, and those that were caused
+// by that as well.
+func (f *eventFlow) settled(ctx context.Context) error {
+	var quietSince uint64
+	for {
+		last, err := f.last(ctx)
+		if err != nil {
+			return err
+		}
+		waiting, err := f.waiting(ctx)
+		if err != nil {
+			return err
+		}
+		if waiting == 0 && last == quietSince {
+			return nil
+		}
+		quietSince = 0
+		if waiting == 0 {
+			quietSince = last // look once more: a handler's events are in its journal before it is done
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%d events are not handled yet: %w", waiting, ctx.Err())
+		}
+	}
+}
+
+// waiting is how many events are on their way, counted once for each service that is to hear them.
+func (f *eventFlow) waiting(ctx context.Context) (int, error) {
+	stream, err := f.js.Stream(ctx, "events")
+	if err != nil {
+		return 0, err
+	}
+	waiting := 0
+	consumers := stream.ListConsumers(ctx)
+	for consumer := range consumers.Info() {
+		waiting += int(consumer.NumPending) + consumer.NumAckPending
+	}
+	if err := consumers.Err(); err != nil {
+		return 0, fmt.Errorf("look at the consumers: %w", err)
+	}
+	for _, app := range []string{"tickets", "orders", "payments"} {
+		backlog, err := gauge(ctx, f.stack.URL(app)+"/metrics", "boxoffice_journal_backlog_events")
+		if err != nil {
+			return 0, err
+		}
+		waiting += backlog
+	}
+	return waiting, nil
+}
+
+// astray is how many events went to the dead letters.
+func (f *eventFlow) astray(ctx context.Context) (uint64, error) {
+	stream, err := f.js.Stream(ctx, "events-dead")
+	if err != nil {
+		return 0, err
+	}
+	return stream.CachedInfo().State.Msgs, nil
+}
+
+// gauge reads one figure from a page of Prometheus metrics.
+func gauge(ctx context.Context, url, name string) (int, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		if value, found := strings.CutPrefix(lines.Text(), name+" "); found {
+			number, err := strconv.ParseFloat(value, 64)
+			return int(number), err
+		}
+	}
+	return 0, errors.Join(fmt.Errorf("%s does not tell %s", url, name), lines.Err())
+}

@@ -1,0 +1,191 @@
+// Command bench measures what the box office does in a second, on a stack of its own: the requests that matter,
+// through the gateway and straight at the services, beside the state operations of the same requests on a bare
+// sidecar, so that the share that is ours can be seen. `make bench` runs it; -h shows its settings.
+//
+// All of it, load included, shares one machine. Figures of two runs compare only if nothing else ran; -rounds
+// repeats every measurement and shows the best.
+//
+// Read workloads.go for what is measured, market.go for what clients do, bare.go for what the bare sidecar does,
+// lag.go for how events are followed, load.go for how the load is made.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"boxoffice/deploy/local/stack"
+)
+
+type settings struct {
+	runFile string
+	clients int
+	users   int
+	span    time.Duration
+	warm    time.Duration
+	settle  time.Duration
+	rounds  int
+	listed  int
+	only    *regexp.Regexp
+	bare    bool
+	cpu     bool
+	keep    bool
+}
+
+func main() {
+	s, err := parse(os.Args[1:])
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		err = run(ctx, s)
+		stop()
+	}
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (*settings, error) {
+	s := &settings{}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
+	flags.IntVar(&s.clients, "clients", 64, "how many clients at once")
+	flags.IntVar(&s.users, "users", 16, "how many users the clients share; each costs a bcrypt")
+	seconds := flags.Float64("seconds", 5, "how long each measurement lasts")
+	warm := flags.Float64("warm", 1, "how many `seconds` it is warmed up before")
+	settle := flags.Float64("settle", 300, "how many `seconds` the events of a measurement may take at most")
+	flags.IntVar(&s.rounds, "rounds", 1, "how often everything is measured; the best is shown")
+	flags.IntVar(&s.listed, "listed", 2000, "how many tickets are listed when the list is read")
+	only := flags.String("only", "", "measure what matches this `expression` alone")
+	flags.BoolVar(&s.bare, "bare", true, "measure the bare sidecar as well")
+	flags.BoolVar(&s.cpu, "cpu", false, "tell the processor time of an operation, by process")
+	flags.BoolVar(&s.keep, "keep", false, "keep the stack's folder, with its logs")
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), "usage: bench [flags]\n\nMeasures the box office on a stack of its own. From make: make bench ARGS='-seconds 10'\n\n")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.only, err = regexp.Compile(*only); err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	s.span, s.warm, s.settle = inSeconds(*seconds), inSeconds(*warm), inSeconds(*settle)
+	s.listed = max(longPage, s.listed/longPage*longPage)
+	switch {
+	case flags.NArg() > 0:
+		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case s.clients < 1 || s.users < 1 || s.rounds < 1 || s.span <= 0 || s.warm < 0:
+		return nil, errors.New("-clients, -users, -rounds and -seconds must be greater than 0")
+	}
+	return s, nil
+}
+
+func inSeconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
+
+func run(ctx context.Context, s *settings) (err error) {
+	if s.runFile == "" {
+		if s.runFile, err = stack.FindRunFile("."); err != nil {
+			return err
+		}
+	}
+	// Beside the sources, and not in the system's folder for temporary files, which may be in memory: what it
+	// takes to be on disk is part of every write.
+	folder := filepath.Join(filepath.Dir(s.runFile), ".build", "bench-stack")
+	if err := os.RemoveAll(folder); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	if !s.keep {
+		defer func() { _ = os.RemoveAll(folder) }()
+	}
+	sync, err := syncTime(folder)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d clients, %d users, %s each, best of %d; %d processors, shared with the load; %s; a write is on disk in %s\n\n",
+		s.clients, s.users, s.span, s.rounds, runtime.NumCPU(), runtime.Version(), sync.Round(time.Microsecond))
+
+	run, err := stack.ReadRunFile(s.runFile)
+	if err != nil {
+		return err
+	}
+	var apps []string
+	for _, app := range run.Apps {
+		apps = append(apps, app.ID)
+	}
+	begin := time.Now()
+	starting, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	running, err := stack.Start(starting, stack.Options{
+		RunFile: s.runFile, Folder: folder, Apps: apps, Sidecars: []stack.Sidecar{{ID: "bare"}},
+		// A key for the real Stripe may be in the environment; no bench should find it.
+		Env: map[string]string{"STRIPE_SECRET_KEY": ""},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, running.Stop()) }()
+	progress("ready in %.1f s", time.Since(begin).Seconds())
+
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	go func() {
+		if died := running.Wait(ctx); died != nil {
+			fail(died)
+		}
+	}()
+	b, err := newBench(ctx, s, running)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	err = b.measure(ctx)
+	b.print(os.Stdout)
+	if cause := context.Cause(ctx); cause != nil {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// syncTime is how long it takes here, in the middle, until a small write is on disk.
+func syncTime(folder string) (time.Duration, error) {
+	file, err := os.CreateTemp(folder, "sync")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = file.Close() }()
+	defer func() { _ = os.Remove(file.Name()) }()
+	block := make([]byte, 4096)
+	times := make([]time.Duration, 101)
+	for i := range times {
+		begin := time.Now()
+		if _, err := file.Write(block); err != nil {
+			return 0, err
+		}
+		if err := file.Sync(); err != nil {
+			return 0, err
+		}
+		times[i] = time.Since(begin)
+	}
+	slices.Sort(times)
+	return times[len(times)/2], nil
+}
+
+// progress tells a person that something goes on; what is measured goes to standard output alone.
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "  "+format+"\n", args...) }

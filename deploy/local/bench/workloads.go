@@ -1,0 +1,383 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"boxoffice/deploy/local/stack"
+)
+
+const (
+	// pageLength is the page of a list that clients usually ask for, longPage the longest there is.
+	pageLength = 50
+	longPage   = 200
+	// supplied is how many tickets a second are made ready for a workload that uses them up; one that is faster
+	// ends early.
+	supplied = 2500
+	probes   = 25
+)
+
+// workload is one row of the table.
+type workload struct {
+	name     string
+	expected []int // statuses
+	// job makes what clients do on a way.
+	job func(w *way) (job, error)
+	// uses is how many free tickets it needs: many, or one; 0 for none.
+	uses int
+	// changes says that events follow.
+	changes bool
+	// bare is the same on the bare sidecar, in groups of so many.
+	bare map[int]job
+}
+
+// groups are how many changes share a transaction of the bare sidecar.
+var groups = []int{1, 16, 64}
+
+// many tickets are used up: as many as the clients can.
+const many = -1
+
+// result is what was measured of a workload.
+type result struct {
+	workload *workload
+	ways     [2]*measurement // through the gateway, at the service
+	bare     map[int]*measurement
+	events   int           // that followed
+	handled  time.Duration // from the load's begin until the last of them was handled
+	lag      time.Duration // from the load's end
+	after    cpuTimes      // spent in lag
+}
+
+type bench struct {
+	settings          *settings
+	stack             *stack.Stack
+	gateway, straight *way
+	market            *market
+	flow              *eventFlow
+	bare              *bare
+	cpu               cpuWatch
+	results           []*result
+	idle              []time.Duration // until a reserved ticket shows it, with nothing else going on, sorted
+}
+
+func newBench(ctx context.Context, s *settings, running *stack.Stack) (*bench, error) {
+	b := &bench{settings: s, stack: running, market: &market{}, cpu: cpuWatch{running}}
+	var err error
+	if b.gateway, b.straight, err = ways(running); err != nil {
+		return nil, err
+	}
+	if b.flow, err = watchEvents(running); err != nil {
+		return nil, err
+	}
+	if b.bare, err = newBare(ctx, running.SidecarGRPC("bare")); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *bench) close() {
+	b.bare.close()
+	b.flow.close()
+}
+
+func (b *bench) workloads() []*workload {
+	m, s := b.market, b.settings
+	always := func(make func(*way) job) func(*way) (job, error) {
+		return func(w *way) (job, error) { return make(w), nil }
+	}
+	grouped := func(make func(group int) job) map[int]job {
+		jobs := map[int]job{}
+		for _, group := range groups {
+			if group <= s.clients {
+				jobs[group] = make(group)
+			}
+		}
+		return jobs
+	}
+	return []*workload{
+		{name: "read one ticket", expected: []int{200}, job: always(m.readOne), bare: map[int]job{1: b.bare.readOne}},
+		{name: fmt.Sprintf("read a page of %d", pageLength), expected: []int{200}, job: always(m.readPage), bare: map[int]job{1: b.bare.readPage}},
+		{name: fmt.Sprintf("read a list of %d", s.listed), expected: []int{200}, job: always(m.readAll), bare: map[int]job{1: b.bare.readAll}},
+		{name: "list a ticket", expected: []int{201}, job: always(m.listOne), changes: true,
+			bare: grouped(func(group int) job { return b.bare.listing(s.clients, group) })},
+		{name: "reserve, each its own", expected: []int{201}, job: always(m.reserveOwn), uses: many, changes: true,
+			bare: grouped(func(group int) job { return b.bare.reserving(s.clients, group, s.users) })},
+		{name: "reserve, all the same", expected: []int{201, 409}, job: m.reserveHot, uses: 1, changes: true},
+		{name: "reserve the same, give it back", expected: []int{201, 409}, job: m.reservePassed, uses: 1, changes: true},
+		{name: "buy: reserve, pay, complete", expected: []int{201}, job: always(m.buy), uses: many, changes: true},
+	}
+}
+
+// measure does all of it. The results are those that it came to, also after an error.
+func (b *bench) measure(ctx context.Context) error {
+	s := b.settings
+	if err := b.market.signUp(b.straight, s.users); err != nil {
+		return err
+	}
+	if err := b.market.supply(ctx, b.straight, s.clients, s.listed); err != nil {
+		return err
+	}
+	b.market.listed, b.market.free = b.market.free, nil
+	if err := b.bare.seed(ctx, s.listed); err != nil {
+		return err
+	}
+	if err := b.settled(ctx); err != nil {
+		return err
+	}
+	progress("%d users, %d tickets", s.users, s.listed)
+
+	var problems []error
+	all := b.workloads()
+	for round := range s.rounds {
+		for i, w := range all {
+			if !s.only.MatchString(w.name) {
+				continue
+			}
+			r, err := b.one(ctx, w)
+			if err != nil {
+				problems = append(problems, fmt.Errorf("%s: %w", w.name, err))
+			}
+			if ctx.Err() != nil {
+				return errors.Join(problems...)
+			}
+			if round == 0 {
+				b.results = append(b.results, r)
+			} else if at := slices.IndexFunc(b.results, func(r *result) bool { return r.workload == all[i] }); at >= 0 {
+				b.results[at].better(r)
+			}
+		}
+	}
+	if err := b.probeLag(ctx); err != nil {
+		problems = append(problems, err)
+	}
+	if astray, err := b.flow.astray(ctx); err != nil || astray > 0 {
+		problems = append(problems, errors.Join(err, fmt.Errorf("%d events went to the dead letters", astray)))
+	}
+	return errors.Join(problems...)
+}
+
+func (b *bench) settled(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, b.settings.settle)
+	defer cancel()
+	return b.flow.settled(ctx)
+}
+
+// one measures a workload on both ways and on the bare sidecar.
+func (b *bench) one(ctx context.Context, w *workload) (*result, error) {
+	s := b.settings
+	r := &result{workload: w, bare: map[int]*measurement{}}
+	var problems []error
+	for i, way := range []*way{b.gateway, b.straight} {
+		if err := b.follow(ctx, w, r, i, way); err != nil {
+			problems = append(problems, fmt.Errorf("by the %s: %w", way.name, err))
+		}
+		if ctx.Err() != nil {
+			return r, errors.Join(problems...)
+		}
+	}
+	if s.bare {
+		for _, group := range groups {
+			if work := w.bare[group]; work != nil {
+				m := load(ctx, max(1, s.clients/group), s.warm, s.span, b.cpu, work)
+				if err := m.wrong(0); err != nil {
+					problems = append(problems, fmt.Errorf("bare sidecar, %d at once: %w", group, err))
+				}
+				r.bare[group] = m
+				progress("%-32s bare, %2d at once  %7.0f/s", w.name, group, m.rate())
+			}
+		}
+	}
+	return r, errors.Join(problems...)
+}
+
+// follow measures a workload on one way, with the events that it causes.
+func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *way) error {
+	s := b.settings
+	need := w.uses
+	if need == many {
+		need = int(supplied * (s.warm + s.span).Seconds())
+	}
+	if b.market.left() < need {
+		if err := b.market.supply(ctx, b.straight, s.clients, need); err != nil {
+			return err
+		}
+		if err := b.settled(ctx); err != nil {
+			return err
+		}
+	}
+	work, err := w.job(way)
+	if err != nil {
+		return err
+	}
+	before, err := b.flow.last(ctx)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	m := load(ctx, s.clients, s.warm, s.span, b.cpu, work)
+	end := time.Now()
+	r.ways[i] = m
+	problem := m.wrong(w.expected...)
+	progress("%-32s %-16s %7.0f/s", w.name, way.name, m.rate())
+	if !w.changes {
+		return problem
+	}
+	cpu := b.cpu.times()
+	if err := b.settled(ctx); err != nil {
+		return errors.Join(problem, err)
+	}
+	last, err := b.flow.last(ctx)
+	if err != nil {
+		return errors.Join(problem, err)
+	}
+	if i == 0 {
+		r.events, r.lag, r.handled = int(last-before), time.Since(end), time.Since(begin)
+		r.after = b.cpu.times().since(cpu)
+		progress("%-32s %d events, all handled %.1f s after the load's end", w.name, r.events, r.lag.Seconds())
+	}
+	return problem
+}
+
+// better takes from another round what was faster.
+func (r *result) better(other *result) {
+	for i, m := range other.ways {
+		if m != nil && (r.ways[i] == nil || m.rate() > r.ways[i].rate()) {
+			r.ways[i] = m
+		}
+	}
+	for group, m := range other.bare {
+		if r.bare[group] == nil || m.rate() > r.bare[group].rate() {
+			r.bare[group] = m
+		}
+	}
+	if other.eventRate() > r.eventRate() {
+		r.events, r.lag, r.handled, r.after = other.events, other.lag, other.handled, other.after
+	}
+}
+
+func (r *result) eventRate() float64 {
+	if r.handled == 0 {
+		return 0
+	}
+	return float64(r.events) / r.handled.Seconds()
+}
+
+// best is what the bare sidecar reached, in whatever groups.
+func (r *result) best() float64 {
+	best := 0.0
+	for _, m := range r.bare {
+		best = max(best, m.rate())
+	}
+	return best
+}
+
+// probeLag measures how long it takes until others see a reservation, when nothing else goes on.
+func (b *bench) probeLag(ctx context.Context) error {
+	if err := b.market.supply(ctx, b.straight, 1, probes); err != nil {
+		return err
+	}
+	if err := b.settled(ctx); err != nil {
+		return err
+	}
+	for range probes {
+		lag, err := b.market.shownReserved(ctx, b.gateway)
+		if err != nil {
+			return err
+		}
+		b.idle = append(b.idle, lag)
+	}
+	slices.Sort(b.idle)
+	return nil
+}
+
+func (b *bench) print(to io.Writer) {
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(cells ...any) {
+		for _, cell := range cells {
+			fmt.Fprintf(table, "%v\t", cell)
+		}
+		fmt.Fprintln(table)
+	}
+	fmt.Fprintln(to, "by the second                       through the gateway         at the service             bare sidecar, so many at once  of bare sidecar")
+	row("", "/s", "p50", "p99", "/s", "p50", "p99", "1", "16", "64", "gateway", "service")
+	for _, r := range b.results {
+		cells := []any{fmt.Sprintf("%-31s", r.workload.name)}
+		for _, m := range r.ways {
+			cells = append(cells, rate(m), latency(m, .5), latency(m, .99))
+		}
+		for _, group := range groups {
+			cells = append(cells, rate(r.bare[group]))
+		}
+		for _, m := range r.ways {
+			cells = append(cells, share(m, r.best()))
+		}
+		row(cells...)
+	}
+	_ = table.Flush()
+
+	fmt.Fprintln(to)
+	for _, r := range b.results {
+		if m := r.ways[0]; m != nil && len(r.workload.expected) > 1 {
+			fmt.Fprintf(to, "%s: %d got it (201), %d did not (409)\n", r.workload.name, m.statuses[201], m.statuses[409])
+		}
+	}
+	for _, r := range b.results {
+		if r.handled > 0 {
+			fmt.Fprintf(to, "%s: %d events, %.0f/s handled by all, the last %.1f s after the load\n", r.workload.name, r.events, r.eventRate(), r.lag.Seconds())
+		}
+	}
+	if len(b.idle) > 0 {
+		fmt.Fprintf(to, "at rest, a reserved ticket is shown so %.1f ms after the answer (half of %d; at most %.1f ms)\n",
+			milliseconds(b.idle[len(b.idle)/2]), len(b.idle), milliseconds(b.idle[len(b.idle)-1]))
+	}
+	if b.settings.cpu {
+		b.printCPU(to)
+	}
+}
+
+func (b *bench) printCPU(to io.Writer) {
+	fmt.Fprintln(to, "\nprocessor time of one, in microseconds by process")
+	for _, r := range b.results {
+		for i, name := range []string{"gateway", "service"} {
+			if m := r.ways[i]; m != nil {
+				fmt.Fprintf(to, "%s (%s): %d: %s\n", r.workload.name, name, m.cpu.total().Microseconds()/int64(max(1, m.done)), m.cpu.each(m.done))
+			}
+		}
+		if r.handled > 0 {
+			fmt.Fprintf(to, "  afterwards, for one of the events handled in all: %s\n", r.after.each(r.events))
+		}
+		for _, group := range groups {
+			if m := r.bare[group]; m != nil {
+				fmt.Fprintf(to, "  bare, %d at once: %s\n", group, m.cpu.each(m.done))
+			}
+		}
+	}
+}
+
+func rate(m *measurement) string {
+	if m == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f", m.rate())
+}
+
+func latency(m *measurement, share float64) string {
+	if m == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f ms", milliseconds(m.percentile(share)))
+}
+
+func share(m *measurement, best float64) string {
+	if m == nil || best == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f%%", 100*m.rate()/best)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
