@@ -112,6 +112,19 @@ func TestOrders_RefuseWhatIsNotValid(t *testing.T) {
 	require.Empty(t, as[[]order](t, buyer.do(t, "GET", "/api/orders", nil)))
 }
 
+func TestOrders_TicketIdIsTheSameInCapitalLetters(t *testing.T) {
+	t.Parallel()
+	h := sharedHouse(t)
+	listed := h.signUp(t).list(t, "Concert", 4200)
+
+	status, made := h.signUp(t).reserve(t, strings.ToUpper(listed.ID))
+
+	require.Equal(t, 201, status)
+	require.Equal(t, listed.ID, made.Ticket.ID)
+	status, _ = h.signUp(t).reserve(t, listed.ID)
+	require.Equal(t, 409, status)
+}
+
 func TestOrders_WithdrawnTicketIsNotToBeHad(t *testing.T) {
 	t.Parallel()
 	h := sharedHouse(t)
