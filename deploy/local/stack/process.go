@@ -125,7 +125,15 @@ func (p *Process) end(signal syscall.Signal, grace time.Duration) error {
 }
 
 // Pause freezes the process with SIGSTOP; to others it looks like one that hangs. Resume thaws it.
-func (p *Process) Pause() error { return p.signal(syscall.SIGSTOP) }
+func (p *Process) Pause() error {
+	if err := p.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for pid := p.PID(); pid != 0 && !frozen(pid); pid = p.PID() {
+		time.Sleep(time.Millisecond) // the signal is on its way
+	}
+	return nil
+}
 
 // Resume thaws a paused process.
 func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
