@@ -1,0 +1,110 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
+)
+
+// startRedis runs a redis-server of the test's own, and returns its address.
+func startRedis(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs real sidecars")
+	}
+	program, err := exec.LookPath("redis-server")
+	if err != nil {
+		if os.Getenv("CI_REQUIRE_REDIS") == "1" {
+			require.NoError(t, err, "CI_REQUIRE_REDIS is set, so redis-server must be installed")
+		}
+		t.Skip("redis-server is not installed; with it, this test shows that no service starts on a store which would sell a seat twice")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().(*net.TCPAddr)
+	require.NoError(t, listener.Close())
+
+	server := exec.Command(program, "--port", strconv.Itoa(address.Port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
+	require.NoError(t, server.Start())
+	ended := make(chan struct{})
+	go func() { _ = server.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		_ = server.Process.Signal(syscall.SIGTERM)
+		<-ended
+	})
+	eventually(t, "redis answers", func() bool {
+		conn, err := net.DialTimeout("tcp", address.String(), time.Second)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	return address.String()
+}
+
+// redisResources is the default set of components, but for the state store.
+func redisResources(t *testing.T, address string) string {
+	t.Helper()
+	runFile, err := stack.FindRunFile(".")
+	require.NoError(t, err)
+	folder := t.TempDir()
+	for _, name := range []string{"pubsub.yaml", "secrets.yaml"} {
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(runFile), "components", "embedded", name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), text, 0o600))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "state.yaml"), fmt.Appendf(nil, `apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata:
+  name: state
+spec:
+  type: state.redis
+  version: v1
+  metadata:
+    - name: redisHost
+      value: %q
+    - name: redisPassword
+      value: ""
+    - name: actorStateStore
+      value: "true"
+`, address), 0o600))
+	return folder
+}
+
+func TestProbe_NoServiceStartsOnAStoreThatCannotRefuse(t *testing.T) {
+	t.Parallel()
+	resources := redisResources(t, startRedis(t))
+
+	for _, service := range []string{"auth", "tickets", "orders", "payments"} {
+		t.Run(service, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			running, err := stack.Start(ctx, stack.Options{
+				Folder: t.TempDir(), Apps: []string{service}, Infra: []string{stack.NATS}, Resources: []string{resources},
+				Env: inTests(map[string]string{"LOG_FORMAT": "text"}), AppEnv: map[string]map[string]string{"payments": {"STRIPE_SECRET_KEY": ""}},
+			})
+			if err == nil {
+				require.NoError(t, running.Stop())
+			}
+
+			var exit *stack.ExitError
+			require.ErrorAs(t, err, &exit)
+			require.Equal(t, service, exit.Process)
+			require.Equal(t, "exit status 1", exit.Status)
+			for _, named := range []string{`component \"state\"`, "state.redis v1", "accepted a transaction that creates a document which exists already", "state.sqlite", "state.postgresql"} {
+				require.ErrorContains(t, err, named)
+			}
+		})
+	}
+}
