@@ -43,7 +43,9 @@ func houseOf(s *stack.Stack) *house {
 func newHouse(t testing.TB, opts stack.Options) *house {
 	t.Helper()
 	opts.Env = inTests(opts.Env)
-	return houseOf(stacktest.Start(t, opts))
+	h := houseOf(stacktest.Start(t, opts))
+	t.Cleanup(h.client.CloseIdleConnections) // the gateway would wait for those that were never used
+	return h
 }
 
 // inTests adds what makes tests quick.
@@ -109,6 +111,7 @@ func (s *sharedStack) close(failed bool) error {
 	}
 	defer func() { _ = os.RemoveAll(s.folder) }()
 	dead, err := deadLetters(s.house)
+	s.house.client.CloseIdleConnections() // the gateway would wait for those that were never used
 	err = errors.Join(err, s.house.Stop())
 	if dead > 0 {
 		err = errors.Join(err, fmt.Errorf("%d events went to the dead letters", dead))
