@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
+)
+
+// An order that is not paid in its window ends by itself, and its ticket is free again.
+
+// expiryLag is how long after an order's time its ticket may still look reserved.
+const expiryLag = 3 * time.Second
+
+// hastyHouse is one in which there is little time to pay.
+func hastyHouse(t *testing.T) *house {
+	return newHouse(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "2s"}})
+}
+
+// isOver waits until the order's time is over.
+func isOver(t *testing.T, o order) {
+	t.Helper()
+	eventually(t, "the time of order "+o.ID+" is over", func() bool { return time.Now().After(o.ExpiresAt) })
+}
+
+func TestExpiry_UnpaidOrderEndsAndFreesItsTicket(t *testing.T) {
+	t.Parallel()
+	h := hastyHouse(t)
+	seller := h.signUp(t)
+	buyers := h.crowd(t, 10)
+	seats, orders := make([]ticket, len(buyers)), make([]order, len(buyers))
+	for i, buyer := range buyers {
+		seats[i] = seller.list(t, "Until I have asked my wife", 500)
+		orders[i] = buyer.reserved(t, seats[i].ID)
+		require.WithinDuration(t, orders[i].CreatedAt.Add(2*time.Second), orders[i].ExpiresAt, 0)
+	}
+	_, paid := buyers[0].pay(t, orders[0].ID, goodCard)
+
+	for i, buyer := range buyers[1:] {
+		given := orders[i+1]
+		eventuallyWithin(t, time.Until(given.ExpiresAt.Add(expiryLag)), "the ticket of order "+given.ID+" is free", func() bool {
+			return h.ticket(t, given.Ticket.ID).Status == "available"
+		})
+		ended := buyer.order(t, given.ID)
+		require.Equal(t, "cancelled", ended.Status)
+		require.Equal(t, "expired", ended.Reason)
+		require.False(t, ended.UpdatedAt.Before(given.ExpiresAt), "cancelled before its time was over")
+		require.Empty(t, h.ticket(t, given.Ticket.ID).OrderID)
+	}
+	require.Equal(t, "complete", buyers[0].order(t, orders[0].ID).Status, "a paid order does not expire")
+	require.Equal(t, "sold", h.ticket(t, seats[0].ID).Status)
+	require.Equal(t, "captured", buyers[0].payment(t, paid.ID).Status)
+}
+
+// Here nobody keeps the time, so an order whose time is over stays as it is.
+func TestExpiry_OrderWhoseTimeIsOverIsWorthNothingEvenBeforeItIsCancelled(t *testing.T) {
+	t.Parallel()
+	h := hastyHouse(t)
+	seller, late, declined, buyers := h.signUp(t), h.signUp(t), h.signUp(t), h.crowd(t, 100)
+	require.NoError(t, h.Process("expiration-dapr").Kill())
+	seats := []ticket{seller.list(t, "Left lying", 500), seller.list(t, "Left lying, too", 500)}
+	unpaid := late.reserved(t, seats[0].ID)
+	tried := declined.reserved(t, seats[1].ID)
+	status, _ := declined.pay(t, tried.ID, declinedCard)
+	require.Equal(t, 402, status)
+	isOver(t, unpaid)
+	isOver(t, tried)
+	require.Equal(t, "created", late.order(t, unpaid.ID).Status)
+
+	// It cannot be paid, whether that was tried before or not.
+	refused(t, 409, late.do(t, "POST", "/api/payments", paying{OrderID: unpaid.ID, PaymentMethod: goodCard}), "order_expired")
+	refused(t, 409, declined.do(t, "POST", "/api/payments", paying{OrderID: tried.ID, PaymentMethod: goodCard}), "order_expired")
+	require.Empty(t, h.ledger(t, unpaid.ID))
+
+	// Its ticket is to be had, by one.
+	winner, won := rush(t, buyers, seats[0].ID)
+	ended := late.order(t, unpaid.ID)
+	require.Equal(t, "cancelled", ended.Status)
+	require.Equal(t, "expired", ended.Reason)
+	status, paid := winner.pay(t, won.ID, goodCard)
+	require.Equal(t, 201, status)
+	sold := h.ticketBecomes(t, "sold", seats[0].ID)
+	require.Equal(t, won.ID, sold.OrderID)
+	winner.paymentBecomes(t, "captured", paid.ID)
+	refused(t, 409, late.do(t, "POST", "/api/payments", paying{OrderID: unpaid.ID, PaymentMethod: goodCard}), "order_cancelled")
+
+	// What its buyer has tried is undone when somebody keeps the time again, and the new order stays.
+	require.NoError(t, h.Process("expiration-dapr").Start())
+	declined.orderBecomes(t, "cancelled", tried.ID)
+	h.ticketBecomes(t, "available", seats[1].ID)
+	becomes(t, "canceled", "the intent of order "+tried.ID, func() string { return h.ledger(t, tried.ID)[0].Status })
+	require.Equal(t, "complete", winner.order(t, won.ID).Status)
+}
