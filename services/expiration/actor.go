@@ -72,22 +72,29 @@ func (r *reminders) tell(ctx context.Context, e events.ExpirationComplete) error
 		return err
 	}
 	event.Source = "/expiration"
-	return r.dapr.PublishEvent(ctx, events.PubSub, events.Topic, event, client.PublishEventWithContentType(events.ContentType))
+	// As bytes: the go-sdk sends a struct as plain JSON whatever the content type says, and Dapr then wraps our
+	// envelope into one of its own.
+	body, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	return r.dapr.PublishEvent(ctx, events.PubSub, events.Topic, body, client.PublishEventWithContentType(events.ContentType))
 }
 
-// orderExpiration is the actor of one order.
-type orderExpiration struct {
+// OrderExpiration is the actor of one order. It is exported because the go-sdk calls actors by reflection and
+// refuses a type that is not.
+type OrderExpiration struct {
 	actor.ServerImplBaseCtx
 	reminders *reminders
 }
 
-func (r *reminders) newActor() actor.ServerContext { return &orderExpiration{reminders: r} }
+func (r *reminders) newActor() actor.ServerContext { return &OrderExpiration{reminders: r} }
 
 // Type implements actor.ServerContext.
-func (*orderExpiration) Type() string { return actorType }
+func (*OrderExpiration) Type() string { return actorType }
 
 // ReminderCall implements actor.ReminderCallee. It cannot return an error; what fails is done by the next call.
-func (a *orderExpiration) ReminderCall(_ string, body []byte, _, _ string) {
+func (a *OrderExpiration) ReminderCall(_ string, body []byte, _, _ string) {
 	log := a.reminders.log.With("order", a.ID())
 	deadline, err := parseDeadline(body)
 	if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -64,6 +65,13 @@ func (b *box) reserve(c *fiber.Ctx) error {
 		order, err = b.Reserve(ctx, request.TicketID, buyer.ID, func(change *state.Change, order Order) error {
 			return once.Keep(change, fiber.StatusCreated, location(order), answer(order))
 		})
+		if errors.Is(err, errReserved) {
+			// Perhaps by a copy of this request, since we looked.
+			var unfound error
+			if before, unfound = once.Find(ctx, b.store); before != nil || unfound != nil {
+				return unfound
+			}
+		}
 		return err
 	})
 	if err != nil {

@@ -97,14 +97,17 @@ func (b *box) Cancel(ctx context.Context, id string, reason Reason, may func(*Or
 	})
 }
 
-// Complete completes an order whose funds are authorized. An order that is settled already stays as it is.
-func (b *box) Complete(ctx context.Context, id string) error {
-	return b.decide(ctx, id, func(order *Order, ticket *Ticket) (bool, error) {
-		if order.Status != Created {
-			return false, nil
+// Complete completes an order whose funds are authorized, and returns it. An order that is settled already stays
+// as it is.
+func (b *box) Complete(ctx context.Context, id string) (completed Order, err error) {
+	err = b.decide(ctx, id, func(order *Order, ticket *Ticket) (changed bool, err error) {
+		if order.Status == Created {
+			changed, err = true, order.Complete(ticket, now())
 		}
-		return true, order.Complete(ticket, now())
+		completed = *order
+		return changed, err
 	})
+	return completed, err
 }
 
 // decide lets a transition change an order and its ticket, and commits both with the order's event.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"boxoffice/services/internal/events"
 )
@@ -44,17 +45,14 @@ func (b *box) ticketTold(ctx context.Context, listing events.Ticket, deleted boo
 // paymentAuthorized completes the order. If it was cancelled before, it says so again: the payments service
 // must hear of it to give the funds back.
 func (b *box) paymentAuthorized(ctx context.Context, e events.PaymentCreated) error {
-	if err := b.HearPayment(ctx, e.Payment); err != nil {
-		return err
+	order, err := b.Complete(ctx, e.OrderID)
+	if err != nil {
+		return ours(err, e.OrderID)
 	}
-	if err := b.Complete(ctx, e.OrderID); err != nil {
-		return err
+	if order.Status == Cancelled {
+		err = b.TellAgain(ctx, &order)
 	}
-	order, err := b.Order(ctx, e.OrderID)
-	if err != nil || order.Value.Status != Cancelled {
-		return err
-	}
-	return b.TellAgain(ctx, &order.Value)
+	return errors.Join(err, b.HearPayment(ctx, e.Payment))
 }
 
 // timeIsOver cancels an order that was not paid in time. If the order is settled, it says so again, so that the
@@ -62,7 +60,7 @@ func (b *box) paymentAuthorized(ctx context.Context, e events.PaymentCreated) er
 func (b *box) timeIsOver(ctx context.Context, e events.ExpirationComplete) error {
 	order, err := b.Order(ctx, e.OrderID)
 	if err != nil {
-		return err
+		return ours(err, e.OrderID)
 	}
 	switch {
 	case order.Value.Status != Created:
@@ -73,6 +71,14 @@ func (b *box) timeIsOver(ctx context.Context, e events.ExpirationComplete) error
 	err = b.Cancel(ctx, e.OrderID, Expired, func(*Order) error { return nil })
 	if errors.Is(err, errComplete) {
 		return nil // it was paid in this moment, and told so
+	}
+	return err
+}
+
+// ours refuses an event that tells of an order which is not known: orders begin here and are never forgotten.
+func ours(err error, orderID string) error {
+	if errors.Is(err, errNoOrder) {
+		return fmt.Errorf("%w: there is no order %s", events.ErrRefused, orderID)
 	}
 	return err
 }

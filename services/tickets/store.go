@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -60,9 +61,13 @@ func (l *listings) Delete(ctx context.Context, id, seller string, expect Expect)
 	return err
 }
 
-// Hear brings a ticket up to what the orders service tells of its reservation.
+// Hear brings a ticket up to what the orders service tells of its reservation. Tickets begin here and are never
+// forgotten: what is told of one that is not known is refused.
 func (l *listings) Hear(ctx context.Context, status Status, order events.Order) error {
 	_, err := l.decide(ctx, order.Ticket.ID, func(t *Ticket) (bool, error) { return t.Hear(status, order, now()), nil })
+	if errors.Is(err, errNotFound) {
+		return fmt.Errorf("%w: there is no ticket %s", events.ErrRefused, order.Ticket.ID)
+	}
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -98,6 +99,14 @@ func TestRouter_FailureAsksForAnotherDelivery(t *testing.T) {
 	cancelled, err := New(context.Background(), OrderCancelled(someOrder()))
 	require.NoError(t, err)
 	require.Equal(t, "RETRY", deliver(t, r, "/events/order.cancelled", encoded(t, cancelled)))
+}
+
+func TestRouter_RefusalGoesToTheDeadLetters(t *testing.T) {
+	r := newTestRouter()
+	On(r, func(context.Context, OrderCreated) error { return fmt.Errorf("%w: of something unknown", ErrRefused) })
+	event, err := New(context.Background(), someOrder())
+	require.NoError(t, err)
+	require.Equal(t, "DROP", deliver(t, r, "/events/order.created", encoded(t, event)))
 }
 
 func TestRouter_WhatCannotBeDecodedIsDropped(t *testing.T) {

@@ -48,8 +48,8 @@ func NewRouter(log *slog.Logger, metrics prometheus.Registerer) *Router {
 	return r
 }
 
-// On calls handle for every event of P's type. An error from handle asks for another delivery; an event that
-// cannot be decoded goes to the dead letters without a call. handle is called in parallel, and must bear
+// On calls handle for every event of P's type. An error from handle asks for another delivery, unless it is
+// ErrRefused; an event that cannot be decoded goes to the dead letters without a call. handle is called in parallel, and must bear
 // repeats and any order.
 func On[P Payload](r *Router, handle func(ctx context.Context, payload P) error) {
 	var known P
@@ -64,6 +64,10 @@ func On[P Payload](r *Router, handle func(ctx context.Context, payload P) error)
 
 // errUndecodable marks an event that no retry will make readable.
 var errUndecodable = errors.New("event cannot be decoded")
+
+// ErrRefused is for a handler to wrap when no further delivery will make it succeed, whatever happens meanwhile:
+// the event then goes to the dead letters at once.
+var ErrRefused = errors.New("event is refused")
 
 func decode[P Payload](event Event, known Payload, into *P) error {
 	if event.Type != known.EventType() {
@@ -135,7 +139,7 @@ func (r *Router) call(ctx context.Context, event Event, handle func(context.Cont
 func (r *Router) finish(w http.ResponseWriter, eventType string, event Event, err error) {
 	outcome := "SUCCESS"
 	switch {
-	case errors.Is(err, errUndecodable):
+	case errors.Is(err, errUndecodable), errors.Is(err, ErrRefused):
 		outcome = "DROP"
 		r.log.Error("event goes to the dead letters", "event", event.ID, "type", eventType, "error", err)
 	case err != nil:

@@ -1,0 +1,307 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	contribmeta "github.com/dapr/components-contrib/metadata"
+	"github.com/dapr/components-contrib/pubsub"
+	"github.com/dapr/kit/logger"
+	kitmeta "github.com/dapr/kit/metadata"
+)
+
+// pubsub.jetstream as it is in components-contrib v1.18.0 cannot keep a promise that every service here relies
+// on, that an event is delivered at least once, and handle events side by side:
+//
+//   - With concurrency parallel it acknowledges each message when it arrives, before anybody has handled it: its
+//     subscription lacks nats.go's ManualAck. What a dying sidecar had in hand is lost.
+//   - With concurrency single one event that a handler refuses holds up all others of its service, for as long
+//     as its retries last.
+//   - After two minutes without a server it gives its connection up for good (nats.go's default of 60 attempts),
+//     and nothing but a restart of the sidecar brings it back.
+//
+// This is the same component, under the same name and with the same settings, on nats.go's newer client: pull
+// consumers, which a service's replicas share; an acknowledgement after the handler's answer, and word to the
+// server while it is still at work; a connection that never gives up. Its own setting is handlersAtOnce, which
+// Dapr's does not know, so one file serves both.
+
+// jetStreamSettings are the settings that the two have in common, and handlersAtOnce. What is left out here
+// (startSequence, flowControl, …) belongs to push consumers, or to streams that are shared with others.
+type jetStreamSettings struct {
+	NatsURL       string        `mapstructure:"natsURL"`
+	Name          string        `mapstructure:"name"`
+	StreamName    string        `mapstructure:"streamName"`
+	DurableName   string        `mapstructure:"durableName"`
+	AckWait       time.Duration `mapstructure:"ackWait"`
+	MaxAckPending int           `mapstructure:"maxAckPending"`
+
+	Jwt           string `mapstructure:"jwt"`
+	SeedKey       string `mapstructure:"seedKey"`
+	Token         string `mapstructure:"token"`
+	TLSClientCert string `mapstructure:"tls_client_cert"`
+	TLSClientKey  string `mapstructure:"tls_client_key"`
+
+	// HandlersAtOnce bounds the events that are handled side by side.
+	HandlersAtOnce int `mapstructure:"handlersAtOnce"`
+}
+
+type jetStream struct {
+	log      logger.Logger
+	settings jetStreamSettings
+	conn     *nats.Conn
+	js       jetstream.JetStream
+
+	closing chan struct{}
+	once    sync.Once
+	working sync.WaitGroup
+}
+
+func newJetStream(log logger.Logger) pubsub.PubSub {
+	return &jetStream{log: log, closing: make(chan struct{})}
+}
+
+// Init connects, or begins to: a server that is not there yet is waited for in the background.
+func (j *jetStream) Init(_ context.Context, meta pubsub.Metadata) error {
+	j.settings = jetStreamSettings{Name: "dapr.io - pubsub.jetstream", AckWait: 30 * time.Second, HandlersAtOnce: 16}
+	if err := kitmeta.DecodeMetadata(meta.Properties, &j.settings); err != nil {
+		return err
+	}
+	s := &j.settings
+	switch {
+	case s.NatsURL == "":
+		return errors.New("natsURL is missing")
+	case s.HandlersAtOnce < 1:
+		return errors.New("handlersAtOnce must be at least 1")
+	case s.MaxAckPending == 0:
+		s.MaxAckPending = max(256, 4*s.HandlersAtOnce)
+	}
+	options := []nats.Option{
+		nats.Name(s.Name),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectBufSize(-1), // a publication while there is no server fails at once; whoever made it tries again
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				j.log.Warnf("lost the connection to NATS: %v", err)
+			}
+		}),
+		nats.ReconnectHandler(func(c *nats.Conn) { j.log.Infof("connected again to NATS at %s", c.ConnectedUrlRedacted()) }),
+	}
+	switch {
+	case s.Jwt != "":
+		options = append(options, nats.UserJWTAndSeed(s.Jwt, s.SeedKey))
+	case s.TLSClientCert != "":
+		options = append(options, nats.ClientCert(s.TLSClientCert, s.TLSClientKey))
+	case s.Token != "":
+		options = append(options, nats.Token(s.Token))
+	}
+	conn, err := nats.Connect(s.NatsURL, options...)
+	if err != nil {
+		return fmt.Errorf("connect to NATS: %w", err)
+	}
+	j.conn = conn
+	j.js, err = jetstream.New(conn)
+	return err
+}
+
+// Features implements pubsub.PubSub.
+func (*jetStream) Features() []pubsub.Feature { return nil }
+
+// message is data for a topic. The id of a CloudEvent lets the server drop it if it has seen it a short while
+// ago.
+func message(topic string, data []byte) *nats.Msg {
+	msg := nats.NewMsg(topic)
+	msg.Data = data
+	var event struct {
+		ID string `json:"id"`
+	}
+	if json.Unmarshal(data, &event) == nil && event.ID != "" {
+		msg.Header.Set(nats.MsgIdHdr, event.ID)
+	}
+	return msg
+}
+
+// Publish returns when the stream has the message.
+func (j *jetStream) Publish(ctx context.Context, req *pubsub.PublishRequest) error {
+	if _, err := j.js.PublishMsg(ctx, message(req.Topic, req.Data)); err != nil {
+		return pubsub.NewRetriableError(err)
+	}
+	return nil
+}
+
+// BulkPublish sends all messages before it waits for the stream's answers.
+func (j *jetStream) BulkPublish(ctx context.Context, req *pubsub.BulkPublishRequest) (pubsub.BulkPublishResponse, error) {
+	var response pubsub.BulkPublishResponse
+	var all []error
+	failed := func(entry string, err error) {
+		response.FailedEntries = append(response.FailedEntries, pubsub.BulkPublishResponseFailedEntry{EntryId: entry, Error: err})
+		all = append(all, err)
+	}
+	answers := make([]jetstream.PubAckFuture, len(req.Entries))
+	for i, entry := range req.Entries {
+		answer, err := j.js.PublishMsgAsync(message(req.Topic, entry.Event))
+		if err != nil {
+			failed(entry.EntryId, err)
+		}
+		answers[i] = answer
+	}
+	for i, answer := range answers {
+		if answer == nil {
+			continue
+		}
+		select {
+		case <-answer.Ok():
+		case err := <-answer.Err():
+			failed(req.Entries[i].EntryId, err)
+		case <-ctx.Done():
+			failed(req.Entries[i].EntryId, ctx.Err())
+		}
+	}
+	return response, errors.Join(all...)
+}
+
+// Subscribe hands the topic's messages to handler until ctx ends. It returns at once; a server, stream or
+// consumer that is not there is waited for.
+func (j *jetStream) Subscribe(ctx context.Context, req pubsub.SubscribeRequest, handler pubsub.Handler) error {
+	ctx, cancel := context.WithCancel(ctx)
+	j.working.Go(func() {
+		defer cancel()
+		select {
+		case <-j.closing:
+		case <-ctx.Done():
+		}
+	})
+	j.working.Go(func() {
+		for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 2*time.Second) {
+			consumer, err := j.consumer(ctx, req.Topic)
+			if err == nil {
+				pause = 50 * time.Millisecond
+				err = j.consume(ctx, consumer, req.Topic, handler)
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			j.log.Warnf("subscription to %s was interrupted; trying again: %v", req.Topic, err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+		}
+	})
+	return nil
+}
+
+// consumer makes sure of the durable consumer, or makes one for this connection if none is named. Its name has a
+// suffix, for Dapr's component keeps a push consumer under the name itself, and one cannot become the other.
+func (j *jetStream) consumer(ctx context.Context, topic string) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	stream := j.settings.StreamName
+	if stream == "" {
+		var err error
+		if stream, err = j.js.StreamNameBySubject(ctx, topic); err != nil {
+			return nil, fmt.Errorf("find the stream of %s: %w", topic, err)
+		}
+	}
+	config := jetstream.ConsumerConfig{
+		FilterSubject: topic,
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       j.settings.AckWait,
+		MaxAckPending: j.settings.MaxAckPending,
+	}
+	if j.settings.DurableName != "" {
+		config.Durable = j.settings.DurableName + "-pull"
+	}
+	consumer, err := j.js.CreateOrUpdateConsumer(ctx, stream, config)
+	if err != nil {
+		return nil, fmt.Errorf("make consumer %q of stream %s: %w", config.Durable, stream, err)
+	}
+	return consumer, nil
+}
+
+// consume handles messages until ctx ends or the consumer is gone, and returns when those in hand are handled.
+func (j *jetStream) consume(ctx context.Context, consumer jetstream.Consumer, topic string, handler pubsub.Handler) error {
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(j.settings.HandlersAtOnce))
+	if err != nil {
+		return err
+	}
+	var handling sync.WaitGroup
+	defer handling.Wait()
+	defer context.AfterFunc(ctx, messages.Stop)()
+	free := make(chan struct{}, j.settings.HandlersAtOnce)
+	for {
+		msg, err := messages.Next()
+		switch {
+		case errors.Is(err, jetstream.ErrNoHeartbeat): // the server is away; the connection looks for it
+			continue
+		case err != nil:
+			return err
+		}
+		free <- struct{}{}
+		handling.Go(func() {
+			defer func() { <-free }()
+			j.handle(ctx, msg, topic, handler)
+		})
+	}
+}
+
+// handle acknowledges a message after the handler's answer. While the handler works, the server hears of it and
+// does not deliver the message a second time; should this process die, it does so after ackWait.
+func (j *jetStream) handle(ctx context.Context, msg jetstream.Msg, topic string, handler pubsub.Handler) {
+	alive := time.NewTicker(j.settings.AckWait / 3)
+	defer alive.Stop()
+	handled := make(chan struct{})
+	defer close(handled)
+	go func() {
+		for {
+			select {
+			case <-alive.C:
+				_ = msg.InProgress()
+			case <-handled:
+				return
+			}
+		}
+	}()
+	err := handler(ctx, &pubsub.NewMessage{
+		Topic:    topic,
+		Data:     msg.Data(),
+		Metadata: map[string]string{"Topic": msg.Subject()},
+	})
+	if err == nil {
+		err = msg.Ack()
+	} else if ctx.Err() != nil {
+		err = msg.Nak() // this sidecar is going, or its app is not well: somebody else, or later
+	} else {
+		j.log.Warnf("a message of %s was not handled and will come again: %v", topic, err)
+		err = msg.NakWithDelay(time.Second)
+	}
+	if err != nil {
+		j.log.Warnf("could not answer for a message of %s; it will come again: %v", topic, err)
+	}
+}
+
+// Close ends subscriptions and the connection.
+func (j *jetStream) Close() error {
+	j.once.Do(func() { close(j.closing) })
+	j.working.Wait()
+	if j.conn == nil {
+		return nil
+	}
+	return j.conn.Drain()
+}
+
+// GetComponentMetadata implements pubsub.PubSub.
+func (*jetStream) GetComponentMetadata() (info contribmeta.MetadataMap) {
+	_ = contribmeta.GetMetadataInfoFromStructType(reflect.TypeFor[jetStreamSettings](), &info, contribmeta.PubSubType)
+	return info
+}
