@@ -149,17 +149,20 @@ func TestNew_RefusesLongBodiesSoThatTheClientHearsIt(t *testing.T) {
 	}
 }
 
-func TestNew_RefusesLongHeaders(t *testing.T) {
-	req, err := http.NewRequest("GET", serve(t, New(quiet())), nil)
-	require.NoError(t, err)
-	req.Header.Set("Cookie", strings.Repeat("x", headerLimit))
+func TestNew_RefusesLongHeadersSoThatTheClientHearsIt(t *testing.T) {
+	address := serve(t, New(quiet()))
+	for _, length := range []int{headerLimit, 8 << 20} {
+		req, err := http.NewRequest("GET", address, nil)
+		require.NoError(t, err)
+		req.Header.Set("Cookie", strings.Repeat("x", length))
 
-	res, err := http.DefaultClient.Do(req)
+		res, err := http.DefaultClient.Do(req)
 
-	require.NoError(t, err)
-	got := read(t, res)
-	require.Equal(t, 431, got.status)
-	require.Equal(t, "headers_too_large", got.fault.Errors[0].Code)
+		require.NoError(t, err)
+		got := read(t, res)
+		require.Equal(t, 431, got.status)
+		require.Equal(t, "headers_too_large", got.fault.Errors[0].Code)
+	}
 }
 
 func TestNew_GivesEveryRequestAnID(t *testing.T) {

@@ -192,7 +192,7 @@ func (w *watch) refuse(c *fiber.Ctx, err error) error {
 	o := &observation{requestID: newRequestID(), cause: err}
 	c.Set(fiber.HeaderXRequestID, o.requestID)
 	switch {
-	case errors.Is(err, fiber.ErrRequestEntityTooLarge):
+	case errors.Is(err, fiber.ErrRequestEntityTooLarge), errors.Is(err, fiber.ErrRequestHeaderFieldsTooLarge):
 		drain(c)
 	case errors.Is(err, fiber.ErrBadGateway):
 		// So Fiber calls a connection that the client broke.
