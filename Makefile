@@ -53,8 +53,14 @@ test-unit: ## run the tests that need no sidecar, with the race detector
 test-stack: build-runtime build ## run the tests on real sidecars
 	go test -count=1 -p 1 -timeout 9m $(STACK_TESTS)
 
-test-coverage: build-runtime build ## run all tests and say how much of the code they reach
-	go test -count=1 -p 1 -timeout 9m -coverpkg=./... -coverprofile=coverage.out ./...
+# The services write what they reached when they end; tests that start one leave it in the same folder.
+test-coverage: export GOCOVERDIR = $(CURDIR)/.build/coverage
+test-coverage: build-runtime ## run all tests and say how much of the code they reach
+	rm -rf $(GOCOVERDIR); mkdir -p $(GOCOVERDIR)
+	go build -cover -coverpkg=./... -o .build/ $(addprefix ./,$(SERVICES)) ./deploy/local
+	go test -count=1 -p 1 -timeout 9m -cover -coverpkg=./... ./... -args -test.gocoverdir=$(GOCOVERDIR)
+	go tool covdata textfmt -i=$(GOCOVERDIR) -o coverage.out
+	@$(MAKE) --no-print-directory build
 	@go tool cover -func=coverage.out | tail -1
 	@echo "By line: go tool cover -html=coverage.out"
 
