@@ -126,13 +126,12 @@ func (s *stream) backwards(t *testing.T, service string, happens func()) {
 	eventually(t, "everything has been told", s.allTold)
 	missed := slices.Clone(s.read()[from:])
 	s.takeBack(t, missed)
-	slices.Reverse(missed)
-	for _, event := range missed {
-		s.tell(t, event.raw)
-	}
 	require.NoError(t, sidecar.Start())
 	require.NoError(t, s.house.WaitReady(t.Context(), service, service+"-dapr"))
-	s.settled(t)
+	for _, event := range slices.Backward(missed) {
+		s.tell(t, event.raw)
+		s.settled(t) // one by one, for events are handled side by side
+	}
 }
 
 func TestReplicas_BearEventsInReverse(t *testing.T) {
