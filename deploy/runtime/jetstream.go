@@ -53,6 +53,9 @@ type jetStreamSettings struct {
 	HandlersAtOnce int `mapstructure:"handlersAtOnce"`
 }
 
+// publishTime bounds the wait for the stream's answer to a publication; one whose connection is lost has none.
+const publishTime = 3 * time.Second
+
 type jetStream struct {
 	log      logger.Logger
 	settings jetStreamSettings
@@ -109,7 +112,7 @@ func (j *jetStream) Init(_ context.Context, meta pubsub.Metadata) error {
 		return fmt.Errorf("connect to NATS: %w", err)
 	}
 	j.conn = conn
-	j.js, err = jetstream.New(conn)
+	j.js, err = jetstream.New(conn, jetstream.WithPublishAsyncTimeout(publishTime))
 	return err
 }
 
