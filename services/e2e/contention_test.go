@@ -108,29 +108,3 @@ func TestReserve_OneOfHundredBuyersGetsTheSeatThatIsFreedInThatMoment(t *testing
 	}
 	becomes(t, holder, "the order that holds the seat", func() string { return h.ticket(t, seat.ID).OrderID })
 }
-
-func TestImpatientBuyer_ReservesAndPaysOnce(t *testing.T) {
-	t.Parallel()
-	h := sharedHouse(t)
-	seller, buyer := h.signUp(t), h.signUp(t)
-	seat := seller.list(t, "Clicked twenty times", 9900)
-
-	given := as[order](t, clicked(t, buyer, "/api/orders", wanted{seat.ID}))
-	require.Len(t, as[[]order](t, buyer.do(t, "GET", "/api/orders", nil)), 1)
-
-	paid := as[payment](t, clicked(t, buyer, "/api/payments", paying{OrderID: given.ID, PaymentMethod: goodCard}))
-	buyer.paymentBecomes(t, "captured", paid.ID)
-	require.Equal(t, int64(9900), sum(t, h.ledger(t, given.ID)).Authorized)
-}
-
-// clicked makes the same request twenty times in the same moment. It requires that all get the same 201.
-func clicked(t *testing.T, p *person, path string, body any) reply {
-	t.Helper()
-	replies := make([]reply, 20)
-	together(len(replies), func(i int) { replies[i] = p.do(t, "POST", path, body, "Idempotency-Key", "the same click") })
-	for _, r := range replies {
-		require.Equal(t, 201, r.status, "%s", r.body)
-		require.JSONEq(t, string(replies[0].body), string(r.body))
-	}
-	return replies[0]
-}
