@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +164,34 @@ func TestNew_RefusesLongHeadersSoThatTheClientHearsIt(t *testing.T) {
 		require.Equal(t, 431, got.status)
 		require.Equal(t, "headers_too_large", got.fault.Errors[0].Code)
 	}
+}
+
+func TestNew_RefusesOnAConnectionThatHasLongBeenIdle(t *testing.T) {
+	o := quiet()
+	o.BodyLimit = 1 << 10
+	app := New(o)
+	app.Post("/", func(c *fiber.Ctx) error { return c.SendStatus(204) })
+	app.Server().WriteTimeout = 10 * time.Millisecond
+	address := serve(t, app)
+	client := http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+	post := func(length int) (status int, reused bool) {
+		trace := &httptrace.ClientTrace{GotConn: func(conn httptrace.GotConnInfo) { reused = conn.Reused }}
+		req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "POST", address, bytes.NewReader(make([]byte, length)))
+		require.NoError(t, err)
+		res, err := client.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		return res.StatusCode, reused
+	}
+	status, _ := post(1)
+	require.Equal(t, 204, status)
+	answered := time.Now()
+	require.Eventually(t, func() bool { return time.Since(answered) > 20*time.Millisecond }, time.Second, time.Millisecond)
+
+	status, reused := post(1<<10 + 1)
+
+	require.True(t, reused)
+	require.Equal(t, 413, status)
 }
 
 func TestNew_GivesEveryRequestAnID(t *testing.T) {

@@ -200,6 +200,9 @@ func (w *watch) refuse(c *fiber.Ctx, err error) error {
 	}
 	status, p := problemOf(c, err)
 	err = write(c, status, p, o.requestID)
+	// fasthttp sets the time to write an answer only for answers of handlers. On a connection that has been idle
+	// for longer, the last one's is over, and this answer would not go out.
+	_ = c.Context().Conn().SetWriteDeadline(time.Now().Add(writeTime)) // if it fails, so does writing
 	// Neither method nor path can be trusted here, and anybody can send many.
 	w.duration.WithLabelValues("other", unmatched, strconv.Itoa(status)).Observe(0)
 	w.leave(c, o, 0)
