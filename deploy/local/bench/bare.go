@@ -52,7 +52,7 @@ func orderDocument(id, ticket string) []byte {
 	})
 }
 
-// headDocument is an index's head that is half full.
+// headDocument is an index's head.
 func headDocument(ids []string) []byte {
 	return document(map[string]any{"schema": 1, "number": 1, "ids": ids})
 }
@@ -77,6 +77,12 @@ func document(value any) []byte {
 	}
 	return body
 }
+
+// How many entries an index's head holds: that of all tickets is half full in the middle, a buyer's has few.
+const (
+	allEntries = longPage / 2
+	ownEntries = 5
+)
 
 func ids(n int) []string {
 	list := make([]string, n)
@@ -180,8 +186,8 @@ func newWriter(heads int) *writer {
 }
 
 // begin reads what a transaction replaces: the writer's document and the heads of the indexes.
-func (w *writer) begin(ctx context.Context, sidecar dapr.Client, heads int) (etags map[string]string, err error) {
-	keys := append([]string{w.key}, w.heads[:heads]...)
+func (w *writer) begin(ctx context.Context, sidecar dapr.Client) (etags map[string]string, err error) {
+	keys := append([]string{w.key}, w.heads...)
 	found, err := sidecar.GetBulkState(ctx, store, keys, nil, 16)
 	if err != nil {
 		return nil, err
@@ -193,10 +199,10 @@ func (w *writer) begin(ctx context.Context, sidecar dapr.Client, heads int) (eta
 	return etags, nil
 }
 
-// end adds what the services add to every transaction of n changes.
-func (w *writer) end(ops []*dapr.StateOperation, etags map[string]string, heads, n int) []*dapr.StateOperation {
-	for _, head := range w.heads[:heads] {
-		ops = append(ops, upsert(head, headDocument(ids(longPage/2)), etags[head]))
+// end adds what the services add to every transaction of n changes. The indexes hold so many entries.
+func (w *writer) end(ops []*dapr.StateOperation, etags map[string]string, entries, n int) []*dapr.StateOperation {
+	for _, head := range w.heads {
+		ops = append(ops, upsert(head, headDocument(ids(entries)), etags[head]))
 	}
 	return append(ops, overwrite(w.slot, slotDocument(n)), upsert(w.key, writerDocument(), etags[w.key]))
 }
@@ -215,7 +221,7 @@ func (b *bare) listing(clients, group int) job {
 	all := writers(clients, group, 1)
 	return func(ctx context.Context, client int) (int, int, error) {
 		w := all[client]
-		etags, err := w.begin(ctx, b.sidecar, 1)
+		etags, err := w.begin(ctx, b.sidecar)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -224,7 +230,7 @@ func (b *bare) listing(clients, group int) job {
 			id := newID()
 			ops = append(ops, upsert("ticket/"+id, ticketDocument(id), ""))
 		}
-		return group, 0, b.sidecar.ExecuteStateTransaction(ctx, store, nil, w.end(ops, etags, 1, group))
+		return group, 0, b.sidecar.ExecuteStateTransaction(ctx, store, nil, w.end(ops, etags, allEntries, group))
 	}
 }
 
@@ -259,7 +265,7 @@ func (b *bare) reserving(clients, group, users int) job {
 				tickets[item.Key] = item.Etag
 			}
 		}
-		etags, err := w.begin(ctx, b.sidecar, heads)
+		etags, err := w.begin(ctx, b.sidecar)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -268,6 +274,6 @@ func (b *bare) reserving(clients, group, users int) job {
 			order := newID()
 			ops = append(ops, upsert(keys[i], ticketDocument(id), tickets[keys[i]]), upsert("order/"+order, orderDocument(order, id), ""))
 		}
-		return group, 0, b.sidecar.ExecuteStateTransaction(ctx, store, nil, w.end(ops, etags, heads, group))
+		return group, 0, b.sidecar.ExecuteStateTransaction(ctx, store, nil, w.end(ops, etags, ownEntries, group))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,12 +87,12 @@ func (f *eventFlow) waiting(ctx context.Context) (int, error) {
 	if err := consumers.Err(); err != nil {
 		return 0, fmt.Errorf("look at the consumers: %w", err)
 	}
-	for _, app := range []string{"tickets", "orders", "payments"} {
-		backlog, err := gauge(ctx, f.stack.URL(app)+"/metrics", "boxoffice_journal_backlog_events")
+	for _, app := range writing {
+		told, err := f.meters(ctx, app, "boxoffice_journal_backlog_events")
 		if err != nil {
 			return 0, err
 		}
-		waiting += backlog
+		waiting += int(told[0])
 	}
 	return waiting, nil
 }
@@ -105,23 +106,60 @@ func (f *eventFlow) astray(ctx context.Context) (uint64, error) {
 	return stream.CachedInfo().State.Msgs, nil
 }
 
-// gauge reads one figure from a page of Prometheus metrics.
-func gauge(ctx context.Context, url, name string) (int, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// writing are the services with a journal that the workloads fill.
+var writing = []string{"tickets", "orders", "payments"}
+
+// commits are the transactions of each of those so far, and the changes in them.
+type commits map[string]struct{ changes, transactions float64 }
+
+func (f *eventFlow) commits(ctx context.Context) (commits, error) {
+	all := commits{}
+	for _, app := range writing {
+		told, err := f.meters(ctx, app, "boxoffice_commit_changes_sum", "boxoffice_commit_changes_count")
+		if err != nil {
+			return nil, err
+		}
+		all[app] = struct{ changes, transactions float64 }{told[0], told[1]}
+	}
+	return all, nil
+}
+
+// since says how many changes shared a transaction, by service.
+func (c commits) since(before commits) string {
+	var parts []string
+	for _, app := range writing {
+		changes, transactions := c[app].changes-before[app].changes, c[app].transactions-before[app].transactions
+		if transactions > 0 {
+			parts = append(parts, fmt.Sprintf("%s %.1f", app, changes/transactions))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// meters reads figures from a service's page of metrics.
+func (f *eventFlow) meters(ctx context.Context, app string, names ...string) ([]float64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, f.stack.URL(app)+"/metrics", nil)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
+	values, found := make([]float64, len(names)), 0
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
-		if value, found := strings.CutPrefix(lines.Text(), name+" "); found {
-			number, err := strconv.ParseFloat(value, 64)
-			return int(number), err
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if i := slices.Index(names, name); i >= 0 {
+			if values[i], err = strconv.ParseFloat(value, 64); err != nil {
+				return nil, err
+			}
+			found++
 		}
 	}
-	return 0, errors.Join(fmt.Errorf("%s does not tell %s", url, name), lines.Err())
+	if found < len(names) {
+		return nil, errors.Join(fmt.Errorf("%s does not tell all of %s", app, strings.Join(names, ", ")), lines.Err())
+	}
+	return values, nil
 }

@@ -21,6 +21,7 @@ var errOut = errors.New("nothing left to work on")
 // measurement is what became of a load.
 type measurement struct {
 	done      int
+	all       int // with what was done before and after the measured time
 	took      time.Duration
 	latencies []time.Duration // of the calls of the job, sorted
 	statuses  map[int]int
@@ -54,6 +55,7 @@ func load(ctx context.Context, clients int, warm, span time.Duration, watch cpuW
 			for running.Err() == nil {
 				start := time.Now()
 				done, status, err := work(ctx, client)
+				part.all += done
 				switch {
 				case errors.Is(err, errOut):
 					out()
@@ -80,6 +82,7 @@ func load(ctx context.Context, clients int, warm, span time.Duration, watch cpuW
 
 	for _, part := range parts {
 		all.done += part.done
+		all.all += part.all
 		all.latencies = append(all.latencies, part.latencies...)
 		for status, n := range part.statuses {
 			all.statuses[status] += n

@@ -62,7 +62,7 @@ func parse(args []string) (*settings, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
 	flags.IntVar(&s.clients, "clients", 64, "how many clients at once")
-	flags.IntVar(&s.users, "users", 16, "how many users the clients share; each costs a bcrypt")
+	flags.IntVar(&s.users, "users", 200, "how many users the clients sit in for; each costs a bcrypt")
 	seconds := flags.Float64("seconds", 5, "how long each measurement lasts")
 	warm := flags.Float64("warm", 1, "how many `seconds` it is warmed up before")
 	settle := flags.Float64("settle", 300, "how many `seconds` the events of a measurement may take at most")

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -108,27 +110,39 @@ type market struct {
 	free []string
 }
 
-// password is every user's; the cost of bcrypt is why there are few of them.
+// password is every user's. That bcrypt takes its time is why there are not more of them.
 const password = "a password for the bench"
 
-func (m *market) signUp(w *way, users int) error {
+func (m *market) signUp(ctx context.Context, w *way, users int) error {
+	m.users = make([]string, users)
+	next := make(chan int, users)
 	for i := range users {
+		next <- i
+	}
+	close(next)
+	made := load(ctx, runtime.NumCPU(), 0, time.Hour, cpuWatch{}, func(context.Context, int) (int, int, error) {
+		i, more := <-next
+		if !more {
+			return 0, 0, errOut
+		}
 		var answer struct {
 			Token string `json:"token"`
 		}
 		status, err := w.auth.call("POST", "/api/users/signup", "", fmt.Sprintf(`{"email":"user%d@example.com","password":%q}`, i, password), decode(&answer))
-		if err == nil && status != 201 {
-			err = fmt.Errorf("status %d", status)
-		}
-		if err != nil {
-			return fmt.Errorf("sign up user %d: %w", i, err)
-		}
-		m.users = append(m.users, answer.Token)
+		m.users[i] = answer.Token
+		return 1, status, err
+	})
+	if err := made.wrong(201); err != nil {
+		return fmt.Errorf("sign up: %w", err)
 	}
 	return nil
 }
 
+// user is whoever sits at a client this time.
 func (m *market) user(client int) string { return m.users[client%len(m.users)] }
+
+// buyer is one of all users, for most people buy once.
+func (m *market) buyer() string { return m.users[rand.IntN(len(m.users))] }
 
 func (m *market) put(id string) {
 	m.mu.Lock()
@@ -188,8 +202,8 @@ func (m *market) supply(ctx context.Context, w *way, clients, enough int) error 
 	return nil
 }
 
-func (m *market) reserve(w *way, client int, ticket string) (order string, status int, err error) {
-	status, err = w.orders.call("POST", "/api/orders", m.user(client), `{"ticketId":"`+ticket+`"}`, created(&order))
+func (m *market) reserve(w *way, buyer, ticket string) (order string, status int, err error) {
+	status, err = w.orders.call("POST", "/api/orders", buyer, `{"ticketId":"`+ticket+`"}`, created(&order))
 	return order, status, err
 }
 
@@ -248,12 +262,12 @@ func (m *market) listOne(w *way) job {
 }
 
 func (m *market) reserveOwn(w *way) job {
-	return func(_ context.Context, client int) (int, int, error) {
+	return func(context.Context, int) (int, int, error) {
 		ticket, err := m.take()
 		if err != nil {
 			return 0, 0, err
 		}
-		_, status, err := m.reserve(w, client, ticket)
+		_, status, err := m.reserve(w, m.buyer(), ticket)
 		return 1, status, err
 	}
 }
@@ -264,8 +278,8 @@ func (m *market) reserveHot(w *way) (job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(_ context.Context, client int) (int, int, error) {
-		_, status, err := m.reserve(w, client, ticket)
+	return func(context.Context, int) (int, int, error) {
+		_, status, err := m.reserve(w, m.buyer(), ticket)
 		return 1, status, err
 	}, nil
 }
@@ -276,12 +290,13 @@ func (m *market) reservePassed(w *way) (job, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(_ context.Context, client int) (int, int, error) {
-		order, status, err := m.reserve(w, client, ticket)
+	return func(context.Context, int) (int, int, error) {
+		buyer := m.buyer()
+		order, status, err := m.reserve(w, buyer, ticket)
 		if err != nil || status != 201 {
 			return 1, status, err
 		}
-		if cancelled, err := w.orders.call("DELETE", "/api/orders/"+order, m.user(client), "", nil); err != nil || cancelled != 204 {
+		if cancelled, err := w.orders.call("DELETE", "/api/orders/"+order, buyer, "", nil); err != nil || cancelled != 204 {
 			return 0, cancelled, err
 		}
 		return 1, status, nil
@@ -293,16 +308,17 @@ const completeTime = 20 * time.Second
 
 // buy reserves a ticket, pays for it, and waits until the order is complete.
 func (m *market) buy(w *way) job {
-	return func(ctx context.Context, client int) (int, int, error) {
+	return func(ctx context.Context, _ int) (int, int, error) {
 		ticket, err := m.take()
 		if err != nil {
 			return 0, 0, err
 		}
-		order, status, err := m.reserve(w, client, ticket)
+		buyer := m.buyer()
+		order, status, err := m.reserve(w, buyer, ticket)
 		if err != nil || status != 201 {
 			return 0, status, err
 		}
-		status, err = w.payments.call("POST", "/api/payments", m.user(client), `{"orderId":"`+order+`","token":"tok_visa"}`, nil)
+		status, err = w.payments.call("POST", "/api/payments", buyer, `{"orderId":"`+order+`","token":"tok_visa"}`, nil)
 		if err != nil || status != 201 {
 			return 0, status, err
 		}
@@ -311,7 +327,7 @@ func (m *market) buy(w *way) job {
 			var answer struct {
 				Status string `json:"status"`
 			}
-			status, err := w.orders.call("GET", "/api/orders/"+order, m.user(client), "", decode(&answer))
+			status, err := w.orders.call("GET", "/api/orders/"+order, buyer, "", decode(&answer))
 			switch {
 			case err != nil || status != 200:
 				return 0, status, err
@@ -334,7 +350,7 @@ func (m *market) shownReserved(ctx context.Context, w *way) (time.Duration, erro
 	if err != nil {
 		return 0, err
 	}
-	if _, status, err := m.reserve(w, 0, ticket); err != nil || status != 201 {
+	if _, status, err := m.reserve(w, m.buyer(), ticket); err != nil || status != 201 {
 		return 0, errors.Join(err, fmt.Errorf("reserve a ticket: status %d", status))
 	}
 	answered := time.Now()

@@ -47,10 +47,12 @@ type result struct {
 	workload *workload
 	ways     [2]*measurement // through the gateway, at the service
 	bare     map[int]*measurement
-	events   int           // that followed
-	handled  time.Duration // from the load's begin until the last of them was handled
-	lag      time.Duration // from the load's end
-	after    cpuTimes      // spent in lag
+
+	// After the load through the gateway, until the last event that it caused was handled everywhere:
+	lag     time.Duration // from the load's end
+	handled time.Duration // from its begin
+	cpu     cpuTimes      // from its begin
+	shared  string        // how many changes shared a transaction
 }
 
 type bench struct {
@@ -116,7 +118,7 @@ func (b *bench) workloads() []*workload {
 // measure does all of it. The results are those that it came to, also after an error.
 func (b *bench) measure(ctx context.Context) error {
 	s := b.settings
-	if err := b.market.signUp(b.straight, s.users); err != nil {
+	if err := b.market.signUp(ctx, b.straight, s.users); err != nil {
 		return err
 	}
 	if err := b.market.supply(ctx, b.straight, s.clients, s.listed); err != nil {
@@ -214,11 +216,11 @@ func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *
 	if err != nil {
 		return err
 	}
-	before, err := b.flow.last(ctx)
+	before, err := b.flow.commits(ctx)
 	if err != nil {
 		return err
 	}
-	begin := time.Now()
+	begin, cpu := time.Now(), b.cpu.times()
 	m := load(ctx, s.clients, s.warm, s.span, b.cpu, work)
 	end := time.Now()
 	r.ways[i] = m
@@ -227,20 +229,16 @@ func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *
 	if !w.changes {
 		return problem
 	}
-	cpu := b.cpu.times()
 	if err := b.settled(ctx); err != nil {
 		return errors.Join(problem, err)
 	}
-	last, err := b.flow.last(ctx)
-	if err != nil {
-		return errors.Join(problem, err)
+	after, err := b.flow.commits(ctx)
+	if err == nil && i == 0 {
+		r.lag, r.handled, r.cpu = time.Since(end), time.Since(begin), b.cpu.times().since(cpu)
+		r.shared = after.since(before)
+		progress("%-32s all events handled %.1f s later", w.name, r.lag.Seconds())
 	}
-	if i == 0 {
-		r.events, r.lag, r.handled = int(last-before), time.Since(end), time.Since(begin)
-		r.after = b.cpu.times().since(cpu)
-		progress("%-32s %d events, all handled %.1f s after the load's end", w.name, r.events, r.lag.Seconds())
-	}
-	return problem
+	return errors.Join(problem, err)
 }
 
 // better takes from another round what was faster.
@@ -255,16 +253,18 @@ func (r *result) better(other *result) {
 			r.bare[group] = m
 		}
 	}
-	if other.eventRate() > r.eventRate() {
-		r.events, r.lag, r.handled, r.after = other.events, other.lag, other.handled, other.after
+	if other.sustained() > r.sustained() {
+		r.lag, r.handled, r.cpu, r.shared = other.lag, other.handled, other.cpu, other.shared
 	}
 }
 
-func (r *result) eventRate() float64 {
-	if r.handled == 0 {
+// sustained is the rate at which the whole system keeps up with the workload: the events that it causes are
+// handled within the time that is counted.
+func (r *result) sustained() float64 {
+	if r.handled == 0 || r.ways[0] == nil {
 		return 0
 	}
-	return float64(r.events) / r.handled.Seconds()
+	return float64(r.ways[0].all) / r.handled.Seconds()
 }
 
 // best is what the bare sidecar reached, in whatever groups.
@@ -328,7 +328,8 @@ func (b *bench) print(to io.Writer) {
 	}
 	for _, r := range b.results {
 		if r.handled > 0 {
-			fmt.Fprintf(to, "%s: %d events, %.0f/s handled by all, the last %.1f s after the load\n", r.workload.name, r.events, r.eventRate(), r.lag.Seconds())
+			fmt.Fprintf(to, "%s: %.0f/s with all events handled, the last %.1f s after the load; changes that shared a transaction: %s\n",
+				r.workload.name, r.sustained(), r.lag.Seconds(), r.shared)
 		}
 	}
 	if len(b.idle) > 0 {
@@ -349,7 +350,7 @@ func (b *bench) printCPU(to io.Writer) {
 			}
 		}
 		if r.handled > 0 {
-			fmt.Fprintf(to, "  afterwards, for one of the events handled in all: %s\n", r.after.each(r.events))
+			fmt.Fprintf(to, "  with all events handled: %d: %s\n", r.cpu.total().Microseconds()/int64(max(1, r.ways[0].all)), r.cpu.each(r.ways[0].all))
 		}
 		for _, group := range groups {
 			if m := r.bare[group]; m != nil {
