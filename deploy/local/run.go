@@ -76,7 +76,11 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	terminal := newConsole(os.Stdout)
-	running, err := s.start(ctx, terminal, stack.Options{})
+	var opts stack.Options
+	if os.Getenv("STRIPE_SECRET_KEY") != "" {
+		opts.Infra = []string{stack.NATS, stack.Placement, stack.Scheduler} // payments go to Stripe itself
+	}
+	running, err := s.start(ctx, terminal, opts)
 	if err != nil {
 		return err
 	}
@@ -115,7 +119,9 @@ placement and scheduler, unless these are there already (dapr init starts them i
 Then, in another terminal:
 
   set -a; . .state/env; set +a
-  dapr run -f .`
+  dapr run -f .
+
+dapr run takes addresses from components/ and dapr.yaml: a port that is changed here must be changed there.`
 
 func infra(ctx context.Context, args []string) error {
 	s, err := parse("infra", aboutInfra, stack.DaprPorts(), args)

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
@@ -124,50 +123,62 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 // for a sidecar whose broker is missing gives up.
 func (s *Stack) launch(ctx context.Context) error {
 	s.spawner = newSpawner()
-	if err := s.makeProcesses(); err != nil {
+	programs, err := s.programs()
+	if err != nil {
 		return err
 	}
-	for _, name := range s.order {
-		if !strings.HasSuffix(name, sidecarName("")) {
-			if err := s.processes[name].Start(); err != nil {
-				return err
-			}
+	for _, p := range programs {
+		if err := s.add(p); err != nil {
+			return err
 		}
+	}
+	if err := s.startAll(programs, false); err != nil {
+		return err
 	}
 	if s.has(NATS) {
 		if err := s.ensureStreams(ctx); err != nil {
 			return err
 		}
 	}
-	for _, name := range s.order {
-		if err := s.processes[name].Start(); err != nil {
-			return err
-		}
+	if err := s.startAll(programs, true); err != nil {
+		return err
 	}
 	return s.WaitReady(ctx)
 }
 
-func (s *Stack) makeProcesses() error {
+// program is what there is to know of a process before it runs.
+type program struct {
+	name    string
+	dir     string
+	args    []string
+	env     map[string]string
+	grace   time.Duration
+	ready   func(context.Context) error
+	log     LogDestination
+	sidecar bool
+}
+
+func (s *Stack) programs() ([]program, error) {
+	var programs []program
 	for _, name := range s.infra {
 		args, err := s.infraArgs(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := s.add(name, s.folder, args, s.environment(nil), infraGrace, s.infraReady(name), infraLog(name)); err != nil {
-			return err
-		}
+		programs = append(programs, program{
+			name: name, dir: s.folder, args: args, env: s.environment(nil),
+			grace: infraGrace, ready: s.infraReady(name), log: infraLog(name),
+		})
 	}
 	for _, a := range s.chosen {
 		env := s.environment(nil)
-		if os.Getenv("DAPR_HOST_IP") == "" {
+		if env["DAPR_HOST_IP"] == "" {
 			env["DAPR_HOST_IP"] = "127.0.0.1" // as Dapr's CLI does: sidecars find each other there
 		}
-		ready := httpReady(a.HTTPPort, "/v1.0/healthz")
-		if err := s.add(sidecarName(a.ID), a.Dir, s.sidecarArgs(a), env, sidecarGrace, ready, a.SidecarLog); err != nil {
-			return err
-		}
-	}
-	for _, a := range s.chosen {
+		programs = append(programs, program{
+			name: sidecarName(a.ID), dir: a.Dir, args: s.sidecarArgs(a), env: env, sidecar: true,
+			grace: sidecarGrace, ready: httpReady(a.HTTPPort, "/v1.0/healthz"), log: a.SidecarLog,
+		})
 		if len(a.Command) == 0 {
 			continue
 		}
@@ -175,33 +186,46 @@ func (s *Stack) makeProcesses() error {
 		if port := publicPort(a); port != 0 {
 			ready = httpReady(port, "/readyz")
 		}
-		if err := s.add(a.ID, a.Dir, absoluteCommand(a), s.environment(&a), appGrace, ready, a.AppLog); err != nil {
-			return err
+		programs = append(programs, program{
+			name: a.ID, dir: a.Dir, args: absoluteCommand(a), env: s.environment(&a),
+			grace: appGrace, ready: ready, log: a.AppLog,
+		})
+	}
+	return programs, nil
+}
+
+func (s *Stack) startAll(programs []program, sidecars bool) error {
+	for _, p := range programs {
+		if p.sidecar == sidecars {
+			if err := s.processes[p.name].Start(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func (s *Stack) add(name, dir string, args []string, env map[string]string, grace time.Duration, ready func(context.Context) error, log LogDestination) error {
-	path := filepath.Join(s.state, "logs", name+".log")
-	_ = os.Rename(path, filepath.Join(s.state, "logs", name+".previous.log"))
+// add makes a program's process, which does not run yet, and its log. The log of the run before is kept.
+func (s *Stack) add(p program) error {
+	path := filepath.Join(s.state, "logs", p.name+".log")
+	_ = os.Rename(path, filepath.Join(s.state, "logs", p.name+".previous.log"))
 	file, err := os.Create(path)
 	if err != nil {
 		return err
 	}
 	output := &processLog{file: file}
-	if s.opts.Output != nil && (s.opts.OutputAll || log.shown()) {
-		output.show = func(line string) { s.opts.Output(name, line) }
+	if s.opts.Output != nil && (s.opts.OutputAll || p.log.shown()) {
+		output.show = func(line string) { s.opts.Output(p.name, line) }
 	}
-	var variables []string
-	for name, value := range env {
-		variables = append(variables, name+"="+value)
+	var env []string
+	for name, value := range p.env {
+		env = append(env, name+"="+value)
 	}
-	s.processes[name] = &Process{
-		Name: name, grace: grace, ready: ready, spawner: s.spawner, log: output,
+	s.processes[p.name] = &Process{
+		Name: p.name, grace: p.grace, ready: p.ready, spawner: s.spawner, log: output,
 		command: func() *exec.Cmd {
-			cmd := exec.Command(args[0], args[1:]...)
-			cmd.Dir, cmd.Env = dir, variables
+			cmd := exec.Command(p.args[0], p.args[1:]...)
+			cmd.Dir, cmd.Env = p.dir, env
 			return cmd
 		},
 		died: func(failure *ExitError) {
@@ -211,7 +235,7 @@ func (s *Stack) add(name, dir string, args []string, env map[string]string, grac
 			}
 		},
 	}
-	s.order = append(s.order, name)
+	s.order = append(s.order, p.name)
 	return nil
 }
 
@@ -287,19 +311,13 @@ func (s *Stack) GatewayURL() string { return s.URL(gateway) }
 func (s *Stack) URL(app string) string { return "http://" + local(publicPort(s.app(app))) }
 
 // CallbackURL is where an app listens for its sidecar.
-func (s *Stack) CallbackURL(app string) string {
-	return "http://" + local(s.app(app).Port)
-}
+func (s *Stack) CallbackURL(app string) string { return "http://" + local(s.app(app).Port) }
 
 // SidecarHTTP is the address (a URL) of a sidecar's HTTP API.
-func (s *Stack) SidecarHTTP(app string) string {
-	return "http://" + local(s.app(app).HTTPPort)
-}
+func (s *Stack) SidecarHTTP(app string) string { return "http://" + local(s.app(app).HTTPPort) }
 
 // SidecarGRPC is the address (host:port) of a sidecar's gRPC API.
-func (s *Stack) SidecarGRPC(app string) string {
-	return local(s.app(app).GRPCPort)
-}
+func (s *Stack) SidecarGRPC(app string) string { return local(s.app(app).GRPCPort) }
 
 func (s *Stack) app(id string) App {
 	for _, a := range s.known {
