@@ -283,9 +283,12 @@ func (s *Stack) makeFolder(*RunFile) error {
 	if s.secrets, err = ensureSecrets(s.state); err != nil {
 		return err
 	}
-	// Addresses of sidecars of an earlier run, which may have ended without taking them back.
-	for _, suffix := range []string{"", "-wal", "-shm"} {
-		_ = os.Remove(filepath.Join(s.state, "names.db"+suffix))
+	if len(s.chosen) > 0 {
+		// Addresses of sidecars of an earlier run, which may have ended without taking them back. (Without
+		// sidecars of our own, those of Dapr's CLI may be at work.)
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			_ = os.Remove(filepath.Join(s.state, "names.db"+suffix))
+		}
 	}
 	if len(s.moves) == 0 {
 		return nil // the files under components/ are right as they are
