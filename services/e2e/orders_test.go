@@ -149,15 +149,14 @@ func TestOrders_ListIsTheBuyersOwnPagedToItsEnd(t *testing.T) {
 	h := sharedHouse(t)
 	seller, buyer, other := h.signUp(t), h.signUp(t), h.signUp(t)
 	require.Equal(t, "[]", string(buyer.do(t, "GET", "/api/orders", nil).body), "an empty list is a list")
-	listed := seller.list(t, "Concert", 4200)
 	var mine []string // newest first
 	for range 12 {
-		made := buyer.reserved(t, listed.ID)
+		made := buyer.reserved(t, seller.list(t, "Concert", 4200).ID)
 		mine = append([]string{made.ID}, mine...)
 		r := buyer.do(t, "DELETE", "/api/orders/"+made.ID, nil)
 		require.Equal(t, 204, r.status, "%s", r.body)
 	}
-	foreign := other.reserved(t, listed.ID)
+	foreign := other.reserved(t, seller.list(t, "Opera", 4300).ID)
 
 	for _, limit := range []int{1, 5, 12, 200} {
 		var found []string
