@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -62,7 +63,7 @@ func (b *box) reserve(c *fiber.Ctx) error {
 		if before, err = once.Find(ctx, b.store); before != nil || err != nil {
 			return err
 		}
-		order, err = b.Reserve(ctx, request.TicketID, buyer.ID, func(change *state.Change, order Order) error {
+		order, err = b.Reserve(ctx, strings.ToLower(request.TicketID), buyer.ID, func(change *state.Change, order Order) error {
 			return once.Keep(change, fiber.StatusCreated, location(order), answer(order))
 		})
 		if errors.Is(err, errReserved) {

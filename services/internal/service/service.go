@@ -75,6 +75,9 @@ type Service struct {
 	ready      chan struct{}   // closed when everything is up
 }
 
+// maxAnswerBytes bounds one answer of the sidecar.
+const maxAnswerBytes = 32 << 20
+
 // closeTime bounds the wait for requests under way when the public port closes.
 const closeTime = 5 * time.Second
 
@@ -181,8 +184,10 @@ func connect(ctx context.Context, port int) (client.Client, error) {
 		Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 		MinConnectTimeout: 2 * time.Second,
 	})
+	// Enough for a chunk of journal slots; gRPC's own limit is 4 MB.
+	large := grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes))
 	for {
-		dapr, err := client.NewClientWithAddressContext(ctx, address, eager)
+		dapr, err := client.NewClientWithAddressContext(ctx, address, eager, large)
 		if err == nil {
 			return dapr, nil
 		}

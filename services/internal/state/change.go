@@ -161,9 +161,9 @@ func (s *Store) Commit(ctx context.Context, c *Change) error {
 	return s.committer.submit(ctx, c)
 }
 
-// decisionAttempts bounds Retry. A hot document is settled by the committer before the store sees the losers,
-// so a conflict that lasts this long is one that the caller should hear of.
-const decisionAttempts = 8
+// decisionAttempts bounds Retry, at about a second in all. It is generous, for a document may change often without
+// anybody being in the caller's way: a ticket's replica does with every echo of its reservations.
+const decisionAttempts = 32
 
 // Retry runs decide, which reads, decides and commits, again for as long as it returns ErrConflict. After
 // several attempts it gives up with a problem.Conflict.

@@ -281,8 +281,8 @@ func (j *journal) watch(ctx context.Context) {
 	}
 }
 
-// recoveryChunk is how many slots are read, or removed, at once.
-const recoveryChunk = 64
+// recoveryChunk is how many slots are read, or removed, at once. A slot may hold as much as a batch does.
+const recoveryChunk = 16
 
 // takeOver closes a dead writer, so that it cannot come back, publishes what its slots hold, and removes it.
 func (j *journal) takeOver(ctx context.Context, w registeredWriter, own item) error {
