@@ -20,6 +20,7 @@ type Process struct {
 	command func() *exec.Cmd // a new one for each start
 	ready   func(ctx context.Context) error
 	grace   time.Duration // between SIGTERM and SIGKILL
+	mayKill bool          // whether SIGKILL at the end of it is no error
 	spawner *spawner
 	log     *processLog
 	died    func(*ExitError)
@@ -94,7 +95,7 @@ func (p *Process) Kill() error {
 }
 
 // Stop ends the process with SIGTERM, or with SIGKILL if that takes too long, and waits until it is gone. An
-// error says that it had to be killed.
+// error says that it had to be killed; for a sidecar that is no error.
 func (p *Process) Stop() error {
 	return p.end(syscall.SIGTERM, p.grace)
 }
@@ -120,6 +121,9 @@ func (p *Process) end(signal syscall.Signal, grace time.Duration) error {
 	case <-time.After(grace):
 		_ = syscall.Kill(group, syscall.SIGKILL)
 		<-ended
+		if p.mayKill {
+			return nil
+		}
 		return fmt.Errorf("%s did not end within %s of SIGTERM and was killed%s", p.Name, grace, quote(p.log.lastLines(tailShown)))
 	}
 }

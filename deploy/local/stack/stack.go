@@ -101,9 +101,11 @@ const StateFolder = ".state"
 const gateway = "gateway"
 
 const (
-	// The services finish requests and publish events for up to 15 s; sidecars have 5 s of their own.
-	appGrace     = 20 * time.Second
-	sidecarGrace = 10 * time.Second
+	// The services finish requests and publish events for up to 15 s.
+	appGrace = 20 * time.Second
+	// A sidecar that is told to end goes on with the deliveries in its hands, for as long as their retries last,
+	// though their app is gone. Killed, it leaves them to be made again at the next start.
+	sidecarGrace = 3 * time.Second
 	infraGrace   = 10 * time.Second
 )
 
@@ -222,7 +224,7 @@ func (s *Stack) add(p program) error {
 		env = append(env, name+"="+value)
 	}
 	s.processes[p.name] = &Process{
-		Name: p.name, grace: p.grace, ready: p.ready, spawner: s.spawner, log: output,
+		Name: p.name, grace: p.grace, mayKill: p.sidecar, ready: p.ready, spawner: s.spawner, log: output,
 		command: func() *exec.Cmd {
 			cmd := exec.Command(p.args[0], p.args[1:]...)
 			cmd.Dir, cmd.Env = p.dir, env

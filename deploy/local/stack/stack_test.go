@@ -216,6 +216,18 @@ func TestStack_DeliversAfterTheAppWasDown(t *testing.T) {
 	require.Zero(t, deadLetters(t, s))
 }
 
+func TestStack_StopsThoughADeliveryIsUnderWay(t *testing.T) {
+	runFile := house(t)
+	first := stacktest.Start(t, options(runFile))
+	publish(t, first, "stubborn", "order.created", "RETRY")
+	eventuallyReceived(t, first, "/events/order.created stubborn")
+
+	require.NoError(t, first.Stop())
+
+	second := stacktest.Start(t, options(runFile))
+	eventuallyReceived(t, second, "/events/order.created stubborn")
+}
+
 func TestStack_SecondStartFindsStateAndSecrets(t *testing.T) {
 	runFile := house(t)
 	first := stacktest.Start(t, options(runFile))
