@@ -226,6 +226,7 @@ func TestStack_StopsThoughADeliveryIsUnderWay(t *testing.T) {
 
 	second := stacktest.Start(t, options(runFile))
 	eventuallyReceived(t, second, "/events/order.created stubborn")
+	require.NoError(t, second.Process("tickets-dapr").Kill(), "so that the test need not wait again")
 }
 
 func TestStack_SecondStartFindsStateAndSecrets(t *testing.T) {
