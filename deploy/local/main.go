@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"boxoffice/deploy/local/sandbox"
 )
@@ -36,10 +37,11 @@ func main() {
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
 	}
-	// After the first signal the default comes back: a second Ctrl-C ends the launcher at once, and on Linux
-	// everything that it started with it.
+	// A while after the first signal the default comes back: then a second Ctrl-C ends the launcher at once, and
+	// on Linux everything that it started with it. Not sooner, for some programs send a signal both to their child
+	// and to its process group.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(2*time.Second, stop) })
 
 	var err error
 	switch command, args := os.Args[1], os.Args[2:]; command {

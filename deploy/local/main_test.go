@@ -130,6 +130,7 @@ func TestRun_TellsWhatToTryAndStopsOnSIGTERM(t *testing.T) {
 	l := launch(t)
 
 	require.NoError(t, l.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, l.cmd.Process.Signal(syscall.SIGTERM), "as programs do that signal a process and its group")
 	text, code := l.wait(t)
 
 	require.Zero(t, code, text)

@@ -96,7 +96,7 @@ func hold(ctx context.Context, terminal *console, running *stack.Stack) error {
 	if died != nil {
 		terminal.print(fmt.Sprintf("%v\nStopping the rest.", died))
 	} else {
-		terminal.print("Stopping. Press Ctrl-C again to end at once.")
+		terminal.print("Stopping. If that takes too long, press Ctrl-C again.")
 	}
 	begin := time.Now()
 	if err := running.Stop(); err != nil {

@@ -19,7 +19,6 @@ import (
 	"strings"
 
 	placement "github.com/dapr/dapr/cmd/placement/app"
-	scheduler "github.com/dapr/dapr/cmd/scheduler/app"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -40,7 +39,7 @@ func main() {
 	case "placement":
 		placement.Run()
 	case "scheduler":
-		scheduler.Run()
+		err = runScheduler()
 	case "nats-server":
 		err = runNATS(os.Args[1:])
 	case "versions":

@@ -59,6 +59,7 @@ func (s *Stack) infraArgs(name string) ([]string, error) {
 			"--etcd-data-dir=" + filepath.Join(s.state, "scheduler"),
 			flag("etcd-client-port", s.ports.EtcdClient),
 			"--etcd-initial-cluster=dapr-scheduler-server-0=http://localhost:" + strconv.Itoa(s.ports.EtcdPeer),
+			"--etcd-initial-election-tick-advance", // there is nobody to wait for
 			"--enable-metrics=false", "--log-level=warn",
 		}, nil
 	case Sandbox:

@@ -1,11 +1,16 @@
 package stack_test
 
 import (
+	"context"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/local/stack/stacktest"
 )
 
 // The programs in .build/runtime that a stack starts answer under their names.
@@ -31,4 +36,22 @@ func TestRuntime_HoldsItsPrograms(t *testing.T) {
 			require.Equal(t, c.code, cmd.ProcessState.ExitCode())
 		})
 	}
+}
+
+// The lease that a killed scheduler leaves behind would hold up its successor, and with it all sidecars, for
+// twenty seconds.
+func TestRuntime_SchedulerIsBackSoonAfterItWasKilled(t *testing.T) {
+	opts := stack.Options{
+		Folder: t.TempDir(), Sidecars: []stack.Sidecar{{ID: "orders"}}, Infra: []string{stack.NATS, stack.Placement, stack.Scheduler},
+	}
+	first := stacktest.Start(t, opts)
+	require.NoError(t, first.Process(stack.Scheduler).Kill())
+	require.NoError(t, first.Stop())
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+
+	second, err := stack.Start(ctx, opts)
+
+	require.NoError(t, err)
+	require.NoError(t, second.Stop())
 }
