@@ -105,10 +105,11 @@ func TestJournal_NextProcessPublishesWhatADeadOneLeft(t *testing.T) {
 		soon(t, "a dead writer's event is published", func() bool { return f.took(event) })
 	}
 	soon(t, "the dead writer is gone", func() bool { return !contains(writers(t, next), id) })
-	items, err := next.read(t.Context(), writerKey(id), slotKey(id, 0), slotKey(id, recoveryChunk))
+	keys := []string{writerKey(id), slotKey(id, 0), slotKey(id, recoveryChunk)}
+	items, err := next.read(t.Context(), keys...)
 	require.NoError(t, err)
-	for key, item := range items {
-		require.False(t, item.exists(), key)
+	for _, key := range keys {
+		require.False(t, items[key].exists(), key)
 	}
 }
 

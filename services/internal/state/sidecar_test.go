@@ -59,6 +59,34 @@ func sidecar(t *testing.T) client.Client {
 	return oneSidecar
 }
 
+// slowReads holds every read up until release is closed.
+type slowReads struct {
+	Sidecar
+	entered, release chan struct{}
+}
+
+func (s *slowReads) GetState(ctx context.Context, store, key string, meta map[string]string) (*client.StateItem, error) {
+	s.entered <- struct{}{}
+	<-s.release
+	return s.Sidecar.GetState(ctx, store, key, meta)
+}
+
+func (s *slowReads) GetBulkState(ctx context.Context, store string, keys []string, meta map[string]string, parallelism int32) ([]*client.BulkStateItem, error) {
+	s.entered <- struct{}{}
+	<-s.release
+	return s.Sidecar.GetBulkState(ctx, store, keys, meta, parallelism)
+}
+
+// waiting counts the keys that wait for a call.
+func (r *reader) waiting() (keys int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, shared := range r.queue {
+		keys += len(shared.keys)
+	}
+	return keys
+}
+
 // keepsHalf behaves as Dapr's Redis store: the writes of a transaction are done one by one, and those whose
 // condition holds stay when another's does not.
 type keepsHalf struct{ client.Client }

@@ -337,6 +337,45 @@ func TestCommit_RefusesAMisbuiltChange(t *testing.T) {
 	require.ErrorContains(t, s.Commit(t.Context(), &noETag), "no ETag")
 }
 
+func TestReader_ReadsShareCallsAndSeeWhatWasCommittedBefore(t *testing.T) {
+	s, f := open(t, Options{})
+	doc := create(t, s, newKey(), "first")
+	slow := &slowReads{Sidecar: f.Sidecar, release: make(chan struct{}), entered: make(chan struct{}, 1000)}
+	r := newReader(slow, "state")
+
+	// As many reads as may be under way at once, of the document among others, hold the later ones up.
+	var reading sync.WaitGroup
+	for range readsAtOnce {
+		reading.Go(func() { _, _ = r.read(context.Background(), []string{doc.Key}) })
+		<-slow.entered
+	}
+	var update Change
+	update.Update(doc.Key, doc.ETag, thing{1, "second"})
+	require.NoError(t, s.Commit(t.Context(), &update))
+	missing := newKey()
+	for range 100 {
+		reading.Go(func() {
+			items, err := r.read(context.Background(), []string{doc.Key, missing})
+			if err != nil || items[doc.Key].etag == doc.ETag || items[missing].exists() {
+				t.Errorf("read %q, %v", items[doc.Key].value, err)
+			}
+		})
+	}
+	soon(t, "all have joined", func() bool { return r.waiting() == 2 })
+	close(slow.release)
+	reading.Wait()
+	require.LessOrEqual(t, len(slow.entered), 100, "calls for a hundred reads")
+}
+
+func TestReader_GivesUpWithItsCaller(t *testing.T) {
+	slow := &slowReads{Sidecar: sidecar(t), release: make(chan struct{}), entered: make(chan struct{}, 1000)}
+	defer close(slow.release)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := newReader(slow, "state").read(ctx, []string{newKey()})
+	require.Equal(t, problem.Unavailable, problem.KindOf(err))
+}
+
 func TestRetry_GivesUpWithAConflict(t *testing.T) {
 	calls := 0
 	err := Retry(t.Context(), func(context.Context) error { calls++; return ErrConflict })

@@ -2,8 +2,8 @@
 // write is conditional, one decision is one transaction, and the events that a decision causes are committed
 // with it, in a journal from which they are published afterwards (a transactional outbox).
 //
-// Read change.go for what a caller says, committer.go for how changes become transactions, journal.go for how
-// no event is lost, index.go for lists, and probe.go for which stores are refused.
+// Read change.go for what a caller says, committer.go for how changes become transactions, reader.go for how reads
+// share calls, journal.go for how no event is lost, index.go for lists, and probe.go for which stores are refused.
 package state
 
 import (
@@ -91,6 +91,7 @@ const (
 type Store struct {
 	opts      Options
 	sidecar   Sidecar
+	reader    *reader
 	journal   *journal
 	committer *committer
 	publisher *publisher
@@ -107,7 +108,7 @@ func Open(ctx context.Context, sidecar Sidecar, opts Options) (*Store, error) {
 		return nil, errors.New("state.Open: Options.Service and Options.Instance are required")
 	}
 	opts.setDefaults()
-	s := &Store{opts: opts, sidecar: sidecar}
+	s := &Store{opts: opts, sidecar: sidecar, reader: newReader(sidecar, opts.Component)}
 	if err := s.probe(ctx); err != nil {
 		return nil, err
 	}
@@ -190,6 +191,7 @@ func GetMany[T any](ctx context.Context, s *Store, keys []string) ([]Doc[T], err
 type item struct {
 	value []byte
 	etag  string
+	err   error // why it could not be read, though the others could
 }
 
 func (i item) exists() bool { return i.etag != "" }
@@ -205,33 +207,12 @@ func decode[T any](i item, key string) (Doc[T], error) {
 	return doc, nil
 }
 
-// read returns the items under keys. One key costs the sidecar a plain read, several a bulk read.
+// read returns the items under keys; see reader.go.
 func (s *Store) read(ctx context.Context, keys ...string) (map[string]item, error) {
-	items := make(map[string]item, len(keys))
 	if len(keys) == 0 {
-		return items, nil
+		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, readTime)
-	defer cancel()
-	if len(keys) == 1 {
-		found, err := s.sidecar.GetState(ctx, s.opts.Component, keys[0], nil)
-		if err != nil {
-			return nil, unavailable(err)
-		}
-		items[keys[0]] = item{value: found.Value, etag: found.Etag}
-		return items, nil
-	}
-	found, err := s.sidecar.GetBulkState(ctx, s.opts.Component, keys, nil, 16)
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	for _, f := range found {
-		if f.Error != "" {
-			return nil, unavailable(fmt.Errorf("read %s: %s", f.Key, f.Error))
-		}
-		items[f.Key] = item{value: f.Value, etag: f.Etag}
-	}
-	return items, nil
+	return s.reader.read(ctx, keys)
 }
 
 // execute runs one transaction. The error may mean that it did not happen, or that it is not known whether it
