@@ -119,6 +119,7 @@ func TestTickets_RefuseWhatIsNotValid(t *testing.T) {
 		"a title too long":        {`{"title":"` + strings.Repeat("ü", 201) + `","price":100}`, []string{"title"}},
 		"a title that is no text": {`{"title":7,"price":100}`, []string{"title"}},
 		"free":                    {`{"title":"Concert","price":0}`, []string{"price"}},
+		"too cheap for any card":  {`{"title":"Concert","price":49}`, []string{"price"}},
 		"less than free":          {`{"title":"Concert","price":-1}`, []string{"price"}},
 		"too dear":                {`{"title":"Concert","price":100000000}`, []string{"price"}},
 		"far too dear":            {`{"title":"Concert","price":1e30}`, []string{"price"}},

@@ -14,6 +14,8 @@ type config struct {
 	service.Config
 	// Currency is that of every price, as an ISO 4217 code in lower case.
 	Currency string `env:"CURRENCY" envDefault:"usd" validate:"len=3,lowercase"`
+	// MinPrice is the lowest price, in the currency's minor unit; Stripe charges no less than 50 cents.
+	MinPrice int64 `env:"MIN_PRICE" envDefault:"50" validate:"min=1"`
 }
 
 func main() {
@@ -23,7 +25,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		l := &listings{store: store, currency: cfg.Currency}
+		l := &listings{store: store, currency: cfg.Currency, minPrice: cfg.MinPrice}
 		l.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
 		l.subscribe(s.Events)
 		return nil

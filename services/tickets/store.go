@@ -24,10 +24,14 @@ const allTickets = "tickets"
 type listings struct {
 	store    *state.Store
 	currency string
+	minPrice int64
 }
 
 // Create lists a ticket.
 func (l *listings) Create(ctx context.Context, seller string, offer Offer) (Ticket, error) {
+	if err := offer.AtLeast(l.minPrice); err != nil {
+		return Ticket{}, err
+	}
 	ticket := List(uuid.Must(uuid.NewV7()).String(), seller, l.currency, offer, now())
 	var change state.Change
 	change.Create(ticketKey(ticket.ID), ticket)
@@ -52,6 +56,9 @@ func (l *listings) All(ctx context.Context, limit int, cursor string) ([]Ticket,
 
 // Change replaces what the seller says of a ticket.
 func (l *listings) Change(ctx context.Context, id, seller string, expect Expect, offer Offer) (Ticket, error) {
+	if err := offer.AtLeast(l.minPrice); err != nil {
+		return Ticket{}, err
+	}
 	return l.decide(ctx, id, func(t *Ticket) (bool, error) { return true, t.Change(seller, expect, offer, now()) })
 }
 

@@ -62,6 +62,15 @@ var (
 	errStale    = problem.New(problem.Conflict, "This ticket has changed since you read it. Read it again, then repeat your change on what it is now.").WithField("version").WithCode("stale_version")
 )
 
+// AtLeast refuses an offer that nobody could pay: a card processor does not take less than minimum.
+func (o Offer) AtLeast(minimum int64) error {
+	if o.Price < minimum {
+		return problem.New(problem.Invalid, "Price must be at least %d, in the currency's smallest unit: less cannot be paid by card.", minimum).
+			WithField("price").WithCode("min")
+	}
+	return nil
+}
+
 // List makes a seller's ticket.
 func List(id, seller, currency string, offer Offer, now time.Time) Ticket {
 	return Ticket{

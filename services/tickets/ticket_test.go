@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/problem"
 )
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -69,6 +70,13 @@ func TestChangeAndDelete_WhoMayWhen(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAtLeast_RefusesWhatNoCardCanPay(t *testing.T) {
+	require.NoError(t, Offer{Title: "Front row", Price: 50}.AtLeast(50))
+	err := Offer{Title: "Front row", Price: 49}.AtLeast(50)
+	require.Equal(t, problem.Invalid, problem.KindOf(err))
+	require.ErrorContains(t, err, "at least 50")
 }
 
 func TestTold_NamesTheChange(t *testing.T) {
