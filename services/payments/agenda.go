@@ -26,8 +26,9 @@ const (
 	recoverEntries = 2000
 )
 
-// agenda settles payments outside of requests and deliveries. Events are delivered one after the other, so a
-// handler must not wait for Stripe: it writes down what the order has become, and the money follows from here.
+// agenda settles payments outside of requests and deliveries. Only so many events are handled side by side (with
+// Dapr's own JetStream component, one), so a handler must not wait for Stripe: it writes down what the order has
+// become, and the money follows from here.
 //
 // The agenda is a list in memory of the orders whose payment is to be looked at, and when: at once if the order
 // has ended, later if the payment is open, in case the webhook does not come or the outcome was lost. Each order
