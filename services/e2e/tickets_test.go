@@ -52,7 +52,7 @@ func TestTickets_AreListedShownChangedAndWithdrawn(t *testing.T) {
 	require.Equal(t, 204, gone.status, "%s", gone.body)
 	require.Empty(t, gone.body)
 	refused(t, 404, h.do(t, "GET", "/api/tickets/"+made.ID, nil))
-	refused(t, 404, seller.do(t, "PUT", "/api/tickets/"+made.ID, offer{Title: "Back", Price: 1}))
+	refused(t, 404, seller.do(t, "PUT", "/api/tickets/"+made.ID, offer{Title: "Back", Price: 4100}))
 	refused(t, 404, seller.do(t, "DELETE", "/api/tickets/"+made.ID, nil))
 	for _, listed := range h.allTickets(t, 200) {
 		require.NotEqual(t, made.ID, listed.ID, "what is withdrawn is not listed")
@@ -77,10 +77,10 @@ func TestTickets_AreTheirSellersAlone(t *testing.T) {
 	seller, other := h.signUp(t), h.signUp(t)
 	listed := seller.list(t, "Concert", 4200)
 
-	refused(t, 403, other.do(t, "PUT", "/api/tickets/"+listed.ID, offer{Title: "Mine", Price: 1}))
+	refused(t, 403, other.do(t, "PUT", "/api/tickets/"+listed.ID, offer{Title: "Mine", Price: 4100}))
 	refused(t, 403, other.do(t, "DELETE", "/api/tickets/"+listed.ID, nil))
-	refused(t, 401, h.do(t, "POST", "/api/tickets", offer{Title: "Nobody's", Price: 1}), "not_signed_in")
-	refused(t, 401, h.do(t, "PUT", "/api/tickets/"+listed.ID, offer{Title: "Nobody's", Price: 1}), "not_signed_in")
+	refused(t, 401, h.do(t, "POST", "/api/tickets", offer{Title: "Nobody's", Price: 4100}), "not_signed_in")
+	refused(t, 401, h.do(t, "PUT", "/api/tickets/"+listed.ID, offer{Title: "Nobody's", Price: 4100}), "not_signed_in")
 	refused(t, 401, h.do(t, "DELETE", "/api/tickets/"+listed.ID, nil), "not_signed_in")
 	refused(t, 401, h.do(t, "POST", "/api/tickets", `not JSON`), "not_signed_in")
 
@@ -94,7 +94,7 @@ func TestTickets_IdsThatNameNothing(t *testing.T) {
 
 	for _, id := range append(strings.Fields(nonsenseIDs), unknownID, strings.ToUpper(unknownID), seller.ID) {
 		refused(t, 404, h.do(t, "GET", "/api/tickets/"+id, nil))
-		refused(t, 404, seller.do(t, "PUT", "/api/tickets/"+id, offer{Title: "Nothing", Price: 1}))
+		refused(t, 404, seller.do(t, "PUT", "/api/tickets/"+id, offer{Title: "Nothing", Price: 4100}))
 		refused(t, 404, seller.do(t, "DELETE", "/api/tickets/"+id, nil))
 	}
 	listed := seller.list(t, "Concert", 100)
@@ -163,9 +163,9 @@ func TestTickets_RefuseAStaleVersion(t *testing.T) {
 	h := sharedHouse(t)
 	seller := h.signUp(t)
 	path := "/api/tickets/" + seller.list(t, "Concert", 4200).ID
-	require.Equal(t, 200, seller.do(t, "PUT", path, offer{Title: "Second", Price: 2, Version: 1}).status, "the right version")
+	require.Equal(t, 200, seller.do(t, "PUT", path, offer{Title: "Second", Price: 4300, Version: 1}).status, "the right version")
 
-	stale := offer{Title: "Stale", Price: 1}
+	stale := offer{Title: "Stale", Price: 4100}
 	tests := map[string]struct {
 		version int
 		ifMatch string
@@ -191,7 +191,7 @@ func TestTickets_RefuseAStaleVersion(t *testing.T) {
 	refused(t, 409, seller.do(t, "DELETE", path, nil, "If-Match", `"1"`), "stale_version")
 
 	for i, ifMatch := range []string{`"2"`, `W/"3"`, "*"} {
-		r := seller.do(t, "PUT", path, offer{Title: "Changed", Price: 3}, "If-Match", ifMatch)
+		r := seller.do(t, "PUT", path, offer{Title: "Changed", Price: 4400}, "If-Match", ifMatch)
 		require.Equal(t, 200, r.status, "%s: %s", ifMatch, r.body)
 		require.Equal(t, i+3, as[ticket](t, r).Version)
 	}
@@ -207,7 +207,7 @@ func TestTickets_OneOfManyChangesOfOneVersionIsTaken(t *testing.T) {
 	statuses := make(chan int, many)
 	for i := range many {
 		go func() {
-			statuses <- seller.do(t, "PUT", path, offer{Title: fmt.Sprint("Change ", i), Price: 1, Version: 1}).status
+			statuses <- seller.do(t, "PUT", path, offer{Title: fmt.Sprint("Change ", i), Price: 4100, Version: 1}).status
 		}()
 	}
 	counts := map[int]int{}
@@ -225,8 +225,8 @@ func TestTickets_ReservedAndSoldOnesAreNotChanged(t *testing.T) {
 	path := "/api/tickets/" + listed.ID
 	refuses := func(code string) {
 		before := h.ticket(t, listed.ID)
-		refused(t, 409, seller.do(t, "PUT", path, offer{Title: "Changed", Price: 1}), code)
-		refused(t, 409, seller.do(t, "PUT", path, offer{Title: "Changed", Price: 1, Version: before.Version}), code)
+		refused(t, 409, seller.do(t, "PUT", path, offer{Title: "Changed", Price: 4100}), code)
+		refused(t, 409, seller.do(t, "PUT", path, offer{Title: "Changed", Price: 4100, Version: before.Version}), code)
 		refused(t, 409, seller.do(t, "DELETE", path, nil), code)
 		require.Equal(t, before, h.ticket(t, listed.ID))
 	}
