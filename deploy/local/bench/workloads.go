@@ -211,6 +211,7 @@ func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *
 		if err := b.settled(ctx); err != nil {
 			return err
 		}
+		progress("%-32s %d tickets are ready", w.name, need)
 	}
 	work, err := w.job(way)
 	if err != nil {
