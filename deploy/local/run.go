@@ -18,18 +18,28 @@ import (
 
 // settings are the flags that run and infra share.
 type settings struct {
-	runFile string
-	timeout time.Duration
-	verbose bool
-	ports   stack.Ports
+	runFile  string
+	timeout  time.Duration
+	verbose  bool
+	replicas int
+	ports    stack.Ports
 }
 
 func parse(name, about string, ports stack.Ports, args []string) (*settings, error) {
-	s := &settings{ports: ports}
+	s := &settings{ports: ports, replicas: 1}
+	if text := os.Getenv("REPLICAS"); text != "" {
+		var err error
+		if s.replicas, err = strconv.Atoi(text); err != nil {
+			return nil, fmt.Errorf("REPLICAS=%q is not a whole number", text)
+		}
+	}
 	flags := flag.NewFlagSet("local "+name, flag.ContinueOnError)
 	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
 	flags.DurationVar(&s.timeout, "timeout", time.Minute, "how long to wait until all is ready")
 	flags.BoolVar(&s.verbose, "verbose", false, "show the lines of sidecars, NATS, placement and scheduler too")
+	if name == "run" {
+		flags.IntVar(&s.replicas, "replicas", s.replicas, "`number` of replicas of every app, each with a sidecar (default: $REPLICAS, or 1)")
+	}
 	for _, port := range s.ports.Flags() {
 		flags.IntVar(port.Port, port.Name, *port.Port, "`port` of "+port.What)
 	}
@@ -42,6 +52,9 @@ func parse(name, about string, ports stack.Ports, args []string) (*settings, err
 	}
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("%s: unexpected argument %q", name, flags.Arg(0))
+	}
+	if s.replicas < 1 || s.replicas > stack.MaxReplicas {
+		return nil, fmt.Errorf("%d replicas: there can be 1 to %d", s.replicas, stack.MaxReplicas)
 	}
 	return s, nil
 }
@@ -76,7 +89,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	terminal := newConsole(os.Stdout)
-	var opts stack.Options
+	opts := stack.Options{Replicas: s.replicas}
 	if os.Getenv("STRIPE_SECRET_KEY") != "" {
 		opts.Infra = []string{stack.NATS, stack.Placement, stack.Scheduler} // payments go to Stripe itself
 	}

@@ -50,7 +50,8 @@ func welcome(running *stack.Stack, ready time.Duration, account string) string {
 	if pss > 0 {
 		size = fmt.Sprintf("%d MB resident (%d MB if pages that processes share are counted once)", rss>>20, pss>>20)
 	}
-	return fmt.Sprintf(`The box office is open at %[1]s
+	open := strings.Replace(strings.Join(running.GatewayURLs(), " and "), "127.0.0.1", "localhost", -1)
+	return fmt.Sprintf(`The box office is open at %[9]s
   ready in %.1[2]f s; %[3]s in %[4]d processes
   demo account: %[5]s
 
@@ -60,7 +61,7 @@ Try:
   curl -s %[1]s/api/tickets
 
 Ctrl-C stops it; the state stays in %[8]s.`,
-		gateway, ready.Seconds(), size, len(running.Processes())+1, account, demoEmail, demoPassword, stack.StateFolder)
+		gateway, ready.Seconds(), size, len(running.Processes())+1, account, demoEmail, demoPassword, stack.StateFolder, open)
 }
 
 func processIDs(running *stack.Stack) []int {

@@ -2,12 +2,16 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net"
 )
 
 // errStale says that a kept connection was found dead before anything was written to it, so that whatever was
 // to be sent can be sent on another.
 var errStale = errors.New("the service has closed this connection")
+
+// errUnconnected says that there was no connection to send anything on.
+var errUnconnected = errors.New("no connection to the service")
 
 // conn is a connection to a service that is used for one request after the other. fasthttp learns of the end
 // of a kept connection only by using it, when it can no more tell whether the service has read the request;
@@ -21,7 +25,7 @@ type conn struct {
 func dial(address string) (net.Conn, error) {
 	c, err := net.DialTimeout("tcp", address, dialTime)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errUnconnected, err)
 	}
 	return &conn{Conn: c}, nil
 }

@@ -13,11 +13,13 @@ import (
 type config struct {
 	service.Config
 
-	AuthURL       string `env:"AUTH_URL" validate:"http_url,startswith=http://"`
-	TicketsURL    string `env:"TICKETS_URL" validate:"http_url,startswith=http://"`
-	OrdersURL     string `env:"ORDERS_URL" validate:"http_url,startswith=http://"`
-	PaymentsURL   string `env:"PAYMENTS_URL" validate:"http_url,startswith=http://"`
-	ExpirationURL string `env:"EXPIRATION_URL" validate:"http_url,startswith=http://"`
+	// The addresses of the services, of the form http://host:port; several for a service that runs as several
+	// replicas, separated by commas.
+	AuthURLs       []string `env:"AUTH_URL" validate:"min=1,dive,http_url,startswith=http://"`
+	TicketsURLs    []string `env:"TICKETS_URL" validate:"min=1,dive,http_url,startswith=http://"`
+	OrdersURLs     []string `env:"ORDERS_URL" validate:"min=1,dive,http_url,startswith=http://"`
+	PaymentsURLs   []string `env:"PAYMENTS_URL" validate:"min=1,dive,http_url,startswith=http://"`
+	ExpirationURLs []string `env:"EXPIRATION_URL" validate:"min=1,dive,http_url,startswith=http://"`
 
 	// UpstreamTimeout bounds one call to a service; it is longer than the deadline that services give themselves.
 	UpstreamTimeout time.Duration `env:"UPSTREAM_TIMEOUT" envDefault:"20s" validate:"min=1s,max=5m"`
@@ -29,12 +31,17 @@ type config struct {
 func main() {
 	var cfg config
 	service.Main("gateway", &cfg, func(_ context.Context, s *service.Service) error {
-		to := func(name, url string) (*upstream, error) {
-			u, err := newUpstream(name, url, cfg.UpstreamTimeout, cfg.TrustedProxies)
-			if err == nil {
-				s.ReadyCheck(name, u.ready)
+		to := func(name string, addresses []string) (*upstream, error) {
+			u, err := newUpstream(name, addresses, cfg.UpstreamTimeout, cfg.TrustedProxies)
+			if err != nil {
+				return nil, err
 			}
-			return u, err
+			s.ReadyCheck(name, u.ready)
+			s.Go("health of "+name, func(ctx context.Context) error {
+				u.watch(ctx, s.Log)
+				return nil
+			})
+			return u, nil
 		}
 		return routes(s.Public, to, cfg)
 	})

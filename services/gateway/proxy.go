@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -33,19 +29,20 @@ const (
 )
 
 // routes sends each part of the API to its service.
-func routes(app *fiber.App, to func(name, url string) (*upstream, error), cfg config) error {
+func routes(app *fiber.App, to func(name string, addresses []string) (*upstream, error), cfg config) error {
 	app.Use(secure)
 	for _, service := range []struct {
-		name, url string
+		name      string
+		addresses []string
 		paths     []string
 	}{
-		{"auth", cfg.AuthURL, []string{"/api/users/*", "/.well-known/jwks.json"}},
-		{"tickets", cfg.TicketsURL, []string{"/api/tickets", "/api/tickets/*"}},
-		{"orders", cfg.OrdersURL, []string{"/api/orders", "/api/orders/*"}},
-		{"payments", cfg.PaymentsURL, []string{"/api/payments", "/api/payments/*"}},
-		{"expiration", cfg.ExpirationURL, nil}, // nothing of it is public, but the whole is not ready without it
+		{"auth", cfg.AuthURLs, []string{"/api/users/*", "/.well-known/jwks.json"}},
+		{"tickets", cfg.TicketsURLs, []string{"/api/tickets", "/api/tickets/*"}},
+		{"orders", cfg.OrdersURLs, []string{"/api/orders", "/api/orders/*"}},
+		{"payments", cfg.PaymentsURLs, []string{"/api/payments", "/api/payments/*"}},
+		{"expiration", cfg.ExpirationURLs, nil}, // nothing of it is public, but the whole is not ready without it
 	} {
-		u, err := to(service.name, service.url)
+		u, err := to(service.name, service.addresses)
 		if err != nil {
 			return err
 		}
@@ -78,43 +75,24 @@ func secure(c *fiber.Ctx) error {
 
 // upstream is one service behind the gateway.
 type upstream struct {
-	name    string
-	host    string
-	timeout time.Duration
-	trusted []netip.Prefix
-	client  *fasthttp.HostClient
+	name     string
+	timeout  time.Duration
+	trusted  []netip.Prefix
+	replicas []*replica
+	turn     atomic.Uint32
 }
 
-func newUpstream(name, address string, timeout time.Duration, trusted []netip.Prefix) (*upstream, error) {
-	parsed, err := url.Parse(address)
-	if err != nil {
-		return nil, fmt.Errorf("address of %s: %w", name, err)
+// newUpstream takes the addresses of a service's replicas, each of the form http://host:port.
+func newUpstream(name string, addresses []string, timeout time.Duration, trusted []netip.Prefix) (*upstream, error) {
+	u := &upstream{name: name, timeout: timeout, trusted: trusted}
+	for _, address := range addresses {
+		r, err := newReplica(address)
+		if err != nil {
+			return nil, fmt.Errorf("address of %s: %w", name, err)
+		}
+		u.replicas = append(u.replicas, r)
 	}
-	if parsed.Scheme != "http" || parsed.Hostname() == "" || strings.Trim(parsed.Path, "/") != "" || parsed.RawQuery != "" {
-		return nil, fmt.Errorf("address of %s: %q is not of the form http://host:port", name, address)
-	}
-	dialAddress := parsed.Host
-	if parsed.Port() == "" {
-		dialAddress = net.JoinHostPort(parsed.Hostname(), "80")
-	}
-	return &upstream{
-		name:    name,
-		host:    parsed.Host,
-		timeout: timeout,
-		trusted: trusted,
-		client: &fasthttp.HostClient{
-			Addr:                     dialAddress,
-			Dial:                     dial,
-			MaxConns:                 maxConnections,
-			MaxConnWaitTimeout:       connectionWait,
-			MaxIdleConnDuration:      keptConnection,
-			NoDefaultUserAgentHeader: true,
-			DisablePathNormalizing:   true,
-			SecureErrorLogMessage:    true,
-			// What may be sent twice is decided in send. fasthttp would repeat a POST whose connection broke.
-			MaxIdemponentCallAttempts: 1,
-		},
-	}, nil
+	return u, nil
 }
 
 // proxy sends the request on as it is, but for the headers that are between two neighbours only, and answers
@@ -143,7 +121,6 @@ func (u *upstream) prepare(c *fiber.Ctx, req *fasthttp.Request) {
 	propagation.TraceContext{}.Inject(rest.Context(c), carrier{&req.Header})
 	uri := req.URI()
 	uri.SetScheme("http")
-	uri.SetHost(u.host)
 	// A request line may hold a user and a password, which fasthttp would turn into an Authorization header.
 	uri.SetUsername("")
 	uri.SetPassword("")
@@ -178,28 +155,34 @@ func (u *upstream) forwarded(c *fiber.Ctx, req *fasthttp.Request) {
 	}
 }
 
-// send makes the call. It is made a second time only if that cannot do anything twice: if nothing was sent on
-// the first connection, or if the request only reads.
+// send makes the call, to another replica if the first cannot be reached. It is made a second time only if that
+// cannot do anything twice: if nothing was sent before, or if the request only reads.
 func (u *upstream) send(req *fasthttp.Request, res *fasthttp.Response) error {
 	// fasthttp writes HTTP/1.0 to the service if the client spoke it, and answers the client by the same field.
-	spoken := ""
 	if !req.Header.IsHTTP11() {
-		spoken = string(req.Header.Protocol())
+		spoken := string(req.Header.Protocol())
 		req.Header.SetProtocol("HTTP/1.1")
+		defer req.Header.SetProtocol(spoken)
 	}
 	reads := req.Header.IsGet() || req.Header.IsHead()
-	err := u.client.Do(req, res)
-	if errors.Is(err, errStale) {
-		// The service was restarted; all connections of that time are as dead as this one.
-		u.client.CloseIdleConnections()
-		err = u.client.Do(req, res)
-	} else if err != nil && reads && !isTimeout(err) {
-		err = u.client.Do(req, res)
+	var tried []*replica
+	for {
+		r := u.pick(tried)
+		r.busy.Add(1)
+		err := r.call(req, res)
+		r.busy.Add(-1)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, errUnconnected):
+			r.down.Store(true) // until it passes its next health check
+		case !reads || isTimeout(err):
+			return err
+		}
+		if tried = append(tried, r); len(tried) >= max(2, len(u.replicas)) {
+			return err
+		}
 	}
-	if spoken != "" {
-		req.Header.SetProtocol(spoken)
-	}
-	return err
 }
 
 func (u *upstream) unavailable(err error) error {
@@ -218,25 +201,6 @@ func isTimeout(err error) bool {
 		Timeout() bool
 	}](err)
 	return ok && timed.Timeout()
-}
-
-// ready says whether the service is ready, in its own words.
-func (u *upstream) ready(ctx context.Context) error {
-	req, res := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	defer fasthttp.ReleaseRequest(req)
-	defer fasthttp.ReleaseResponse(res)
-	req.SetRequestURI("http://" + u.host + "/readyz")
-	req.SetTimeout(u.timeout)
-	if deadline, ok := ctx.Deadline(); ok {
-		req.SetTimeout(time.Until(deadline))
-	}
-	if err := u.send(req, res); err != nil {
-		return fmt.Errorf("call %s: %w", u.name, err)
-	}
-	if res.StatusCode() != http.StatusOK {
-		return fmt.Errorf("%s answers %d: %s", u.name, res.StatusCode(), bytes.TrimSpace(res.Body()))
-	}
-	return nil
 }
 
 // headers is what fasthttp's two kinds of header have in common here.

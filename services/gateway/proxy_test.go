@@ -47,11 +47,13 @@ func gone(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
-// gateway runs the gateway before one service that stands for all, and returns its address.
+// gateway runs the gateway before one service that stands for all, and returns its address. Replicas of the service
+// are separated by commas.
 func gateway(t *testing.T, service string, change ...func(*config)) string {
 	t.Helper()
+	replicas := strings.Split(service, ",")
 	cfg := config{
-		AuthURL: service, TicketsURL: service, OrdersURL: service, PaymentsURL: service, ExpirationURL: service,
+		AuthURLs: replicas, TicketsURLs: replicas, OrdersURLs: replicas, PaymentsURLs: replicas, ExpirationURLs: replicas,
 		UpstreamTimeout: 10 * time.Second,
 	}
 	cfg.BodyLimit = 64 << 10
@@ -59,8 +61,11 @@ func gateway(t *testing.T, service string, change ...func(*config)) string {
 		c(&cfg)
 	}
 	app := rest.New(rest.Options{Name: "gateway", Log: slog.New(slog.DiscardHandler), BodyLimit: cfg.BodyLimit})
-	require.NoError(t, routes(app, func(name, url string) (*upstream, error) {
-		return newUpstream(name, url, cfg.UpstreamTimeout, cfg.TrustedProxies)
+	require.NoError(t, routes(app, func(name string, addresses []string) (*upstream, error) {
+		u, err := newUpstream(name, addresses, cfg.UpstreamTimeout, cfg.TrustedProxies)
+		require.NoError(t, err)
+		go u.watch(t.Context(), slog.New(slog.DiscardHandler))
+		return u, nil
 	}, cfg))
 	l := listen(t)
 	go func() { _ = app.Listener(l) }()
@@ -101,12 +106,12 @@ func do(t *testing.T, method, url, body string, headers ...string) answer {
 }
 
 func TestRoutes_SendEachPathToItsService(t *testing.T) {
-	named := func(name string) string {
-		return serve(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, name, " ", r.URL.RequestURI()) })
+	named := func(name string) []string {
+		return []string{serve(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, name, " ", r.URL.RequestURI()) })}
 	}
 	url := gateway(t, "", func(c *config) {
-		c.AuthURL, c.TicketsURL, c.OrdersURL = named("auth"), named("tickets"), named("orders")
-		c.PaymentsURL, c.ExpirationURL = named("payments"), named("expiration")
+		c.AuthURLs, c.TicketsURLs, c.OrdersURLs = named("auth"), named("tickets"), named("orders")
+		c.PaymentsURLs, c.ExpirationURLs = named("payments"), named("expiration")
 	})
 	tests := map[string]string{
 		"/api/users/signin":              "auth",
@@ -454,26 +459,26 @@ func TestProxy_SendsNothingElsewhere(t *testing.T) {
 
 func TestUpstream_IsReadyWhenItSaysSo(t *testing.T) {
 	var ready atomic.Bool
-	u, err := newUpstream("orders", serve(t, func(w http.ResponseWriter, r *http.Request) {
+	u, err := newUpstream("orders", []string{serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/readyz" || !ready.Load() {
 			w.WriteHeader(503)
 		}
 		fmt.Fprint(w, `{"status":"x"}`)
-	}), time.Second, nil)
+	}), gone(t)}, time.Second, nil)
 	require.NoError(t, err)
 
-	require.ErrorContains(t, u.ready(t.Context()), `orders answers 503: {"status":"x"}`)
+	require.ErrorContains(t, u.ready(t.Context()), `call orders: it answers 503: {"status":"x"}`)
 	ready.Store(true)
 	require.NoError(t, u.ready(t.Context()))
 
-	u, err = newUpstream("orders", gone(t), time.Second, nil)
+	u, err = newUpstream("orders", []string{gone(t)}, time.Second, nil)
 	require.NoError(t, err)
 	require.ErrorContains(t, u.ready(t.Context()), "refused")
 }
 
 func TestNewUpstream_RefusesOtherAddresses(t *testing.T) {
 	for _, address := range []string{"", "localhost:80", "https://localhost", "http://", "http://localhost/api", "http://localhost?x=y", "ftp://localhost", "http://a b"} {
-		_, err := newUpstream("orders", address, time.Second, nil)
+		_, err := newUpstream("orders", []string{"http://localhost:1", address}, time.Second, nil)
 		require.ErrorContains(t, err, "address of orders", address)
 	}
 }
@@ -484,7 +489,7 @@ func BenchmarkProxy(b *testing.B) {
 	service, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
 	go func() { _ = app.Listener(service) }()
-	u, err := newUpstream("tickets", "http://"+service.Addr().String(), time.Second, nil)
+	u, err := newUpstream("tickets", []string{"http://" + service.Addr().String()}, time.Second, nil)
 	require.NoError(b, err)
 	front := rest.New(rest.Options{Log: slog.New(slog.DiscardHandler)})
 	front.Get("/api/tickets", u.proxy)

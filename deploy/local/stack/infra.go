@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -67,8 +68,13 @@ func (s *Stack) infraArgs(name string) ([]string, error) {
 			s.launcher, "sandbox", "-addr", "127.0.0.1:" + strconv.Itoa(s.ports.Sandbox),
 			"-file", filepath.Join(s.state, "stripe-sandbox.jsonl"),
 		}
-		if publicPort(s.app("payments")) != 0 {
-			args = append(args, "-webhook-url", s.URL("payments")+"/api/payments/webhook")
+		// Stripe knows the public address alone. Without a gateway of our own, payments' own will do.
+		to := "payments"
+		if slices.ContainsFunc(s.chosen, func(a App) bool { return a.ID == gateway }) {
+			to = gateway
+		}
+		if publicPort(s.app(to)) != 0 {
+			args = append(args, "-webhook-url", s.URL(to)+"/api/payments/webhook")
 		}
 		return args, nil
 	}

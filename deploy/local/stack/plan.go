@@ -83,8 +83,68 @@ func (s *Stack) assignPorts(run *RunFile) error {
 	for i := range s.known {
 		s.known[i].Env = s.movedEnv(s.known[i])
 	}
+	return s.addReplicas()
+}
+
+// addReplicas makes the further replicas of every app, and tells each app the addresses of all replicas where the
+// run file names an app's address.
+func (s *Stack) addReplicas() error {
+	if s.opts.Replicas <= 1 {
+		return nil
+	}
+	addresses := map[string]string{} // by an app's address: those of all its replicas
+	for _, a := range slices.Clone(s.known) {
+		addresses[publicURL(a)] = publicURL(a)
+		for number := 2; number <= s.opts.Replicas; number++ {
+			replica, err := s.replica(a, number)
+			if err != nil {
+				return err
+			}
+			addresses[publicURL(a)] += "," + publicURL(replica)
+			s.known = append(s.known, replica)
+		}
+	}
+	for _, a := range s.known {
+		for name, value := range a.Env {
+			if all, listed := addresses[strings.Replace(value, "//localhost:", "//127.0.0.1:", 1)]; listed {
+				a.Env[name] = all
+			}
+		}
+	}
 	return nil
 }
+
+const (
+	// MaxReplicas is how many replicas of each app there can be.
+	MaxReplicas = 9
+	// replicaStep is how far a replica's ports are above those of the one before it, if ports are fixed.
+	replicaStep = 10
+)
+
+// replica is a further one of an app: the same in all but its name and its ports.
+func (s *Stack) replica(a App, number int) (App, error) {
+	a.Name = a.ID + "-" + strconv.Itoa(number)
+	a.Env = maps.Clone(a.Env)
+	public := publicPort(a)
+	for _, port := range append(a.ports(), &public) {
+		switch {
+		case *port == 0:
+		case s.opts.FixedPorts != nil:
+			*port += (number - 1) * replicaStep
+		default:
+			var err error
+			if *port, err = s.blocks.next(); err != nil {
+				return App{}, err
+			}
+		}
+	}
+	if public != 0 {
+		a.Env["PORT"] = strconv.Itoa(public)
+	}
+	return a, nil
+}
+
+func publicURL(a App) string { return "http://" + local(publicPort(a)) }
 
 // move gives a port of the run file its place in this stack.
 func (s *Stack) move(port *int) error {
@@ -175,7 +235,7 @@ func (s *Stack) choose(run *RunFile) error {
 
 // bareSidecar has the settings that the run file gives to its first app.
 func (s *Stack) bareSidecar(sidecar Sidecar, from settings) (App, error) {
-	a := App{settings: from, ID: sidecar.ID, Dir: s.folder, Port: sidecar.AppPort}
+	a := App{settings: from, ID: sidecar.ID, Name: sidecar.ID, Dir: s.folder, Port: sidecar.AppPort}
 	a.Env = nil
 	a.HealthCheck = sidecar.HealthCheck && a.HealthCheck
 	switch {
@@ -240,7 +300,7 @@ func (s *Stack) checkPorts(*RunFile) error {
 	for _, a := range s.chosen {
 		in := func(port int, what, key string) {
 			if port != 0 {
-				uses = append(uses, portUse{port, a.ID + ", " + what, fmt.Sprintf("%s of %s in %s", key, a.ID, filepath.Base(s.opts.RunFile))})
+				uses = append(uses, portUse{port, a.Name + ", " + what, fmt.Sprintf("%s of %s in %s", key, a.ID, filepath.Base(s.opts.RunFile))})
 			}
 		}
 		in(publicPort(a), "public API", "env.PORT")
@@ -329,6 +389,9 @@ func (s *Stack) environment(a *App) map[string]string {
 	maps.Copy(env, s.opts.Env)
 	if a != nil {
 		maps.Copy(env, s.opts.AppEnv[a.ID])
+		if a.Name != a.ID {
+			maps.Copy(env, s.opts.AppEnv[a.Name])
+		}
 	}
 	return env
 }

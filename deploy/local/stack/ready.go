@@ -34,14 +34,18 @@ func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 		}
 	}
 	// The gateway answers for the services too: asked before they are ready, it would fill its log with them.
-	isGateway := func(name string) bool { return name == gateway }
-	if err := s.waitReady(ctx, slices.DeleteFunc(slices.Clone(names), isGateway)); err != nil {
+	var gateways, others []string
+	for _, name := range names {
+		if s.app(name).ID == gateway {
+			gateways = append(gateways, name)
+		} else {
+			others = append(others, name)
+		}
+	}
+	if err := s.waitReady(ctx, others); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(names, isGateway) {
-		return s.waitReady(ctx, []string{gateway})
-	}
-	return nil
+	return s.waitReady(ctx, gateways)
 }
 
 func (s *Stack) waitReady(ctx context.Context, names []string) error {

@@ -26,6 +26,7 @@ type RunFile struct {
 type App struct {
 	settings
 	ID           string
+	Name         string   // of the process: ID, or ID-2 and so on for further replicas
 	Dir          string   // both the app and its sidecar run here
 	Command      []string // the app; empty means a sidecar alone
 	Port         int      // where the app listens for its sidecar
@@ -170,6 +171,7 @@ func (r *RunFile) fill(doc *document, dir string) error {
 		if slices.ContainsFunc(r.Apps, func(other App) bool { return other.ID == app.ID }) {
 			return fmt.Errorf("apps[%d]: the appID %q is there twice", i, app.ID)
 		}
+		app.Name = app.ID
 		if err := app.check(); err != nil {
 			return fmt.Errorf("apps[%d] (%s): %w", i, app.ID, err)
 		}

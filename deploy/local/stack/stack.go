@@ -29,14 +29,17 @@ type Options struct {
 
 	// Apps are the apps of the run file to start. Nil: all of them, or none if there are Sidecars.
 	Apps []string
+	// Replicas is how many of each app are started, each with a sidecar of its own. The second replica of an app is
+	// called ID-2, and so on; with FixedPorts its ports are 10 above those of the first. 0 is 1.
+	Replicas int
 	// Sidecars are started without an app of the run file.
 	Sidecars []Sidecar
 	// Infra is what to start of NATS, Placement, Scheduler and Sandbox; the rest is expected to be there
 	// already, on its port. Nil: all of them if there are apps, else NATS.
 	Infra []string
 
-	// Env is added to the environment of every process, and AppEnv to that of one app; they win over the run
-	// file and over .state/env.
+	// Env is added to the environment of every process, and AppEnv to that of one app (by its id: all replicas; by a
+	// replica's name: that one); they win over the run file and over .state/env.
 	Env    map[string]string
 	AppEnv map[string]map[string]string
 	// Resources are folders that sidecars get in place of the run file's resourcesPaths.
@@ -82,7 +85,7 @@ type Stack struct {
 	rendered map[string]string // resource folders by those that they were copied from
 	secrets  map[string]string
 
-	known   []App // the run file's, with this stack's ports, and the sidecars on their own
+	known   []App // the run file's and their replicas, with this stack's ports, and the sidecars on their own
 	chosen  []App // those of known that are started
 	infra   []string
 	spawner *spawner
@@ -178,7 +181,7 @@ func (s *Stack) programs() ([]program, error) {
 			env["DAPR_HOST_IP"] = "127.0.0.1" // as Dapr's CLI does: sidecars find each other there
 		}
 		programs = append(programs, program{
-			name: sidecarName(a.ID), dir: a.Dir, args: s.sidecarArgs(a), env: env, sidecar: true,
+			name: sidecarName(a.Name), dir: a.Dir, args: s.sidecarArgs(a), env: env, sidecar: true,
 			grace: sidecarGrace, ready: httpReady(a.HTTPPort, "/v1.0/healthz"), log: a.SidecarLog,
 		})
 		if len(a.Command) == 0 {
@@ -189,7 +192,7 @@ func (s *Stack) programs() ([]program, error) {
 			ready = httpReady(port, "/readyz")
 		}
 		programs = append(programs, program{
-			name: a.ID, dir: a.Dir, args: absoluteCommand(a), env: s.environment(&a),
+			name: a.Name, dir: a.Dir, args: absoluteCommand(a), env: s.environment(&a),
 			grace: appGrace, ready: ready, log: a.AppLog,
 		})
 	}
@@ -266,15 +269,17 @@ func (s *Stack) stopAll() error {
 	if s.spawner == nil {
 		return nil
 	}
-	var services, sidecars []string
+	var gateways, services, sidecars []string
 	for _, a := range s.chosen {
-		if a.ID != gateway {
-			services = append(services, a.ID)
+		if a.ID == gateway {
+			gateways = append(gateways, a.Name)
+		} else {
+			services = append(services, a.Name)
 		}
-		sidecars = append(sidecars, sidecarName(a.ID))
+		sidecars = append(sidecars, sidecarName(a.Name))
 	}
 	var failed []error
-	for _, group := range [][]string{{gateway}, services, sidecars, {Sandbox, Placement, Scheduler}, {NATS}} {
+	for _, group := range [][]string{gateways, services, sidecars, {Sandbox, Placement, Scheduler}, {NATS}} {
 		failed = append(failed, s.stopGroup(group)...)
 	}
 	for _, p := range s.processes {
@@ -296,8 +301,8 @@ func (s *Stack) stopGroup(names []string) []error {
 	return failed
 }
 
-// Process returns a process by name: nats, placement, scheduler, sandbox, an app by its id, or an app's sidecar
-// as ID-dapr. It is nil if the stack has none of that name.
+// Process returns a process by name: nats, placement, scheduler, sandbox, an app by its id, its second replica as
+// ID-2, or the sidecar of one of them as ID-dapr or ID-2-dapr. It is nil if the stack has none of that name.
 func (s *Stack) Process(name string) *Process { return s.processes[name] }
 
 // Processes are the names of all processes.
@@ -309,8 +314,20 @@ func (s *Stack) Folder() string { return s.folder }
 // GatewayURL is the address of the public API.
 func (s *Stack) GatewayURL() string { return s.URL(gateway) }
 
-// URL is the public address of an app of the run file, whether it is started or not.
-func (s *Stack) URL(app string) string { return "http://" + local(publicPort(s.app(app))) }
+// GatewayURLs are the addresses of all replicas of the gateway.
+func (s *Stack) GatewayURLs() []string {
+	var urls []string
+	for _, a := range s.known {
+		if a.ID == gateway {
+			urls = append(urls, publicURL(a))
+		}
+	}
+	return urls
+}
+
+// URL is the public address of an app of the run file, whether it is started or not. Here as in the other methods
+// that take an app, its id is its first replica, ID-2 the second.
+func (s *Stack) URL(app string) string { return publicURL(s.app(app)) }
 
 // CallbackURL is where an app listens for its sidecar.
 func (s *Stack) CallbackURL(app string) string { return "http://" + local(s.app(app).Port) }
@@ -321,9 +338,9 @@ func (s *Stack) SidecarHTTP(app string) string { return "http://" + local(s.app(
 // SidecarGRPC is the address (host:port) of a sidecar's gRPC API.
 func (s *Stack) SidecarGRPC(app string) string { return local(s.app(app).GRPCPort) }
 
-func (s *Stack) app(id string) App {
+func (s *Stack) app(name string) App {
 	for _, a := range s.known {
-		if a.ID == id {
+		if a.Name == name {
 			return a
 		}
 	}
