@@ -2,11 +2,14 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -15,6 +18,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -27,7 +31,11 @@ type Server struct {
 	log      *slog.Logger
 	mux      *http.ServeMux
 	store    *store
+	faults   *faults
 	webhooks *webhooks
+	running  context.Context // ends with Close: nothing hangs or waits after that
+	stop     context.CancelFunc
+	expiring sync.WaitGroup
 }
 
 // New opens the state and makes a Server. It starts sending what webhooks an earlier run left.
@@ -42,42 +50,59 @@ func New(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opts: opts, log: opts.Log, mux: http.NewServeMux(), store: store}
-	s.webhooks = startWebhooks(opts, store)
+	s := &Server{opts: opts, log: opts.Log, mux: http.NewServeMux(), store: store, faults: &faults{}}
+	s.running, s.stop = context.WithCancel(context.Background())
+	for _, rule := range opts.Faults {
+		if _, err := s.faults.add(rule); err != nil {
+			return nil, errors.Join(fmt.Errorf("fault at start: %w", err), store.close())
+		}
+	}
+	s.webhooks = startWebhooks(opts, store, s.faults)
+	s.expiring.Go(s.keepExpiring)
 	s.routes()
 	return s, nil
 }
 
 // Close stops sending webhooks and closes the state file. What was not accepted is sent after the next New.
 func (s *Server) Close() error {
+	s.stop()
+	s.expiring.Wait()
 	s.webhooks.stop()
 	return s.store.close()
 }
 
 func (s *Server) routes() {
-	stripe := map[string]operation{
-		"POST /v1/payment_intents":              s.createIntent,
-		"GET /v1/payment_intents":               s.listIntents,
-		"GET /v1/payment_intents/{id}":          s.retrieveIntent,
-		"POST /v1/payment_intents/{id}/confirm": s.confirmIntent,
-		"POST /v1/payment_intents/{id}/capture": s.captureIntent,
-		"POST /v1/payment_intents/{id}/cancel":  s.cancelIntent,
-		"POST /v1/payment_methods":              s.createMethod,
-		"GET /v1/payment_methods/{id}":          s.retrieveMethod,
-		"POST /v1/refunds":                      s.createRefund,
-		"GET /v1/refunds":                       s.listRefunds,
-		"GET /v1/refunds/{id}":                  s.retrieveRefund,
-		"GET /v1/charges/{id}":                  s.retrieveCharge,
+	for _, call := range []struct {
+		pattern   string
+		operation string
+		do        operation
+	}{
+		{"POST /v1/payment_intents", opCreate, s.createIntent},
+		{"GET /v1/payment_intents", opRetrieve, s.listIntents},
+		{"GET /v1/payment_intents/{id}", opRetrieve, s.retrieveIntent},
+		{"POST /v1/payment_intents/{id}/confirm", opConfirm, s.confirmIntent},
+		{"POST /v1/payment_intents/{id}/capture", opCapture, s.captureIntent},
+		{"POST /v1/payment_intents/{id}/cancel", opCancel, s.cancelIntent},
+		{"POST /v1/payment_methods", opMethod, s.createMethod},
+		{"GET /v1/payment_methods/{id}", opRetrieve, s.retrieveMethod},
+		{"POST /v1/refunds", opRefund, s.createRefund},
+		{"GET /v1/refunds", opRetrieve, s.listRefunds},
+		{"GET /v1/refunds/{id}", opRetrieve, s.retrieveRefund},
+		{"GET /v1/charges/{id}", opRetrieve, s.retrieveCharge},
+	} {
+		s.mux.HandleFunc(call.pattern, s.serve(call.operation, call.do))
 	}
-	for pattern, op := range stripe {
-		s.mux.HandleFunc(pattern, s.serve(op))
-	}
-	s.mux.HandleFunc("/v1/", s.serve(func(r *request) (any, *apiError) {
+	s.mux.HandleFunc("/v1/", s.serve("", func(r *request) (any, *apiError) {
 		return nil, &apiError{status: 404, errorObject: errorObject{Type: "invalid_request_error",
 			Message: "Unrecognized request URL (" + r.method + ": " + r.path + "). The sandbox knows only the calls that the box office makes."}}
 	}))
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/authenticate", s.authenticate)
+	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/expire", s.expire)
 	s.mux.HandleFunc("GET /sandbox/ledger", s.ledger)
+	s.mux.HandleFunc("POST /sandbox/faults", s.addFault)
+	s.mux.HandleFunc("GET /sandbox/faults", s.listFaults)
+	s.mux.HandleFunc("DELETE /sandbox/faults", s.clearFaults)
+	s.mux.HandleFunc("DELETE /sandbox/faults/{id}", s.clearFaults)
 	s.mux.HandleFunc("GET /sandbox/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
@@ -90,10 +115,14 @@ type request struct {
 	id             string
 	method         string
 	path           string
+	operation      string // the name by which faults know the call
 	objectID       string // the {id} of the path
+	orderID        string // of the intent it is about; "" if there is none
 	idempotencyKey string
 	params         params
 	now            time.Time
+	// first are events that must have been sent before the answer goes out: each is closed after its first try.
+	first []<-chan struct{}
 }
 
 // operation does one call. It runs with the store locked and answers with an object to be sent, or an error.
@@ -106,11 +135,12 @@ type answer struct {
 }
 
 // serve is the way of every Stripe call: authenticate, parse, look at the idempotency key, do the work,
-// remember the answer, send it. Work and sending are apart, so that something can go wrong between them.
-func (s *Server) serve(op operation) http.HandlerFunc {
+// remember the answer, send it. Work and sending are apart, so that something can go wrong between them; what does
+// is in faults.go.
+func (s *Server) serve(name string, op operation) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		req := &request{
-			id: newID("req_"), method: r.Method, path: r.URL.Path, objectID: r.PathValue("id"),
+			id: newID("req_"), method: r.Method, path: r.URL.Path, operation: name, objectID: r.PathValue("id"),
 			idempotencyKey: r.Header.Get("Idempotency-Key"), now: time.Now(),
 		}
 		w.Header().Set("Request-Id", req.id)
@@ -125,8 +155,12 @@ func (s *Server) serve(op operation) http.HandlerFunc {
 			s.send(w, req, err.answer())
 			return
 		}
+		req.orderID = s.orderOf(req)
+		if s.refuse(w, r, req) {
+			return
+		}
 		if r.Method != http.MethodPost || req.idempotencyKey == "" {
-			s.send(w, req, s.work(op, req).answer)
+			s.deliver(w, r, req, s.misbehaving(op, req).answer)
 			return
 		}
 
@@ -137,11 +171,11 @@ func (s *Server) serve(op operation) http.HandlerFunc {
 			s.send(w, req, err.answer())
 		case earlier != nil:
 			w.Header().Set("Idempotent-Replayed", "true")
-			s.send(w, req, *earlier)
+			s.deliver(w, r, req, *earlier)
 		default:
-			done := s.work(op, req)
+			done := s.misbehaving(op, req)
 			s.store.endKey(req.idempotencyKey, done)
-			s.send(w, req, done.answer)
+			s.deliver(w, r, req, done.answer)
 		}
 	}
 }

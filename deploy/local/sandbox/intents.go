@@ -15,7 +15,8 @@ import (
 //	     └──────────── declined, or challenge failed ────┘
 //
 // requires_confirmation is requires_payment_method with a payment method already there. With capture_method
-// automatic a confirmation leads to succeeded at once. Any state but succeeded and canceled can be canceled.
+// automatic a confirmation leads to succeeded at once. Any state but succeeded and canceled can be canceled. An
+// authorization that is not captured lapses after a week: Stripe cancels its intent.
 const (
 	requiresPaymentMethod = "requires_payment_method"
 	requiresConfirmation  = "requires_confirmation"
@@ -233,6 +234,15 @@ func (p *paymentIntent) cancel(ch *charge, reason string, now time.Time) *apiErr
 	}
 	p.AmountCapturable, p.NextAction = 0, nil
 	return nil
+}
+
+// authorizationLife is how long a bank keeps an online payment's money for who does not capture it
+// (https://docs.stripe.com/payments/place-a-hold-on-a-payment-method).
+const authorizationLife = 7 * 24 * time.Hour
+
+// lapsed says whether the authorization that ch holds has ended by itself.
+func (p *paymentIntent) lapsed(ch *charge, now time.Time) bool {
+	return p.Status == requiresCapture && !now.Before(time.Unix(ch.Created, 0).Add(authorizationLife))
 }
 
 // giveBack records a refund of captured money.

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What Stripe has not: acting for the customer, and seeing all money at a glance. These paths ask for no key.
+// What Stripe has not: acting for the customer and the bank, and seeing all money at a glance. These paths ask for no key.
 
 // Outcomes of a 3-D Secure challenge.
 const (
@@ -40,7 +40,8 @@ func (s *Server) authenticate(w http.ResponseWriter, httpRequest *http.Request) 
 		return
 	}
 
-	r := &request{id: newID("req_"), method: httpRequest.Method, path: httpRequest.URL.Path, objectID: httpRequest.PathValue("id"), now: time.Now()}
+	r := &request{id: newID("req_"), method: httpRequest.Method, path: httpRequest.URL.Path, operation: opAuthenticate, objectID: httpRequest.PathValue("id"), now: time.Now()}
+	r.orderID = s.orderOf(r)
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	intent, missing := s.intentOf(r)
@@ -64,6 +65,62 @@ func (s *Server) authenticate(w http.ResponseWriter, httpRequest *http.Request) 
 		_, _ = s.settle(r, intent, method, cardNumbered(s.store.numbers[method.ID])) // a decline shows in the intent
 	}
 	writeJSON(w, http.StatusOK, intent)
+}
+
+// expire lets an authorization lapse now, as it does by itself after a week without a capture:
+//
+//	POST /sandbox/payment_intents/{id}/expire
+//
+// It answers with the intent as it then is, or with 409 if nothing is authorized.
+func (s *Server) expire(w http.ResponseWriter, r *http.Request) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	intent := s.store.intents[r.PathValue("id")]
+	switch {
+	case intent == nil:
+		writeJSON(w, http.StatusNotFound, map[string]string{"error": "no such payment_intent: " + r.PathValue("id")})
+	case intent.Status != requiresCapture:
+		writeJSON(w, http.StatusConflict, map[string]string{"error": "nothing is authorized: the intent has a status of " + intent.Status})
+	default:
+		s.lapse(intent, time.Now())
+		writeJSON(w, http.StatusOK, intent)
+	}
+}
+
+// lapse ends an authorization. The store is locked by the caller.
+func (s *Server) lapse(intent *paymentIntent, now time.Time) {
+	r := &request{operation: opExpire, orderID: intent.Metadata["orderId"], now: now}
+	ch := s.chargeOf(intent)
+	_ = intent.cancel(ch, "automatic", now) // it can be: it is authorized
+	s.store.putCharge(ch)
+	s.store.putIntent(intent)
+	s.webhooks.emit("payment_intent.canceled", intent, r)
+	s.webhooks.emit("charge.expired", ch, r)
+}
+
+// expiryPause is the time between two searches for authorizations that have lapsed.
+const expiryPause = time.Minute
+
+// keepExpiring ends authorizations when their time is over, until the server ends.
+func (s *Server) keepExpiring() {
+	for {
+		s.expireLapsed(time.Now())
+		select {
+		case <-time.After(expiryPause):
+		case <-s.running.Done():
+			return
+		}
+	}
+}
+
+func (s *Server) expireLapsed(now time.Time) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	for _, id := range s.store.intentIDs {
+		if intent := s.store.intents[id]; intent.lapsed(s.chargeOf(intent), now) {
+			s.lapse(intent, now)
+		}
+	}
 }
 
 // Ledger is all money of the sandbox, for checkers. Amounts are in the currency's minor unit.

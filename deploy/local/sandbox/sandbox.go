@@ -35,6 +35,8 @@ type Options struct {
 	WebhookURL string
 	// WebhookSecret signs the webhooks; whoever receives them checks with the same secret.
 	WebhookSecret string
+	// Faults are in force from the start; see Rule.
+	Faults []Rule
 	// Log is where the sandbox tells what it does. Nil: slog.Default.
 	Log *slog.Logger
 
@@ -73,8 +75,8 @@ func Run(ctx context.Context, opts Options) error {
 	return nil
 }
 
-// Command is the sandbox as a subcommand: it takes the flags -addr, -file, -secret-key, -webhook-url and
-// -webhook-secret and runs until ctx ends or the process is told to stop. The webhook secret may also come
+// Command is the sandbox as a subcommand: it takes the flags -addr, -file, -secret-key, -webhook-url,
+// -webhook-secret and -faults and runs until ctx ends or the process is told to stop. The webhook secret may also come
 // from STRIPE_WEBHOOK_SECRET, which keeps it out of the list of processes.
 func Command(ctx context.Context, args []string) error {
 	var opts Options
@@ -84,6 +86,7 @@ func Command(ctx context.Context, args []string) error {
 	flags.StringVar(&opts.SecretKey, "secret-key", "", "the one API key to accept (default: any sk_test_ key)")
 	flags.StringVar(&opts.WebhookURL, "webhook-url", "", "where to send webhooks (default: nowhere)")
 	flags.StringVar(&opts.WebhookSecret, "webhook-secret", os.Getenv("STRIPE_WEBHOOK_SECRET"), "secret that signs webhooks (default: $STRIPE_WEBHOOK_SECRET)")
+	rules := flags.String("faults", os.Getenv("STRIPE_SANDBOX_FAULTS"), "JSON array of the faults in force from the start (default: $STRIPE_SANDBOX_FAULTS)")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -92,6 +95,10 @@ func Command(ctx context.Context, args []string) error {
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("sandbox: unexpected argument %q", flags.Arg(0))
+	}
+	var err error
+	if opts.Faults, err = parseRules(*rules); err != nil {
+		return err
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -51,6 +51,7 @@ type webhooks struct {
 	opts     Options
 	log      *slog.Logger
 	store    *store
+	faults   *faults
 	client   *http.Client
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -58,16 +59,16 @@ type webhooks struct {
 	underWay chan struct{}
 }
 
-func startWebhooks(opts Options, store *store) *webhooks {
+func startWebhooks(opts Options, store *store, faults *faults) *webhooks {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &webhooks{
-		opts: opts, log: opts.Log, store: store, client: &http.Client{Timeout: deliveryTime},
+		opts: opts, log: opts.Log, store: store, faults: faults, client: &http.Client{Timeout: deliveryTime},
 		ctx: ctx, cancel: cancel, underWay: make(chan struct{}, deliveriesAtOnce),
 	}
 	store.mu.Lock()
 	defer store.mu.Unlock()
 	for _, left := range store.pendingEvents() {
-		w.start(left)
+		w.start(left, 0)
 	}
 	return w
 }
@@ -95,23 +96,48 @@ func (w *webhooks) emit(eventType string, object any, r *request) {
 	if r.idempotencyKey != "" {
 		e.Request["idempotency_key"] = r.idempotencyKey
 	}
-	w.store.putEvent(e)
-	w.start(e)
-}
-
-func (w *webhooks) start(e *event) {
-	body, err := json.Marshal(e)
-	if err != nil || w.opts.WebhookURL == "" {
+	var fault Fault
+	delay := time.Duration(0)
+	if rule := w.faults.strike(onEvent, r.operation, r.orderID); rule != nil {
+		fault, delay = rule.Fault, rule.wait()
+	}
+	if fault == WebhookDrop {
 		return
 	}
-	w.sending.Go(func() { w.deliver(e.ID, e.Type, body) })
+	w.store.putEvent(e)
+	tried := w.start(e, delay)
+	switch fault {
+	case WebhookDouble:
+		w.start(e, 0)
+	case WebhookFirst:
+		r.first = append(r.first, tried)
+	}
+}
+
+// start sends an event after delay. tried is closed when the receiver has answered for the first time, or has not.
+func (w *webhooks) start(e *event, delay time.Duration) (tried <-chan struct{}) {
+	done := make(chan struct{})
+	body, err := json.Marshal(e)
+	if err != nil || w.opts.WebhookURL == "" {
+		close(done)
+		return done
+	}
+	w.sending.Go(func() { w.deliver(e.ID, e.Type, body, delay, done) })
+	return done
 }
 
 // deliver tries until the receiver accepts or the sandbox stops.
-func (w *webhooks) deliver(id, eventType string, body []byte) {
+func (w *webhooks) deliver(id, eventType string, body []byte, delay time.Duration, tried chan<- struct{}) {
+	select {
+	case <-time.After(delay):
+	case <-w.ctx.Done():
+	}
 	wait := w.opts.retryAfter
 	for try := 1; ; try++ {
 		err := w.post(body)
+		if try == 1 {
+			close(tried)
+		}
 		if err == nil {
 			w.store.eventAccepted(id)
 			w.log.Debug("stripe sandbox: webhook accepted", "event", id, "type", eventType, "tries", try)
