@@ -15,7 +15,7 @@ ARGS            :=
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra build build-runtime test test-unit test-stack test-coverage bench lint reset clean
+.PHONY: help run infra dead-letters build build-runtime test test-unit test-stack test-coverage bench lint reset clean
 
 help: ## say what there is
 	@echo "The box office. First: make run, then open another terminal. All there is:"; echo
@@ -27,6 +27,10 @@ run: build-runtime build ## start everything, until Ctrl-C
 
 infra: build-runtime build ## start what the services need, for: dapr run -f .
 	@.build/local infra $(ARGS)
+
+dead-letters: ## list the events that could not be handled, or ARGS='show ID', 'send ID', send-all
+	@DAPR_GRPC_PORT=$$(awk '/appID:/ { app = $$3 } app == "gateway" && $$1 == "daprGRPCPort:" { print $$2 }' dapr.yaml) \
+		.build/gateway dead-letters $(ARGS)
 
 build: ## build the services and the launcher
 	@go build -trimpath -o .build/ $(addprefix ./,$(SERVICES)) ./deploy/local

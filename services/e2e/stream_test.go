@@ -102,14 +102,6 @@ func (s *stream) dead(t testing.TB) uint64 {
 	return at.State.Msgs
 }
 
-// lastDead is the latest of the dead letters.
-func (s *stream) lastDead(t testing.TB) string {
-	t.Helper()
-	letter, err := s.js.GetLastMsg(deadStream, events.DeadLetterTopic)
-	require.NoError(t, err)
-	return string(letter.Data)
-}
-
 // settled waits until nothing is under way any more: every service has heard all that was told, has nothing left
 // to tell, and the bank has nothing left to say.
 func (s *stream) settled(t testing.TB) {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/problem"
 )
 
 const (
@@ -46,7 +47,7 @@ func (r *reminders) Set(ctx context.Context, orderID string, expiresAt time.Time
 		Data:      body,
 	})
 	if err != nil {
-		return fmt.Errorf("set the reminder of order %s: %w", orderID, err)
+		return away(fmt.Errorf("set the reminder of order %s: %w", orderID, err))
 	}
 	return nil
 }
@@ -59,9 +60,15 @@ func (r *reminders) Drop(ctx context.Context, orderID string) error {
 		Name:      reminder,
 	})
 	if err != nil {
-		return fmt.Errorf("drop the reminder of order %s: %w", orderID, err)
+		return away(fmt.Errorf("drop the reminder of order %s: %w", orderID, err))
 	}
 	return nil
+}
+
+// away says of every failed call that the scheduler cannot be reached: nothing in such a call is wrong, and Dapr's
+// errors do not tell a scheduler that is gone from others. The event that caused it is tried until it can be.
+func away(err error) error {
+	return problem.New(problem.Unavailable, "Reminders cannot be changed at the moment.").Because(err)
 }
 
 // tell publishes that an order's time is over. It needs no journal: the reminder that calls it repeats until

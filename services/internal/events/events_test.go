@@ -17,6 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"boxoffice/services/internal/problem"
 )
 
 const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -63,7 +67,44 @@ func deliver(t *testing.T, r *Router, path, body string) string {
 }
 
 func newTestRouter() *Router {
-	return NewRouter(slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	return newRouterWith(&office{})
+}
+
+func newRouterWith(o *office) *Router {
+	return NewRouter(Options{
+		Service: "tickets", Instance: "here:1", Deliveries: 3, Publish: o.take,
+		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
+	})
+}
+
+// office takes what is published.
+type office struct {
+	err   error
+	taken []Event
+}
+
+func (o *office) take(_ context.Context, topic string, event []byte) error {
+	if o.err != nil {
+		return o.err
+	}
+	var taken Event
+	if err := json.Unmarshal(event, &taken); err != nil {
+		return err
+	}
+	if topic != DeadLetterTopic {
+		return fmt.Errorf("not a letter: on %s", topic)
+	}
+	o.taken = append(o.taken, taken)
+	return nil
+}
+
+// letter is the one letter that was taken.
+func (o *office) letter(t *testing.T) Letter {
+	t.Helper()
+	require.Len(t, o.taken, 1)
+	body, err := json.Marshal(o.taken[0])
+	require.NoError(t, err)
+	return ReadLetter(body, time.Time{})
 }
 
 func encoded(t *testing.T, event Event) string {
@@ -89,28 +130,108 @@ func TestRouter_DecodesAndCallsWithTheTrace(t *testing.T) {
 	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", heardTrace)
 }
 
-func TestRouter_FailureAsksForAnotherDelivery(t *testing.T) {
-	r := newTestRouter()
-	On(r, func(context.Context, OrderCreated) error { return errors.New("store is away") })
-	On(r, func(context.Context, OrderCancelled) error { panic("a bug") })
-	event, err := New(context.Background(), someOrder())
-	require.NoError(t, err)
-	require.Equal(t, "RETRY", deliver(t, r, "/events/order.created", encoded(t, event)))
-	cancelled, err := New(context.Background(), OrderCancelled(someOrder()))
-	require.NoError(t, err)
-	require.Equal(t, "RETRY", deliver(t, r, "/events/order.cancelled", encoded(t, cancelled)))
+func TestRouter_FailuresEndWithADeadLetter(t *testing.T) {
+	for name, fail := range map[string]func() error{
+		"an error": func() error { return errors.New("a bug") },
+		"a panic":  func() error { panic("a bug") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := &office{}
+			r := newRouterWith(o)
+			On(r, func(context.Context, OrderCreated) error { return fail() })
+			event, err := New(traced(), someOrder())
+			require.NoError(t, err)
+			body := encoded(t, event)
+
+			before := time.Now()
+			require.Equal(t, "RETRY", deliver(t, r, "/events/order.created", body))
+			require.Equal(t, "RETRY", deliver(t, r, "/events/order.created", body))
+			require.Empty(t, o.taken)
+			require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", body))
+
+			letter := o.letter(t)
+			require.Equal(t, Failed, letter.Code)
+			require.Equal(t, 3, letter.Attempts)
+			require.Contains(t, letter.Reason, "a bug")
+			require.Equal(t, "tickets", letter.Service)
+			require.Equal(t, "here:1", letter.Instance)
+			require.Equal(t, event.ID, letter.EventID)
+			require.Equal(t, "order.created", letter.EventKind)
+			require.JSONEq(t, body, string(letter.Event))
+			require.WithinRange(t, letter.FirstFailure, before.Add(-time.Second), letter.LastFailure)
+			require.Equal(t, "event.dead:tickets:order.created:o1:1:1", o.taken[0].ID)
+			require.Equal(t, parent, o.taken[0].TraceParent)
+			require.Equal(t, "RETRY", deliver(t, r, "/events/order.created", body), "a new count begins")
+		})
+	}
 }
 
-func TestRouter_RefusalGoesToTheDeadLetters(t *testing.T) {
-	r := newTestRouter()
+func TestRouter_SuccessEndsTheCount(t *testing.T) {
+	o := &office{}
+	r := newRouterWith(o)
+	var result error
+	On(r, func(context.Context, OrderCreated) error { return result })
+	event, err := New(context.Background(), someOrder())
+	require.NoError(t, err)
+	for _, result = range []error{errors.New("one"), errors.New("two"), nil, errors.New("one again"), errors.New("two again")} {
+		said := deliver(t, r, "/events/order.created", encoded(t, event))
+		require.Equal(t, map[bool]string{true: "SUCCESS", false: "RETRY"}[result == nil], said)
+	}
+	require.Empty(t, o.taken)
+}
+
+func TestRouter_WaitsForWhatIsAwayAsLongAsItTakes(t *testing.T) {
+	o := &office{}
+	r := newRouterWith(o)
+	var result error
+	On(r, func(context.Context, OrderCreated) error { return result })
+	event, err := New(context.Background(), someOrder())
+	require.NoError(t, err)
+	for name, away := range map[string]error{
+		"the store":    fmt.Errorf("hear it: %w", problem.New(problem.Unavailable, "The store is away.").Because(errors.New("unknown"))),
+		"too slow":     fmt.Errorf("call: %w", context.DeadlineExceeded),
+		"the sidecar":  fmt.Errorf("call: %w", status.Error(codes.Unavailable, "connection refused")),
+		"on the way":   status.Error(codes.DeadlineExceeded, "late"),
+		"the delivery": context.Canceled,
+	} {
+		t.Run(name, func(t *testing.T) {
+			result = away
+			for range 10 {
+				require.Equal(t, "RETRY", deliver(t, r, "/events/order.created", encoded(t, event)))
+			}
+		})
+	}
+	result = nil
+	require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", encoded(t, event)))
+	require.Empty(t, o.taken)
+}
+
+func TestRouter_RefusalGoesToTheDeadLettersAtOnce(t *testing.T) {
+	o := &office{}
+	r := newRouterWith(o)
 	On(r, func(context.Context, OrderCreated) error { return fmt.Errorf("%w: of something unknown", ErrRefused) })
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
-	require.Equal(t, "DROP", deliver(t, r, "/events/order.created", encoded(t, event)))
+	require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", encoded(t, event)))
+	require.Equal(t, Refused, o.letter(t).Code)
+	require.Contains(t, o.letter(t).Reason, "of something unknown")
 }
 
-func TestRouter_WhatCannotBeDecodedIsDropped(t *testing.T) {
-	r := newTestRouter()
+func TestRouter_AnEventIsNotLetGoBeforeTheBrokerHasItsLetter(t *testing.T) {
+	o := &office{err: errors.New("the broker is away")}
+	r := newRouterWith(o)
+	On(r, func(context.Context, OrderCreated) error { return ErrRefused })
+	event, err := New(context.Background(), someOrder())
+	require.NoError(t, err)
+	require.Equal(t, "RETRY", deliver(t, r, "/events/order.created", encoded(t, event)))
+	o.err = nil
+	require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", encoded(t, event)))
+	require.Equal(t, event.ID, o.letter(t).EventID)
+}
+
+func TestRouter_WhatCannotBeDecodedGoesToTheDeadLettersAtOnce(t *testing.T) {
+	o := &office{}
+	r := newRouterWith(o)
 	On(r, func(context.Context, OrderCreated) error { t.Error("called"); return nil })
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
@@ -128,12 +249,80 @@ func TestRouter_WhatCannotBeDecodedIsDropped(t *testing.T) {
 		"no version":           change(func(e *Event) { e.Data = []byte(`{"id":"o1"}`) }),
 		"of another type":      change(func(e *Event) { e.Type = "order.cancelled" }),
 		"of a later schema":    change(func(e *Event) { e.DataSchema = "urn:boxoffice:order.created:2" }),
-		"too long":             `{"pad":"` + strings.Repeat("x", maxEventBytes) + `"}`,
+		"no envelope":          `{"id":5,"type":"order.created"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, "DROP", deliver(t, r, "/events/order.created", body))
+			o.taken = nil
+			require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", body))
+			letter := o.letter(t)
+			require.Equal(t, Undecodable, letter.Code)
+			require.Equal(t, 1, letter.Attempts)
+			require.Equal(t, body, string(letter.Bytes()), "the event is kept as it came")
 		})
 	}
+}
+
+func TestRouter_WhatIsTooLongForALetterIsLeftToTheSidecar(t *testing.T) {
+	r := newTestRouter()
+	On(r, func(context.Context, OrderCreated) error { t.Error("called"); return nil })
+	require.Equal(t, "DROP", deliver(t, r, "/events/order.created", `{"pad":"`+strings.Repeat("x", maxEventBytes)+`"}`))
+}
+
+func TestLetter_TwoServicesLettersOfOneEventAreTwoAndRepeatsAreOne(t *testing.T) {
+	of := func(service, body string) Letter {
+		l := Letter{Service: service, LastFailure: time.Now()}
+		l.hold([]byte(body))
+		return l
+	}
+	one := of("tickets", `{"id":"e1"}`)
+	require.Equal(t, one.ID(), of("tickets", `{"id":"e1"}`).ID())
+	require.NotEqual(t, one.ID(), of("orders", `{"id":"e1"}`).ID())
+	require.NotEqual(t, one.ID(), of("tickets", `{"id":"e2"}`).ID())
+	require.NotEqual(t, of("tickets", `no JSON`).ID(), of("tickets", `other`).ID())
+}
+
+func TestReadLetter_UnderstandsWhatSidecarsPutAside(t *testing.T) {
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	event, err := New(context.Background(), someOrder())
+	require.NoError(t, err)
+	letter := ReadLetter([]byte(encoded(t, event)), now)
+	require.Equal(t, GivenUp, letter.Code)
+	require.Equal(t, event.ID, letter.EventID)
+	require.Equal(t, now, letter.FirstFailure)
+
+	for _, raw := range []string{`neither JSON nor anything`, `[1]`, ``} {
+		letter := ReadLetter([]byte(raw), now)
+		require.Equal(t, GivenUp, letter.Code)
+		require.Equal(t, raw, string(letter.Bytes()))
+		require.Empty(t, letter.EventID)
+		_, err := letter.Renewed(1)
+		require.ErrorContains(t, err, "holds no event")
+	}
+}
+
+func TestRenewed_IsTheSameEventUnderAnIDOfItsOwn(t *testing.T) {
+	event, err := New(traced(), someOrder())
+	require.NoError(t, err)
+	letter := ReadLetter([]byte(encoded(t, event)), time.Now())
+	body, err := letter.Renewed(2)
+	require.NoError(t, err)
+	var again Event
+	require.NoError(t, json.Unmarshal(body, &again))
+	require.Equal(t, "order.created:o1:1/again-2", again.ID)
+	again.ID = event.ID
+	require.Equal(t, event, again)
+}
+
+func TestFailures_TheOldestCountIsForgottenWhenThereAreTooMany(t *testing.T) {
+	var f failures
+	f.add("first", time.Now())
+	for i := range rememberedFailures - 1 {
+		f.add(fmt.Sprint(i), time.Now())
+	}
+	require.Equal(t, 2, f.add("first", time.Now()).attempts)
+	f.add("one more", time.Now())
+	require.Equal(t, 1, f.add("first", time.Now()).attempts)
+	require.LessOrEqual(t, len(f.of), rememberedFailures)
 }
 
 func TestRouter_AcceptsWhatNobodyWants(t *testing.T) {

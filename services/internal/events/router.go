@@ -16,6 +16,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"boxoffice/services/internal/problem"
 )
 
 const (
@@ -24,33 +28,52 @@ const (
 	// handlingTime bounds one handler call. It is shorter than the broker's wait for an acknowledgement, so
 	// that a slow handler ends before its event is delivered a second time.
 	handlingTime = 20 * time.Second
+	// buryTime bounds the publication of a dead letter.
+	buryTime = 5 * time.Second
 )
 
-// Router hands incoming events to a service's functions and tells the sidecar what became of them: handled,
-// to be delivered again, or to be put aside with the dead letters. Register with On, then Mount it once.
+// Router hands incoming events to a service's functions and tells the sidecar what became of them: handled (or
+// put aside with the dead letters), or to be delivered again. Register with On, then Mount it once.
+//
+// The router itself decides when an event is dead, for it alone knows why. An event that cannot be decoded, or
+// that its handler refuses, is so at once. While what is needed is away, an event is tried again for as long as
+// that lasts: it is nobody's fault. Any other failure is taken for a bug, and ends after Options.Deliveries.
 type Router struct {
-	log      *slog.Logger
+	opts     Options
 	handlers map[string]func(context.Context, Event) error
 	handled  *prometheus.CounterVec
+	failures failures
+}
+
+// Options say where a Router stands, and what it works with. All are required.
+type Options struct {
+	Service  string // its name, for dead letters
+	Instance string // the process's place
+	// Deliveries is after how many failed deliveries an event is dead.
+	Deliveries int
+	// Publish brings an event, a CloudEvent in JSON, to a topic, and returns when the broker has it.
+	Publish func(ctx context.Context, topic string, event []byte) error
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
 }
 
 // NewRouter makes an empty Router.
-func NewRouter(log *slog.Logger, metrics prometheus.Registerer) *Router {
+func NewRouter(opts Options) *Router {
 	r := &Router{
-		log:      log,
+		opts:     opts,
 		handlers: map[string]func(context.Context, Event) error{},
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "boxoffice_events_handled_total",
-			Help: "Events delivered to this service, by type and outcome (success, retry, drop).",
+			Help: "Events delivered to this service, by type and outcome (success, retry, dead, drop).",
 		}, []string{"type", "outcome"}),
 	}
-	metrics.MustRegister(r.handled)
+	opts.Metrics.MustRegister(r.handled)
 	return r
 }
 
 // On calls handle for every event of P's type. An error from handle asks for another delivery, unless it is
-// ErrRefused; an event that cannot be decoded goes to the dead letters without a call. handle is called in parallel, and must bear
-// repeats and any order.
+// ErrRefused; an event that cannot be decoded goes to the dead letters without a call. handle is called in
+// parallel, and must bear repeats and any order.
 func On[P Payload](r *Router, handle func(ctx context.Context, payload P) error) {
 	var known P
 	r.handlers[known.EventType()] = func(ctx context.Context, event Event) error {
@@ -100,30 +123,34 @@ func schemaOf(event Event) (int, bool) {
 // subscription routes to nobody. (Dapr puts an event that matches no route among the dead letters, so every
 // subscription needs a default route that accepts.)
 func (r *Router) Mount(mux chi.Router) {
-	mux.Post("/events/ignored", func(w http.ResponseWriter, _ *http.Request) { answer(w, "SUCCESS") })
+	mux.Post("/events/ignored", func(w http.ResponseWriter, _ *http.Request) { say(w, "SUCCESS") })
 	for eventType, handle := range r.handlers {
 		mux.Post("/events/"+eventType, func(w http.ResponseWriter, req *http.Request) { r.serve(w, req, eventType, handle) })
 	}
 }
 
 func (r *Router) serve(w http.ResponseWriter, req *http.Request, eventType string, handle func(context.Context, Event) error) {
-	var event Event
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxEventBytes))
+	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
+		// Too long for a letter as well: the sidecar, which holds it, puts it aside as it is.
+		r.opts.Log.Error("event goes to the dead letters", "type", eventType, "error", fmt.Sprintf("it is longer than %d bytes", maxEventBytes))
+		r.answer(w, eventType, drop)
+		return
+	}
 	if err != nil {
-		if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
-			r.finish(w, eventType, event, fmt.Errorf("%w: it is longer than %d bytes", errUndecodable, maxEventBytes))
-			return
-		}
-		r.finish(w, eventType, event, fmt.Errorf("read the delivery: %w", err))
+		r.opts.Log.Warn("event will be delivered again", "type", eventType, "error", fmt.Errorf("read the delivery: %w", err))
+		r.answer(w, eventType, retry)
 		return
 	}
+	var event Event
 	if err := json.Unmarshal(body, &event); err != nil {
-		r.finish(w, eventType, event, fmt.Errorf("%w: %w", errUndecodable, err))
+		r.finish(req.Context(), w, eventType, event, body, fmt.Errorf("%w: %w", errUndecodable, err))
 		return
 	}
-	ctx, cancel := context.WithTimeout(traceContext(req.Context(), event), handlingTime)
+	traced := traceContext(req.Context(), event)
+	ctx, cancel := context.WithTimeout(traced, handlingTime)
 	defer cancel()
-	r.finish(w, eventType, event, r.call(ctx, event, handle))
+	r.finish(traced, w, eventType, event, body, r.call(ctx, event, handle))
 }
 
 // call turns a panic into an error: a bug in one handler must not take the service's other work with it.
@@ -136,26 +163,104 @@ func (r *Router) call(ctx context.Context, event Event, handle func(context.Cont
 	return handle(ctx, event)
 }
 
-func (r *Router) finish(w http.ResponseWriter, eventType string, event Event, err error) {
-	outcome := "SUCCESS"
-	switch {
-	case errors.Is(err, errUndecodable), errors.Is(err, ErrRefused):
-		outcome = "DROP"
-		r.log.Error("event goes to the dead letters", "event", event.ID, "type", eventType, "error", err)
-	case err != nil:
-		outcome = "RETRY"
-		r.log.Warn("event will be delivered again", "event", event.ID, "type", eventType, "traceId", traceID(event), "error", err)
-	default:
-		r.log.Debug("event handled", "event", event.ID, "type", eventType, "traceId", traceID(event))
+// finish decides what becomes of an event whose handling ended with err.
+func (r *Router) finish(ctx context.Context, w http.ResponseWriter, eventType string, event Event, body []byte, err error) {
+	log := r.opts.Log.With("event", event.ID, "type", eventType, "traceId", trace.SpanContextFromContext(ctx).TraceID().String())
+	if err == nil {
+		r.failures.forget(event.ID)
+		log.Debug("event handled")
+		r.answer(w, eventType, success)
+		return
 	}
-	r.handled.WithLabelValues(eventType, strings.ToLower(outcome)).Inc()
-	answer(w, outcome)
+	now := time.Now().UTC()
+	letter := Letter{Service: r.opts.Service, Instance: r.opts.Instance, Attempts: 1, FirstFailure: now, LastFailure: now}
+	letter.hold(body)
+	switch {
+	case errors.Is(err, errUndecodable):
+		letter.Code = Undecodable
+	case errors.Is(err, ErrRefused):
+		letter.Code = Refused
+	case isAway(err):
+		log.Warn("event will be delivered again, for something that it needs is away", "error", err)
+		r.answer(w, eventType, retry)
+		return
+	default:
+		failed := r.failures.add(letter.name(), now)
+		if failed.attempts < r.opts.Deliveries {
+			log.Warn("event will be delivered again", "failures", failed.attempts, "error", err)
+			r.answer(w, eventType, retry)
+			return
+		}
+		letter.Code, letter.Attempts, letter.FirstFailure = Failed, failed.attempts, failed.first
+	}
+	letter.Reason = err.Error()
+	if notTaken := r.bury(ctx, letter); notTaken != nil {
+		log.Warn("the broker did not take a dead letter; its event will be delivered again", "error", errors.Join(err, notTaken))
+		r.answer(w, eventType, retry)
+		return
+	}
+	r.failures.forget(letter.name())
+	log.Error("event went to the dead letters", "letter", letter.ID(), "code", letter.Code, "attempts", letter.Attempts, "error", err)
+	r.answer(w, eventType, dead)
 }
 
-// answer is what Dapr expects: the outcome is in the body, the status is 200 for all three.
-func answer(w http.ResponseWriter, outcome string) {
+// isAway says whether err comes from something that is needed and out of reach, rather than from the event or a
+// bug: then the event is fine, and only has to wait.
+func isAway(err error) bool {
+	if problem.KindOf(err) == problem.Unavailable || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return true
+	}
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		return true
+	}
+	return false
+}
+
+// bury brings a letter to the broker. Doing it twice is doing it once: a process that dies before it has answered
+// leaves the event to be delivered, and buried, again.
+func (r *Router) bury(ctx context.Context, letter Letter) error {
+	ctx, cancel := context.WithTimeout(ctx, buryTime)
+	defer cancel()
+	event, err := New(ctx, letter)
+	if err != nil {
+		return err
+	}
+	event.Source = "/" + r.opts.Service
+	body, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	return r.opts.Publish(ctx, DeadLetterTopic, body)
+}
+
+// outcome is what became of a delivery.
+type outcome string
+
+const (
+	success outcome = "success"
+	retry   outcome = "retry"
+	dead    outcome = "dead" // and the broker has its letter
+	drop    outcome = "drop" // the sidecar puts it aside
+)
+
+// answer counts the outcome and tells it to the sidecar.
+func (r *Router) answer(w http.ResponseWriter, eventType string, o outcome) {
+	r.handled.WithLabelValues(eventType, string(o)).Inc()
+	switch o {
+	case retry:
+		say(w, "RETRY")
+	case drop:
+		say(w, "DROP")
+	default:
+		say(w, "SUCCESS")
+	}
+}
+
+// say answers as Dapr expects: the outcome is in the body, the HTTP status is 200 for all.
+func say(w http.ResponseWriter, status string) {
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = io.WriteString(w, `{"status":"`+outcome+`"}`)
+	_, _ = io.WriteString(w, `{"status":"`+status+`"}`)
 }
 
 func traceContext(ctx context.Context, event Event) context.Context {
@@ -163,8 +268,4 @@ func traceContext(ctx context.Context, event Event) context.Context {
 		"traceparent": event.TraceParent,
 		"tracestate":  event.TraceState,
 	})
-}
-
-func traceID(event Event) string {
-	return trace.SpanContextFromContext(traceContext(context.Background(), event)).TraceID().String()
 }

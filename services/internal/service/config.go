@@ -33,6 +33,9 @@ type Config struct {
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"auto" validate:"oneof=auto json text"`
 	// BodyLimit bounds a request's body, in bytes.
 	BodyLimit int `env:"BODY_LIMIT" envDefault:"65536" validate:"min=1024"`
+	// MaxDeliveries is after how many failed deliveries an event goes to the dead letters. It counts failures of ours
+	// alone: while something is away, an event is tried for as long as that lasts.
+	MaxDeliveries int `env:"MAX_DELIVERIES" envDefault:"10" validate:"min=1"`
 	// StartTimeout bounds the wait for the sidecar and the store at start.
 	StartTimeout time.Duration `env:"START_TIMEOUT" envDefault:"60s" validate:"min=1s"`
 	// ShutdownTimeout bounds the end: requests under way are finished and events published within it.

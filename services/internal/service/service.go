@@ -142,11 +142,13 @@ func newService(name string, cfg *Config, logger *slog.Logger) *Service {
 		Metrics:  metrics,
 		Public:   rest.New(rest.Options{Name: name, Log: logger, Metrics: metrics, BodyLimit: cfg.BodyLimit}),
 		Callback: chi.NewRouter(),
-		Events:   events.NewRouter(logger, metrics),
 		config:   cfg,
 		failed:   make(chan error, 1),
 		ready:    make(chan struct{}),
 	}
+	s.Events = events.NewRouter(events.Options{
+		Service: name, Instance: cfg.Instance, Deliveries: cfg.MaxDeliveries, Publish: s.publish, Log: logger, Metrics: metrics,
+	})
 	s.Callback.Use(requireToken(cfg.APIToken))
 	s.callbacks = daprd.NewServiceWithMux(net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.CallbackPort)), s.Callback)
 	s.healthRoutes()
@@ -155,7 +157,7 @@ func newService(name string, cfg *Config, logger *slog.Logger) *Service {
 
 // start connects to the sidecar, lets the service build itself, and opens its ports.
 func (s *Service) start(ctx context.Context, build func(context.Context, *Service) error) error {
-	dapr, err := connect(ctx, s.config.DaprGRPCPort)
+	dapr, err := Connect(ctx, s.config.DaprGRPCPort)
 	if err != nil {
 		return err
 	}
@@ -175,9 +177,9 @@ func (s *Service) start(ctx context.Context, build func(context.Context, *Servic
 	return nil
 }
 
-// connect opens the connection to the sidecar, waiting for it until ctx ends. The connection outlives a restart
+// Connect opens the connection to the sidecar, waiting for it until ctx ends. The connection outlives a restart
 // of the sidecar; it looks for it every second at most.
-func connect(ctx context.Context, port int) (client.Client, error) {
+func Connect(ctx context.Context, port int) (client.Client, error) {
 	client.SetLogger(log.New(io.Discard, "", 0))
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	eager := grpc.WithConnectParams(grpc.ConnectParams{
@@ -195,6 +197,11 @@ func connect(ctx context.Context, port int) (client.Client, error) {
 			return nil, fmt.Errorf("no sidecar answers at %s: %w", address, err)
 		}
 	}
+}
+
+// publish brings one event to a topic, past the journal: for what is told again until it was heard.
+func (s *Service) publish(ctx context.Context, topic string, event []byte) error {
+	return s.Dapr.PublishEvent(ctx, events.PubSub, topic, event, client.PublishEventWithContentType(events.ContentType))
 }
 
 // serve runs a server whose end, before the service is told to stop, is the service's end.

@@ -1,0 +1,45 @@
+package deadletters
+
+import (
+	"bytes"
+	"net"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestCommand_SaysWhatIsWrongAndWhatToDo(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	closed := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
+	require.NoError(t, listener.Close())
+	for name, c := range map[string]struct {
+		port   string
+		args   []string
+		status int
+		says   []string
+	}{
+		"no port":          {"", []string{"list"}, 1, []string{"DAPR_GRPC_PORT", "make dead-letters"}},
+		"not a port":       {"many", nil, 1, []string{`DAPR_GRPC_PORT="many" is not a port`}},
+		"no sidecar":       {closed, nil, 1, []string{"no sidecar answers on port " + closed, "make run"}},
+		"no such verb":     {closed, []string{"burn"}, 2, []string{`there is no "burn"`, "usage:"}},
+		"no such flag":     {closed, []string{"list", "-xml"}, 2, []string{"-xml", "usage:"}},
+		"no letter":        {closed, []string{"send"}, 2, []string{"send takes the ID of one letter"}},
+		"too many letters": {closed, []string{"show", "a", "-json", "b"}, 2, []string{"show takes the ID of one letter"}},
+		"too much":         {closed, []string{"send-all", "really"}, 2, []string{"send-all takes nothing more"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("DAPR_GRPC_PORT", c.port)
+			var out, problems bytes.Buffer
+			require.Equal(t, c.status, Command(t.Context(), c.args, &out, &problems))
+			require.Empty(t, out.String())
+			for _, says := range c.says {
+				require.Contains(t, problems.String(), says)
+			}
+		})
+	}
+	var out bytes.Buffer
+	require.Zero(t, Command(t.Context(), []string{"list", "-h"}, &out, &out))
+	require.Contains(t, out.String(), "usage:")
+}

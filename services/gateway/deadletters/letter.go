@@ -1,0 +1,78 @@
+// Package deadletters lists the events that could not be handled, shows them, and sends them again. It is behind
+// `gateway dead-letters`, and works through the gateway's sidecar, with Dapr's API alone: what is new on the
+// dead letter topic is taken into the state store, a document a letter, and everything else is done there.
+//
+// Read letter.go for what a letter is and what may be done with it, store.go for its documents, intake.go for how
+// letters come in, and command.go for what a person types.
+package deadletters
+
+import (
+	"fmt"
+	"time"
+
+	"boxoffice/services/internal/events"
+)
+
+// Letter is a dead letter as it is kept.
+type Letter struct {
+	Schema int    `json:"schema"`
+	ID     string `json:"id"`
+	events.Letter
+	TakenAt time.Time `json:"takenAt"`
+
+	// Sendings counts how often it was sent again. Begun is the event of the last of them until the broker is known
+	// to have it: whoever finds it publishes it, so that a sending is not lost when the command dies in between.
+	Sendings int        `json:"sendings"`
+	Begun    []byte     `json:"begun,omitempty"`
+	SentAt   *time.Time `json:"sentAt,omitempty"`
+	Version  int        `json:"version"`
+}
+
+// status says where a letter stands.
+type status string
+
+const (
+	waiting status = "waiting" // for somebody to send it
+	sending status = "sending" // the broker is not known to have it yet
+	sent    status = "sent"
+)
+
+func (l *Letter) status() status {
+	switch {
+	case l.Begun != nil:
+		return sending
+	case l.SentAt != nil:
+		return sent
+	default:
+		return waiting
+	}
+}
+
+// newLetter is a letter that has just come in.
+func newLetter(body []byte, now time.Time) Letter {
+	l := events.ReadLetter(body, now)
+	return Letter{Schema: 1, ID: l.ID(), Letter: l, TakenAt: now, Version: 1}
+}
+
+// begin makes the event that is to be sent, under an id of its own. A sending that has begun already is the one to
+// finish.
+func (l *Letter) begin() error {
+	if l.Begun != nil {
+		return nil
+	}
+	event, err := l.Renewed(l.Sendings + 1)
+	if err != nil {
+		return fmt.Errorf("it cannot be sent: %w", err)
+	}
+	l.Begun = event
+	l.Sendings++
+	l.Version++
+	return nil
+}
+
+// finish notes that the broker has the event.
+func (l *Letter) finish(now time.Time) {
+	l.Begun = nil
+	l.SentAt = &now
+	l.Version++
+}

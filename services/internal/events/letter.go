@@ -1,0 +1,127 @@
+package events
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Code says why an event was given up.
+type Code string
+
+const (
+	// Undecodable events are not what their type says; no service will ever read them.
+	Undecodable Code = "undecodable"
+	// Refused events were understood, and can never be applied.
+	Refused Code = "refused"
+	// Failed events were tried several times, and each time their handler failed.
+	Failed Code = "failed"
+	// GivenUp events come from a sidecar, which could not deliver them and does not say why.
+	GivenUp Code = "given up"
+)
+
+// Letter is a dead letter: an event that a service has given up, with why, when and where. It travels on
+// DeadLetterTopic, in an envelope of its own.
+type Letter struct {
+	Service      string    `json:"service"`
+	Instance     string    `json:"instance"`
+	Code         Code      `json:"code"`
+	Reason       string    `json:"reason"` // the last error, in words
+	Attempts     int       `json:"attempts"`
+	FirstFailure time.Time `json:"firstFailure"`
+	LastFailure  time.Time `json:"lastFailure"`
+
+	EventID   string `json:"eventId,omitempty"` // its id and type, as far as they can be read
+	EventKind string `json:"eventType,omitempty"`
+	// Event is the event whole, as it was delivered. What is no JSON is in Raw instead.
+	Event json.RawMessage `json:"event,omitempty"`
+	Raw   []byte          `json:"raw,omitempty"`
+}
+
+// letterType is the CloudEvents type of an envelope that holds a Letter.
+const letterType = "event.dead"
+
+// EventType implements Payload.
+func (Letter) EventType() string { return letterType }
+
+// Schema implements Payload.
+func (Letter) Schema() int { return 1 }
+
+// Aggregate implements Payload. It names the service and the event: the same letter sent twice is one, and two
+// services' letters of one event are two.
+func (l Letter) Aggregate() (string, int) { return l.Service + ":" + l.name(), 1 }
+
+// name is the event's id, or what stands for it when it cannot be read.
+func (l Letter) name() string {
+	if l.EventID != "" {
+		return l.EventID
+	}
+	sum := sha256.Sum256(l.Bytes())
+	return "sha256-" + hex.EncodeToString(sum[:12])
+}
+
+// ID is short, for people to type, and the same for every copy of the letter.
+func (l Letter) ID() string {
+	id, _ := l.Aggregate()
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:6])
+}
+
+// Bytes are the event as it was delivered.
+func (l Letter) Bytes() []byte {
+	if l.Event != nil {
+		return l.Event
+	}
+	return l.Raw
+}
+
+// hold puts the event into the letter, and reads of it what can be read.
+func (l *Letter) hold(body []byte) {
+	if !json.Valid(body) {
+		l.Raw = body
+		return
+	}
+	l.Event = body
+	var envelope struct {
+		ID   any `json:"id"`
+		Type any `json:"type"`
+	}
+	_ = json.Unmarshal(body, &envelope) // no object: nothing to read
+	l.EventID, _ = envelope.ID.(string)
+	l.EventKind, _ = envelope.Type.(string)
+}
+
+// ReadLetter reads a message of DeadLetterTopic: a Letter, or the bare event that a sidecar put there, which was
+// first seen now.
+func ReadLetter(body []byte, now time.Time) Letter {
+	var event Event
+	var letter Letter
+	if json.Unmarshal(body, &event) == nil && decode(event, Letter{}, &letter) == nil {
+		return letter
+	}
+	letter = Letter{
+		Code:         GivenUp,
+		Reason:       "given up by a sidecar: it could not deliver the event to its service, and does not say which",
+		FirstFailure: now,
+		LastFailure:  now,
+	}
+	letter.hold(body)
+	return letter
+}
+
+// Renewed is the letter's event under a new id, for the broker drops an id that it has seen a short while ago;
+// sending counts from 1. An error says why this cannot be sent.
+func (l Letter) Renewed(sending int) ([]byte, error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(l.Bytes(), &members); err != nil || members == nil {
+		return nil, fmt.Errorf("letter %s holds no event (a CloudEvent is a JSON object): nobody could read it", l.ID())
+	}
+	id, err := json.Marshal(fmt.Sprintf("%s/again-%d", l.name(), sending))
+	if err != nil {
+		return nil, err
+	}
+	members["id"] = id
+	return json.Marshal(members)
+}
