@@ -15,7 +15,7 @@ ARGS            :=
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra dead-letters build build-runtime test test-unit test-stack test-coverage bench lint reset clean
+.PHONY: help run infra dead-letters build build-runtime test test-unit test-stack test-coverage bench chaos check lint reset clean
 
 help: ## say what there is
 	@echo "The box office. First: make run, then open another terminal. All there is:"; echo
@@ -71,6 +71,12 @@ test-coverage: build-runtime ## run all tests and say how much of the code they 
 bench: build-runtime build ## measure this stack beside a bare sidecar (ARGS=-h shows the settings)
 	@go build -trimpath -o .build/bench ./deploy/local/bench
 	@.build/bench $(ARGS)
+
+chaos: build-runtime build ## kill and freeze everything under load, then check (SEED=7 TIME=10m; ARGS=-h)
+	@.build/local chaos $(if $(SEED),-seed $(SEED)) $(if $(TIME),-time $(TIME)) $(ARGS)
+
+check: build ## look whether the running stack keeps its promises (ARGS=-h)
+	@.build/local check $(ARGS)
 
 lint: ## check format, vet and staticcheck
 	@unformatted=$$(gofmt -l deploy services); if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w): $$unformatted"; exit 1; fi

@@ -18,15 +18,20 @@ import (
 	"syscall"
 	"time"
 
+	"boxoffice/deploy/local/chaos"
+	"boxoffice/deploy/local/check"
 	"boxoffice/deploy/local/sandbox"
 )
 
-const usage = `usage: local run|infra|sandbox|reset [flags]
+const usage = `usage: local run|infra|sandbox|check|chaos|reset [flags]
 
   run        start everything: NATS, placement, scheduler, the Stripe sandbox,
              and the services of dapr.yaml with a sidecar each
   infra      start only what the services need, for dapr run -f .
   sandbox    start the Stripe sandbox alone
+  check      look whether the running stack keeps its promises
+  chaos      start a stack of its own, load it, kill and freeze its processes,
+             and then check it
   reset      delete the state: users, tickets, orders, events, secrets
 
 local run -h shows the flags of run, and so on.
@@ -51,6 +56,10 @@ func main() {
 		err = infra(ctx, args)
 	case "sandbox":
 		err = sandbox.Command(ctx, args)
+	case "check":
+		err = check.Command(ctx, args)
+	case "chaos":
+		err = chaos.Command(ctx, args)
 	case "reset":
 		err = reset(args)
 	case "help", "-h", "-help", "--help":

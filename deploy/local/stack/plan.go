@@ -204,6 +204,9 @@ func (s *Stack) choose(run *RunFile) error {
 		if s.opts.Resources != nil {
 			a.ResourcesPaths = s.opts.Resources
 		}
+		if program, other := s.opts.Programs[a.ID]; other {
+			a.Command = append([]string{program}, a.Command[1:]...)
+		}
 		s.chosen = append(s.chosen, a)
 	}
 	switch {

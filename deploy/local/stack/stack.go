@@ -38,6 +38,8 @@ type Options struct {
 	// already, on its port. Nil: all of them if there are apps, else NATS.
 	Infra []string
 
+	// Programs replace the programs of apps, by app id, as tests do with builds of their own. Paths are absolute.
+	Programs map[string]string
 	// Env is added to the environment of every process, and AppEnv to that of one app (by its id: all replicas; by a
 	// replica's name: that one); they win over the run file and over .state/env.
 	Env    map[string]string
@@ -317,12 +319,21 @@ func (s *Stack) GatewayURL() string { return s.URL(gateway) }
 // GatewayURLs are the addresses of all replicas of the gateway.
 func (s *Stack) GatewayURLs() []string {
 	var urls []string
-	for _, a := range s.known {
-		if a.ID == gateway {
-			urls = append(urls, publicURL(a))
-		}
+	for _, name := range s.Replicas(gateway) {
+		urls = append(urls, s.URL(name))
 	}
 	return urls
+}
+
+// Replicas are the names of an app's replicas, by its id.
+func (s *Stack) Replicas(app string) []string {
+	var names []string
+	for _, a := range s.known {
+		if a.ID == app {
+			names = append(names, a.Name)
+		}
+	}
+	return names
 }
 
 // URL is the public address of an app of the run file, whether it is started or not. Here as in the other methods

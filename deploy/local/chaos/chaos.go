@@ -1,0 +1,245 @@
+// Package chaos proves that the marketplace keeps its promises whatever happens to its processes. It starts a stack
+// of its own with replicas of everything, lets a crowd work on it, kills, stops and freezes processes at random
+// meanwhile, lets it come to rest, and then checks it (see package check).
+//
+// Chance comes from a seed: the same seed, time and number of replicas bring the same faults at the same moments, and
+// clients that choose alike. What the machine does between is its own.
+//
+// Read load.go for what the crowd does, faults.go for what happens to the processes.
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"boxoffice/deploy/local/check"
+	"boxoffice/deploy/local/stack"
+)
+
+// Options say how much of it.
+type Options struct {
+	Seed     uint64
+	Time     time.Duration // of the load; 0 is a minute
+	Clients  int           // 0 is 12
+	Replicas int           // 0 is 2
+	NoFaults bool          // only the load
+	// Settle is how long the system may take to come to rest. 0 is two minutes.
+	Settle time.Duration
+	// Programs replace an app's program by another, as in stack.Options.
+	Programs map[string]string
+	// Env is added to that of every process.
+	Env map[string]string
+	// Folder is where the stack's state is kept; "" is a new one, which is deleted if all is well.
+	Folder string
+	// Log takes what happens, line by line; nil: nobody wants to know.
+	Log func(format string, args ...any)
+}
+
+// Outcome is what a run found.
+type Outcome struct {
+	Options
+	Load     *tallies
+	Faults   map[string]int
+	Died     []string // processes that ended though nobody ended them
+	Report   *check.Report
+	Duration time.Duration
+}
+
+// lateness is how long an unpaid order may outlive its time once the system is at rest.
+const lateness = 15 * time.Second
+
+// Run does all of it. An error says that it could not be done; what is wrong with the marketplace is in the Outcome.
+func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
+	opts.Time = cmp.Or(opts.Time, time.Minute)
+	opts.Clients = cmp.Or(opts.Clients, 12)
+	opts.Replicas = cmp.Or(opts.Replicas, 2)
+	opts.Settle = cmp.Or(opts.Settle, 2*time.Minute)
+	if opts.Log == nil {
+		opts.Log = func(string, ...any) {}
+	}
+	begin := time.Now()
+	if opts.Folder == "" {
+		if opts.Folder, err = os.MkdirTemp("", "boxoffice-chaos-"); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err == nil && out.Right() {
+				_ = os.RemoveAll(opts.Folder)
+			}
+		}()
+	}
+	// The times of waiting are short, so that much happens in little time.
+	env := map[string]string{
+		"RESERVATION_WINDOW": "6s", "REMINDER_PERIOD": "2s", "SWEEP_PERIOD": "3s", "BCRYPT_COST": "4", "SIGNIN_FAILURES": "0",
+		"LOG_LEVEL": "warn", "LOG_FORMAT": "text", "STRIPE_SECRET_KEY": "",
+	}
+	maps.Copy(env, opts.Env)
+	starting, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the stack was not ready within two minutes"))
+	defer cancel()
+	s, err := stack.Start(starting, stack.Options{Folder: opts.Folder, Replicas: opts.Replicas, Programs: opts.Programs, Env: env})
+	if err != nil {
+		return nil, fmt.Errorf("start the stack: %w", err)
+	}
+	defer func() { err = errors.Join(err, s.Stop()) }()
+	opts.Log("ready: %d processes, %d replicas of every app, in %s", len(s.Processes()), opts.Replicas, opts.Folder)
+
+	out = &Outcome{Options: opts, Load: newTallies()}
+	people := &crowd{front: newFront(s.GatewayURLs()), sandbox: s.SandboxURL(), told: check.NewTold(), tallies: out.Load}
+	t := newTormentor(s, opts.Log)
+
+	working, stopWork := context.WithTimeout(ctx, opts.Time)
+	defer stopWork()
+	alive, stopCare := context.WithCancel(ctx)
+	defer stopCare()
+	cared := make(chan struct{})
+	go func() {
+		defer close(cared)
+		t.keepAlive(alive)
+	}()
+	tormented := make(chan struct{})
+	go func() {
+		defer close(tormented)
+		if !opts.NoFaults {
+			t.run(working, schedule(opts.Seed, opts.Time, s.Processes()))
+		}
+	}()
+	people.run(working, opts.Clients, opts.Seed)
+	people.front.http.CloseIdleConnections()
+	<-tormented
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+
+	opts.Log("the load is over; waiting until everything is ready and at rest")
+	if err := ready(ctx, s, opts.Settle); err != nil {
+		return nil, err
+	}
+	stopCare()
+	<-cared
+	out.Faults, out.Died = t.happened, t.died
+	out.Report, err = check.Check(ctx, check.Of(s), check.Options{Patience: opts.Settle, Quiet: true, Late: lateness, Told: people.told})
+	out.Duration = time.Since(begin)
+	return out, err
+}
+
+// ready waits until all processes are ready; one that dies meanwhile is started again by keepAlive.
+func ready(ctx context.Context, s *stack.Stack, patience time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not within %s of the last fault", patience))
+	defer cancel()
+	for {
+		err := s.WaitReady(ctx)
+		if _, died := errors.AsType[*stack.ExitError](err); died && ctx.Err() == nil {
+			continue
+		}
+		return err
+	}
+}
+
+// Right says whether nothing is wrong.
+func (o *Outcome) Right() bool { return o.Report != nil && o.Report.Right() && len(o.Load.odd) == 0 }
+
+// String is the outcome as a table.
+func (o *Outcome) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "seed %d, %s of load by %d clients, %d replicas, %.0f s in all\n\n", o.Seed, o.Time, o.Clients, o.Replicas, o.Duration.Seconds())
+	fmt.Fprintf(&b, "  %-18s %8s %8s %10s   %s\n", "requests", "sent", "granted", "no answer", "refused")
+	var all tally
+	for _, kind := range o.Load.order {
+		k := o.Load.byKind[kind]
+		var refused []string
+		for _, reason := range slices.Sorted(maps.Keys(k.refused)) {
+			refused = append(refused, fmt.Sprintf("%s: %d", reason, k.refused[reason]))
+		}
+		fmt.Fprintf(&b, "  %-18s %8d %8d %10d   %s\n", kind, k.sent, k.granted, k.unanswered, strings.Join(refused, ", "))
+		all.sent += k.sent
+		all.granted += k.granted
+		all.unanswered += k.unanswered
+	}
+	fmt.Fprintf(&b, "  %-18s %8d %8d %10d\n\n", "all", all.sent, all.granted, all.unanswered)
+	var faults []string
+	for _, kind := range slices.Sorted(maps.Keys(o.Faults)) {
+		faults = append(faults, fmt.Sprintf("%s %d", kind, o.Faults[kind]))
+	}
+	if len(faults) == 0 {
+		faults = []string{"none"}
+	}
+	fmt.Fprintf(&b, "  %-22s %s\n", "faults", strings.Join(faults, ", "))
+	fmt.Fprintf(&b, "  %-22s %d\n", "ended by themselves", len(o.Died))
+	for _, died := range o.Died {
+		fmt.Fprintf(&b, "    %s\n", died)
+	}
+	fmt.Fprintf(&b, "  %-22s %d\n", "odd answers", len(o.Load.odd))
+	for _, odd := range o.Load.odd {
+		fmt.Fprintf(&b, "    %s\n", odd)
+	}
+	b.WriteString(o.Report.String())
+	return b.String()
+}
+
+const about = `Starts a stack of its own, on free ports and in a folder of its own, with replicas of everything; lets
+clients work on it while its processes are killed, stopped and frozen at random; waits until it is at rest; and
+checks every promise. It fails if one does not hold, and keeps the folder then. The seed brings the same faults again.`
+
+// Command is the chaos as a subcommand.
+func Command(ctx context.Context, args []string) error {
+	var opts Options
+	flags := flag.NewFlagSet("local chaos", flag.ContinueOnError)
+	flags.Uint64Var(&opts.Seed, "seed", 0, "of all chance (default: another at each run)")
+	flags.DurationVar(&opts.Time, "time", time.Minute, "of the load")
+	flags.IntVar(&opts.Clients, "clients", 12, "`number` of clients at once")
+	flags.IntVar(&opts.Replicas, "replicas", 2, "`number` of replicas of every app")
+	flags.BoolVar(&opts.NoFaults, "nofaults", false, "only the load")
+	flags.DurationVar(&opts.Settle, "settle", 2*time.Minute, "how long it may take until all is at rest")
+	flags.StringVar(&opts.Folder, "folder", "", "where to keep the state (default: a new `folder`, deleted if all is well)")
+	quiet := flags.Bool("quiet", false, "do not tell of each fault")
+	flags.Usage = func() {
+		fmt.Fprintf(flags.Output(), "usage: local chaos [flags]\n\n%s\n\n", about)
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return fmt.Errorf("chaos: unexpected argument %q", flags.Arg(0))
+	case opts.Replicas < 1 || opts.Replicas > stack.MaxReplicas || opts.Clients < 1 || opts.Time <= 0:
+		return fmt.Errorf("chaos: there have to be 1 to %d replicas, a client and some time", stack.MaxReplicas)
+	}
+	if opts.Folder != "" {
+		folder, err := filepath.Abs(opts.Folder)
+		if err != nil {
+			return err
+		}
+		opts.Folder = folder
+	}
+	if opts.Seed == 0 {
+		opts.Seed = uint64(rand.Uint32())
+	}
+	fmt.Printf("seed %d (the same again: -seed %d -time %s)\n", opts.Seed, opts.Seed, opts.Time)
+	if !*quiet {
+		opts.Log = func(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+	}
+	ctx, cancel := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	out, err := Run(ctx, opts)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n%s\n", out)
+	if !out.Right() {
+		return fmt.Errorf("promises are broken; the state and all logs are in %s", out.Folder)
+	}
+	return nil
+}
