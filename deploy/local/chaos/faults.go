@@ -1,14 +1,18 @@
 package chaos
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"boxoffice/deploy/local/sandbox"
 	"boxoffice/deploy/local/stack"
 )
 
@@ -17,11 +21,16 @@ type fault struct {
 	at     time.Duration
 	victim string
 	kind   string
-	length time.Duration // until it runs again
+	length time.Duration // until it runs again, or behaves
+	rule   sandbox.Rule  // with misbehave
 }
 
 func (f fault) String() string {
-	return fmt.Sprintf("%6.1f s  %s %s for %.1f s", f.at.Seconds(), f.kind, f.victim, f.length.Seconds())
+	kind := f.kind
+	if f.kind == misbehave {
+		kind = fmt.Sprintf("%s at %.0f %% in", f.rule.Fault, 100**f.rule.Rate)
+	}
+	return fmt.Sprintf("%6.1f s  %s %s for %.1f s", f.at.Seconds(), kind, f.victim, f.length.Seconds())
 }
 
 // The kinds of faults.
@@ -29,7 +38,16 @@ const (
 	kill   = "kill"   // SIGKILL, and started again after a while
 	stop   = "stop"   // SIGTERM, as an operator does it
 	freeze = "freeze" // SIGSTOP, and SIGCONT after a while
+
+	misbehave = "misbehave" // of the sandbox: Stripe has a bad day
 )
+
+// badDays are what the sandbox does to a part of all requests when it misbehaves.
+var badDays = []sandbox.Fault{
+	sandbox.ErrorBefore, sandbox.ErrorAfter, sandbox.RateLimited, sandbox.Unavailable, sandbox.HangAfter,
+	sandbox.DisconnectBefore, sandbox.DisconnectAfter, sandbox.Slow,
+	sandbox.WebhookDrop, sandbox.WebhookDelay, sandbox.WebhookDouble, sandbox.WebhookFirst,
+}
 
 const (
 	// meanPause is the mean time between two faults.
@@ -49,6 +67,13 @@ func schedule(seed uint64, length time.Duration, processes []string) []fault {
 		}
 		f := fault{at: at, victim: victim(chance, processes)}
 		switch n := chance.IntN(10); {
+		case n < 8 && f.victim == stack.Sandbox:
+			f.kind, f.length = misbehave, between(chance, 2*time.Second, 8*time.Second)
+			rate := 0.1 + 0.8*chance.Float64()
+			f.rule = sandbox.Rule{Operation: "*", Fault: badDays[chance.IntN(len(badDays))], Rate: &rate, Seed: chance.Uint64()}
+			if f.rule.Fault == sandbox.Slow || f.rule.Fault == sandbox.WebhookDelay {
+				f.rule.Milliseconds = 200 + chance.IntN(3000)
+			}
 		case n < 5:
 			f.kind, f.length = kill, between(chance, 0, 4*time.Second)
 		case n < 6:
@@ -70,7 +95,8 @@ func isInfra(name string) bool {
 	return slices.Contains([]string{stack.NATS, stack.Placement, stack.Scheduler, stack.Sandbox}, name)
 }
 
-// victim is a service as often as a sidecar, and one of the processes that all depend on a fifth of the time.
+// victim is a service as often as a sidecar, one of the processes that all depend on a fifth of the time, and the
+// sandbox a tenth.
 func victim(chance *rand.Rand, processes []string) string {
 	var services, sidecars, infra []string
 	for _, name := range processes {
@@ -85,6 +111,8 @@ func victim(chance *rand.Rand, processes []string) string {
 	}
 	group := services
 	switch n := chance.IntN(10); {
+	case n < 1:
+		return stack.Sandbox
 	case n < 2:
 		group = infra
 	case n < 6:
@@ -142,6 +170,10 @@ func (t *tormentor) mark(name string, hurt bool) bool {
 }
 
 func (t *tormentor) suffer(ctx context.Context, f fault) {
+	if f.kind == misbehave {
+		t.badDay(ctx, f)
+		return
+	}
 	p := t.stack.Process(f.victim)
 	switch f.kind {
 	case kill:
@@ -153,19 +185,51 @@ func (t *tormentor) suffer(ctx context.Context, f fault) {
 			return // it is not there; keepAlive sees to it
 		}
 	}
-	t.mu.Lock()
-	t.happened[f.kind+" "+sort(f.victim)]++
-	t.mu.Unlock()
-	select {
-	case <-time.After(f.length):
-	case <-ctx.Done():
-	}
+	t.happens(ctx, f, f.kind+" "+sort(f.victim))
 	if f.kind == freeze {
 		_ = p.Resume()
 		return
 	}
 	if err := p.Start(); err != nil {
 		t.log("%v", err)
+	}
+}
+
+// happens counts a fault and returns when it is over.
+func (t *tormentor) happens(ctx context.Context, f fault, as string) {
+	t.mu.Lock()
+	t.happened[as]++
+	t.mu.Unlock()
+	select {
+	case <-time.After(f.length):
+	case <-ctx.Done():
+	}
+}
+
+// badDay lets the sandbox misbehave for a while.
+func (t *tormentor) badDay(ctx context.Context, f fault) {
+	rule, err := json.Marshal(f.rule)
+	if err != nil {
+		t.log("%v", err)
+		return
+	}
+	faults := t.stack.SandboxURL() + "/sandbox/faults"
+	response, err := http.Post(faults, "application/json", bytes.NewReader(rule))
+	if err != nil {
+		return // it is not there
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusCreated {
+		t.log("the sandbox does not take the fault %s: %s", rule, response.Status)
+		return
+	}
+	t.happens(ctx, f, string(f.rule.Fault)+" "+stack.Sandbox)
+	request, err := http.NewRequest(http.MethodDelete, faults, nil)
+	if err != nil {
+		return
+	}
+	if response, err := http.DefaultClient.Do(request); err == nil {
+		_ = response.Body.Close()
 	}
 }
 

@@ -154,7 +154,7 @@ type looker struct {
 }
 
 func newLooker(ctx context.Context, m Market) (*looker, error) {
-	conn, err := nats.Connect(m.NATS, nats.Timeout(5*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.RetryOnFailedConnect(true))
+	conn, err := nats.Connect(m.NATS, nats.Timeout(5*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the broker at %s: %w", m.NATS, err)
 	}

@@ -84,6 +84,9 @@ type charge struct {
 	PaymentMethodDetails map[string]any    `json:"payment_method_details"`
 	Refunded             bool              `json:"refunded"`
 	Status               string            `json:"status"`
+
+	// CapturedAt is when the money was taken. Stripe tells it elsewhere; it is for the ledger.
+	CapturedAt *time.Time `json:"sandbox_captured_at,omitempty"`
 }
 
 // paymentMethod is a card that was used, made from a test name or a token. Number is the sandbox's own; it
@@ -188,7 +191,7 @@ func (p *paymentIntent) authorize(method *paymentMethod, ch *charge) {
 	}
 	p.Status = succeeded
 	p.AmountReceived = p.Amount
-	ch.Captured, ch.AmountCaptured = true, p.Amount
+	ch.Captured, ch.AmountCaptured, ch.CapturedAt = true, p.Amount, new(time.Now().UTC())
 }
 
 // refuse takes the bank's refusal: the intent waits for another card.
@@ -212,7 +215,7 @@ func (p *paymentIntent) capture(ch *charge, amount int64) *apiError {
 	if amount > p.AmountCapturable {
 		return invalid("amount_to_capture", "amount_too_large", fmt.Sprintf("The requested capture amount is greater than the amount you can capture for this PaymentIntent. Your requested amount was %d and the capturable amount is %d.", amount, p.AmountCapturable))
 	}
-	ch.Captured, ch.AmountCaptured, ch.AmountRefunded = true, amount, ch.Amount-amount
+	ch.Captured, ch.AmountCaptured, ch.AmountRefunded, ch.CapturedAt = true, amount, ch.Amount-amount, new(time.Now().UTC())
 	p.Status = succeeded
 	p.AmountCapturable, p.AmountReceived = 0, amount
 	return nil

@@ -151,6 +151,9 @@ type LedgerEntry struct {
 	Voided     int64 `json:"voided"`
 	Refunded   int64 `json:"refunded"`
 	Kept       int64 `json:"kept"`
+
+	// CapturedAt is when the money was taken first; nil if none was.
+	CapturedAt *time.Time `json:"capturedAt,omitempty"`
 }
 
 // ledger answers GET /sandbox/ledger; ?orderId=… narrows it to intents with that metadata.
@@ -200,6 +203,9 @@ func (e *LedgerEntry) add(c *charge) {
 	e.Authorized += c.Amount
 	switch {
 	case c.Captured:
+		if e.CapturedAt == nil || c.CapturedAt != nil && c.CapturedAt.Before(*e.CapturedAt) {
+			e.CapturedAt = c.CapturedAt
+		}
 		e.Captured += c.AmountCaptured
 		e.Voided += c.released()
 		e.Refunded += c.AmountRefunded - c.released()
