@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -159,18 +160,9 @@ func (r *Report) keepPersistent(seen map[string]bool, first bool) {
 // Right says whether everything was looked at and nothing is wrong.
 func (r *Report) Right() bool { return len(r.Violations) == 0 && r.Unanswerable == nil }
 
-// Promises lists the promises that do not hold, each once.
-func (r *Report) Promises() []int {
-	var numbers []int
-	for _, v := range r.Violations {
-		numbers = append(numbers, v.Promise)
-	}
-	slices.Sort(numbers)
-	return slices.Compact(numbers)
-}
-
-// shownViolations bounds what String says of a system that is badly broken.
-const shownViolations = 20
+// shownViolations bounds what String says of each promise that does not hold, for one mistake may show in thousands of
+// orders.
+const shownViolations = 5
 
 // String is the report as a table, and what is wrong with its history.
 func (r *Report) String() string {
@@ -189,12 +181,16 @@ func (r *Report) String() string {
 		line("not looked at", "%v", r.Unanswerable)
 	}
 	line("violations", "%d", len(r.Violations))
-	for i, v := range r.Violations {
-		if i == shownViolations {
-			fmt.Fprintf(&b, "\n… and %d more\n", len(r.Violations)-i)
-			break
+	of := map[int]int{} // promises: their violations so far
+	for _, v := range r.Violations {
+		if of[v.Promise]++; of[v.Promise] <= shownViolations {
+			fmt.Fprintf(&b, "\n%s\n", v)
 		}
-		fmt.Fprintf(&b, "\n%s\n", v)
+	}
+	for _, promise := range slices.Sorted(maps.Keys(of)) {
+		if more := of[promise] - shownViolations; more > 0 {
+			fmt.Fprintf(&b, "\n… and %d more of promise %d\n", more, promise)
+		}
 	}
 	return b.String()
 }
