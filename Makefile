@@ -4,7 +4,7 @@ SERVICES        := $(patsubst %/main.go,%,$(wildcard services/*/main.go))
 RUNTIME_SOURCES := $(wildcard deploy/runtime/*.go) deploy/runtime/go.mod deploy/runtime/go.sum
 STATICCHECK     := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The packages whose tests start real sidecars; all others are unit tests.
-STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/local/stack' services deploy | xargs -n1 dirname | sed 's|^|./|'))
+STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/local/\(stack\|chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE            := $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
 # Of vet, what looks at one package alone: all of it would take minutes over Dapr's 1500 packages.

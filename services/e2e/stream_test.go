@@ -133,8 +133,10 @@ func (s *stream) heard() (last uint64, all bool) {
 // allTold says whether no service that runs has events left in its journal, and the bank none of its webhooks.
 func (s *stream) allTold() bool {
 	for _, service := range []string{"auth", "tickets", "orders", "payments"} {
-		if s.house.Process(service).PID() != 0 && !s.metricIsZero(service, "boxoffice_journal_backlog_events") {
-			return false
+		for _, replica := range s.house.Replicas(service) {
+			if p := s.house.Process(replica); p != nil && p.PID() != 0 && !s.metricIsZero(replica, "boxoffice_journal_backlog_events") {
+				return false
+			}
 		}
 	}
 	answer, err := s.house.send(http.MethodGet, s.house.SandboxURL()+"/sandbox/ledger", nil)

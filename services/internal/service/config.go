@@ -28,6 +28,8 @@ type Config struct {
 	APIToken string `env:"APP_API_TOKEN" validate:"min=16"`
 	// Instance names this process's place across restarts. By default it is the host's name and the callback port.
 	Instance string `env:"INSTANCE"`
+	// JournalLease is how long a process may be silent before another one publishes the events that it left.
+	JournalLease time.Duration `env:"JOURNAL_LEASE" envDefault:"15s" validate:"min=1s,max=10m"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"auto" validate:"oneof=auto json text"`

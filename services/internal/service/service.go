@@ -235,6 +235,7 @@ func (s *Service) OpenStore(ctx context.Context) (*state.Store, error) {
 	store, err := state.Open(ctx, s.Dapr, state.Options{
 		Service:  s.Name,
 		Instance: s.config.Instance,
+		Lease:    s.config.JournalLease,
 		Log:      s.Log,
 		Metrics:  s.Metrics,
 	})
