@@ -14,9 +14,9 @@ import (
 //	         ▼        Order.Complete: the buyer's funds are authorized
 //	      created ──────────────────────────────────────────────────▶ complete
 //	         │
-//	         │ Order.Cancel: by the buyer, because its time is over,
-//	         ▼               or because there is nothing to pay for any more
-//	     cancelled
+//	         │ Order.Cancel: by the buyer, because its time is over,           │ Order.Cancel: its payment was
+//	         ▼               or because there is nothing to pay for any more   │ authorized, and fell through
+//	     cancelled ◀───────────────────────────────────────────────────────────┘
 //
 // Created and complete orders are live: their ticket is nobody else's. A ticket has at most one live order,
 // which its document names; the ticket's document and the order's are always changed together.
@@ -172,6 +172,33 @@ func (o *Order) settle(status Status, sequence int, now time.Time) {
 	o.Version++
 	o.UpdatedAt = now
 }
+
+// PaymentRecord is what was last heard of an order's payment.
+type PaymentRecord struct {
+	Schema int `json:"schema"`
+	events.Payment
+}
+
+// Hear applies what the payments service tells of the order's payment, if it is newer than what is known. An order
+// has one payment; should it ever have had another, the one that holds money is the one to know of.
+func (p *PaymentRecord) Hear(told events.Payment) (changed bool) {
+	switch {
+	case told.ID == p.ID && told.Version <= p.Version:
+		return false
+	case told.ID != p.ID && holdsMoney(p.Status) && !holdsMoney(told.Status):
+		return false
+	}
+	p.Schema = 1
+	p.Payment = told
+	return true
+}
+
+func holdsMoney(status string) bool { return status == "authorized" || status == "captured" }
+
+// FellThrough says whether the payment ended without any money, and nothing will be paid with it any more: the
+// authorization lapsed before it was captured, or Stripe gave it up. That it was given up because the order was
+// cancelled looks the same; then there is nothing left to cancel.
+func (p *PaymentRecord) FellThrough() bool { return p.Status == "voided" }
 
 // IsOver says whether the order's time is over.
 func (o *Order) IsOver(now time.Time) bool { return !now.Before(o.ExpiresAt) }

@@ -102,10 +102,12 @@ func TestCancel_ByStateAndReason(t *testing.T) {
 		{"created, by the buyer", Created, ByUser, true, nil},
 		{"created, expired", Created, Expired, true, nil},
 		{"created, listing withdrawn", Created, Withdrawn, true, nil},
+		{"created, payment lost", Created, Unpaid, true, nil},
 		{"complete, by the buyer", Complete, ByUser, false, errComplete},
 		{"complete, expired", Complete, Expired, false, errComplete},
 		{"complete, payment lost", Complete, Unpaid, true, nil},
 		{"cancelled already", Cancelled, ByUser, false, nil},
+		{"cancelled already, and so its payment was given up", Cancelled, Unpaid, false, nil},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -172,5 +174,34 @@ func TestHear_ConvergesWhateverTheOrder(t *testing.T) {
 			ticket.Hear(told[i], i == 2)
 		}
 		require.Equal(t, Ticket{Schema: 1, ID: "t", Title: "three", Price: 3, Currency: "usd", Version: 3, Deleted: true}, ticket, "%v", order)
+	}
+}
+
+func TestPaymentRecord_HearsWhatIsNewerAndKeepsWhatHoldsMoney(t *testing.T) {
+	told := func(id string, version int, status string) events.Payment {
+		return events.Payment{ID: id, OrderID: "order-1", Version: version, Status: status}
+	}
+	for name, c := range map[string]struct {
+		heard       []events.Payment
+		status      string
+		fellThrough bool
+	}{
+		"authorized, captured":            {[]events.Payment{told("p", 2, "authorized"), told("p", 3, "captured")}, "captured", false},
+		"captured came first":             {[]events.Payment{told("p", 3, "captured"), told("p", 2, "authorized")}, "captured", false},
+		"voided":                          {[]events.Payment{told("p", 2, "authorized"), told("p", 3, "voided")}, "voided", true},
+		"voided came first":               {[]events.Payment{told("p", 3, "voided"), told("p", 2, "authorized")}, "voided", true},
+		"declined":                        {[]events.Payment{told("p", 2, "failed")}, "failed", false},
+		"another, older one was voided":   {[]events.Payment{told("p", 2, "captured"), told("q", 9, "voided")}, "captured", false},
+		"another one took over":           {[]events.Payment{told("q", 9, "voided"), told("p", 2, "authorized")}, "authorized", false},
+		"money given back is not a lapse": {[]events.Payment{told("p", 3, "captured"), told("p", 4, "refunded")}, "refunded", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var record PaymentRecord
+			for _, one := range c.heard {
+				record.Hear(one)
+			}
+			require.Equal(t, c.status, record.Status)
+			require.Equal(t, c.fellThrough, record.FellThrough())
+		})
 	}
 }

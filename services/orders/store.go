@@ -23,12 +23,6 @@ func orderKey(id string) string        { return "order/" + id }
 func paymentKey(orderID string) string { return "payment/" + orderID }
 func ordersOf(buyer string) string     { return "orders/" + buyer }
 
-// PaymentRecord is what was last heard of an order's payment.
-type PaymentRecord struct {
-	Schema int `json:"schema"`
-	events.Payment
-}
-
 // box is where tickets and orders are kept; each method is one decision, committed whole.
 type box struct {
 	store  *state.Store
@@ -165,26 +159,29 @@ func (b *box) HearTicket(ctx context.Context, listing events.Ticket, deleted boo
 	return reservation, err
 }
 
-// HearPayment records what the payments service tells of an order's payment, if it is newer than what is known.
-func (b *box) HearPayment(ctx context.Context, told events.Payment) error {
-	return state.Retry(ctx, func(ctx context.Context) error {
+// HearPayment records what the payments service tells of an order's payment, if it is newer than what is known, and
+// returns what is known then.
+func (b *box) HearPayment(ctx context.Context, told events.Payment) (known PaymentRecord, err error) {
+	err = state.Retry(ctx, func(ctx context.Context) error {
 		doc, err := state.Get[PaymentRecord](ctx, b.store, paymentKey(told.OrderID))
 		missing := errors.Is(err, state.ErrNotFound)
 		if err != nil && !missing {
 			return err
 		}
-		if !missing && told.ID == doc.Value.ID && told.Version <= doc.Value.Version {
+		changed := doc.Value.Hear(told)
+		known = doc.Value
+		if !changed {
 			return nil
 		}
 		var change state.Change
-		record := PaymentRecord{Schema: 1, Payment: told}
 		if missing {
-			change.Create(doc.Key, record)
+			change.Create(doc.Key, doc.Value)
 		} else {
-			change.Update(doc.Key, doc.ETag, record)
+			change.Update(doc.Key, doc.ETag, doc.Value)
 		}
 		return b.store.Commit(ctx, &change)
 	})
+	return known, err
 }
 
 // now is the time as documents hold it.

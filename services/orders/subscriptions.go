@@ -15,10 +15,10 @@ func (b *box) subscribe(r *events.Router) {
 	events.On(r, func(ctx context.Context, e events.TicketDeleted) error { return b.ticketTold(ctx, e.Ticket, true) })
 
 	events.On(r, b.paymentAuthorized)
-	events.On(r, func(ctx context.Context, e events.PaymentCaptured) error { return b.HearPayment(ctx, e.Payment) })
-	events.On(r, func(ctx context.Context, e events.PaymentRefunded) error { return b.HearPayment(ctx, e.Payment) })
-	events.On(r, func(ctx context.Context, e events.PaymentFailed) error { return b.HearPayment(ctx, e.Payment) })
-	events.On(r, func(ctx context.Context, e events.PaymentVoided) error { return b.HearPayment(ctx, e.Payment) })
+	events.On(r, func(ctx context.Context, e events.PaymentCaptured) error { return b.paymentTold(ctx, e.Payment) })
+	events.On(r, func(ctx context.Context, e events.PaymentRefunded) error { return b.paymentTold(ctx, e.Payment) })
+	events.On(r, func(ctx context.Context, e events.PaymentFailed) error { return b.paymentTold(ctx, e.Payment) })
+	events.On(r, func(ctx context.Context, e events.PaymentVoided) error { return b.paymentTold(ctx, e.Payment) })
 
 	events.On(r, b.timeIsOver)
 }
@@ -52,7 +52,18 @@ func (b *box) paymentAuthorized(ctx context.Context, e events.PaymentCreated) er
 	if order.Status == Cancelled {
 		err = b.TellAgain(ctx, &order)
 	}
-	return errors.Join(err, b.HearPayment(ctx, e.Payment))
+	return errors.Join(err, b.paymentTold(ctx, e.Payment))
+}
+
+// paymentTold records what became of a payment. An order whose payment fell through gets no money any more, be it
+// complete or not: it is cancelled, and its ticket is free again. Most often the payment was voided because the order
+// is cancelled already; then nothing changes.
+func (b *box) paymentTold(ctx context.Context, told events.Payment) error {
+	payment, err := b.HearPayment(ctx, told)
+	if err != nil || !payment.FellThrough() {
+		return err
+	}
+	return ours(b.Cancel(ctx, told.OrderID, Unpaid, func(*Order) error { return nil }), told.OrderID)
 }
 
 // timeIsOver cancels an order that was not paid in time. If the order is settled, it says so again, so that the

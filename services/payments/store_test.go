@@ -388,6 +388,45 @@ func TestSettle_StripeAwayIsTriedAgain(t *testing.T) {
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 }
 
+func TestSettle_AnAuthorizationThatLapsedIsTold(t *testing.T) {
+	for name, hears := range map[string]func(s *scene, o events.Order, stripeID string) error{
+		"by the webhook, while the capture is due": func(s *scene, o events.Order, stripeID string) error {
+			if err := s.till.HearOrder(t.Context(), after(o, "complete")); err != nil {
+				return err
+			}
+			_, err := s.HearIntent(t.Context(), stripeID)
+			return err
+		},
+		"by the webhook, before the order is complete": func(s *scene, _ events.Order, stripeID string) error {
+			_, err := s.HearIntent(t.Context(), stripeID)
+			return err
+		},
+		"by the capture that fails": func(s *scene, o events.Order, _ string) error {
+			return s.HearOrder(t.Context(), after(o, "complete"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			order := s.hears(t)
+			receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+			require.NoError(t, err)
+			s.processor.expire(t, receipt.Payment.StripeID)
+			for range 2 {
+				require.NoError(t, hears(s, order, receipt.Payment.StripeID))
+			}
+			s.requireTold(t, "payment.created", "payment.voided")
+			s.requireMoney(t, order.ID, 0, 0, 0)
+			_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
+			require.ErrorIs(t, err, errCancelled)
+
+			// The orders service cancels the order for it; that changes nothing here.
+			cancelled := after(after(order, "complete"), "cancelled")
+			require.NoError(t, s.HearOrder(t.Context(), cancelled))
+			require.Equal(t, []string{"payment.created", "payment.voided"}, s.sidecar.told())
+		})
+	}
+}
+
 func TestPayment_IsShownToItsBuyerAlone(t *testing.T) {
 	s := newScene(t)
 	order := s.hears(t)

@@ -81,6 +81,14 @@ func (p *processor) authenticate(t *testing.T, stripeID, outcome string) {
 	require.Equal(t, 200, w.Code, w.Body.String())
 }
 
+// expire lets an authorization lapse.
+func (p *processor) expire(t *testing.T, stripeID string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	p.sandbox.ServeHTTP(w, httptest.NewRequest("POST", "/sandbox/payment_intents/"+stripeID+"/expire", nil))
+	require.Equal(t, 200, w.Code, w.Body.String())
+}
+
 // intended is a payment whose intent exists.
 func intended(t *testing.T, g *gateway) *Payment {
 	t.Helper()
