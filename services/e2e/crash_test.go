@@ -216,7 +216,12 @@ func TestBankAway_MoneyFollowsWhenItIsBackAndOthersGoOn(t *testing.T) {
 	require.Equal(t, "requires_action", begun.Status)
 
 	h.without(t, "sandbox", func() {
-		refused(t, 503, buyer.do(t, "POST", "/api/payments", paying{OrderID: kept.ID, PaymentMethod: goodCard}), "processor_unavailable")
+		r := buyer.do(t, "POST", "/api/payments", paying{OrderID: kept.ID, PaymentMethod: goodCard})
+		refused(t, 503, r, "processor_unavailable")
+		require.NotEmpty(t, r.header.Get("Retry-After"))
+		for _, path := range []string{"/healthz", "/readyz"} {
+			require.Equal(t, 200, h.do(t, "GET", h.URL("payments")+path, nil).status, "a bank that is away is no reason to start again or be left out: %s", path)
+		}
 	})
 	var paid payment
 	require.NoError(t, h.Process("nats").Kill())

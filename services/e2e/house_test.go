@@ -50,7 +50,7 @@ func newHouse(t testing.TB, opts stack.Options) *house {
 
 // inTests adds what makes tests quick.
 func inTests(env map[string]string) map[string]string {
-	all := map[string]string{"BCRYPT_COST": "4"}
+	all := map[string]string{"BCRYPT_COST": "4", "SWEEP_PERIOD": "1s", "STRIPE_TIMEOUT": "1s"}
 	maps.Copy(all, env)
 	return all
 }

@@ -20,10 +20,6 @@ const (
 	firstLook   = 15 * time.Second
 	firstRetry  = 500 * time.Millisecond
 	longestWait = 2 * time.Minute
-	// recoverPause is the time between two searches for what is on nobody's agenda, because its process died.
-	recoverPause = 5 * time.Minute
-	// recoverEntries is how many of the newest entries of the index of the unsettled such a search reads.
-	recoverEntries = 2000
 )
 
 // agenda settles payments outside of requests and deliveries. Only so many events are handled side by side (with
@@ -31,9 +27,9 @@ const (
 // become, and the money follows from here.
 //
 // The agenda is a list in memory of the orders whose payment is to be looked at, and when: at once if the order
-// has ended, later if the payment is open, in case the webhook does not come or the outcome was lost. Each order
-// on it is also in the index of the unsettled, written in the transaction that put it here; in it the next process
-// finds what this one leaves.
+// has ended, later if the payment is open, in case the webhook does not come or the outcome was lost. It makes that
+// quick, and no more: nothing depends on it. Each order on it is also in the index of the unsettled, written in the
+// transaction that put it here; in it the sweep finds what a process leaves.
 type agenda struct {
 	till *till
 	log  *slog.Logger
@@ -104,7 +100,6 @@ func (a *agenda) run(ctx context.Context) error {
 	var settling sync.WaitGroup
 	defer settling.Wait()
 	places := make(chan struct{}, settlingAtOnce)
-	settling.Go(func() { a.keepRecovering(ctx) })
 	for {
 		due, wait := a.take(time.Now())
 		for _, orderID := range due {
@@ -158,47 +153,4 @@ func (a *agenda) settle(ctx context.Context, orderID string) {
 	default:
 		delete(a.next, orderID)
 	}
-}
-
-// keepRecovering searches at once, and then from time to time, until ctx ends.
-func (a *agenda) keepRecovering(ctx context.Context) {
-	for {
-		pause := recoverPause
-		if err := a.recover(ctx); err != nil && ctx.Err() == nil {
-			a.log.Warn("what other processes have left unsettled is not known", "error", err)
-			pause = firstLook
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// recover finds what is not settled and on nobody's agenda.
-func (a *agenda) recover(ctx context.Context) error {
-	cursor := ""
-	for read := 0; read < recoverEntries; {
-		ids, next, err := a.till.store.Page(ctx, unsettled, 200, cursor)
-		if err != nil {
-			return err
-		}
-		for _, orderID := range ids {
-			account, err := a.till.account(ctx, orderID)
-			if err != nil {
-				return err
-			}
-			if status := account.payment.Value.Status; account.order.Value.Due(status) != Nothing {
-				a.add(orderID, 0)
-			} else if status == Pending || status == RequiresAction {
-				a.add(orderID, firstLook)
-			}
-		}
-		read += len(ids)
-		if cursor = next; cursor == "" {
-			break
-		}
-	}
-	return nil
 }

@@ -72,32 +72,6 @@ func TestAgenda_AnEventIsTakenWhileStripeIsAway(t *testing.T) {
 	require.Empty(t, s.agenda.next)
 }
 
-func TestAgenda_WhatAProcessLeavesTheNextOneFinds(t *testing.T) {
-	s := newScene(t)
-	taken, tell := s.authorized(t)
-	require.NoError(t, tell("complete"))
-	given, tell := s.authorized(t)
-	require.NoError(t, tell("complete"))
-	s.round(t)
-	require.NoError(t, tell("cancelled")) // a refund is due
-	open := s.hears(t)
-	receipt, err := s.pay(t.Context(), open.ID, "pm_card_authenticationRequired")
-	require.NoError(t, err)
-	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed")
-	settled, tell := s.authorized(t)
-	require.NoError(t, tell("cancelled"))
-	require.NoError(t, s.settle(t.Context(), settled, s.asNeeded, nothingMore))
-
-	s.till.agenda = newAgenda(s.till, quiet) // the process is another
-	require.NoError(t, s.agenda.recover(t.Context()))
-	require.Len(t, s.agenda.next, 2, "the refund and the open one; the first was captured by the round")
-	s.round(t)
-	require.Empty(t, s.agenda.next)
-	s.requireMoney(t, taken, 0, 2500, 0)
-	s.requireMoney(t, given, 0, 2500, 2500)
-	s.requireMoney(t, open.ID, 2500, 0, 0)
-}
-
 func TestAgenda_FindsOutWhatTheBankSaidWithoutAWebhook(t *testing.T) {
 	s := newScene(t)
 	order := s.hears(t)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/stripe/stripe-mock/embedded"
@@ -57,7 +58,7 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 	r := newReferee(t)
 	web := httptest.NewServer(r)
 	defer web.Close()
-	g := newGateway(sandboxKey, web.URL, quiet)
+	g := newGateway(sandboxKey, web.URL, 10*time.Second, quiet)
 
 	requireRefusals(t, r)
 	r.asked = nil

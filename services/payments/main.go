@@ -1,13 +1,14 @@
 // Command payments is the service of the money: it authorizes it when a buyer pays, takes it when the order is
 // complete, and gives it back when the order is not. Read payment.go for the rules, store.go for what is kept
 // and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, agenda.go
-// for when that happens without a request, api.go for what clients and Stripe call, subscriptions.go for
+// for when that happens without a request, sweep.go for how nothing is forgotten, api.go for what clients and Stripe call, subscriptions.go for
 // what it hears.
 package main
 
 import (
 	"context"
 	"errors"
+	"time"
 
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/service"
@@ -21,6 +22,10 @@ type config struct {
 	WebhookSecret string `env:"STRIPE_WEBHOOK_SECRET"`
 	// SandboxURL is where the project's stand-in for Stripe listens.
 	SandboxURL string `env:"STRIPE_SANDBOX_URL" validate:"omitempty,http_url"`
+	// StripeTimeout bounds one request to Stripe. A confirmation waits for the buyer's bank.
+	StripeTimeout time.Duration `env:"STRIPE_TIMEOUT" envDefault:"10s" validate:"min=1s,max=20s"`
+	// SweepPeriod is how often one of the service's processes looks for payments that nobody sees to.
+	SweepPeriod time.Duration `env:"SWEEP_PERIOD" envDefault:"30s" validate:"min=1s,max=24h"`
 }
 
 // sandboxKey is what the sandbox takes for a key; it opens nothing.
@@ -54,11 +59,14 @@ func main() {
 		if cfg.WebhookSecret == "" {
 			s.Log.Warn("webhooks are not taken: STRIPE_WEBHOOK_SECRET is not set")
 		}
-		t := newTill(store, newGateway(key, url, s.Log), s.Log)
+		t := newTill(store, newGateway(key, url, cfg.StripeTimeout, s.Log), s.Log)
 		a := &api{till: t, webhookSecret: cfg.WebhookSecret}
 		a.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
 		t.subscribe(s.Events)
 		s.Go("agenda", t.agenda.run)
+		swept := newSweep(t, cfg.SweepPeriod, s.Log)
+		s.Go("sweep", swept.run)
+		s.Job("sweep", cfg.SweepPeriod, swept.fire)
 		return nil
 	})
 }

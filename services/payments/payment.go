@@ -275,3 +275,14 @@ func (o *Order) Due(payment Status) Action {
 	}
 	return Nothing
 }
+
+// Settled says whether nothing is left to do about the order's payment, unless the order changes.
+func (o *Order) Settled(payment Status) bool {
+	return payment.ended() || o.Status == OrderComplete && payment == Captured
+}
+
+// Wants says whether somebody must see to a payment that is not settled: something is due, or Stripe may know more
+// than this service. One that was declined wants nothing; it waits for the buyer to try again, or for the order to end.
+func (o *Order) Wants(p *Payment) bool {
+	return o.Due(p.Status) != Nothing || p.Status != Failed || p.Attempt.Open
+}

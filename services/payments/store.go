@@ -19,7 +19,8 @@ import (
 //	order/{id}         Order: the replica of an order, with its payment; its ETag is the lock of both
 //	payment/{id}       Payment
 //	intent/{stripeId}  intentRecord: which order a PaymentIntent is for
-//	index/unsettled    orders whose payment has begun, and again when they ended; see agenda
+//	index/unsettled    orders whose payment has begun, and again when they ended; see sweep
+//	sweep/unsettled    watermark: how far that index is worked off
 func orderKey(id string) string        { return "order/" + id }
 func paymentKey(id string) string      { return "payment/" + id }
 func intentKey(stripeID string) string { return "intent/" + stripeID }
@@ -94,6 +95,15 @@ func (t *till) asNeeded(ctx context.Context, a *account) (Intent, error) {
 		return Intent{}, nil
 	}
 	return t.stripe.Look(ctx, a.payment.Value.StripeID)
+}
+
+// asLongSilent asks Stripe about a payment of which nothing was heard for long, unless the order says what is to be
+// done anyway.
+func (t *till) asLongSilent(ctx context.Context, a *account) (Intent, error) {
+	if a.order.Value.Due(a.payment.Value.Status) != Nothing {
+		return Intent{}, nil
+	}
+	return t.asStripeTells(ctx, a)
 }
 
 // finish may add to the change that settle is about to commit, and to the payment; write says that it did the

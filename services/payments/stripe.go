@@ -21,13 +21,13 @@ import (
 )
 
 const (
-	// stripeTime bounds one request to Stripe. A confirmation waits for the buyer's bank.
-	stripeTime = 10 * time.Second
 	// stripeRetries is how often the client repeats a request whose connection failed; the idempotency key
 	// makes that safe.
 	stripeRetries = 2
-	// keyAttempts bounds how many idempotency keys one operation uses up; see gateway.once.
+	// keyAttempts is how many idempotency keys one operation may use up at once, and keyPause how long it is until
+	// it may have one more; see gateway.once.
 	keyAttempts = 3
+	keyPause    = time.Minute
 )
 
 // gateway is the card processor: Stripe, or the sandbox that speaks as Stripe does. Every operation may be
@@ -40,13 +40,14 @@ type gateway struct {
 	intents paymentintent.Client
 	methods paymentmethod.Client
 	refunds refund.Client
+	clock   func() time.Time
 }
 
-// newGateway makes a client for the account of the secret key. An empty url is Stripe's.
-func newGateway(key, url string, log *slog.Logger) *gateway {
+// newGateway makes a client for the account of the secret key. An empty url is Stripe's; timeout bounds one request.
+func newGateway(key, url string, timeout time.Duration, log *slog.Logger) *gateway {
 	config := &stripe.BackendConfig{
 		EnableTelemetry:   stripe.Bool(false),
-		HTTPClient:        &http.Client{Timeout: stripeTime, Transport: stripeTransport()},
+		HTTPClient:        &http.Client{Timeout: timeout, Transport: stripeTransport()},
 		LeveledLogger:     stripeLog{log},
 		MaxNetworkRetries: stripe.Int64(stripeRetries),
 	}
@@ -58,6 +59,7 @@ func newGateway(key, url string, log *slog.Logger) *gateway {
 		intents: paymentintent.Client{B: backend, Key: key},
 		methods: paymentmethod.Client{B: backend, Key: key},
 		refunds: refund.Client{B: backend, Key: key},
+		clock:   time.Now,
 	}
 }
 
@@ -216,15 +218,17 @@ func (g *gateway) latest(ctx context.Context, stripeID, key string, do call, wha
 }
 
 // once does an operation under an idempotency key. Stripe remembers with the key also that something broke on
-// its side, and would answer so for a day; such an answer frees the operation for the next key. That is safe:
-// on an intent each step succeeds once, whatever the key, and an intent that is created twice is empty.
+// its side, and would answer so for a day; such an answer frees the operation for the next key. When several are used
+// up there is a new one each minute, so that what a bad hour at Stripe has broken is done when it is over. That is
+// safe: on an intent each step succeeds once, whatever the key, and an intent that is created twice is empty.
 func (g *gateway) once(key string, do call, what string) (Intent, error) {
+	keys := []string{key}
+	for n := 2; n <= keyAttempts; n++ {
+		keys = append(keys, key+"/"+strconv.Itoa(n))
+	}
+	keys = append(keys, key+"/at/"+strconv.FormatInt(g.clock().Truncate(keyPause).Unix(), 10))
 	var failure error
-	for n := 1; n <= keyAttempts; n++ {
-		under := key
-		if n > 1 {
-			under += "/" + strconv.Itoa(n)
-		}
+	for _, under := range keys {
 		intent, header, err := do(under)
 		if brokeOnStripesSide(err) && !replayed(header) {
 			// Asked again under the same key, Stripe does what it has not done, or says again that it broke.

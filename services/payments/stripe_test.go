@@ -65,7 +65,7 @@ func (p *processor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(w, answer.Body)
 }
 
-func (p *processor) gateway() *gateway { return newGateway(sandboxKey, p.url, quiet) }
+func (p *processor) gateway() *gateway { return newGateway(sandboxKey, p.url, 10*time.Second, quiet) }
 
 // money is what the sandbox's ledger says of an order.
 func (p *processor) money(t *testing.T, orderID string) []sandbox.LedgerEntry {
@@ -87,6 +87,14 @@ func (p *processor) expire(t *testing.T, stripeID string) {
 	w := httptest.NewRecorder()
 	p.sandbox.ServeHTTP(w, httptest.NewRequest("POST", "/sandbox/payment_intents/"+stripeID+"/expire", nil))
 	require.Equal(t, 200, w.Code, w.Body.String())
+}
+
+// misbehaves makes a rule of what goes wrong.
+func (p *processor) misbehaves(t *testing.T, rule string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	p.sandbox.ServeHTTP(w, httptest.NewRequest("POST", "/sandbox/faults", strings.NewReader(rule)))
+	require.Equal(t, 201, w.Code, w.Body.String())
 }
 
 // intended is a payment whose intent exists.
@@ -333,4 +341,25 @@ func TestGateway_ErrorsHoldNoClientSecret(t *testing.T) {
 	_, err := g.Confirm(t.Context(), payment, 1, visa())
 	require.ErrorContains(t, err, "odd")
 	require.NotContains(t, err.Error(), "secret_2")
+}
+
+func TestGateway_WhatABadHourBrokeIsDoneAfterIt(t *testing.T) {
+	p := newProcessor(t, sandbox.Options{})
+	g := p.gateway()
+	clock := time.Now()
+	g.clock = func() time.Time { return clock }
+	payment := intended(t, g)
+	p.misbehaves(t, `{"operation":"confirm","fault":"error_before","times":5}`)
+	for range 2 {
+		_, err := g.Confirm(t.Context(), payment, 1, visa())
+		requireProblem(t, err, problem.Unavailable) // four broke; then they are told again
+	}
+	clock = clock.Add(keyPause)
+	_, err := g.Confirm(t.Context(), payment, 1, visa())
+	requireProblem(t, err, problem.Unavailable) // the fifth
+	clock = clock.Add(keyPause)
+	intent, err := g.Confirm(t.Context(), payment, 1, visa())
+	require.NoError(t, err)
+	require.Equal(t, Authorized, intent.Status)
+	require.Equal(t, 1, p.money(t, payment.OrderID)[0].Charges)
 }

@@ -17,7 +17,8 @@ import (
 // newest entries; when that is full, its entries move to a page of their own, which never changes again. An
 // index therefore costs one document a change to write and one or two to read, however long it is.
 //
-// Entries are never removed. What has been deleted is skipped when a list is read.
+// Entries are never removed. What has been deleted is skipped when a list is read. Who works an index off, from its
+// oldest entry on, keeps the Place that it has come to; see Store.Forward.
 
 // pageLength is how many ids a page holds: about 8 kB of UUIDs.
 const pageLength = 200
@@ -125,6 +126,63 @@ func (s *Store) Page(ctx context.Context, index string, limit int, from string) 
 		}
 	}
 	return ids, place.String(), nil
+}
+
+// Place is an entry's place in an index, counted from the oldest: it stays what it is whatever is appended. The zero
+// Place is the oldest entry's. It may be kept in a document.
+type Place struct {
+	Page  int `json:"page"`  // counts from 1; 0 is 1 too
+	Entry int `json:"entry"` // counts from 0
+}
+
+// Next is the place after this one, where the next entry is or will be.
+func (p Place) Next() Place {
+	p.Page = max(p.Page, 1)
+	if p.Entry++; p.Entry >= pageLength {
+		return Place{Page: p.Page + 1}
+	}
+	return p
+}
+
+// Before says whether the place comes earlier than another.
+func (p Place) Before(other Place) bool {
+	if a, b := max(p.Page, 1), max(other.Page, 1); a != b {
+		return a < b
+	}
+	return p.Entry < other.Entry
+}
+
+// Entry is an id in an index, and where it is.
+type Entry struct {
+	ID string
+	At Place
+}
+
+// Forward returns entries of an index from a place on, oldest first: those up to the end of the place's page. To read
+// on, ask again from the place after the last one; none is the end of the index. It reads two documents at most,
+// however long the index is.
+func (s *Store) Forward(ctx context.Context, index string, from Place) ([]Entry, error) {
+	from.Page = max(from.Page, 1)
+	head, err := Get[indexPage](ctx, s, indexHeadKey(index))
+	if errors.Is(err, ErrNotFound) || err == nil && from.Page > head.Value.Number {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	page := head.Value
+	if from.Page < page.Number {
+		doc, err := Get[indexPage](ctx, s, indexPageKey(index, from.Page))
+		if err != nil {
+			return nil, fmt.Errorf("page %d of index %s: %w", from.Page, index, err)
+		}
+		page = doc.Value
+	}
+	var entries []Entry
+	for at := from; at.Page == from.Page && at.Entry < len(page.IDs); at = at.Next() {
+		entries = append(entries, Entry{ID: page.IDs[at.Entry], At: at})
+	}
+	return entries, nil
 }
 
 // listRounds bounds how many pages one List reads when it meets documents that are not shown.

@@ -440,6 +440,64 @@ func TestPage_ExactlyFullPagesEnd(t *testing.T) {
 	require.Empty(t, next)
 }
 
+func TestForward_OldestFirstFromAnyPlace(t *testing.T) {
+	s, _ := open(t, Options{})
+	index := "test/" + uuid.NewString()
+	entries, err := s.Forward(t.Context(), index, Place{})
+	require.NoError(t, err)
+	require.Empty(t, entries, "there is no index yet")
+
+	total := 2*pageLength + 7
+	var all []string
+	var change Change
+	for range total {
+		id := uuid.NewString()
+		all = append(all, id)
+		change.Append(index, id)
+	}
+	require.NoError(t, s.Commit(t.Context(), &change))
+
+	forward := func(from Place) (ids []string, end Place) {
+		for end = from; ; {
+			entries, err := s.Forward(t.Context(), index, end)
+			require.NoError(t, err)
+			if len(entries) == 0 {
+				return ids, end
+			}
+			require.LessOrEqual(t, len(entries), pageLength)
+			for _, entry := range entries {
+				require.False(t, entry.At.Before(end))
+				ids = append(ids, entry.ID)
+				end = entry.At.Next()
+			}
+		}
+	}
+	ids, end := forward(Place{})
+	require.Equal(t, all, ids)
+	for skipped, from := range map[int]Place{1: {Page: 1, Entry: 1}, pageLength - 1: {Entry: pageLength - 1}, pageLength: {Page: 2}, total - 1: {Page: 3, Entry: 6}} {
+		ids, again := forward(from)
+		require.Equal(t, all[skipped:], ids, "%+v", from)
+		require.Equal(t, end, again)
+	}
+	later, err := s.Forward(t.Context(), index, Place{Page: 9})
+	require.NoError(t, err)
+	require.Empty(t, later, "a page that is not begun")
+
+	var more Change
+	more.Append(index, "one more")
+	require.NoError(t, s.Commit(t.Context(), &more))
+	ids, _ = forward(end)
+	require.Equal(t, []string{"one more"}, ids, "the end is where the next one comes")
+}
+
+func TestPlace_AfterTheLastOfAPageIsTheNextPage(t *testing.T) {
+	require.Equal(t, Place{Page: 1, Entry: 1}, Place{}.Next())
+	require.Equal(t, Place{Page: 3}, Place{Page: 2, Entry: pageLength - 1}.Next())
+	require.True(t, Place{}.Before(Place{Page: 1, Entry: 1}))
+	require.True(t, Place{Page: 1, Entry: 9}.Before(Place{Page: 2}))
+	require.False(t, Place{}.Before(Place{Page: 1}), "they are the same")
+}
+
 func TestPage_RefusesAForeignCursor(t *testing.T) {
 	s, _ := open(t, Options{})
 	for _, forged := range []string{"x", "MQ", "LTEuNQ", "MS4tMQ", "OTk5OTk5OTk5OTk5OTk5OTk5OTkuMQ", "é", "MS4xMDAwMDAw"} {

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/state"
+)
+
+// forgets is what a process does that dies: what it had in mind is gone.
+func (s *scene) forgets() { s.till.agenda = newAgenda(s.till, quiet) }
+
+func (s *scene) sweeps(t *testing.T) {
+	t.Helper()
+	require.NoError(t, newSweep(s.till, time.Minute, quiet).pass(t.Context(), 0))
+}
+
+func (s *scene) watermark(t *testing.T) state.Place {
+	t.Helper()
+	mark, err := state.Get[watermark](t.Context(), s.store, watermarkKey)
+	require.NoError(t, err)
+	return mark.Value.Place
+}
+
+// leftBehind makes payments as a process leaves them that dies at a bad moment, and says what must become of each.
+func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
+	tell := func(o events.Order, status string) events.Order {
+		o = after(o, status)
+		require.NoError(t, s.till.HearOrder(t.Context(), o))
+		return o
+	}
+	paid := func(card string) (events.Order, Receipt) {
+		order := s.hears(t)
+		receipt, err := s.pay(t.Context(), order.ID, card)
+		require.NoError(t, err)
+		return order, receipt
+	}
+	taken, _ := paid("pm_card_visa")
+	tell(taken, "complete")
+	given, _ := paid("pm_card_visa")
+	tell(given, "cancelled")
+	back, _ := paid("pm_card_visa")
+	complete := after(back, "complete")
+	require.NoError(t, s.HearOrder(t.Context(), complete)) // captured
+	tell(complete, "cancelled")
+	open, receipt := paid("pm_card_authenticationRequired")
+	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed") // and the webhook never comes
+	lapsed, receipt := paid("pm_card_visa")
+	s.processor.expire(t, receipt.Payment.StripeID)
+	tell(lapsed, "complete")
+	lost := s.hears(t)
+	s.processor.misbehaves(t, `{"operation":"confirm","fault":"disconnect_after","times":9}`)
+	_, err := s.pay(t.Context(), lost.ID, "pm_card_visa")
+	requireProblem(t, err, problem.Unavailable)
+	return func() {
+		s.requireMoney(t, taken.ID, 0, 2500, 0)
+		s.requireMoney(t, given.ID, 0, 0, 0)
+		s.requireMoney(t, back.ID, 0, 2500, 2500)
+		s.requireMoney(t, open.ID, 2500, 0, 0)
+		s.requireMoney(t, lapsed.ID, 0, 0, 0)
+		s.requireMoney(t, lost.ID, 2500, 0, 0)
+		for id, want := range map[string]Status{taken.ID: Captured, given.ID: Voided, back.ID: Refunded, open.ID: Authorized, lapsed.ID: Voided, lost.ID: Authorized} {
+			a, err := s.account(t.Context(), id)
+			require.NoError(t, err)
+			require.Equal(t, want, a.payment.Value.Status)
+		}
+	}
+}
+
+func TestSweep_FindsWhatAProcessLeft(t *testing.T) {
+	s := newScene(t)
+	requireAllSettled := leftBehind(t, s)
+	s.forgets()
+	s.sweeps(t)
+	requireAllSettled()
+	require.Empty(t, s.agenda.next, "nothing depends on the agenda")
+	asked := s.processor.asked.Load()
+	s.sweeps(t)
+	require.Equal(t, asked+2, s.processor.asked.Load(), "only the two that wait for their orders are asked about again")
+}
+
+func TestSweep_LeavesToOthersWhatIsYoung(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
+	asked := s.processor.asked.Load()
+	w := newSweep(s.till, time.Hour, quiet)
+	require.NoError(t, w.pass(t.Context(), w.patience))
+	require.Equal(t, asked, s.processor.asked.Load())
+	s.sweeps(t)
+	s.requireMoney(t, order.ID, 0, 2500, 0)
+}
+
+func TestSweep_TriesAgainWhenStripeIsBack(t *testing.T) {
+	s := newScene(t)
+	id, tell := s.authorized(t)
+	require.NoError(t, tell("complete"))
+	s.forgets()
+	away := func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	}
+	s.processor.before.Store(&away)
+	s.sweeps(t)
+	s.requireMoney(t, id, 2500, 0, 0)
+	s.processor.before.Store(nil)
+	s.sweeps(t)
+	s.requireMoney(t, id, 0, 2500, 0)
+}
+
+// settledOrders writes n orders that were paid long ago, as they stand then.
+func (s *scene) settledOrders(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		order := Order{Schema: 1, ID: uuid.NewString(), Status: OrderComplete, PaymentID: uuid.NewString(), Version: 2}
+		var change state.Change
+		change.Create(orderKey(order.ID), order)
+		change.Create(paymentKey(order.PaymentID), Payment{Schema: 1, ID: order.PaymentID, OrderID: order.ID, Status: Captured, Version: 3})
+		change.Append(unsettled, order.ID)
+		require.NoError(t, s.store.Commit(t.Context(), &change))
+	}
+}
+
+func TestSweep_GoesThroughAllAndItsCostIsWhatIsOpen(t *testing.T) {
+	s := newScene(t)
+	waiting := s.hears(t)
+	_, err := s.pay(t.Context(), waiting.ID, "pm_card_authenticationRequired")
+	require.NoError(t, err)
+	s.settledOrders(t, 50)
+	s.sweeps(t)
+	_, err = state.Get[watermark](t.Context(), s.store, watermarkKey)
+	require.ErrorIs(t, err, state.ErrNotFound, "the oldest is open")
+
+	s.settledOrders(t, 400)
+	last, tell := s.authorized(t)
+	require.NoError(t, tell("complete")) // noted once more
+	s.forgets()
+	s.sweeps(t)
+	s.requireMoney(t, last, 0, 2500, 0)
+	carried := state.Place{Page: 3, Entry: 53} // behind 1 + 450 + 2 entries
+	require.Equal(t, carried, s.watermark(t), "the open one was appended again, and all before is left behind")
+	s.sweeps(t)
+	require.Equal(t, carried, s.watermark(t), "it is the oldest that is open")
+
+	require.NoError(t, s.till.HearOrder(t.Context(), after(waiting, "cancelled")))
+	s.forgets()
+	s.sweeps(t)
+	require.Equal(t, "canceled", s.processor.money(t, waiting.ID)[0].Status)
+	s.sweeps(t)
+	require.False(t, s.watermark(t).Before(carried.Next().Next()), "all is settled")
+	entries, err := s.store.Forward(t.Context(), unsettled, s.watermark(t))
+	require.NoError(t, err)
+	require.Empty(t, entries, "a pass over nothing reads nothing")
+}
+
+func TestSweep_CarriesMoreThanOneTransactionHolds(t *testing.T) {
+	s := newScene(t)
+	mark := state.Doc[watermark]{Key: watermarkKey}
+	var open []state.Entry
+	for range carriedAtOnce + 3 {
+		open = append(open, state.Entry{ID: uuid.NewString()})
+	}
+	end := state.Place{Page: 100}
+	require.NoError(t, newSweep(s.till, time.Minute, quiet).move(t.Context(), mark, open, 100*len(open), end))
+	require.Equal(t, end, s.watermark(t))
+	var ids []string
+	for at := (state.Place{}); ; {
+		entries, err := s.store.Forward(t.Context(), unsettled, at)
+		require.NoError(t, err)
+		if len(entries) == 0 {
+			break
+		}
+		for _, entry := range entries {
+			ids = append(ids, entry.ID)
+		}
+		at = entries[len(entries)-1].At.Next()
+	}
+	require.Len(t, ids, len(open))
+	require.Equal(t, open[0].ID, ids[0])
+	require.Equal(t, open[len(open)-1].ID, ids[len(ids)-1])
+
+	// Somebody else has moved it meanwhile: that is not undone.
+	require.NoError(t, newSweep(s.till, time.Minute, quiet).move(t.Context(), mark, nil, 5, state.Place{Page: 7}))
+	require.Equal(t, end, s.watermark(t))
+}
+
+// TestSweep_TwoReplicasSettleTheSameAtOnce lets two processes over one store sweep, run their agendas and hear the
+// same webhooks and events, all at once.
+func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
+	s := newScene(t)
+	store, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = store.Close(context.Background()) })
+	second := &scene{newTill(store, s.stripe, quiet), s.sidecar, s.processor}
+	ends := map[string]string{}
+	for round := range 30 {
+		order := s.hears(t)
+		receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err)
+		end := after(order, []string{"complete", "cancelled"}[round%2])
+		ends[order.ID] = end.Status
+		var all sync.WaitGroup
+		for _, replica := range []*scene{s, second} {
+			all.Go(func() { assert.NoError(t, replica.till.HearOrder(t.Context(), end)) })
+			all.Go(func() { assert.NoError(t, newSweep(replica.till, time.Minute, quiet).pass(t.Context(), 0)) })
+			all.Go(func() { replica.round(t) })
+			all.Go(func() {
+				_, err := replica.HearIntent(t.Context(), receipt.Payment.StripeID)
+				assert.NotEqual(t, problem.Internal, kindOf(err), "%v", err)
+			})
+		}
+		all.Wait()
+	}
+	s.sweeps(t)
+	second.sweeps(t)
+	told := map[string]int{}
+	for id, status := range ends {
+		if status == "complete" {
+			s.requireMoney(t, id, 0, 2500, 0)
+			told["payment.captured"]++
+		} else {
+			s.requireMoney(t, id, 0, 0, 0)
+			told["payment.voided"]++
+		}
+		told["payment.created"]++
+	}
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		count := map[string]int{}
+		for _, event := range s.sidecar.told() {
+			count[event]++
+		}
+		assert.Equal(c, told, count, "each once")
+	}, 5*time.Second, 5*time.Millisecond)
+}
