@@ -51,8 +51,8 @@ build-runtime: ## build Dapr's runtime and NATS, if their sources changed
 
 test: build-runtime build test-unit test-stack ## run all tests
 
-# -short makes rapid do a fifth of the checks and half of the steps; so these are 200 checks of 30 steps each.
-test-unit: export RAPID_CHECKS ?= 1000
+# -short makes rapid do a fifth of the checks and half of the steps; so these are 100 checks of 30 steps each.
+test-unit: export RAPID_CHECKS ?= 500
 test-unit: export RAPID_STEPS ?= 60
 test-unit: ## run the tests that need no sidecar, with the race detector
 	$(if $(RACE),CGO_ENABLED=1,@echo "No C compiler: without the race detector.";) go test $(RACE) -short ./...

@@ -1,0 +1,158 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/dapr/go-sdk/client"
+
+	"boxoffice/services/internal/events"
+)
+
+// fault is what a memory does to one call.
+type fault int
+
+const (
+	works    fault = iota
+	refuses        // nothing happens, and the call fails
+	silent         // it happens, but the answer is lost
+	tarries        // the call fails, and only later it happens all the same, if its conditions still hold
+	halfways       // of a bulk call, some fails
+)
+
+// memory is a sidecar whose store is a map with transactions and ETags, and whose broker is a list. Calls meet
+// its faults, one after the other; when there are none left, all is well. It is a model: that a real sidecar
+// behaves so is what the other tests of this package are for.
+type memory struct {
+	mu        sync.Mutex
+	documents map[string]item
+	writes    int
+	published map[string]int // how often each event was accepted, by id
+	faults    []fault
+	late      sync.WaitGroup // transactions that tarry
+}
+
+func newMemory() *memory { return &memory{documents: map[string]item{}, published: map[string]int{}} }
+
+var errFault = errors.New("the sidecar has a bad moment")
+
+// meet takes the next fault.
+func (m *memory) meet() fault {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.faults) == 0 {
+		return works
+	}
+	next := m.faults[0]
+	m.faults = m.faults[1:]
+	return next
+}
+
+func (m *memory) get(key string) item {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.documents[key]
+}
+
+// all are the documents as they are now.
+func (m *memory) all() map[string]item {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.documents)
+}
+
+func (m *memory) GetState(_ context.Context, _, key string, _ map[string]string) (*client.StateItem, error) {
+	if m.meet() != works {
+		return nil, errFault
+	}
+	found := m.get(key)
+	return &client.StateItem{Key: key, Value: found.value, Etag: found.etag}, nil
+}
+
+func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[string]string, _ int32) ([]*client.BulkStateItem, error) {
+	fault := m.meet()
+	if fault != works && fault != halfways {
+		return nil, errFault
+	}
+	var items []*client.BulkStateItem
+	for i, key := range keys {
+		found := m.get(key)
+		items = append(items, &client.BulkStateItem{Key: key, Value: found.value, Etag: found.etag})
+		if fault == halfways && i == len(keys)/2 {
+			items[i] = &client.BulkStateItem{Key: key, Error: errFault.Error()}
+		}
+	}
+	return items, nil
+}
+
+func (m *memory) ExecuteStateTransaction(_ context.Context, _ string, _ map[string]string, ops []*client.StateOperation) error {
+	switch m.meet() {
+	case works:
+		return m.execute(ops)
+	case silent:
+		return errors.Join(m.execute(ops), errFault)
+	case tarries:
+		m.late.Go(func() {
+			time.Sleep(time.Duration(1+len(ops)) * 7 * time.Millisecond)
+			_ = m.execute(ops)
+		})
+	}
+	return errFault
+}
+
+func (m *memory) execute(ops []*client.StateOperation) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, op := range ops {
+		now, wanted := m.documents[op.Item.Key].etag, ""
+		if op.Item.Etag != nil {
+			wanted = op.Item.Etag.Value
+		}
+		blind := wanted == "" && (op.Item.Options == nil || op.Item.Options.Concurrency != client.StateConcurrencyFirstWrite)
+		if now != wanted && !blind {
+			return errors.New("a condition does not hold")
+		}
+	}
+	for _, op := range ops {
+		if op.Type == client.StateOperationTypeDelete {
+			delete(m.documents, op.Item.Key)
+			continue
+		}
+		m.writes++
+		m.documents[op.Item.Key] = item{value: op.Item.Value, etag: strconv.Itoa(m.writes)}
+	}
+	return nil
+}
+
+func (m *memory) PublishEvents(_ context.Context, _, _ string, entries []any, _ ...client.PublishEventsOption) client.PublishEventsResponse {
+	accepted, response := entries, client.PublishEventsResponse{}
+	switch m.meet() {
+	case works:
+	case silent, tarries:
+		response = client.PublishEventsResponse{Error: errFault, FailedEvents: entries}
+	case halfways:
+		accepted = entries[:len(entries)/2]
+		response = client.PublishEventsResponse{Error: errFault, FailedEvents: entries[len(entries)/2:]}
+	case refuses:
+		return client.PublishEventsResponse{Error: errFault, FailedEvents: entries}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, entry := range accepted {
+		var event events.Event
+		if err := json.Unmarshal(entry.(client.PublishEventsEvent).Data, &event); err != nil {
+			return client.PublishEventsResponse{Error: err}
+		}
+		m.published[event.ID]++
+	}
+	return response
+}
+
+func (m *memory) GetMetadata(context.Context) (*client.GetMetadataResponse, error) {
+	return &client.GetMetadataResponse{}, nil
+}
