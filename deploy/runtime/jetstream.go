@@ -116,8 +116,8 @@ func (j *jetStream) Init(_ context.Context, meta pubsub.Metadata) error {
 	return err
 }
 
-// Features implements pubsub.PubSub.
-func (*jetStream) Features() []pubsub.Feature { return nil }
+// Features implements pubsub.PubSub. Without this one Dapr would leave BulkPublish alone, and publish one by one.
+func (*jetStream) Features() []pubsub.Feature { return []pubsub.Feature{pubsub.FeatureBulkPublish} }
 
 // message is data for a topic. The id of a CloudEvent lets the server drop it if it has seen it a short while
 // ago.
@@ -135,6 +135,8 @@ func message(topic string, data []byte) *nats.Msg {
 
 // Publish returns when the stream has the message.
 func (j *jetStream) Publish(ctx context.Context, req *pubsub.PublishRequest) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTime)
+	defer cancel()
 	if _, err := j.js.PublishMsg(ctx, message(req.Topic, req.Data)); err != nil {
 		return pubsub.NewRetriableError(err)
 	}

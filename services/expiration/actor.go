@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	runtime "github.com/dapr/dapr/pkg/proto/runtime/v1"
 	"github.com/dapr/go-sdk/actor"
 	"github.com/dapr/go-sdk/client"
 	"github.com/google/uuid"
@@ -61,6 +62,21 @@ func (r *reminders) Drop(ctx context.Context, orderID string) error {
 	})
 	if err != nil {
 		return away(fmt.Errorf("drop the reminder of order %s: %w", orderID, err))
+	}
+	return nil
+}
+
+// canSet says whether the scheduler takes changes, by one that changes nothing: no order has this actor.
+func (r *reminders) canSet(ctx context.Context) error { return r.Drop(ctx, "nobody") }
+
+// canFire says whether reminders reach their actors here: for that the sidecar needs the placement service.
+func (r *reminders) canFire(ctx context.Context) error {
+	metadata, err := r.dapr.GrpcClient().GetMetadata(ctx, &runtime.GetMetadataRequest{})
+	if err != nil {
+		return err
+	}
+	if !metadata.GetActorRuntime().GetHostReady() {
+		return problem.New(problem.Unavailable, "Reminders do not fire at the moment: the sidecar finds no placement service.")
 	}
 	return nil
 }

@@ -21,6 +21,8 @@ func main() {
 	service.Main("expiration", &cfg, func(_ context.Context, s *service.Service) error {
 		r := &reminders{dapr: s.Dapr, log: s.Log, period: cfg.ReminderPeriod}
 		s.HostActor(r.newActor)
+		s.ReadyCheck("scheduler", r.canSet)
+		s.ReadyCheck("placement", r.canFire)
 		r.subscribe(s.Events)
 		return nil
 	})

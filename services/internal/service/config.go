@@ -38,6 +38,8 @@ type Config struct {
 	// MaxDeliveries is after how many failed deliveries an event goes to the dead letters. It counts failures of ours
 	// alone: while something is away, an event is tried for as long as that lasts.
 	MaxDeliveries int `env:"MAX_DELIVERIES" envDefault:"10" validate:"min=1"`
+	// JournalSlots bounds the transactions whose events may wait for the broker; twice as many events may.
+	JournalSlots int `env:"JOURNAL_SLOTS" envDefault:"16384" validate:"min=1,max=1000000"`
 	// StartTimeout bounds the wait for the sidecar and the store at start.
 	StartTimeout time.Duration `env:"START_TIMEOUT" envDefault:"60s" validate:"min=1s"`
 	// ShutdownTimeout bounds the end: requests under way are finished and events published within it.

@@ -9,6 +9,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"boxoffice/services/internal/problem"
 )
 
 // checkTime bounds all readiness checks of one request.
@@ -59,6 +61,9 @@ func (s *Service) readiness(ctx context.Context) (readinessReport, bool) {
 		if results[i] != nil {
 			report.Status = "not ready"
 			report.Checks[check.name] = "not reachable"
+			if p, ok := errors.AsType[*problem.Error](results[i]); ok {
+				report.Checks[check.name] = p.Details[0].Message
+			}
 			s.Log.Warn("not ready", "check", check.name, "error", results[i])
 		}
 	}

@@ -236,6 +236,8 @@ func (s *Service) OpenStore(ctx context.Context) (*state.Store, error) {
 		Service:  s.Name,
 		Instance: s.config.Instance,
 		Lease:    s.config.JournalLease,
+		Slots:    s.config.JournalSlots,
+		Backlog:  2 * s.config.JournalSlots,
 		Log:      s.Log,
 		Metrics:  s.Metrics,
 	})
@@ -243,6 +245,8 @@ func (s *Service) OpenStore(ctx context.Context) (*state.Store, error) {
 		return nil, err
 	}
 	s.ReadyCheck("store", store.Ping)
+	// While the broker is away, changes go on as long as the journal has room for their events.
+	s.ReadyCheck("journal", store.Room)
 	s.OnShutdown("store", store.Close)
 	return store, nil
 }

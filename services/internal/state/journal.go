@@ -89,6 +89,13 @@ func (w *writer) take(limit int) (int, bool) {
 	return w.used - 1, true
 }
 
+// hasRoom says whether take would find a slot.
+func (w *writer) hasRoom(limit int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.freed) > 0 || w.used < limit
+}
+
 func (w *writer) free(slot int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

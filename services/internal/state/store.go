@@ -150,6 +150,14 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
+// Room says whether the journal can take changes: an error is the problem that a change would meet.
+func (s *Store) Room(context.Context) error {
+	if s.publisher.full() || !s.journal.current.Load().hasRoom(s.opts.Slots) {
+		return busy()
+	}
+	return nil
+}
+
 // Doc is a document as it was read. ETag is what a change of it must name.
 type Doc[T any] struct {
 	Key   string

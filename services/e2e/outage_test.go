@@ -1,0 +1,220 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
+)
+
+// Something that the services need goes away for a while, under load, and comes back. What can go on goes on, the
+// rest is told to come again later, health and readiness tell the truth, and afterwards nothing needs a hand.
+
+// notReady is what a service that is asked whether it is ready lacks, by name; nothing if it is ready.
+func (h *house) notReady(t testing.TB, service string) []string {
+	t.Helper()
+	res, err := h.client.Get(h.URL(service) + "/readyz")
+	require.NoError(t, err)
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	var report struct {
+		Status string
+		Checks map[string]string
+	}
+	require.NoError(t, json.Unmarshal(body, &report), "%s", body)
+	lacking := []string{}
+	for check, result := range report.Checks {
+		if result != "ok" {
+			lacking = append(lacking, check)
+		}
+	}
+	slices.Sort(lacking)
+	assert.Equal(t, res.StatusCode == http.StatusOK, len(lacking) == 0, "%s", body)
+	assert.Equal(t, res.StatusCode == http.StatusServiceUnavailable, len(lacking) > 0, "%s", body)
+	return lacking
+}
+
+// lack waits until these services, and no others, are not ready, for these reasons, and requires that all are alive.
+// The gateway is not ready while a service is not.
+func (h *house) lack(t testing.TB, want map[string][]string) {
+	t.Helper()
+	want = maps.Clone(want)
+	if behind := slices.Sorted(maps.Keys(want)); len(behind) > 0 {
+		want["gateway"] = behind
+	}
+	becomes(t, fmt.Sprint(want), "who is not ready", func() string {
+		found := map[string][]string{}
+		for _, service := range services() {
+			if lacking := h.notReady(t, service); len(lacking) > 0 {
+				found[service] = lacking
+			}
+		}
+		return fmt.Sprint(found)
+	})
+	for _, service := range services() {
+		r, err := h.send("GET", h.URL(service)+"/healthz", nil)
+		require.NoError(t, err)
+		require.Equal(t, 200, r.status, service)
+	}
+}
+
+// later requires that the reply asks to come again later.
+func later(t testing.TB, r reply) fault {
+	t.Helper()
+	f := refused(t, 503, r)
+	seconds, err := strconv.Atoi(r.header.Get("Retry-After"))
+	require.NoError(t, err)
+	require.Positive(t, seconds)
+	return f
+}
+
+// listed is how many tickets the people have offered.
+func (l *load) listed() (n int) {
+	l.note(func() { n = len(l.tickets) })
+	return n
+}
+
+// toldLater is how often the people were told to come again later.
+func (l *load) toldLater() (n int) {
+	l.note(func() { n = l.answers[503] })
+	return n
+}
+
+// endsWell ends the load and requires that the outages have left no trace.
+func (l *load) endsWell(t *testing.T, events *stream) {
+	t.Helper()
+	l.goesOn(t)
+	l.end()
+	require.NoError(t, l.house.WaitReady(t.Context()))
+	events.settled(t)
+	l.check(t, events)
+	require.Zero(t, events.dead(t))
+}
+
+func TestOutage_BrokerGone_ChangesGoOnAndAreToldLater(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, stack.Options{})
+	events := h.stream(t)
+	seller, buyer := h.signUp(t), h.signUp(t)
+	seats := make([]ticket, 10)
+	for i := range seats {
+		seats[i] = seller.list(t, "Reserved in the dark", 1000)
+		known(t, buyer, seats[i])
+	}
+	load := h.load(t, 4)
+	load.goesOn(t)
+
+	h.without(t, "nats", func() {
+		before := load.listed()
+		for _, seat := range seats {
+			given := buyer.reserved(t, seat.ID)
+			require.Equal(t, "created", buyer.order(t, given.ID).Status)
+		}
+		eventually(t, "tickets are offered", func() bool { return load.listed() > before+8 })
+		require.Zero(t, load.toldLater())
+		h.lack(t, nil)
+	})
+	for _, seat := range seats {
+		h.ticketBecomes(t, "reserved", seat.ID)
+	}
+	load.endsWell(t, events)
+	require.Zero(t, load.toldLater())
+}
+
+func TestOutage_BrokerGoneForLong_ChangesAreRefusedWhenTheJournalIsFull(t *testing.T) {
+	t.Parallel()
+	const slots = 8
+	h := newHouse(t, stack.Options{Env: map[string]string{"JOURNAL_SLOTS": strconv.Itoa(slots)}})
+	events := h.stream(t)
+	seller, buyer := h.signUp(t), h.signUp(t)
+	seat := seller.list(t, "Reserved in the dark", 1000)
+	known(t, buyer, seat)
+	events.settled(t)
+	var offered []ticket
+
+	h.without(t, "nats", func() {
+		for range slots {
+			offered = append(offered, seller.list(t, "Offered in the dark", 1000))
+		}
+		f := later(t, seller.do(t, "POST", "/api/tickets", offer{Title: "One too many", Price: 1000}))
+		require.Contains(t, f.Detail, "message broker")
+		require.Len(t, seller.tickets(t), 1+len(offered), "nothing of it was written")
+
+		// Others have room, and reading needs none.
+		h.lack(t, map[string][]string{"tickets": {"journal"}})
+		require.Equal(t, "available", h.ticket(t, seat.ID).Status)
+		buyer.reserved(t, seat.ID)
+	})
+	h.lack(t, nil)
+	seller.list(t, "After all", 1000)
+	for _, listed := range offered {
+		events.holds(t, "ticket.created:"+listed.ID+":1")
+		known(t, buyer, listed)
+	}
+	h.ticketBecomes(t, "reserved", seat.ID)
+	require.Zero(t, events.dead(t))
+}
+
+// Reservations are short, so that those of the outage, which nobody pays, have to end by themselves.
+func TestOutage_SidecarsAndWhatTheyNeed(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "5s", "REMINDER_PERIOD": "1s"}})
+	events := h.stream(t)
+	load := h.load(t, 3)
+	seller := h.signUp(t)
+
+	t.Run("sidecar of orders", func(t *testing.T) {
+		load.goesOn(t)
+		h.without(t, "orders-dapr", func() {
+			h.lack(t, map[string][]string{"orders": {"sidecar", "store"}})
+			later(t, seller.do(t, "POST", "/api/orders", wanted{seller.list(t, "Tickets go on", 1000).ID}))
+			before := load.listed()
+			eventually(t, "tickets are offered", func() bool { return load.listed() > before+5 })
+		})
+		h.lack(t, nil)
+	})
+	for _, needed := range []string{stack.Scheduler, stack.Placement} {
+		t.Run(needed, func(t *testing.T) {
+			load.goesOn(t)
+			h.without(t, needed, func() {
+				h.lack(t, map[string][]string{"expiration": {needed}})
+				load.goesOn(t)
+			})
+			h.lack(t, nil)
+		})
+	}
+	load.endsWell(t, events)
+	eventually(t, "every order has come to an end", func() bool {
+		for _, o := range load.allOrders(t) {
+			if o.Status == "created" {
+				return false
+			}
+		}
+		return true
+	})
+	events.settled(t)
+	load.check(t, events)
+}
+
+// tickets are all tickets of a person.
+func (p *person) tickets(t testing.TB) (mine []ticket) {
+	t.Helper()
+	r := p.do(t, "GET", "/api/tickets?limit=200", nil)
+	require.Empty(t, r.header.Get("Link"), "more than a page")
+	for _, listed := range asIf[[]ticket](t, r, 200) {
+		if listed.UserID == p.ID {
+			mine = append(mine, listed)
+		}
+	}
+	return mine
+}
