@@ -34,7 +34,6 @@ type memory struct {
 	writes    int
 	published map[string]int // how often each event was accepted, by id
 	faults    []fault
-	late      sync.WaitGroup // transactions that tarry
 }
 
 func newMemory() *memory { return &memory{documents: map[string]item{}, published: map[string]int{}} }
@@ -51,6 +50,12 @@ func (m *memory) meet() fault {
 	next := m.faults[0]
 	m.faults = m.faults[1:]
 	return next
+}
+
+func (m *memory) meetNoMore() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.faults = nil
 }
 
 func (m *memory) get(key string) item {
@@ -97,10 +102,7 @@ func (m *memory) ExecuteStateTransaction(_ context.Context, _ string, _ map[stri
 	case silent:
 		return errors.Join(m.execute(ops), errFault)
 	case tarries:
-		m.late.Go(func() {
-			time.Sleep(time.Duration(1+len(ops)) * 7 * time.Millisecond)
-			_ = m.execute(ops)
-		})
+		time.AfterFunc(time.Duration(1+len(ops))*7*time.Millisecond, func() { _ = m.execute(ops) })
 	}
 	return errFault
 }

@@ -188,8 +188,8 @@ func TestCommit_HoldsItsWordThroughAnyFaults(t *testing.T) {
 			for range rapid.IntRange(1, 8).Draw(t, "rounds") {
 				h.commitSome(t)
 			}
-			h.memory.late.Wait()
-			time.Sleep(5 * time.Second) // a lease, for what the dead have left, and the pauses of the publishers
+			h.memory.meetNoMore()
+			time.Sleep(5 * time.Second) // what is late comes; a lease, for what the dead have left; the pauses of the publishers
 			h.check(t)
 
 			for _, s := range h.stores {
@@ -225,14 +225,14 @@ func TestPage_ShowsEachEntryOnceWhateverIsAppendedMeanwhile(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		run++
 		index := fmt.Sprintf("index-%d", run)
-		var entries []string // newest first
+		var entries []string // oldest first
 		var readers []*paging
 		t.Repeat(map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
 				var change Change
 				for range rapid.SampledFrom([]int{1, 2, 30, pageLength - 1, pageLength, pageLength + 1, 2*pageLength + 7}).Draw(t, "entries") {
 					id := strconv.Itoa(len(entries))
-					entries = append([]string{id}, entries...)
+					entries = append(entries, id)
 					change.Append(index, id)
 				}
 				require.NoError(t, s.Commit(context.Background(), &change))
@@ -249,6 +249,7 @@ func TestPage_ShowsEachEntryOnceWhateverIsAppendedMeanwhile(t *testing.T) {
 				r := readers[at]
 				if !r.begun {
 					r.wants, r.begun = slices.Clone(entries), true
+					slices.Reverse(r.wants)
 				}
 				ids, next, err := s.Page(context.Background(), index, r.limit, r.cursor)
 				require.NoError(t, err)
