@@ -120,10 +120,10 @@ const (
 func (p *Payment) Try(method string) Plan {
 	same := p.Attempt.Method == method
 	switch {
-	case !p.Status.open(), p.Status == RequiresAction && same && !p.Attempt.Open:
-		return ShowAsItIs
-	case p.Attempt.Open && same:
+	case p.Attempt.Open && same: // also if a webhook was faster: nobody was answered yet
 		return ResumeAttempt
+	case !p.Status.open(), p.Status == RequiresAction && same:
+		return ShowAsItIs
 	}
 	p.Attempt = Attempt{Number: p.Attempt.Number + 1, Method: method, Open: true}
 	return NewAttempt

@@ -115,9 +115,14 @@ func nothingMore(context.Context, *state.Change, *Payment, Intent) (bool, error)
 // mostActions bounds what one call of settle does: at most "it was not authorized but captured, so refund it".
 const mostActions = 3
 
+// notTaken is why money that is authorized could not be taken yet. All else was done and written down.
+type notTaken struct{ error }
+
+func (n notTaken) Unwrap() error { return n.error }
+
 // settle brings an order's payment to where it should be: it takes what Stripe says, does what the order's state
 // asks for, and writes the outcome down with its events. It may be called at any time and any number of times;
-// an order without a payment is settled.
+// an order without a payment is settled. It returns a notTaken if the money must be taken later.
 func (t *till) settle(ctx context.Context, orderID string, look look, finish finish) error {
 	return state.Retry(ctx, func(ctx context.Context) error {
 		a, err := t.account(ctx, orderID)
@@ -130,8 +135,9 @@ func (t *till) settle(ctx context.Context, orderID string, look look, finish fin
 			return err
 		}
 		var change state.Change
+		var late error
 		write := false
-		for n := 0; ; n++ {
+		for n := 0; late == nil; n++ {
 			event, changed := payment.Observe(told, now())
 			if event != nil {
 				change.Emit(ctx, event)
@@ -144,7 +150,13 @@ func (t *till) settle(ctx context.Context, orderID string, look look, finish fin
 			if n == mostActions {
 				return fmt.Errorf("payment %s is %s, its order is %s, and Stripe does not change that", payment.ID, payment.Status, order.Status)
 			}
-			if told, err = t.do(ctx, due, payment); err != nil {
+			outcome, err := t.do(ctx, due, payment)
+			switch {
+			case err == nil:
+				told = outcome
+			case due == Capture && problem.KindOf(err) == problem.Unavailable:
+				late = notTaken{err}
+			default:
 				return err
 			}
 		}
@@ -155,7 +167,10 @@ func (t *till) settle(ctx context.Context, orderID string, look look, finish fin
 		if write || more {
 			a.write(&change)
 		}
-		return t.store.Commit(ctx, &change)
+		if err := t.store.Commit(ctx, &change); err != nil {
+			return err
+		}
+		return late
 	})
 }
 
@@ -197,7 +212,7 @@ func (t *till) Pay(ctx context.Context, orderID, buyer string, method Method, ke
 		switch {
 		case made, plan == ShowAsItIs && a.payment.Value.Status == RequiresAction:
 			return t.asStripeTells(ctx, a)
-		case plan == ShowAsItIs, a.order.Value.Status != OrderCreated:
+		case plan == ShowAsItIs, !a.payment.Value.Status.open(), a.order.Value.Status != OrderCreated:
 			return Intent{}, nil // paid already; or not live any more, then it ends without an attempt
 		}
 		made = true
@@ -210,10 +225,12 @@ func (t *till) Pay(ctx context.Context, orderID, buyer string, method Method, ke
 		}
 		return concluded, keep(ctx, change, receipt)
 	})
-	if err != nil {
+	if _, late := errors.AsType[notTaken](err); late {
+		// The buyer has paid, and need not wait until the money is taken.
+		t.agenda.add(orderID, firstRetry)
+	} else if err != nil {
 		return Receipt{}, err
-	}
-	if receipt.Payment.Status != RequiresAction && receipt.Payment.Status != Pending {
+	} else if receipt.Payment.Status != RequiresAction && receipt.Payment.Status != Pending {
 		t.agenda.cancel(orderID, appointment)
 	}
 	return receipt, receipt.refusal(method)

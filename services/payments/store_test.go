@@ -427,6 +427,48 @@ func TestSettle_AnAuthorizationThatLapsedIsTold(t *testing.T) {
 	}
 }
 
+// A copy of the request comes while the bank has agreed and the first has not written it down, but a webhook has.
+func TestPay_ACopyThatAWebhookOvertookIsAnsweredAsTheFirst(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	var copied Receipt
+	var once sync.Once
+	overtake := func(r *http.Request, _ *httptest.ResponseRecorder) {
+		if strings.HasSuffix(r.URL.Path, "/confirm") {
+			once.Do(func() {
+				a, err := s.account(t.Context(), order.ID)
+				assert.NoError(t, err)
+				_, err = s.HearIntent(t.Context(), a.payment.Value.StripeID)
+				assert.NoError(t, err)
+				copied, err = s.pay(t.Context(), order.ID, "pm_card_visa")
+				assert.NoError(t, err)
+			})
+		}
+	}
+	s.processor.after.Store(&overtake)
+	first, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.True(t, copied.Fresh, "nobody was answered before it")
+	require.Equal(t, first.Payment, copied.Payment)
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+	s.requireTold(t, "payment.created")
+}
+
+func TestPay_DoesNotWaitForTheMoneyToBeTaken(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	first, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
+	s.processor.misbehaves(t, `{"operation":"capture","fault":"unavailable","times":1}`)
+	again, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.Equal(t, first.Payment, again.Payment)
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+	s.round(t)
+	s.requireMoney(t, order.ID, 0, 2500, 0)
+}
+
 func TestPayment_IsShownToItsBuyerAlone(t *testing.T) {
 	s := newScene(t)
 	order := s.hears(t)

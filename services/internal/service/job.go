@@ -22,6 +22,7 @@ const (
 // replaces what was there. A scheduler that is not there yet holds nothing up; it is tried until it takes the job.
 func (s *Service) Job(name string, period time.Duration, run func(ctx context.Context) error) {
 	s.Callback.Post("/job/"+name, func(w http.ResponseWriter, r *http.Request) {
+		s.Log.Debug("job fired", "job", name)
 		if err := run(r.Context()); err != nil {
 			s.Log.Warn("a job failed", "job", name, "error", err)
 			http.Error(w, "the job failed", http.StatusInternalServerError)
