@@ -66,8 +66,8 @@ func (b *box) reserve(c *fiber.Ctx) error {
 		order, err = b.Reserve(ctx, strings.ToLower(request.TicketID), buyer.ID, func(change *state.Change, order Order) error {
 			return once.Keep(change, fiber.StatusCreated, location(order), answer(order))
 		})
-		if errors.Is(err, errReserved) {
-			// Perhaps by a copy of this request, since we looked.
+		if errors.Is(err, errReserved) || errors.Is(err, errSold) {
+			// Perhaps to a copy of this request, since we looked.
 			var unfound error
 			if before, unfound = once.Find(ctx, b.store); before != nil || unfound != nil {
 				return unfound
