@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -115,6 +116,9 @@ func (l *load) signUp(t *testing.T) (*person, bool) {
 func (l *load) ask(p *person, method, path string, body any) reply {
 	r, _ := p.send(method, path, body)
 	l.note(func() { l.answers[r.status]++ })
+	if r.status == 503 {
+		time.Sleep(pollInterval) // it says when to come again; these are impatient
+	}
 	return r
 }
 

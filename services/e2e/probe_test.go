@@ -56,15 +56,7 @@ func startRedis(t *testing.T) string {
 // redisResources is the default set of components, but for the state store.
 func redisResources(t *testing.T, address string) string {
 	t.Helper()
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
-	folder := t.TempDir()
-	for _, name := range []string{"pubsub.yaml", "secrets.yaml"} {
-		text, err := os.ReadFile(filepath.Join(filepath.Dir(runFile), "components", "embedded", name))
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(folder, name), text, 0o600))
-	}
-	require.NoError(t, os.WriteFile(filepath.Join(folder, "state.yaml"), fmt.Appendf(nil, `apiVersion: dapr.io/v1alpha1
+	return resourcesWithState(t, fmt.Sprintf(`apiVersion: dapr.io/v1alpha1
 kind: Component
 metadata:
   name: state
@@ -78,7 +70,21 @@ spec:
       value: ""
     - name: actorStateStore
       value: "true"
-`, address), 0o600))
+`, address))
+}
+
+// resourcesWithState is a folder with the default set of components, but for this state store.
+func resourcesWithState(t testing.TB, store string) string {
+	t.Helper()
+	runFile, err := stack.FindRunFile(".")
+	require.NoError(t, err)
+	folder := t.TempDir()
+	for _, name := range []string{"pubsub.yaml", "secrets.yaml"} {
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(runFile), "components", "embedded", name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(folder, name), text, 0o600))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "state.yaml"), []byte(store), 0o600))
 	return folder
 }
 

@@ -1,0 +1,182 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	accounts "os/user"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
+)
+
+// postgres is a server of the test's own, on a free port of this machine alone. It ends with the test.
+type postgres struct {
+	program, folder string
+	port            int
+	as              *syscall.Credential // it refuses to run as root
+
+	running *exec.Cmd
+	ended   chan struct{}
+}
+
+// startPostgres makes a database and starts its server.
+func startPostgres(t *testing.T) *postgres {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs real sidecars")
+	}
+	programs := postgresPrograms()
+	if programs == "" {
+		require.NotEqual(t, "1", os.Getenv("CI_REQUIRE_POSTGRES"), "CI_REQUIRE_POSTGRES is set, so PostgreSQL must be installed")
+		t.Skip("PostgreSQL is not installed; with it, this test shows that an outage of the database heals by itself")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	// Not t.TempDir, which other users cannot enter.
+	folder, err := os.MkdirTemp("", "boxoffice-postgres-")
+	require.NoError(t, err)
+	p := &postgres{program: filepath.Join(programs, "postgres"), folder: folder, port: listener.Addr().(*net.TCPAddr).Port}
+	require.NoError(t, listener.Close())
+	t.Cleanup(func() {
+		p.kill()
+		_ = os.RemoveAll(folder)
+	})
+	if os.Getuid() == 0 {
+		nobody, err := accounts.Lookup("nobody")
+		require.NoError(t, err)
+		uid, err := strconv.ParseUint(nobody.Uid, 10, 32)
+		require.NoError(t, err)
+		gid, err := strconv.ParseUint(nobody.Gid, 10, 32)
+		require.NoError(t, err)
+		p.as = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		require.NoError(t, os.Chown(folder, int(uid), int(gid)))
+	}
+	initialize := exec.Command(filepath.Join(programs, "initdb"), "-D", folder, "-U", "boxoffice", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	initialize.Dir = folder
+	initialize.SysProcAttr = &syscall.SysProcAttr{Credential: p.as}
+	text, err := initialize.CombinedOutput()
+	require.NoError(t, err, "%s", text)
+	p.start(t)
+	return p
+}
+
+// postgresPrograms is the folder of PostgreSQL's programs. Debian keeps them off the path.
+func postgresPrograms() string {
+	folders, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	slices.Sort(folders)
+	if path, err := exec.LookPath("initdb"); err == nil {
+		folders = append(folders, filepath.Dir(path))
+	}
+	for _, folder := range slices.Backward(folders) {
+		_, noServer := os.Stat(filepath.Join(folder, "postgres"))
+		_, noInit := os.Stat(filepath.Join(folder, "initdb"))
+		if noServer == nil && noInit == nil {
+			return folder
+		}
+	}
+	return ""
+}
+
+// start starts the server and waits until it takes connections.
+func (p *postgres) start(t testing.TB) {
+	t.Helper()
+	cmd := exec.Command(p.program, "-D", p.folder, "-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1",
+		"-c", "unix_socket_directories=", "-c", "max_connections=200")
+	cmd.Dir = p.folder
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.as, Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	p.running, p.ended = cmd, make(chan struct{})
+	go func() {
+		// The signal of a parent's death comes at the end of the thread that started the child.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+		close(p.ended)
+	}()
+	require.NoError(t, <-started)
+	eventually(t, "PostgreSQL takes connections", func() bool {
+		conn, err := net.DialTimeout("tcp", p.address(), time.Second)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// kill ends the server and all of its children with SIGKILL.
+func (p *postgres) kill() {
+	if p.running != nil && p.running.Process != nil {
+		_ = syscall.Kill(-p.running.Process.Pid, syscall.SIGKILL)
+		<-p.ended
+	}
+}
+
+func (p *postgres) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
+
+// resources is the default set of components, but for the state store, which is this server.
+func (p *postgres) resources(t testing.TB) string {
+	t.Helper()
+	return resourcesWithState(t, fmt.Sprintf(`apiVersion: dapr.io/v1alpha1
+kind: Component
+metadata:
+  name: state
+spec:
+  type: state.postgresql
+  version: v2
+  metadata:
+    - name: connectionString
+      value: "host=127.0.0.1 port=%d user=boxoffice dbname=postgres sslmode=disable connect_timeout=2"
+    - name: tablePrefix
+      value: "{appID}_"
+    - name: timeout
+      value: 5s
+    - name: maxConns
+      value: "8"
+    - name: actorStateStore
+      value: "true"
+`, p.port))
+}
+
+// The events folder goes with every set of components.
+func withEvents(t testing.TB, resources string) []string {
+	t.Helper()
+	runFile, err := stack.FindRunFile(".")
+	require.NoError(t, err)
+	return []string{resources, filepath.Join(filepath.Dir(runFile), "components", "events")}
+}
+
+func TestOutage_StoreGone_ChangesAreRefusedAndGoOnWhenItIsBack(t *testing.T) {
+	t.Parallel()
+	store := startPostgres(t)
+	h := newHouse(t, stack.Options{Resources: withEvents(t, store.resources(t))})
+	events := h.stream(t)
+	seller := h.signUp(t)
+	load := h.load(t, 4)
+	load.goesOn(t)
+
+	store.kill()
+	h.lack(t, map[string][]string{"auth": {"store"}, "tickets": {"store"}, "orders": {"store"}, "payments": {"store"}})
+	later(t, seller.do(t, "POST", "/api/tickets", offer{Title: "Nowhere to keep it", Price: 1000}))
+	later(t, seller.do(t, "GET", "/api/orders", nil))
+	before := load.toldLater()
+	eventually(t, "people are told to come later", func() bool { return load.toldLater() > before+200 })
+
+	store.start(t)
+	h.lack(t, nil)
+	load.endsWell(t, events)
+	require.Empty(t, h.letters(t))
+}
