@@ -125,6 +125,7 @@ func TestMoney_IsRightWhateverStripeDoes(t *testing.T) {
 			require.Equal(t, 204, buyer.cancel(t, o.ID))
 			tellAgain()
 			buyer.paymentBecomes(t, "voided", begun.ID)
+			require.Equal(t, "user", buyer.order(t, o.ID).Reason)
 		}},
 		{"refund", 1, 0, func(t *testing.T, buyer *person, o order, goWrong func()) {
 			begun, tellAgain := h.behindTheBack(t, buyer, o.ID)
