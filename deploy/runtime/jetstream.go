@@ -30,8 +30,8 @@ import (
 //
 // This is the same component, under the same name and with the same settings, on nats.go's newer client: pull
 // consumers, which a service's replicas share; an acknowledgement after the handler's answer, and word to the
-// server while it is still at work; a connection that never gives up. Its own setting is handlersAtOnce, which
-// Dapr's does not know, so one file serves both.
+// server while it is still at work; a connection that never gives up; and bulks, in which everything that waits is
+// handled at once. Its own setting is handlersAtOnce, which Dapr's does not know, so one file serves both.
 
 // jetStreamSettings are the settings that the two have in common, and handlersAtOnce. What is left out here
 // (startSequence, flowControl, …) belongs to push consumers, or to streams that are shared with others.
@@ -49,7 +49,7 @@ type jetStreamSettings struct {
 	TLSClientCert string `mapstructure:"tls_client_cert"`
 	TLSClientKey  string `mapstructure:"tls_client_key"`
 
-	// HandlersAtOnce bounds the events that are handled side by side.
+	// HandlersAtOnce bounds the events, or bulks of events, that are handled side by side.
 	HandlersAtOnce int `mapstructure:"handlersAtOnce"`
 }
 
@@ -177,6 +177,14 @@ func (j *jetStream) BulkPublish(ctx context.Context, req *pubsub.BulkPublishRequ
 // Subscribe hands the topic's messages to handler until ctx ends. It returns at once; a server, stream or
 // consumer that is not there is waited for.
 func (j *jetStream) Subscribe(ctx context.Context, req pubsub.SubscribeRequest, handler pubsub.Handler) error {
+	j.subscribe(ctx, req.Topic, func(ctx context.Context, consumer jetstream.Consumer) error {
+		return j.consume(ctx, consumer, req.Topic, handler)
+	})
+	return nil
+}
+
+// subscribe lets consume work on the topic's consumer until ctx ends, and again whenever it was interrupted.
+func (j *jetStream) subscribe(ctx context.Context, topic string, consume func(context.Context, jetstream.Consumer) error) {
 	ctx, cancel := context.WithCancel(ctx)
 	j.working.Go(func() {
 		defer cancel()
@@ -187,22 +195,21 @@ func (j *jetStream) Subscribe(ctx context.Context, req pubsub.SubscribeRequest, 
 	})
 	j.working.Go(func() {
 		for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 2*time.Second) {
-			consumer, err := j.consumer(ctx, req.Topic)
+			consumer, err := j.consumer(ctx, topic)
 			if err == nil {
 				pause = 50 * time.Millisecond
-				err = j.consume(ctx, consumer, req.Topic, handler)
+				err = consume(ctx, consumer)
 			}
 			if ctx.Err() != nil {
 				return
 			}
-			j.log.Warnf("subscription to %s was interrupted; trying again: %v", req.Topic, err)
+			j.log.Warnf("subscription to %s was interrupted; trying again: %v", topic, err)
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():
 			}
 		}
 	})
-	return nil
 }
 
 // consumer makes sure of the durable consumer, or makes one for this connection if none is named. Its name has a
@@ -260,34 +267,48 @@ func (j *jetStream) consume(ctx context.Context, consumer jetstream.Consumer, to
 	}
 }
 
-// handle acknowledges a message after the handler's answer. While the handler works, the server hears of it and
-// does not deliver the message a second time; should this process die, it does so after ackWait.
+// handle acknowledges a message after the handler's answer.
 func (j *jetStream) handle(ctx context.Context, msg jetstream.Msg, topic string, handler pubsub.Handler) {
-	alive := time.NewTicker(j.settings.AckWait / 3)
-	defer alive.Stop()
-	handled := make(chan struct{})
-	defer close(handled)
-	go func() {
-		for {
-			select {
-			case <-alive.C:
-				_ = msg.InProgress()
-			case <-handled:
-				return
-			}
-		}
-	}()
+	defer j.inProgress(msg)()
 	err := handler(ctx, &pubsub.NewMessage{
 		Topic:    topic,
 		Data:     msg.Data(),
 		Metadata: map[string]string{"Topic": msg.Subject()},
 	})
-	if err == nil {
+	j.answer(ctx, topic, msg, err)
+}
+
+// inProgress tells the server, until the returned function is called, that messages are being worked on, so that it
+// does not deliver them a second time; should this process die, it does so after ackWait.
+func (j *jetStream) inProgress(messages ...jetstream.Msg) (handled func()) {
+	done := make(chan struct{})
+	go func() {
+		alive := time.NewTicker(j.settings.AckWait / 3)
+		defer alive.Stop()
+		for {
+			select {
+			case <-alive.C:
+				for _, msg := range messages {
+					_ = msg.InProgress()
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done) }
+}
+
+// answer tells the server what became of a message.
+func (j *jetStream) answer(ctx context.Context, topic string, msg jetstream.Msg, failure error) {
+	var err error
+	switch {
+	case failure == nil:
 		err = msg.Ack()
-	} else if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		err = msg.Nak() // this sidecar is going, or its app is not well: somebody else, or later
-	} else {
-		j.log.Warnf("a message of %s was not handled and will come again: %v", topic, err)
+	default:
+		j.log.Warnf("a message of %s was not handled and will come again: %v", topic, failure)
 		err = msg.NakWithDelay(time.Second)
 	}
 	if err != nil {

@@ -54,7 +54,7 @@ func liesAbout(t *testing.T, o order) []lie {
 	reminder := `{"data":{"schema":1,"expiresAt":"2020-01-01T00:00:00Z"},"dueTime":"0s","period":"1s"}`
 	return append(lies,
 		lie{"POST", "/events/ignored", `{}`},
-		lie{"POST", "/events", lies[0].body},
+		lie{"POST", "/events", `{"entries":[{"entryId":"1","event":` + lies[1].body + `}]}`},
 		lie{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/remind/expire", reminder},
 		lie{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/timer/expire", reminder},
 		lie{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/Expire", `{}`},

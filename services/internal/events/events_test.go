@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,7 +80,9 @@ func newRouterWith(o *office) *Router {
 
 // office takes what is published.
 type office struct {
-	err   error
+	err error
+
+	mu    sync.Mutex
 	taken []Event
 }
 
@@ -94,6 +97,8 @@ func (o *office) take(_ context.Context, topic string, event []byte) error {
 	if topic != DeadLetterTopic {
 		return fmt.Errorf("not a letter: on %s", topic)
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.taken = append(o.taken, taken)
 	return nil
 }

@@ -119,42 +119,54 @@ func schemaOf(event Event) (int, bool) {
 	return schema, err == nil
 }
 
-// Mount serves the router under /events: one path for each type, and /events/ignored for what the
-// subscription routes to nobody. (Dapr puts an event that matches no route among the dead letters, so every
-// subscription needs a default route that accepts.)
+// Mount serves the router under /events: bulks at /events itself, single deliveries at one path for each type, and
+// /events/ignored for what the subscription routes to nobody. (Dapr puts an event that matches no route among the
+// dead letters, so every subscription needs a default route that accepts.)
 func (r *Router) Mount(mux chi.Router) {
-	mux.Post("/events/ignored", func(w http.ResponseWriter, _ *http.Request) { say(w, "SUCCESS") })
-	for eventType, handle := range r.handlers {
-		mux.Post("/events/"+eventType, func(w http.ResponseWriter, req *http.Request) { r.serve(w, req, eventType, handle) })
+	mux.Post("/events", r.serveBulk)
+	mux.Post("/events/ignored", ignore)
+	for eventType := range r.handlers {
+		mux.Post("/events/"+eventType, func(w http.ResponseWriter, req *http.Request) { r.serve(w, req, eventType) })
 	}
 }
 
-func (r *Router) serve(w http.ResponseWriter, req *http.Request, eventType string, handle func(context.Context, Event) error) {
+func (r *Router) serve(w http.ResponseWriter, req *http.Request, eventType string) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxEventBytes))
 	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
 		// Too long for a letter as well: the sidecar, which holds it, puts it aside as it is.
 		r.opts.Log.Error("event goes to the dead letters", "type", eventType, "error", fmt.Sprintf("it is longer than %d bytes", maxEventBytes))
-		r.answer(w, eventType, drop)
+		say(w, r.count(eventType, drop))
 		return
 	}
 	if err != nil {
 		r.opts.Log.Warn("event will be delivered again", "type", eventType, "error", fmt.Errorf("read the delivery: %w", err))
-		r.answer(w, eventType, retry)
+		say(w, r.count(eventType, retry))
 		return
 	}
+	say(w, r.deliver(req.Context(), eventType, body))
+}
+
+// deliver hands one event to its function. The type is that of the route, or "" if the event's own counts.
+func (r *Router) deliver(ctx context.Context, eventType string, body []byte) outcome {
 	var event Event
 	if err := json.Unmarshal(body, &event); err != nil {
-		r.finish(req.Context(), w, eventType, event, body, fmt.Errorf("%w: %w", errUndecodable, err))
-		return
+		return r.finish(ctx, eventType, event, body, fmt.Errorf("%w: %w", errUndecodable, err))
 	}
-	traced := traceContext(req.Context(), event)
-	ctx, cancel := context.WithTimeout(traced, handlingTime)
+	if eventType == "" {
+		eventType = event.Type
+	}
+	ctx = traceContext(ctx, event)
+	handling, cancel := context.WithTimeout(ctx, handlingTime)
 	defer cancel()
-	r.finish(traced, w, eventType, event, body, r.call(ctx, event, handle))
+	return r.finish(ctx, eventType, event, body, r.call(handling, eventType, event))
 }
 
 // call turns a panic into an error: a bug in one handler must not take the service's other work with it.
-func (r *Router) call(ctx context.Context, event Event, handle func(context.Context, Event) error) (err error) {
+func (r *Router) call(ctx context.Context, eventType string, event Event) (err error) {
+	handle, known := r.handlers[eventType]
+	if !known {
+		return fmt.Errorf("%w: nothing here handles events of type %q; the subscription sends too much", ErrRefused, eventType)
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
@@ -164,13 +176,12 @@ func (r *Router) call(ctx context.Context, event Event, handle func(context.Cont
 }
 
 // finish decides what becomes of an event whose handling ended with err.
-func (r *Router) finish(ctx context.Context, w http.ResponseWriter, eventType string, event Event, body []byte, err error) {
+func (r *Router) finish(ctx context.Context, eventType string, event Event, body []byte, err error) outcome {
 	log := r.opts.Log.With("event", event.ID, "type", eventType, "traceId", trace.SpanContextFromContext(ctx).TraceID().String())
 	if err == nil {
 		r.failures.forget(event.ID)
 		log.Debug("event handled")
-		r.answer(w, eventType, success)
-		return
+		return r.count(eventType, success)
 	}
 	now := time.Now().UTC()
 	letter := Letter{Service: r.opts.Service, Instance: r.opts.Instance, Attempts: 1, FirstFailure: now, LastFailure: now}
@@ -182,26 +193,23 @@ func (r *Router) finish(ctx context.Context, w http.ResponseWriter, eventType st
 		letter.Code = Refused
 	case isAway(err):
 		log.Warn("event will be delivered again, for something that it needs is away", "error", err)
-		r.answer(w, eventType, retry)
-		return
+		return r.count(eventType, retry)
 	default:
 		failed := r.failures.add(letter.name(), now)
 		if failed.attempts < r.opts.Deliveries {
 			log.Warn("event will be delivered again", "failures", failed.attempts, "error", err)
-			r.answer(w, eventType, retry)
-			return
+			return r.count(eventType, retry)
 		}
 		letter.Code, letter.Attempts, letter.FirstFailure = Failed, failed.attempts, failed.first
 	}
 	letter.Reason = err.Error()
 	if notTaken := r.bury(ctx, letter); notTaken != nil {
 		log.Warn("the broker did not take a dead letter; its event will be delivered again", "error", errors.Join(err, notTaken))
-		r.answer(w, eventType, retry)
-		return
+		return r.count(eventType, retry)
 	}
 	r.failures.forget(letter.name())
 	log.Error("event went to the dead letters", "letter", letter.ID(), "code", letter.Code, "attempts", letter.Attempts, "error", err)
-	r.answer(w, eventType, dead)
+	return r.count(eventType, dead)
 }
 
 // isAway says whether err comes from something that is needed and out of reach, rather than from the event or a
@@ -244,23 +252,30 @@ const (
 	drop    outcome = "drop" // the sidecar puts it aside
 )
 
-// answer counts the outcome and tells it to the sidecar.
-func (r *Router) answer(w http.ResponseWriter, eventType string, o outcome) {
-	r.handled.WithLabelValues(eventType, string(o)).Inc()
+// status is the outcome in Dapr's words.
+func (o outcome) status() string {
 	switch o {
 	case retry:
-		say(w, "RETRY")
+		return "RETRY"
 	case drop:
-		say(w, "DROP")
-	default:
-		say(w, "SUCCESS")
+		return "DROP"
 	}
+	return "SUCCESS"
+}
+
+// types that are nobody's share one name among the metrics, for anybody could make up more.
+func (r *Router) count(eventType string, o outcome) outcome {
+	if _, known := r.handlers[eventType]; !known {
+		eventType = "unknown"
+	}
+	r.handled.WithLabelValues(eventType, string(o)).Inc()
+	return o
 }
 
 // say answers as Dapr expects: the outcome is in the body, the HTTP status is 200 for all.
-func say(w http.ResponseWriter, status string) {
+func say(w http.ResponseWriter, o outcome) {
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = io.WriteString(w, `{"status":"`+status+`"}`)
+	_, _ = io.WriteString(w, `{"status":"`+o.status()+`"}`)
 }
 
 func traceContext(ctx context.Context, event Event) context.Context {

@@ -1,0 +1,90 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/require"
+)
+
+// deliverBulk posts a bulk to the router as the sidecar does, and returns the outcome of each entry.
+func deliverBulk(t *testing.T, r *Router, path string, events ...string) map[string]string {
+	t.Helper()
+	var entries []string
+	for i, event := range events {
+		entries = append(entries, fmt.Sprintf(`{"entryId":"%d","event":%s,"contentType":"application/cloudevents+json"}`, i, event))
+	}
+	mux := chi.NewRouter()
+	r.Mount(mux)
+	response := httptest.NewRecorder()
+	body := `{"id":"1","topic":"events","pubsubname":"pubsub","type":"com.dapr.event.sent.bulk","entries":[` + strings.Join(entries, ",") + `]}`
+	mux.ServeHTTP(response, httptest.NewRequest(http.MethodPost, path, strings.NewReader(body)))
+	require.Equal(t, http.StatusOK, response.Code)
+	var told struct {
+		Statuses []struct{ EntryID, Status string }
+	}
+	require.NoError(t, json.Unmarshal(response.Body.Bytes(), &told))
+	outcomes := map[string]string{}
+	for _, s := range told.Statuses {
+		outcomes[s.EntryID] = s.Status
+	}
+	return outcomes
+}
+
+func TestBulk_EachEventHasItsOwnOutcome(t *testing.T) {
+	o := &office{}
+	r := newRouterWith(o)
+	On(r, func(context.Context, OrderCreated) error { return nil })
+	On(r, func(context.Context, OrderCancelled) error { return errors.New("a bug") })
+	On(r, func(context.Context, OrderCompleted) error { return fmt.Errorf("%w: of something unknown", ErrRefused) })
+	event := func(p Payload) string {
+		e, err := New(context.Background(), p)
+		require.NoError(t, err)
+		return encoded(t, e)
+	}
+	outcomes := deliverBulk(t, r, "/events",
+		event(someOrder()), event(OrderCancelled(someOrder())), event(OrderCompleted(someOrder())), `{"type":"order.created"}`, `"text"`, event(someOrder()))
+	require.Equal(t, map[string]string{"0": "SUCCESS", "1": "RETRY", "2": "SUCCESS", "3": "SUCCESS", "4": "SUCCESS", "5": "SUCCESS"}, outcomes)
+	require.Len(t, o.taken, 3, "the refused one and the two that cannot be decoded are dead letters")
+}
+
+func TestBulk_EventsAreHandledSideBySide(t *testing.T) {
+	r := newTestRouter()
+	var both sync.WaitGroup
+	both.Add(2)
+	On(r, func(context.Context, OrderCreated) error {
+		both.Done()
+		both.Wait() // would wait for ever, were the other not handled meanwhile
+		return nil
+	})
+	event, err := New(context.Background(), someOrder())
+	require.NoError(t, err)
+	require.Len(t, deliverBulk(t, r, "/events", encoded(t, event), encoded(t, event)), 2)
+}
+
+func TestBulk_AnEventThatNobodyHandlesIsADeadLetter(t *testing.T) {
+	o := &office{}
+	require.Equal(t, map[string]string{"0": "SUCCESS"}, deliverBulk(t, newRouterWith(o), "/events", `{"id":"x","type":"order.forgotten","data":{}}`))
+	require.Len(t, o.taken, 1)
+	require.Contains(t, string(o.taken[0].Data), "nothing here handles events of type")
+}
+
+func TestBulk_WhatNobodyWantsIsAccepted(t *testing.T) {
+	require.Equal(t, map[string]string{"0": "SUCCESS", "1": "SUCCESS"}, deliverBulk(t, newTestRouter(), "/events/ignored", `{"type":"user.created"}`, `{}`))
+}
+
+func TestBulk_OneThatCannotBeReadIsAskedForAgain(t *testing.T) {
+	mux := chi.NewRouter()
+	newTestRouter().Mount(mux)
+	response := httptest.NewRecorder()
+	mux.ServeHTTP(response, httptest.NewRequest(http.MethodPost, "/events", strings.NewReader(`{"entries":[`)))
+	require.Equal(t, http.StatusBadRequest, response.Code)
+}
