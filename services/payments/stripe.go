@@ -27,7 +27,7 @@ const (
 	// keyAttempts is how many idempotency keys one operation may use up at once, and keyPause how long it is until
 	// it may have one more; see gateway.once.
 	keyAttempts = 3
-	keyPause    = time.Minute
+	keyPause    = 10 * time.Second
 )
 
 // gateway is the card processor: Stripe, or the sandbox that speaks as Stripe does. Every operation may be
@@ -219,7 +219,7 @@ func (g *gateway) latest(ctx context.Context, stripeID, key string, do call, wha
 
 // once does an operation under an idempotency key. Stripe remembers with the key also that something broke on
 // its side, and would answer so for a day; such an answer frees the operation for the next key. When several are used
-// up there is a new one each minute, so that what a bad hour at Stripe has broken is done when it is over. That is
+// up there is a new one every keyPause, so that what a bad hour at Stripe has broken is done when it is over. That is
 // safe: on an intent each step succeeds once, whatever the key, and an intent that is created twice is empty.
 func (g *gateway) once(key string, do call, what string) (Intent, error) {
 	keys := []string{key}
