@@ -144,6 +144,15 @@ func (s *Stack) replica(a App, number int) (App, error) {
 	return a, nil
 }
 
+// replica is the app's number among its replicas, from 1.
+func (a *App) replica() int {
+	number, err := strconv.Atoi(strings.TrimPrefix(a.Name, a.ID+"-"))
+	if err != nil {
+		return 1
+	}
+	return number
+}
+
 func publicURL(a App) string { return "http://" + local(publicPort(a)) }
 
 // move gives a port of the run file its place in this stack.

@@ -139,7 +139,7 @@ func (s *Stack) launch(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.startAll(programs, false); err != nil {
+	if _, err := s.startAll(programs, func(p program) bool { return !p.sidecar }); err != nil {
 		return err
 	}
 	if s.has(NATS) {
@@ -147,7 +147,17 @@ func (s *Stack) launch(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.startAll(programs, true); err != nil {
+	first, err := s.startAll(programs, func(p program) bool { return p.sidecar && p.replica == 1 })
+	if err != nil {
+		return err
+	}
+	if s.opts.Replicas > 1 {
+		// Two that make the same SQLite file in the same moment get into each other's way, and one gives up.
+		if err := s.WaitReady(ctx, first...); err != nil {
+			return err
+		}
+	}
+	if _, err := s.startAll(programs, func(p program) bool { return p.sidecar && p.replica > 1 }); err != nil {
 		return err
 	}
 	return s.WaitReady(ctx)
@@ -163,6 +173,7 @@ type program struct {
 	ready   func(context.Context) error
 	log     LogDestination
 	sidecar bool
+	replica int // of the app, from 1; 0 if it belongs to none
 }
 
 func (s *Stack) programs() ([]program, error) {
@@ -183,7 +194,7 @@ func (s *Stack) programs() ([]program, error) {
 			env["DAPR_HOST_IP"] = "127.0.0.1" // as Dapr's CLI does: sidecars find each other there
 		}
 		programs = append(programs, program{
-			name: sidecarName(a.Name), dir: a.Dir, args: s.sidecarArgs(a), env: env, sidecar: true,
+			name: sidecarName(a.Name), dir: a.Dir, args: s.sidecarArgs(a), env: env, sidecar: true, replica: a.replica(),
 			grace: sidecarGrace, ready: httpReady(a.HTTPPort, "/v1.0/healthz"), log: a.SidecarLog,
 		})
 		if len(a.Command) == 0 {
@@ -194,22 +205,24 @@ func (s *Stack) programs() ([]program, error) {
 			ready = httpReady(port, "/readyz")
 		}
 		programs = append(programs, program{
-			name: a.Name, dir: a.Dir, args: absoluteCommand(a), env: s.environment(&a),
+			name: a.Name, dir: a.Dir, args: absoluteCommand(a), env: s.environment(&a), replica: a.replica(),
 			grace: appGrace, ready: ready, log: a.AppLog,
 		})
 	}
 	return programs, nil
 }
 
-func (s *Stack) startAll(programs []program, sidecars bool) error {
+// startAll starts some of the programs, and returns their names.
+func (s *Stack) startAll(programs []program, which func(program) bool) (names []string, err error) {
 	for _, p := range programs {
-		if p.sidecar == sidecars {
+		if which(p) {
 			if err := s.processes[p.name].Start(); err != nil {
-				return err
+				return nil, err
 			}
+			names = append(names, p.name)
 		}
 	}
-	return nil
+	return names, nil
 }
 
 // add makes a program's process, which does not run yet, and its log. The log of the run before is kept.
