@@ -15,7 +15,7 @@ ARGS            :=
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra dead-letters build build-runtime test test-unit test-stack test-coverage bench chaos check lint reset clean
+.PHONY: help run infra dead-letters build build-runtime test test-unit test-stack test-coverage fuzz bench chaos check lint reset clean
 
 help: ## say what there is
 	@echo "The box office. First: make run, then open another terminal. All there is:"; echo
@@ -70,6 +70,26 @@ test-coverage: build-runtime ## run all tests and say how much of the code they 
 	@$(MAKE) --no-print-directory build
 	@go tool cover -func=coverage.out | tail -1
 	@echo "By line: go tool cover -html=coverage.out"
+
+# One after the other, for each takes all there is of the machine. The first time takes minutes: Go builds everything
+# anew, to see which lines an input reaches. A finding is left under testdata/fuzz of its package: with it, go test
+# fails until the fault is mended, and from then on it is a test.
+fuzz: FUZZTIME ?= 10s
+fuzz: FUZZ     ?= .
+fuzz: ## throw broken input at all that reads what comes from outside (FUZZTIME=10s for each, FUZZ=a pattern of names)
+	@failed=0; binary=$$(mktemp -d); trap 'rm -rf $$binary' EXIT; \
+	for package in $$(grep -rlE --include='*_test.go' '^func Fuzz' services deploy | xargs -n1 dirname | sort -u); do \
+		go test -c -fuzz . -o $$binary/tests ./$$package || exit 1; \
+		cache=$$(go env GOCACHE)/fuzz/$$(go list ./$$package); \
+		for target in $$($$binary/tests -test.short=true -test.list '^Fuzz' | grep '^Fuzz' | grep -E '$(FUZZ)'); do \
+			result=ok; begun=$$(date +%s); \
+			out=$$(cd $$package && $$binary/tests -test.short=true -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) \
+				-test.fuzzcachedir $$cache $(FUZZFLAGS) 2>&1) || { result=FAILED; failed=1; echo "$$out"; }; \
+			echo "$$out" | awk -v name="$$package $$target" -v seconds=$$(($$(date +%s) - begun)) -v result=$$result ' \
+				/execs:/ { sub(/.*execs: /, ""); execs = $$1; sub(/.*interesting: /, ""); found = $$1 } \
+				END { printf "%-54s %9d executions %5d new interesting %5d s  %s\n", name, execs, found, seconds, result }'; \
+		done; \
+	done; exit $$failed
 
 bench: build-runtime build ## measure this stack beside a bare sidecar (ARGS=-h shows the settings)
 	@go build -trimpath -o .build/bench ./deploy/local/bench

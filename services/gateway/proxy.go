@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -117,7 +118,7 @@ func (u *upstream) prepare(c *fiber.Ctx, req *fasthttp.Request) {
 	u.forwarded(c, req)
 	// Its answer was given here, before the body was read.
 	req.Header.Del(fiber.HeaderExpect)
-	req.Header.Set(fiber.HeaderXRequestID, rest.RequestID(c))
+	replace(&req.Header, fiber.HeaderXRequestID, rest.RequestID(c))
 	propagation.TraceContext{}.Inject(rest.Context(c), carrier{&req.Header})
 	uri := req.URI()
 	uri.SetScheme("http")
@@ -135,16 +136,17 @@ func (u *upstream) forwarded(c *fiber.Ctx, req *fasthttp.Request) {
 	via := peer.String()
 	h := &req.Header
 	if slices.ContainsFunc(u.trusted, func(network netip.Prefix) bool { return network.Contains(peer) }) {
-		if before := h.Peek(fiber.HeaderXForwardedFor); len(before) > 0 {
+		if before := bytes.Join(h.PeekAll(fiber.HeaderXForwardedFor), []byte(", ")); len(before) > 0 {
 			via = string(before) + ", " + via
 		}
 	} else {
 		h.Del(fiber.HeaderXForwardedProto)
 		h.Del(fiber.HeaderXForwardedHost)
 	}
-	h.Set(fiber.HeaderXForwardedFor, via)
+	replace(h, fiber.HeaderXForwardedFor, via)
 	if len(h.Peek(fiber.HeaderXForwardedProto)) == 0 {
-		h.Set(fiber.HeaderXForwardedProto, string(c.Context().URI().Scheme()))
+		// Not that of the URI, which is what a client writes into its request line.
+		h.Set(fiber.HeaderXForwardedProto, "http")
 	}
 	if len(h.Peek(fiber.HeaderXForwardedHost)) == 0 {
 		h.SetBytesV(fiber.HeaderXForwardedHost, h.Host())
@@ -153,6 +155,13 @@ func (u *upstream) forwarded(c *fiber.Ctx, req *fasthttp.Request) {
 	for _, name := range []string{"Forwarded", "X-Real-Ip", "X-Forwarded-Port", "X-Forwarded-Protocol", "X-Forwarded-Ssl", "X-Url-Scheme"} {
 		h.Del(name)
 	}
+}
+
+// replace sets a header that the client may have sent in several lines; fasthttp's Set would replace the first and
+// leave the others.
+func replace(h *fasthttp.RequestHeader, name, value string) {
+	h.Del(name)
+	h.Set(name, value)
 }
 
 // send makes the call, to another replica if the first cannot be reached. It is made a second time only if that
@@ -230,5 +239,6 @@ func removeHopByHop(h headers) {
 // carrier lets the trace context be written into a request's header.
 type carrier struct{ *fasthttp.RequestHeader }
 
+func (c carrier) Set(name, value string) { replace(c.RequestHeader, name, value) }
 func (c carrier) Get(name string) string { return string(c.Peek(name)) }
 func (c carrier) Keys() []string         { return nil } // asked by readers only

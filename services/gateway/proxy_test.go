@@ -174,7 +174,7 @@ func TestProxy_PassesTheRequestOn(t *testing.T) {
 		got := do(t, method, url+"/api/payments/webhook", raw,
 			"Stripe-Signature", "t=1,v1=abc", "Content-Type", "application/json; charset=utf-8", "Authorization", "Bearer x",
 			"Cookie", "jwt=y; other=z", "Connection", "X-Secret, X-Forwarded-For", "X-Secret", "for the gateway alone", "Te", "trailers", "Keep-Alive", "timeout=5",
-			"X-Forwarded-For", "6.6.6.6", "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-Ssl", "on", "Forwarded", "for=6.6.6.6", "X-Real-IP", "6.6.6.6",
+			"X-Forwarded-For", "6.6.6.6", "X-Forwarded-For", "7.7.7.7", "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-Ssl", "on", "Forwarded", "for=6.6.6.6", "X-Real-IP", "6.6.6.6",
 			"X-Request-Id", "request-1", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Idempotency-Key", "k1")
 		require.Equal(t, 200, got.status)
 		require.Equal(t, "request-1", got.header.Get("X-Request-Id"))

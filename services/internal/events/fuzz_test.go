@@ -1,0 +1,132 @@
+package events
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/require"
+)
+
+func addEvents(f *testing.F) {
+	f.Helper()
+	for _, payload := range []Payload{
+		someOrder(), OrderCancelled{someOrder().Order}, UserCreated{User{ID: "u", Version: 1}}, TicketCreated{Ticket{ID: "t", Version: 2}},
+		PaymentFailed{Payment{ID: "p", Version: 3}}, ExpirationComplete{OrderID: "o", Firing: 1},
+		Letter{Service: "tickets", Code: Failed, Event: json.RawMessage(`{"id":"x","type":"y"}`)}, Letter{Raw: []byte{0xff}},
+	} {
+		event, err := New(traced(), payload)
+		require.NoError(f, err)
+		body, err := json.Marshal(event)
+		require.NoError(f, err)
+		f.Add(body)
+	}
+	for _, raw := range []string{
+		``, `null`, `{}`, `[]`, `"x"`, `{"type":"order.created"}`, `{"type":"order.created","data":null}`, `{"type":"order.created","data":"e30="}`,
+		`{"type":"order.created","data":{"id":"o","version":0}}`, `{"type":"order.created","data":{"id":"o","version":1}}`,
+		`{"type":"order.created","dataschema":"urn:boxoffice:order.created:2","data":{"id":"o","version":1}}`,
+		`{"type":"order.created","dataschema":"urn:boxoffice:order.created:99999999999999999999","data":{"id":"o","version":1}}`,
+		`{"id":7,"type":"order.created","data":{}}`, `{"id":"x","time":"noon"}`, "{\"id\":\"\xff\",\"type\":\"order.created\"}", `{"id":"x"`,
+		`{"type":"event.dead","data":{"service":"x"}}`, `{"id":"a","traceparent":"00-x","type":"order.created","data":{"id":"o","version":1}}`,
+	} {
+		f.Add([]byte(raw))
+	}
+}
+
+// Whatever is delivered is handled, if it is an event of that type, and else becomes a dead letter that holds it:
+// nothing is lost, and nothing is answered with anything but 200.
+func FuzzRouter(f *testing.F) {
+	addEvents(f)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		o := &office{}
+		r := newRouterWith(o)
+		var heard []OrderCreated
+		On(r, func(_ context.Context, e OrderCreated) error { heard = append(heard, e); return nil })
+		mux := chi.NewRouter()
+		r.Mount(mux)
+		answer := httptest.NewRecorder()
+		mux.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/events/order.created", bytes.NewReader(body)))
+		require.Equal(t, http.StatusOK, answer.Code)
+		require.JSONEq(t, `{"status":"SUCCESS"}`, answer.Body.String())
+		if len(heard) == 0 {
+			requireSame(t, body, o.letter(t).Bytes())
+			require.Equal(t, Undecodable, o.letter(t).Code)
+			return
+		}
+		require.Len(t, heard, 1)
+		require.Empty(t, o.taken)
+		require.NotEmpty(t, heard[0].ID)
+		require.Positive(t, heard[0].Version)
+		var event Event
+		require.NoError(t, json.Unmarshal(body, &event))
+		require.Equal(t, "order.created", event.Type)
+
+		again, err := New(context.Background(), heard[0])
+		if err != nil {
+			return // a time that JSON cannot write
+		}
+		require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", encoded(t, again)))
+		require.Len(t, heard, 2, "what was understood is told again as it was heard")
+		require.True(t, heard[0].ExpiresAt.Equal(heard[1].ExpiresAt))
+		require.True(t, heard[0].CreatedAt.Equal(heard[1].CreatedAt))
+		require.True(t, heard[0].UpdatedAt.Equal(heard[1].UpdatedAt))
+		for i := range heard {
+			heard[i].ExpiresAt, heard[i].CreatedAt, heard[i].UpdatedAt = time.Time{}, time.Time{}, time.Time{}
+		}
+		require.Equal(t, heard[0], heard[1])
+	})
+}
+
+// requireSame compares what was delivered with what is kept: byte by byte, or as JSON, which may be spaced and
+// escaped in another way.
+func requireSame(t *testing.T, want, got []byte) {
+	t.Helper()
+	if !json.Valid(want) {
+		require.True(t, bytes.Equal(want, got), "%q became %q", want, got)
+		return
+	}
+	require.Equal(t, canonical(t, want), canonical(t, got))
+}
+
+func canonical(t *testing.T, body []byte) string {
+	t.Helper()
+	var value any
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	require.NoError(t, decoder.Decode(&value))
+	out, err := json.Marshal(value)
+	require.NoError(t, err)
+	return string(out)
+}
+
+// Whatever lies among the dead letters can be read, named, and sent again if it is an event at all.
+func FuzzReadLetter(f *testing.F) {
+	addEvents(f)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		letter := ReadLetter(body, time.Unix(1, 0).UTC())
+		require.NotEmpty(t, letter.ID())
+		require.Equal(t, letter.ID(), ReadLetter(body, time.Unix(2, 0).UTC()).ID(), "one letter has one id")
+		again, err := letter.Renewed(1)
+		if err != nil {
+			return
+		}
+		var before, after map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(letter.Bytes(), &before))
+		require.NoError(t, json.Unmarshal(again, &after))
+		require.JSONEq(t, canonical(t, mustMarshal(t, letter.name()+"/again-1")), string(after["id"]))
+		before["id"], after["id"] = nil, nil
+		require.Equal(t, canonical(t, mustMarshal(t, before)), canonical(t, mustMarshal(t, after)))
+	})
+}
+
+func mustMarshal(t *testing.T, value any) []byte {
+	t.Helper()
+	body, err := json.Marshal(value)
+	require.NoError(t, err)
+	return body
+}
