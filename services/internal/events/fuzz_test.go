@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -129,4 +130,57 @@ func mustMarshal(t *testing.T, value any) []byte {
 	body, err := json.Marshal(value)
 	require.NoError(t, err)
 	return body
+}
+
+// Each event of a bulk has its own outcome: it was handled, or the broker has its letter. A bulk that cannot be read is
+// refused before any of it is handled.
+func FuzzBulk(f *testing.F) {
+	event, err := New(traced(), someOrder())
+	require.NoError(f, err)
+	good, err := json.Marshal(event)
+	require.NoError(f, err)
+	for _, raw := range []string{
+		`{"entries":[{"entryId":"1","event":` + string(good) + `},{"entryId":"2","event":{}}]}`, `{"entries":[{"entryId":"1","event":` + string(good) + `}]} and more`,
+		`{"entries":[{"entryId":"1"}]}`, `{"entries":[{"event":null}]}`, `{"entries":[null,{"entryId":"","event":"e30="}]}`, `{"entries":[]}`, `{"entries":null}`, `{}`, `null`,
+		`[]`, `{"entries":{}}`, `{"entries":[{"entryId":7}]}`, `{"entries":[{"entryId":"1","event":{"type":"user.created"}}]`, ``, "\xff",
+	} {
+		f.Add([]byte(raw))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var mu sync.Mutex
+		var letters [][]byte
+		heard := 0
+		r := newRouterWith(&office{})
+		r.opts.Publish = func(_ context.Context, _ string, letter []byte) error {
+			mu.Lock()
+			defer mu.Unlock()
+			letters = append(letters, ReadLetter(letter, time.Time{}).Bytes())
+			return nil
+		}
+		On(r, func(context.Context, OrderCreated) error {
+			mu.Lock()
+			defer mu.Unlock()
+			heard++
+			return nil
+		})
+		mux := chi.NewRouter()
+		r.Mount(mux)
+		for _, path := range []string{"/events", "/events/ignored"} {
+			answer := httptest.NewRecorder()
+			mux.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body)))
+			if path == "/events" && answer.Code == http.StatusBadRequest {
+				require.Zero(t, heard+len(letters))
+				continue
+			}
+			require.Equal(t, http.StatusOK, answer.Code)
+			var told bulkOutcome
+			require.NoError(t, json.Unmarshal(answer.Body.Bytes(), &told))
+			for _, entry := range told.Statuses {
+				require.Equal(t, "SUCCESS", entry.Status)
+			}
+			if path == "/events" {
+				require.Len(t, told.Statuses, heard+len(letters), "every event was handled or has its letter")
+			}
+		}
+	})
 }
