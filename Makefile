@@ -83,7 +83,7 @@ fuzz: ## throw broken input at all that reads what comes from outside (FUZZTIME=
 		cache=$$(go env GOCACHE)/fuzz/$$(go list ./$$package); \
 		for target in $$($$binary/tests -test.short=true -test.list '^Fuzz' | grep '^Fuzz' | grep -E '$(FUZZ)'); do \
 			result=ok; begun=$$(date +%s); \
-			out=$$(cd $$package && $$binary/tests -test.short=true -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) \
+			out=$$(cd $$package && $$binary/tests -test.short=true -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 1s \
 				-test.fuzzcachedir $$cache $(FUZZFLAGS) 2>&1) || { result=FAILED; failed=1; echo "$$out"; }; \
 			echo "$$out" | awk -v name="$$package $$target" -v seconds=$$(($$(date +%s) - begun)) -v result=$$result ' \
 				/execs:/ { sub(/.*execs: /, ""); execs = $$1; sub(/.*interesting: /, ""); found = $$1 } \
