@@ -116,6 +116,10 @@ func (b *box) decide(ctx context.Context, id string, transition func(*Order, *Ti
 			return fmt.Errorf("the ticket of order %s: %w", id, err)
 		}
 		changed, err := transition(&order.Value, &ticket.Value)
+		if errors.Is(err, errNotReserved) {
+			// The two are changed together, but were read one after the other.
+			return fmt.Errorf("order %s gave way to another between two reads: %w", id, state.ErrConflict)
+		}
 		if err != nil || !changed {
 			return err
 		}

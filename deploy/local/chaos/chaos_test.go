@@ -13,7 +13,7 @@ func TestChaos_BreaksNoPromise(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs real sidecars")
 	}
-	out, err := chaos.Run(t.Context(), chaos.Options{Seed: 20261123, Time: 20 * time.Second, Folder: t.TempDir(), Log: t.Logf})
+	out, err := chaos.Run(t.Context(), chaos.Options{Seed: 51, Time: 20 * time.Second, Folder: t.TempDir(), Log: t.Logf})
 	require.NoError(t, err)
 	t.Logf("\n%s", out)
 	require.True(t, out.Right(), "%s", out)
