@@ -43,6 +43,7 @@ type Ticket struct {
 	OrderID   string    `json:"orderId,omitempty"`
 	Sequence  int       `json:"sequence"` // of the last change of reservation that was heard
 	Deleted   bool      `json:"deleted,omitempty"`
+	Withdrawn bool      `json:"withdrawn,omitempty"` // deleted by its seller, though a sale may stand against that
 	Version   int       `json:"version"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
@@ -128,7 +129,8 @@ func (t *Ticket) mayChange(seller string, expect Expect) error {
 
 // Hear applies what the orders service tells of the ticket's reservation, if it is newer than the last. A sale
 // stands against a deletion that was made before this service had heard of the reservation: the ticket comes
-// back, sold. A mere reservation does not; the orders service cancels it when it hears of the deletion.
+// back, sold, and is deleted again if the sale falls through. A mere reservation does not stand; the orders service
+// cancels it when it hears of the deletion.
 func (t *Ticket) Hear(status Status, order events.Order, now time.Time) (changed bool) {
 	if order.Sequence <= t.Sequence {
 		return false
@@ -139,9 +141,8 @@ func (t *Ticket) Hear(status Status, order events.Order, now time.Time) (changed
 	if status == Available {
 		t.OrderID = ""
 	}
-	if status == Sold {
-		t.Deleted = false
-	}
+	t.Withdrawn = t.Withdrawn || t.Deleted
+	t.Deleted = t.Withdrawn && status != Sold
 	t.touch(now)
 	return true
 }
