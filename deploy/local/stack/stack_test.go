@@ -50,17 +50,28 @@ func serveApp() {
 	received := []string{}
 	callbacks := http.NewServeMux()
 	callbacks.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
-	callbacks.HandleFunc("POST /events/", func(w http.ResponseWriter, r *http.Request) {
-		var event struct {
-			ID   string `json:"id"`
-			Data struct{ Answer string }
+	bulk := func(w http.ResponseWriter, r *http.Request) {
+		var delivery struct {
+			Entries []struct {
+				EntryID string
+				Event   struct {
+					ID   string
+					Data struct{ Answer string }
+				}
+			}
 		}
-		_ = json.NewDecoder(r.Body).Decode(&event)
+		_ = json.NewDecoder(r.Body).Decode(&delivery)
+		statuses := []map[string]string{}
 		mu.Lock()
-		received = append(received, r.URL.Path+" "+event.ID)
-		mu.Unlock()
-		_ = json.NewEncoder(w).Encode(map[string]string{"status": event.Data.Answer})
-	})
+		defer mu.Unlock()
+		for _, entry := range delivery.Entries {
+			received = append(received, r.URL.Path+" "+entry.Event.ID)
+			statuses = append(statuses, map[string]string{"entryId": entry.EntryID, "status": entry.Event.Data.Answer})
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"statuses": statuses})
+	}
+	callbacks.HandleFunc("POST /events", bulk)
+	callbacks.HandleFunc("POST /events/ignored", bulk)
 	public := http.NewServeMux()
 	public.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if os.Getenv("NEVER_READY") != "" {
@@ -199,7 +210,7 @@ func TestStack_DeliversByTypeAndKeepsWhatIsDropped(t *testing.T) {
 	publish(t, s, "foreign", "user.created", "SUCCESS")
 	publish(t, s, "dropped", "order.cancelled", "DROP")
 
-	eventuallyReceived(t, s, "/events/order.created taken", "/events/ignored foreign", "/events/order.cancelled dropped")
+	eventuallyReceived(t, s, "/events taken", "/events/ignored foreign", "/events dropped")
 	require.Eventually(t, func() bool { return deadLetters(t, s) == 1 }, 10*time.Second, 50*time.Millisecond)
 	require.Len(t, received(t, s), 3)
 }
@@ -212,7 +223,7 @@ func TestStack_DeliversAfterTheAppWasDown(t *testing.T) {
 	require.NoError(t, s.Process("tickets").Start())
 	require.NoError(t, s.WaitReady(t.Context(), "tickets"))
 
-	eventuallyReceived(t, s, "/events/order.created late")
+	eventuallyReceived(t, s, "/events late")
 	require.Zero(t, deadLetters(t, s))
 }
 
@@ -220,12 +231,12 @@ func TestStack_StopsThoughADeliveryIsUnderWay(t *testing.T) {
 	runFile := house(t)
 	first := stacktest.Start(t, options(runFile))
 	publish(t, first, "stubborn", "order.created", "RETRY")
-	eventuallyReceived(t, first, "/events/order.created stubborn")
+	eventuallyReceived(t, first, "/events stubborn")
 
 	require.NoError(t, first.Stop())
 
 	second := stacktest.Start(t, options(runFile))
-	eventuallyReceived(t, second, "/events/order.created stubborn")
+	eventuallyReceived(t, second, "/events stubborn")
 	require.NoError(t, second.Process("tickets-dapr").Kill(), "so that the test need not wait again")
 }
 
@@ -253,7 +264,7 @@ func TestStack_SecondStartFindsStateAndSecrets(t *testing.T) {
 	require.NoError(t, response.Body.Close())
 	require.Equal(t, `"kept"`, string(value))
 	require.Equal(t, first.Secret("APP_API_TOKEN"), second.Secret("APP_API_TOKEN"))
-	eventuallyReceived(t, second, "/events/order.created kept")
+	eventuallyReceived(t, second, "/events kept")
 }
 
 func connect(t *testing.T, s *stack.Stack) nats.JetStreamContext {
