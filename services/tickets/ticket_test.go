@@ -106,6 +106,22 @@ func TestHear_ASaleStandsAgainstADeletion(t *testing.T) {
 	require.Equal(t, Sold, ticket.Status)
 }
 
+func TestHear_ADeletedListingDoesNotComeBackWhenItsSaleFallsThrough(t *testing.T) {
+	bought, lost := order(2), order(3)
+	inTurn, late := listed(), listed()
+	for _, ticket := range []*Ticket{&inTurn, &late} {
+		require.NoError(t, ticket.Delete("seller", 0, noon))
+	}
+	require.True(t, inTurn.Hear(Sold, bought, noon))
+	require.True(t, inTurn.Hear(Available, lost, noon))
+	require.True(t, late.Hear(Available, lost, noon))
+	require.False(t, late.Hear(Sold, bought, noon))
+	for _, ticket := range []Ticket{inTurn, late} {
+		require.True(t, ticket.Deleted)
+		require.Equal(t, Available, ticket.Status)
+	}
+}
+
 func TestHear_ConvergesWhateverTheOrder(t *testing.T) {
 	type told struct {
 		status Status
