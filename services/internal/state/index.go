@@ -3,7 +3,6 @@ package state
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -39,8 +38,8 @@ func indexPageKey(index string, number int) string {
 func appendIDs(index string, head item, ids []string) ([]write, error) {
 	page := indexPage{Schema: 1, Number: 1}
 	if head.exists() {
-		if err := json.Unmarshal(head.value, &page); err != nil {
-			return nil, fmt.Errorf("index %s is not readable: %w", index, err)
+		if err := unmarshal(indexHeadKey(index), head.value, &page); err != nil {
+			return nil, err
 		}
 	}
 	var full Change

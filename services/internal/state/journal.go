@@ -232,8 +232,8 @@ func isOpen(own item) (bool, error) {
 		return false, nil
 	}
 	var doc writerDocument
-	if err := json.Unmarshal(own.value, &doc); err != nil {
-		return false, fmt.Errorf("the writer's document is not readable: %w", err)
+	if err := unmarshal("of a journal's writer", own.value, &doc); err != nil {
+		return false, err
 	}
 	return !doc.Closed, nil
 }
@@ -323,8 +323,8 @@ func (j *journal) takeOver(ctx context.Context, w registeredWriter, own item) er
 			}
 			found = true
 			var slot slotDocument
-			if err := json.Unmarshal(items[key].value, &slot); err != nil {
-				return fmt.Errorf("journal slot %s is not readable: %w", key, err)
+			if err := unmarshal(key, items[key].value, &slot); err != nil {
+				return err
 			}
 			left = append(left, slot.Events...)
 		}

@@ -3,12 +3,12 @@
 // with it, in a journal from which they are published afterwards (a transactional outbox).
 //
 // Read change.go for what a caller says, committer.go for how changes become transactions, reader.go for how reads
-// share calls, journal.go for how no event is lost, index.go for lists, and probe.go for which stores are refused.
+// share calls, journal.go for how no event is lost, index.go for lists, schema.go for documents of older and newer
+// formats, and probe.go for which stores are refused.
 package state
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -165,8 +165,9 @@ type Doc[T any] struct {
 	Value T
 }
 
-// Get reads the document under key. It returns ErrNotFound if there is none, and a problem.Unavailable if the
-// store cannot be reached.
+// Get reads the document under key, brought to the format of this release (see schema.go). It returns ErrNotFound if
+// there is none, and a problem.Unavailable if the store cannot be reached, or a newer release has written the document
+// in a format that this one does not know.
 func Get[T any](ctx context.Context, s *Store, key string) (Doc[T], error) {
 	items, err := s.read(ctx, key)
 	if err != nil {
@@ -209,10 +210,7 @@ func decode[T any](i item, key string) (Doc[T], error) {
 	if !i.exists() {
 		return doc, fmt.Errorf("%s: %w", key, ErrNotFound)
 	}
-	if err := json.Unmarshal(i.value, &doc.Value); err != nil {
-		return doc, fmt.Errorf("document %s is not readable: %w", key, err)
-	}
-	return doc, nil
+	return doc, unmarshal(key, i.value, &doc.Value)
 }
 
 // read returns the items under keys; see reader.go.
