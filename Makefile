@@ -15,7 +15,7 @@ ARGS            :=
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra dead-letters build build-runtime test test-unit test-stack test-coverage fuzz bench chaos check lint reset clean
+.PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime test test-unit test-stack test-coverage fuzz bench chaos check lint reset clean
 
 help: ## say what there is
 	@echo "The box office. First: make run, then open another terminal. All there is:"; echo
@@ -31,6 +31,12 @@ infra: build-runtime build ## start what the services need, for: dapr run -f .
 dead-letters: ## list the events that could not be handled, or ARGS='show ID', 'send ID', send-all
 	@DAPR_GRPC_PORT=$$(awk '/appID:/ { app = $$3 } app == "gateway" && $$1 == "daprGRPCPort:" { print $$2 }' dapr.yaml) \
 		.build/gateway dead-letters $(ARGS)
+
+migrate-up: ## give a PostgreSQL server its roles, databases and reports (deploy/postgres/README.md)
+	@cd deploy/postgres && go run . $(ARGS) up
+
+migrate-status: ## say what has been applied to a PostgreSQL server
+	@cd deploy/postgres && go run . $(ARGS) status
 
 build: ## build the services and the launcher
 	@go build -trimpath -o .build/ $(addprefix ./,$(SERVICES)) ./deploy/local
@@ -56,6 +62,7 @@ test-unit: export RAPID_CHECKS ?= 500
 test-unit: export RAPID_STEPS ?= 60
 test-unit: ## run the tests that need no sidecar, with the race detector
 	$(if $(RACE),CGO_ENABLED=1,@echo "No C compiler: without the race detector.";) go test $(RACE) -short ./...
+	cd deploy/postgres && go test .
 
 test-stack: build-runtime build ## run the tests on real sidecars
 	go test -count=1 -p 1 -timeout 9m $(STACK_TESTS)
@@ -104,6 +111,7 @@ check: build ## look whether the running stack keeps its promises (ARGS=-h)
 lint: ## check format, vet and staticcheck
 	@unformatted=$$(gofmt -l deploy services); if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w): $$unformatted"; exit 1; fi
 	go vet ./...
+	cd deploy/postgres && go vet . && go run $(STATICCHECK) .
 	cd deploy/runtime && go vet -trimpath $(RUNTIME_VET) .
 	go run $(STATICCHECK) ./...
 

@@ -23,14 +23,19 @@ import (
 type postgres struct {
 	program, folder string
 	port            int
+	password        string              // of the administrator, boxoffice; without one nobody needs any
 	as              *syscall.Credential // it refuses to run as root
 
 	running *exec.Cmd
 	ended   chan struct{}
 }
 
-// startPostgres makes a database and starts its server.
-func startPostgres(t *testing.T) *postgres {
+// startPostgres makes a database and starts its server, which trusts everybody.
+func startPostgres(t *testing.T) *postgres { return startPostgresFor(t, "") }
+
+// startPostgresFor is startPostgres for an administrator with that password; if it is not empty, nobody comes in
+// without theirs.
+func startPostgresFor(t *testing.T, password string) *postgres {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs real sidecars")
@@ -38,14 +43,14 @@ func startPostgres(t *testing.T) *postgres {
 	programs := postgresPrograms()
 	if programs == "" {
 		require.NotEqual(t, "1", os.Getenv("CI_REQUIRE_POSTGRES"), "CI_REQUIRE_POSTGRES is set, so PostgreSQL must be installed")
-		t.Skip("PostgreSQL is not installed; with it, this test shows that an outage of the database heals by itself")
+		t.Skip("PostgreSQL is not installed; with it, this test shows what becomes of the services on it")
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	// Not t.TempDir, which other users cannot enter.
 	folder, err := os.MkdirTemp("", "boxoffice-postgres-")
 	require.NoError(t, err)
-	p := &postgres{program: filepath.Join(programs, "postgres"), folder: folder, port: listener.Addr().(*net.TCPAddr).Port}
+	p := &postgres{program: filepath.Join(programs, "postgres"), folder: folder, port: listener.Addr().(*net.TCPAddr).Port, password: password}
 	require.NoError(t, listener.Close())
 	t.Cleanup(func() {
 		p.kill()
@@ -62,6 +67,15 @@ func startPostgres(t *testing.T) *postgres {
 		require.NoError(t, os.Chown(folder, int(uid), int(gid)))
 	}
 	initialize := exec.Command(filepath.Join(programs, "initdb"), "-D", folder, "-U", "boxoffice", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	if password != "" {
+		kept := folder + ".password"
+		require.NoError(t, os.WriteFile(kept, []byte(password+"\n"), 0o600))
+		t.Cleanup(func() { _ = os.Remove(kept) })
+		if p.as != nil {
+			require.NoError(t, os.Chown(kept, int(p.as.Uid), int(p.as.Gid)))
+		}
+		initialize.Args = append(initialize.Args, "-A", "scram-sha-256", "--pwfile="+kept)
+	}
 	initialize.Dir = folder
 	initialize.SysProcAttr = &syscall.SysProcAttr{Credential: p.as}
 	text, err := initialize.CombinedOutput()
