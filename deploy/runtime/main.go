@@ -4,9 +4,11 @@
 //	runtime placement …    Dapr's placement service (which replica hosts which actor)
 //	runtime scheduler …    Dapr's scheduler (actor reminders)
 //	runtime nats-server …  NATS with JetStream
+//	runtime nats-streams … makes the streams that the events go through (streams.go)
 //	runtime versions       what is in it
 //
-// The flags after the name are those of the original program, unchanged. It is a Go module of its own, so
+// The flags after the name are those of the original program, unchanged. Called under the name of one of them, as by a
+// symbolic link /daprd, it is that program: so Dapr's injector calls the sidecar of an image. It is a Go module of its own, so
 // that building it needs nothing but Go and the module mirror, and so that none of its dependencies reach the
 // services.
 package main
@@ -15,22 +17,27 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	placement "github.com/dapr/dapr/cmd/placement/app"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-const usage = "usage: runtime daprd|placement|scheduler|nats-server [flags of that program], or: runtime versions"
+const usage = "usage: runtime daprd|placement|scheduler|nats-server|nats-streams [flags of that program], or: runtime versions"
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, usage)
-		os.Exit(2)
+	program := filepath.Base(os.Args[0])
+	if !slices.Contains([]string{"daprd", "placement", "scheduler", "nats-server", "nats-streams"}, program) {
+		if len(os.Args) < 2 {
+			fmt.Fprintln(os.Stderr, usage)
+			os.Exit(2)
+		}
+		program = os.Args[1]
+		os.Args = append([]string{program}, os.Args[2:]...) // each program reads its flags from os.Args
 	}
-	program := os.Args[1]
-	os.Args = append([]string{program}, os.Args[2:]...) // each program reads its flags from os.Args
 
 	var err error
 	switch program {
@@ -42,6 +49,8 @@ func main() {
 		err = runScheduler()
 	case "nats-server":
 		err = runNATS(os.Args[1:])
+	case "nats-streams":
+		err = runStreams(os.Args[1:])
 	case "versions":
 		printVersions()
 	default:
