@@ -15,7 +15,7 @@ ARGS            :=
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-coverage fuzz \
+.PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-infra test-coverage fuzz \
 	bench chaos check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s lint reset clean
 
 help: ## say what there is
@@ -67,6 +67,24 @@ test-unit: ## run the tests that need no sidecar, with the race detector
 
 test-stack: build-runtime build ## run the tests on real sidecars
 	go test -count=1 -p 1 -timeout 9m $(STACK_TESTS)
+
+# The suite is the same for all; INFRA alone differs. What fails is printed before the table.
+test-infra: SETS ?= embedded nats redis
+test-infra: RUN  ?= .
+test-infra: build-runtime build ## run the end-to-end tests on every set of components (SETS='nats redis', RUN=a pattern)
+	@failed=0; work=$$(mktemp -d); trap 'rm -rf $$work' EXIT; \
+	go test -c -o $$work/suite ./services/e2e || exit 1; \
+	for set in $(SETS); do \
+		echo "The end-to-end tests on the set $$set …"; result=ok; begun=$$(date +%s); \
+		(cd services/e2e && INFRA=$$set $$work/suite -test.v -test.timeout 9m -test.run '$(RUN)') > $$work/log 2>&1 || result=FAILED; \
+		grep -q '^--- PASS' $$work/log || result=FAILED; \
+		[ $$result = ok ] || { failed=1; tail -n 200 $$work/log; }; \
+		awk -v set=$$set -v seconds=$$(($$(date +%s) - begun)) -v result=$$result ' \
+			/^--- PASS/ { passed++ } /^--- FAIL/ { failed++; names = names " " $$3 } /^--- SKIP/ { skipped++ } \
+			END { printf "%-10s %5d %7d %7d %8d %5d s  %s%s\n", set, passed + failed + skipped, passed, failed, skipped, seconds, result, names }' \
+			$$work/log >> $$work/table; \
+	done; \
+	printf '\n%-10s %5s %7s %7s %8s %7s\n' set tests passed failed skipped time; cat $$work/table; exit $$failed
 
 # The services write what they reached when they end; tests that start one leave it in the same folder.
 test-coverage: export GOCOVERDIR = $(CURDIR)/.build/coverage

@@ -1,8 +1,9 @@
 // Command local runs the box office on one machine. It is behind `make run`:
 //
-//	local run        everything: NATS, placement, scheduler, the Stripe sandbox, the services with their sidecars
+//	local run        everything: servers, placement, scheduler, the Stripe sandbox, the services with their sidecars
 //	local infra      only what the services need, for `dapr run -f .` with Dapr's own CLI
 //	local sandbox    the Stripe sandbox alone
+//	local certs      certificates for servers that you run yourself
 //	local reset      forget all users, tickets, orders, events and secrets
 //
 // Each takes -h. The work is in the package stack, which tests use as well; here is what a person sees of it.
@@ -23,15 +24,16 @@ import (
 	"boxoffice/deploy/local/sandbox"
 )
 
-const usage = `usage: local run|infra|sandbox|check|chaos|reset [flags]
+const usage = `usage: local run|infra|sandbox|check|chaos|certs|reset [flags]
 
-  run        start everything: NATS, placement, scheduler, the Stripe sandbox,
+  run        start everything: servers, placement, scheduler, the Stripe sandbox,
              and the services of dapr.yaml with a sidecar each
   infra      start only what the services need, for dapr run -f .
   sandbox    start the Stripe sandbox alone
   check      look whether the running stack keeps its promises
   chaos      start a stack of its own, load it, kill and freeze its processes,
              and then check it
+  certs      make certificates for servers that you run yourself
   reset      delete the state: users, tickets, orders, events, secrets
 
 local run -h shows the flags of run, and so on.
@@ -60,6 +62,8 @@ func main() {
 		err = check.Command(ctx, args)
 	case "chaos":
 		err = chaos.Command(ctx, args)
+	case "certs":
+		err = certs(args)
 	case "reset":
 		err = reset(args)
 	case "help", "-h", "-help", "--help":

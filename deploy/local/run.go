@@ -22,6 +22,7 @@ type settings struct {
 	timeout  time.Duration
 	verbose  bool
 	replicas int
+	set      string
 	ports    stack.Ports
 }
 
@@ -35,8 +36,9 @@ func parse(name, about string, ports stack.Ports, args []string) (*settings, err
 	}
 	flags := flag.NewFlagSet("local "+name, flag.ContinueOnError)
 	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
+	flags.StringVar(&s.set, "set", os.Getenv("INFRA"), "`set` of components: embedded, nats, redis, or another folder of components/ whose\nservers you run (default: $INFRA, or the one in the run file)")
 	flags.DurationVar(&s.timeout, "timeout", time.Minute, "how long to wait until all is ready")
-	flags.BoolVar(&s.verbose, "verbose", false, "show the lines of sidecars, NATS, placement and scheduler too")
+	flags.BoolVar(&s.verbose, "verbose", false, "show the lines of sidecars, servers, placement and scheduler too")
 	if name == "run" {
 		flags.IntVar(&s.replicas, "replicas", s.replicas, "`number` of replicas of every app, each with a sidecar (default: $REPLICAS, or 1)")
 	}
@@ -61,7 +63,7 @@ func parse(name, about string, ports stack.Ports, args []string) (*settings, err
 
 // start starts a stack on the ports of the settings and shows its lines.
 func (s *settings) start(ctx context.Context, terminal *console, opts stack.Options) (*stack.Stack, error) {
-	opts.RunFile, opts.FixedPorts = s.runFile, &s.ports
+	opts.RunFile, opts.Set, opts.FixedPorts = s.runFile, s.set, &s.ports
 	opts.Output, opts.OutputAll = terminal.line, s.verbose
 	if os.Getenv("LOG_FORMAT") == "" && terminal.colours {
 		opts.Env = map[string]string{"LOG_FORMAT": "text"} // a service sees a pipe, but behind it is a person
@@ -91,7 +93,7 @@ func run(ctx context.Context, args []string) error {
 	terminal := newConsole(os.Stdout)
 	opts := stack.Options{Replicas: s.replicas}
 	if os.Getenv("STRIPE_SECRET_KEY") != "" {
-		opts.Infra = []string{stack.NATS, stack.Placement, stack.Scheduler} // payments go to Stripe itself
+		opts.Infra = []string{stack.Servers, stack.Placement, stack.Scheduler} // payments go to Stripe itself
 	}
 	running, err := s.start(ctx, terminal, opts)
 	if err != nil {
@@ -127,7 +129,7 @@ func firstLine(text string) string {
 	return line
 }
 
-const aboutInfra = `Starts what the services need, until Ctrl-C: NATS with its streams, the Stripe sandbox, and Dapr's
+const aboutInfra = `Starts what the services need, until Ctrl-C: the servers of the set, the Stripe sandbox, and Dapr's
 placement and scheduler, unless these are there already (dapr init starts them in containers).
 Then, in another terminal:
 
@@ -142,7 +144,7 @@ func infra(ctx context.Context, args []string) error {
 		return err
 	}
 	terminal := newConsole(os.Stdout)
-	start := []string{stack.NATS, stack.Sandbox}
+	start := []string{stack.Servers, stack.Sandbox}
 	for name, port := range map[string]int{stack.Placement: s.ports.Placement, stack.Scheduler: s.ports.Scheduler} {
 		if served(port) {
 			terminal.print(fmt.Sprintf("Using the %s that listens on port %d already.", name, port))
@@ -157,10 +159,19 @@ func infra(ctx context.Context, args []string) error {
 	terminal.print(fmt.Sprintf(`Ready: %s. Now, in another terminal:
 
   set -a; . %s; set +a
-  dapr run -f .
+%s  dapr run -f .
 
-Ctrl-C stops them.`, strings.Join(running.Processes(), ", "), filepath.Join(stack.StateFolder, "env")))
+Ctrl-C stops them.`, strings.Join(running.Processes(), ", "), filepath.Join(stack.StateFolder, "env"), otherSet(running)))
 	return hold(ctx, terminal, running)
+}
+
+// otherSet is what else dapr run has to know of a set with certificates.
+func otherSet(running *stack.Stack) string {
+	trusted := running.Certificates().Trusted
+	if trusted == "" {
+		return ""
+	}
+	return fmt.Sprintf("  export SSL_CERT_DIR=%s\n  # in dapr.yaml, twice: ./components/%s\n", trusted, running.Set())
 }
 
 func served(port int) bool {

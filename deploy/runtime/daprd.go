@@ -11,7 +11,6 @@ import (
 	"github.com/dapr/components-contrib/nameresolution/kubernetes"
 	"github.com/dapr/components-contrib/nameresolution/mdns"
 	nrsqlite "github.com/dapr/components-contrib/nameresolution/sqlite"
-	pubsubredis "github.com/dapr/components-contrib/pubsub/redis"
 	secretskubernetes "github.com/dapr/components-contrib/secretstores/kubernetes"
 	"github.com/dapr/components-contrib/secretstores/local/env"
 	"github.com/dapr/components-contrib/secretstores/local/file"
@@ -63,7 +62,7 @@ func componentRegistry(log logger.Logger) *registry.Options {
 	brokers := pubsub.NewRegistry()
 	brokers.Logger = log
 	brokers.RegisterComponent(newJetStream, "jetstream") // see jetstream.go
-	brokers.RegisterComponent(pubsubredis.NewRedisStreams, "redis")
+	brokers.RegisterComponent(newRedisStreams, "redis")  // see redis.go
 
 	resolvers := nameresolution.NewRegistry()
 	resolvers.Logger = log

@@ -114,18 +114,25 @@ func (j *jetStream) handleBulk(ctx context.Context, bulk []jetstream.Msg, topic 
 		entries[i] = pubsub.BulkMessageEntry{EntryId: strconv.Itoa(i), Event: msg.Data(), Metadata: map[string]string{"Topic": msg.Subject()}}
 	}
 	answers, err := handler(ctx, &pubsub.BulkMessage{Topic: topic, Entries: entries, Metadata: map[string]string{}})
-	failures := make([]error, len(bulk))
-	if err != nil { // else all went well, whatever the answers say
-		for i := range failures {
-			failures[i] = err
-		}
-		for _, answer := range answers {
-			if i, wrong := strconv.Atoi(answer.EntryId); wrong == nil && i < len(failures) {
-				failures[i] = answer.Error
-			}
-		}
-	}
+	failures := bulkFailures(len(bulk), answers, err)
 	for i, msg := range bulk {
 		j.answer(ctx, topic, msg, failures[i])
 	}
+}
+
+// bulkFailures is what became of each of a bulk's messages, whose entry ids are their places in it.
+func bulkFailures(size int, answers []pubsub.BulkSubscribeResponseEntry, err error) []error {
+	failures := make([]error, size)
+	if err == nil {
+		return failures // all went well, whatever the answers say
+	}
+	for i := range failures {
+		failures[i] = err
+	}
+	for _, answer := range answers {
+		if i, wrong := strconv.Atoi(answer.EntryId); wrong == nil && i >= 0 && i < size {
+			failures[i] = answer.Error
+		}
+	}
+	return failures
 }

@@ -55,6 +55,7 @@ func TestChecker_FindsMistakes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs real sidecars")
 	}
+	onEmbedded(t, "a mistake of a service is the same on all sets")
 	const committer, change, payment = "services/internal/state/committer.go", "services/internal/state/change.go", "services/payments/payment.go"
 	for _, c := range []struct {
 		name, service string

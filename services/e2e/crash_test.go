@@ -121,7 +121,7 @@ func crashBetweenCommitAndPublish(t *testing.T, suffix string) {
 			events.settled(t)
 			var made change
 
-			h.without(t, "nats", func() {
+			h.without(t, h.BrokerName(), func() {
 				made = makeChange(t)
 				require.NoError(t, h.Process(victim).Kill())
 			})
@@ -149,7 +149,7 @@ func TestCrash_RemindersAreNotLost(t *testing.T) {
 			events.settled(t)
 			var second order
 
-			h.without(t, "nats", func() {
+			h.without(t, h.BrokerName(), func() {
 				second = buyer.reserved(t, unheard.ID)
 				isOver(t, first)
 				isOver(t, second)
@@ -185,14 +185,14 @@ func TestBrokerAway_ReservationsGoOn(t *testing.T) {
 			}
 			events.settled(t)
 
-			require.NoError(t, broker.begin(h.Process("nats")))
+			require.NoError(t, broker.begin(h.Process(h.BrokerName())))
 			given := make([]order, len(seats))
 			for i, seat := range seats {
 				given[i] = buyer.reserved(t, seat.ID)
 				require.Equal(t, "created", buyer.order(t, given[i].ID).Status)
 				require.Equal(t, 409, seller.do(t, "POST", "/api/orders", wanted{seat.ID}).status)
 			}
-			require.NoError(t, broker.end(h.Process("nats")))
+			require.NoError(t, broker.end(h.Process(h.BrokerName())))
 
 			for i, seat := range seats {
 				require.Equal(t, given[i].ID, h.ticketBecomes(t, "reserved", seat.ID).OrderID)
@@ -224,13 +224,13 @@ func TestBankAway_MoneyFollowsWhenItIsBackAndOthersGoOn(t *testing.T) {
 		}
 	})
 	var paid payment
-	require.NoError(t, h.Process("nats").Kill())
+	require.NoError(t, h.Process(h.BrokerName()).Kill())
 	eventually(t, "the order can be paid", func() bool {
 		status, paid = buyer.pay(t, kept.ID, goodCard)
 		return status == 201
 	})
 	require.NoError(t, h.Process("sandbox").Kill())
-	require.NoError(t, h.Process("nats").Start())
+	require.NoError(t, h.Process(h.BrokerName()).Start())
 
 	// The order is complete, and another one is cancelled; the bank is to hear of both.
 	buyer.orderBecomes(t, "complete", kept.ID)

@@ -154,7 +154,7 @@ func TestForgery_OnlyPublicPortsAreOnTheNetwork(t *testing.T) {
 	}
 
 	for _, ip := range addresses {
-		private := map[string]string{"NATS": h.NATSURL(), "the sandbox": h.SandboxURL()}
+		private := map[string]string{"the broker": h.Broker().URL, "the sandbox": h.SandboxURL()}
 		for _, service := range services() {
 			private[service+"'s callbacks"] = h.CallbackURL(service)
 			private[service+"'s sidecar, HTTP"] = h.SidecarHTTP(service)

@@ -18,9 +18,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/deploy/local/broker"
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
 )
@@ -46,6 +46,14 @@ func newHouse(t testing.TB, opts stack.Options) *house {
 	h := houseOf(stacktest.Start(t, opts))
 	t.Cleanup(h.client.CloseIdleConnections) // the gateway would wait for those that were never used
 	return h
+}
+
+// onEmbedded skips a test on all sets but the default one: it would show the same there.
+func onEmbedded(t *testing.T, reason string) {
+	t.Helper()
+	if set := os.Getenv("INFRA"); set != "" && set != stack.SetEmbedded {
+		t.Skipf("runs on the set %q alone: %s", stack.SetEmbedded, reason)
+	}
 }
 
 // inTests adds what makes tests quick.
@@ -137,20 +145,16 @@ func (s *sharedStack) close(failed bool) error {
 
 // deadLetters is how many events could not be delivered.
 func deadLetters(h *house) (uint64, error) {
-	conn, err := nats.Connect(h.NATSURL())
+	b, err := broker.Open(h.Broker())
 	if err != nil {
 		return 0, fmt.Errorf("count the dead letters: %w", err)
 	}
-	defer conn.Close()
-	js, err := conn.JetStream()
-	if err != nil {
-		return 0, err
-	}
-	stream, err := js.StreamInfo("events-dead")
+	defer b.Close()
+	state, err := b.State(context.Background())
 	if err != nil {
 		return 0, fmt.Errorf("count the dead letters: %w", err)
 	}
-	return stream.State.Msgs, nil
+	return state.Dead, nil
 }
 
 const (

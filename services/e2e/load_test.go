@@ -241,7 +241,7 @@ func TestCrash_UnderLoadNothingThatWasAnsweredForIsLost(t *testing.T) {
 	events := h.stream(t)
 	load := h.load(t, 4)
 	for _, victim := range []string{
-		"orders", "orders-dapr", "payments", "payments-dapr", "tickets", "tickets-dapr", "auth", "auth-dapr", "expiration", "expiration-dapr", "nats",
+		"orders", "orders-dapr", "payments", "payments-dapr", "tickets", "tickets-dapr", "auth", "auth-dapr", "expiration", "expiration-dapr", h.BrokerName(),
 	} {
 		load.goesOn(t)
 		require.NoError(t, h.Process(victim).Kill())

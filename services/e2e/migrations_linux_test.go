@@ -146,6 +146,7 @@ func passwordFile(t testing.TB) string {
 
 func TestMigrations_EachServiceHasItsDatabase_AndReportsSayWhatTheAPISays(t *testing.T) {
 	t.Parallel()
+	onEmbedded(t, "the database is the test's own")
 	store := startPostgresFor(t, superPassword)
 	eventually(t, "PostgreSQL answers", func() bool {
 		_, err := store.sql("boxoffice", superPassword, "postgres", "SELECT 1")

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"testing"
@@ -42,6 +43,41 @@ func (h *house) notReady(t testing.TB, service string) []string {
 	assert.Equal(t, res.StatusCode == http.StatusOK, len(lacking) == 0, "%s", body)
 	assert.Equal(t, res.StatusCode == http.StatusServiceUnavailable, len(lacking) > 0, "%s", body)
 	return lacking
+}
+
+// withDatabase is a stack whose documents are in a database that can be killed. The default set has none; there it is
+// that of the set "nats".
+func withDatabase(t *testing.T) stack.Options {
+	t.Helper()
+	if set := os.Getenv("INFRA"); set != "" && set != stack.SetEmbedded {
+		return stack.Options{}
+	}
+	if err := stack.Installed(stack.SetNATS); err != nil {
+		require.NotEqual(t, "1", os.Getenv("CI_REQUIRE_POSTGRES"), "CI_REQUIRE_POSTGRES is set: %v", err)
+		t.Skipf("with it, this test shows that an outage of the database heals by itself: %v", err)
+	}
+	return stack.Options{Set: stack.SetNATS}
+}
+
+func TestOutage_StoreGone_ChangesAreRefusedAndGoOnWhenItIsBack(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, withDatabase(t))
+	events := h.stream(t)
+	seller := h.signUp(t)
+	load := h.load(t, 4)
+	load.goesOn(t)
+
+	require.NoError(t, h.Process(h.StoreName()).Kill())
+	h.lack(t, map[string][]string{"auth": {"store"}, "tickets": {"store"}, "orders": {"store"}, "payments": {"store"}})
+	later(t, seller.do(t, "POST", "/api/tickets", offer{Title: "Nowhere to keep it", Price: 1000}))
+	later(t, seller.do(t, "GET", "/api/orders", nil))
+	before := load.toldLater()
+	eventually(t, "people are told to come later", func() bool { return load.toldLater() > before+200 })
+
+	require.NoError(t, h.Process(h.StoreName()).Start())
+	h.lack(t, nil)
+	load.endsWell(t, events)
+	require.Empty(t, h.letters(t))
 }
 
 // lack waits until these services, and no others, are not ready, for these reasons, and requires that all are alive.
@@ -114,7 +150,7 @@ func TestOutage_BrokerGone_ChangesGoOnAndAreToldLater(t *testing.T) {
 	load := h.load(t, 4)
 	load.goesOn(t)
 
-	h.without(t, "nats", func() {
+	h.without(t, h.BrokerName(), func() {
 		before := load.listed()
 		for _, seat := range seats {
 			given := buyer.reserved(t, seat.ID)
@@ -142,7 +178,7 @@ func TestOutage_BrokerGoneForLong_ChangesAreRefusedWhenTheJournalIsFull(t *testi
 	events.settled(t)
 	var offered []ticket
 
-	h.without(t, "nats", func() {
+	h.without(t, h.BrokerName(), func() {
 		for range slots {
 			offered = append(offered, seller.list(t, "Offered in the dark", 1000))
 		}

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -30,11 +29,8 @@ type postgres struct {
 	ended   chan struct{}
 }
 
-// startPostgres makes a database and starts its server, which trusts everybody.
-func startPostgres(t *testing.T) *postgres { return startPostgresFor(t, "") }
-
-// startPostgresFor is startPostgres for an administrator with that password; if it is not empty, nobody comes in
-// without theirs.
+// startPostgresFor makes a database and starts its server, for an administrator with that password; if it is not empty,
+// nobody comes in without theirs.
 func startPostgresFor(t *testing.T, password string) *postgres {
 	t.Helper()
 	if testing.Short() {
@@ -141,56 +137,10 @@ func (p *postgres) kill() {
 
 func (p *postgres) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
 
-// resources is the default set of components, but for the state store, which is this server.
-func (p *postgres) resources(t testing.TB) string {
-	t.Helper()
-	return resourcesWithState(t, fmt.Sprintf(`apiVersion: dapr.io/v1alpha1
-kind: Component
-metadata:
-  name: state
-spec:
-  type: state.postgresql
-  version: v2
-  metadata:
-    - name: connectionString
-      value: "host=127.0.0.1 port=%d user=boxoffice dbname=postgres sslmode=disable connect_timeout=2"
-    - name: tablePrefix
-      value: "{appID}_"
-    - name: timeout
-      value: 5s
-    - name: maxConns
-      value: "8"
-    - name: actorStateStore
-      value: "true"
-`, p.port))
-}
-
 // The events folder goes with every set of components.
 func withEvents(t testing.TB, resources string) []string {
 	t.Helper()
 	runFile, err := stack.FindRunFile(".")
 	require.NoError(t, err)
 	return []string{resources, filepath.Join(filepath.Dir(runFile), "components", "events")}
-}
-
-func TestOutage_StoreGone_ChangesAreRefusedAndGoOnWhenItIsBack(t *testing.T) {
-	t.Parallel()
-	store := startPostgres(t)
-	h := newHouse(t, stack.Options{Resources: withEvents(t, store.resources(t))})
-	events := h.stream(t)
-	seller := h.signUp(t)
-	load := h.load(t, 4)
-	load.goesOn(t)
-
-	store.kill()
-	h.lack(t, map[string][]string{"auth": {"store"}, "tickets": {"store"}, "orders": {"store"}, "payments": {"store"}})
-	later(t, seller.do(t, "POST", "/api/tickets", offer{Title: "Nowhere to keep it", Price: 1000}))
-	later(t, seller.do(t, "GET", "/api/orders", nil))
-	before := load.toldLater()
-	eventually(t, "people are told to come later", func() bool { return load.toldLater() > before+200 })
-
-	store.start(t)
-	h.lack(t, nil)
-	load.endsWell(t, events)
-	require.Empty(t, h.letters(t))
 }

@@ -90,6 +90,7 @@ func resourcesWithState(t testing.TB, store string) string {
 
 func TestProbe_NoServiceStartsOnAStoreThatCannotRefuse(t *testing.T) {
 	t.Parallel()
+	onEmbedded(t, "the store is the test's own")
 	resources := redisResources(t, startRedis(t))
 
 	for _, service := range []string{"auth", "tickets", "orders", "payments"} {
@@ -97,7 +98,7 @@ func TestProbe_NoServiceStartsOnAStoreThatCannotRefuse(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			running, err := stack.Start(ctx, stack.Options{
-				Folder: t.TempDir(), Apps: []string{service}, Infra: []string{stack.NATS}, Resources: []string{resources},
+				Folder: t.TempDir(), Apps: []string{service}, Infra: []string{stack.NATS}, Set: stack.SetEmbedded, Resources: []string{resources},
 				Env: inTests(map[string]string{"LOG_FORMAT": "text"}), AppEnv: map[string]map[string]string{"payments": {"STRIPE_SECRET_KEY": ""}},
 			})
 			if err == nil {

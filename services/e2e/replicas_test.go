@@ -57,7 +57,7 @@ func TestReplicas_TakeOver(t *testing.T) {
 		known(t, buyer, seat)
 		events.settled(t)
 		var given order
-		h.without(t, "nats", func() {
+		h.without(t, h.BrokerName(), func() {
 			given = buyer.reservedAt(t, replica, seat.ID)
 			then()
 		})
@@ -137,7 +137,7 @@ func TestReplicas_ManyStartAtOnce(t *testing.T) {
 		t.Skip("needs real sidecars")
 	}
 	const many = 6
-	h := newHouse(t, stack.Options{Replicas: many, Apps: []string{"orders"}, Infra: []string{stack.NATS}})
+	h := newHouse(t, stack.Options{Replicas: many, Apps: []string{"orders"}, Infra: []string{stack.Servers}})
 	writers := h.writers(t, "orders")
 	require.Len(t, writers, many, "each has found its place in the registry")
 	places := map[string]bool{}

@@ -1,8 +1,8 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -10,57 +10,51 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/deploy/local/broker"
 	"boxoffice/services/internal/events"
 )
 
 // stream is the broker's stream of events, for tests that look at what was told, or tell it once more. It bears
 // a broker that is away for a while.
 type stream struct {
-	house *house
-	js    nats.JetStreamContext
-	told  []told
-	next  uint64 // the first sequence number that was not read
+	house  *house
+	broker broker.Broker
+	told   []told
 }
 
 // told is an event as the stream holds it. What cannot be decoded has no id and no type.
 type told struct {
-	sequence uint64
+	place string
 	events.Event
 	raw []byte
 }
 
-const eventStream, deadStream = "events", "events-dead"
-
 func (h *house) stream(t testing.TB) *stream {
 	t.Helper()
-	conn, err := nats.Connect(h.NATSURL(), nats.MaxReconnects(-1), nats.ReconnectWait(pollInterval))
+	b, err := broker.Open(h.Broker())
 	require.NoError(t, err)
-	t.Cleanup(conn.Close)
-	js, err := conn.JetStream(nats.MaxWait(2 * time.Second))
-	require.NoError(t, err)
-	return &stream{house: h, js: js, next: 1}
+	t.Cleanup(b.Close)
+	return &stream{house: h, broker: b}
 }
+
+// answerTime bounds the wait for the broker, which may hang.
+const answerTime = 2 * time.Second
 
 // read returns everything that was told so far, as far as the broker answers.
 func (s *stream) read() []told {
-	at, err := s.js.StreamInfo(eventStream)
-	for ; err == nil && s.next <= at.State.LastSeq; s.next++ {
-		var message *nats.RawStreamMsg
-		message, err = s.js.GetMsg(eventStream, s.next)
-		switch {
-		case errors.Is(err, nats.ErrMsgNotFound): // it was removed
-			err = nil
-		case err == nil:
-			event := told{sequence: message.Sequence, raw: message.Data}
-			_ = json.Unmarshal(message.Data, &event.Event)
-			s.told = append(s.told, event)
-		default:
-			return s.told // not read yet
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	var last string
+	if len(s.told) > 0 {
+		last = s.told[len(s.told)-1].place
+	}
+	messages, _ := s.broker.Events(ctx, last)
+	for _, message := range messages {
+		event := told{place: message.Place, raw: message.Data}
+		_ = json.Unmarshal(message.Data, &event.Event)
+		s.told = append(s.told, event)
 	}
 	return s.told
 }
@@ -78,28 +72,26 @@ func (s *stream) holds(t testing.TB, ids ...string) {
 	}
 }
 
-// tell puts an event into the stream, under a message id of its own: the broker does not know it for one that it
-// has already.
+// tell puts an event into the stream, as one that the broker does not have already.
 func (s *stream) tell(t testing.TB, raw []byte) {
 	t.Helper()
-	_, err := s.js.Publish(events.Topic, raw, nats.MsgId(uuid.NewString()))
-	require.NoError(t, err)
+	require.NoError(t, s.broker.Publish(t.Context(), raw))
 }
 
 // takeBack removes events from the stream.
 func (s *stream) takeBack(t testing.TB, all []told) {
 	t.Helper()
 	for _, event := range all {
-		require.NoError(t, s.js.DeleteMsg(eventStream, event.sequence))
+		require.NoError(t, s.broker.Remove(t.Context(), event.place))
 	}
 }
 
 // dead is how many events are among the dead letters.
 func (s *stream) dead(t testing.TB) uint64 {
 	t.Helper()
-	at, err := s.js.StreamInfo(deadStream)
+	state, err := s.broker.State(t.Context())
 	require.NoError(t, err)
-	return at.State.Msgs
+	return state.Dead
 }
 
 // settled waits until nothing is under way any more: every service has heard all that was told, has nothing left
@@ -117,17 +109,11 @@ func (s *stream) settled(t testing.TB) {
 }
 
 // heard says whether the services have taken all of the stream, and where it ends.
-func (s *stream) heard() (last uint64, all bool) {
-	at, err := s.js.StreamInfo(eventStream)
-	if err != nil {
-		return 0, false
-	}
-	for consumer := range s.js.Consumers(eventStream) {
-		if consumer.NumPending > 0 || consumer.NumAckPending > 0 {
-			return 0, false
-		}
-	}
-	return at.State.LastSeq, true
+func (s *stream) heard() (last string, all bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	state, err := s.broker.State(ctx)
+	return state.Last, err == nil && state.Waiting == 0
 }
 
 // allTold says whether no service that runs has events left in its journal, and the bank none of its webhooks.

@@ -133,6 +133,7 @@ func run(ctx context.Context, s *settings) (err error) {
 	starting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	running, err := stack.Start(starting, stack.Options{
+		Set:     stack.SetEmbedded,
 		RunFile: s.runFile, Folder: folder, Apps: apps, Sidecars: []stack.Sidecar{{ID: "bare"}},
 		// A key for the real Stripe may be in the environment; no bench should find it.
 		Env: map[string]string{"STRIPE_SECRET_KEY": ""},

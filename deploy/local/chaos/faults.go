@@ -92,7 +92,7 @@ func between(chance *rand.Rand, from, to time.Duration) time.Duration {
 }
 
 func isInfra(name string) bool {
-	return slices.Contains([]string{stack.NATS, stack.Placement, stack.Scheduler, stack.Sandbox}, name)
+	return slices.Contains([]string{stack.NATS, stack.Redis, stack.Postgres, stack.Placement, stack.Scheduler, stack.Sandbox}, name)
 }
 
 // victim is a service as often as a sidecar, one of the processes that all depend on a fifth of the time, and the

@@ -23,6 +23,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"boxoffice/deploy/local/broker"
 )
 
 // Market is where a marketplace can be looked at. Of several addresses of one kind any will do; the first that
@@ -31,9 +33,9 @@ type Market struct {
 	Gateways  []string            // URLs
 	Sidecars  map[string][]string // URLs of sidecars' HTTP APIs by app: tickets, orders and payments are needed
 	Sandbox   string              // URL
-	NATS      string              // URL
-	APIToken  string              // of the sidecars, if they want one (DAPR_API_TOKEN)
-	StateName string              // the Dapr component; "" is "state"
+	Broker    broker.Address
+	APIToken  string // of the sidecars, if they want one (DAPR_API_TOKEN)
+	StateName string // the Dapr component; "" is "state"
 }
 
 // Options say how to look.
@@ -99,7 +101,7 @@ func Check(ctx context.Context, m Market, opts Options) (*Report, error) {
 	if opts.Late == 0 {
 		opts.Late = 30 * time.Second
 	}
-	look, err := newLooker(ctx, m)
+	look, err := newLooker(m)
 	if err != nil {
 		return nil, err
 	}

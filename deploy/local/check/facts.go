@@ -14,8 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
+	"boxoffice/deploy/local/broker"
 )
 
 // The documents, as far as they are looked at. See the head of each service's store.go.
@@ -146,28 +145,21 @@ type facts struct {
 type looker struct {
 	market Market
 	http   *http.Client
-	conn   *nats.Conn
-	js     jetstream.JetStream
+	broker broker.Broker
 	events []event
-	next   uint64
-	first  uint64
+	place  string // of the last one
 }
 
-func newLooker(ctx context.Context, m Market) (*looker, error) {
-	conn, err := nats.Connect(m.NATS, nats.Timeout(5*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))
+func newLooker(m Market) (*looker, error) {
+	b, err := broker.Open(m.Broker)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the broker at %s: %w", m.NATS, err)
-	}
-	js, err := jetstream.New(conn)
-	if err != nil {
-		conn.Close()
 		return nil, err
 	}
-	return &looker{market: m, conn: conn, js: js, next: 1, http: &http.Client{Timeout: 20 * time.Second}}, nil
+	return &looker{market: m, broker: b, http: &http.Client{Timeout: 20 * time.Second}}, nil
 }
 
 func (l *looker) close() {
-	l.conn.Close()
+	l.broker.Close()
 	l.http.CloseIdleConnections()
 }
 
@@ -189,68 +181,22 @@ func (l *looker) facts(ctx context.Context, told *Told) (*facts, error) {
 func (l *looker) readStream(ctx context.Context, f *facts) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	stream, err := l.js.Stream(ctx, "events")
+	messages, err := l.broker.Events(ctx, l.place)
+	for _, message := range messages {
+		l.place = message.Place
+		e := event{at: uint64(len(l.events)) + 1}
+		_ = json.Unmarshal(message.Data, &e) // what is no event has no type, and no rule looks at it
+		l.events = append(l.events, e)
+	}
 	if err != nil {
 		return err
 	}
-	info, err := stream.Info(ctx)
+	state, err := l.broker.State(ctx)
 	if err != nil {
 		return err
 	}
-	if l.first == 0 {
-		l.first = max(1, info.State.FirstSeq)
-		l.next = l.first
-	}
-	if l.next <= info.State.LastSeq {
-		consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: l.next, InactiveThreshold: 10 * time.Second,
-		})
-		if err != nil {
-			return err
-		}
-		messages, err := consumer.Messages()
-		if err != nil {
-			return err
-		}
-		defer messages.Stop()
-		defer context.AfterFunc(ctx, messages.Stop)()
-		for l.next <= info.State.LastSeq {
-			msg, err := messages.Next()
-			if err != nil {
-				return errors.Join(err, ctx.Err())
-			}
-			meta, err := msg.Metadata()
-			if err != nil {
-				return err
-			}
-			e := event{at: meta.Sequence.Stream}
-			_ = json.Unmarshal(msg.Data(), &e) // what is no event has no type, and no rule looks at it
-			l.events = append(l.events, e)
-			l.next = e.at + 1
-		}
-	}
-	f.events, f.whole = l.events, l.first == 1
-	f.counts = Events{Published: info.State.Msgs}
-	consumers := stream.ListConsumers(ctx)
-	for c := range consumers.Info() {
-		if c.Config.Durable == "" {
-			continue
-		}
-		f.counts.Redelivered += c.Delivered.Consumer - c.Delivered.Stream
-		f.counts.Pending += c.NumPending + uint64(c.NumAckPending)
-	}
-	if err := consumers.Err(); err != nil {
-		return err
-	}
-	dead, err := l.js.Stream(ctx, "events-dead")
-	if err != nil {
-		return err
-	}
-	letters, err := dead.Info(ctx)
-	if err != nil {
-		return err
-	}
-	f.counts.Dead = letters.State.Msgs
+	f.events, f.whole = l.events, state.Whole
+	f.counts = Events{Published: state.Messages, Redelivered: state.Redelivered, Pending: state.Waiting, Dead: state.Dead}
 	return nil
 }
 

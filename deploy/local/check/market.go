@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 // Of is the marketplace that a stack runs.
 func Of(s *stack.Stack) Market {
 	m := Market{
-		Gateways: s.GatewayURLs(), Sidecars: map[string][]string{}, Sandbox: s.SandboxURL(), NATS: s.NATSURL(),
+		Gateways: s.GatewayURLs(), Sidecars: map[string][]string{}, Sandbox: s.SandboxURL(), Broker: s.Broker(),
 		APIToken: os.Getenv("DAPR_API_TOKEN"),
 	}
 	for _, app := range read {
@@ -29,8 +30,8 @@ func Of(s *stack.Stack) Market {
 // read are the apps whose documents are looked at.
 var read = []string{"tickets", "orders", "payments"}
 
-// running is the marketplace that `make run` started by a run file.
-func running(runFile string, ports stack.Ports) (Market, error) {
+// running is the marketplace that `make run` started by a run file, on a set of components.
+func running(runFile, set string, ports stack.Ports) (Market, error) {
 	if runFile == "" {
 		path, err := stack.FindRunFile(".")
 		if err != nil {
@@ -45,7 +46,11 @@ func running(runFile string, ports stack.Ports) (Market, error) {
 	at := func(scheme string, port int) string {
 		return scheme + "://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	}
-	m := Market{Sidecars: map[string][]string{}, Sandbox: at("http", ports.Sandbox), NATS: at("nats", ports.NATS), APIToken: os.Getenv("DAPR_API_TOKEN")}
+	address, err := stack.BrokerOf(filepath.Dir(run.Path), set, ports)
+	if err != nil {
+		return Market{}, err
+	}
+	m := Market{Sidecars: map[string][]string{}, Sandbox: at("http", ports.Sandbox), Broker: address, APIToken: os.Getenv("DAPR_API_TOKEN")}
 	for _, a := range run.Apps {
 		m.Sidecars[a.ID] = []string{at("http", a.HTTPPort)}
 		if port, err := strconv.Atoi(a.Env["PORT"]); err == nil && a.ID == "gateway" {
@@ -64,6 +69,8 @@ func Command(ctx context.Context, args []string) error {
 	var opts Options
 	flags.DurationVar(&opts.Patience, "patience", 15*time.Second, "how long something may be under way")
 	flags.DurationVar(&opts.Late, "late", 0, "how long an unpaid order may outlive its time (default 30s)")
+	set := flags.String("set", os.Getenv("INFRA"), "`set` of components that it runs on: embedded, nats or redis (default: $INFRA, or embedded)")
+	flags.IntVar(&ports.Redis, "redis-port", ports.Redis, "`port` of Redis")
 	flags.IntVar(&ports.NATS, "nats-port", ports.NATS, "`port` of NATS")
 	flags.IntVar(&ports.Sandbox, "sandbox-port", ports.Sandbox, "`port` of the Stripe sandbox")
 	flags.Usage = func() {
@@ -73,7 +80,7 @@ func Command(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	m, err := running(*runFile, ports)
+	m, err := running(*runFile, *set, ports)
 	if err != nil {
 		return err
 	}

@@ -4,19 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"boxoffice/deploy/local/broker"
 )
 
 // The processes that services need and no run file names.
 const (
 	NATS      = "nats"
+	Postgres  = "postgres"
+	Redis     = "redis"
 	Placement = "placement"
 	Scheduler = "scheduler"
 	Sandbox   = "sandbox" // of Stripe
@@ -33,10 +39,69 @@ jetstream {
 }
 `
 
+// natsSecurity: TLS, and a password for everybody.
+const natsSecurity = `tls {
+  cert_file: %q
+  key_file: %q
+}
+authorization {
+  users: [
+    {user: %q, password: %q}
+%s  ]
+}
+`
+
+// natsUser may do what a subscriber and publisher must: not make, change or empty streams.
+const natsUser = `    {user: %q, password: %q, permissions: {
+      publish: ["events", "events.dead", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.*", "$JS.API.CONSUMER.>", "$JS.ACK.>"]
+      subscribe: ["_INBOX.>"]
+    }}
+`
+
 func (s *Stack) writeNATSConfig() (string, error) {
-	path := filepath.Join(s.state, "nats.conf")
-	text := fmt.Sprintf(natsConfig, s.ports.NATS, s.ports.NATSMonitor, filepath.Join(s.state, "nats"))
+	path := filepath.Join(s.data, "nats.conf")
+	text := fmt.Sprintf(natsConfig, s.ports.NATS, s.ports.NATSMonitor, filepath.Join(s.data, "nats"))
+	if s.secured() {
+		var users strings.Builder
+		for _, id := range s.appIDs() {
+			fmt.Fprintf(&users, natsUser, id, s.passwords.of(NATS, id))
+		}
+		text += fmt.Sprintf(natsSecurity, s.certificates.Server, s.certificates.ServerKey, administrator, s.passwords.of(NATS, administrator), &users)
+	}
 	return path, os.WriteFile(path, []byte(text), 0o600)
+}
+
+// natsURL is the address of the broker for one of its users.
+func (s *Stack) natsURL(user string) string {
+	if !s.secured() {
+		return "nats://" + local(s.ports.NATS)
+	}
+	return (&url.URL{Scheme: "tls", User: url.UserPassword(user, s.passwords.of(NATS, user)), Host: local(s.ports.NATS)}).String()
+}
+
+// NATSURL is the address of NATS for who may do everything there.
+func (s *Stack) NATSURL() string { return s.natsURL(administrator) }
+
+// Broker is the address of the broker for who may do everything there.
+func (s *Stack) Broker() broker.Address {
+	if s.set == SetRedis {
+		user := url.UserPassword(administrator, s.passwords.of(Redis, administrator))
+		return broker.Address{URL: (&url.URL{Scheme: "rediss", User: user, Host: local(s.ports.Redis)}).String(), Authority: s.certificates.Authority}
+	}
+	return broker.Address{URL: s.NATSURL(), Authority: s.certificates.Authority}
+}
+
+// BrokerOf is the address of the broker of a stack that runs in another process: in that folder, on that set.
+func BrokerOf(folder, set string, ports Ports) (broker.Address, error) {
+	s := &Stack{state: filepath.Join(folder, StateFolder), set: set, ports: ports}
+	if s.secured() {
+		var err error
+		if s.passwords, err = readPasswords(s.state); err != nil {
+			return broker.Address{}, err
+		}
+		s.certificates = certificatesIn(filepath.Join(s.state, certificatesFolder))
+	}
+	return s.Broker(), nil
 }
 
 func (s *Stack) infraArgs(name string) ([]string, error) {
@@ -45,6 +110,10 @@ func (s *Stack) infraArgs(name string) ([]string, error) {
 	case NATS:
 		config, err := s.writeNATSConfig()
 		return []string{s.runtime, "nats-server", "--config", config}, err
+	case Postgres:
+		return s.postgresArgs(), nil
+	case Redis:
+		return s.redisArgs()
 	case Placement:
 		return []string{
 			s.runtime, "placement", "--listen-address=127.0.0.1", flag("port", s.ports.Placement),
@@ -57,7 +126,7 @@ func (s *Stack) infraArgs(name string) ([]string, error) {
 			s.runtime, "scheduler", "--listen-address=127.0.0.1", flag("port", s.ports.Scheduler),
 			"--healthz-listen-address=127.0.0.1", flag("healthz-port", s.ports.SchedulerHealth),
 			"--override-broadcast-host-port=127.0.0.1:" + strconv.Itoa(s.ports.Scheduler),
-			"--etcd-data-dir=" + filepath.Join(s.state, "scheduler"),
+			"--etcd-data-dir=" + filepath.Join(s.data, "scheduler"),
 			flag("etcd-client-port", s.ports.EtcdClient),
 			"--etcd-initial-cluster=dapr-scheduler-server-0=http://localhost:" + strconv.Itoa(s.ports.EtcdPeer),
 			"--etcd-initial-election-tick-advance", // there is nobody to wait for
@@ -66,7 +135,7 @@ func (s *Stack) infraArgs(name string) ([]string, error) {
 	case Sandbox:
 		args := []string{
 			s.launcher, "sandbox", "-addr", "127.0.0.1:" + strconv.Itoa(s.ports.Sandbox),
-			"-file", filepath.Join(s.state, "stripe-sandbox.jsonl"),
+			"-file", filepath.Join(s.data, "stripe-sandbox.jsonl"),
 		}
 		// Stripe knows the public address alone. Without a gateway of our own, payments' own will do.
 		to := "payments"
@@ -85,6 +154,10 @@ func (s *Stack) infraReady(name string) func(context.Context) error {
 	switch name {
 	case NATS:
 		return httpReady(s.ports.NATSMonitor, "/healthz?js-enabled-only=true")
+	case Postgres:
+		return s.postgresReady
+	case Redis:
+		return s.redisReady
 	case Placement:
 		return httpReady(s.ports.PlacementHealth, "/healthz")
 	case Scheduler:
@@ -117,7 +190,7 @@ func (s *Stack) ensureStreams(ctx context.Context) error {
 	var last error
 	err := s.watched(ctx, func(ctx context.Context) error {
 		poll(ctx, func() bool {
-			last = tryStreams(ctx, s.NATSURL())
+			last = s.tryStreams(ctx)
 			return last == nil
 		})
 		return context.Cause(ctx)
@@ -128,11 +201,15 @@ func (s *Stack) ensureStreams(ctx context.Context) error {
 	if _, died := errors.AsType[*ExitError](err); died {
 		return err
 	}
-	return fmt.Errorf("create the streams on %s: %w (%w)%s", s.NATSURL(), err, last, quote(s.processes[NATS].log.lastLines(tailShown)))
+	return fmt.Errorf("create the streams on %s: %w (%w)%s", local(s.ports.NATS), err, last, quote(s.processes[NATS].log.lastLines(tailShown)))
 }
 
-func tryStreams(ctx context.Context, url string) error {
-	conn, err := nats.Connect(url, nats.Timeout(time.Second))
+func (s *Stack) tryStreams(ctx context.Context) error {
+	options := []nats.Option{nats.Timeout(time.Second)}
+	if s.secured() {
+		options = append(options, nats.RootCAs(s.certificates.Authority))
+	}
+	conn, err := nats.Connect(s.NATSURL(), options...)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func prepare(opts Options) (*Stack, error) {
 		moves: moves{}, rendered: map[string]string{}, processes: map[string]*Process{},
 		failures: make(chan *ExitError, 64),
 	}
-	for _, step := range []func(*RunFile) error{s.assignPorts, s.choose, s.checkBuilt, s.checkPorts, s.makeFolder} {
+	for _, step := range []func(*RunFile) error{s.chooseSet, s.assignPorts, s.choose, s.checkBuilt, s.checkInstalled, s.checkPorts, s.makeFolder} {
 		if err := step(run); err != nil {
 			s.release()
 			return nil, err
@@ -222,9 +222,12 @@ func (s *Stack) choose(run *RunFile) error {
 	case s.opts.Infra != nil:
 		s.infra = s.opts.Infra
 	case len(s.chosen) > 0:
-		s.infra = []string{NATS, Placement, Scheduler, Sandbox}
+		s.infra = []string{Servers, Placement, Scheduler, Sandbox}
 	default:
-		s.infra = []string{NATS}
+		s.infra = []string{Servers}
+	}
+	if i := slices.Index(s.infra, Servers); i >= 0 {
+		s.infra = slices.Concat(s.infra[:i], serversOf[s.set], s.infra[i+1:])
 	}
 	for _, sidecar := range s.opts.Sidecars {
 		a, err := s.bareSidecar(sidecar, run.Apps[0].settings)
@@ -300,6 +303,30 @@ func (s *Stack) checkBuilt(*RunFile) error {
 	return nil
 }
 
+func (s *Stack) checkInstalled(*RunFile) error { return installed(s.set, s.infra) }
+
+// Installed is whether the servers of a set are installed on this machine. The error says how to get them.
+func Installed(set string) error { return installed(set, serversOf[set]) }
+
+func installed(set string, servers []string) error {
+	var missing, packages []string
+	if slices.Contains(servers, Postgres) && postgresPrograms() == "" {
+		missing, packages = append(missing, "PostgreSQL (initdb, postgres)"), append(packages, "postgresql")
+	}
+	if slices.Contains(servers, Redis) && redisProgram() == "" {
+		missing, packages = append(missing, "Redis (redis-server)"), append(packages, "redis")
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	all := strings.Join(packages, " ")
+	return fmt.Errorf(`the components in %q need %s, which is not installed here.
+  Debian, Ubuntu:  apt-get install %s
+  macOS:           brew install %s
+A server that the package starts by itself is not used, and may be stopped. Without it: %s=%s, which needs nothing`,
+		set, strings.Join(missing, " and "), all, all, setVariable, SetEmbedded)
+}
+
 // checkPorts finds what is taken among fixed ports; free ones are free by choice.
 func (s *Stack) checkPorts(*RunFile) error {
 	if s.opts.FixedPorts == nil {
@@ -345,8 +372,10 @@ func LockState(folder string) (*os.File, error) {
 }
 
 func (s *Stack) makeFolder(*RunFile) error {
-	if err := os.MkdirAll(filepath.Join(s.state, "logs"), 0o700); err != nil {
-		return err
+	for _, folder := range []string{filepath.Join(s.state, "logs"), s.data} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			return err
+		}
 	}
 	var err error
 	if s.lock, err = LockState(s.folder); err != nil {
@@ -354,6 +383,17 @@ func (s *Stack) makeFolder(*RunFile) error {
 	}
 	if s.secrets, err = ensureSecrets(s.state); err != nil {
 		return err
+	}
+	if s.secured() {
+		if s.certificates, err = MakeCertificates(filepath.Join(s.state, certificatesFolder)); err != nil {
+			return err
+		}
+		if s.passwords, err = ensurePasswords(s.state); err != nil {
+			return err
+		}
+		if err := s.writeSecrets(); err != nil {
+			return err
+		}
 	}
 	if len(s.chosen) > 0 {
 		// Addresses of sidecars of an earlier run, which may have ended without taking them back. (Without

@@ -16,6 +16,7 @@ import (
 // Ports are those of a stack that no run file names.
 type Ports struct {
 	NATS, NATSMonitor                                int
+	Postgres, Redis                                  int
 	Placement, PlacementHealth, PlacementRaft        int
 	Scheduler, SchedulerHealth, EtcdClient, EtcdPeer int
 	Sandbox                                          int
@@ -27,6 +28,7 @@ type Ports struct {
 func DefaultPorts() Ports {
 	return Ports{
 		NATS: 4222, NATSMonitor: 8222,
+		Postgres: 15432, Redis: 16379, // not where those of the system listen
 		Placement: 3850, PlacementHealth: 3851, PlacementRaft: 3852,
 		Scheduler: 3860, SchedulerHealth: 3861, EtcdClient: 3862, EtcdPeer: 3863,
 		Sandbox: 12112,
@@ -60,6 +62,8 @@ func (p *Ports) Flags() []Flag {
 	return []Flag{
 		{"nats-port", "NATS", &p.NATS, NATS},
 		{"nats-monitor-port", "NATS, monitoring", &p.NATSMonitor, NATS},
+		{"postgres-port", "PostgreSQL", &p.Postgres, Postgres},
+		{"redis-port", "Redis", &p.Redis, Redis},
 		{"placement-port", "Dapr placement", &p.Placement, Placement},
 		{"placement-health-port", "Dapr placement, health", &p.PlacementHealth, Placement},
 		{"placement-raft-port", "Dapr placement, raft", &p.PlacementRaft, Placement},

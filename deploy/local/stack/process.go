@@ -19,8 +19,10 @@ type Process struct {
 
 	command func() *exec.Cmd // a new one for each start
 	ready   func(ctx context.Context) error
-	grace   time.Duration // between SIGTERM and SIGKILL
-	mayKill bool          // whether SIGKILL at the end of it is no error
+	grace   time.Duration // between the signal to stop and SIGKILL
+	stop    syscall.Signal
+	account *syscall.Credential // nil: our own
+	mayKill bool                // whether SIGKILL at the end of it is no error
 	spawner *spawner
 	log     *processLog
 	died    func(*ExitError)
@@ -60,6 +62,7 @@ func (p *Process) Start() error {
 	cmd := p.command()
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	cmd.SysProcAttr = childAttributes()
+	runAs(cmd.SysProcAttr, p.account)
 	cmd.WaitDelay = time.Second // a grandchild that keeps the output open must not hold us
 	if err := p.spawner.start(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
@@ -97,7 +100,7 @@ func (p *Process) Kill() error {
 // Stop ends the process with SIGTERM, or with SIGKILL if that takes too long, and waits until it is gone. An
 // error says that it had to be killed; for a sidecar that is no error.
 func (p *Process) Stop() error {
-	return p.end(syscall.SIGTERM, p.grace)
+	return p.end(p.stop, p.grace)
 }
 
 func (p *Process) end(signal syscall.Signal, grace time.Duration) error {
@@ -124,7 +127,7 @@ func (p *Process) end(signal syscall.Signal, grace time.Duration) error {
 		if p.mayKill {
 			return nil
 		}
-		return fmt.Errorf("%s did not end within %s of SIGTERM and was killed%s", p.Name, grace, quote(p.log.lastLines(tailShown)))
+		return fmt.Errorf("%s did not end within %s of %s and was killed%s", p.Name, grace, signal, quote(p.log.lastLines(tailShown)))
 	}
 }
 
@@ -193,6 +196,14 @@ func (s *spawner) start(cmd *exec.Cmd) error {
 	request := spawnRequest{cmd: cmd, result: make(chan error, 1)}
 	s.requests <- request
 	return <-request.result
+}
+
+// run runs a process to its end.
+func (s *spawner) run(cmd *exec.Cmd) error {
+	if err := s.start(cmd); err != nil {
+		return err
+	}
+	return cmd.Wait()
 }
 
 // close ends the thread; only after all its children are gone.

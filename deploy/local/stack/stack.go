@@ -1,10 +1,11 @@
-// Package stack brings up the box office on one machine: NATS, placement, scheduler, the Stripe sandbox, and
+// Package stack brings up the box office on one machine: the servers of a set of components, placement, scheduler, the Stripe sandbox, and
 // the apps of a run file (dapr.yaml) with a sidecar each. The launcher behind `make run` is built on it, and so
 // are the tests: a stack has a folder and ports of its own, several may run side by side, and each of its
 // processes can be killed, paused and started again.
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -34,9 +36,12 @@ type Options struct {
 	Replicas int
 	// Sidecars are started without an app of the run file.
 	Sidecars []Sidecar
-	// Infra is what to start of NATS, Placement, Scheduler and Sandbox; the rest is expected to be there
-	// already, on its port. Nil: all of them if there are apps, else NATS.
+	// Infra is what to start of Servers (those of the set), Placement, Scheduler and Sandbox; the rest is expected to
+	// be there already, on its port. Nil: all of them if there are apps, else the servers.
 	Infra []string
+	// Set is the folder of components to use in place of the one that the run file names. Empty: what INFRA says in the
+	// environment, or that one. A stack brings the servers of embedded, nats and redis.
+	Set string
 
 	// Programs replace the programs of apps, by app id, as tests do with builds of their own. Paths are absolute.
 	Programs map[string]string
@@ -77,6 +82,8 @@ type Stack struct {
 	root     string // folder of the run file
 	folder   string
 	state    string
+	set      string   // of components
+	data     string   // folder of the set's own data, in state
 	lock     *os.File // on the state folder
 	runtime  string   // binaries
 	launcher string
@@ -86,6 +93,9 @@ type Stack struct {
 	blocks   portBlocks
 	rendered map[string]string // resource folders by those that they were copied from
 	secrets  map[string]string
+
+	certificates Certificates // of a secured set's servers
+	passwords    passwords
 
 	known   []App // the run file's and their replicas, with this stack's ports, and the sidecars on their own
 	chosen  []App // those of known that are started
@@ -126,8 +136,8 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 	return s, nil
 }
 
-// launch starts everything. All that does not need NATS starts at once; the sidecars when its streams are there,
-// for a sidecar whose broker is missing gives up.
+// launch starts everything. All that does not need the servers starts at once; the sidecars when these are ready and
+// NATS has its streams, for a sidecar whose broker or store is missing gives up.
 func (s *Stack) launch(ctx context.Context) error {
 	s.spawner = newSpawner()
 	programs, err := s.programs()
@@ -139,8 +149,20 @@ func (s *Stack) launch(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.has(Postgres) {
+		if err := s.preparePostgres(ctx); err != nil {
+			return err
+		}
+	}
 	if _, err := s.startAll(programs, func(p program) bool { return !p.sidecar }); err != nil {
 		return err
+	}
+	for _, name := range []string{Postgres, Redis} {
+		if s.has(name) {
+			if err := s.WaitReady(ctx, name); err != nil {
+				return err
+			}
+		}
 	}
 	if s.has(NATS) {
 		if err := s.ensureStreams(ctx); err != nil {
@@ -172,6 +194,8 @@ type program struct {
 	grace   time.Duration
 	ready   func(context.Context) error
 	log     LogDestination
+	stop    syscall.Signal // 0: SIGTERM
+	account *syscall.Credential
 	sidecar bool
 	replica int // of the app, from 1; 0 if it belongs to none
 }
@@ -183,15 +207,26 @@ func (s *Stack) programs() ([]program, error) {
 		if err != nil {
 			return nil, err
 		}
-		programs = append(programs, program{
+		p := program{
 			name: name, dir: s.folder, args: args, env: s.environment(nil),
 			grace: infraGrace, ready: s.infraReady(name), log: infraLog(name),
-		})
+		}
+		if name == Postgres {
+			p.stop = syscall.SIGINT // at SIGTERM it would wait until everybody has gone
+			p.dir = "/"             // it may not be able to enter ours; see runAs
+			if p.account, err = postgresAccount(); err != nil {
+				return nil, err
+			}
+		}
+		programs = append(programs, p)
 	}
 	for _, a := range s.chosen {
 		env := s.environment(nil)
 		if env["DAPR_HOST_IP"] == "" {
 			env["DAPR_HOST_IP"] = "127.0.0.1" // as Dapr's CLI does: sidecars find each other there
+		}
+		if s.secured() {
+			env[trustVariable] = s.certificates.Trusted
 		}
 		programs = append(programs, program{
 			name: sidecarName(a.Name), dir: a.Dir, args: s.sidecarArgs(a), env: env, sidecar: true, replica: a.replica(),
@@ -242,7 +277,7 @@ func (s *Stack) add(p program) error {
 		env = append(env, name+"="+value)
 	}
 	s.processes[p.name] = &Process{
-		Name: p.name, grace: p.grace, mayKill: p.sidecar, ready: p.ready, spawner: s.spawner, log: output,
+		Name: p.name, grace: p.grace, stop: cmp.Or(p.stop, syscall.SIGTERM), account: p.account, mayKill: p.sidecar, ready: p.ready, spawner: s.spawner, log: output,
 		command: func() *exec.Cmd {
 			cmd := exec.Command(p.args[0], p.args[1:]...)
 			cmd.Dir, cmd.Env = p.dir, env
@@ -294,7 +329,7 @@ func (s *Stack) stopAll() error {
 		sidecars = append(sidecars, sidecarName(a.Name))
 	}
 	var failed []error
-	for _, group := range [][]string{gateways, services, sidecars, {Sandbox, Placement, Scheduler}, {NATS}} {
+	for _, group := range [][]string{gateways, services, sidecars, {Sandbox, Placement, Scheduler}, {NATS, Redis, Postgres}} {
 		failed = append(failed, s.stopGroup(group)...)
 	}
 	for _, p := range s.processes {
@@ -316,7 +351,7 @@ func (s *Stack) stopGroup(names []string) []error {
 	return failed
 }
 
-// Process returns a process by name: nats, placement, scheduler, sandbox, an app by its id, its second replica as
+// Process returns a process by name: nats, postgres, redis, placement, scheduler, sandbox, an app by its id, its second replica as
 // ID-2, or the sidecar of one of them as ID-dapr or ID-2-dapr. It is nil if the stack has none of that name.
 func (s *Stack) Process(name string) *Process { return s.processes[name] }
 
@@ -371,10 +406,17 @@ func (s *Stack) app(name string) App {
 	return App{}
 }
 
-func (s *Stack) has(infra string) bool { return slices.Contains(s.infra, infra) }
+// appIDs are the ids of all apps, in order.
+func (s *Stack) appIDs() []string {
+	var ids []string
+	for _, a := range s.known {
+		ids = append(ids, a.ID)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
 
-// NATSURL is the address of the broker.
-func (s *Stack) NATSURL() string { return "nats://" + local(s.ports.NATS) }
+func (s *Stack) has(infra string) bool { return slices.Contains(s.infra, infra) }
 
 // SandboxURL is the address of the Stripe sandbox.
 func (s *Stack) SandboxURL() string { return "http://" + local(s.ports.Sandbox) }

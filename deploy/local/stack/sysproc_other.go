@@ -2,7 +2,11 @@
 
 package stack
 
-import "syscall"
+import (
+	"errors"
+	"os"
+	"syscall"
+)
 
 // childAttributes: a process group of its own, so that Ctrl-C reaches the launcher alone, which then stops all
 // in order. Only Linux can end a child with its parent; elsewhere a launcher killed by SIGKILL leaves processes
@@ -13,3 +17,14 @@ func childAttributes() *syscall.SysProcAttr {
 
 // frozen: other systems do not tell; the signal works within moments.
 func frozen(int) bool { return true }
+
+// runAs: whoever we are; see postgresAccount.
+func runAs(*syscall.SysProcAttr, *syscall.Credential) {}
+
+// postgresAccount: PostgreSQL refuses to run as root.
+func postgresAccount() (*syscall.Credential, error) {
+	if os.Getuid() == 0 {
+		return nil, errors.New("PostgreSQL does not run as root; start as another user")
+	}
+	return nil, nil
+}

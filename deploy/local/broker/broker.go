@@ -1,0 +1,76 @@
+// Package broker looks into the broker of a stack, whichever it is: for the checker, and for tests that look at what
+// was told, or tell it once more. The services know nothing of it.
+package broker
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+)
+
+// Address is where a broker is and who may do everything there.
+type Address struct {
+	// URL has the user and the password, if it wants them: nats://, tls:// (NATS over TLS), rediss://.
+	URL string
+	// Authority is the file of the certificate that signed the broker's. Empty: the system's authorities.
+	Authority string
+}
+
+// Host is the address without what is secret of it.
+func (a Address) Host() string {
+	parsed, err := url.Parse(a.URL)
+	if err != nil {
+		return "an address that is none"
+	}
+	return parsed.Host
+}
+
+// Message is one that the stream of events holds.
+type Message struct {
+	Place string // where in the stream it is
+	Data  []byte
+}
+
+// State is how far the events have come.
+type State struct {
+	Last        string // the place of the last event that there ever was; empty if there was none
+	Whole       bool   // whether all that were ever published are still there
+	Messages    uint64 // that the stream holds
+	Waiting     uint64 // deliveries that services have not answered for yet
+	Redelivered uint64 // deliveries after the first; 0 if the broker does not count them
+	Dead        uint64 // dead letters
+}
+
+// Broker holds the streams of events and of dead letters. A broker that is away is looked for again at the next call.
+type Broker interface {
+	// Events are those after a place of the stream, in order; "" is before the first.
+	Events(ctx context.Context, after string) ([]Message, error)
+	State(ctx context.Context) (State, error)
+	// Publish puts an event into the stream, as one that it does not have yet.
+	Publish(ctx context.Context, event []byte) error
+	// Remove takes an event out of the stream.
+	Remove(ctx context.Context, place string) error
+	Close()
+}
+
+// Open connects to a broker. The error of one that is not there says so.
+func Open(address Address) (Broker, error) {
+	parsed, err := url.Parse(address.URL)
+	if err != nil {
+		return nil, fmt.Errorf("the broker's address: %w", err)
+	}
+	switch parsed.Scheme {
+	case "nats", "tls":
+		return openNATS(address)
+	case "redis", "rediss":
+		return openRedis(parsed, address.Authority)
+	}
+	return nil, fmt.Errorf("%s: there is no broker that speaks %s", address.Host(), parsed.Scheme)
+}
+
+// answerTime bounds the wait for one answer.
+const answerTime = 5 * time.Second
+
+// The streams, by their topics.
+const topic, deadTopic = "events", "events.dead"

@@ -1,0 +1,86 @@
+package broker_test
+
+import (
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/broker"
+	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/local/stack/stacktest"
+)
+
+// servers starts the servers of a set, and nothing else.
+func servers(t *testing.T, set string) *stack.Stack {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs real servers")
+	}
+	if err := stack.Installed(set); err != nil {
+		require.NotEqual(t, "1", os.Getenv("CI_REQUIRE_REDIS"), "CI_REQUIRE_REDIS is set: %v", err)
+		t.Skip(err)
+	}
+	return stacktest.Start(t, stack.Options{Set: set, Apps: []string{}})
+}
+
+var sets = []string{stack.SetEmbedded, stack.SetNATS, stack.SetRedis}
+
+func TestBroker_TellsReadsAndTakesBack(t *testing.T) {
+	for _, set := range sets {
+		t.Run(set, func(t *testing.T) {
+			b, err := broker.Open(servers(t, set).Broker())
+			require.NoError(t, err)
+			defer b.Close()
+			const many = 250
+			text := strings.Repeat("é\r\n$-1", 200)
+
+			state, err := b.State(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, broker.State{Whole: true}, state)
+			for range many {
+				require.NoError(t, b.Publish(t.Context(), []byte(text)))
+			}
+			all, err := b.Events(t.Context(), "")
+			require.NoError(t, err)
+			require.Len(t, all, many)
+			require.Equal(t, text, string(all[7].Data))
+			rest, err := b.Events(t.Context(), all[many-4].Place)
+			require.NoError(t, err)
+			require.Equal(t, all[many-3:], rest)
+
+			require.NoError(t, b.Remove(t.Context(), all[many-2].Place))
+			rest, err = b.Events(t.Context(), all[many-4].Place)
+			require.NoError(t, err)
+			require.Equal(t, []broker.Message{all[many-3], all[many-1]}, rest)
+			rest, err = b.Events(t.Context(), all[many-1].Place)
+			require.NoError(t, err)
+			require.Empty(t, rest)
+			state, err = b.State(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, all[many-1].Place, state.Last)
+			require.EqualValues(t, many-1, state.Messages)
+		})
+	}
+}
+
+func TestBroker_WantsItsPasswordAndShowsACertificate(t *testing.T) {
+	for _, set := range sets[1:] {
+		t.Run(set, func(t *testing.T) {
+			right := servers(t, set).Broker()
+			parsed, err := url.Parse(right.URL)
+			require.NoError(t, err)
+
+			parsed.User = url.UserPassword(parsed.User.Username(), "wrong")
+			_, err = broker.Open(broker.Address{URL: parsed.String(), Authority: right.Authority})
+			require.Error(t, err, "a wrong password")
+			parsed.User = nil
+			_, err = broker.Open(broker.Address{URL: parsed.String(), Authority: right.Authority})
+			require.Error(t, err, "no password")
+			_, err = broker.Open(broker.Address{URL: right.URL})
+			require.ErrorContains(t, err, "certificate", "an authority that is not trusted")
+		})
+	}
+}

@@ -1,0 +1,147 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+type natsBroker struct {
+	conn *nats.Conn
+	js   jetstream.JetStream
+}
+
+const natsStream, natsDead = "events", "events-dead"
+
+func openNATS(address Address) (Broker, error) {
+	options := []nats.Option{nats.Timeout(answerTime), nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond)}
+	if address.Authority != "" {
+		options = append(options, nats.RootCAs(address.Authority))
+	}
+	conn, err := nats.Connect(address.URL, options...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w", address.Host(), err)
+	}
+	js, err := jetstream.New(conn)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return &natsBroker{conn, js}, nil
+}
+
+func (b *natsBroker) Close() { b.conn.Close() }
+
+// few events are fetched one by one; for more a consumer is made, which the server keeps for a while.
+const few = 100
+
+func (b *natsBroker) Events(ctx context.Context, after string) ([]Message, error) {
+	var next uint64
+	if after != "" {
+		var err error
+		if next, err = strconv.ParseUint(after, 10, 64); err != nil {
+			return nil, fmt.Errorf("%q is no place in the stream", after)
+		}
+	}
+	stream, err := b.js.Stream(ctx, natsStream)
+	if err != nil {
+		return nil, err
+	}
+	state := stream.CachedInfo().State
+	next = max(next+1, state.FirstSeq)
+	if next > state.LastSeq {
+		return nil, nil
+	}
+	var all []Message
+	if state.LastSeq-next < few {
+		for ; next <= state.LastSeq; next++ {
+			message, err := stream.GetMsg(ctx, next)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				continue // it was removed
+			}
+			if err != nil {
+				return all, err
+			}
+			all = append(all, Message{Place: strconv.FormatUint(next, 10), Data: message.Data})
+		}
+		return all, nil
+	}
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: next, InactiveThreshold: answerTime,
+	})
+	if err != nil {
+		return nil, err
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return nil, err
+	}
+	defer messages.Stop()
+	defer context.AfterFunc(ctx, messages.Stop)()
+	for next <= state.LastSeq {
+		message, err := messages.Next()
+		if err != nil {
+			return all, errors.Join(err, ctx.Err())
+		}
+		meta, err := message.Metadata()
+		if err != nil {
+			return all, err
+		}
+		next = meta.Sequence.Stream + 1
+		all = append(all, Message{Place: strconv.FormatUint(meta.Sequence.Stream, 10), Data: message.Data()})
+		if meta.NumPending == 0 {
+			break // the last ones were removed
+		}
+	}
+	return all, nil
+}
+
+func (b *natsBroker) State(ctx context.Context) (State, error) {
+	stream, err := b.js.Stream(ctx, natsStream)
+	if err != nil {
+		return State{}, err
+	}
+	dead, err := b.js.Stream(ctx, natsDead)
+	if err != nil {
+		return State{}, err
+	}
+	info := stream.CachedInfo().State
+	state := State{
+		Whole: info.FirstSeq <= 1, Messages: info.Msgs, Dead: dead.CachedInfo().State.Msgs,
+	}
+	if info.LastSeq > 0 {
+		state.Last = strconv.FormatUint(info.LastSeq, 10)
+	}
+	consumers := stream.ListConsumers(ctx)
+	for c := range consumers.Info() {
+		if c.Config.Durable == "" {
+			continue
+		}
+		state.Redelivered += c.Delivered.Consumer - c.Delivered.Stream
+		state.Waiting += c.NumPending + uint64(c.NumAckPending)
+	}
+	return state, consumers.Err()
+}
+
+func (b *natsBroker) Publish(ctx context.Context, event []byte) error {
+	_, err := b.js.Publish(ctx, topic, event, jetstream.WithMsgID(uuid.NewString()))
+	return err
+}
+
+func (b *natsBroker) Remove(ctx context.Context, place string) error {
+	sequence, err := strconv.ParseUint(place, 10, 64)
+	if err != nil {
+		return fmt.Errorf("%q is no place in the stream", place)
+	}
+	stream, err := b.js.Stream(ctx, natsStream)
+	if err != nil {
+		return err
+	}
+	return stream.DeleteMsg(ctx, sequence)
+}

@@ -1,0 +1,270 @@
+package broker
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// redisBroker speaks what little of Redis' protocol (RESP 2, https://redis.io/docs/latest/develop/reference/protocol-spec)
+// is needed to look at two streams.
+type redisBroker struct {
+	host, user, password string
+	tls                  *tls.Config // nil: in the clear
+
+	mu     sync.Mutex
+	conn   net.Conn
+	answer *bufio.Reader
+}
+
+func openRedis(address *url.URL, authority string) (Broker, error) {
+	b := &redisBroker{host: address.Host, user: address.User.Username()}
+	b.password, _ = address.User.Password()
+	if address.Scheme == "rediss" {
+		b.tls = &tls.Config{}
+		if authority != "" {
+			text, err := os.ReadFile(authority)
+			if err != nil {
+				return nil, err
+			}
+			b.tls.RootCAs = x509.NewCertPool()
+			b.tls.RootCAs.AppendCertsFromPEM(text)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	if _, err := b.do(ctx, "PING"); err != nil {
+		return nil, fmt.Errorf("connect to Redis at %s: %w", b.host, err)
+	}
+	return b, nil
+}
+
+func (b *redisBroker) Close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hangUp()
+}
+
+func (b *redisBroker) Events(ctx context.Context, after string) ([]Message, error) {
+	return b.after(ctx, topic, after)
+}
+
+// after reads the entries of a stream after a place.
+func (b *redisBroker) after(ctx context.Context, stream, place string) (all []Message, err error) {
+	const most = 1000
+	for {
+		from := "-"
+		if place != "" {
+			from = "(" + place
+		}
+		reply, err := b.do(ctx, "XRANGE", stream, from, "+", "COUNT", strconv.Itoa(most))
+		if err != nil {
+			return all, err
+		}
+		entries, _ := reply.([]any)
+		for _, entry := range entries {
+			parts, _ := entry.([]any)
+			if len(parts) != 2 {
+				return all, fmt.Errorf("%v is no entry of a stream", entry)
+			}
+			place = fmt.Sprint(parts[0])
+			all = append(all, Message{Place: place, Data: []byte(fields(parts[1])["data"])})
+		}
+		if len(entries) < most {
+			return all, nil
+		}
+	}
+}
+
+func (b *redisBroker) State(ctx context.Context) (state State, err error) {
+	reply, err := b.do(ctx, "XINFO", "STREAM", topic)
+	switch {
+	case isNoKey(err):
+		state.Whole = true // nothing has been published or subscribed to yet
+	case err != nil:
+		return state, err
+	default:
+		info := fields(reply)
+		if state.Last = info["last-generated-id"]; state.Last == "0-0" {
+			state.Last = ""
+		}
+		state.Messages, _ = strconv.ParseUint(info["length"], 10, 64)
+		state.Whole = info["entries-added"] == info["length"]
+		if state.Waiting, err = b.waiting(ctx); err != nil {
+			return state, err
+		}
+	}
+	reply, err = b.do(ctx, "XLEN", deadTopic)
+	dead, _ := reply.(int64)
+	state.Dead = uint64(dead)
+	return state, err
+}
+
+// waiting is what groups have not read yet, and what they have read and not answered for.
+func (b *redisBroker) waiting(ctx context.Context) (count uint64, err error) {
+	reply, err := b.do(ctx, "XINFO", "GROUPS", topic)
+	if err != nil {
+		return 0, err
+	}
+	groups, _ := reply.([]any)
+	for _, group := range groups {
+		info := fields(group)
+		pending, _ := strconv.ParseUint(info["pending"], 10, 64)
+		// Redis does not count what is unread (its "lag") once an entry has been removed.
+		unread, err := b.after(ctx, topic, info["last-delivered-id"])
+		if err != nil {
+			return 0, err
+		}
+		count += pending + uint64(len(unread))
+	}
+	return count, nil
+}
+
+func (b *redisBroker) Publish(ctx context.Context, event []byte) error {
+	_, err := b.do(ctx, "XADD", topic, "*", "data", string(event))
+	return err
+}
+
+func (b *redisBroker) Remove(ctx context.Context, place string) error {
+	_, err := b.do(ctx, "XDEL", topic, place)
+	return err
+}
+
+// fields reads a reply of names and values.
+func fields(reply any) map[string]string {
+	all := map[string]string{}
+	pairs, _ := reply.([]any)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		all[fmt.Sprint(pairs[i])] = fmt.Sprint(pairs[i+1])
+	}
+	return all
+}
+
+// redisError is what Redis refused a command with.
+type redisError string
+
+func (e redisError) Error() string { return string(e) }
+
+func isNoKey(err error) bool {
+	var refused redisError
+	return errors.As(err, &refused) && strings.Contains(string(refused), "no such key")
+}
+
+// do sends one command and returns its reply: a string, an int64, a []any, or nil.
+func (b *redisBroker) do(ctx context.Context, command ...string) (any, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	if b.conn == nil {
+		if err := b.dial(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return b.send(ctx, command...)
+}
+
+func (b *redisBroker) dial(ctx context.Context) (err error) {
+	dialer := &net.Dialer{}
+	if b.tls != nil {
+		b.conn, err = (&tls.Dialer{NetDialer: dialer, Config: b.tls}).DialContext(ctx, "tcp", b.host)
+	} else {
+		b.conn, err = dialer.DialContext(ctx, "tcp", b.host)
+	}
+	if err != nil {
+		b.conn = nil
+		return err
+	}
+	b.answer = bufio.NewReader(b.conn)
+	if b.password == "" {
+		return nil
+	}
+	if _, err = b.send(ctx, "AUTH", b.user, b.password); err != nil {
+		b.hangUp()
+	}
+	return err
+}
+
+// hangUp lets the next command connect anew.
+func (b *redisBroker) hangUp() {
+	if b.conn != nil {
+		_ = b.conn.Close()
+		b.conn = nil
+	}
+}
+
+func (b *redisBroker) send(ctx context.Context, command ...string) (any, error) {
+	deadline, _ := ctx.Deadline()
+	var text strings.Builder
+	fmt.Fprintf(&text, "*%d\r\n", len(command))
+	for _, word := range command {
+		fmt.Fprintf(&text, "$%d\r\n%s\r\n", len(word), word)
+	}
+	err := b.conn.SetDeadline(deadline)
+	if err == nil {
+		_, err = io.WriteString(b.conn, text.String())
+	}
+	var reply any
+	if err == nil {
+		reply, err = b.read()
+	}
+	var refused redisError
+	if err != nil && !errors.As(err, &refused) {
+		b.hangUp()
+	}
+	return reply, err
+}
+
+func (b *redisBroker) read() (any, error) {
+	line, err := b.answer.ReadString('\n')
+	if err != nil {
+		return nil, err
+	}
+	line = strings.TrimRight(line, "\r\n")
+	if line == "" {
+		return nil, errors.New("an answer without a word")
+	}
+	kind, rest := line[0], line[1:]
+	switch kind {
+	case '+':
+		return rest, nil
+	case '-':
+		return nil, redisError(rest)
+	}
+	number, err := strconv.ParseInt(rest, 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("the answer %q: %w", line, err)
+	}
+	switch {
+	case kind == ':':
+		return number, nil
+	case kind == '$' && number < 0, kind == '*' && number < 0:
+		return nil, nil
+	case kind == '$':
+		text := make([]byte, number+2)
+		_, err := io.ReadFull(b.answer, text)
+		return string(text[:number]), err
+	case kind == '*':
+		var all []any
+		for range number {
+			one, err := b.read()
+			var refused redisError
+			if err != nil && !errors.As(err, &refused) {
+				return nil, err
+			}
+			all = append(all, one)
+		}
+		return all, nil
+	}
+	return nil, fmt.Errorf("the answer %q is of no kind that is known", line)
+}

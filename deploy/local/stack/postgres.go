@@ -1,0 +1,195 @@
+package stack
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// PostgreSQL as the sets run it: TLS alone, a password for everybody, a database a service. It is the one that is
+// installed on this machine; its data is the stack's own.
+
+// postgresPrograms is the folder of PostgreSQL's programs, or "". Debian keeps them off the path.
+func postgresPrograms() string {
+	folders, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	slices.SortFunc(folders, func(a, b string) int { return majorVersion(a) - majorVersion(b) })
+	if path, err := exec.LookPath("initdb"); err == nil {
+		folders = append(folders, filepath.Dir(path))
+	}
+	for _, folder := range slices.Backward(folders) {
+		_, noServer := os.Stat(filepath.Join(folder, "postgres"))
+		_, noInit := os.Stat(filepath.Join(folder, "initdb"))
+		if noServer == nil && noInit == nil {
+			return folder
+		}
+	}
+	return ""
+}
+
+// majorVersion is that of a folder /usr/lib/postgresql/15/bin.
+func majorVersion(folder string) int {
+	version, _ := strconv.Atoi(filepath.Base(filepath.Dir(folder)))
+	return version
+}
+
+// postgresFolder is the parent of its data, for PostgreSQL wants a data folder without anything else in it.
+func (s *Stack) postgresFolder() string { return filepath.Join(s.data, "postgres") }
+
+func (s *Stack) postgresData() string { return filepath.Join(s.postgresFolder(), "data") }
+
+// databaseOf is the name of an app's database, and of the role that owns it. It is that of the migrations
+// (deploy/postgres).
+func databaseOf(app string) string { return "boxoffice_" + app }
+
+// preparePostgres makes the database cluster, and the roles and databases of apps that are new. It runs before the
+// server does.
+func (s *Stack) preparePostgres(ctx context.Context) error {
+	if err := s.makeCluster(ctx); err != nil {
+		return err
+	}
+	for from, to := range map[string]string{s.certificates.Server: "server.pem", s.certificates.ServerKey: "server-key.pem"} {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		// A key that others may read is refused, and so is one that belongs to somebody else.
+		if err := s.writeForPostgres(to, text); err != nil {
+			return err
+		}
+	}
+	return s.makeDatabases(ctx)
+}
+
+func (s *Stack) makeCluster(ctx context.Context) error {
+	data := s.postgresData()
+	if _, err := os.Stat(filepath.Join(data, "PG_VERSION")); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.RemoveAll(s.postgresFolder()); err != nil { // of an attempt that was interrupted
+		return err
+	}
+	if err := os.MkdirAll(s.postgresFolder(), 0o700); err != nil {
+		return err
+	}
+	if err := s.ownedByPostgres(s.postgresFolder()); err != nil {
+		return err
+	}
+	secret := filepath.Join(s.postgresFolder(), "password")
+	defer func() { _ = os.Remove(secret) }()
+	if err := os.WriteFile(secret, []byte(s.passwords.of(Postgres, administrator)+"\n"), 0o600); err != nil {
+		return err
+	}
+	if err := s.ownedByPostgres(secret); err != nil {
+		return err
+	}
+	_, err := s.runPostgres(ctx, nil, "initdb", "-D", data, "-U", administrator, "--pwfile", secret, "-A", "scram-sha-256",
+		"-E", "UTF8", "--locale=C", "--no-sync")
+	return err
+}
+
+const postgresAccess = "# Written at each start. Only over TLS, only with a password.\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
+
+// makeDatabases gives every app a role and a database of its own, which no other role may enter. It is done without the
+// server, in single-user mode, so that no driver is needed.
+func (s *Stack) makeDatabases(ctx context.Context) error {
+	if err := s.writeForPostgres("pg_hba.conf", []byte(postgresAccess)); err != nil {
+		return err
+	}
+	var sql strings.Builder
+	for _, id := range s.appIDs() {
+		name := `"` + databaseOf(id) + `"`
+		// A line a statement. What exists already is an error that does not matter, and is not the last word.
+		fmt.Fprintf(&sql, "CREATE ROLE %s LOGIN\n", name)
+		fmt.Fprintf(&sql, "ALTER ROLE %s PASSWORD '%s'\n", name, s.passwords.of(Postgres, id))
+		fmt.Fprintf(&sql, "CREATE DATABASE %s OWNER %[1]s\n", name)
+		fmt.Fprintf(&sql, "REVOKE ALL ON DATABASE %s FROM PUBLIC\n", name)
+	}
+	done := filepath.Join(s.postgresFolder(), "databases.sql")
+	if before, err := os.ReadFile(done); err == nil && string(before) == sql.String() {
+		return nil
+	}
+	output, err := s.runPostgres(ctx, strings.NewReader(sql.String()), "postgres", "--single", "-D", s.postgresData(), "-c", "log_checkpoints=off", "postgres")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(output) {
+		if strings.Contains(line, "ERROR:") && !strings.Contains(line, "already exists") {
+			return fmt.Errorf("make the databases: %s", strings.TrimSpace(line))
+		}
+	}
+	return os.WriteFile(done, []byte(sql.String()), 0o600)
+}
+
+func (s *Stack) writeForPostgres(name string, text []byte) error {
+	path := filepath.Join(s.postgresData(), name)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return err
+	}
+	return s.ownedByPostgres(path)
+}
+
+// ownedByPostgres gives a file to the account that PostgreSQL runs under.
+func (s *Stack) ownedByPostgres(path string) error {
+	account, err := postgresAccount()
+	if err != nil || account == nil {
+		return err
+	}
+	return os.Chown(path, int(account.Uid), int(account.Gid))
+}
+
+// runPostgres runs one of PostgreSQL's programs to its end.
+func (s *Stack) runPostgres(ctx context.Context, input *strings.Reader, program string, args ...string) (string, error) {
+	account, err := postgresAccount()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(postgresPrograms(), program), args...)
+	cmd.Dir = "/"                              // it may not be able to enter ours; see runAs
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
+	cmd.SysProcAttr = childAttributes()
+	runAs(cmd.SysProcAttr, account)
+	if input != nil {
+		cmd.Stdin = input
+	}
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := s.spawner.run(cmd); err != nil {
+		lines := strings.Split(strings.TrimSpace(output.String()), "\n")
+		return "", fmt.Errorf("%s: %w%s", program, err, quote(lines[max(0, len(lines)-tailShown):]))
+	}
+	return output.String(), nil
+}
+
+func (s *Stack) postgresArgs() []string {
+	args := []string{filepath.Join(postgresPrograms(), "postgres"), "-D", s.postgresData(), "-p", strconv.Itoa(s.ports.Postgres)}
+	for _, setting := range []string{
+		"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300", "log_checkpoints=off",
+		"ssl=on", "ssl_cert_file=server.pem", "ssl_key_file=server-key.pem", "password_encryption=scram-sha-256",
+	} {
+		args = append(args, "-c", setting)
+	}
+	return args
+}
+
+var errStarting = errors.New("it is starting")
+
+// postgresReady: the last line of its lock file says so, as pg_ctl knows; connections it takes, and refuses, before.
+func (s *Stack) postgresReady(context.Context) error {
+	text, err := os.ReadFile(filepath.Join(s.postgresData(), "postmaster.pid"))
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if strconv.Itoa(s.processes[Postgres].PID()) != strings.TrimSpace(lines[0]) || strings.TrimSpace(lines[len(lines)-1]) != "ready" {
+		return errStarting
+	}
+	return nil
+}
