@@ -166,10 +166,15 @@ func (b *redisBroker) do(ctx context.Context, command ...string) (any, error) {
 	defer b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	if b.conn == nil {
-		if err := b.dial(ctx); err != nil {
-			return nil, err
+	if b.conn != nil {
+		reply, err := b.send(ctx, command...)
+		if b.conn != nil {
+			return reply, err
 		}
+		// The connection was one to a server that has gone since.
+	}
+	if err := b.dial(ctx); err != nil {
+		return nil, err
 	}
 	return b.send(ctx, command...)
 }
