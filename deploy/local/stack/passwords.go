@@ -49,10 +49,10 @@ func (p passwords) of(server, user string) string {
 	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil))
 }
 
-// writeSecrets tells each app's sidecar what it needs to reach the servers. A file is written at every start, for it
-// holds an address.
+// writeSecrets tells each app's sidecar, and whoever administers the servers, what it takes to reach them. A file is
+// written at every start, for it holds an address.
 func (s *Stack) writeSecrets() error {
-	for _, id := range s.appIDs() {
+	for _, id := range append(s.appIDs(), administrator) {
 		text, err := json.MarshalIndent(map[string]string{
 			"postgres-password": s.passwords.of(Postgres, id),
 			"nats-url":          s.natsURL(id),

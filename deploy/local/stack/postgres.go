@@ -68,9 +68,9 @@ func (s *Stack) preparePostgres(ctx context.Context) error {
 	return s.makeDatabases(ctx)
 }
 
+// makeCluster makes an empty database cluster, whole or not at all.
 func (s *Stack) makeCluster(ctx context.Context) error {
-	data := s.postgresData()
-	if _, err := os.Stat(filepath.Join(data, "PG_VERSION")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(s.postgresData()); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := os.RemoveAll(s.postgresFolder()); err != nil { // of an attempt that was interrupted
@@ -79,20 +79,19 @@ func (s *Stack) makeCluster(ctx context.Context) error {
 	if err := os.MkdirAll(s.postgresFolder(), 0o700); err != nil {
 		return err
 	}
-	if err := s.ownedByPostgres(s.postgresFolder()); err != nil {
-		return err
-	}
-	secret := filepath.Join(s.postgresFolder(), "password")
-	defer func() { _ = os.Remove(secret) }()
+	secret, partial := filepath.Join(s.postgresFolder(), "password"), s.postgresData()+".new"
 	if err := os.WriteFile(secret, []byte(s.passwords.of(Postgres, administrator)+"\n"), 0o600); err != nil {
 		return err
 	}
-	if err := s.ownedByPostgres(secret); err != nil {
+	if err := errors.Join(s.ownedByPostgres(s.postgresFolder()), s.ownedByPostgres(secret)); err != nil {
 		return err
 	}
-	_, err := s.runPostgres(ctx, nil, "initdb", "-D", data, "-U", administrator, "--pwfile", secret, "-A", "scram-sha-256",
+	_, err := s.runPostgres(ctx, nil, "initdb", "-D", partial, "-U", administrator, "--pwfile", secret, "-A", "scram-sha-256",
 		"-E", "UTF8", "--locale=C", "--no-sync")
-	return err
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.Remove(secret), os.Rename(partial, s.postgresData()))
 }
 
 const postgresAccess = "# Written at each start. Only over TLS, only with a password.\nhostssl all all 127.0.0.1/32 scram-sha-256\n"

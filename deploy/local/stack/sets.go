@@ -33,20 +33,17 @@ const Servers = "servers"
 // that a run file names is the folder of its configuration.
 func (s *Stack) chooseSet(run *RunFile) error {
 	defer func() { s.data = dataFolder(s.state, s.set) }()
-	var named string
-	if file := run.Apps[0].ConfigFile; file != "" {
-		named = filepath.Dir(file)
-	}
-	s.set = cmp.Or(s.opts.Set, os.Getenv(setVariable))
-	if s.set == "" || s.set == filepath.Base(named) {
-		s.set = cmp.Or(s.set, filepath.Base(named))
-		if _, known := serversOf[s.set]; !known && named == "" {
-			s.set = SetEmbedded
+	asked := cmp.Or(s.opts.Set, os.Getenv(setVariable))
+	config := run.Apps[0].ConfigFile
+	if config == "" {
+		if s.set = cmp.Or(asked, SetEmbedded); s.set != SetEmbedded {
+			return fmt.Errorf("%s names no configFilePath in a folder of components, so the set %q cannot take its place", run.Path, s.set)
 		}
 		return nil
 	}
-	if named == "" {
-		return fmt.Errorf("%s names no configFilePath in a folder of components, so the set %q cannot take its place", run.Path, s.set)
+	named := filepath.Dir(config)
+	if s.set = cmp.Or(asked, filepath.Base(named)); s.set == filepath.Base(named) {
+		return nil
 	}
 	folder := filepath.Join(filepath.Dir(named), s.set)
 	if _, err := os.Stat(folder); err != nil || s.set != filepath.Base(folder) {
