@@ -114,10 +114,10 @@ func (s *sharedStack) open() (*house, error) {
 
 // close stops the stack. If it was well all along, it must not have died, lost an event or logged an error.
 func (s *sharedStack) close(failed bool) error {
+	defer func() { _ = os.RemoveAll(s.folder) }()
 	if s.house == nil {
 		return nil
 	}
-	defer func() { _ = os.RemoveAll(s.folder) }()
 	dead, err := deadLetters(s.house)
 	s.house.client.CloseIdleConnections() // the gateway would wait for those that were never used
 	err = errors.Join(err, s.house.Stop())
