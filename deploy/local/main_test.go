@@ -57,7 +57,8 @@ func launch(t *testing.T) *launched {
 	}
 	self, err := os.Executable()
 	require.NoError(t, err)
-	ports := freePorts(t, 6)
+	var others stack.Ports
+	ports := freePorts(t, 6+len(others.Flags())) // all at once, or the same port could come twice
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "dapr.yaml"), fmt.Appendf(nil, `
 version: 1
 apps:
@@ -74,9 +75,8 @@ apps:
     env: {PORT: %d}
 `, self, ports[0], ports[1], ports[2], ports[3], ports[4], ports[5]), 0o600))
 
-	var others stack.Ports
 	args := []string{"run"}
-	for i, port := range freePorts(t, len(others.Flags())) {
+	for i, port := range ports[6:] {
 		args = append(args, fmt.Sprintf("-%s=%d", others.Flags()[i].Name, port))
 	}
 	l := &launched{cmd: exec.Command(self, args...), folder: folder, url: fmt.Sprintf("http://127.0.0.1:%d", ports[5])}
