@@ -92,8 +92,12 @@ type step struct {
 }
 
 // Main runs a service until SIGINT or SIGTERM, then ends the process: with status 0 after an orderly shutdown,
-// with 1 and a message if the service could not start or broke down.
+// with 1 and a message if the service could not start or broke down. Called as `tickets healthz` or `tickets readyz` it
+// asks the process that runs beside it, and ends with status 0 if that is well (see probe).
 func Main(name string, cfg Configured, build func(ctx context.Context, s *Service) error) {
+	if isProbe(os.Args) {
+		probeOnce(name, os.Args[1])
+	}
 	if err := Load(cfg); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		os.Exit(1)
