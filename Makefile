@@ -3,6 +3,8 @@
 SERVICES        := $(patsubst %/main.go,%,$(wildcard services/*/main.go))
 RUNTIME_SOURCES := $(wildcard deploy/runtime/*.go) deploy/runtime/go.mod deploy/runtime/go.sum
 STATICCHECK     := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+ACTIONLINT      := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+AIR             := github.com/air-verse/air@v1.63.0
 # The packages whose tests start real sidecars; all others are unit tests.
 STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/local/\(stack\|chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
 # The race detector needs a C compiler; without one the tests run all the same.
@@ -14,9 +16,13 @@ ARGS            :=
 
 export CGO_ENABLED ?= 0
 
+DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-build-daprd docker-build-migrate docker-build-local
+DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
+
 .DEFAULT_GOAL := help
 .PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-infra test-coverage fuzz \
-	bench chaos check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s lint reset clean
+	bench chaos check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s lint reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
+	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
 help: ## say what there is
 	@echo "The box office. First: make run, then open another terminal. All there is:"; echo
@@ -156,12 +162,40 @@ build-cluster: ## build a Kubernetes API server and Dapr's control plane, for te
 test-k8s: build-cluster build-runtime build ## prove deploy/k8s against a real API server and Dapr's control plane
 	CI_REQUIRE_K8S=1 go test -count=1 -timeout 9m ./deploy/k8s/proof
 
-lint: ## check format, vet and staticcheck
+# Images (deploy/docker/README.md). For others' mirrors: DOCKER_FLAGS='--build-arg BUILDER=… --build-arg BASE=…'
+REGISTRY        := boxoffice
+TAG             := dev
+DOCKER_FLAGS    :=
+DOCKER_BUILD     = docker build -f deploy/docker/Dockerfile --build-arg VERSION=$(TAG) \
+	--build-arg REVISION=$$(git rev-parse HEAD) $(DOCKER_FLAGS)
+
+docker-secrets: ## make the passwords and keys of docker-compose.yaml that are missing in .env
+	@deploy/docker/secrets.sh
+
+docker-build-all: $(DOCKER_BUILDS) ## build all images; one alone: docker-build-tickets, and so on
+
+docker-build-daprd docker-build-migrate docker-build-local: docker-build-%:
+	$(DOCKER_BUILD) --target $* -t $(REGISTRY)/$*:$(TAG) .
+
+docker-build-%:
+	$(DOCKER_BUILD) --target service --build-arg SERVICE=$* -t $(REGISTRY)/$*:$(TAG) .
+
+dev-infra: build-runtime build ## start what the services need, in the background; then dev-auth and so on
+	@deploy/local/dev-infra.sh up
+
+dev-infra-down: ## stop what dev-infra started
+	@deploy/local/dev-infra.sh down
+
+$(DEV_SERVICES): dev-%: ## (dev-auth, dev-tickets, …) run one service with its sidecar, rebuilt when a file changes
+	@SERVICE=$* go run $(AIR) -c .air.toml
+
+lint: ## check format, vet, staticcheck and actionlint
 	@unformatted=$$(gofmt -l deploy services); if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w): $$unformatted"; exit 1; fi
 	go vet ./...
 	cd deploy/postgres && go vet . && go run $(STATICCHECK) .
 	cd deploy/runtime && go vet -trimpath $(RUNTIME_VET) .
 	go run $(STATICCHECK) ./...
+	go run $(ACTIONLINT)
 
 reset: ## forget all users, tickets, orders, events and secrets
 	@go run ./deploy/local reset

@@ -1,0 +1,80 @@
+// Package docker holds what there is to test of docker-compose.yaml without a container engine.
+package docker
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"gopkg.in/yaml.v3"
+)
+
+type composeFile struct {
+	Services map[string]struct {
+		Image       string
+		Command     []string
+		Environment map[string]string
+		NetworkMode string `yaml:"network_mode"`
+		ReadOnly    bool   `yaml:"read_only"`
+		Volumes     []string
+	}
+}
+
+type runFile struct {
+	Common struct {
+		AppHealthCheckPath     string `yaml:"appHealthCheckPath"`
+		AppHealthProbeInterval int    `yaml:"appHealthProbeInterval"`
+		AppHealthProbeTimeout  int    `yaml:"appHealthProbeTimeout"`
+		AppHealthThreshold     int    `yaml:"appHealthThreshold"`
+	}
+	Apps []struct {
+		ID string `yaml:"appID"`
+	}
+}
+
+func read(t *testing.T, path string, into any) {
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, yaml.Unmarshal(text, into))
+}
+
+func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
+	var compose composeFile
+	var run runFile
+	read(t, "../../docker-compose.yaml", &compose)
+	read(t, "../../dapr.yaml", &run)
+	require.NotEmpty(t, run.Apps)
+
+	var sidecars []string
+	for name := range compose.Services {
+		if strings.HasSuffix(name, "-dapr") {
+			sidecars = append(sidecars, name)
+		}
+	}
+	require.Len(t, sidecars, len(run.Apps))
+
+	for _, app := range run.Apps {
+		service, sidecar := compose.Services[app.ID], compose.Services[app.ID+"-dapr"]
+		require.Contains(t, service.Image, "/"+app.ID+":", app.ID)
+		require.True(t, service.ReadOnly && sidecar.ReadOnly, app.ID)
+		require.Equal(t, "service:"+app.ID, sidecar.NetworkMode, app.ID)
+		require.Equal(t, service.Environment["APP_API_TOKEN"], sidecar.Environment["APP_API_TOKEN"], app.ID)
+		require.Contains(t, sidecar.Environment["STATE_CONNECTION"], "/boxoffice_"+app.ID+"?", app.ID)
+		require.True(t, slices.Contains(sidecar.Volumes, "./components/events:/components/events:ro"), app.ID)
+		for _, flag := range []string{
+			"--app-id=" + app.ID,
+			"--app-port=" + service.Environment["APP_PORT"],
+			"--dapr-grpc-port=" + service.Environment["DAPR_GRPC_PORT"],
+			"--resources-path=/components/events",
+			"--app-health-check-path=" + run.Common.AppHealthCheckPath,
+			"--app-health-probe-interval=" + strconv.Itoa(run.Common.AppHealthProbeInterval),
+			"--app-health-probe-timeout=" + strconv.Itoa(run.Common.AppHealthProbeTimeout),
+			"--app-health-threshold=" + strconv.Itoa(run.Common.AppHealthThreshold),
+		} {
+			require.Contains(t, sidecar.Command, flag, app.ID)
+		}
+	}
+}
