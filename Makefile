@@ -4,7 +4,7 @@ SERVICES        := $(patsubst %/main.go,%,$(wildcard services/*/main.go))
 RUNTIME_SOURCES := $(wildcard deploy/runtime/*.go) deploy/runtime/go.mod deploy/runtime/go.sum
 STATICCHECK     := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT      := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
-AIR             := github.com/air-verse/air@v1.63.0
+AIR             := github.com/air-verse/air@v1.67.4
 # The packages whose tests start real sidecars; all others are unit tests.
 STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/local/\(stack\|chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
 # The race detector needs a C compiler; without one the tests run all the same.
@@ -177,7 +177,7 @@ docker-build-all: $(DOCKER_BUILDS) ## build all images; one alone: docker-build-
 docker-build-daprd docker-build-migrate docker-build-local: docker-build-%:
 	$(DOCKER_BUILD) --target $* -t $(REGISTRY)/$*:$(TAG) .
 
-docker-build-%:
+$(patsubst services/%,docker-build-%,$(SERVICES)): docker-build-%:
 	$(DOCKER_BUILD) --target service --build-arg SERVICE=$* -t $(REGISTRY)/$*:$(TAG) .
 
 dev-infra: build-runtime build ## start what the services need, in the background; then dev-auth and so on

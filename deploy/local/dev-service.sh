@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Runs one service of dapr.yaml with its sidecar, until one of them ends: make dev-tickets. Needs make dev-infra.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+service=${1:?usage: dev-service.sh SERVICE}
+[ -f .state/env ] || { echo "First: make dev-infra" >&2; exit 1; }
+set -a
+. .state/env
+set +a
+
+# The app's block of the run file: its ports, and what its environment adds.
+setting() { awk -v app="$service" -v key="$1:" '/appID:/ { at = ($3 == app) } at && $1 == key { print $2 }' dapr.yaml; }
+app_port=$(setting appPort)
+[ -n "$app_port" ] || { echo "dapr.yaml has no app $service" >&2; exit 1; }
+while read -r name value; do
+	[ -n "${!name:-}" ] || export "$name=$value" # what is set already wins
+done < <(awk -v app="$service" '/appID:/ { at = ($3 == app); env = 0 } at && $1 == "env:" { env = 1; next }
+	at && env && $1 ~ /^[A-Z_]+:$/ { sub(":", "", $1); print $1, $2 }' dapr.yaml)
+export APP_PORT=$app_port DAPR_GRPC_PORT DAPR_HTTP_PORT
+DAPR_GRPC_PORT=$(setting daprGRPCPort)
+DAPR_HTTP_PORT=$(setting daprHTTPPort)
+
+trap 'kill $(jobs -p) 2> /dev/null; wait' EXIT
+trap 'exit 0' INT TERM
+.build/runtime daprd --app-id "$service" --app-port "$app_port" --app-protocol http \
+	--dapr-http-port "$DAPR_HTTP_PORT" --dapr-grpc-port "$DAPR_GRPC_PORT" \
+	--dapr-internal-grpc-port "$(setting daprInternalGRPCPort)" --dapr-internal-grpc-listen-address 127.0.0.1 \
+	--dapr-listen-addresses 127.0.0.1 --metrics-port "$(setting metricsPort)" --metrics-listen-address 127.0.0.1 \
+	--config components/embedded/config.yaml --resources-path components/embedded --resources-path components/events \
+	--enable-app-health-check --app-health-check-path /healthz --app-health-probe-interval 1 \
+	--app-health-probe-timeout 900 --app-health-threshold 5 --log-level warn \
+	--placement-host-address "127.0.0.1:${PLACEMENT_PORT:-50005}" --scheduler-host-address "127.0.0.1:${SCHEDULER_PORT:-50006}" &
+".build/dev/$service" &
+wait -n

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# A menu over what make can do, for those who do not want to learn it. It looks for what is needed before it starts anything.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+need() {
+	local program
+	for program in "$@"; do
+		command -v "$program" > /dev/null || { echo "  This needs $program, which is not here."; return 1; }
+	done
+}
+need_engine() {
+	need docker openssl || return 1
+	docker compose version > /dev/null 2>&1 || { echo "  This needs docker's compose plugin, which is not here."; return 1; }
+	docker info > /dev/null 2>&1 || { echo "  docker is here, but its engine does not answer."; return 1; }
+}
+free() {
+	if (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; then
+		echo "  Something listens on port $1 already."
+		return 1
+	fi
+}
+
+choose() {
+	case "$1" in
+	1) need go git make && free "${PORT:-8080}" && make run ;;
+	2) need go git make && make dev-infra ;;
+	3)
+		need go git make || return 0
+		[ -f .state/dev-infra.pid ] || { echo "  First start the servers (2)."; return 0; }
+		read -rp "  Which service (auth, tickets, orders, payments, expiration, gateway)? " service
+		[ -f "services/$service/main.go" ] || { echo "  There is no service $service."; return 0; }
+		make "dev-$service"
+		;;
+	4) make dev-infra-down ;;
+	5) need_engine && make docker-secrets docker-build-all ;;
+	6) need_engine && free "${GATEWAY_PORT:-8080}" && make docker-secrets && docker compose up -d --wait ;;
+	7) need_engine && docker compose down ;;
+	8) need go git make && make test ;;
+	9) need go git make && make lint ;;
+	q | "") exit 0 ;;
+	*) echo "  There is no $1." ;;
+	esac
+}
+
+while true; do
+	cat << 'MENU'
+
+The box office
+  1  run everything here, until Ctrl-C     5  build all images
+  2  start the servers alone               6  start everything in containers
+  3  run one service, rebuilt on change    7  stop the containers (volumes stay)
+  4  stop the servers                      8  run all tests
+                                           9  lint                    q  leave
+MENU
+	read -rp "> " choice || exit 0
+	choose "$choice" || true
+done
