@@ -19,6 +19,7 @@ type composeFile struct {
 		Environment map[string]string
 		NetworkMode string `yaml:"network_mode"`
 		ReadOnly    bool   `yaml:"read_only"`
+		Networks    map[string]struct{ Aliases []string }
 		Volumes     []string
 	}
 }
@@ -60,7 +61,8 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 		service, sidecar := compose.Services[app.ID], compose.Services[app.ID+"-dapr"]
 		require.Contains(t, service.Image, "/"+app.ID+":", app.ID)
 		require.True(t, service.ReadOnly && sidecar.ReadOnly, app.ID)
-		require.Equal(t, "service:"+app.ID, sidecar.NetworkMode, app.ID)
+		require.Equal(t, "service:"+app.ID+"-dapr", service.NetworkMode, app.ID)
+		require.Equal(t, []string{app.ID}, sidecar.Networks["default"].Aliases, app.ID)
 		require.Equal(t, service.Environment["APP_API_TOKEN"], sidecar.Environment["APP_API_TOKEN"], app.ID)
 		require.Contains(t, sidecar.Environment["STATE_CONNECTION"], "/boxoffice_"+app.ID+"?", app.ID)
 		require.True(t, slices.Contains(sidecar.Volumes, "./components/events:/components/events:ro"), app.ID)

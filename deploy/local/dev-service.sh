@@ -21,7 +21,9 @@ export APP_PORT=$app_port DAPR_GRPC_PORT DAPR_HTTP_PORT
 DAPR_GRPC_PORT=$(setting daprGRPCPort)
 DAPR_HTTP_PORT=$(setting daprHTTPPort)
 
-trap 'kill $(jobs -p) 2> /dev/null; wait' EXIT
+# The service first: it can publish what it has as long as its sidecar is there.
+stop() { for pid in ${app:-} ${sidecar:-}; do kill "$pid" 2> /dev/null && wait "$pid" || true; done; }
+trap stop EXIT
 trap 'exit 0' INT TERM
 .build/runtime daprd --app-id "$service" --app-port "$app_port" --app-protocol http \
 	--dapr-http-port "$DAPR_HTTP_PORT" --dapr-grpc-port "$DAPR_GRPC_PORT" \
@@ -31,5 +33,7 @@ trap 'exit 0' INT TERM
 	--enable-app-health-check --app-health-check-path /healthz --app-health-probe-interval 1 \
 	--app-health-probe-timeout 900 --app-health-threshold 5 --log-level warn \
 	--placement-host-address "127.0.0.1:${PLACEMENT_PORT:-50005}" --scheduler-host-address "127.0.0.1:${SCHEDULER_PORT:-50006}" &
+sidecar=$!
 ".build/dev/$service" &
+app=$!
 wait -n
