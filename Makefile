@@ -9,6 +9,8 @@ AIR             := github.com/air-verse/air@v1.67.4
 STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/local/\(stack\|chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE            := $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
+# Tests with stacks wait most of the time, so more of them run at once than the two that Go would choose on two cores.
+AT_ONCE         := 4
 # Of vet, what looks at one package alone: all of it would take minutes over Dapr's 1500 packages.
 RUNTIME_VET     := -assign -atomic -bools -copylocks -errorsas -ifaceassert -nilfunc -shift -stdmethods -structtag -unmarshal -unusedresult
 # Flags for the launcher, as in: make run ARGS=-verbose
@@ -72,7 +74,7 @@ test-unit: ## run the tests that need no sidecar, with the race detector
 	cd deploy/postgres && go test .
 
 test-stack: build-runtime build ## run the tests on real sidecars
-	go test -count=1 -p 1 -timeout 9m $(STACK_TESTS)
+	go test -count=1 -p 1 -parallel $(AT_ONCE) -timeout 9m $(STACK_TESTS)
 
 # The suite is the same for all; INFRA alone differs. What fails is printed before the table.
 test-infra: SETS ?= embedded nats redis
@@ -82,7 +84,7 @@ test-infra: build-runtime build ## run the end-to-end tests on every set of comp
 	go test -c -o $$work/suite ./services/e2e || exit 1; \
 	for set in $(SETS); do \
 		echo "The end-to-end tests on the set $$set …"; result=ok; begun=$$(date +%s); \
-		(cd services/e2e && INFRA=$$set $$work/suite -test.v -test.timeout 9m -test.run '$(RUN)') > $$work/log 2>&1 || result=FAILED; \
+		(cd services/e2e && INFRA=$$set $$work/suite -test.v -test.timeout 9m -test.parallel $(AT_ONCE) -test.run '$(RUN)') > $$work/log 2>&1 || result=FAILED; \
 		grep -q '^--- PASS' $$work/log || result=FAILED; \
 		[ $$result = ok ] || { failed=1; tail -n 200 $$work/log; }; \
 		awk -v set=$$set -v seconds=$$(($$(date +%s) - begun)) -v result=$$result ' \
@@ -97,7 +99,7 @@ test-coverage: export GOCOVERDIR = $(CURDIR)/.build/coverage
 test-coverage: build-runtime ## run all tests and say how much of the code they reach
 	rm -rf $(GOCOVERDIR); mkdir -p $(GOCOVERDIR)
 	go build -cover -coverpkg=./... -o .build/ $(addprefix ./,$(SERVICES)) ./deploy/local
-	go test -count=1 -p 1 -timeout 9m -cover -coverpkg=./... ./... -args -test.gocoverdir=$(GOCOVERDIR)
+	go test -count=1 -p 1 -parallel $(AT_ONCE) -timeout 9m -cover -coverpkg=./... ./... -args -test.gocoverdir=$(GOCOVERDIR)
 	go tool covdata textfmt -i=$(GOCOVERDIR) -o coverage.out
 	@$(MAKE) --no-print-directory build
 	@go tool cover -func=coverage.out | tail -1

@@ -15,7 +15,8 @@ import (
 )
 
 // load is people who sell and buy until they are told to stop, and who note what was answered for. They bear
-// being told to come again later.
+// being told to come again later. What matters is that somebody is at it in every moment, not how many: so they go
+// at a pace that leaves the machine to the tests beside this one.
 type load struct {
 	house   *house
 	stop    atomic.Bool
@@ -30,14 +31,20 @@ type load struct {
 	answers  map[int]int // by status; 0: none
 }
 
+// loadPace is how far apart the rounds of one of them are, at least.
+const loadPace = 100 * time.Millisecond
+
 func (h *house) load(t *testing.T, workers int) *load {
 	l := &load{house: h, orders: map[string]*person{}, payments: map[string]*person{}, answers: map[int]int{}}
 	for range workers {
 		seller := h.signUp(t)
 		l.note(func() { l.people = append(l.people, seller) })
 		l.working.Go(func() {
+			pace := time.NewTicker(loadPace)
+			defer pace.Stop()
 			for n := 0; !l.stop.Load(); n++ {
 				l.round(t, seller, n)
+				<-pace.C
 			}
 		})
 	}
