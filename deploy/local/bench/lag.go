@@ -11,60 +11,37 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
+	"boxoffice/deploy/local/broker"
 	"boxoffice/deploy/local/stack"
 )
 
 // eventFlow looks at how far the events of a stack have come: those that a journal still holds, those that the
 // broker still holds for a service, and those that went astray.
 type eventFlow struct {
-	stack *stack.Stack
-	conn  *nats.Conn
-	js    jetstream.JetStream
+	stack  *stack.Stack
+	broker broker.Broker
 }
 
 func watchEvents(s *stack.Stack) (*eventFlow, error) {
-	conn, err := nats.Connect(s.NATSURL())
-	if err != nil {
-		return nil, err
-	}
-	js, err := jetstream.New(conn)
-	return &eventFlow{s, conn, js}, err
+	b, err := broker.Open(s.Broker())
+	return &eventFlow{s, b}, err
 }
 
-func (f *eventFlow) close() { f.conn.Close() }
-
-// last is the number of the newest event.
-func (f *eventFlow) last(ctx context.Context) (uint64, error) {
-	stream, err := f.js.Stream(ctx, "events")
-	if err != nil {
-		return 0, err
-	}
-	return stream.CachedInfo().State.LastSeq, nil
-}
+func (f *eventFlow) close() { f.broker.Close() }
 
 // settled waits until every event has been handled by every service that hears it, and those that were caused
 // by that as well.
 func (f *eventFlow) settled(ctx context.Context) error {
-	var quietSince uint64
+	quiet, quietSince := false, ""
 	for {
-		last, err := f.last(ctx)
+		waiting, last, err := f.waiting(ctx)
 		if err != nil {
 			return err
 		}
-		waiting, err := f.waiting(ctx)
-		if err != nil {
-			return err
-		}
-		if waiting == 0 && last == quietSince {
+		if waiting == 0 && quiet && last == quietSince {
 			return nil
 		}
-		quietSince = 0
-		if waiting == 0 {
-			quietSince = last // look once more: a handler's events are in its journal before it is done
-		}
+		quiet, quietSince = waiting == 0, last // look once more: a handler's events are in its journal before it is done
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-ctx.Done():
@@ -73,37 +50,28 @@ func (f *eventFlow) settled(ctx context.Context) error {
 	}
 }
 
-// waiting is how many events are on their way, counted once for each service that is to hear them.
-func (f *eventFlow) waiting(ctx context.Context) (int, error) {
-	stream, err := f.js.Stream(ctx, "events")
+// waiting is how many events are on their way, counted once for each service that is to hear them, and the place of
+// the newest one.
+func (f *eventFlow) waiting(ctx context.Context) (waiting int, last string, err error) {
+	state, err := f.broker.State(ctx)
 	if err != nil {
-		return 0, err
+		return 0, "", fmt.Errorf("look at the broker: %w", err)
 	}
-	waiting := 0
-	consumers := stream.ListConsumers(ctx)
-	for consumer := range consumers.Info() {
-		waiting += int(consumer.NumPending) + consumer.NumAckPending
-	}
-	if err := consumers.Err(); err != nil {
-		return 0, fmt.Errorf("look at the consumers: %w", err)
-	}
+	waiting = int(state.Waiting)
 	for _, app := range writing {
 		told, err := f.meters(ctx, app, "boxoffice_journal_backlog_events")
 		if err != nil {
-			return 0, err
+			return 0, "", err
 		}
 		waiting += int(told[0])
 	}
-	return waiting, nil
+	return waiting, state.Last, nil
 }
 
 // astray is how many events went to the dead letters.
 func (f *eventFlow) astray(ctx context.Context) (uint64, error) {
-	stream, err := f.js.Stream(ctx, "events-dead")
-	if err != nil {
-		return 0, err
-	}
-	return stream.CachedInfo().State.Msgs, nil
+	state, err := f.broker.State(ctx)
+	return state.Dead, err
 }
 
 // writing are the services with a journal that the workloads fill.

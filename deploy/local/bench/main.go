@@ -10,6 +10,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -28,6 +29,7 @@ import (
 
 type settings struct {
 	runFile string
+	set     string
 	clients int
 	users   int
 	span    time.Duration
@@ -61,6 +63,7 @@ func parse(args []string) (*settings, error) {
 	s := &settings{}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
+	flags.StringVar(&s.set, "set", cmp.Or(os.Getenv("INFRA"), stack.SetEmbedded), "`set` of components: embedded, nats or redis (default: $INFRA, or embedded)")
 	flags.IntVar(&s.clients, "clients", 64, "how many clients at once")
 	flags.IntVar(&s.users, "users", 200, "how many users the clients sit in for; each costs a bcrypt")
 	seconds := flags.Float64("seconds", 5, "how long each measurement lasts")
@@ -70,7 +73,7 @@ func parse(args []string) (*settings, error) {
 	flags.IntVar(&s.listed, "listed", 2000, "how many tickets are listed when the list is read")
 	only := flags.String("only", "", "measure what matches this `expression` alone")
 	flags.BoolVar(&s.bare, "bare", true, "measure the bare sidecar as well")
-	flags.BoolVar(&s.cpu, "cpu", false, "tell the processor time of an operation, by process")
+	flags.BoolVar(&s.cpu, "cpu", false, "tell the processor time of an operation, by process (of PostgreSQL only that of its first one)")
 	flags.BoolVar(&s.keep, "keep", false, "keep the stack's folder, with its logs")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), "usage: bench [flags]\n\nMeasures the box office on a stack of its own. From make: make bench ARGS='-seconds 10'\n\n")
@@ -118,8 +121,8 @@ func run(ctx context.Context, s *settings) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d clients, %d users, %s each, best of %d; %d processors, shared with the load; %s; a write is on disk in %s\n\n",
-		s.clients, s.users, s.span, s.rounds, runtime.NumCPU(), runtime.Version(), sync.Round(time.Microsecond))
+	fmt.Printf("components of the set %s; %d clients, %d users, %s each, best of %d; %d processors, shared with the load; %s; a write is on disk in %s\n\n",
+		s.set, s.clients, s.users, s.span, s.rounds, runtime.NumCPU(), runtime.Version(), sync.Round(time.Microsecond))
 
 	run, err := stack.ReadRunFile(s.runFile)
 	if err != nil {
@@ -133,7 +136,7 @@ func run(ctx context.Context, s *settings) (err error) {
 	starting, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	running, err := stack.Start(starting, stack.Options{
-		Set:     stack.SetEmbedded,
+		Set:     s.set,
 		RunFile: s.runFile, Folder: folder, Apps: apps, Sidecars: []stack.Sidecar{{ID: "bare"}},
 		// A key for the real Stripe may be in the environment; no bench should find it.
 		Env: map[string]string{"STRIPE_SECRET_KEY": ""},
