@@ -15,6 +15,7 @@ import (
 type composeFile struct {
 	Services map[string]struct {
 		Image       string
+		Entrypoint  []string
 		Command     []string
 		Environment map[string]string
 		NetworkMode string `yaml:"network_mode"`
@@ -58,11 +59,12 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 	require.Len(t, sidecars, len(run.Apps))
 
 	for _, app := range run.Apps {
-		service, sidecar := compose.Services[app.ID], compose.Services[app.ID+"-dapr"]
+		service, sidecar, pod := compose.Services[app.ID], compose.Services[app.ID+"-dapr"], compose.Services[app.ID+"-pod"]
 		require.Contains(t, service.Image, "/"+app.ID+":", app.ID)
 		require.True(t, service.ReadOnly && sidecar.ReadOnly, app.ID)
-		require.Equal(t, "service:"+app.ID+"-dapr", service.NetworkMode, app.ID)
-		require.Equal(t, []string{app.ID}, sidecar.Networks["default"].Aliases, app.ID)
+		require.Equal(t, "service:"+app.ID+"-pod", service.NetworkMode, app.ID)
+		require.Equal(t, service.NetworkMode, sidecar.NetworkMode, app.ID)
+		require.Equal(t, []string{app.ID}, pod.Networks["default"].Aliases, app.ID)
 		require.Equal(t, service.Environment["APP_API_TOKEN"], sidecar.Environment["APP_API_TOKEN"], app.ID)
 		require.Contains(t, sidecar.Environment["STATE_CONNECTION"], "/boxoffice_"+app.ID+"?", app.ID)
 		require.True(t, slices.Contains(sidecar.Volumes, "./components/events:/components/events:ro"), app.ID)
@@ -76,7 +78,7 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 			"--app-health-probe-timeout=" + strconv.Itoa(run.Common.AppHealthProbeTimeout),
 			"--app-health-threshold=" + strconv.Itoa(run.Common.AppHealthThreshold),
 		} {
-			require.Contains(t, sidecar.Command, flag, app.ID)
+			require.Contains(t, slices.Concat(sidecar.Entrypoint, sidecar.Command), flag, app.ID)
 		}
 	}
 }
