@@ -189,7 +189,7 @@ dev-infra-down: ## stop what dev-infra started
 	@deploy/local/dev-infra.sh down
 
 $(DEV_SERVICES): dev-%: ## (dev-auth, dev-tickets, …) run one service with its sidecar, rebuilt when a file changes
-	@SERVICE=$* go run $(AIR) -c .air.toml
+	@SERVICE=$* AIR=$(AIR) deploy/local/dev-service.sh
 
 lint: ## check format, vet, staticcheck and actionlint
 	@unformatted=$$(gofmt -l deploy services); if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w): $$unformatted"; exit 1; fi

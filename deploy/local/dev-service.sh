@@ -1,31 +1,37 @@
 #!/usr/bin/env bash
-# Runs one service of dapr.yaml with its sidecar, until one of them ends: make dev-tickets. Needs make dev-infra.
+# Runs one service of dapr.yaml (SERVICE) with its sidecar, and the service again when a file changes, until Ctrl-C or until
+# the sidecar ends: make dev-tickets. Needs make dev-infra.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-service=${1:?usage: dev-service.sh SERVICE}
+: "${SERVICE:?which service?}" "${AIR:?the module that builds it again}"
 [ -f .state/env ] || { echo "First: make dev-infra" >&2; exit 1; }
 set -a
 . .state/env
 set +a
 
 # The app's block of the run file: its ports, and what its environment adds.
-setting() { awk -v app="$service" -v key="$1:" '/appID:/ { at = ($3 == app) } at && $1 == key { print $2 }' dapr.yaml; }
+setting() { awk -v app="$SERVICE" -v key="$1:" '/appID:/ { at = ($3 == app) } at && $1 == key { print $2 }' dapr.yaml; }
 app_port=$(setting appPort)
-[ -n "$app_port" ] || { echo "dapr.yaml has no app $service" >&2; exit 1; }
+[ -n "$app_port" ] || { echo "dapr.yaml has no app $SERVICE" >&2; exit 1; }
 while read -r name value; do
 	[ -n "${!name:-}" ] || export "$name=$value" # what is set already wins
-done < <(awk -v app="$service" '/appID:/ { at = ($3 == app); env = 0 } at && $1 == "env:" { env = 1; next }
+done < <(awk -v app="$SERVICE" '/appID:/ { at = ($3 == app); env = 0 } at && $1 == "env:" { env = 1; next }
 	at && env && $1 ~ /^[A-Z_]+:$/ { sub(":", "", $1); print $1, $2 }' dapr.yaml)
 export APP_PORT=$app_port DAPR_GRPC_PORT DAPR_HTTP_PORT
 DAPR_GRPC_PORT=$(setting daprGRPCPort)
 DAPR_HTTP_PORT=$(setting daprHTTPPort)
 
-# The service first: it can publish what it has as long as its sidecar is there.
-stop() { for pid in ${app:-} ${sidecar:-}; do kill "$pid" 2> /dev/null && wait "$pid" || true; done; }
-trap stop EXIT
+# Each in a process group of its own, so that Ctrl-C reaches this script alone, and air ends the service alone: the sidecar
+# lives on while the service is built anew, and ends after it. So the service can always publish what it has.
+set -m
+stop() {
+	trap '' INT TERM
+	kill -INT -- "-${air:-}" 2> /dev/null && wait "$air" || true
+	kill -- "-$sidecar" 2> /dev/null && wait "$sidecar" || true
+}
 trap 'exit 0' INT TERM
-.build/runtime daprd --app-id "$service" --app-port "$app_port" --app-protocol http \
+.build/runtime daprd --app-id "$SERVICE" --app-port "$app_port" --app-protocol http \
 	--dapr-http-port "$DAPR_HTTP_PORT" --dapr-grpc-port "$DAPR_GRPC_PORT" \
 	--dapr-internal-grpc-port "$(setting daprInternalGRPCPort)" --dapr-internal-grpc-listen-address 127.0.0.1 \
 	--dapr-listen-addresses 127.0.0.1 --metrics-port "$(setting metricsPort)" --metrics-listen-address 127.0.0.1 \
@@ -34,6 +40,7 @@ trap 'exit 0' INT TERM
 	--app-health-probe-timeout 900 --app-health-threshold 5 --log-level warn \
 	--placement-host-address "127.0.0.1:${PLACEMENT_PORT:-50005}" --scheduler-host-address "127.0.0.1:${SCHEDULER_PORT:-50006}" &
 sidecar=$!
-".build/dev/$service" &
-app=$!
+trap stop EXIT
+go run "$AIR" -c .air.toml --build.entrypoint ".build/dev/$SERVICE" < /dev/null &
+air=$!
 wait -n
