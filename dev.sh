@@ -43,6 +43,8 @@ choose() {
 	esac
 }
 
+# Ctrl-C ends what was chosen, and not the menu.
+trap : INT
 while true; do
 	cat << 'MENU'
 

@@ -18,6 +18,7 @@ up)
 		exit 0
 	fi
 	mkdir -p .state/logs
+	set -m # in a process group of its own, for Ctrl-C in this terminal is not meant for it
 	nohup .build/local infra > "$log" 2>&1 < /dev/null &
 	echo $! > "$pid_file"
 	# It opens the port of Dapr's scheduler and says so in its log; a process that is gone says why there.

@@ -18,6 +18,7 @@ while read -r name value; do
 	[ -n "${!name:-}" ] || export "$name=$value" # what is set already wins
 done < <(awk -v app="$SERVICE" '/appID:/ { at = ($3 == app); env = 0 } at && $1 == "env:" { env = 1; next }
 	at && env && $1 ~ /^[A-Z_]+:$/ { sub(":", "", $1); print $1, $2 }' dapr.yaml)
+GOBIN=$PWD/.build go install "$AIR" # not go run, which would pass no signal on
 export APP_PORT=$app_port DAPR_GRPC_PORT DAPR_HTTP_PORT
 DAPR_GRPC_PORT=$(setting daprGRPCPort)
 DAPR_HTTP_PORT=$(setting daprHTTPPort)
@@ -27,8 +28,8 @@ DAPR_HTTP_PORT=$(setting daprHTTPPort)
 set -m
 stop() {
 	trap '' INT TERM
-	kill -INT -- "-${air:-}" 2> /dev/null && wait "$air" || true
-	kill -- "-$sidecar" 2> /dev/null && wait "$sidecar" || true
+	kill "${air:-}" 2> /dev/null && wait "$air" || true
+	kill "$sidecar" 2> /dev/null && wait "$sidecar" || true
 }
 trap 'exit 0' INT TERM
 .build/runtime daprd --app-id "$SERVICE" --app-port "$app_port" --app-protocol http \
@@ -41,6 +42,6 @@ trap 'exit 0' INT TERM
 	--placement-host-address "127.0.0.1:${PLACEMENT_PORT:-50005}" --scheduler-host-address "127.0.0.1:${SCHEDULER_PORT:-50006}" &
 sidecar=$!
 trap stop EXIT
-go run "$AIR" -c .air.toml --build.entrypoint ".build/dev/$SERVICE" < /dev/null &
+.build/air -c .air.toml --build.entrypoint ".build/dev/$SERVICE" < /dev/null &
 air=$!
 wait -n
