@@ -5,12 +5,15 @@
 //	controlplane sentry …    the authority for the certificates of all of them
 //	controlplane injector …  puts the sidecar into pods, as a webhook of the API server
 //
-// The flags after the name are those of the original program, unchanged.
+// The flags after the name are those of the original program, unchanged. Called under the name of one of them, as by a
+// symbolic link /sentry, it is that program: so Dapr's chart calls it.
 package main
 
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 
 	injector "github.com/dapr/dapr/cmd/injector/app"
 	operator "github.com/dapr/dapr/cmd/operator/app"
@@ -20,12 +23,15 @@ import (
 const usage = "usage: controlplane operator|sentry|injector [flags of that program]"
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, usage)
-		os.Exit(2)
+	program := filepath.Base(os.Args[0])
+	if !slices.Contains([]string{"operator", "sentry", "injector"}, program) {
+		if len(os.Args) < 2 {
+			fmt.Fprintln(os.Stderr, usage)
+			os.Exit(2)
+		}
+		program = os.Args[1]
+		os.Args = append([]string{program}, os.Args[2:]...) // each program reads its flags from os.Args
 	}
-	program := os.Args[1]
-	os.Args = append([]string{program}, os.Args[2:]...) // each program reads its flags from os.Args
 	switch program {
 	case "operator":
 		operator.Run()
