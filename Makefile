@@ -23,7 +23,7 @@ DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
 
 .DEFAULT_GOAL := help
 .PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-infra test-coverage fuzz \
-	bench chaos check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s lint reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
+	bench chaos check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
 help: ## say what there is
@@ -153,7 +153,7 @@ k8s-delete: $(if $(filter dev,$(OVERLAY)),k8s-secrets) ## remove all of it from 
 	$(KUBECTL) delete --ignore-not-found -k deploy/k8s/overlays/$(OVERLAY)
 
 # What a cluster's control plane consists of, for test-k8s alone: as with the runtime, built again if sources changed.
-build-cluster: SOURCES = $(shell cat deploy/k8s/cluster/* deploy/runtime/controlplane/*.go deploy/runtime/go.mod deploy/runtime/go.sum | git hash-object --stdin)
+build-cluster: SOURCES = $(shell cat deploy/k8s/cluster/*.* deploy/runtime/controlplane/*.go deploy/runtime/go.mod deploy/runtime/go.sum | git hash-object --stdin)
 build-cluster: ## build a Kubernetes API server and Dapr's control plane, for test-k8s
 	@if [ -x .build/cluster ] && [ -x .build/controlplane ] && [ "$$(cat .build/cluster.sources 2>/dev/null)" = "$(SOURCES)" ]; then exit 0; fi; \
 	echo "Building a Kubernetes API server and Dapr's control plane: about eight minutes from nothing, once."; \
@@ -164,6 +164,13 @@ build-cluster: ## build a Kubernetes API server and Dapr's control plane, for te
 
 test-k8s: build-cluster build-runtime build ## prove deploy/k8s against a real API server and Dapr's control plane
 	CI_REQUIRE_K8S=1 go test -count=1 -timeout 9m ./deploy/k8s/proof
+
+build-node: build-cluster ## build what makes of this machine a node of a cluster, for test-node
+	@cd deploy/k8s/cluster && go build -trimpath -ldflags='-s -w' -o ../../../.build/ ./node ./pause
+	@cd deploy/postgres && go build -trimpath -ldflags='-s -w' -o ../../.build/migrate .
+
+test-node: build-node build-runtime build ## run deploy/k8s on a node on this machine, and sell a ticket (root; containerd, helm, PostgreSQL)
+	CI_REQUIRE_K8S=1 CI_REQUIRE_NODE=1 go test -count=1 -v -timeout 30m -run TestNode ./deploy/k8s/proof
 
 # Images (deploy/docker/README.md). For others' mirrors: DOCKER_FLAGS='--build-arg BUILDER=… --build-arg BASE=…'
 REGISTRY        := boxoffice

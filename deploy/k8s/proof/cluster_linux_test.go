@@ -150,13 +150,16 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// cluster is a Kubernetes API server with Dapr's resource definitions, and nothing that acts on what is in it.
+// cluster is a Kubernetes API server, and nothing that acts on what is in it.
 type cluster struct {
-	dir, url, kubeconfig string
-	processes            []*process
+	dir, address, url, kubeconfig string
+	processes                     []*process
 }
 
-const adminToken = "admin-of-the-proof"
+const (
+	adminToken = "admin-of-the-proof"
+	nodeToken  = "node-of-the-proof" // what the kubelet of node_linux_test.go shows
+)
 
 func (c *cluster) run(name string, env []string, command ...string) (*process, error) {
 	p, err := start(name, c.dir, env, command...)
@@ -201,15 +204,19 @@ func newCluster() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{dir: dir}
-	if err := c.up(); err != nil {
+	c := &cluster{dir: dir, address: "127.0.0.1"}
+	err = c.up("--endpoint-reconciler-type=none")
+	if err == nil {
+		err = c.defineDapr()
+	}
+	if err != nil {
 		c.stop()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *cluster) up() error {
+func (c *cluster) up(flags ...string) error {
 	ports, err := freePorts(3)
 	if err != nil {
 		return err
@@ -229,34 +236,38 @@ func (c *cluster) up() error {
 	if err != nil {
 		return err
 	}
-	files := map[string]string{"accounts.key": key, "tokens.csv": adminToken + ",admin,admin,system:masters\n"}
-	c.url = fmt.Sprintf("https://127.0.0.1:%d", ports[2])
+	files := map[string]string{"accounts.key": key, "tokens.csv": adminToken + ",admin,admin,system:masters\n" + nodeToken + ",system:node:node,node,system:nodes\n"}
+	c.url = fmt.Sprintf("https://%s:%d", c.address, ports[2])
 	c.kubeconfig = filepath.Join(c.dir, "kubeconfig")
-	files["kubeconfig"] = fmt.Sprintf(`apiVersion: v1
+	for name, token := range map[string]string{"kubeconfig": adminToken, "kubeconfig-node": nodeToken} {
+		files[name] = fmt.Sprintf(`apiVersion: v1
 kind: Config
 current-context: proof
 clusters: [{name: proof, cluster: {server: %q, insecure-skip-tls-verify: true}}]
-users: [{name: admin, user: {token: %s}}]
-contexts: [{name: proof, context: {cluster: proof, user: admin}}]
-`, c.url, adminToken)
+users: [{name: user, user: {token: %s}}]
+contexts: [{name: proof, context: {cluster: proof, user: user}}]
+`, c.url, token)
+	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(c.dir, name), []byte(text), 0o600); err != nil {
 			return err
 		}
 	}
 	accounts := filepath.Join(c.dir, "accounts.key")
-	api, err := c.run("kube-apiserver", nil, built("cluster"), "kube-apiserver",
-		"--etcd-servers="+client, "--secure-port="+strconv.Itoa(ports[2]), "--bind-address=127.0.0.1",
-		"--cert-dir="+filepath.Join(c.dir, "certificates"),
-		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+accounts, "--service-account-signing-key-file="+accounts,
-		"--token-auth-file="+filepath.Join(c.dir, "tokens.csv"), "--authorization-mode=RBAC",
-		"--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none")
+	api, err := c.run("kube-apiserver", nil, append([]string{built("cluster"), "kube-apiserver",
+		"--etcd-servers=" + client, "--secure-port=" + strconv.Itoa(ports[2]), "--bind-address=" + c.address,
+		"--cert-dir=" + filepath.Join(c.dir, "certificates"),
+		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + accounts, "--service-account-signing-key-file=" + accounts,
+		"--token-auth-file=" + filepath.Join(c.dir, "tokens.csv"), "--authorization-mode=Node,RBAC",
+		"--service-cluster-ip-range=10.96.0.0/16"}, flags...)...)
 	if err != nil {
 		return err
 	}
-	if err := api.waitFor(3*time.Minute, answers(c.url+"/readyz", adminToken)); err != nil {
-		return err
-	}
+	return api.waitFor(3*time.Minute, answers(c.url+"/readyz", adminToken))
+}
+
+// defineDapr gives the API server Dapr's resource definitions, where nobody installs Dapr itself.
+func (c *cluster) defineDapr() error {
 	definitions, err := daprChart("crds")
 	if err != nil {
 		return err

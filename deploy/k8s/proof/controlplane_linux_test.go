@@ -75,7 +75,8 @@ spec:
 	return all.String()
 }
 
-// webhookConfiguration is the chart's, with the port of this machine, and with no mercy on failures (webhookFailurePolicy).
+// webhookConfiguration is the chart's, with the port of this machine, and set as README.md says: with no mercy on
+// failures, but for our own namespaces alone.
 func (p *controlPlane) webhookConfiguration() string {
 	return fmt.Sprintf(`apiVersion: admissionregistration.k8s.io/v1
 kind: MutatingWebhookConfiguration
@@ -88,6 +89,7 @@ webhooks:
       service: {namespace: dapr-system, name: dapr-sidecar-injector, path: /mutate, port: %d}
     rules: [{apiGroups: [""], apiVersions: [v1], resources: [pods], operations: [CREATE]}]
     failurePolicy: Fail
+    namespaceSelector: {matchLabels: {app.kubernetes.io/part-of: boxoffice}}
     sideEffects: None
     admissionReviewVersions: [v1, v1beta1]
 `, p.webhook)
