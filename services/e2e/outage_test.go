@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -66,7 +68,16 @@ func TestOutage_StoreGone_ChangesAreRefusedAndGoOnWhenItIsBack(t *testing.T) {
 	seller := h.signUp(t)
 	load := h.load(t, 4)
 	load.goesOn(t)
+	readers := h.read(t, 6)
 
+	// Often, to meet it in the middle of an answer.
+	for range 4 {
+		before := readers.answered.Load()
+		eventually(t, "orders are shown", func() bool { return readers.answered.Load() > before+50 })
+		require.NoError(t, h.Process(h.StoreName()).Kill())
+		require.NoError(t, h.Process(h.StoreName()).Start())
+		require.NoError(t, h.WaitReady(t.Context(), h.StoreName()))
+	}
 	require.NoError(t, h.Process(h.StoreName()).Kill())
 	h.lack(t, map[string][]string{"auth": {"store"}, "tickets": {"store"}, "orders": {"store"}, "payments": {"store"}})
 	later(t, seller.do(t, "POST", "/api/tickets", offer{Title: "Nowhere to keep it", Price: 1000}))
@@ -76,8 +87,59 @@ func TestOutage_StoreGone_ChangesAreRefusedAndGoOnWhenItIsBack(t *testing.T) {
 
 	require.NoError(t, h.Process(h.StoreName()).Start())
 	h.lack(t, nil)
+	readers.end()
+	require.Empty(t, readers.wrong, "what is there was shown, or not for the moment")
 	load.endsWell(t, events)
 	require.Empty(t, h.letters(t))
+}
+
+// readers look at orders of theirs, one by one and as a list, until they are told to stop.
+type readers struct {
+	stop     atomic.Bool
+	working  sync.WaitGroup
+	answered atomic.Int64
+
+	mu    sync.Mutex
+	wrong []string // answers that are neither what is there nor "later"
+}
+
+func (h *house) read(t *testing.T, workers int) *readers {
+	t.Helper()
+	seller, buyer := h.signUp(t), h.signUp(t)
+	mine := make([]string, 10)
+	for i := range mine {
+		mine[i] = buyer.reserved(t, seller.list(t, "Looked at all the time", 1000).ID).ID
+	}
+	r := &readers{}
+	look := func(path string, right func(reply) bool) {
+		switch answer, err := buyer.send("GET", path, nil); {
+		case err != nil || answer.status == 503:
+		case answer.status == 200 && right(answer):
+			r.answered.Add(1)
+		default:
+			r.mu.Lock()
+			r.wrong = append(r.wrong, fmt.Sprintf("GET %s: %d %s", path, answer.status, answer.body))
+			r.mu.Unlock()
+		}
+	}
+	for worker := range workers {
+		r.working.Go(func() {
+			for n := worker; !r.stop.Load(); n++ {
+				look("/api/orders/"+mine[n%len(mine)], func(reply) bool { return true })
+				look("/api/orders", func(answer reply) bool {
+					var all []order
+					return json.Unmarshal(answer.body, &all) == nil && len(all) == len(mine)
+				})
+			}
+		})
+	}
+	t.Cleanup(r.end)
+	return r
+}
+
+func (r *readers) end() {
+	r.stop.Store(true)
+	r.working.Wait()
 }
 
 // lack waits until these services, and no others, are not ready, for these reasons, and requires that all are alive.

@@ -18,11 +18,12 @@ import (
 type fault int
 
 const (
-	works    fault = iota
-	refuses        // nothing happens, and the call fails
-	silent         // it happens, but the answer is lost
-	tarries        // the call fails, and only later it happens all the same, if its conditions still hold
-	halfways       // of a bulk call, some fails
+	works     fault = iota
+	refuses         // nothing happens, and the call fails
+	silent          // it happens, but the answer is lost
+	tarries         // the call fails, and only later it happens all the same, if its conditions still hold
+	halfways        // of a bulk call, some fails
+	breaksOff       // of a bulk read, some looks as if it were not there; other calls fail
 )
 
 // memory is a sidecar whose store is a map with transactions and ETags, and whose broker is a list. Calls meet
@@ -81,7 +82,7 @@ func (m *memory) GetState(_ context.Context, _, key string, _ map[string]string)
 
 func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[string]string, _ int32) ([]*client.BulkStateItem, error) {
 	fault := m.meet()
-	if fault != works && fault != halfways {
+	if fault != works && fault != halfways && fault != breaksOff {
 		return nil, errFault
 	}
 	var items []*client.BulkStateItem
@@ -90,6 +91,9 @@ func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[
 		items = append(items, &client.BulkStateItem{Key: key, Value: found.value, Etag: found.etag})
 		if fault == halfways && i == len(keys)/2 {
 			items[i] = &client.BulkStateItem{Key: key, Error: errFault.Error()}
+		}
+		if fault == breaksOff && i >= len(keys)/2 {
+			items[i] = &client.BulkStateItem{Key: key}
 		}
 	}
 	return items, nil
@@ -140,7 +144,7 @@ func (m *memory) PublishEvents(_ context.Context, _, _ string, entries []any, _ 
 	case halfways:
 		accepted = entries[:len(entries)/2]
 		response = client.PublishEventsResponse{Error: errFault, FailedEvents: entries[len(entries)/2:]}
-	case refuses:
+	case refuses, breaksOff:
 		return client.PublishEventsResponse{Error: errFault, FailedEvents: entries}
 	}
 	m.mu.Lock()

@@ -86,7 +86,7 @@ func (h *household) open(t *rapid.T, replica int) {
 }
 
 func (h *household) anyFaults(t *rapid.T) {
-	bad := rapid.SampledFrom([]fault{works, works, refuses, silent, tarries, halfways})
+	bad := rapid.SampledFrom([]fault{works, works, refuses, silent, tarries, halfways, breaksOff})
 	faults := rapid.SliceOfN(bad, 0, 12).Draw(t, "faults")
 	h.memory.mu.Lock()
 	defer h.memory.mu.Unlock()

@@ -2,9 +2,13 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // The reader lets reads that arrive at the same time share calls to the sidecar: while its calls are under way,
@@ -19,6 +23,8 @@ const (
 	readsAtOnce = 2
 	// maxReadKeys bounds the keys of one call, which a single read may exceed.
 	maxReadKeys = 512
+	// confirmsAtOnce bounds the plain reads by which one bulk read is confirmed.
+	confirmsAtOnce = 4
 )
 
 type reader struct {
@@ -103,29 +109,55 @@ func (r *reader) run() {
 func (r *reader) call(keys map[string]struct{}) (map[string]item, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)
 	defer cancel()
-	items := make(map[string]item, len(keys))
-	list := make([]string, 0, len(keys))
-	for key := range keys {
-		list = append(list, key)
-	}
+	list := slices.Collect(maps.Keys(keys))
 	if len(list) == 1 {
-		found, err := r.sidecar.GetState(ctx, r.component, list[0], nil)
-		if err != nil {
-			return nil, err
-		}
-		items[list[0]] = item{value: found.Value, etag: found.Etag}
-		return items, nil
+		it, err := r.one(ctx, list[0])
+		return map[string]item{list[0]: it}, err
 	}
 	found, err := r.sidecar.GetBulkState(ctx, r.component, list, nil, 16)
 	if err != nil {
 		return nil, err
 	}
+	items := make(map[string]item, len(keys))
 	for _, f := range found {
 		it := item{value: f.Value, etag: f.Etag}
 		if f.Error != "" {
-			it.err = fmt.Errorf("%s", f.Error)
+			it.err = errors.New(f.Error)
 		}
 		items[f.Key] = it
 	}
-	return items, nil
+	return items, r.confirm(ctx, list, items)
+}
+
+// one makes a plain read.
+func (r *reader) one(ctx context.Context, key string) (item, error) {
+	found, err := r.sidecar.GetState(ctx, r.component, key, nil)
+	if err != nil {
+		return item{}, err
+	}
+	return item{value: found.Value, etag: found.Etag}, nil
+}
+
+// confirm asks again, one by one, for what a bulk read did not find. Dapr 1.18's stores on PostgreSQL and SQLite go
+// through the rows of an answer and do not ask whether it ended well (BulkGet, without rows.Err()): when the database goes
+// away in that moment, or takes too long, what is missing looks as if it did not exist. An event of an order that "is not
+// there" would be refused for good, and a dead writer's journal would seem empty. A plain read tells the two apart.
+func (r *reader) confirm(ctx context.Context, keys []string, items map[string]item) error {
+	missing := slices.DeleteFunc(keys, func(key string) bool { return items[key].exists() || items[key].err != nil })
+	found := make([]item, len(missing))
+	var reads errgroup.Group
+	reads.SetLimit(confirmsAtOnce)
+	for i, key := range missing {
+		reads.Go(func() (err error) {
+			found[i], err = r.one(ctx, key)
+			return err
+		})
+	}
+	if err := reads.Wait(); err != nil {
+		return err
+	}
+	for i, key := range missing {
+		items[key] = found[i]
+	}
+	return nil
 }

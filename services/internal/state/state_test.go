@@ -367,6 +367,22 @@ func TestReader_ReadsShareCallsAndSeeWhatWasCommittedBefore(t *testing.T) {
 	require.LessOrEqual(t, len(slow.entered), 100, "calls for a hundred reads")
 }
 
+func TestReader_ABulkReadThatBrokeOffHasNotFoundNothing(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	m.documents["a"], m.documents["b"] = item{value: []byte("1"), etag: "1"}, item{value: []byte("2"), etag: "2"}
+	keys := []string{"a", "b", "never"}
+
+	m.faults = []fault{breaksOff, refuses}
+	_, err := newReader(m, "state").read(t.Context(), keys)
+	require.Equal(t, problem.Unavailable, problem.KindOf(err), "the store is away")
+
+	m.faults = []fault{breaksOff}
+	items, err := newReader(m, "state").read(t.Context(), keys)
+	require.NoError(t, err)
+	require.Equal(t, map[string]item{"a": m.documents["a"], "b": m.documents["b"], "never": {}}, items)
+}
+
 func TestReader_GivesUpWithItsCaller(t *testing.T) {
 	slow := &slowReads{Sidecar: sidecar(t), release: make(chan struct{}), entered: make(chan struct{}, 1000)}
 	defer close(slow.release)
