@@ -86,13 +86,17 @@ func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[
 		return nil, errFault
 	}
 	var items []*client.BulkStateItem
+	bytes := 0
+	for _, key := range keys {
+		bytes += len(m.get(key).value)
+	}
 	for i, key := range keys {
 		found := m.get(key)
 		items = append(items, &client.BulkStateItem{Key: key, Value: found.value, Etag: found.etag})
 		if fault == halfways && i == len(keys)/2 {
 			items[i] = &client.BulkStateItem{Key: key, Error: errFault.Error()}
 		}
-		if fault == breaksOff && i >= len(keys)/2 {
+		if fault == breaksOff && (bytes < onePiece || i < len(keys)/2) {
 			items[i] = &client.BulkStateItem{Key: key}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -25,11 +26,17 @@ const (
 	maxReadKeys = 512
 	// confirmsAtOnce bounds the plain reads by which one bulk read is confirmed.
 	confirmsAtOnce = 4
+	// onePiece is what a store sends as a whole or not at all, in bytes of documents: PostgreSQL fills 8 KiB, with what
+	// goes along with each row, before it sends.
+	onePiece = 4 << 10
+	// anchor is there as soon as this process has registered.
+	anchor = registryKey
 )
 
 type reader struct {
 	sidecar   Sidecar
 	component string
+	anchored  atomic.Bool // whether the anchor is there
 
 	mu      sync.Mutex
 	queue   []*sharedRead // not begun
@@ -114,20 +121,46 @@ func (r *reader) call(keys map[string]struct{}) (map[string]item, error) {
 		it, err := r.one(ctx, list[0])
 		return map[string]item{list[0]: it}, err
 	}
-	found, err := r.sidecar.GetBulkState(ctx, r.component, list, nil, 16)
+	return r.bulk(ctx, list)
+}
+
+// bulk makes a bulk read, and does not believe everything that it says is not there. Dapr 1.18's stores on PostgreSQL and
+// SQLite go through the rows of an answer and do not ask whether it ended well (BulkGet, without rows.Err()): when the
+// database goes away in that moment, what is missing looks as if it had never been. An event of an order that "is not
+// there" would be refused for good, and a dead writer's journal would seem empty.
+//
+// So it asks for the anchor besides, a document that is there for certain. If that is missing, the answer broke off. A
+// long answer comes in pieces, and may break off behind the anchor: what is missing of it is asked for once more, by
+// plain reads, which tell the two apart.
+func (r *reader) bulk(ctx context.Context, keys []string) (map[string]item, error) {
+	anchored := r.anchored.Load()
+	asked := keys
+	if anchored && !slices.Contains(keys, anchor) {
+		asked = append(slices.Clip(keys), anchor)
+	}
+	found, err := r.sidecar.GetBulkState(ctx, r.component, asked, nil, 16)
 	if err != nil {
 		return nil, err
 	}
-	items := make(map[string]item, len(keys))
+	items, bytes := make(map[string]item, len(asked)), 0
 	for _, f := range found {
 		it := item{value: f.Value, etag: f.Etag}
 		if f.Error != "" {
 			it.err = errors.New(f.Error)
 		}
 		items[f.Key] = it
+		bytes += len(f.Value)
 	}
-	return items, r.confirm(ctx, list, items)
+	if anchored && !items[anchor].exists() {
+		return nil, errors.Join(errBrokeOff, items[anchor].err)
+	}
+	if anchored && bytes < onePiece {
+		return items, nil
+	}
+	return items, r.confirm(ctx, keys, items)
 }
+
+var errBrokeOff = errors.New("the store's answer broke off")
 
 // one makes a plain read.
 func (r *reader) one(ctx context.Context, key string) (item, error) {
@@ -138,10 +171,7 @@ func (r *reader) one(ctx context.Context, key string) (item, error) {
 	return item{value: found.Value, etag: found.Etag}, nil
 }
 
-// confirm asks again, one by one, for what a bulk read did not find. Dapr 1.18's stores on PostgreSQL and SQLite go
-// through the rows of an answer and do not ask whether it ended well (BulkGet, without rows.Err()): when the database goes
-// away in that moment, or takes too long, what is missing looks as if it did not exist. An event of an order that "is not
-// there" would be refused for good, and a dead writer's journal would seem empty. A plain read tells the two apart.
+// confirm asks again, one by one, for what a bulk read did not find.
 func (r *reader) confirm(ctx context.Context, keys []string, items map[string]item) error {
 	missing := slices.DeleteFunc(keys, func(key string) bool { return items[key].exists() || items[key].err != nil })
 	found := make([]item, len(missing))

@@ -369,18 +369,50 @@ func TestReader_ReadsShareCallsAndSeeWhatWasCommittedBefore(t *testing.T) {
 
 func TestReader_ABulkReadThatBrokeOffHasNotFoundNothing(t *testing.T) {
 	t.Parallel()
-	m := newMemory()
-	m.documents["a"], m.documents["b"] = item{value: []byte("1"), etag: "1"}, item{value: []byte("2"), etag: "2"}
-	keys := []string{"a", "b", "never"}
-
-	m.faults = []fault{breaksOff, refuses}
-	_, err := newReader(m, "state").read(t.Context(), keys)
-	require.Equal(t, problem.Unavailable, problem.KindOf(err), "the store is away")
-
-	m.faults = []fault{breaksOff}
-	items, err := newReader(m, "state").read(t.Context(), keys)
-	require.NoError(t, err)
-	require.Equal(t, map[string]item{"a": m.documents["a"], "b": m.documents["b"], "never": {}}, items)
+	for name, c := range map[string]struct {
+		anchored bool
+		bytes    int
+		healed   bool // whether it finds out by itself what is there
+	}{
+		"before it has registered": {anchored: false, bytes: 10, healed: true},
+		"a short answer":           {anchored: true, bytes: 10},
+		"a long answer":            {anchored: true, bytes: onePiece, healed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMemory()
+			m.documents = map[string]item{anchor: {value: []byte("{}"), etag: "1"}}
+			keys := []string{"never"}
+			want := map[string]item{"never": {}}
+			for n := range 4 {
+				keys = append(keys, fmt.Sprint(n))
+				want[keys[n+1]] = item{value: make([]byte, c.bytes), etag: "1"}
+				m.documents[keys[n+1]] = want[keys[n+1]]
+			}
+			r := newReader(m, "state")
+			r.anchored.Store(c.anchored)
+			refused := func(faults ...fault) {
+				m.faults = faults
+				_, err := r.read(t.Context(), keys)
+				require.Equal(t, problem.Unavailable, problem.KindOf(err))
+			}
+			found := func(faults ...fault) {
+				m.faults = faults
+				items, err := r.read(t.Context(), keys)
+				require.NoError(t, err)
+				delete(items, anchor)
+				require.Equal(t, want, items)
+			}
+			found()
+			refused(refuses)
+			refused(breaksOff, refuses)
+			if c.healed {
+				found(breaksOff)
+			} else {
+				refused(breaksOff)
+			}
+		})
+	}
 }
 
 func TestReader_GivesUpWithItsCaller(t *testing.T) {

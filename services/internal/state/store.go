@@ -119,6 +119,7 @@ func Open(ctx context.Context, sidecar Sidecar, opts Options) (*Store, error) {
 	if err := s.journal.register(ctx); err != nil {
 		return nil, fmt.Errorf("register as a writer of the journal: %w", err)
 	}
+	s.reader.anchored.Store(true)
 
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
