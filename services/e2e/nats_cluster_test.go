@@ -1,0 +1,248 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/broker"
+	"boxoffice/deploy/local/stack"
+)
+
+// natsCluster are three servers of NATS that hold each stream together, as deploy/k8s/infrastructure/nats-cluster has
+// them, but for TLS and the token.
+type natsCluster struct {
+	root    string // of the repository
+	servers []*natsServer
+	js      jetstream.JetStream
+}
+
+type natsServer struct {
+	name, url, config string
+	cmd               *exec.Cmd
+}
+
+const natsClusterConfig = `listen: %q
+server_name: %s
+jetstream {
+  store_dir: %q
+  sync_interval: always
+}
+cluster {
+  name: boxoffice
+  listen: %q
+  no_advertise: true
+  routes: [%s]
+}
+`
+
+// newNATSCluster gives each server its ports and its file. None runs yet.
+func newNATSCluster(t *testing.T) *natsCluster {
+	t.Helper()
+	runFile, err := stack.FindRunFile(".")
+	require.NoError(t, err)
+	c := &natsCluster{root: filepath.Dir(runFile)}
+	const n = 3
+	var ports [2 * n]string
+	for i := range ports {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		ports[i] = listener.Addr().String()
+		defer func() { _ = listener.Close() }() // all at once, or the same port could come twice
+	}
+	clients, routes := ports[:n], ports[n:]
+	for i := range n {
+		folder := t.TempDir()
+		s := &natsServer{name: fmt.Sprintf("nats-%d", i), url: "nats://" + clients[i], config: filepath.Join(folder, "nats.conf")}
+		config := fmt.Sprintf(natsClusterConfig, clients[i], s.name, filepath.Join(folder, "data"), routes[i], "nats-route://"+strings.Join(routes, ", nats-route://"))
+		require.NoError(t, os.WriteFile(s.config, []byte(config), 0o600))
+		c.servers = append(c.servers, s)
+	}
+	return c
+}
+
+// open starts all servers, which end with the test, and makes the streams as the Job of the overlays does.
+func (c *natsCluster) open(t *testing.T) {
+	t.Helper()
+	for _, s := range c.servers {
+		c.start(t, s)
+		t.Cleanup(func() {
+			s.kill()
+			if t.Failed() {
+				log, _ := os.ReadFile(s.config + ".log")
+				lines := strings.Split(string(log), "\n")
+				t.Logf("%s | %s", s.name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
+			}
+		})
+	}
+	out, err := exec.Command(c.runtime(), "nats-streams", "--server="+c.urls(), "--replicas=3").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	conn, err := nats.Connect(c.urls(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	require.NoError(t, err)
+	t.Cleanup(conn.Close)
+	c.js, err = jetstream.New(conn)
+	require.NoError(t, err)
+}
+
+func (c *natsCluster) runtime() string { return filepath.Join(c.root, ".build", "runtime") }
+
+func (c *natsCluster) start(t *testing.T, s *natsServer) {
+	t.Helper()
+	log, err := os.OpenFile(s.config+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
+	defer func() { _ = log.Close() }()
+	s.cmd = exec.Command(c.runtime(), "nats-server", "--config", s.config)
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	require.NoError(t, s.cmd.Start())
+}
+
+func (s *natsServer) kill() {
+	_ = s.cmd.Process.Kill()
+	_ = s.cmd.Wait()
+}
+
+// urls is what natsURL says of several servers.
+func (c *natsCluster) urls() string {
+	var all []string
+	for _, s := range c.servers {
+		all = append(all, s.url)
+	}
+	return strings.Join(all, ",")
+}
+
+// resources are the default set's, with the three for a broker.
+func (c *natsCluster) resources(t *testing.T) []string {
+	t.Helper()
+	components, folder := filepath.Join(c.root, "components"), t.TempDir()
+	require.NoError(t, os.CopyFS(folder, os.DirFS(filepath.Join(components, "embedded"))))
+	file := filepath.Join(folder, "pubsub.yaml")
+	usual, err := os.ReadFile(file)
+	require.NoError(t, err)
+	text := strings.Replace(string(usual), "nats://127.0.0.1:4222", c.urls(), 1)
+	require.NotEqual(t, string(usual), text)
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	return []string{folder, filepath.Join(components, "events")}
+}
+
+// whole waits until all three hold the stream of events and its consumers, up to date, and returns who leads the stream.
+func (c *natsCluster) whole(t *testing.T) (leader string) {
+	t.Helper()
+	three := func(of *jetstream.ClusterInfo) bool {
+		if of == nil || of.Leader == "" || len(of.Replicas) != 2 {
+			return false
+		}
+		return of.Replicas[0].Current && of.Replicas[1].Current
+	}
+	// Under load a replica is a moment behind now and then, each at its own time.
+	seen := map[string]bool{}
+	eventuallyWithin(t, time.Minute, "all three servers hold the stream and its consumers", func() bool {
+		stream, err := c.js.Stream(t.Context(), "events")
+		if err != nil {
+			return false
+		}
+		info := stream.CachedInfo()
+		leader = info.Cluster.Leader
+		consumers := stream.ListConsumers(t.Context())
+		for consumer := range consumers.Info() {
+			if consumer.Config.Durable != "" {
+				seen[consumer.Name] = seen[consumer.Name] || three(consumer.Cluster)
+			}
+		}
+		for _, held := range seen {
+			if !held {
+				return false
+			}
+		}
+		return consumers.Err() == nil && len(seen) == 4 && three(info.Cluster)
+	})
+	return leader
+}
+
+// sells sees a sale through. A service that is not heard, or does not hear, for a while does not know yet what is for sale
+// or to be paid.
+func (h *house) sells(t *testing.T, buyer *person) {
+	t.Helper()
+	seat := h.signUp(t).list(t, "Sold by two of three", 1500)
+	var given order
+	eventuallyWithin(t, time.Minute, "the ticket can be reserved", func() bool {
+		var status int
+		status, given = buyer.reserve(t, seat.ID)
+		return status == 201
+	})
+	var paid payment
+	eventuallyWithin(t, time.Minute, "the order can be paid", func() bool {
+		var status int
+		status, paid = buyer.pay(t, given.ID, goodCard)
+		return status == 201
+	})
+	buyer.orderBecomes(t, "complete", given.ID)
+	h.ticketBecomes(t, "sold", seat.ID)
+	buyer.paymentBecomes(t, "captured", paid.ID)
+}
+
+func TestBrokerOfThree_SalesGoOnWhileOneIsAway(t *testing.T) {
+	t.Parallel()
+	onEmbedded(t, "the broker is the test's own")
+	if testing.Short() {
+		t.Skip("needs real sidecars")
+	}
+	c := newNATSCluster(t)
+	c.open(t)
+	// Until the two others have chosen a leader among them, four to nine seconds pass: the window must be longer.
+	h := newHouse(t, stack.Options{
+		Infra:     []string{stack.Placement, stack.Scheduler, stack.Sandbox},
+		Resources: c.resources(t),
+		Env:       map[string]string{"RESERVATION_WINDOW": "30s", "REMINDER_PERIOD": "1s"},
+	})
+	b, err := broker.Open(broker.Address{URL: c.servers[0].url})
+	require.NoError(t, err)
+	t.Cleanup(b.Close)
+	events := &stream{house: h, broker: b}
+	buyer := h.signUp(t)
+	h.sells(t, buyer)
+	unpaid := buyer.reserved(t, h.signUp(t).list(t, "Nobody pays", 1000).ID)
+	load := h.load(t, 2)
+
+	for _, leads := range []bool{false, true} {
+		load.goesOn(t)
+		leader := c.whole(t)
+		var victim *natsServer
+		for _, s := range c.servers {
+			if (s.name == leader) == leads {
+				victim = s
+			}
+		}
+		began := time.Now()
+		victim.kill()
+		h.sells(t, buyer)
+		t.Logf("%s gone (leader: %t): a sale took %s", victim.name, leads, time.Since(began))
+		began = time.Now()
+		h.sells(t, buyer)
+		t.Logf("the next %s", time.Since(began))
+		load.goesOn(t)
+		if leads {
+			eventuallyWithin(t, time.Until(unpaid.ExpiresAt)+patience, "the unpaid order has ended", func() bool {
+				return buyer.order(t, unpaid.ID).Reason == "expired"
+			})
+			h.ticketBecomes(t, "available", unpaid.Ticket.ID)
+		}
+		c.start(t, victim)
+		began = time.Now()
+		c.whole(t)
+		t.Logf("whole again after %s", time.Since(began))
+	}
+	load.goesOn(t)
+	load.end()
+	events.settled(t)
+	load.check(t, events)
+	require.Zero(t, events.dead(t))
+}
