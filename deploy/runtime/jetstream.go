@@ -56,6 +56,11 @@ type jetStreamSettings struct {
 // publishTime bounds the wait for the stream's answer to a publication; one whose connection is lost has none.
 const publishTime = 3 * time.Second
 
+// aliveInterval is how often a server is asked whether it is there; the third time that it has not answered, another one is
+// looked for. A server whose machine or network has gone closes no connection, and by nats.go's default of two minutes
+// its sidecars would hold on to it for six.
+const aliveInterval = 5 * time.Second
+
 type jetStream struct {
 	log      logger.Logger
 	settings jetStreamSettings
@@ -91,6 +96,7 @@ func (j *jetStream) Init(_ context.Context, meta pubsub.Metadata) error {
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(250 * time.Millisecond),
+		nats.PingInterval(aliveInterval),
 		nats.ReconnectBufSize(-1), // a publication while there is no server fails at once; whoever made it tries again
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
