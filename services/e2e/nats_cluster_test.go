@@ -192,8 +192,8 @@ func (h *house) sells(t *testing.T, buyer *person) {
 func TestBrokerOfThree_SalesGoOnWhileOneIsAway(t *testing.T) {
 	t.Parallel()
 	onEmbedded(t, "the broker is the test's own")
-	if testing.Short() {
-		t.Skip("needs real sidecars")
+	if os.Getenv("NATS_CLUSTER") == "" {
+		t.Skip("takes a minute, in which it needs much of the machine: NATS_CLUSTER=1 make test-infra SETS=embedded RUN=BrokerOfThree")
 	}
 	c := newNATSCluster(t)
 	c.open(t)

@@ -35,6 +35,7 @@ type memory struct {
 	writes    int
 	published map[string]int // how often each event was accepted, by id
 	faults    []fault
+	broke     bool // whether the last bulk read broke off
 }
 
 func newMemory() *memory { return &memory{documents: map[string]item{}, published: map[string]int{}} }
@@ -86,17 +87,17 @@ func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[
 		return nil, errFault
 	}
 	var items []*client.BulkStateItem
-	bytes := 0
-	for _, key := range keys {
-		bytes += len(m.get(key).value)
-	}
+	m.mu.Lock()
+	again := m.broke
+	m.broke = fault == breaksOff
+	m.mu.Unlock()
 	for i, key := range keys {
 		found := m.get(key)
 		items = append(items, &client.BulkStateItem{Key: key, Value: found.value, Etag: found.etag})
 		if fault == halfways && i == len(keys)/2 {
 			items[i] = &client.BulkStateItem{Key: key, Error: errFault.Error()}
 		}
-		if fault == breaksOff && (bytes < onePiece || i < len(keys)/2) {
+		if fault == breaksOff && (again || i < len(keys)/2) {
 			items[i] = &client.BulkStateItem{Key: key}
 		}
 	}

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // The reader lets reads that arrive at the same time share calls to the sidecar: while its calls are under way,
@@ -24,11 +22,6 @@ const (
 	readsAtOnce = 2
 	// maxReadKeys bounds the keys of one call, which a single read may exceed.
 	maxReadKeys = 512
-	// confirmsAtOnce bounds the plain reads by which one bulk read is confirmed.
-	confirmsAtOnce = 4
-	// onePiece is what a store sends as a whole or not at all, in bytes of documents: PostgreSQL fills 8 KiB, with what
-	// goes along with each row, before it sends.
-	onePiece = 4 << 10
 	// anchor is there as soon as this process has registered.
 	anchor = registryKey
 )
@@ -117,77 +110,56 @@ func (r *reader) call(keys map[string]struct{}) (map[string]item, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)
 	defer cancel()
 	list := slices.Collect(maps.Keys(keys))
-	if len(list) == 1 {
-		it, err := r.one(ctx, list[0])
-		return map[string]item{list[0]: it}, err
+	if len(list) > 1 && r.anchored.Load() {
+		return r.bulk(ctx, list)
 	}
-	return r.bulk(ctx, list)
+	items := make(map[string]item, len(list))
+	for _, key := range list {
+		found, err := r.sidecar.GetState(ctx, r.component, key, nil)
+		if err != nil {
+			return nil, err
+		}
+		items[key] = item{value: found.Value, etag: found.Etag}
+	}
+	return items, nil
 }
 
-// bulk makes a bulk read, and does not believe everything that it says is not there. Dapr 1.18's stores on PostgreSQL and
+// bulk makes a bulk read, and does not believe at once what it says is not there. Dapr 1.18's stores on PostgreSQL and
 // SQLite go through the rows of an answer and do not ask whether it ended well (BulkGet, without rows.Err()): when the
 // database goes away in that moment, what is missing looks as if it had never been. An event of an order that "is not
 // there" would be refused for good, and a dead writer's journal would seem empty.
 //
-// So it asks for the anchor besides, a document that is there for certain. If that is missing, the answer broke off. A
-// long answer comes in pieces, and may break off behind the anchor: what is missing of it is asked for once more, by
-// plain reads, which tell the two apart.
+// So each bulk also asks for the anchor, a document that is there for certain: without it the answer broke off. It may
+// have broken off behind the anchor, too. So what is missing is asked for once more: whoever asks a database after
+// that gets nothing at all from it, not even the anchor, or the truth.
 func (r *reader) bulk(ctx context.Context, keys []string) (map[string]item, error) {
-	anchored := r.anchored.Load()
-	asked := keys
-	if anchored && !slices.Contains(keys, anchor) {
-		asked = append(slices.Clip(keys), anchor)
-	}
-	found, err := r.sidecar.GetBulkState(ctx, r.component, asked, nil, 16)
-	if err != nil {
-		return nil, err
-	}
-	items, bytes := make(map[string]item, len(asked)), 0
-	for _, f := range found {
-		it := item{value: f.Value, etag: f.Etag}
-		if f.Error != "" {
-			it.err = errors.New(f.Error)
+	items := make(map[string]item, len(keys)+1)
+	for range 2 {
+		asked := keys
+		if !slices.Contains(asked, anchor) {
+			asked = append(slices.Clip(asked), anchor)
 		}
-		items[f.Key] = it
-		bytes += len(f.Value)
+		delete(items, anchor)
+		found, err := r.sidecar.GetBulkState(ctx, r.component, asked, nil, 16)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			it := item{value: f.Value, etag: f.Etag}
+			if f.Error != "" {
+				it.err = errors.New(f.Error)
+			}
+			items[f.Key] = it
+		}
+		if !items[anchor].exists() {
+			return nil, errors.Join(errBrokeOff, items[anchor].err)
+		}
+		keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return items[key].exists() || items[key].err != nil })
+		if len(keys) == 0 {
+			break
+		}
 	}
-	if anchored && !items[anchor].exists() {
-		return nil, errors.Join(errBrokeOff, items[anchor].err)
-	}
-	if anchored && bytes < onePiece {
-		return items, nil
-	}
-	return items, r.confirm(ctx, keys, items)
+	return items, nil
 }
 
 var errBrokeOff = errors.New("the store's answer broke off")
-
-// one makes a plain read.
-func (r *reader) one(ctx context.Context, key string) (item, error) {
-	found, err := r.sidecar.GetState(ctx, r.component, key, nil)
-	if err != nil {
-		return item{}, err
-	}
-	return item{value: found.Value, etag: found.Etag}, nil
-}
-
-// confirm asks again, one by one, for what a bulk read did not find.
-func (r *reader) confirm(ctx context.Context, keys []string, items map[string]item) error {
-	missing := slices.DeleteFunc(keys, func(key string) bool { return items[key].exists() || items[key].err != nil })
-	found := make([]item, len(missing))
-	var reads errgroup.Group
-	reads.SetLimit(confirmsAtOnce)
-	for i, key := range missing {
-		reads.Go(func() (err error) {
-			found[i], err = r.one(ctx, key)
-			return err
-		})
-	}
-	if err := reads.Wait(); err != nil {
-		return err
-	}
-	for i, key := range missing {
-		items[key] = found[i]
-	}
-	return nil
-}

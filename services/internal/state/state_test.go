@@ -369,49 +369,37 @@ func TestReader_ReadsShareCallsAndSeeWhatWasCommittedBefore(t *testing.T) {
 
 func TestReader_ABulkReadThatBrokeOffHasNotFoundNothing(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		anchored bool
-		bytes    int
-		healed   bool // whether it finds out by itself what is there
-	}{
-		"before it has registered": {anchored: false, bytes: 10, healed: true},
-		"a short answer":           {anchored: true, bytes: 10},
-		"a long answer":            {anchored: true, bytes: onePiece, healed: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			m := newMemory()
-			m.documents = map[string]item{anchor: {value: []byte("{}"), etag: "1"}}
-			keys := []string{"never"}
-			want := map[string]item{"never": {}}
-			for n := range 4 {
-				keys = append(keys, fmt.Sprint(n))
-				want[keys[n+1]] = item{value: make([]byte, c.bytes), etag: "1"}
-				m.documents[keys[n+1]] = want[keys[n+1]]
+	m := newMemory()
+	m.documents[anchor] = item{value: []byte("{}"), etag: "1"}
+	keys, want := []string{"never"}, map[string]item{"never": {}}
+	for n := range 4 {
+		key := fmt.Sprint(n)
+		m.documents[key] = item{value: []byte(key), etag: "1"}
+		keys, want[key] = append(keys, key), m.documents[key]
+	}
+	r := newReader(m, "state")
+	for _, anchored := range []bool{false, true} {
+		r.anchored.Store(anchored)
+		for name, c := range map[string]struct {
+			faults []fault
+			away   bool
+		}{
+			"all is well":                     {faults: nil},
+			"the store is away":               {faults: []fault{refuses}, away: true},
+			"it broke off, and is back":       {faults: []fault{breaksOff}, away: !anchored},
+			"it broke off, and is away":       {faults: []fault{breaksOff, refuses}, away: true},
+			"it broke off, and did once more": {faults: []fault{breaksOff, breaksOff}, away: true},
+		} {
+			m.faults, m.broke = c.faults, false
+			items, err := r.read(t.Context(), keys)
+			if c.away {
+				require.Equal(t, problem.Unavailable, problem.KindOf(err), name)
+				continue
 			}
-			r := newReader(m, "state")
-			r.anchored.Store(c.anchored)
-			refused := func(faults ...fault) {
-				m.faults = faults
-				_, err := r.read(t.Context(), keys)
-				require.Equal(t, problem.Unavailable, problem.KindOf(err))
-			}
-			found := func(faults ...fault) {
-				m.faults = faults
-				items, err := r.read(t.Context(), keys)
-				require.NoError(t, err)
-				delete(items, anchor)
-				require.Equal(t, want, items)
-			}
-			found()
-			refused(refuses)
-			refused(breaksOff, refuses)
-			if c.healed {
-				found(breaksOff)
-			} else {
-				refused(breaksOff)
-			}
-		})
+			require.NoError(t, err, name)
+			delete(items, anchor)
+			require.Equal(t, want, items, name)
+		}
 	}
 }
 
