@@ -104,8 +104,8 @@ func (r *reader) run() {
 	}
 }
 
-// call asks the sidecar: a plain read for one key, a bulk read for several. It belongs to nobody's request, for
-// others may have joined.
+// call asks the sidecar: a plain read for one key, a bulk read for several, and plain ones for all until this process has
+// registered. It belongs to nobody's request, for others may have joined.
 func (r *reader) call(keys map[string]struct{}) (map[string]item, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)
 	defer cancel()
