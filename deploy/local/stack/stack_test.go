@@ -208,9 +208,11 @@ func TestStack_DeliversByTypeAndKeepsWhatIsDropped(t *testing.T) {
 
 	publish(t, s, "taken", "order.created", "SUCCESS")
 	publish(t, s, "foreign", "user.created", "SUCCESS")
-	publish(t, s, "dropped", "order.cancelled", "DROP")
+	eventuallyReceived(t, s, "/events taken", "/events/ignored foreign")
 
-	eventuallyReceived(t, s, "/events taken", "/events/ignored foreign", "/events dropped")
+	// Alone in its bulk: for a DROP among others daprd puts the wrong event aside, or dies (components/README.md).
+	publish(t, s, "dropped", "order.cancelled", "DROP")
+	eventuallyReceived(t, s, "/events dropped")
 	require.Eventually(t, func() bool { return deadLetters(t, s) == 1 }, 10*time.Second, 50*time.Millisecond)
 	require.Len(t, received(t, s), 3)
 }
