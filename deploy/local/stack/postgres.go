@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // PostgreSQL as the sets run it: TLS alone, a password for everybody, a database a service. It is the one that is
@@ -52,7 +53,7 @@ func databaseOf(app string) string { return "boxoffice_" + app }
 // preparePostgres makes the database cluster, and the roles and databases of apps that are new. It runs before the
 // server does.
 func (s *Stack) preparePostgres(ctx context.Context) error {
-	if err := s.makeCluster(ctx); err != nil {
+	if err := s.ensureCluster(ctx); err != nil {
 		return err
 	}
 	for from, to := range map[string]string{s.certificates.Server: "server.pem", s.certificates.ServerKey: "server-key.pem"} {
@@ -68,30 +69,84 @@ func (s *Stack) preparePostgres(ctx context.Context) error {
 	return s.makeDatabases(ctx)
 }
 
-// makeCluster makes an empty database cluster, whole or not at all.
-func (s *Stack) makeCluster(ctx context.Context) error {
-	if _, err := os.Stat(s.postgresData()); !errors.Is(err, fs.ErrNotExist) {
+// templates is held by who makes or copies a template.
+var templates sync.Mutex
+
+// ensureCluster makes the database cluster if there is none. A copy of a template has the template's passwords, until
+// makeDatabases sets ours.
+func (s *Stack) ensureCluster(ctx context.Context) error {
+	template := s.opts.DatabaseTemplate
+	switch there, err := exists(s.postgresData()); {
+	case err != nil || there:
+		return err
+	case template == "":
+		return s.makeCluster(ctx)
+	}
+	templates.Lock()
+	defer templates.Unlock()
+	switch there, err := exists(template); {
+	case err != nil:
+		return err
+	case there:
+		if err := s.makePostgresFolder(); err != nil {
+			return err
+		}
+		return s.copyCluster(ctx, template, s.postgresData())
+	}
+	if err := s.makeCluster(ctx); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(s.postgresFolder()); err != nil { // of an attempt that was interrupted
+	if err := s.makeDatabases(ctx); err != nil {
+		return err
+	}
+	return s.copyCluster(ctx, s.postgresData(), template)
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// makePostgresFolder makes it anew: what is in it without data is of an attempt that was interrupted.
+func (s *Stack) makePostgresFolder() error {
+	if err := os.RemoveAll(s.postgresFolder()); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(s.postgresFolder(), 0o700); err != nil {
+		return err
+	}
+	return s.ownedByPostgres(s.postgresFolder())
+}
+
+// makeCluster makes an empty database cluster, whole or not at all.
+func (s *Stack) makeCluster(ctx context.Context) error {
+	if err := s.makePostgresFolder(); err != nil {
 		return err
 	}
 	secret, partial := filepath.Join(s.postgresFolder(), "password"), s.postgresData()+".new"
 	if err := os.WriteFile(secret, []byte(s.passwords.of(Postgres, administrator)+"\n"), 0o600); err != nil {
 		return err
 	}
-	if err := errors.Join(s.ownedByPostgres(s.postgresFolder()), s.ownedByPostgres(secret)); err != nil {
+	if err := s.ownedByPostgres(secret); err != nil {
 		return err
 	}
-	_, err := s.runPostgres(ctx, nil, "initdb", "-D", partial, "-U", administrator, "--pwfile", secret, "-A", "scram-sha-256",
-		"-E", "UTF8", "--locale=C", "--no-sync")
+	_, err := s.asPostgres(ctx, nil, filepath.Join(postgresPrograms(), "initdb"), "-D", partial, "-U", administrator, "--pwfile", secret,
+		"-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync")
 	if err != nil {
 		return err
 	}
 	return errors.Join(os.Remove(secret), os.Rename(partial, s.postgresData()))
+}
+
+// copyCluster copies a cluster whose server does not run, whole or not at all.
+func (s *Stack) copyCluster(ctx context.Context, from, to string) error {
+	if _, err := s.asPostgres(ctx, nil, "cp", "-R", from, to+".new"); err != nil {
+		return err
+	}
+	return os.Rename(to+".new", to)
 }
 
 const postgresAccess = "# Written at each start. Only over TLS, only with a password.\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
@@ -103,6 +158,7 @@ func (s *Stack) makeDatabases(ctx context.Context) error {
 		return err
 	}
 	var sql strings.Builder
+	fmt.Fprintf(&sql, "ALTER ROLE %s PASSWORD '%s'\n", administrator, s.passwords.of(Postgres, administrator))
 	for _, id := range s.appIDs() {
 		name := `"` + databaseOf(id) + `"`
 		// A line a statement. What exists already is an error that does not matter, and is not the last word.
@@ -115,7 +171,7 @@ func (s *Stack) makeDatabases(ctx context.Context) error {
 	if before, err := os.ReadFile(done); err == nil && string(before) == sql.String() {
 		return nil
 	}
-	output, err := s.runPostgres(ctx, strings.NewReader(sql.String()), "postgres", "--single", "-D", s.postgresData(), "-c", "log_checkpoints=off", "postgres")
+	output, err := s.asPostgres(ctx, strings.NewReader(sql.String()), filepath.Join(postgresPrograms(), "postgres"), "--single", "-D", s.postgresData(), "-c", "log_checkpoints=off", "postgres")
 	if err != nil {
 		return err
 	}
@@ -144,13 +200,13 @@ func (s *Stack) ownedByPostgres(path string) error {
 	return os.Chown(path, int(account.Uid), int(account.Gid))
 }
 
-// runPostgres runs one of PostgreSQL's programs to its end.
-func (s *Stack) runPostgres(ctx context.Context, input *strings.Reader, program string, args ...string) (string, error) {
+// asPostgres runs a program to its end, under the account that PostgreSQL runs under.
+func (s *Stack) asPostgres(ctx context.Context, input *strings.Reader, program string, args ...string) (string, error) {
 	account, err := postgresAccount()
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(postgresPrograms(), program), args...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = "/"                              // it may not be able to enter ours; see runAs
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
 	cmd.SysProcAttr = childAttributes()
@@ -162,7 +218,7 @@ func (s *Stack) runPostgres(ctx context.Context, input *strings.Reader, program 
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := s.spawner.run(cmd); err != nil {
 		lines := strings.Split(strings.TrimSpace(output.String()), "\n")
-		return "", fmt.Errorf("%s: %w%s", program, err, quote(lines[max(0, len(lines)-tailShown):]))
+		return "", fmt.Errorf("%s: %w%s", filepath.Base(program), err, quote(lines[max(0, len(lines)-tailShown):]))
 	}
 	return output.String(), nil
 }
