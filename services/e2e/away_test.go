@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"boxoffice/deploy/local/stack"
 )
 
 // unhealthy is how a sidecar says that it delivers nothing until its app is well again.
@@ -16,18 +14,18 @@ const unhealthy = "App entered un-healthy status"
 // (With Dapr's own pubsub.redis the service hears nothing after that.)
 func TestOutage_ServiceGoneForLong_ItsEventsComeAfter(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{})
+	h := lentHouse(t, nil)
 	events := h.stream(t)
 	seller, buyer := h.signUp(t), h.signUp(t)
 
+	noticed := func() int { return strings.Count(strings.Join(h.Process("orders-dapr").Log(), "\n"), unhealthy) }
+	before := noticed()
 	require.NoError(t, h.Process("orders").Kill())
 	var last ticket
 	for range 300 { // more than a sidecar takes in hand
 		last = seller.list(t, "Listed while orders could not hear of it", 1000)
 	}
-	eventually(t, "the sidecar has noticed", func() bool {
-		return strings.Contains(strings.Join(h.Process("orders-dapr").Log(), "\n"), unhealthy)
-	})
+	eventually(t, "the sidecar has noticed", func() bool { return noticed() > before })
 	require.NoError(t, h.Process("orders").Start())
 	require.NoError(t, h.WaitReady(t.Context(), "orders"))
 

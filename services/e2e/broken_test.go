@@ -52,6 +52,7 @@ func build(t *testing.T, service string, mistakes ...mistake) string {
 }
 
 func TestChecker_FindsMistakes(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("needs real sidecars")
 	}
@@ -77,6 +78,7 @@ func TestChecker_FindsMistakes(t *testing.T) {
 		}}, 3, "before it was complete"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			out, err := chaos.Run(t.Context(), chaos.Options{
 				Seed: 1, Time: 5 * time.Second, NoFaults: true, Settle: 3 * time.Second, Folder: t.TempDir(),
 				Programs: map[string]string{c.service: build(t, c.service, c.mistakes...)},

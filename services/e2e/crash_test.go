@@ -112,7 +112,7 @@ func TestCrash_SidecarBetweenCommitAndPublish(t *testing.T) {
 // crashBetweenCommitAndPublish lets each service answer for a change while the broker is away, so that its
 // events are in the journal alone; then the process dies.
 func crashBetweenCommitAndPublish(t *testing.T, suffix string) {
-	h := newHouse(t, stack.Options{})
+	h := lentHouse(t, nil)
 	events := h.stream(t)
 	for _, c := range changes {
 		victim := c.service + suffix
@@ -169,7 +169,7 @@ func TestCrash_RemindersAreNotLost(t *testing.T) {
 
 func TestBrokerAway_ReservationsGoOn(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{})
+	h := lentHouse(t, nil)
 	events := h.stream(t)
 	seller, buyer := h.signUp(t), h.signUp(t)
 	away := map[string]struct{ begin, end func(*stack.Process) error }{
@@ -207,7 +207,7 @@ func TestBrokerAway_ReservationsGoOn(t *testing.T) {
 
 func TestBankAway_MoneyFollowsWhenItIsBackAndOthersGoOn(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{})
+	h := lentHouse(t, nil)
 	seller, buyer := h.signUp(t), h.signUp(t)
 	bought, freed := seller.list(t, "Paid just in time", 1000), seller.list(t, "Cancelled just in time", 1000)
 	kept, left := buyer.reserved(t, bought.ID), buyer.reserved(t, freed.ID)

@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"boxoffice/deploy/local/stack"
 )
 
 // An order that is not paid in its window ends by itself, and its ticket is free again.
@@ -19,7 +17,7 @@ const hastyWindow = 3 * time.Second
 
 // hastyHouse is one in which there is little time to pay.
 func hastyHouse(t *testing.T) *house {
-	return newHouse(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": hastyWindow.String()}})
+	return lentHouse(t, map[string]string{"RESERVATION_WINDOW": hastyWindow.String()})
 }
 
 // isOver waits until the order's time is over.

@@ -3,7 +3,8 @@
 //
 // Most tests share one house, a stack that is started once (sharedHouse) and in which nothing is broken and no
 // setting is unusual; each of them brings its own users and tickets and touches nothing else. A test that kills
-// something, or needs a setting of its own, has a house of its own (newHouse).
+// something, and mends it, has a house for itself for a while (lentHouse). One that leaves something behind, or looks at
+// everything that is there, has a new one (newHouse).
 package e2e
 
 import (
@@ -13,6 +14,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -42,7 +44,7 @@ func houseOf(s *stack.Stack) *house {
 // newHouse starts a stack of the test's own, which ends with the test. The zero Options are the whole run file.
 func newHouse(t testing.TB, opts stack.Options) *house {
 	t.Helper()
-	opts.Env = inTests(opts.Env)
+	opts.Env, opts.DatabaseTemplate = inTests(opts.Env), filepath.Join(work, "databases")
 	h := houseOf(stacktest.Start(t, opts))
 	t.Cleanup(h.client.CloseIdleConnections) // the gateway would wait for those that were never used
 	return h
@@ -69,66 +71,79 @@ func sharedHouse(t testing.TB) *house {
 	if testing.Short() {
 		t.Skip("needs real sidecars")
 	}
-	h, err := shared.open()
-	require.NoError(t, err)
-	return h
+	shared.once.Do(func() { shared.standing, shared.err = open(nil) })
+	require.NoError(t, shared.err)
+	return shared.house
 }
 
-var shared sharedStack
+var shared struct {
+	once sync.Once
+	*standing
+	err error
+}
+
+// work is the folder of what outlives a single test.
+var work string
 
 func TestMain(m *testing.M) {
+	var err error
+	if work, err = os.MkdirTemp("", "boxoffice-e2e-"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
-	if err := shared.close(code != 0); err != nil {
-		fmt.Fprintf(os.Stderr, "the shared house: %v\n", err)
+	err = errors.Join(closeShared(code != 0), lent.close(), os.RemoveAll(work))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
 	}
 	os.Exit(code)
 }
 
-// sharedStack starts when the first test asks for it.
-type sharedStack struct {
-	once   sync.Once
+// standing is a house that outlives the tests in it.
+type standing struct {
+	*house
 	folder string
-	house  *house
-	err    error
 }
 
-func (s *sharedStack) open() (*house, error) {
-	s.once.Do(func() {
-		if s.folder, s.err = os.MkdirTemp("", "boxoffice-e2e-"); s.err != nil {
-			return
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
-		defer cancel()
-		var running *stack.Stack
-		running, s.err = stack.Start(ctx, stack.Options{
-			Folder: s.folder,
-			Env:    inTests(map[string]string{"STRIPE_SECRET_KEY": "", "LOG_FORMAT": "text"}),
-		})
-		if s.err == nil {
-			s.house = houseOf(running)
-		}
-	})
-	return s.house, s.err
-}
-
-// close stops the stack. If it was well all along, it must not have died, lost an event or logged an error.
-func (s *sharedStack) close(failed bool) error {
-	defer func() { _ = os.RemoveAll(s.folder) }()
-	if s.house == nil {
-		return nil
+// open starts a house in a folder under work.
+func open(env map[string]string) (*standing, error) {
+	folder, err := os.MkdirTemp(work, "house-")
+	if err != nil {
+		return nil, err
 	}
+	all := inTests(env)
+	maps.Copy(all, map[string]string{"STRIPE_SECRET_KEY": "", "LOG_FORMAT": "text"})
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	defer cancel()
+	running, err := stack.Start(ctx, stack.Options{Folder: folder, Env: all, DatabaseTemplate: filepath.Join(work, "databases")})
+	if err != nil {
+		return nil, err
+	}
+	return &standing{houseOf(running), folder}, nil
+}
+
+// close stops the house. It must not have died, nor have lost an event.
+func (s *standing) close() error {
+	defer func() { _ = os.RemoveAll(s.folder) }()
 	dead, err := deadLetters(s.house)
-	s.house.client.CloseIdleConnections() // the gateway would wait for those that were never used
-	err = errors.Join(err, s.house.Stop())
+	s.client.CloseIdleConnections() // the gateway would wait for those that were never used
+	err = errors.Join(err, s.Stop())
 	if dead > 0 {
 		err = errors.Join(err, fmt.Errorf("%d events went to the dead letters", dead))
 	}
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	err = errors.Join(err, s.house.Wait(ended))
-	for _, name := range s.house.Processes() {
-		lines := s.house.Process(name).Log()
+	return errors.Join(err, s.Wait(ended))
+}
+
+// closeShared closes the shared house, if it was opened. In there nothing is broken, so nothing may have logged an error.
+func closeShared(failed bool) error {
+	if shared.standing == nil {
+		return nil
+	}
+	err := shared.close()
+	for _, name := range shared.Processes() {
+		lines := shared.Process(name).Log()
 		for _, line := range lines {
 			if strings.Contains(line, "level=ERROR") {
 				err = errors.Join(err, fmt.Errorf("%s logged an error: %s", name, line))
@@ -140,7 +155,10 @@ func (s *sharedStack) close(failed bool) error {
 			}
 		}
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("the shared house: %w", err)
+	}
+	return nil
 }
 
 // deadLetters is how many events could not be delivered.
@@ -160,9 +178,23 @@ func deadLetters(h *house) (uint64, error) {
 const (
 	// patience is how long eventually waits: far longer than anything takes when all is well, also on a machine
 	// that has much else to do.
-	patience     = 20 * time.Second
-	pollInterval = 20 * time.Millisecond
+	patience = 20 * time.Second
+	// Waiting asks less and less often, for each question takes from the machine what the tests beside need.
+	firstPoll = 10 * time.Millisecond
+	lastPoll  = 250 * time.Millisecond
 )
+
+// within asks until the condition holds, and says whether it did before the limit.
+func within(limit time.Duration, condition func() bool) bool {
+	deadline := time.Now().Add(limit)
+	for wait := firstPoll; !condition(); wait = min(lastPoll, wait*5/4) {
+		if time.Now().After(deadline) {
+			return false
+		}
+		time.Sleep(wait)
+	}
+	return true
+}
 
 // eventually waits until the condition holds; what says what was waited for.
 func eventually(t testing.TB, what string, condition func() bool) {
@@ -173,27 +205,14 @@ func eventually(t testing.TB, what string, condition func() bool) {
 // eventuallyWithin is eventually with a limit of its own.
 func eventuallyWithin(t testing.TB, limit time.Duration, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(limit)
-	for !condition() {
-		if time.Now().After(deadline) {
-			require.FailNow(t, "not in time: "+what, "waited %s", limit)
-		}
-		time.Sleep(pollInterval)
-	}
+	require.True(t, within(limit, condition), "not in time: %s; waited %s", what, limit)
 }
 
 // becomes waits until look returns want; if it does not, the last value is told.
 func becomes[T comparable](t testing.TB, want T, what string, look func() T) {
 	t.Helper()
 	var last T
-	deadline := time.Now().Add(patience)
-	for {
-		if last = look(); last == want {
-			return
-		}
-		if time.Now().After(deadline) {
-			require.Equal(t, want, last, "%s, after %s", what, patience)
-		}
-		time.Sleep(pollInterval)
+	if !within(patience, func() bool { last = look(); return last == want }) {
+		require.Equal(t, want, last, "%s, after %s", what, patience)
 	}
 }

@@ -194,7 +194,7 @@ func TestPayments_OrdersThatCannotBePaid(t *testing.T) {
 
 func TestPayments_OrderWhoseTimeIsOverIsNotPaid(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "1s"}})
+	h := hastyHouse(t)
 	buyer, late := h.orderOf(t, 4200)
 	eventually(t, "its time is over", func() bool { return time.Now().After(late.ExpiresAt) })
 

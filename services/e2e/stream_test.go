@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -98,36 +99,57 @@ func (s *stream) dead(t testing.TB) uint64 {
 // to tell, and the bank has nothing left to say.
 func (s *stream) settled(t testing.TB) {
 	t.Helper()
-	eventually(t, "everything has been heard", func() bool {
-		before, heard := s.heard()
-		if !heard || !s.allTold() {
-			return false
+	becomes(t, "", "what is under way", func() string {
+		before, unheard := s.heard()
+		if unheard != "" {
+			return unheard
 		}
-		after, heard := s.heard()
-		return heard && before == after
+		if untold := s.untold(); untold != "" {
+			return untold
+		}
+		after, unheard := s.heard()
+		if unheard == "" && before != after {
+			return "events are told"
+		}
+		return unheard
 	})
 }
 
-// heard says whether the services have taken all of the stream, and where it ends.
-func (s *stream) heard() (last string, all bool) {
+// heard says where the stream ends, and what the services have not taken of it yet.
+func (s *stream) heard() (last, unheard string) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
-	state, err := s.broker.State(ctx)
-	return state.Last, err == nil && state.Waiting == 0
+	switch state, err := s.broker.State(ctx); {
+	case err != nil:
+		return "", "the broker: " + err.Error()
+	case state.Waiting > 0:
+		return state.Last, fmt.Sprintf("%d deliveries", state.Waiting)
+	default:
+		return state.Last, ""
+	}
 }
 
-// allTold says whether no service that runs has events left in its journal, and the bank none of its webhooks.
-func (s *stream) allTold() bool {
+// untold says which service that runs has events left in its journal, or that the bank has webhooks left.
+func (s *stream) untold() string {
 	for _, service := range []string{"auth", "tickets", "orders", "payments"} {
 		for _, replica := range s.house.Replicas(service) {
 			if p := s.house.Process(replica); p != nil && p.PID() != 0 && !s.metricIsZero(replica, "boxoffice_journal_backlog_events") {
-				return false
+				return "the journal of " + replica
 			}
 		}
 	}
 	answer, err := s.house.send(http.MethodGet, s.house.SandboxURL()+"/sandbox/ledger", nil)
 	var ledger struct{ Undelivered int }
-	return err == nil && json.Unmarshal(answer.body, &ledger) == nil && ledger.Undelivered == 0
+	if err == nil {
+		err = json.Unmarshal(answer.body, &ledger)
+	}
+	switch {
+	case err != nil:
+		return "the sandbox: " + err.Error()
+	case ledger.Undelivered > 0:
+		return fmt.Sprintf("%d webhooks", ledger.Undelivered)
+	}
+	return ""
 }
 
 func (s *stream) metricIsZero(service, name string) bool {

@@ -40,17 +40,19 @@ func Start(t testing.TB, opts stack.Options) *stack.Stack {
 			t.Errorf("stop the stack: %v", err)
 		}
 		if t.Failed() {
-			for _, name := range s.Processes() {
-				show(t, name, s.Process(name).Log())
-			}
+			ShowLogs(t, s)
 		}
 	})
 	return s
 }
 
-func show(t testing.TB, name string, lines []string) {
+// ShowLogs puts the last lines of every process into the test's output.
+func ShowLogs(t testing.TB, s *stack.Stack) {
 	const shown = 40
-	for _, line := range lines[max(0, len(lines)-shown):] {
-		t.Logf("%s | %s", name, line)
+	for _, name := range s.Processes() {
+		lines := s.Process(name).Log()
+		for _, line := range lines[max(0, len(lines)-shown):] {
+			t.Logf("%s | %s", name, line)
+		}
 	}
 }
