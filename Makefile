@@ -9,7 +9,8 @@ AIR             := github.com/air-verse/air@v1.67.4
 STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/local/\(stack\|chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE            := $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
-# Tests with stacks wait most of the time, so more of them run at once than the two that Go would choose on two cores.
+# Tests with stacks wait most of the time, and those of a package while another is linked, so more of them run at once than
+# the two that Go would choose on two cores.
 AT_ONCE         := 4
 # Some seventy processes share the machine then. With one thread of Go and a lazier collector in each, they take a fifth
 # less of it; make run, make chaos and the unit tests leave Go as it is.
@@ -76,7 +77,7 @@ test: build-runtime build test-unit test-stack ## run all tests
 test-unit: export RAPID_CHECKS ?= 500
 test-unit: export RAPID_STEPS ?= 60
 test-unit: ## run the tests that need no sidecar, with the race detector
-	$(if $(RACE),CGO_ENABLED=1,@echo "No C compiler: without the race detector.";) go test $(RACE) -short ./...
+	$(if $(RACE),CGO_ENABLED=1,@echo "No C compiler: without the race detector.";) go test -p $(AT_ONCE) $(RACE) -short ./...
 	cd deploy/postgres && go test .
 
 test-stack: build-runtime build ## run the tests on real sidecars

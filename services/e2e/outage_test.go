@@ -105,6 +105,10 @@ type readers struct {
 	wrong []string // answers that are neither what is there nor "later"
 }
 
+// readPace is how long each waits between two looks: about as long as an answer takes, so that several are under way at
+// any time, and the machine has time for the tests beside this one.
+const readPace = 10 * time.Millisecond
+
 func (h *house) read(t *testing.T, workers int) *readers {
 	t.Helper()
 	seller, buyer := h.signUp(t), h.signUp(t)
@@ -128,6 +132,7 @@ func (h *house) read(t *testing.T, workers int) *readers {
 	for worker := range workers {
 		r.working.Go(func() {
 			for n := worker; !r.stop.Load(); n++ {
+				time.Sleep(readPace)
 				look("/api/orders/"+mine[n%len(mine)], func(reply) bool { return true })
 				look("/api/orders", func(answer reply) bool {
 					var all []order
