@@ -61,6 +61,11 @@ const publishTime = 3 * time.Second
 // its sidecars would hold on to it for six.
 const aliveInterval = 5 * time.Second
 
+// heartbeat is how often a server that has no messages for us says that it still knows of our request for some; after two
+// that did not come the request is made again. When a consumer's leader moves away from a server that was frozen, nobody
+// says so, and by nats.go's default of 15 seconds its service would hear nothing for half a minute.
+const heartbeat = 2 * time.Second
+
 type jetStream struct {
 	log      logger.Logger
 	settings jetStreamSettings
@@ -249,7 +254,7 @@ func (j *jetStream) consumer(ctx context.Context, topic string) (jetstream.Consu
 
 // consume handles messages until ctx ends or the consumer is gone, and returns when those in hand are handled.
 func (j *jetStream) consume(ctx context.Context, consumer jetstream.Consumer, topic string, handler pubsub.Handler) error {
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(j.settings.HandlersAtOnce))
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(j.settings.HandlersAtOnce), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return err
 	}
@@ -260,7 +265,7 @@ func (j *jetStream) consume(ctx context.Context, consumer jetstream.Consumer, to
 	for {
 		msg, err := messages.Next()
 		switch {
-		case errors.Is(err, jetstream.ErrNoHeartbeat): // the server is away; the connection looks for it
+		case errors.Is(err, jetstream.ErrNoHeartbeat): // Next asks again; if the server is away, the connection looks for it
 			continue
 		case err != nil:
 			return err

@@ -41,7 +41,7 @@ func (j *jetStream) BulkSubscribe(ctx context.Context, req pubsub.SubscribeReque
 
 // consumeInBulk handles messages until ctx ends or the consumer is gone, and returns when those in hand are handled.
 func (j *jetStream) consumeInBulk(ctx context.Context, consumer jetstream.Consumer, topic string, size int, handler pubsub.BulkHandler) error {
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(size))
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(size), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return err
 	}
@@ -56,7 +56,7 @@ func (j *jetStream) consumeInBulk(ctx context.Context, consumer jetstream.Consum
 		for {
 			msg, err := messages.Next()
 			switch {
-			case errors.Is(err, jetstream.ErrNoHeartbeat): // the server is away; the connection looks for it
+			case errors.Is(err, jetstream.ErrNoHeartbeat): // see consume
 			case err != nil:
 				ended <- err
 				return
