@@ -15,6 +15,7 @@ import (
 	"boxoffice/deploy/local/chaos"
 	"boxoffice/deploy/local/check"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/local/stack/stacktest"
 )
 
 // A check that cannot fail proves nothing. Here a service is built with a mistake in it, one that somebody could make,
@@ -53,9 +54,7 @@ func build(t *testing.T, service string, mistakes ...mistake) string {
 
 func TestChecker_FindsMistakes(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs real sidecars")
-	}
+	stacktest.SkipIfShort(t)
 	onEmbedded(t, "a mistake of a service is the same on all sets")
 	const committer, change, payment = "services/internal/state/committer.go", "services/internal/state/change.go", "services/payments/payment.go"
 	for _, c := range []struct {

@@ -178,7 +178,7 @@ func TestBrokerAway_ReservationsGoOn(t *testing.T) {
 	}
 	for name, broker := range away {
 		t.Run(name, func(t *testing.T) {
-			seats := make([]ticket, 10)
+			seats := make([]ticket, 20)
 			for i := range seats {
 				seats[i] = seller.list(t, "Reserved in the dark", 1000)
 				known(t, buyer, seats[i])

@@ -44,8 +44,7 @@ func houseOf(s *stack.Stack) *house {
 // newHouse starts a stack of the test's own, which ends with the test. The zero Options are the whole run file.
 func newHouse(t testing.TB, opts stack.Options) *house {
 	t.Helper()
-	opts.Env, opts.DatabaseTemplate = inTests(opts.Env), filepath.Join(work, "databases")
-	h := houseOf(stacktest.Start(t, opts))
+	h := houseOf(stacktest.Start(t, inTests(opts)))
 	t.Cleanup(h.client.CloseIdleConnections) // the gateway would wait for those that were never used
 	return h
 }
@@ -59,18 +58,17 @@ func onEmbedded(t *testing.T, reason string) {
 }
 
 // inTests adds what makes tests quick.
-func inTests(env map[string]string) map[string]string {
-	all := map[string]string{"BCRYPT_COST": "4", "SWEEP_PERIOD": "1s", "STRIPE_TIMEOUT": "1s"}
-	maps.Copy(all, env)
-	return all
+func inTests(opts stack.Options) stack.Options {
+	env := map[string]string{"BCRYPT_COST": "4", "SWEEP_PERIOD": "1s", "STRIPE_TIMEOUT": "1s"}
+	maps.Copy(env, opts.Env)
+	opts.Env, opts.DatabaseTemplate = env, filepath.Join(work, "databases")
+	return opts
 }
 
 // sharedHouse is the one stack of all tests that break nothing in it. It runs until TestMain ends.
 func sharedHouse(t testing.TB) *house {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs real sidecars")
-	}
+	stacktest.SkipIfShort(t)
 	shared.once.Do(func() { shared.standing, shared.err = open(nil) })
 	require.NoError(t, shared.err)
 	return shared.house
@@ -111,11 +109,7 @@ func open(env map[string]string) (*standing, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := inTests(env)
-	maps.Copy(all, map[string]string{"STRIPE_SECRET_KEY": "", "LOG_FORMAT": "text"})
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
-	defer cancel()
-	running, err := stack.Start(ctx, stack.Options{Folder: folder, Env: all, DatabaseTemplate: filepath.Join(work, "databases")})
+	running, err := stacktest.Open(context.Background(), inTests(stack.Options{Folder: folder, Env: env}))
 	if err != nil {
 		return nil, err
 	}
@@ -125,15 +119,12 @@ func open(env map[string]string) (*standing, error) {
 // close stops the house. It must not have died, nor have lost an event.
 func (s *standing) close() error {
 	defer func() { _ = os.RemoveAll(s.folder) }()
-	dead, err := deadLetters(s.house)
+	lost := noDeadLetters(s.house)
 	s.client.CloseIdleConnections() // the gateway would wait for those that were never used
-	err = errors.Join(err, s.Stop())
-	if dead > 0 {
-		err = errors.Join(err, fmt.Errorf("%d events went to the dead letters", dead))
-	}
+	stopped := s.Stop()
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	return errors.Join(err, s.Wait(ended))
+	return errors.Join(lost, stopped, s.Wait(ended))
 }
 
 // closeShared closes the shared house, if it was opened. In there nothing is broken, so nothing may have logged an error.
@@ -161,18 +152,21 @@ func closeShared(failed bool) error {
 	return nil
 }
 
-// deadLetters is how many events could not be delivered.
-func deadLetters(h *house) (uint64, error) {
+// noDeadLetters returns an error if there were events that could not be handled.
+func noDeadLetters(h *house) error {
 	b, err := broker.Open(h.Broker())
 	if err != nil {
-		return 0, fmt.Errorf("count the dead letters: %w", err)
+		return fmt.Errorf("count the dead letters: %w", err)
 	}
 	defer b.Close()
 	state, err := b.State(context.Background())
 	if err != nil {
-		return 0, fmt.Errorf("count the dead letters: %w", err)
+		return fmt.Errorf("count the dead letters: %w", err)
 	}
-	return state.Dead, nil
+	if state.Dead > 0 {
+		return fmt.Errorf("%d events went to the dead letters", state.Dead)
+	}
+	return nil
 }
 
 const (

@@ -41,7 +41,7 @@ func TestReplicas_TheSameKeyAtBothIsOneOrderAndOneCharge(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, stack.Options{Replicas: 2})
 	seller := h.signUp(t)
-	const rounds = 10
+	const rounds = 20
 	for round := range rounds {
 		buyer := h.signUp(t)
 		seat := seller.list(t, "Wanted twice", 1000)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/local/stack/stacktest"
 )
 
 // postgres is a server of the test's own, on a free port of this machine alone. It ends with the test.
@@ -33,9 +34,7 @@ type postgres struct {
 // nobody comes in without theirs.
 func startPostgresFor(t *testing.T, password string) *postgres {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs real sidecars")
-	}
+	stacktest.SkipIfShort(t)
 	programs := postgresPrograms()
 	if programs == "" {
 		require.NotEqual(t, "1", os.Getenv("CI_REQUIRE_POSTGRES"), "CI_REQUIRE_POSTGRES is set, so PostgreSQL must be installed")

@@ -15,14 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/local/stack/stacktest"
 )
 
 // startRedis runs a redis-server of the test's own, and returns its address.
 func startRedis(t *testing.T) string {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs real sidecars")
-	}
+	stacktest.SkipIfShort(t)
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
 		if os.Getenv("CI_REQUIRE_REDIS") == "1" {
@@ -97,10 +96,9 @@ func TestProbe_NoServiceStartsOnAStoreThatCannotRefuse(t *testing.T) {
 		t.Run(service, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			running, err := stack.Start(ctx, stack.Options{
+			running, err := stacktest.Open(ctx, inTests(stack.Options{
 				Folder: t.TempDir(), Apps: []string{service}, Infra: []string{stack.NATS}, Set: stack.SetEmbedded, Resources: []string{resources},
-				Env: inTests(map[string]string{"LOG_FORMAT": "text"}), AppEnv: map[string]map[string]string{"payments": {"STRIPE_SECRET_KEY": ""}},
-			})
+			}))
 			if err == nil {
 				require.NoError(t, running.Stop())
 			}

@@ -133,9 +133,6 @@ func TestReplicas_TakeOver(t *testing.T) {
 
 func TestReplicas_ManyStartAtOnce(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs real sidecars")
-	}
 	const many = 6
 	h := newHouse(t, stack.Options{Replicas: many, Apps: []string{"orders"}, Infra: []string{stack.Servers}})
 	writers := h.writers(t, "orders")

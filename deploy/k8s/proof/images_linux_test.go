@@ -150,11 +150,13 @@ func images(dapr string) ([]image, error) {
 		}
 		return im
 	}
+	pause := ours(pauseImage, "pause")
+	pause.entrypoint = []string{"/pause"}
 	all := []image{
+		pause,
 		ours("docker.io/boxoffice/daprd:dev", "runtime", "daprd", "nats-server", "nats-streams"),
 		ours("docker.io/boxoffice/local:dev", "local"),
 		ours("docker.io/boxoffice/migrate:dev", "migrate"),
-		ours(pauseImage, "pause"),
 		ours("ghcr.io/dapr/placement:"+dapr, "runtime", "placement"),
 		ours("ghcr.io/dapr/scheduler:"+dapr, "runtime", "scheduler"),
 		ours("ghcr.io/dapr/operator:"+dapr, "controlplane", "operator"),
@@ -166,7 +168,6 @@ func images(dapr string) ([]image, error) {
 		im.entrypoint = []string{"/" + service}
 		all = append(all, im)
 	}
-	all[3].entrypoint = []string{"/pause"}
 	postgres, err := postgresImage()
 	return append(all, postgres), err
 }

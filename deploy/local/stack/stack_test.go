@@ -116,9 +116,7 @@ func launchAndHang() {
 // component files; and the programs that were built.
 func house(t *testing.T) (runFile string) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs real sidecars")
-	}
+	stacktest.SkipIfShort(t)
 	real, err := stack.FindRunFile(".")
 	require.NoError(t, err)
 	root := filepath.Dir(real)

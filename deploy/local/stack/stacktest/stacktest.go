@@ -21,19 +21,11 @@ const startTime = 90 * time.Second
 // Stripe key in the environment: a test never uses it. Under go test -short the test is skipped.
 func Start(t testing.TB, opts stack.Options) *stack.Stack {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs real sidecars")
-	}
+	SkipIfShort(t)
 	if opts.Folder == "" {
 		opts.Folder = t.TempDir()
 	}
-	env := map[string]string{"STRIPE_SECRET_KEY": "", "LOG_FORMAT": "text"}
-	maps.Copy(env, opts.Env)
-	opts.Env = env
-
-	ctx, cancel := context.WithTimeout(t.Context(), startTime)
-	defer cancel()
-	s, err := stack.Start(ctx, opts)
+	s, err := Open(t.Context(), opts)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := s.Stop(); err != nil {
@@ -44,6 +36,24 @@ func Start(t testing.TB, opts stack.Options) *stack.Stack {
 		}
 	})
 	return s
+}
+
+// SkipIfShort skips a test that needs more than Go, under go test -short.
+func SkipIfShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs real sidecars")
+	}
+}
+
+// Open starts a stack as Start does, for more than one test: whoever calls it names its folder, and stops it.
+func Open(ctx context.Context, opts stack.Options) (*stack.Stack, error) {
+	env := map[string]string{"STRIPE_SECRET_KEY": "", "LOG_FORMAT": "text"}
+	maps.Copy(env, opts.Env)
+	opts.Env = env
+	ctx, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	return stack.Start(ctx, opts)
 }
 
 // ShowLogs puts the last lines of every process into the test's output.
