@@ -161,7 +161,7 @@ k8s-delete: $(if $(filter dev,$(OVERLAY)),k8s-secrets) ## remove all of it from 
 	$(KUBECTL) delete --ignore-not-found -k deploy/k8s/overlays/$(OVERLAY)
 
 # What a cluster's control plane consists of, for test-k8s alone: as with the runtime, built again if sources changed.
-build-cluster: SOURCES = $(shell cat deploy/k8s/cluster/*.* deploy/runtime/controlplane/*.go deploy/runtime/go.mod deploy/runtime/go.sum | git hash-object --stdin)
+build-cluster: SOURCES = $(shell cat deploy/k8s/cluster/*.* deploy/k8s/cluster/program/* deploy/runtime/controlplane/*.go deploy/runtime/go.mod deploy/runtime/go.sum | git hash-object --stdin)
 build-cluster: ## build a Kubernetes API server and Dapr's control plane, for test-k8s
 	@if [ -x .build/cluster ] && [ -x .build/controlplane ] && [ "$$(cat .build/cluster.sources 2>/dev/null)" = "$(SOURCES)" ]; then exit 0; fi; \
 	echo "Building a Kubernetes API server and Dapr's control plane: about eight minutes from nothing, once."; \

@@ -9,34 +9,20 @@
 package main
 
 import (
-	"fmt"
 	"os"
-	"path/filepath"
 
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+
+	"boxoffice/deploy/k8s/cluster/program"
 )
 
-const usage = "usage: cluster etcd|kube-apiserver|kubectl [flags of that program]"
-
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, usage)
-		os.Exit(2)
-	}
-	program := os.Args[1]
-	os.Args = append([]string{filepath.Base(program)}, os.Args[2:]...)
-	switch program {
-	case "etcd":
-		etcdmain.Main(os.Args)
-	case "kube-apiserver":
-		os.Exit(cli.Run(apiserver.NewAPIServerCommand()))
-	case "kubectl":
-		os.Exit(cli.Run(kubectl.NewDefaultKubectlCommand()))
-	default:
-		fmt.Fprintf(os.Stderr, "no program %q in this binary; %s\n", program, usage)
-		os.Exit(2)
-	}
+	program.Main("cluster", map[string]func() int{
+		"etcd":           func() int { etcdmain.Main(os.Args); return 0 },
+		"kube-apiserver": func() int { return cli.Run(apiserver.NewAPIServerCommand()) },
+		"kubectl":        func() int { return cli.Run(kubectl.NewDefaultKubectlCommand()) },
+	})
 }
