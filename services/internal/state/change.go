@@ -28,15 +28,18 @@ type Change struct {
 	writes  []write
 	appends []indexEntry
 	events  []events.Event
-	err     error // the first problem met while building; Commit reports it
+	records []record // the events as Commit has encoded them
+	err     error    // the first problem met while building; Commit reports it
 }
 
-// write is one document's new content. An empty etag is the condition that there is no document yet.
+// write is one document's new content. An empty etag is the condition that there is no document yet. A blind write
+// has no condition; it is for documents of this package that nobody else can write at the same time.
 type write struct {
 	key    string
 	etag   string
 	value  []byte
 	delete bool
+	blind  bool
 	ttl    time.Duration
 }
 
@@ -109,6 +112,19 @@ func (c *Change) fail(err error) {
 	}
 }
 
+// encodeEvents makes of the events what the journal keeps and the broker gets.
+func (c *Change) encodeEvents(service string) error {
+	for _, event := range c.events {
+		event.Source = "/" + service
+		body, err := json.Marshal(event)
+		if err != nil {
+			return fmt.Errorf("encode event %s: %w", event.ID, err)
+		}
+		c.records = append(c.records, record{id: event.ID, topic: topicOf(event.Type), body: body})
+	}
+	return nil
+}
+
 func (c *Change) empty() bool { return len(c.writes) == 0 && len(c.appends) == 0 && len(c.events) == 0 }
 
 // size is roughly how many bytes the change adds to a transaction.
@@ -117,8 +133,8 @@ func (c *Change) size() int {
 	for _, w := range c.writes {
 		n += len(w.value)
 	}
-	for _, e := range c.events {
-		n += len(e.Data) + 512
+	for _, r := range c.records {
+		n += len(r.body)
 	}
 	return n
 }
@@ -136,6 +152,9 @@ func (w write) operation() *client.StateOperation {
 	if w.delete {
 		op.Type = client.StateOperationTypeDelete
 	}
+	if w.blind {
+		op.Item.Options = nil
+	}
 	if w.etag != "" {
 		op.Item.Etag = &client.ETag{Value: w.etag}
 	}
@@ -146,7 +165,7 @@ func (w write) operation() *client.StateOperation {
 }
 
 // moved says whether the document is no longer as the write's condition wants it.
-func (w write) moved(now item) bool { return now.etag != w.etag }
+func (w write) moved(now item) bool { return !w.blind && now.etag != w.etag }
 
 // Commit writes the change and returns when it is on disk. The errors are ErrConflict (a condition did not
 // hold; nothing was written), or a problem.Unavailable (the store or the journal cannot take it now; if ctx
@@ -157,6 +176,11 @@ func (s *Store) Commit(ctx context.Context, c *Change) error {
 	}
 	if c.empty() {
 		return nil
+	}
+	if c.records == nil {
+		if c.err = c.encodeEvents(s.opts.Service); c.err != nil {
+			return c.err
+		}
 	}
 	return s.committer.submit(ctx, c)
 }
