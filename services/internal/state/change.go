@@ -48,6 +48,10 @@ type indexEntry struct{ index, id string }
 // Create writes a document that must not exist yet.
 func (c *Change) Create(key string, value any) { c.put(write{key: key}, value) }
 
+// Insert writes a document under an id that this very decision has made (a new UUID), so that nobody else can have
+// written it. It costs the store less than Create.
+func (c *Change) Insert(key string, value any) { c.put(write{key: key, blind: true}, value) }
+
 // CreateFor writes a document that must not exist yet, and that the store forgets after ttl.
 func (c *Change) CreateFor(key string, value any, ttl time.Duration) {
 	c.put(write{key: key, ttl: ttl}, value)
@@ -61,6 +65,9 @@ func (c *Change) Update(key, etag string, value any) {
 	}
 	c.put(write{key: key, etag: etag}, value)
 }
+
+// Put writes a document as it was read: it must not exist yet if it had no ETag, and have this ETag if it had one.
+func (c *Change) Put(key, etag string, value any) { c.put(write{key: key, etag: etag}, value) }
 
 // Delete removes a document, if its ETag is still the given one.
 func (c *Change) Delete(key, etag string) {

@@ -224,6 +224,21 @@ func GetMany[T any](ctx context.Context, s *Store, keys []string) ([]Doc[T], err
 	return docs, nil
 }
 
+// GetBoth reads two documents of different types with one call. One that does not exist has no ETag.
+func GetBoth[A, B any](ctx context.Context, s *Store, keyA, keyB string) (a Doc[A], b Doc[B], err error) {
+	items, err := s.read(ctx, keyA, keyB)
+	if err != nil {
+		return a, b, err
+	}
+	if a, err = decode[A](items[keyA], keyA); err != nil && !errors.Is(err, ErrNotFound) {
+		return a, b, err
+	}
+	if b, err = decode[B](items[keyB], keyB); err != nil && !errors.Is(err, ErrNotFound) {
+		return a, b, err
+	}
+	return a, b, nil
+}
+
 // item is a document's bytes and ETag; the zero item is one that does not exist.
 type item struct {
 	value []byte
