@@ -40,6 +40,7 @@ type settings struct {
 	only    *regexp.Regexp
 	bare    bool
 	cpu     bool
+	profile string
 	keep    bool
 }
 
@@ -74,6 +75,7 @@ func parse(args []string) (*settings, error) {
 	only := flags.String("only", "", "measure what matches this `expression` alone")
 	flags.BoolVar(&s.bare, "bare", true, "measure the bare sidecar as well")
 	flags.BoolVar(&s.cpu, "cpu", false, "tell the processor time of an operation, by process (of PostgreSQL only that of its first one)")
+	flags.StringVar(&s.profile, "profile", "", "collect processor profiles of services, sidecars, NATS and the load into this `folder`, one folder a workload")
 	flags.BoolVar(&s.keep, "keep", false, "keep the stack's folder, with its logs")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), "usage: bench [flags]\n\nMeasures the box office on a stack of its own. From make: make bench ARGS='-seconds 10'\n\n")
@@ -137,7 +139,7 @@ func run(ctx context.Context, s *settings) (err error) {
 	defer cancel()
 	running, err := stack.Start(starting, stack.Options{
 		Set:     s.set,
-		RunFile: s.runFile, Folder: folder, Apps: apps, Sidecars: []stack.Sidecar{{ID: "bare"}},
+		RunFile: s.runFile, Folder: folder, Apps: apps, Sidecars: []stack.Sidecar{{ID: "bare"}}, Profiles: s.profile != "",
 		// A key for the real Stripe may be in the environment; no bench should find it.
 		Env: map[string]string{"STRIPE_SECRET_KEY": ""},
 	})

@@ -221,11 +221,15 @@ func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *
 	if err != nil {
 		return err
 	}
+	profiles := func() error { return nil }
+	if i == 0 {
+		profiles = profiler{s.profile, b.stack}.during(ctx, w.name, s.warm, s.span)
+	}
 	begin, cpu := time.Now(), b.cpu.times()
 	m := load(ctx, s.clients, s.warm, s.span, b.cpu, work)
 	end := time.Now()
 	r.ways[i] = m
-	problem := m.wrong(w.expected...)
+	problem := errors.Join(m.wrong(w.expected...), profiles())
 	progress("%-32s %-16s %7.0f/s", w.name, way.name, m.rate())
 	if !w.changes {
 		return problem

@@ -36,7 +36,7 @@ func prepare(opts Options) (*Stack, error) {
 	s := &Stack{
 		opts: opts, root: root, folder: folder, state: filepath.Join(folder, StateFolder),
 		runtime: filepath.Join(root, ".build", "runtime"), launcher: filepath.Join(root, ".build", "local"),
-		moves: moves{}, rendered: map[string]string{}, processes: map[string]*Process{},
+		moves: moves{}, rendered: map[string]string{}, processes: map[string]*Process{}, profiles: map[string]int{},
 		failures: make(chan *ExitError, 64),
 	}
 	for _, step := range []func(*RunFile) error{s.chooseSet, s.assignPorts, s.choose, s.checkBuilt, s.checkInstalled, s.checkPorts, s.makeFolder} {

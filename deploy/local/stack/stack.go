@@ -57,6 +57,8 @@ type Options struct {
 	// is before the server starts; those after it begin with a copy, in a fourth of the time. For tests, which start many.
 	// Empty: each stack makes its own.
 	DatabaseTemplate string
+	// Profiles makes services, sidecars and NATS serve their profiles; see ProfileURLs.
+	Profiles bool
 	// SidecarLogLevel is the log level of the sidecars, if not the run file's.
 	SidecarLogLevel string
 
@@ -97,6 +99,7 @@ type Stack struct {
 	blocks   portBlocks
 	rendered map[string]string // resource folders by those that they were copied from
 	secrets  map[string]string
+	profiles map[string]int // ports, by process
 
 	certificates Certificates // of a secured set's servers
 	passwords    passwords
@@ -149,6 +152,9 @@ func (s *Stack) launch(ctx context.Context) error {
 		return err
 	}
 	for _, p := range programs {
+		if err := s.profiled(&p); err != nil {
+			return err
+		}
 		if err := s.add(p); err != nil {
 			return err
 		}
