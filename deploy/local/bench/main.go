@@ -48,6 +48,7 @@ type settings struct {
 	fill     fill
 	slow     time.Duration
 	json     string
+	compared []string // two files of results: nothing is measured
 }
 
 func main() {
@@ -87,6 +88,7 @@ func parse(args []string) (*settings, error) {
 	flags.StringVar(&s.json, "json", "", "write the results into this `file` as well")
 	flags.StringVar(&s.profile, "profile", "", "collect processor profiles of services, sidecars, NATS and the load into this `folder`, one folder a workload")
 	flags.BoolVar(&s.keep, "keep", false, "keep the stack's folder, with its logs")
+	onlyCompare := flags.Bool("compare", false, "print the figures of two files that -json wrote side by side, and measure nothing: -compare OLD NEW")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), "usage: bench [flags]\n\nMeasures the box office on a stack of its own. From make: make bench ARGS='-seconds 10'\n\n")
 		flags.PrintDefaults()
@@ -103,6 +105,12 @@ func parse(args []string) (*settings, error) {
 	}
 	s.span, s.warm, s.settle = inSeconds(*seconds), inSeconds(*warm), inSeconds(*settle)
 	s.listed = max(longPage, s.listed/longPage*longPage)
+	if *onlyCompare {
+		if s.compared = flags.Args(); len(s.compared) != 2 {
+			return nil, errors.New("-compare takes two files")
+		}
+		return s, nil
+	}
 	switch {
 	case flags.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
@@ -119,6 +127,9 @@ func parse(args []string) (*settings, error) {
 func inSeconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
 func run(ctx context.Context, s *settings) (err error) {
+	if s.compared != nil {
+		return compare(os.Stdout, s.compared[0], s.compared[1])
+	}
 	if s.runFile == "" {
 		if s.runFile, err = stack.FindRunFile("."); err != nil {
 			return err
