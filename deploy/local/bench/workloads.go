@@ -130,7 +130,11 @@ func (b *bench) workloads() []*workload {
 	}
 	for _, clients := range []int{1, 4, 16} {
 		if clients != s.clients {
-			all = append(all, &workload{name: fmt.Sprintf("buy with %d clients", clients), expected: []int{201}, job: always(m.buy),
+			name := fmt.Sprintf("buy with %d clients", clients)
+			if clients == 1 {
+				name = "buy with 1 client"
+			}
+			all = append(all, &workload{name: name, expected: []int{201}, job: always(m.buy),
 				uses: min(boughtRate, 100*clients), clients: clients, front: true, changes: true})
 		}
 	}
