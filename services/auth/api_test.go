@@ -230,7 +230,7 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 	})
 
 	t.Run("user.created is told", func(t *testing.T) {
-		subscription, err := auth.dapr.Subscribe(t.Context(), client.SubscriptionOptions{PubsubName: events.PubSub, Topic: events.Topic})
+		subscription, err := auth.dapr.Subscribe(t.Context(), client.SubscriptionOptions{PubsubName: events.PubSub, Topic: events.TopicOf("user.created")})
 		require.NoError(t, err)
 		defer subscription.Close()
 		told := map[string]events.UserCreated{}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -174,10 +175,38 @@ func (p *publisher) publishAll(ctx context.Context, records []eventRecord) error
 	return nil
 }
 
-// publish makes one bulk publication and returns the events that were not accepted.
+// publish makes one bulk publication a topic and returns the events that were not accepted. Events of a topic keep their
+// order; those of different topics have none. (A service owns one aggregate, so nearly always there is one topic.)
 func (p *publisher) publish(ctx context.Context, records []eventRecord) (refused []eventRecord, err error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
+	var failures []error
+	for left := records; len(left) > 0; {
+		topic := events.TopicOf(left[0].Type)
+		onAnother := func(record eventRecord) bool { return events.TopicOf(record.Type) != topic }
+		same, others := left, []eventRecord(nil)
+		if slices.ContainsFunc(left, onAnother) {
+			same = nil
+			for _, record := range left {
+				if onAnother(record) {
+					others = append(others, record)
+				} else {
+					same = append(same, record)
+				}
+			}
+		}
+		notTaken, err := p.publishOn(ctx, topic, same)
+		if err != nil {
+			refused = append(refused, notTaken...)
+			failures = append(failures, fmt.Errorf("publish on %q: %w", topic, err))
+		}
+		left = others
+	}
+	return refused, errors.Join(failures...)
+}
+
+// publishOn publishes events of one topic and returns those that were not accepted.
+func (p *publisher) publishOn(ctx context.Context, topic string, records []eventRecord) (refused []eventRecord, err error) {
 	entries := make([]any, 0, len(records))
 	byID := make(map[string]eventRecord, len(records))
 	for _, record := range records {
@@ -191,7 +220,7 @@ func (p *publisher) publish(ctx context.Context, records []eventRecord) (refused
 		byID[record.ID] = record
 		entries = append(entries, client.PublishEventsEvent{EntryID: record.ID, Data: body, ContentType: events.ContentType})
 	}
-	response := p.sidecar.PublishEvents(ctx, events.PubSub, events.Topic, entries)
+	response := p.sidecar.PublishEvents(ctx, events.PubSub, topic, entries)
 	if response.Error == nil {
 		p.meters.published.Add(float64(len(entries)))
 		return nil, nil
