@@ -47,15 +47,20 @@ func findID(text []byte) (id string, ok bool) {
 	}
 }
 
-func skipSpace(text []byte) []byte { return bytes.TrimLeft(text, " \t\r\n") }
+func skipSpace(text []byte) []byte {
+	for len(text) > 0 && (text[0] == ' ' || text[0] == '\t' || text[0] == '\r' || text[0] == '\n') {
+		text = text[1:]
+	}
+	return text
+}
 
 // plainString is the string that text begins with, if it has no escape sequence, and what follows it; nil if there is none.
 func plainString(text []byte) (content, rest []byte) {
 	if len(text) == 0 || text[0] != '"' {
 		return nil, nil
 	}
-	end := bytes.IndexAny(text[1:], `"\`) + 1
-	if end == 0 || text[end] != '"' {
+	end := bytes.IndexByte(text[1:], '"') + 1
+	if end == 0 || bytes.IndexByte(text[1:end], '\\') >= 0 {
 		return nil, nil
 	}
 	return text[1:end:end], text[end+1:]

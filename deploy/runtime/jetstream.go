@@ -132,13 +132,13 @@ func (j *jetStream) Init(_ context.Context, meta pubsub.Metadata) error {
 // Features implements pubsub.PubSub. Without this one Dapr would leave BulkPublish alone, and publish one by one.
 func (*jetStream) Features() []pubsub.Feature { return []pubsub.Feature{pubsub.FeatureBulkPublish} }
 
-// message is data for a topic. The id of a CloudEvent lets the server drop it if it has seen it a short while
-// ago.
+// message is data for a topic. The id of a CloudEvent lets the server drop it if it has seen it a short while ago on the
+// same topic: what two services could not handle goes into one stream, and is not the same for that.
 func message(topic string, data []byte) *nats.Msg {
 	msg := nats.NewMsg(topic)
 	msg.Data = data
 	if id := eventID(data); id != "" {
-		msg.Header[nats.MsgIdHdr] = []string{id}
+		msg.Header[nats.MsgIdHdr] = []string{topic + "/" + id}
 	}
 	return msg
 }

@@ -102,12 +102,15 @@ func (s *Stack) natsURL(user string) string {
 func (s *Stack) NATSURL() string { return s.natsURL(administrator) }
 
 // Broker is the address of the broker for who may do everything there.
-func (s *Stack) Broker() broker.Address {
+func (s *Stack) Broker() broker.Address { return s.BrokerAs(administrator) }
+
+// BrokerAs is the address of the broker for an app, with what the app may do there.
+func (s *Stack) BrokerAs(user string) broker.Address {
 	if s.set == SetRedis {
-		user := url.UserPassword(administrator, s.passwords.of(Redis, administrator))
-		return broker.Address{URL: (&url.URL{Scheme: "rediss", User: user, Host: local(s.ports.Redis)}).String(), Authority: s.certificates.Authority}
+		account := url.UserPassword(user, s.passwords.of(Redis, user))
+		return broker.Address{URL: (&url.URL{Scheme: "rediss", User: account, Host: local(s.ports.Redis)}).String(), Authority: s.certificates.Authority}
 	}
-	return broker.Address{URL: s.NATSURL(), Authority: s.certificates.Authority}
+	return broker.Address{URL: s.natsURL(user), Authority: s.certificates.Authority}
 }
 
 // BrokerOf is the address of the broker of a stack that runs in another process: in that folder, on that set.

@@ -26,7 +26,7 @@ func TestLetter_ASendingThatHasBegunIsFinishedUnderTheSameID(t *testing.T) {
 	require.Equal(t, &noon, l.SentAt)
 
 	require.NoError(t, l.begin())
-	require.JSONEq(t, `{"id":"e1/again-2","type":"order.created"}`, string(l.Begun))
+	require.JSONEq(t, `{"id":"e1/again-2@tickets","type":"order.created"}`, string(l.Begun))
 }
 
 func TestLetter_GoesBackToTheServiceThatCouldNotHandleIt(t *testing.T) {

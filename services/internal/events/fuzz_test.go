@@ -126,7 +126,7 @@ func FuzzReadLetter(f *testing.F) {
 		var before, after map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal(letter.Bytes(), &before))
 		require.NoError(t, json.Unmarshal(again, &after))
-		require.JSONEq(t, canonical(t, mustMarshal(t, letter.name()+"/again-1")), string(after["id"]))
+		require.JSONEq(t, canonical(t, mustMarshal(t, letter.name()+"/again-1@tickets")), string(after["id"]))
 		before["id"], after["id"] = nil, nil
 		require.Equal(t, canonical(t, mustMarshal(t, before)), canonical(t, mustMarshal(t, after)))
 	})

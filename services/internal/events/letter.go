@@ -117,8 +117,8 @@ func ReadLetter(topic string, body []byte, now time.Time) Letter {
 	return letter
 }
 
-// Renewed is the letter's event under a new id, for the broker drops an id that it has seen a short while ago;
-// sending counts from 1. An error says why this cannot be sent.
+// Renewed is the letter's event under a new id, for the broker drops an id that it has seen a short while ago, and several
+// services may have letters of one event; sending counts from 1. An error says why this cannot be sent.
 func (l Letter) Renewed(sending int) ([]byte, error) {
 	if l.Code == Foreign {
 		return nil, fmt.Errorf("letter %s holds an event that its owner did not publish: no service may handle it", l.ID())
@@ -127,7 +127,11 @@ func (l Letter) Renewed(sending int) ([]byte, error) {
 	if err := json.Unmarshal(l.Bytes(), &members); err != nil || members == nil {
 		return nil, fmt.Errorf("letter %s holds no event (a CloudEvent is a JSON object): nobody could read it", l.ID())
 	}
-	id, err := json.Marshal(fmt.Sprintf("%s/again-%d", l.name(), sending))
+	renewed := fmt.Sprintf("%s/again-%d", l.name(), sending)
+	if l.Service != "" {
+		renewed += "@" + l.Service
+	}
+	id, err := json.Marshal(renewed)
 	if err != nil {
 		return nil, err
 	}
