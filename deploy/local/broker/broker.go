@@ -47,7 +47,8 @@ type State struct {
 
 // Broker holds the topics of events, of dead letters and of those that are sent again. A broker that is away is looked for again at the next call.
 type Broker interface {
-	// Events are those of all topics after a place, oldest first; "" is before the first.
+	// Events are those of all topics after a place, oldest first (of several topics on Redis: to the millisecond); "" is
+	// before the first.
 	Events(ctx context.Context, after string) ([]Message, error)
 	State(ctx context.Context) (State, error)
 	// Retries are the dead letters that were sent again, in no order.
