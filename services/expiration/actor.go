@@ -101,7 +101,7 @@ func (r *reminders) tell(ctx context.Context, e events.ExpirationComplete) error
 	if err != nil {
 		return err
 	}
-	return r.dapr.PublishEvent(ctx, events.PubSub, events.Topic, body, client.PublishEventWithContentType(events.ContentType))
+	return r.dapr.PublishEvent(ctx, events.PubSub, events.TopicOf(event.Type), body, client.PublishEventWithContentType(events.ContentType))
 }
 
 // OrderExpiration is the actor of one order. It is exported because the go-sdk calls actors by reflection and

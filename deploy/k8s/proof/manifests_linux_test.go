@@ -350,9 +350,9 @@ func TestOverlays_EventsAreWhatTheyAreEverywhere(t *testing.T) {
 	each(t, func(t *testing.T, m manifests) {
 		committed, err := os.ReadFile(filepath.Join(house, "components/events/subscriptions.yaml"))
 		require.NoError(t, err)
-		for _, name := range regexp.MustCompile(`(?m)^  name: (\w+)`).FindAllStringSubmatch(string(committed), -1) {
+		for _, name := range regexp.MustCompile(`(?m)^  name: ((\w+)-\w+)$`).FindAllStringSubmatch(string(committed), -1) {
 			subscription := m.get(t, "Subscription", name[1])
-			require.Equal(t, name[1:], subscription.texts("scopes"))
+			require.Equal(t, name[2:], subscription.texts("scopes"))
 			require.NotEmpty(t, subscription.text("spec", "routes", "default"))
 		}
 		m.get(t, "Resiliency", "deliveries")

@@ -87,15 +87,16 @@ type Sidecar struct {
 
 // Stack is a running stack.
 type Stack struct {
-	opts     Options
-	root     string // folder of the run file
-	folder   string
-	state    string
-	set      string   // of components
-	data     string   // folder of the set's own data, in state
-	lock     *os.File // on the state folder
-	runtime  string   // binaries
-	launcher string
+	opts       Options
+	root       string // folder of the run file
+	folder     string
+	state      string
+	set        string   // of components
+	components string   // its folder
+	data       string   // folder of the set's own data, in state
+	lock       *os.File // on the state folder
+	runtime    string   // binaries
+	launcher   string
 
 	ports    Ports
 	moves    moves

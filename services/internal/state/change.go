@@ -127,7 +127,7 @@ func (c *Change) encodeEvents(service string) error {
 		if err != nil {
 			return fmt.Errorf("encode event %s: %w", event.ID, err)
 		}
-		c.records = append(c.records, record{id: event.ID, topic: topicOf(event.Type), body: body})
+		c.records = append(c.records, record{id: event.ID, topic: events.TopicOf(event.Type), body: body})
 	}
 	return nil
 }

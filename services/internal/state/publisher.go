@@ -199,10 +199,8 @@ func readRecord(body []byte) (record, error) {
 	if err := json.Unmarshal(body, &event); err != nil {
 		return record{}, fmt.Errorf("an event in the journal is not readable: %w", err)
 	}
-	return record{id: event.ID, topic: topicOf(event.Type), body: body}, nil
+	return record{id: event.ID, topic: events.TopicOf(event.Type), body: body}, nil
 }
-
-func topicOf(string) string { return events.Topic }
 
 // publish makes one bulk publication a topic and returns the events that were not accepted.
 func (p *publisher) publish(ctx context.Context, records []record) (refused []record, err error) {
@@ -229,7 +227,7 @@ func (p *publisher) publish(ctx context.Context, records []record) (refused []re
 			p.meters.published.Add(float64(len(entries)))
 			continue
 		}
-		problems = append(problems, response.Error)
+		problems = append(problems, fmt.Errorf("publish on %q: %w", topic, response.Error))
 		failed := response.FailedEvents
 		if len(failed) == 0 {
 			failed = entries

@@ -39,12 +39,12 @@ func withSidecar(run func() int) (int, error) {
 	defer os.RemoveAll(folder)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	s, err := stack.Start(ctx, stack.Options{Folder: folder, Sidecars: []stack.Sidecar{{ID: "tested"}}})
+	s, err := stack.Start(ctx, stack.Options{Folder: folder, Sidecars: []stack.Sidecar{{ID: "auth"}}})
 	if err != nil {
 		return 1, err
 	}
 	defer s.Stop()
-	oneSidecar, err = client.NewClientWithAddressContext(ctx, s.SidecarGRPC("tested"))
+	oneSidecar, err = client.NewClientWithAddressContext(ctx, s.SidecarGRPC("auth"))
 	if err != nil {
 		return 1, err
 	}
