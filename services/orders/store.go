@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,6 +28,7 @@ func ordersOf(buyer string) string     { return "orders/" + buyer }
 type box struct {
 	store  *state.Store
 	window time.Duration
+	log    *slog.Logger
 }
 
 // keepAnswer adds the answer to a request to the change that it tells of.
