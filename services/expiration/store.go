@@ -30,8 +30,12 @@ func pageKey(s Slot, writer string, number int) string {
 const watermarkKey = "watermark"
 
 const (
-	// gatherTime is how long the first order of a page waits for others: those of one delivery come within it.
+	// gatherTime is how long the first order of a page waits for others: those of one delivery come within it. If that
+	// are many, they wait fullerTime, for nobody is in a hurry: transactions are fewer, and so are deliveries, which
+	// gather meanwhile at the broker.
 	gatherTime = 2 * time.Millisecond
+	fullerTime = 25 * time.Millisecond
+	many       = 8
 	// gatherLength bounds the orders of one transaction.
 	gatherLength = 512
 	// commitTime bounds one transaction and what it reads.
@@ -115,6 +119,9 @@ func (c *calendar) gather(added addition) {
 func (c *calendar) commitAll() {
 	for {
 		time.Sleep(gatherTime)
+		if c.waits() >= many {
+			time.Sleep(fullerTime - gatherTime)
+		}
 		c.mu.Lock()
 		some := c.waiting[:min(len(c.waiting), gatherLength)]
 		c.waiting = c.waiting[len(some):]
@@ -129,6 +136,13 @@ func (c *calendar) commitAll() {
 			added.done <- err
 		}
 	}
+}
+
+// waits is how many orders wait.
+func (c *calendar) waits() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting)
 }
 
 // commit writes additions in one transaction: a page for each slot.
