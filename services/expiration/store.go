@@ -166,7 +166,7 @@ func (c *calendar) commit(some []addition) error {
 			return err
 		}
 		for slot, all := range orders {
-			change.Create(pageKey(slot, c.writer, c.pages[slot]), Page{Schema: 1, Orders: all})
+			change.Insert(pageKey(slot, c.writer, c.pages[slot]), Page{Schema: 1, Orders: all})
 		}
 		return c.store.Commit(ctx, &change)
 	})

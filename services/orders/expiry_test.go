@@ -98,7 +98,7 @@ func newExpiryScene(t *testing.T) *expiryScene {
 	store, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "orders", Instance: "test", Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = store.Close(context.Background()) })
-	s.box = &box{store: store, window: window, log: slog.New(slog.NewTextHandler(&s.log, nil))}
+	s.box = newBox(store, window, slog.New(slog.NewTextHandler(&s.log, nil)))
 	return s
 }
 
@@ -145,7 +145,7 @@ func TestTimeIsOver_CancelsWhatIsUnpaidAndLeavesTheRest(t *testing.T) {
 	for range 150 {
 		unpaid = append(unpaid, s.ordered(t, -time.Second, nil))
 	}
-	paid := s.ordered(t, -time.Second, func(o *Order, ticket *Ticket) { require.NoError(t, o.Complete(ticket, now())) })
+	paid := s.ordered(t, -time.Second, func(o *Order, ticket *Ticket) { require.NoError(t, o.Complete(ticket, "payment-1", now())) })
 	gone := Order{ID: uuid.NewString()}
 	reads, transactions := s.sidecar.reads, s.sidecar.transactions
 	s.sidecar.committing = func() { time.Sleep(5 * time.Millisecond) } // as long as a real one takes

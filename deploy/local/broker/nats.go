@@ -123,6 +123,7 @@ func (b *natsBroker) State(ctx context.Context) (State, error) {
 		if c.Config.Durable == "" {
 			continue
 		}
+		state.Delivered += c.Delivered.Consumer
 		state.Redelivered += c.Delivered.Consumer - c.Delivered.Stream
 		state.Waiting += c.NumPending + uint64(c.NumAckPending)
 	}

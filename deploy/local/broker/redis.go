@@ -100,7 +100,7 @@ func (b *redisBroker) State(ctx context.Context) (state State, err error) {
 		}
 		state.Messages, _ = strconv.ParseUint(info["length"], 10, 64)
 		state.Whole = info["entries-added"] == info["length"]
-		if state.Waiting, err = b.waiting(ctx); err != nil {
+		if state.Waiting, state.Delivered, err = b.groups(ctx); err != nil {
 			return state, err
 		}
 	}
@@ -110,11 +110,12 @@ func (b *redisBroker) State(ctx context.Context) (state State, err error) {
 	return state, err
 }
 
-// waiting is what groups have not read yet, and what they have read and not answered for.
-func (b *redisBroker) waiting(ctx context.Context) (count uint64, err error) {
+// groups are, over all groups, what they have not read yet with what they have read and not answered for; and what they
+// have read so far.
+func (b *redisBroker) groups(ctx context.Context) (waiting, delivered uint64, err error) {
 	reply, err := b.do(ctx, "XINFO", "GROUPS", topic)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	groups, _ := reply.([]any)
 	for _, group := range groups {
@@ -123,11 +124,12 @@ func (b *redisBroker) waiting(ctx context.Context) (count uint64, err error) {
 		// Redis does not count what is unread (its "lag") once an entry has been removed.
 		unread, err := b.after(ctx, topic, info["last-delivered-id"])
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		count += pending + uint64(len(unread))
+		read, _ := strconv.ParseUint(info["entries-read"], 10, 64)
+		waiting, delivered = waiting+pending+uint64(len(unread)), delivered+read
 	}
-	return count, nil
+	return waiting, delivered, nil
 }
 
 func (b *redisBroker) Publish(ctx context.Context, event []byte) error {
