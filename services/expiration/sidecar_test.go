@@ -57,8 +57,11 @@ func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[
 }
 
 func (m *memory) ExecuteStateTransaction(_ context.Context, _ string, _ map[string]string, ops []*client.StateOperation) error {
-	if m.committing != nil {
-		m.committing(ops)
+	m.mu.Lock()
+	committing := m.committing
+	m.mu.Unlock()
+	if committing != nil {
+		committing(ops)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -102,6 +105,20 @@ func (m *memory) PublishEvents(_ context.Context, _, _ string, published []any, 
 
 func (m *memory) GetMetadata(context.Context) (*client.GetMetadataResponse, error) {
 	return &client.GetMetadataResponse{}, nil
+}
+
+// calls are how often documents were written and read.
+func (m *memory) calls() (transactions, reads int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.transactions, m.reads
+}
+
+// set changes what the sidecar does.
+func (m *memory) set(change func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change()
 }
 
 // keys are those of the service's own documents.

