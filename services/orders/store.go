@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,6 +29,7 @@ func ordersOf(buyer string) string { return "orders/" + buyer }
 type box struct {
 	store  *state.Store
 	window time.Duration
+	log    *slog.Logger
 	// ticketOf is the ticket of each order that this process has dealt with lately. It never changes, so that both
 	// documents can be read at once.
 	ticketOf *lru.Cache[string, string]
@@ -36,12 +38,12 @@ type box struct {
 // ticketsRemembered bounds ticketOf; an order that is not in it costs one more read.
 const ticketsRemembered = 65536
 
-func newBox(store *state.Store, window time.Duration) *box {
+func newBox(store *state.Store, window time.Duration, log *slog.Logger) *box {
 	ticketOf, err := lru.New[string, string](ticketsRemembered)
 	if err != nil {
 		panic(err) // the size is a constant
 	}
-	return &box{store: store, window: window, ticketOf: ticketOf}
+	return &box{store: store, window: window, log: log, ticketOf: ticketOf}
 }
 
 // keepAnswer adds the answer to a request to the change that it tells of.

@@ -71,26 +71,6 @@ func (b *box) paymentVoided(ctx context.Context, e events.PaymentVoided) error {
 // errOtherPayment says that a payment is not the one that completed its order.
 var errOtherPayment = errors.New("the order was completed by another payment")
 
-// timeIsOver cancels an order that was not paid in time. If the order is settled, it says so again, so that the
-// reminder which called finds its end.
-func (b *box) timeIsOver(ctx context.Context, e events.ExpirationComplete) error {
-	order, err := b.Order(ctx, e.OrderID)
-	if err != nil {
-		return ours(err, e.OrderID)
-	}
-	switch {
-	case order.Value.Status != Created:
-		return b.TellAgain(ctx, &order.Value)
-	case !order.Value.IsOver(now()):
-		return nil // the reminder's clock is ahead of ours; it repeats
-	}
-	err = b.Cancel(ctx, e.OrderID, Expired, func(*Order) error { return nil })
-	if errors.Is(err, errComplete) {
-		return nil // it was paid in this moment, and told so
-	}
-	return err
-}
-
 // ours refuses an event that tells of an order which is not known: orders begin here and are never forgotten.
 func ours(err error, orderID string) error {
 	if errors.Is(err, errNoOrder) {
