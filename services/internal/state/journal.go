@@ -129,15 +129,13 @@ func fenceAt(writer string, number int64) (write, error) {
 // register makes the given writers known under new ids, each with a partition of its own. It waits for its turn
 // against others that register at the same time, until ctx ends.
 func (s *Store) register(ctx context.Context, writers ...*writer) error {
-	ids := make([]string, len(writers))
-	for i, w := range writers {
-		ids[i] = uuid.Must(uuid.NewV7()).String()
-		w.registration.Store(&ids[i]) // before the registry shows it, so that this process does not take over from itself
-	}
-	partitions := make([]int, len(writers))
+	ids, partitions := make([]string, len(writers)), make([]int, len(writers))
 	err := s.editRegistry(ctx, func(r *registry, change *Change) {
-		for i, id := range ids {
-			partitions[i] = r.freePartition()
+		for i, w := range writers {
+			// New ones each time: an attempt whose answer was lost may have happened. It is taken over soon.
+			id := uuid.Must(uuid.NewV7()).String()
+			w.registration.Store(&id) // before the registry shows it, so that this process does not take over from itself
+			ids[i], partitions[i] = id, r.freePartition()
 			r.Writers = append(r.Writers, registeredWriter{ID: id, Instance: s.opts.Instance, Partition: partitions[i]})
 			r.Partitions = max(r.Partitions, partitions[i]+1)
 			change.Create(writerKey(id), writerDocument{
