@@ -20,6 +20,9 @@ import (
 // expiryLag is how long after an order's time its ticket may still look reserved.
 const expiryLag = 3 * time.Second
 
+// unremindedLag is the same while no reminder fires.
+const unremindedLag = 10 * time.Second
+
 // hastyWindow is how long buyers have to pay in a hastyHouse.
 const hastyWindow = 3 * time.Second
 
@@ -108,10 +111,10 @@ func TestExpiry_OrderWhoseTimeIsOverIsWorthNothingEvenBeforeItIsCancelled(t *tes
 	require.Equal(t, "complete", winner.order(t, won.ID).Status)
 }
 
-// endsInTime waits until the order is cancelled, which must be within expiryLag of its time.
-func (p *person) endsInTime(t *testing.T, o order) {
+// endsUnreminded waits until the order is cancelled, which must be within unremindedLag of its time.
+func (p *person) endsUnreminded(t *testing.T, o order) {
 	t.Helper()
-	eventuallyWithin(t, time.Until(o.ExpiresAt.Add(expiryLag)), "order "+o.ID+" is cancelled", func() bool {
+	eventuallyWithin(t, time.Until(o.ExpiresAt.Add(unremindedLag)), "order "+o.ID+" is cancelled", func() bool {
 		return p.order(t, o.ID).Status == "cancelled"
 	})
 	require.Equal(t, "expired", p.order(t, o.ID).Reason)
@@ -139,8 +142,8 @@ func TestExpiry_LostSchedulerHoldsNoTicket(t *testing.T) {
 			lose()
 			inTheDark := buyer.reserved(t, seller.list(t, "It may get no reminder", 500).ID)
 
-			buyer.endsInTime(t, given)
-			buyer.endsInTime(t, inTheDark)
+			buyer.endsUnreminded(t, given)
+			buyer.endsUnreminded(t, inTheDark)
 			if scheduler.PID() == 0 {
 				require.NoError(t, scheduler.Start())
 			}
