@@ -82,13 +82,14 @@ type writerDocument struct {
 	Closed    bool      `json:"closed,omitempty"`
 }
 
-// entryDocument is an entry as it is written. A fence has no events, and a batch only if it has taken the place of
-// that batch's entry.
+// entryDocument is an entry as it is written. A fence has no events. It has a batch only if it has taken the place of
+// that batch's entry, and names in Against the batch that its own writer has given up.
 type entryDocument struct {
-	Schema int               `json:"schema"`
-	Batch  string            `json:"batch"`
-	Fence  bool              `json:"fence,omitempty"`
-	Events []json.RawMessage `json:"events,omitempty"`
+	Schema  int               `json:"schema"`
+	Batch   string            `json:"batch"`
+	Fence   bool              `json:"fence,omitempty"`
+	Against string            `json:"against,omitempty"`
+	Events  []json.RawMessage `json:"events,omitempty"`
 }
 
 func writerKey(writer string) string { return "journal/" + writer }
@@ -120,9 +121,10 @@ func encodeEntry(batch string, records []record) []byte {
 	return b.Bytes()
 }
 
-// fenceAt is the write that puts a fence under a number, if there is no entry yet.
-func fenceAt(writer string, number int64) (write, error) {
-	body, err := json.Marshal(entryDocument{Schema: 1, Fence: true})
+// fenceAt is the write that puts a fence under a number, if there is no entry yet. Against is empty if it is another
+// process that puts it there.
+func fenceAt(writer string, number int64, against string) (write, error) {
+	body, err := json.Marshal(entryDocument{Schema: 1, Fence: true, Against: against})
 	return write{key: entryKey(writer, number), value: body, ttl: fenceTime}, err
 }
 

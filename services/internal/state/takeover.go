@@ -128,7 +128,7 @@ func (s *Store) fenceOff(ctx context.Context, id string, doc writerDocument) (en
 		if len(entries) > 0 {
 			last = max(last, entries[len(entries)-1])
 		}
-		fence, err := fenceAt(id, last+1)
+		fence, err := fenceAt(id, last+1, "")
 		if err != nil {
 			return nil, 0, err
 		}

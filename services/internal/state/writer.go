@@ -190,17 +190,24 @@ func (w *writer) resolve(ctx context.Context, batch []*request, tx *transaction,
 		now, err := w.store.read(ctx, tx.keys...)
 		if err == nil {
 			var found entryDocument
-			if own := now[e.key()]; own.exists() {
+			own := now[e.key()]
+			if own.exists() {
 				if err := unmarshal(e.key(), own.value, &found); err != nil {
 					return outcome{}, err
 				}
-				return outcome{committed: found.Batch == e.batch, lost: found.Batch != e.batch, cause: cause}, nil
 			}
-			fence, failed := fenceAt(e.id, e.number)
-			if err = failed; err == nil {
-				err = w.store.execute(ctx, []*client.StateOperation{fence.operation()})
+			switch {
+			case !own.exists():
+				var fence write
+				if fence, err = fenceAt(e.id, e.number, e.batch); err == nil {
+					err = w.store.execute(ctx, []*client.StateOperation{fence.operation()})
+				}
+			case found.Batch == e.batch:
+				return outcome{committed: true}, nil
+			case found.Against != e.batch:
+				return outcome{lost: true, cause: cause}, nil
 			}
-			if err == nil {
+			if err == nil { // there is a fence of this writer's now
 				return outcome{conflicts: w.store.committer.moved(batch, now), cause: cause}, nil
 			}
 		}
