@@ -170,7 +170,7 @@ func (c *natsCluster) whole(t *testing.T) (leader string) {
 			}
 		}
 		return consumers.Err() == nil && len(seen) == 10 && // a service and topic, and each service's of the release before
-			 three(info.Cluster)
+			three(info.Cluster)
 	})
 	return leader
 }
