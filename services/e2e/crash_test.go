@@ -136,7 +136,7 @@ func crashBetweenCommitAndPublish(t *testing.T, suffix string) {
 	}
 }
 
-// The expiration service has no journal: its reminders repeat until they were heard.
+// Slots whose time is over while the broker is away, and orders whose event has not arrived: both end.
 func TestCrash_RemindersAreNotLost(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "2s", "REMINDER_PERIOD": "1s"}})

@@ -151,7 +151,7 @@ func (s *stream) heard() (last, unheard string) {
 
 // untold says which service that runs has events left in its journal, or that the bank has webhooks left.
 func (s *stream) untold() string {
-	for _, service := range []string{"auth", "tickets", "orders", "payments"} {
+	for _, service := range []string{"auth", "tickets", "orders", "payments", "expiration"} {
 		for _, replica := range s.house.Replicas(service) {
 			if p := s.house.Process(replica); p != nil && p.PID() != 0 && !s.metricIsZero(replica, "boxoffice_journal_backlog_events") {
 				return "the journal of " + replica

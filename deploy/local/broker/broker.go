@@ -41,6 +41,7 @@ type State struct {
 	Whole       bool   // whether all that were ever published are still there
 	Messages    uint64 // that the topics of events hold
 	Waiting     uint64 // deliveries that services have not answered for yet
+	Delivered   uint64 // deliveries to services so far, repeated ones included
 	Redelivered uint64 // deliveries after the first; 0 if the broker does not count them
 	Dead        uint64 // dead letters
 }

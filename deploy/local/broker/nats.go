@@ -138,6 +138,7 @@ func (b *natsBroker) State(ctx context.Context) (State, error) {
 				continue // somebody who looks, or the gateway, which fetches when it is asked to
 			}
 			state.Waiting += c.NumPending + uint64(c.NumAckPending)
+			state.Delivered += c.Delivered.Consumer
 			// Of the topic's messages, those that are not pending were delivered at least once.
 			if once := info.State.Subjects[topic] - min(c.NumPending, info.State.Subjects[topic]); c.Delivered.Consumer > once {
 				state.Redelivered += c.Delivered.Consumer - once

@@ -202,11 +202,12 @@ func (b *redisBroker) State(ctx context.Context) (state State, err error) {
 		return state, err
 	}
 	for _, topic := range append(topics, retries...) {
-		waiting, err := b.waiting(ctx, topic)
+		waiting, delivered, err := b.groups(ctx, topic)
 		if err != nil {
 			return state, err
 		}
 		state.Waiting += waiting
+		state.Delivered += delivered
 	}
 	letters, err := b.topics(ctx, ofDeadLetters)
 	if err != nil {
@@ -223,11 +224,12 @@ func (b *redisBroker) State(ctx context.Context) (state State, err error) {
 	return state, nil
 }
 
-// waiting is what the groups of a topic have not read yet, and what they have read and not acknowledged.
-func (b *redisBroker) waiting(ctx context.Context, topic string) (count uint64, err error) {
+// groups are, over all groups of a topic, what they have not read yet with what they have read and not acknowledged; and
+// what they have read so far.
+func (b *redisBroker) groups(ctx context.Context, topic string) (waiting, delivered uint64, err error) {
 	reply, err := b.do(ctx, "XINFO", "GROUPS", topic)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	groups, _ := reply.([]any)
 	for _, group := range groups {
@@ -236,11 +238,12 @@ func (b *redisBroker) waiting(ctx context.Context, topic string) (count uint64, 
 		// Redis does not count what is unread (its "lag") once an entry has been removed.
 		unread, err := b.after(ctx, topic, info["last-delivered-id"])
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		count += pending + uint64(len(unread))
+		read, _ := strconv.ParseUint(info["entries-read"], 10, 64)
+		waiting, delivered = waiting+pending+uint64(len(unread)), delivered+read
 	}
-	return count, nil
+	return waiting, delivered, nil
 }
 
 func (b *redisBroker) Publish(ctx context.Context, topic string, event []byte) error {

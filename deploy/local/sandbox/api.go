@@ -33,6 +33,7 @@ type Server struct {
 	store    *store
 	faults   *faults
 	webhooks *webhooks
+	calls    calls
 	running  context.Context // ends with Close: nothing hangs or waits after that
 	stop     context.CancelFunc
 	expiring sync.WaitGroup
@@ -99,6 +100,7 @@ func (s *Server) routes() {
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/authenticate", s.authenticate)
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/expire", s.expire)
 	s.mux.HandleFunc("GET /sandbox/ledger", s.ledger)
+	s.mux.HandleFunc("GET /sandbox/calls", s.calls.show)
 	s.mux.HandleFunc("POST /sandbox/faults", s.addFault)
 	s.mux.HandleFunc("GET /sandbox/faults", s.listFaults)
 	s.mux.HandleFunc("DELETE /sandbox/faults", s.clearFaults)
@@ -108,7 +110,10 @@ func (s *Server) routes() {
 	})
 }
 
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.calls.count(r)
+	s.mux.ServeHTTP(w, r)
+}
 
 // request is a call to the Stripe API after authentication and parsing.
 type request struct {

@@ -19,6 +19,7 @@ func addEvents(f *testing.F) {
 	for _, payload := range []Payload{
 		someOrder(), OrderCancelled{someOrder().Order}, UserCreated{User{ID: "u", Version: 1}}, TicketCreated{Ticket{ID: "t", Version: 2}},
 		PaymentFailed{Payment{ID: "p", Version: 3}}, ExpirationComplete{OrderID: "o", Firing: 1},
+		ExpirationComplete{Slot: "1777636800.0", Part: 1, Orders: []ExpiredOrder{{ID: "o"}}},
 		Letter{Service: "tickets", Code: Failed, Event: json.RawMessage(`{"id":"x","type":"y"}`)}, Letter{Raw: []byte{0xff}},
 	} {
 		event, err := New(traced(), payload)

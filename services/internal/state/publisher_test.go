@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 
@@ -38,9 +39,11 @@ func publishedBy(t *testing.T, refuse map[string]bool, types ...string) *topicsT
 	t.Helper()
 	s := &topicsTaken{refuse: refuse, taken: map[string][]string{}}
 	p := newPublisher(s, Options{Log: slog.New(slog.DiscardHandler), Backlog: 100}, newMeters(prometheus.NewRegistry()))
-	var records []eventRecord
+	var records []record
 	for i, eventType := range types {
-		records = append(records, eventRecord{ID: eventType + ":" + string(rune('a'+i)), Type: eventType, Data: []byte(`{}`)})
+		r, err := readRecord(fmt.Appendf(nil, `{"id":"%s:%c","type":%q}`, eventType, 'a'+i, eventType))
+		require.NoError(t, err)
+		records = append(records, r)
 	}
 	require.NoError(t, p.publishAll(t.Context(), records))
 	return s

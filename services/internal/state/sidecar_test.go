@@ -111,3 +111,10 @@ func (i ignoresConditions) ExecuteStateTransaction(ctx context.Context, store st
 	}
 	return i.Client.ExecuteStateTransaction(ctx, store, meta, ops)
 }
+
+// queued counts the changes that no writer has taken.
+func (c *committer) queued() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting)
+}

@@ -1,0 +1,31 @@
+package sandbox
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+)
+
+// calls counts what was asked of the Stripe API since the start, replays and refusals included: an account has a limit
+// of calls a second, and every call of a purchase brings it nearer. GET /sandbox/calls shows it.
+type calls struct{ reads, writes atomic.Int64 }
+
+// Calls is what GET /sandbox/calls answers.
+type Calls struct {
+	Reads  int64 `json:"reads"`  // GET
+	Writes int64 `json:"writes"` // all others
+}
+
+func (c *calls) count(r *http.Request) {
+	switch {
+	case !strings.HasPrefix(r.URL.Path, "/v1/"):
+	case r.Method == http.MethodGet:
+		c.reads.Add(1)
+	default:
+		c.writes.Add(1)
+	}
+}
+
+func (c *calls) show(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, Calls{Reads: c.reads.Load(), Writes: c.writes.Load()})
+}
