@@ -83,6 +83,7 @@ test-unit: ## run the tests that need no sidecar, with the race detector
 
 test-stack: build-runtime build ## run the tests on real sidecars
 	$(IN_MEMORY) go test -count=1 -p 2 -parallel $(AT_ONCE) -timeout 9m -exec 'env $(SPARING)' $(STACK_TESTS)
+	cd deploy/runtime && go test -trimpath -vet=off .
 
 # The suite is the same for all; INFRA alone differs. What fails is printed before the table, and then the last that the
 # processes of those tests said.

@@ -128,22 +128,21 @@ var errForeign = errors.New("event is on a topic of another owner")
 func (r *Router) Mount(mux chi.Router) { mux.Post("/events", r.serveBulk) }
 
 // deliver hands one event, which came on a topic, to its function.
-func (r *Router) deliver(ctx context.Context, topic string, body []byte) outcome {
-	var event Event
-	if err := json.Unmarshal(body, &event); err != nil {
-		return r.finish(ctx, event, body, fmt.Errorf("%w: %w", errUndecodable, err))
+func (r *Router) deliver(ctx context.Context, topic string, event delivery) outcome {
+	if event.unreadable != nil {
+		return r.finish(ctx, event, fmt.Errorf("%w: %w", errUndecodable, event.unreadable))
 	}
 	if !r.carries(topic, event.Type) {
-		return r.finish(ctx, event, body, fmt.Errorf("%w: type %q came on the topic %q", errForeign, event.Type, topic))
+		return r.finish(ctx, event, fmt.Errorf("%w: type %q came on the topic %q", errForeign, event.Type, topic))
 	}
 	handle, known := r.handlers[event.Type]
 	if !known {
 		return r.count(event.Type, ignored)
 	}
-	ctx = traceContext(ctx, event)
+	ctx = traceContext(ctx, event.Event)
 	handling, cancel := context.WithTimeout(ctx, handlingTime)
 	defer cancel()
-	return r.finish(ctx, event, body, call(handling, handle, event))
+	return r.finish(ctx, event, call(handling, handle, event.Event))
 }
 
 // carries says whether events of a type may come on a topic.
@@ -162,7 +161,7 @@ func call(ctx context.Context, handle func(context.Context, Event) error, event 
 }
 
 // finish decides what becomes of an event whose handling ended with err.
-func (r *Router) finish(ctx context.Context, event Event, body []byte, err error) outcome {
+func (r *Router) finish(ctx context.Context, event delivery, err error) outcome {
 	eventType := event.Type
 	log := r.opts.Log.With("event", event.ID, "type", eventType, "traceId", trace.SpanContextFromContext(ctx).TraceID().String())
 	if err == nil {
@@ -172,7 +171,7 @@ func (r *Router) finish(ctx context.Context, event Event, body []byte, err error
 	}
 	now := time.Now().UTC()
 	letter := Letter{Service: r.opts.Service, Instance: r.opts.Instance, Attempts: 1, FirstFailure: now, LastFailure: now}
-	letter.hold(body)
+	letter.hold(event.raw())
 	switch {
 	case errors.Is(err, errUndecodable):
 		letter.Code = Undecodable

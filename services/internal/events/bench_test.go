@@ -1,0 +1,34 @@
+package events
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+)
+
+// A full bulk of orders, as the sidecar delivers it.
+func BenchmarkRouter(b *testing.B) {
+	r := newTestRouter()
+	On(r, func(context.Context, OrderCreated) error { return nil })
+	mux := chi.NewRouter()
+	r.Mount(mux)
+	order := OrderCreated{Order{
+		ID: "01a21882-a555-7af2-a2e4-884e699063ad", UserID: "01a21882-a555-7af2-a2e4-884e699063ad", Status: "created", ExpiresAt: time.Now(),
+		Ticket:   OrderedTicket{ID: "01a21882-a555-7af2-a2e4-884e699063ad", Title: "Row 3, seat 7", Price: 4200, Currency: "usd"},
+		Sequence: 1, Version: 1, CreatedAt: time.Now(), UpdatedAt: time.Now(),
+	}}
+	event, _ := New(traced(), order)
+	body, _ := json.Marshal(event)
+	entry := `{"entryId":"1","event":` + string(body) + `,"metadata":{"Topic":"events.orders"},"contentType":"application/cloudevents+json"}`
+	text := `{"topic":"events.orders","entries":[` + strings.Repeat(entry+",", 63) + entry + `]}`
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/events", strings.NewReader(text)))
+	}
+}
