@@ -18,49 +18,34 @@ const (
 	bulkAtOnce = 64
 )
 
-// bulk is a delivery whose events are E.
-type bulk[E any] struct {
+// bulk is a delivery. The subscriptions ask for raw payloads, so an event comes as the bytes that were published, in
+// base64: Dapr then neither decodes nor encodes it. Without that setting it is a JSON object; both are taken.
+type bulk struct {
 	Topic   string `json:"topic"`
 	Entries []struct {
-		ID    string `json:"entryId"`
-		Event E      `json:"event"`
+		ID    string          `json:"entryId"`
+		Event json.RawMessage `json:"event"`
 	} `json:"entries"`
 }
 
-// delivery is one event of a bulk. Raw is the event as it came, which only a dead letter needs; Unreadable says why it could
-// not be decoded.
+// delivery is one event of a bulk. Raw is the event as it was published; unreadable says why it could not be decoded.
 type delivery struct {
 	Event
-	raw        func() []byte
+	raw        []byte
 	unreadable error
 }
 
-// readBulk decodes a bulk in one pass. If there is something in it that is no event, its events are decoded one by one.
-func readBulk(body []byte) (topic string, ids []string, all []delivery, err error) {
-	rawEvents := sync.OnceValues(func() (b bulk[json.RawMessage], err error) { return b, json.Unmarshal(body, &b) })
-	raw := func(i int) func() []byte {
-		return func() []byte {
-			b, _ := rawEvents() // it was readable before
-			return b.Entries[i].Event
+// newDelivery reads one event of a bulk.
+func newDelivery(event json.RawMessage) (d delivery) {
+	d.raw = event
+	if len(event) > 0 && event[0] == '"' {
+		var decoded []byte
+		if json.Unmarshal(event, &decoded) == nil {
+			d.raw = decoded
 		}
 	}
-	var decoded bulk[Event]
-	if json.Unmarshal(body, &decoded) == nil {
-		for i, entry := range decoded.Entries {
-			ids, all = append(ids, entry.ID), append(all, delivery{Event: entry.Event, raw: raw(i)})
-		}
-		return decoded.Topic, ids, all, nil
-	}
-	b, err := rawEvents()
-	if err != nil {
-		return "", nil, nil, err
-	}
-	for i, entry := range b.Entries {
-		d := delivery{raw: raw(i)}
-		d.unreadable = json.Unmarshal(entry.Event, &d.Event)
-		ids, all = append(ids, entry.ID), append(all, d)
-	}
-	return b.Topic, ids, all, nil
+	d.unreadable = json.Unmarshal(d.raw, &d.Event)
+	return d
 }
 
 type bulkOutcome struct {
@@ -76,25 +61,23 @@ type entryOutcome struct {
 // that nobody can name. The response is always 200; each event's status is in the body.
 func (r *Router) serveBulk(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBulkBytes))
-	var topic string
-	var ids []string
-	var all []delivery
+	var b bulk
 	if err == nil {
-		topic, ids, all, err = readBulk(body)
+		err = json.Unmarshal(body, &b)
 	}
 	if err != nil {
 		r.opts.Log.Error("a bulk of events cannot be read and will be delivered again", "error", err)
 		http.Error(w, "not a bulk of events: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	outcomes := bulkOutcome{Statuses: make([]entryOutcome, len(all))}
+	outcomes := bulkOutcome{Statuses: make([]entryOutcome, len(b.Entries))}
 	places := make(chan struct{}, bulkAtOnce)
 	var handling sync.WaitGroup
-	for i, event := range all {
+	for i, entry := range b.Entries {
 		places <- struct{}{}
 		handling.Go(func() {
 			defer func() { <-places }()
-			outcomes.Statuses[i] = entryOutcome{ids[i], r.deliver(req.Context(), topic, event).status()}
+			outcomes.Statuses[i] = entryOutcome{entry.ID, r.deliver(req.Context(), b.Topic, newDelivery(entry.Event)).status()}
 		})
 	}
 	handling.Wait()

@@ -171,7 +171,7 @@ func (r *Router) finish(ctx context.Context, event delivery, err error) outcome 
 	}
 	now := time.Now().UTC()
 	letter := Letter{Service: r.opts.Service, Instance: r.opts.Instance, Attempts: 1, FirstFailure: now, LastFailure: now}
-	letter.hold(event.raw())
+	letter.hold(event.raw)
 	switch {
 	case errors.Is(err, errUndecodable):
 		letter.Code = Undecodable

@@ -222,7 +222,7 @@ func (p *publisher) publish(ctx context.Context, records []record) (refused []re
 	var problems []error
 	for _, topic := range topics {
 		entries := byTopic[topic]
-		response := p.sidecar.PublishEvents(ctx, events.PubSub, topic, entries)
+		response := p.sidecar.PublishEvents(ctx, events.PubSub, topic, entries, client.PublishEventsWithRawPayload())
 		if response.Error == nil {
 			p.meters.published.Add(float64(len(entries)))
 			continue
