@@ -32,6 +32,7 @@ type Server struct {
 	mux      *http.ServeMux
 	store    *store
 	faults   *faults
+	calls    calls
 	webhooks *webhooks
 	running  context.Context // ends with Close: nothing hangs or waits after that
 	stop     context.CancelFunc
@@ -99,6 +100,7 @@ func (s *Server) routes() {
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/authenticate", s.authenticate)
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/expire", s.expire)
 	s.mux.HandleFunc("GET /sandbox/ledger", s.ledger)
+	s.mux.HandleFunc("GET /sandbox/calls", s.listCalls)
 	s.mux.HandleFunc("POST /sandbox/faults", s.addFault)
 	s.mux.HandleFunc("GET /sandbox/faults", s.listFaults)
 	s.mux.HandleFunc("DELETE /sandbox/faults", s.clearFaults)
@@ -123,6 +125,12 @@ type request struct {
 	now            time.Time
 	// first are events that must have been sent before the answer goes out: each is closed after its first try.
 	first []<-chan struct{}
+}
+
+// does says whether the request is an operation; every request is anyOperation.
+func (r *request) does(operation string) bool {
+	return operation == anyOperation || operation == r.operation ||
+		operation == opConfirm && r.operation == opCreate && r.params.Get("confirm") == "true"
 }
 
 // operation does one call. It runs with the store locked and answers with an object to be sent, or an error.
@@ -156,6 +164,7 @@ func (s *Server) serve(name string, op operation) http.HandlerFunc {
 			return
 		}
 		req.orderID = s.orderOf(req)
+		s.calls.add(req)
 		if s.refuse(w, r, req) {
 			return
 		}
