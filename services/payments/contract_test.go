@@ -70,17 +70,20 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 	old.At = old.At.Add(-keyLife)
 	payment.StripeID = "pi_1"
 	operations := map[string]func() error{
-		"Authorize":           func() error { _, err := g.Authorize(ctx, &order, payment.Attempt, visa()); return err },
-		"Authorize, by token": func() error { _, err := g.Authorize(ctx, &order, payment.Attempt, Method{Token: "tok_visa"}); return err },
-		"Confirm":             func() error { _, err := g.Confirm(ctx, payment, 1, visa()); return err },
-		"Confirm, by token":   func() error { _, err := g.Confirm(ctx, payment, 2, Method{Token: "tok_visa"}); return err },
-		"Find":                func() error { _, err := g.Find(ctx, &order, payment.Attempt); return err },
-		"Find, after long":    func() error { _, err := g.Find(ctx, &order, old); return err },
-		"Look":                func() error { _, err := g.Look(ctx, payment.StripeID); return err },
-		"Capture":             func() error { _, err := g.Capture(ctx, payment); return err },
-		"Void":                func() error { _, err := g.Void(ctx, payment); return err },
-		"Refund":              func() error { _, err := g.Refund(ctx, payment); return err },
-		"Release":             func() error { return g.Release(ctx, payment.StripeID) },
+		"Authorize": func() error { _, err := g.Authorize(ctx, &order, payment.Attempt, visa()); return err },
+		"Authorize, by token": func() error {
+			_, err := g.Authorize(ctx, &order, payment.Attempt, Method{Token: "tok_visa"})
+			return err
+		},
+		"Confirm":           func() error { _, err := g.Confirm(ctx, payment, 1, visa()); return err },
+		"Confirm, by token": func() error { _, err := g.Confirm(ctx, payment, 2, Method{Token: "tok_visa"}); return err },
+		"Find":              func() error { _, err := g.Find(ctx, &order, payment.Attempt); return err },
+		"Find, after long":  func() error { _, err := g.Find(ctx, &order, old); return err },
+		"Look":              func() error { _, err := g.Look(ctx, payment.StripeID); return err },
+		"Capture":           func() error { _, err := g.Capture(ctx, payment); return err },
+		"Void":              func() error { _, err := g.Void(ctx, payment); return err },
+		"Refund":            func() error { _, err := g.Refund(ctx, payment); return err },
+		"Release":           func() error { return g.Release(ctx, payment.StripeID) },
 	}
 	for name, run := range operations {
 		require.NoError(t, run(), name)

@@ -96,7 +96,7 @@ func FuzzNoticeIn(f *testing.F) {
 		`{"id":"ch_1","object":"charge","status":"succeeded","captured":true,"amount_captured":5,"amount_refunded":5,"payment_intent":"pi_1","metadata":{"orderId":"order-1"}}`,
 		`{"id":"ch_1","object":"charge","status":"failed","failure_code":"card_declined","outcome":{"reason":"lost_card"},"payment_intent":"pi_1"}`,
 		`{"id":"dp_1","object":"dispute","payment_intent":"pi_1","metadata":null}`,
- `null`, `[]`, ``, `{"object":"payment_intent"}`,
+		`null`, `[]`, ``, `{"object":"payment_intent"}`,
 	} {
 		f.Add([]byte(object))
 	}

@@ -166,8 +166,8 @@ func (g *gateway) Find(ctx context.Context, order *Order, attempt Attempt) (Inte
 	return intent, nil
 }
 
-// search finds an order's intent among all that were made since a time. An order has one. Should there be more after
-// all, the one that is furthest is taken, and no money is left with the others.
+// search finds an order's intent among all that were made since a time, also one that was canceled. An order has one.
+// Should there be more after all, the one that is furthest is taken, and no money is left with the others.
 func (g *gateway) search(ctx context.Context, orderID string, since time.Time) (Intent, error) {
 	what := "search the payment intents of order " + orderID
 	params := &stripe.PaymentIntentListParams{
@@ -184,10 +184,12 @@ func (g *gateway) search(ctx context.Context, orderID string, since time.Time) (
 			break
 		}
 		intent := list.PaymentIntent()
-		if intent.Metadata[metadataOrder] != orderID || intent.Status == stripe.PaymentIntentStatusCanceled {
+		if intent.Metadata[metadataOrder] != orderID {
 			continue
 		}
-		found = append(found, intent.ID)
+		if intent.Status != stripe.PaymentIntentStatusCanceled {
+			found = append(found, intent.ID)
+		}
 		if rank := slices.Index(statusesAtStripe, intent.Status); rank >= furthest { // of equals the oldest, which is listed last
 			best, furthest = intent.ID, rank
 		}
@@ -206,7 +208,8 @@ func (g *gateway) search(ctx context.Context, orderID string, since time.Time) (
 	return g.Look(ctx, best)
 }
 
-// statusesAtStripe are in the order in which an intent goes through them; it may be canceled before it has succeeded.
+// statusesAtStripe are in the order in which an intent goes through them; canceled is the first, for there is nothing in
+// such an intent.
 var statusesAtStripe = []stripe.PaymentIntentStatus{
 	stripe.PaymentIntentStatusCanceled,
 	stripe.PaymentIntentStatusRequiresPaymentMethod, stripe.PaymentIntentStatusRequiresConfirmation, stripe.PaymentIntentStatusRequiresAction,
