@@ -29,6 +29,7 @@ type processor struct {
 	// after sees each answer before the client does, and may replace it.
 	after atomic.Pointer[func(*http.Request, *httptest.ResponseRecorder)]
 	asked atomic.Int64 // requests to Stripe's API
+	wrote atomic.Int64 // those among them that may change something
 }
 
 func newProcessor(t *testing.T, opts sandbox.Options) *processor {
@@ -46,6 +47,9 @@ func newProcessor(t *testing.T, opts sandbox.Options) *processor {
 func (p *processor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
 		p.asked.Add(1)
+		if r.Method == http.MethodPost {
+			p.wrote.Add(1)
+		}
 	}
 	if before := p.before.Load(); before != nil && (*before)(w, r) {
 		return
