@@ -219,6 +219,9 @@ var statusesAtStripe = []stripe.PaymentIntentStatus{
 // Release ends an intent that is not the order's payment: no money stays with it.
 func (g *gateway) Release(ctx context.Context, stripeID string) error {
 	intent, err := g.void(ctx, stripeID, "intent/"+stripeID+"/void")
+	if failure, ok := errors.AsType[*stripe.Error](err); ok && failure.HTTPStatusCode == http.StatusNotFound {
+		return nil // there is none, whoever said so
+	}
 	if err == nil && intent.Status == Captured {
 		err = g.refund(ctx, stripeID, "intent/"+stripeID+"/refund", nil)
 	}
