@@ -13,7 +13,8 @@ RACE            := $(if $(shell command -v cc || command -v gcc || command -v cl
 # the two that Go would choose on two cores.
 AT_ONCE         := 4
 # Some seventy processes share the machine then. With one thread of Go and a lazier collector in each, they take a fifth
-# less of it; make run, make chaos and the unit tests leave Go as it is.
+# less of it. The launcher chooses such settings by itself for what it starts (deploy/local/stack/goruntime.go); this is
+# for the tests' own processes, and for many stacks at once.
 SPARING         := GOMAXPROCS=1 GOGC=400
 # What they write goes into memory, where there is room for it: they end processes and never the machine, so whether it is
 # on a disk matters to none of them, and on some file systems making and removing so many files takes a tenth of the time.

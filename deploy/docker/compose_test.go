@@ -3,6 +3,7 @@ package docker
 
 import (
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ type composeFile struct {
 		Environment map[string]string
 		NetworkMode string `yaml:"network_mode"`
 		ReadOnly    bool   `yaml:"read_only"`
+		MemLimit    string `yaml:"mem_limit"`
 		Networks    map[string]struct{ Aliases []string }
 		Volumes     []string
 	}
@@ -81,4 +83,25 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 			require.Contains(t, slices.Concat(sidecar.Entrypoint, sidecar.Command), flag, app.ID)
 		}
 	}
+}
+
+// Go's collector must run before the kernel ends the process, and need not much earlier.
+func TestCompose_GoKnowsTheMemoryLimit(t *testing.T) {
+	var compose composeFile
+	read(t, "../../docker-compose.yaml", &compose)
+	number := regexp.MustCompile(`\d+`)
+	mebibytes := func(text string) float64 {
+		n, err := strconv.Atoi(number.FindString(text))
+		require.NoError(t, err, text)
+		return float64(n)
+	}
+	limited := 0
+	for name, service := range compose.Services {
+		if service.MemLimit == "" {
+			continue
+		}
+		limited++
+		require.InDelta(t, 0.86, mebibytes(service.Environment["GOMEMLIMIT"])/mebibytes(service.MemLimit), 0.04, name)
+	}
+	require.Equal(t, 13, limited, "six services, their sidecars, NATS")
 }

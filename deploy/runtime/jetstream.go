@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,7 +31,9 @@ import (
 // This is the same component, under the same name and with the same settings, on nats.go's newer client: pull
 // consumers, which a service's replicas share; an acknowledgement after the handler's answer, and word to the
 // server while it is still at work; a connection that never gives up; and bulks, in which everything that waits is
-// handled at once. Its own setting is handlersAtOnce, which Dapr's does not know, so one file serves both.
+// handled at once. Its own setting is handlersAtOnce, which Dapr's does not know, so one file serves both. And where
+// Dapr's holds one subject a durable consumer, so that it takes a component a topic, this one makes a durable consumer for
+// each topic that its app subscribes to.
 
 // jetStreamSettings are the settings that the two have in common, and handlersAtOnce. What is left out here
 // (startSequence, flowControl, …) belongs to push consumers, or to streams that are shared with others.
@@ -130,16 +132,13 @@ func (j *jetStream) Init(_ context.Context, meta pubsub.Metadata) error {
 // Features implements pubsub.PubSub. Without this one Dapr would leave BulkPublish alone, and publish one by one.
 func (*jetStream) Features() []pubsub.Feature { return []pubsub.Feature{pubsub.FeatureBulkPublish} }
 
-// message is data for a topic. The id of a CloudEvent lets the server drop it if it has seen it a short while
-// ago.
+// message is data for a topic. The id of a CloudEvent lets the server drop it if it has seen it a short while ago on the
+// same topic: what two services could not handle goes into one stream, and is not the same for that.
 func message(topic string, data []byte) *nats.Msg {
 	msg := nats.NewMsg(topic)
 	msg.Data = data
-	var event struct {
-		ID string `json:"id"`
-	}
-	if json.Unmarshal(data, &event) == nil && event.ID != "" {
-		msg.Header.Set(nats.MsgIdHdr, event.ID)
+	if id := eventID(data); id != "" {
+		msg.Header[nats.MsgIdHdr] = []string{topic + "/" + id}
 	}
 	return msg
 }
@@ -223,8 +222,19 @@ func (j *jetStream) subscribe(ctx context.Context, topic string, consume func(co
 	})
 }
 
-// consumer makes sure of the durable consumer, or makes one for this connection if none is named. Its name has a
-// suffix, for Dapr's component keeps a push consumer under the name itself, and one cannot become the other.
+// oldTopic carried all events until each aggregate had a topic of its own. Its consumers keep the names that they had, and
+// so what they have handled; they are needed as long as services subscribe to it.
+const oldTopic = "events"
+
+// durable is the name of the consumer of a topic, for example "orders-events-tickets": names of consumers have no dots.
+func (j *jetStream) durable(topic string) string {
+	if topic == oldTopic {
+		return j.settings.DurableName + "-pull"
+	}
+	return j.settings.DurableName + "-" + strings.ReplaceAll(topic, ".", "-")
+}
+
+// consumer makes sure of the durable consumer of a topic, or makes one for this connection if no name is set.
 func (j *jetStream) consumer(ctx context.Context, topic string) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -243,7 +253,7 @@ func (j *jetStream) consumer(ctx context.Context, topic string) (jetstream.Consu
 		MaxAckPending: j.settings.MaxAckPending,
 	}
 	if j.settings.DurableName != "" {
-		config.Durable = j.settings.DurableName + "-pull"
+		config.Durable = j.durable(topic)
 	}
 	consumer, err := j.js.CreateOrUpdateConsumer(ctx, stream, config)
 	if err != nil {

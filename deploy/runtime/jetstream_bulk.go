@@ -12,15 +12,15 @@ import (
 	"github.com/dapr/components-contrib/pubsub"
 )
 
-// Bulks are gathered as a bus gathers its passengers: one leaves as soon as there is a message and a place on the
-// road, with everybody who waits. With little to do a message travels alone and at once; under load, while those
-// before it are on their way, the next bulk fills.
+// A bulk is delivered as soon as there is a message and no other bulk of its topic is being handled: with little to do a
+// message is delivered alone and at once. Under load the next bulk fills meanwhile. It is delivered beside the other only
+// when it is half full, for what many events change in one bulk costs little more than what few do.
 
 const (
-	// bulksOnTheRoad is how many bulks are handled side by side while all goes well. Few, so that they fill.
-	bulksOnTheRoad = 2
-	// slowBulk is after how long a bulk makes room for another, as one does in which a message is tried again and
-	// again. All in all there are handlersAtOnce at most.
+	// bulksAtOnce is how many bulks of a topic are handled side by side while all goes well. Few, so that they fill.
+	bulksAtOnce = 2
+	// slowBulk is after how long a bulk counts as slow, as one does in which a message is tried again and again. It does not
+	// keep others back any more: all in all handlersAtOnce are handled at most.
 	slowBulk = 250 * time.Millisecond
 	// A bulk that the app must take as one request does not grow without end.
 	maxBulkBytes    = 1 << 20
@@ -66,44 +66,57 @@ func (j *jetStream) consumeInBulk(ctx context.Context, consumer jetstream.Consum
 		}
 	})
 
-	road, places := make(chan struct{}, bulksOnTheRoad), make(chan struct{}, j.settings.HandlersAtOnce)
+	places := make(chan struct{}, j.settings.HandlersAtOnce)
+	next := filling{waiting: waiting, size: size, ended: make(chan struct{}, j.settings.HandlersAtOnce)}
 	for {
 		places <- struct{}{}
-		road <- struct{}{}
-		bulk := gather(waiting, size)
+		bulk := next.bulk()
 		if len(bulk) == 0 {
 			return <-ended
 		}
 		handling.Go(func() {
-			leave := sync.OnceFunc(func() { <-road })
-			defer time.AfterFunc(slowBulk, leave).Stop()
-			defer leave()
+			end := sync.OnceFunc(func() { next.ended <- struct{}{} })
+			defer time.AfterFunc(slowBulk, end).Stop()
+			defer end()
 			defer func() { <-places }()
 			j.handleBulk(ctx, bulk, topic, handler)
 		})
 	}
 }
 
-// gather waits for a message and takes all others that wait. It returns none when there will be no more.
-func gather(waiting <-chan jetstream.Msg, size int) []jetstream.Msg {
-	msg, more := <-waiting
-	if !more {
-		return nil
-	}
-	bulk, bytes := []jetstream.Msg{msg}, len(msg.Data())
-	for len(bulk) < size && bytes < maxBulkBytes {
+// filling makes bulks of the messages that wait.
+type filling struct {
+	waiting <-chan jetstream.Msg
+	size    int           // of a bulk, at most
+	ended   chan struct{} // a bulk was handled, or is slow
+	handled int           // bulks that are being handled and are not slow
+}
+
+// bulk waits until a bulk can be delivered, and returns it. It returns none when there will be no more messages.
+func (f *filling) bulk() (bulk []jetstream.Msg) {
+	bytes := 0
+	for {
+		waiting := f.waiting
+		if len(bulk) >= f.size || bytes >= maxBulkBytes {
+			waiting = nil
+		}
+		ready := f.handled == 0 && len(bulk) > 0 || f.handled < bulksAtOnce && (waiting == nil || 2*len(bulk) >= f.size)
+		if ready && (waiting == nil || len(waiting) == 0) {
+			f.handled++
+			return bulk
+		}
 		select {
 		case msg, more := <-waiting:
 			if !more {
+				f.handled++
 				return bulk
 			}
 			bulk = append(bulk, msg)
 			bytes += len(msg.Data())
-		default:
-			return bulk
+		case <-f.ended:
+			f.handled--
 		}
 	}
-	return bulk
 }
 
 // handleBulk acknowledges messages after the handler's answer, each as it deserves.

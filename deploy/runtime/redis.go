@@ -147,7 +147,7 @@ func (r *redisStreams) BulkSubscribe(ctx context.Context, req pubsub.SubscribeRe
 	if size <= 0 {
 		size = defaultBulkSize
 	}
-	r.subscribe(ctx, req.Topic, size, bulksOnTheRoad, func(ctx context.Context, bulk []rediscomponent.RedisXMessage) []error {
+	r.subscribe(ctx, req.Topic, size, bulksAtOnce, func(ctx context.Context, bulk []rediscomponent.RedisXMessage) []error {
 		entries := make([]pubsub.BulkMessageEntry, len(bulk))
 		for i, message := range bulk {
 			data, metadata := content(message)
@@ -176,7 +176,7 @@ type subscription struct {
 	size   int // of a bulk, at most
 	handle func(context.Context, []rediscomponent.RedisXMessage) []error
 
-	// As on a road, of which the others are told in jetstream_bulk.go. All places together are handlersAtOnce.
+	// As in jetstream_bulk.go: road bounds the bulks that are not slow, places all of them.
 	road, places chan struct{}
 	handling     sync.WaitGroup
 }

@@ -12,23 +12,82 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// The streams hold what the topics carry. Two of them, for an event that goes to the dead letters keeps its id, and a
-// stream refuses an id that it has had within two minutes. Old events go after a while: every service has taken them
-// long since.
+// The streams hold what the topics carry. Three of them, for an event that goes to the dead letters keeps its id, and a
+// stream refuses an id that it has had a short while ago. Old events go after a while: every service has handled them long
+// since.
+//
+// To "events" belongs, besides the topics of the aggregates, the one that carried all events in the release before: services
+// still subscribe to it, and handle what was left there. It goes with the release after this one.
 func streams(replicas int) []jetstream.StreamConfig {
-	events := jetstream.StreamConfig{
-		Name: "events", Subjects: []string{"events"}, Description: "events between services", MaxAge: 7 * 24 * time.Hour,
+	const day = 24 * time.Hour
+	all := []jetstream.StreamConfig{
+		{Name: "events", Subjects: []string{oldTopic, "events.>"}, Description: "events between services", MaxAge: 7 * day, Duplicates: 2 * time.Minute},
+		// What several services could not handle, and what is sent to them again, is one event, with one id. So these two
+		// keep repeats, which do no harm: a letter is known by its service and its event.
+		{Name: "dead", Subjects: []string{"dead.>"}, Description: "events that could not be handled", MaxAge: 30 * day, Duplicates: leastDuplicates},
+		{Name: "retry", Subjects: []string{"retry.>"}, Description: "dead letters that were sent again", MaxAge: 30 * day, Duplicates: leastDuplicates},
 	}
-	dead := jetstream.StreamConfig{
-		Name: "events-dead", Subjects: []string{"events.dead"}, Description: "events that could not be delivered", MaxAge: 30 * 24 * time.Hour,
-	}
-	all := []jetstream.StreamConfig{events, dead}
 	for i := range all {
 		all[i].Storage, all[i].Retention, all[i].Discard = jetstream.FileStorage, jetstream.LimitsPolicy, jetstream.DiscardOld
-		all[i].Duplicates = 2 * time.Minute
 		all[i].Replicas = replicas
 	}
 	return all
+}
+
+// leastDuplicates is the shortest time that JetStream can be told to look for repeats in.
+const leastDuplicates = 100 * time.Millisecond
+
+// The stream of dead letters of the release before, and its topic, which is one of the stream "events" now.
+const (
+	oldDeadStream = "events-dead"
+	oldDeadTopic  = "events.dead"
+)
+
+// freeOldDeadTopic takes its topic from the stream of dead letters of the release before: no two streams have one subject.
+// What is in the stream stays there until moveOldLetters. It returns nil if there is no such stream.
+func freeOldDeadTopic(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
+	stream, err := js.Stream(ctx, oldDeadStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	config := stream.CachedInfo().Config
+	config.Subjects = []string{oldDeadStream + ".left"}
+	return js.UpdateStream(ctx, config)
+}
+
+// moveOldLetters puts what nobody has taken in yet from the stream of dead letters of the release before on its topic, of
+// which the gateway fetches it, and deletes the stream. Should it be interrupted, the next run moves everything once more:
+// a letter that comes twice is one.
+func moveOldLetters(ctx context.Context, js jetstream.JetStream, from jetstream.Stream) error {
+	state := from.CachedInfo().State
+	next := state.FirstSeq
+	if consumer, err := from.Consumer(ctx, "gateway-pull"); err == nil {
+		next = max(next, consumer.CachedInfo().AckFloor.Stream+1)
+	} else if !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return err
+	}
+	moved := 0
+	for ; next <= state.LastSeq && state.Msgs > 0; next++ {
+		message, err := from.GetMsg(ctx, next)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := js.Publish(ctx, oldDeadTopic, message.Data, jetstream.WithMsgID(fmt.Sprintf("%s:%d", oldDeadStream, next))); err != nil {
+			return err
+		}
+		moved++
+	}
+	if err := js.DeleteStream(ctx, oldDeadStream); err != nil {
+		return err
+	}
+	fmt.Printf("moved %d dead letters of the release before to the topic %s\n", moved, oldDeadTopic)
+	return nil
 }
 
 // runStreams makes the streams on a server, or brings them up to date, and waits for the server if it must.
@@ -73,6 +132,10 @@ func ensureStreams(ctx context.Context, url string, replicas int) error {
 	if err != nil {
 		return err
 	}
+	old, err := freeOldDeadTopic(ctx, js)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", oldDeadStream, err)
+	}
 	for _, config := range streams(replicas) {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		_, err := js.CreateOrUpdateStream(ctx, config)
@@ -81,6 +144,12 @@ func ensureStreams(ctx context.Context, url string, replicas int) error {
 			return fmt.Errorf("stream %s: %w", config.Name, err)
 		}
 		fmt.Printf("stream %s is there, on %d servers\n", config.Name, replicas)
+	}
+	if old == nil {
+		return nil
+	}
+	if err := moveOldLetters(ctx, js, old); err != nil {
+		return fmt.Errorf("move what is left in the stream %s: %w", oldDeadStream, err)
 	}
 	return nil
 }

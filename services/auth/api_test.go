@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/bcrypt"
 
+	"boxoffice/deploy/local/broker"
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
 	"boxoffice/services/internal/events"
@@ -30,7 +31,7 @@ import (
 type running struct {
 	public   *fiber.App
 	callback *chi.Mux
-	dapr     client.Client
+	broker   broker.Address
 }
 
 func start(t *testing.T, signinFailures int) running {
@@ -48,7 +49,7 @@ func start(t *testing.T, signinFailures int) running {
 	checker, err := newPasswords(bcrypt.MinCost)
 	require.NoError(t, err)
 
-	r := running{public: rest.New(rest.Options{Log: log}), callback: chi.NewMux(), dapr: dapr}
+	r := running{public: rest.New(rest.Options{Log: log}), callback: chi.NewMux(), broker: s.Broker()}
 	api{
 		accounts: &accounts{store: store, passwords: checker, attempts: newAttempts(signinFailures)},
 		issuer:   identity.NewIssuer(private, time.Hour),
@@ -229,23 +230,28 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 		require.Equal(t, 409, auth.ask(t, "POST", "/api/users/signup", odd).status)
 	})
 
-	t.Run("user.created is told", func(t *testing.T) {
-		subscription, err := auth.dapr.Subscribe(t.Context(), client.SubscriptionOptions{PubsubName: events.PubSub, Topic: events.Topic})
+	t.Run("user.created is published", func(t *testing.T) {
+		stream, err := broker.Open(auth.broker)
 		require.NoError(t, err)
-		defer subscription.Close()
-		told := map[string]events.UserCreated{}
-		for len(told) < 3 {
-			message, err := subscription.Receive()
+		defer stream.Close()
+		users := map[string]events.UserCreated{}
+		require.Eventually(t, func() bool {
+			all, err := stream.Events(t.Context(), "")
 			require.NoError(t, err)
-			require.NoError(t, message.Success())
-			require.Equal(t, "user.created", message.Type)
-			var user events.UserCreated
-			require.NoError(t, message.Struct(&user))
-			told[user.Email] = user
-		}
-		require.Equal(t, up.User.ID, told["ada@example.com"].ID)
-		require.Equal(t, 1, told["ada@example.com"].Version)
-		require.Contains(t, told, "bob@example.com")
+			for _, message := range all {
+				var event events.Event
+				require.NoError(t, json.Unmarshal(message.Data, &event))
+				require.Equal(t, "user.created", event.Type)
+				require.Equal(t, "events.users", message.Topic)
+				var user events.UserCreated
+				require.NoError(t, json.Unmarshal(event.Data, &user))
+				users[user.Email] = user
+			}
+			return len(users) >= 3
+		}, 10*time.Second, 20*time.Millisecond)
+		require.Equal(t, up.User.ID, users["ada@example.com"].ID)
+		require.Equal(t, 1, users["ada@example.com"].Version)
+		require.Contains(t, users, "bob@example.com")
 	})
 }
 

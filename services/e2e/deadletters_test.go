@@ -69,7 +69,7 @@ func (h *house) letters(t testing.TB) (letters []letter) {
 	return letters
 }
 
-// letterOf waits for the service's letter of an event ("": for the one that a sidecar put aside).
+// letterOf waits for the letter of an event by a service, or by its sidecar.
 func (h *house) letterOf(t testing.TB, service, event string) (found letter) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("there is a letter of %s by %q", event, service), func() bool {
@@ -139,7 +139,7 @@ func TestDeadLetters_AreListedShownAndSentAgain(t *testing.T) {
 	h.putState(t, "payments", "order/"+id, "not an order")
 	stream.tell(t, ordered(id))
 	stream.tell(t, []byte(`{"specversion":"1.0","id":"poison","source":"/orders","type":"order.created","data":"a text"}`))
-	stream.tell(t, []byte(`neither JSON nor anything`))
+	stream.tellOn(t, "events.orders", []byte(`neither JSON nor anything`))
 
 	// While that is tried again and again, others go on.
 	seat := seller.list(t, "Nothing to do with it", 1000)
@@ -166,16 +166,19 @@ func TestDeadLetters_AreListedShownAndSentAgain(t *testing.T) {
 		require.Equal(t, "undecodable", undecodable.Code)
 		require.Contains(t, string(undecodable.Event), `"a text"`)
 	}
-	bare := h.letterOf(t, "", "neither JSON nor anything")
-	require.Equal(t, "given up", bare.Code)
-	require.Equal(t, "neither JSON nor anything", string(bare.Raw))
-	require.Len(t, h.letters(t), 6, "each once, however often the command runs")
+	var bare letter
+	for _, service := range []string{"tickets", "payments", "expiration"} {
+		bare = h.letterOf(t, service, "neither JSON nor anything")
+		require.Equal(t, "given up", bare.Code)
+		require.Equal(t, "neither JSON nor anything", string(bare.Raw))
+	}
+	require.Len(t, h.letters(t), 8, "each once, however often the command runs")
 
 	// For people.
 	out, problems, status = h.deadLetters(t, "list")
 	require.Zero(t, status, problems)
 	require.Regexp(t, failed.ID+` +waiting +.* payments +3 +failed +order.created +`, out)
-	require.Contains(t, out, "6 waiting, 0 sent again.")
+	require.Contains(t, out, "8 waiting, 0 sent again.")
 	out, problems, status = h.deadLetters(t, "show", failed.ID)
 	require.Zero(t, status, problems)
 	for _, told := range []string{event, "is not readable", failed.Instance, `"title": "Nobody's"`} {
@@ -193,22 +196,26 @@ func TestDeadLetters_AreListedShownAndSentAgain(t *testing.T) {
 	out, problems, status = h.deadLetters(t, "send", failed.ID)
 	require.Zero(t, status, problems)
 	require.Contains(t, out, "sent again: "+failed.ID)
-	stream.holds(t, event+"/again-1")
+	stream.sentAgain(t, "payments", event+"/again-1")
 	stream.settled(t)
 	require.Equal(t, "sent", h.letterOf(t, "payments", event).Status)
-	require.Equal(t, "refused", h.letterOf(t, "tickets", event+"/again-1").Code, "there still is no such ticket")
 	for _, l := range h.letters(t) {
-		require.False(t, l.Service == "payments" && l.EventID == event+"/again-1", "it was handled")
+		require.NotContains(t, l.EventID, event+"/again-1", "payments handled it, and nobody else got it")
 	}
+	require.False(t, stream.has(event+"/again-1@payments"))
 
 	// What is no event stays; the others go, and come back as they are no better than before.
 	_, problems, status = h.deadLetters(t, "send-all")
 	require.Equal(t, 1, status)
 	require.Contains(t, problems, bare.ID+": it cannot be sent")
-	stream.holds(t, "poison/again-1", event+"/again-1/again-1")
-	require.Equal(t, "undecodable", h.letterOf(t, "payments", "poison/again-1").Code)
+	for _, service := range []string{"tickets", "payments", "expiration"} {
+		stream.sentAgain(t, service, "poison/again-1")
+	}
+	stream.sentAgain(t, "tickets", event+"/again-1")
+	require.Equal(t, "refused", h.letterOf(t, "tickets", event+"/again-1@tickets").Code, "there still is no such ticket")
+	require.Equal(t, "undecodable", h.letterOf(t, "payments", "poison/again-1@payments").Code)
 	require.Equal(t, "sent", h.letterOf(t, "payments", "poison").Status)
-	require.Equal(t, "waiting", h.letterOf(t, "", "neither JSON nor anything").Status)
+	require.Equal(t, "waiting", h.letterOf(t, "tickets", "neither JSON nor anything").Status)
 }
 
 func TestDeadLetters_ACommandThatIsKilledLosesNone(t *testing.T) {
@@ -239,6 +246,6 @@ func TestDeadLetters_ACommandThatIsKilledLosesNone(t *testing.T) {
 	require.Zero(t, status, problems)
 	for i := range many {
 		require.True(t, letters[fmt.Sprintf("poison-%d", i)])
-		stream.holds(t, fmt.Sprintf("poison-%d/again-1", i))
+		stream.sentAgain(t, "orders", fmt.Sprintf("poison-%d/again-1", i))
 	}
 }

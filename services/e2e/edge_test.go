@@ -217,7 +217,6 @@ func TestEdge_HealthReadinessAndMetricsOfAll(t *testing.T) {
 			for _, behind := range services()[1:] {
 				require.Equal(t, "ok", ready.Checks[behind], behind)
 			}
-		case "expiration": // it keeps nothing of its own
 		default:
 			require.Equal(t, "ok", ready.Checks["store"], name)
 		}

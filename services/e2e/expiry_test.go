@@ -1,10 +1,18 @@
 package e2e
 
 import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
 )
 
 // An order that is not paid in its window ends by itself, and its ticket is free again.
@@ -98,4 +106,82 @@ func TestExpiry_OrderWhoseTimeIsOverIsWorthNothingEvenBeforeItIsCancelled(t *tes
 	h.ticketBecomes(t, "available", seats[1].ID)
 	becomes(t, "canceled", "the intent of order "+tried.ID, func() string { return h.ledger(t, tried.ID)[0].Status })
 	require.Equal(t, "complete", winner.order(t, won.ID).Status)
+}
+
+// endsInTime waits until the order is cancelled, which must be within expiryLag of its time.
+func (p *person) endsInTime(t *testing.T, o order) {
+	t.Helper()
+	eventuallyWithin(t, time.Until(o.ExpiresAt.Add(expiryLag)), "order "+o.ID+" is cancelled", func() bool {
+		return p.order(t, o.ID).Status == "cancelled"
+	})
+	require.Equal(t, "expired", p.order(t, o.ID).Reason)
+	p.house.ticketBecomes(t, "available", o.Ticket.ID)
+}
+
+// The scheduler keeps all reminders. Without them the expiration service finds by itself what is over.
+func TestExpiry_LostSchedulerHoldsNoTicket(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "8s"}})
+	events := h.stream(t)
+	seller, buyer := h.signUp(t), h.signUp(t)
+	scheduler := h.Process(stack.Scheduler)
+	for name, lose := range map[string]func(){
+		"its data are lost":     func() { require.NoError(t, scheduler.Start()) },
+		"it does not come back": func() {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			given := buyer.reserved(t, seller.list(t, "Its reminder is lost", 500).ID)
+			events.settled(t)
+			require.NoError(t, scheduler.Kill())
+			for _, folder := range []string{"", h.Set()} { // of all sets, or of this one
+				require.NoError(t, os.RemoveAll(filepath.Join(h.Folder(), stack.StateFolder, folder, "scheduler")))
+			}
+			lose()
+			inTheDark := buyer.reserved(t, seller.list(t, "It may get no reminder", 500).ID)
+
+			buyer.endsInTime(t, given)
+			buyer.endsInTime(t, inTheDark)
+			if scheduler.PID() == 0 {
+				require.NoError(t, scheduler.Start())
+			}
+			require.NoError(t, h.WaitReady(t.Context()))
+		})
+	}
+	require.Zero(t, events.dead(t))
+}
+
+// slotsOf are the documents of the slots that an order may be in, as far as they exist.
+func (h *house) slotsOf(t *testing.T, o order) (keys []string) {
+	t.Helper()
+	end := o.ExpiresAt.Add(time.Second - 1).Unix()
+	for shard := range 2 {
+		key := fmt.Sprintf("slot/%d.%d", end, shard)
+		if h.do(t, "GET", h.SidecarHTTP("expiration")+"/v1.0/state/state/"+url.PathEscape(key), nil).status == http.StatusOK {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// Each order had a reminder of its own in the release before. Those that are pending at an upgrade still fire.
+func TestExpiry_ReminderOfASingleOrderStillFires(t *testing.T) {
+	t.Parallel()
+	h := hastyHouse(t)
+	events := h.stream(t)
+	seller, buyer := h.signUp(t), h.signUp(t)
+	given := buyer.reserved(t, seller.list(t, "Reserved before the upgrade", 500).ID)
+	events.settled(t)
+	slots := h.slotsOf(t, given)
+	require.Len(t, slots, 1)
+	h.dropState(t, "expiration", slots[0]) // so it is as if the release before had handled the event
+	reminder := h.SidecarHTTP("expiration") + "/v1.0/actors/OrderExpiration/" + given.ID + "/reminders/expire"
+	deadline, err := json.Marshal(map[string]any{"schema": 1, "expiresAt": given.ExpiresAt})
+	require.NoError(t, err)
+	r := h.do(t, "POST", reminder, map[string]any{"dueTime": time.Until(given.ExpiresAt).String(), "period": "15s", "data": deadline})
+	require.Equal(t, http.StatusNoContent, r.status, "%s", r.body)
+
+	require.Equal(t, "expired", buyer.orderBecomes(t, "cancelled", given.ID).Reason)
+	h.ticketBecomes(t, "available", given.Ticket.ID)
+	eventually(t, "the reminder has ended", func() bool { return h.do(t, "GET", reminder, nil).status != http.StatusOK })
+	require.Zero(t, events.dead(t))
 }

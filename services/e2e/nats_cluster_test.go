@@ -169,7 +169,8 @@ func (c *natsCluster) whole(t *testing.T) (leader string) {
 				return false
 			}
 		}
-		return consumers.Err() == nil && len(seen) == 4 && three(info.Cluster)
+		return consumers.Err() == nil && len(seen) == 10 && // a service and topic, and each service's of the release before
+			three(info.Cluster)
 	})
 	return leader
 }

@@ -81,7 +81,7 @@ func TestOutage_StoreGone_ChangesAreRefusedAndGoOnWhenItIsBack(t *testing.T) {
 		require.NoError(t, h.WaitReady(t.Context(), h.StoreName()))
 	}
 	require.NoError(t, h.Process(h.StoreName()).Kill())
-	h.lack(t, map[string][]string{"auth": {"store"}, "tickets": {"store"}, "orders": {"store"}, "payments": {"store"}})
+	h.lack(t, map[string][]string{"auth": {"store"}, "tickets": {"store"}, "orders": {"store"}, "payments": {"store"}, "expiration": {"store"}})
 	later(t, seller.do(t, "POST", "/api/tickets", offer{Title: "Nowhere to keep it", Price: 1000}))
 	later(t, seller.do(t, "GET", "/api/orders", nil))
 	before := load.toldLater()

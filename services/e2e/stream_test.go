@@ -17,7 +17,7 @@ import (
 	"boxoffice/services/internal/events"
 )
 
-// stream is the broker's stream of events, for tests that look at what was told, or tell it once more. It bears
+// stream is all that the broker has, for tests that look at what was published, or publish it once more. It bears
 // a broker that is away for a while.
 type stream struct {
 	house  *house
@@ -27,9 +27,9 @@ type stream struct {
 
 // told is an event as the stream holds it. What cannot be decoded has no id and no type.
 type told struct {
-	place string
 	events.Event
-	raw []byte
+	message broker.Message
+	raw     []byte
 }
 
 func (h *house) stream(t testing.TB) *stream {
@@ -49,11 +49,11 @@ func (s *stream) read() []told {
 	defer cancel()
 	var last string
 	if len(s.told) > 0 {
-		last = s.told[len(s.told)-1].place
+		last = s.told[len(s.told)-1].message.Place
 	}
 	messages, _ := s.broker.Events(ctx, last)
 	for _, message := range messages {
-		event := told{place: message.Place, raw: message.Data}
+		event := told{message: message, raw: message.Data}
 		_ = json.Unmarshal(message.Data, &event.Event)
 		s.told = append(s.told, event)
 	}
@@ -73,17 +73,37 @@ func (s *stream) holds(t testing.TB, ids ...string) {
 	}
 }
 
-// tell puts an event into the stream, as one that the broker does not have already.
+// tell publishes an event on the topic of its type, as one that the broker does not have already.
 func (s *stream) tell(t testing.TB, raw []byte) {
 	t.Helper()
-	require.NoError(t, s.broker.Publish(t.Context(), raw))
+	var event events.Event
+	require.NoError(t, json.Unmarshal(raw, &event))
+	s.tellOn(t, events.TopicOf(event.Type), raw)
 }
 
-// takeBack removes events from the stream.
+// tellOn publishes whatever it is on a topic.
+func (s *stream) tellOn(t testing.TB, topic string, raw []byte) {
+	t.Helper()
+	require.NoError(t, s.broker.Publish(t.Context(), topic, raw))
+}
+
+// sentAgain waits until a service's dead letter was sent again, as an event with that id and the service's name.
+func (s *stream) sentAgain(t testing.TB, service, id string) {
+	t.Helper()
+	eventually(t, id+" was sent again to "+service, func() bool {
+		all, err := s.broker.Retries(t.Context())
+		return err == nil && slices.ContainsFunc(all, func(m broker.Message) bool {
+			var event events.Event
+			return m.Topic == "retry."+service && json.Unmarshal(m.Data, &event) == nil && event.ID == id+"@"+service
+		})
+	})
+}
+
+// takeBack removes events from their topics.
 func (s *stream) takeBack(t testing.TB, all []told) {
 	t.Helper()
 	for _, event := range all {
-		require.NoError(t, s.broker.Remove(t.Context(), event.place))
+		require.NoError(t, s.broker.Remove(t.Context(), event.message))
 	}
 }
 
@@ -131,7 +151,7 @@ func (s *stream) heard() (last, unheard string) {
 
 // untold says which service that runs has events left in its journal, or that the bank has webhooks left.
 func (s *stream) untold() string {
-	for _, service := range []string{"auth", "tickets", "orders", "payments"} {
+	for _, service := range []string{"auth", "tickets", "orders", "payments", "expiration"} {
 		for _, replica := range s.house.Replicas(service) {
 			if p := s.house.Process(replica); p != nil && p.PID() != 0 && !s.metricIsZero(replica, "boxoffice_journal_backlog_events") {
 				return "the journal of " + replica

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	runtime "github.com/dapr/dapr/pkg/proto/runtime/v1"
@@ -12,62 +12,127 @@ import (
 	"github.com/dapr/go-sdk/client"
 	"github.com/google/uuid"
 
-	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/problem"
 )
 
 const (
-	// actorType is the Dapr actor type: one actor an order, which has one reminder.
+	// actorType is the Dapr actor type: one actor a slot, which has one reminder.
 	actorType = "OrderExpiration"
 	reminder  = "expire"
-	// publishTime bounds one telling; a reminder that could not tell fires again.
-	publishTime = 5 * time.Second
+	// firingTime bounds the work of one firing; a reminder that could not do it fires again.
+	firingTime = 10 * time.Second
+	// earlyTime is how long before its slot's end a reminder may fire: by as much may clocks differ.
+	earlyTime = 2 * time.Second
+
+	// registrationTime bounds one registration, registrationPause is the time until a failed one is tried again, and
+	// registrationsAtOnce bounds those under way.
+	registrationTime    = 5 * time.Second
+	registrationPause   = time.Second
+	registrationsAtOnce = 8
 )
 
-// reminders registers and removes the orders' reminders. They live in Dapr's scheduler, which keeps them over
-// restarts of everything.
+// reminders registers and removes the slots' reminders. They live in Dapr's scheduler, which keeps them over restarts
+// of everything. Nothing is lost without them: what they miss is published by the ticker.
 type reminders struct {
 	dapr   client.Client
 	log    *slog.Logger
-	period time.Duration
+	period time.Duration // how often one fires until its slot is published
+
+	mu      sync.Mutex
+	pending map[Slot]bool // have no reminder yet
+	wake    chan struct{} // holds a token while there may be pending ones
 }
 
-// Set makes the order's reminder, due at expiresAt. Doing it twice is doing it once.
-func (r *reminders) Set(ctx context.Context, orderID string, expiresAt time.Time) error {
-	deadline := Deadline{Schema: 1, ExpiresAt: expiresAt}
-	body, err := json.Marshal(deadline)
-	if err != nil {
-		return err
+func newReminders(dapr client.Client, log *slog.Logger, period time.Duration) *reminders {
+	return &reminders{dapr: dapr, log: log, period: period, pending: map[Slot]bool{}, wake: make(chan struct{}, 1)}
+}
+
+// Want has the slot's reminder registered soon. It does not wait for the scheduler: the orders of an event are safe
+// once they are stored, and a scheduler that is away must not hold up deliveries.
+func (r *reminders) Want(slot Slot) {
+	r.mu.Lock()
+	r.pending[slot] = true
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
 	}
-	err = r.dapr.RegisterActorReminder(ctx, &client.RegisterActorReminderRequest{
+}
+
+// Run registers reminders until ctx ends. What fails is tried again until the slot is over.
+func (r *reminders) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-r.wake:
+		case <-ctx.Done():
+			return nil
+		}
+		for failed := r.registerAll(ctx); failed; failed = r.registerAll(ctx) {
+			select {
+			case <-time.After(registrationPause):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+// registerAll tries each pending registration once, and says whether any is still pending.
+func (r *reminders) registerAll(ctx context.Context) (failed bool) {
+	r.mu.Lock()
+	all := r.pending
+	r.pending = map[Slot]bool{}
+	r.mu.Unlock()
+	var registering sync.WaitGroup
+	places := make(chan struct{}, registrationsAtOnce)
+	for slot := range all {
+		if slot.IsOver(time.Now()) {
+			continue // the ticker has it by now
+		}
+		places <- struct{}{}
+		registering.Go(func() {
+			defer func() { <-places }()
+			if err := r.register(ctx, slot); err != nil {
+				r.log.Warn("could not register a reminder; trying again until its slot is over", "slot", slot.String(), "error", err)
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.pending[slot], failed = true, true
+			}
+		})
+	}
+	registering.Wait()
+	return failed
+}
+
+// register makes the slot's reminder. Doing it twice is doing it once.
+func (r *reminders) register(ctx context.Context, slot Slot) error {
+	ctx, cancel := context.WithTimeout(ctx, registrationTime)
+	defer cancel()
+	return r.dapr.RegisterActorReminder(ctx, &client.RegisterActorReminderRequest{
 		ActorType: actorType,
-		ActorID:   orderID,
+		ActorID:   slot.String(),
 		Name:      reminder,
-		DueTime:   deadline.Due(time.Now()).String(),
+		DueTime:   slot.Due(time.Now()).String(),
 		Period:    r.period.String(),
-		Data:      body,
 	})
-	if err != nil {
-		return away(fmt.Errorf("set the reminder of order %s: %w", orderID, err))
-	}
-	return nil
 }
 
-// Drop removes the order's reminder, if there is one.
-func (r *reminders) Drop(ctx context.Context, orderID string) error {
+// end removes an actor's reminder, if there is one.
+func (r *reminders) end(ctx context.Context, actorID string) error {
 	err := r.dapr.UnregisterActorReminder(ctx, &client.UnregisterActorReminderRequest{
 		ActorType: actorType,
-		ActorID:   orderID,
+		ActorID:   actorID,
 		Name:      reminder,
 	})
 	if err != nil {
-		return away(fmt.Errorf("drop the reminder of order %s: %w", orderID, err))
+		return problem.New(problem.Unavailable, "Reminders cannot be changed at the moment.").
+			Because(fmt.Errorf("unregister the reminder of actor %s: %w", actorID, err))
 	}
 	return nil
 }
 
-// canSet says whether the scheduler takes changes, by one that changes nothing: no order has this actor.
-func (r *reminders) canSet(ctx context.Context) error { return r.Drop(ctx, "nobody") }
+// canRegister says whether the scheduler takes changes, by one that changes nothing: no slot is this actor.
+func (r *reminders) canRegister(ctx context.Context) error { return r.end(ctx, "nobody") }
 
 // canFire says whether reminders reach their actors here: for that the sidecar needs the placement service.
 func (r *reminders) canFire(ctx context.Context) error {
@@ -81,59 +146,51 @@ func (r *reminders) canFire(ctx context.Context) error {
 	return nil
 }
 
-// away says of every failed call that the scheduler cannot be reached: nothing in such a call is wrong, and Dapr's
-// errors do not tell a scheduler that is gone from others. The event that caused it is tried until it can be.
-func away(err error) error {
-	return problem.New(problem.Unavailable, "Reminders cannot be changed at the moment.").Because(err)
-}
-
-// tell publishes that an order's time is over. It needs no journal: the reminder that calls it repeats until
-// the order is settled, so a telling that is lost is told again.
-func (r *reminders) tell(ctx context.Context, e events.ExpirationComplete) error {
-	event, err := events.New(ctx, e)
-	if err != nil {
-		return err
-	}
-	event.Source = "/expiration"
-	// As bytes: the go-sdk sends a struct as plain JSON whatever the content type says, and Dapr then wraps our
-	// envelope into one of its own.
-	body, err := json.Marshal(event)
-	if err != nil {
-		return err
-	}
-	return r.dapr.PublishEvent(ctx, events.PubSub, events.Topic, body, client.PublishEventWithContentType(events.ContentType))
-}
-
-// OrderExpiration is the actor of one order. It is exported because the go-sdk calls actors by reflection and
-// refuses a type that is not.
+// OrderExpiration is the actor of one slot. It is exported because the go-sdk calls actors by reflection and refuses a
+// type that is not.
 type OrderExpiration struct {
 	actor.ServerImplBaseCtx
+	calendar  *calendar
 	reminders *reminders
 }
-
-func (r *reminders) newActor() actor.ServerContext { return &OrderExpiration{reminders: r} }
 
 // Type implements actor.ServerContext.
 func (*OrderExpiration) Type() string { return actorType }
 
-// ReminderCall implements actor.ReminderCallee. It cannot return an error; what fails is done by the next call.
+// ReminderCall implements actor.ReminderCallee. It cannot return an error; what fails is done by the next firing.
 func (a *OrderExpiration) ReminderCall(_ string, body []byte, _, _ string) {
-	log := a.reminders.log.With("order", a.ID())
-	deadline, err := parseDeadline(body)
+	log := a.reminders.log.With("actor", a.ID())
+	ctx, cancel := context.WithTimeout(context.Background(), firingTime)
+	defer cancel()
+	orders, err := a.fire(ctx, body)
 	if err != nil {
-		log.Error("a reminder cannot be read; its order is not told to be over", "error", err)
+		log.Warn("a reminder could not be served; it repeats", "error", err)
 		return
+	}
+	if err := a.reminders.end(ctx, a.ID()); err != nil {
+		log.Warn("a reminder could not be removed; it repeats", "error", err)
+		return
+	}
+	log.Info("reminder served", "orders", orders)
+}
+
+// fire publishes the actor's slot and returns how many orders that were. The actor of a single order, which releases
+// before the slots made, puts that order into a slot.
+func (a *OrderExpiration) fire(ctx context.Context, body []byte) (orders int, err error) {
+	if slot, err := parseSlot(a.ID()); err == nil {
+		early := slot.Due(time.Now())
+		if early > earlyTime {
+			return 0, fmt.Errorf("it fired %s before its slot is over", early)
+		}
+		time.Sleep(early) // what is read before the end may not be all
+		return a.calendar.Publish(ctx, slot)
 	}
 	if _, err := uuid.Parse(a.ID()); err != nil {
-		log.Error("a reminder of something that is no order", "error", err)
-		return
+		return 0, fmt.Errorf("the actor is neither a slot nor an order: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), publishTime)
-	defer cancel()
-	told := deadline.Told(a.ID(), time.Now(), a.reminders.period)
-	if err := a.reminders.tell(ctx, told); err != nil {
-		log.Warn("could not tell that the order's time is over; the reminder repeats", "firing", told.Firing, "error", err)
-		return
+	deadline, err := parseDeadline(body)
+	if err != nil {
+		return 0, err
 	}
-	log.Info("told that the order's time is over", "firing", told.Firing)
+	return 1, a.calendar.Add(ctx, Expiring{ID: a.ID(), ExpiresAt: deadline.ExpiresAt})
 }

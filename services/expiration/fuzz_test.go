@@ -17,7 +17,7 @@ func FuzzParseDeadline(f *testing.F) {
 	}
 	f.Add([]byte(`{"expiresAt":"2026-05-01T12:00:00Z"}`), int64(-1<<40), int64(time.Second))
 	f.Add([]byte(`{"expiresAt":"0001-01-01T00:00:00Z"}`), int64(1<<40), int64(time.Second))
-	f.Fuzz(func(t *testing.T, body []byte, unix, period int64) {
+	f.Fuzz(func(t *testing.T, body []byte, unix, ahead int64) {
 		deadline, err := parseDeadline(body)
 		if err != nil {
 			return
@@ -28,15 +28,21 @@ func FuzzParseDeadline(f *testing.F) {
 			require.True(t, deadline.ExpiresAt.Equal(again.ExpiresAt))
 			require.Equal(t, deadline.Schema, again.Schema)
 		}
-		if unix < -1<<40 || unix > 1<<40 || time.Duration(period) < time.Second {
-			return // no clock, and no period that the configuration allows
+		if unix < -1<<40 || unix > 1<<40 || ahead < 0 || time.Duration(ahead) > time.Hour {
+			return // not a clock
 		}
-		now := time.Unix(unix, 0)
-		require.GreaterOrEqual(t, deadline.Due(now), time.Duration(0))
-		told := deadline.Told("order-1", now, time.Duration(period))
-		_, version := told.Aggregate()
-		require.Positive(t, version, "an event without a version is dead on arrival")
-		later := deadline.Told("order-1", now.Add(time.Duration(period)), time.Duration(period))
-		require.GreaterOrEqual(t, later.Firing, told.Firing)
+		requireSafe(t, "order-1", deadline.ExpiresAt, time.Unix(unix, 0), time.Duration(ahead))
+	})
+}
+
+func FuzzParseSlot(f *testing.F) {
+	for _, raw := range []string{"1777636800.0", "1777636800.1", "-1.0", "", ".", "1", "1.", "+1.0", "01.0", "1.-0", "9223372036854775808.0", "0190a5c3-7b1e-7000-8000-000000000000"} {
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		slot, err := parseSlot(raw)
+		if err == nil {
+			require.Equal(t, raw, slot.String())
+		}
 	})
 }

@@ -6,11 +6,10 @@ import (
 	"boxoffice/services/internal/events"
 )
 
-// subscribe routes what this service hears: an order that begins gets a reminder, one that is settled loses it.
-// Should the two come in the wrong order, the reminder fires in vain, and the orders service tells once more
-// that the order is settled.
-func (r *reminders) subscribe(router *events.Router) {
-	events.On(router, func(ctx context.Context, e events.OrderCreated) error { return r.Set(ctx, e.ID, e.ExpiresAt) })
-	events.On(router, func(ctx context.Context, e events.OrderCancelled) error { return r.Drop(ctx, e.ID) })
-	events.On(router, func(ctx context.Context, e events.OrderCompleted) error { return r.Drop(ctx, e.ID) })
+// subscribe routes the events that this service handles: an order that begins is put into the slot of its time. What
+// becomes of the order later costs nothing here: the slot's event names it, and the orders service knows better.
+func (c *calendar) subscribe(router *events.Router) {
+	events.On(router, func(ctx context.Context, e events.OrderCreated) error {
+		return c.Add(ctx, Expiring{ID: e.ID, ExpiresAt: e.ExpiresAt})
+	})
 }

@@ -24,7 +24,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		b := &box{store: store, window: cfg.ReservationWindow}
+		b := newBox(store, cfg.ReservationWindow, s.Log)
 		b.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
 		b.subscribe(s.Events)
 		return nil

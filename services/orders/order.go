@@ -49,7 +49,8 @@ type Order struct {
 	Reason    Reason               `json:"reason,omitempty"`
 	ExpiresAt time.Time            `json:"expiresAt"`
 	Ticket    events.OrderedTicket `json:"ticket"`
-	Sequence  int                  `json:"sequence"` // of the ticket, after this order's last change
+	PaymentID string               `json:"paymentId,omitempty"` // of the payment that completed it
+	Sequence  int                  `json:"sequence"`            // of the ticket, after this order's last change
 	Version   int                  `json:"version"`
 	CreatedAt time.Time            `json:"createdAt"`
 	UpdatedAt time.Time            `json:"updatedAt"`
@@ -130,10 +131,11 @@ func (t *Ticket) Reserve(orderID, buyer string, now time.Time, window time.Durat
 
 // Complete makes a created order, whose funds are authorized, its buyer's purchase. That the order's time is
 // over does not matter: the payment was begun in time, and nobody else has the ticket.
-func (o *Order) Complete(t *Ticket, now time.Time) error {
+func (o *Order) Complete(t *Ticket, paymentID string, now time.Time) error {
 	if o.Status != Created || !t.holds(o.ID) {
 		return errNotReserved
 	}
+	o.PaymentID = paymentID
 	t.Sequence++
 	t.Reservation.Status = Complete
 	o.settle(Complete, t.Sequence, now)
@@ -173,32 +175,9 @@ func (o *Order) settle(status Status, sequence int, now time.Time) {
 	o.UpdatedAt = now
 }
 
-// PaymentRecord is what was last heard of an order's payment.
-type PaymentRecord struct {
-	Schema int `json:"schema"`
-	events.Payment
-}
-
-// Hear applies what the payments service tells of the order's payment, if it is newer than what is known. An order
-// has one payment; should it ever have had another, the one that holds money is the one to know of.
-func (p *PaymentRecord) Hear(told events.Payment) (changed bool) {
-	switch {
-	case told.ID == p.ID && told.Version <= p.Version:
-		return false
-	case told.ID != p.ID && holdsMoney(p.Status) && !holdsMoney(told.Status):
-		return false
-	}
-	p.Schema = 1
-	p.Payment = told
-	return true
-}
-
-func holdsMoney(status string) bool { return status == "authorized" || status == "captured" }
-
-// FellThrough says whether the payment ended without any money, and nothing will be paid with it any more: the
-// authorization lapsed before it was captured, or Stripe gave it up. That it was given up because the order was
-// cancelled looks the same; then there is nothing left to cancel.
-func (p *PaymentRecord) FellThrough() bool { return p.Status == "voided" }
+// IsPaidBy says whether the payment is the one that completed the order, as far as is known: an order that is not
+// complete, or was completed by the release before, names none.
+func (o *Order) IsPaidBy(paymentID string) bool { return o.PaymentID == "" || o.PaymentID == paymentID }
 
 // IsOver says whether the order's time is over.
 func (o *Order) IsOver(now time.Time) bool { return !now.Before(o.ExpiresAt) }

@@ -66,7 +66,7 @@ func TestReserve_OverAnExpiredOrderCancelsItFirst(t *testing.T) {
 
 func TestReserve_SoldOrDeletedIsRefused(t *testing.T) {
 	sold, order := reserved(t)
-	require.NoError(t, order.Complete(&sold, noon))
+	require.NoError(t, order.Complete(&sold, "payment-1", noon))
 	_, _, err := sold.Reserve("order-2", "other", noon.Add(2*window), window)
 	require.ErrorIs(t, err, errSold, "a sold ticket does not become free when the window is over")
 
@@ -78,17 +78,17 @@ func TestReserve_SoldOrDeletedIsRefused(t *testing.T) {
 
 func TestComplete_OnlyALiveOrder(t *testing.T) {
 	ticket, order := reserved(t)
-	require.NoError(t, order.Complete(&ticket, noon.Add(2*window)), "its payment was begun in time")
+	require.NoError(t, order.Complete(&ticket, "payment-1", noon.Add(2*window)), "its payment was begun in time")
 	require.Equal(t, Complete, order.Status)
 	require.Equal(t, 2, order.Version)
 	require.Equal(t, Complete, ticket.Reservation.Status)
 	require.IsType(t, events.OrderCompleted{}, order.Told())
-	require.ErrorIs(t, order.Complete(&ticket, noon), errNotReserved)
+	require.ErrorIs(t, order.Complete(&ticket, "payment-1", noon), errNotReserved)
 
 	cancelledTicket, cancelled := reserved(t)
 	_, err := cancelled.Cancel(&cancelledTicket, ByUser, noon)
 	require.NoError(t, err)
-	require.ErrorIs(t, cancelled.Complete(&cancelledTicket, noon), errNotReserved)
+	require.ErrorIs(t, cancelled.Complete(&cancelledTicket, "payment-1", noon), errNotReserved)
 }
 
 func TestCancel_ByStateAndReason(t *testing.T) {
@@ -114,7 +114,7 @@ func TestCancel_ByStateAndReason(t *testing.T) {
 			ticket, order := reserved(t)
 			switch c.from {
 			case Complete:
-				require.NoError(t, order.Complete(&ticket, noon))
+				require.NoError(t, order.Complete(&ticket, "payment-1", noon))
 			case Cancelled:
 				_, err := order.Cancel(&ticket, ByUser, noon)
 				require.NoError(t, err)
@@ -177,31 +177,10 @@ func TestHear_ConvergesWhateverTheOrder(t *testing.T) {
 	}
 }
 
-func TestPaymentRecord_HearsWhatIsNewerAndKeepsWhatHoldsMoney(t *testing.T) {
-	told := func(id string, version int, status string) events.Payment {
-		return events.Payment{ID: id, OrderID: "order-1", Version: version, Status: status}
-	}
-	for name, c := range map[string]struct {
-		heard       []events.Payment
-		status      string
-		fellThrough bool
-	}{
-		"authorized, captured":            {[]events.Payment{told("p", 2, "authorized"), told("p", 3, "captured")}, "captured", false},
-		"captured came first":             {[]events.Payment{told("p", 3, "captured"), told("p", 2, "authorized")}, "captured", false},
-		"voided":                          {[]events.Payment{told("p", 2, "authorized"), told("p", 3, "voided")}, "voided", true},
-		"voided came first":               {[]events.Payment{told("p", 3, "voided"), told("p", 2, "authorized")}, "voided", true},
-		"declined":                        {[]events.Payment{told("p", 2, "failed")}, "failed", false},
-		"another, older one was voided":   {[]events.Payment{told("p", 2, "captured"), told("q", 9, "voided")}, "captured", false},
-		"another one took over":           {[]events.Payment{told("q", 9, "voided"), told("p", 2, "authorized")}, "authorized", false},
-		"money given back is not a lapse": {[]events.Payment{told("p", 3, "captured"), told("p", 4, "refunded")}, "refunded", false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var record PaymentRecord
-			for _, one := range c.heard {
-				record.Hear(one)
-			}
-			require.Equal(t, c.status, record.Status)
-			require.Equal(t, c.fellThrough, record.FellThrough())
-		})
-	}
+func TestIsPaidBy_OnlyThePaymentThatCompletedItCanBeLost(t *testing.T) {
+	ticket, order := reserved(t)
+	require.True(t, order.IsPaidBy("payment-1"), "no payment has completed it")
+	require.NoError(t, order.Complete(&ticket, "payment-1", noon))
+	require.True(t, order.IsPaidBy("payment-1"))
+	require.False(t, order.IsPaidBy("payment-2"))
 }

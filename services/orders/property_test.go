@@ -124,7 +124,7 @@ func (m *market) complete(t *rapid.T) {
 	}
 	ticket, orders := m.snapshot()
 	before := *order
-	err := order.Complete(&m.ticket, m.now)
+	err := order.Complete(&m.ticket, "payment-1", m.now)
 	require.Equal(t, before.Status == Created, err == nil, "%v", err)
 	if err != nil {
 		m.requireUnchanged(t, ticket, orders)
@@ -179,7 +179,7 @@ func (m *market) stale(t *rapid.T) {
 	old.Status, old.Reason = rapid.SampledFrom([]Status{Created, Complete}).Draw(t, "as it was"), ""
 	var err error
 	if rapid.Bool().Draw(t, "complete") {
-		err = old.Complete(&m.ticket, m.now)
+		err = old.Complete(&m.ticket, "payment-1", m.now)
 	} else {
 		_, err = old.Cancel(&m.ticket, anyReason(t), m.now)
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/state"
@@ -14,19 +16,34 @@ import (
 
 // The documents of this service:
 //
-//	ticket/{id}         Ticket: the replica of a listing with its reservation
+//	ticket/{id}         Ticket: the projection of a listing with its reservation
 //	order/{id}          Order
-//	payment/{orderId}   PaymentRecord: what was last heard of an order's payment
 //	index/orders/{user} a buyer's orders, oldest first
-func ticketKey(id string) string       { return "ticket/" + id }
-func orderKey(id string) string        { return "order/" + id }
-func paymentKey(orderID string) string { return "payment/" + orderID }
-func ordersOf(buyer string) string     { return "orders/" + buyer }
+//
+// (payment/{orderId} is of the release before, and not read any more.)
+func ticketKey(id string) string   { return "ticket/" + id }
+func orderKey(id string) string    { return "order/" + id }
+func ordersOf(buyer string) string { return "orders/" + buyer }
 
 // box is where tickets and orders are kept; each method is one decision, committed whole.
 type box struct {
 	store  *state.Store
 	window time.Duration
+	log    *slog.Logger
+	// ticketOf is the ticket of each order that this process has dealt with lately. It never changes, so that both
+	// documents can be read at once.
+	ticketOf *lru.Cache[string, string]
+}
+
+// ticketsRemembered bounds ticketOf; an order that is not in it costs one more read.
+const ticketsRemembered = 65536
+
+func newBox(store *state.Store, window time.Duration, log *slog.Logger) *box {
+	ticketOf, err := lru.New[string, string](ticketsRemembered)
+	if err != nil {
+		panic(err) // the size is a constant
+	}
+	return &box{store: store, window: window, log: log, ticketOf: ticketOf}
 }
 
 // keepAnswer adds the answer to a request to the change that it tells of.
@@ -58,12 +75,13 @@ func (b *box) Reserve(ctx context.Context, ticketID, buyer string, keep keepAnsw
 		change.Emit(ctx, late.Value.Told())
 	}
 	change.Update(ticket.Key, ticket.ETag, ticket.Value)
-	change.Create(orderKey(order.ID), order)
+	change.Insert(orderKey(order.ID), order)
 	change.Append(ordersOf(buyer), order.ID)
 	change.Emit(ctx, order.Told())
 	if err := keep(&change, order); err != nil {
 		return Order{}, err
 	}
+	b.ticketOf.Add(order.ID, ticketID)
 	return order, b.store.Commit(ctx, &change)
 }
 
@@ -91,12 +109,12 @@ func (b *box) Cancel(ctx context.Context, id string, reason Reason, may func(*Or
 	})
 }
 
-// Complete completes an order whose funds are authorized, and returns it. An order that is settled already stays
-// as it is.
-func (b *box) Complete(ctx context.Context, id string) (completed Order, err error) {
+// Complete completes an order whose funds are authorized by a payment, and returns it. An order that is settled
+// already stays as it is.
+func (b *box) Complete(ctx context.Context, id, paymentID string) (completed Order, err error) {
 	err = b.decide(ctx, id, func(order *Order, ticket *Ticket) (changed bool, err error) {
 		if order.Status == Created {
-			changed, err = true, order.Complete(ticket, now())
+			changed, err = true, order.Complete(ticket, paymentID, now())
 		}
 		completed = *order
 		return changed, err
@@ -107,17 +125,13 @@ func (b *box) Complete(ctx context.Context, id string) (completed Order, err err
 // decide lets a transition change an order and its ticket, and commits both with the order's event.
 func (b *box) decide(ctx context.Context, id string, transition func(*Order, *Ticket) (changed bool, err error)) error {
 	return state.Retry(ctx, func(ctx context.Context) error {
-		order, err := b.Order(ctx, id)
+		order, ticket, err := b.orderAndTicket(ctx, id)
 		if err != nil {
 			return err
 		}
-		ticket, err := state.Get[Ticket](ctx, b.store, ticketKey(order.Value.Ticket.ID))
-		if err != nil {
-			return fmt.Errorf("the ticket of order %s: %w", id, err)
-		}
 		changed, err := transition(&order.Value, &ticket.Value)
 		if errors.Is(err, errNotReserved) {
-			// The two are changed together, but were read one after the other.
+			// The two are changed together, but may have been read one after the other.
 			return fmt.Errorf("order %s gave way to another between two reads: %w", id, state.ErrConflict)
 		}
 		if err != nil || !changed {
@@ -131,6 +145,37 @@ func (b *box) decide(ctx context.Context, id string, transition func(*Order, *Ti
 	})
 }
 
+// orderAndTicket reads an order and its ticket: at once, if this process knows which ticket it is.
+func (b *box) orderAndTicket(ctx context.Context, id string) (order state.Doc[Order], ticket state.Doc[Ticket], err error) {
+	known, remembered := b.ticketOf.Get(id)
+	if !remembered {
+		if order, err = b.Order(ctx, id); err != nil {
+			return order, ticket, err
+		}
+		known = order.Value.Ticket.ID
+		b.ticketOf.Add(id, known)
+		ticket, err = state.Get[Ticket](ctx, b.store, ticketKey(known))
+		return order, ticket, wrapTicket(id, err)
+	}
+	order, ticket, err = state.GetBoth[Order, Ticket](ctx, b.store, orderKey(id), ticketKey(known))
+	switch {
+	case err != nil:
+		return order, ticket, err
+	case order.ETag == "":
+		return order, ticket, errNoOrder
+	case ticket.ETag == "":
+		return order, ticket, wrapTicket(id, state.ErrNotFound)
+	}
+	return order, ticket, nil
+}
+
+func wrapTicket(orderID string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("the ticket of order %s: %w", orderID, err)
+}
+
 // TellAgain publishes an order's last event once more, for whoever seems to have missed it.
 func (b *box) TellAgain(ctx context.Context, order *Order) error {
 	var change state.Change
@@ -138,13 +183,21 @@ func (b *box) TellAgain(ctx context.Context, order *Order) error {
 	return b.store.Commit(ctx, &change)
 }
 
-// HearTicket brings the replica of a listing up to what the tickets service tells. It returns the order that
-// loses its ticket by that, if any.
+// HearTicket brings the projection of a listing up to what the tickets service has published. It returns the order
+// that loses its ticket by that, if any.
 func (b *box) HearTicket(ctx context.Context, listing events.Ticket, deleted bool) (reservation *Reservation, err error) {
+	if listing.Version == 1 { // mostly a listing that is new here: that is known without reading
+		var ticket Ticket
+		ticket.Hear(listing, deleted)
+		var change state.Change
+		change.Create(ticketKey(listing.ID), ticket)
+		if err := b.store.Commit(ctx, &change); !errors.Is(err, state.ErrConflict) {
+			return nil, err
+		}
+	}
 	err = state.Retry(ctx, func(ctx context.Context) error {
 		doc, err := state.Get[Ticket](ctx, b.store, ticketKey(listing.ID))
-		missing := errors.Is(err, state.ErrNotFound)
-		if err != nil && !missing {
+		if err != nil && !errors.Is(err, state.ErrNotFound) {
 			return err
 		}
 		changed := doc.Value.Hear(listing, deleted)
@@ -153,39 +206,10 @@ func (b *box) HearTicket(ctx context.Context, listing events.Ticket, deleted boo
 			return nil
 		}
 		var change state.Change
-		if missing {
-			change.Create(doc.Key, doc.Value)
-		} else {
-			change.Update(doc.Key, doc.ETag, doc.Value)
-		}
+		change.Put(doc.Key, doc.ETag, doc.Value)
 		return b.store.Commit(ctx, &change)
 	})
 	return reservation, err
-}
-
-// HearPayment records what the payments service tells of an order's payment, if it is newer than what is known, and
-// returns what is known then.
-func (b *box) HearPayment(ctx context.Context, told events.Payment) (known PaymentRecord, err error) {
-	err = state.Retry(ctx, func(ctx context.Context) error {
-		doc, err := state.Get[PaymentRecord](ctx, b.store, paymentKey(told.OrderID))
-		missing := errors.Is(err, state.ErrNotFound)
-		if err != nil && !missing {
-			return err
-		}
-		changed := doc.Value.Hear(told)
-		known = doc.Value
-		if !changed {
-			return nil
-		}
-		var change state.Change
-		if missing {
-			change.Create(doc.Key, doc.Value)
-		} else {
-			change.Update(doc.Key, doc.ETag, doc.Value)
-		}
-		return b.store.Commit(ctx, &change)
-	})
-	return known, err
 }
 
 // now is the time as documents hold it.

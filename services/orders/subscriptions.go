@@ -15,10 +15,7 @@ func (b *box) subscribe(r *events.Router) {
 	events.On(r, func(ctx context.Context, e events.TicketDeleted) error { return b.ticketTold(ctx, e.Ticket, true) })
 
 	events.On(r, b.paymentAuthorized)
-	events.On(r, func(ctx context.Context, e events.PaymentCaptured) error { return b.paymentTold(ctx, e.Payment) })
-	events.On(r, func(ctx context.Context, e events.PaymentRefunded) error { return b.paymentTold(ctx, e.Payment) })
-	events.On(r, func(ctx context.Context, e events.PaymentFailed) error { return b.paymentTold(ctx, e.Payment) })
-	events.On(r, func(ctx context.Context, e events.PaymentVoided) error { return b.paymentTold(ctx, e.Payment) })
+	events.On(r, b.paymentVoided) // the others change nothing here
 
 	events.On(r, b.timeIsOver)
 }
@@ -45,46 +42,34 @@ func (b *box) ticketTold(ctx context.Context, listing events.Ticket, deleted boo
 // paymentAuthorized completes the order. If it was cancelled before, it says so again: the payments service
 // must hear of it to give the funds back.
 func (b *box) paymentAuthorized(ctx context.Context, e events.PaymentCreated) error {
-	order, err := b.Complete(ctx, e.OrderID)
+	order, err := b.Complete(ctx, e.OrderID, e.ID)
 	if err != nil {
 		return ours(err, e.OrderID)
 	}
 	if order.Status == Cancelled {
-		err = b.TellAgain(ctx, &order)
+		return b.TellAgain(ctx, &order)
 	}
-	return errors.Join(err, b.paymentTold(ctx, e.Payment))
+	return nil
 }
 
-// paymentTold records what became of a payment. An order whose payment fell through gets no money any more, be it
-// complete or not: it is cancelled, and its ticket is free again. Most often the payment was voided because the order
-// is cancelled already; then nothing changes.
-func (b *box) paymentTold(ctx context.Context, told events.Payment) error {
-	payment, err := b.HearPayment(ctx, told)
-	if err != nil || !payment.FellThrough() {
-		return err
+// paymentVoided cancels an order whose payment ended without any money, be the order complete or not, and its ticket is
+// free again: the authorization lapsed before it was captured, or Stripe gave it up. Most often the payment was voided
+// because the order is cancelled already; then nothing changes.
+func (b *box) paymentVoided(ctx context.Context, e events.PaymentVoided) error {
+	err := b.Cancel(ctx, e.OrderID, Unpaid, func(o *Order) error {
+		if !o.IsPaidBy(e.ID) {
+			return errOtherPayment
+		}
+		return nil
+	})
+	if errors.Is(err, errOtherPayment) {
+		return nil
 	}
-	return ours(b.Cancel(ctx, told.OrderID, Unpaid, func(*Order) error { return nil }), told.OrderID)
+	return ours(err, e.OrderID)
 }
 
-// timeIsOver cancels an order that was not paid in time. If the order is settled, it says so again, so that the
-// reminder which called finds its end.
-func (b *box) timeIsOver(ctx context.Context, e events.ExpirationComplete) error {
-	order, err := b.Order(ctx, e.OrderID)
-	if err != nil {
-		return ours(err, e.OrderID)
-	}
-	switch {
-	case order.Value.Status != Created:
-		return b.TellAgain(ctx, &order.Value)
-	case !order.Value.IsOver(now()):
-		return nil // the reminder's clock is ahead of ours; it repeats
-	}
-	err = b.Cancel(ctx, e.OrderID, Expired, func(*Order) error { return nil })
-	if errors.Is(err, errComplete) {
-		return nil // it was paid in this moment, and told so
-	}
-	return err
-}
+// errOtherPayment says that a payment is not the one that completed its order.
+var errOtherPayment = errors.New("the order was completed by another payment")
 
 // ours refuses an event that tells of an order which is not known: orders begin here and are never forgotten.
 func ours(err error, orderID string) error {

@@ -169,8 +169,9 @@ func TestFormer_WhatWasLeftIsSwept(t *testing.T) {
 	settled := s.leftByFormerRelease(t, "pm_card_visa", Captured, false)
 	lost := s.leftByFormerRelease(t, "pm_card_visa", Pending, true)
 	var change state.Change
-	change.Create(watermarkKey, json.RawMessage(`{"schema":1,"page":1,"entry":1}`)) // behind the settled one
+	change.Create(watermarkKey, json.RawMessage(`{"schema":1,"page":1,"entry":1}`))
 	require.NoError(t, s.store.Commit(t.Context(), &change))
+	require.Equal(t, state.Places{firstPartition: {Page: 1, Entry: 1}}, s.watermark(t))
 	asked := s.processor.asked.Load()
 	s.sweeps(t)
 	require.Equal(t, asked+1, s.processor.asked.Load())
@@ -179,5 +180,6 @@ func TestFormer_WhatWasLeftIsSwept(t *testing.T) {
 	s.requireShown(t, settled, Captured)
 	require.NoError(t, s.till.HearOrder(t.Context(), after(lost.order, "complete")))
 	s.sweeps(t)
-	require.Equal(t, state.Place{Page: 1, Entry: 2}, s.watermark(t))
+	require.Empty(t, s.ahead(t))
+	require.Equal(t, state.Place{Page: 1, Entry: 1}, s.watermark(t)[firstPartition])
 }

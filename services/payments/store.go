@@ -82,13 +82,12 @@ type till struct {
 	store    *state.Store
 	stripe   *gateway
 	agenda   *agenda
-	arrivals *arrivals
 	recent   *recent
 	patience patience
 }
 
 func newTill(store *state.Store, stripe *gateway, log *slog.Logger) *till {
-	t := &till{store: store, stripe: stripe, arrivals: newArrivals(), recent: newRecent()}
+	t := &till{store: store, stripe: stripe, recent: newRecent()}
 	t.agenda = newAgenda(t, log)
 	return t
 }
@@ -100,8 +99,19 @@ type account struct {
 }
 
 // load reads an order with its payment, and remembers it. It returns errNoOrder if the order is not known.
-func (t *till) load(ctx context.Context, orderID string) (a account, err error) {
-	a.order, err = state.Get[Order](ctx, t.store, orderKey(orderID))
+func (t *till) load(ctx context.Context, orderID string) (account, error) {
+	order, err := state.Get[Order](ctx, t.store, orderKey(orderID))
+	return t.loaded(ctx, order, err)
+}
+
+// loadNew is load for an order that may be so new that its event is still on the way.
+func (t *till) loadNew(ctx context.Context, orderID string) (account, error) {
+	order, err := state.GetReplica[Order](ctx, t.store, orderKey(orderID), orderID)
+	return t.loaded(ctx, order, err)
+}
+
+func (t *till) loaded(ctx context.Context, order state.Doc[Order], err error) (account, error) {
+	a := account{order: order}
 	if errors.Is(err, state.ErrNotFound) {
 		return a, errNoOrder
 	}
@@ -111,10 +121,10 @@ func (t *till) load(ctx context.Context, orderID string) (a account, err error) 
 	if id := a.order.Value.PaymentID; id != "" {
 		a.former, err = state.Get[formerPayment](ctx, t.store, paymentKey(id))
 		if err != nil {
-			return a, fmt.Errorf("payment %s of order %s: %w", id, orderID, err)
+			return a, fmt.Errorf("payment %s of order %s: %w", id, order.Value.ID, err)
 		}
 		if a.former.Value.moved() { // a moment ago
-			return t.load(ctx, orderID)
+			return t.load(ctx, order.Value.ID)
 		}
 		a.carryOver()
 	}
@@ -420,15 +430,11 @@ func (w *wish) grant(ctx context.Context) error {
 }
 
 // load reads the order, which may be so new that its event is still on the way.
-func (w *wish) load(ctx context.Context) (a account, err error) {
+func (w *wish) load(ctx context.Context) (account, error) {
 	if w.beaten || w.attempt.Number > 0 {
 		return w.till.loadWithAttempt(ctx, w.orderID)
 	}
-	err = w.till.arrivals.await(ctx, w.orderID, errNoOrder, func(ctx context.Context) error {
-		a, err = w.till.load(ctx, w.orderID)
-		return err
-	})
-	return a, err
+	return w.till.loadNew(ctx, w.orderID)
 }
 
 // begin writes down the attempt that is to be made, if one is.
@@ -709,7 +715,6 @@ func (t *till) HearOrder(ctx context.Context, told events.Order) error {
 	if err != nil {
 		return fmt.Errorf("hear order %s: %w", told.ID, err)
 	}
-	t.arrivals.arrived(told.ID)
 	if left != never {
 		t.agenda.add(told.ID, left)
 	}
@@ -726,7 +731,6 @@ func (t *till) create(ctx context.Context, told events.Order) error {
 		return err
 	}
 	t.recent.put(order)
-	t.arrivals.arrived(order.ID)
 	return nil
 }
 

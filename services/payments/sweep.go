@@ -35,8 +35,8 @@ type sweep struct {
 // watermark is the document that says how far the index of the unsettled is worked off. In each partition of it, all
 // before its place is settled.
 type watermark struct {
-	Schema int    `json:"schema"`
-	Places places `json:"places"`
+	Schema int          `json:"schema"`
+	Places state.Places `json:"places"`
 	// Page and Entry are the place in the only partition that there was up to schema 1.
 	Page  int `json:"page,omitempty"`
 	Entry int `json:"entry,omitempty"`
@@ -51,40 +51,14 @@ func (*watermark) Newest() int { return watermarkSchema }
 // Upgrade implements state.Upgrader.
 func (w *watermark) Upgrade(from int) error {
 	if from == 1 {
-		w.Schema, w.Places = watermarkSchema, places{onlyPartition: {Page: w.Page, Entry: w.Entry}}
+		w.Schema, w.Places = watermarkSchema, state.Places{firstPartition: {Page: w.Page, Entry: w.Entry}}
 		w.Page, w.Entry = 0, 0
 	}
 	return nil
 }
 
-// places are how far an index was read, by partition. The zero value is the beginning.
-type places map[string]state.Place
-
-// entry is an id in the index, and where it is.
-type entry struct {
-	state.Entry
-	partition string
-}
-
-// onlyPartition is the name of an index that is not partitioned.
-const onlyPartition = ""
-
-// forward reads on in the index of the unsettled; none is its end.
-func (s *sweep) forward(ctx context.Context, from places) (entries []entry, next places, err error) {
-	read, err := s.till.store.Forward(ctx, unsettled, from[onlyPartition])
-	if err != nil || len(read) == 0 {
-		return nil, from, err
-	}
-	for _, one := range read {
-		entries = append(entries, entry{one, onlyPartition})
-	}
-	next = maps.Clone(from)
-	if next == nil {
-		next = places{}
-	}
-	next[onlyPartition] = read[len(read)-1].At.Next()
-	return entries, next, nil
-}
+// firstPartition is the name of what there was of an index before it had partitions.
+const firstPartition = "legacy"
 
 const watermarkKey = "sweep/" + unsettled
 
@@ -137,12 +111,12 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 	defer settling.Wait()
 	room := make(chan struct{}, settlingAtOnce)
 
-	var open []entry // the first entry of each payment that is not settled
+	var open []state.Entry // the first entry of each payment that is not settled
 	met := map[string]bool{}
 	end := mark.Value.Places
 	read := 0
 	for {
-		entries, next, err := s.forward(ctx, end)
+		entries, next, err := s.till.store.Forward(ctx, unsettled, end)
 		if err != nil {
 			return err
 		}
@@ -180,7 +154,7 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 }
 
 // orders reads the orders of these entries with their payments, by id.
-func (s *sweep) orders(ctx context.Context, entries []entry) (map[string]*Order, error) {
+func (s *sweep) orders(ctx context.Context, entries []state.Entry) (map[string]*Order, error) {
 	var keys []string
 	for _, entry := range entries {
 		keys = append(keys, orderKey(entry.ID))
@@ -234,15 +208,15 @@ func (s *sweep) settle(ctx context.Context, orderID string) {
 
 // move brings the watermark forward: to the oldest payment that is not settled; or, if most of what was read is
 // settled, past all, with the others appended again. A conflict says that somebody else has moved it; that will do.
-func (s *sweep) move(ctx context.Context, mark state.Doc[watermark], open []entry, read int, end places) error {
+func (s *sweep) move(ctx context.Context, mark state.Doc[watermark], open []state.Entry, read int, end state.Places) error {
 	to := maps.Clone(end)
 	var carried []string
 	carry := read >= worthCarrying && len(open) <= read/carriedShare
 	for _, entry := range open {
 		if carry {
 			carried = append(carried, entry.ID)
-		} else if entry.At.Before(to[entry.partition]) {
-			to[entry.partition] = entry.At
+		} else if entry.At.Before(to[entry.Partition]) {
+			to[entry.Partition] = entry.At
 		}
 	}
 	forward := false

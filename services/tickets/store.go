@@ -34,9 +34,9 @@ func (l *listings) Create(ctx context.Context, seller string, offer Offer) (Tick
 	}
 	ticket := List(uuid.Must(uuid.NewV7()).String(), seller, l.currency, offer, now())
 	var change state.Change
-	change.Create(ticketKey(ticket.ID), ticket)
+	change.Insert(ticketKey(ticket.ID), ticket)
 	change.Append(allTickets, ticket.ID)
-	change.Emit(ctx, ticket.Told())
+	change.Emit(ctx, ticket.Event())
 	return ticket, l.store.Commit(ctx, &change)
 }
 
@@ -78,7 +78,7 @@ func (l *listings) Hear(ctx context.Context, status Status, order events.Order) 
 	return err
 }
 
-// decide lets a transition change a ticket, and commits it with its event.
+// decide lets a transition change a ticket, and commits it with its event, if it has one.
 func (l *listings) decide(ctx context.Context, id string, transition func(*Ticket) (changed bool, err error)) (Ticket, error) {
 	var ticket Ticket
 	err := state.Retry(ctx, func(ctx context.Context) error {
@@ -96,7 +96,9 @@ func (l *listings) decide(ctx context.Context, id string, transition func(*Ticke
 		}
 		var change state.Change
 		change.Update(doc.Key, doc.ETag, ticket)
-		change.Emit(ctx, ticket.Told())
+		if event := ticket.Event(); event != nil {
+			change.Emit(ctx, event)
+		}
 		return l.store.Commit(ctx, &change)
 	})
 	return ticket, err

@@ -33,18 +33,21 @@ const (
 // Ticket is a listing. Price is in the currency's minor unit. A deleted ticket stays as a mark, so that an
 // event which comes late does not bring it back.
 type Ticket struct {
-	Schema    int       `json:"schema"`
-	ID        string    `json:"id"`
-	Title     string    `json:"title"`
-	Price     int64     `json:"price"`
-	Currency  string    `json:"currency"`
-	UserID    string    `json:"userId"`
-	Status    Status    `json:"status"`
-	OrderID   string    `json:"orderId,omitempty"`
-	Sequence  int       `json:"sequence"` // of the last change of reservation that was heard
-	Deleted   bool      `json:"deleted,omitempty"`
-	Withdrawn bool      `json:"withdrawn,omitempty"` // deleted by its seller, though a sale may stand against that
-	Version   int       `json:"version"`
+	Schema    int    `json:"schema"`
+	ID        string `json:"id"`
+	Title     string `json:"title"`
+	Price     int64  `json:"price"`
+	Currency  string `json:"currency"`
+	UserID    string `json:"userId"`
+	Status    Status `json:"status"`
+	OrderID   string `json:"orderId,omitempty"`
+	Sequence  int    `json:"sequence"` // of the last change of reservation that was heard
+	Deleted   bool   `json:"deleted,omitempty"`
+	Withdrawn bool   `json:"withdrawn,omitempty"` // deleted by its seller, though a sale may stand against that
+	Version   int    `json:"version"`
+	// Listed is the version of the seller's last change, which was published. (It is 0 in documents of the release
+	// before, which published each version.)
+	Listed    int       `json:"listed,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 }
@@ -83,6 +86,7 @@ func List(id, seller, currency string, offer Offer, now time.Time) Ticket {
 		UserID:    seller,
 		Status:    Available,
 		Version:   1,
+		Listed:    1,
 		CreatedAt: now,
 		UpdatedAt: now,
 	}
@@ -98,6 +102,7 @@ func (t *Ticket) Change(seller string, expect Expect, offer Offer, now time.Time
 	}
 	t.Title, t.Price = offer.Title, offer.Price
 	t.touch(now)
+	t.Listed = t.Version
 	return nil
 }
 
@@ -108,6 +113,7 @@ func (t *Ticket) Delete(seller string, expect Expect, now time.Time) error {
 	}
 	t.Deleted = true
 	t.touch(now)
+	t.Listed = t.Version
 	return nil
 }
 
@@ -152,8 +158,12 @@ func (t *Ticket) touch(now time.Time) {
 	t.UpdatedAt = now
 }
 
-// Told is the event of the ticket's last change, with its whole public state.
-func (t *Ticket) Told() events.Payload {
+// Event is the event of the seller's last change, with the ticket's whole public state; nil if the ticket has changed
+// since. That it is reserved, sold or free follows from the orders' events, and is not published twice.
+func (t *Ticket) Event() events.Payload {
+	if t.Listed != t.Version {
+		return nil
+	}
 	state := events.Ticket{
 		ID:        t.ID,
 		Title:     t.Title,

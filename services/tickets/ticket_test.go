@@ -25,7 +25,7 @@ func TestList_IsAvailable(t *testing.T) {
 	ticket := listed()
 	require.Equal(t, Available, ticket.Status)
 	require.Equal(t, 1, ticket.Version)
-	require.IsType(t, events.TicketCreated{}, ticket.Told())
+	require.IsType(t, events.TicketCreated{}, ticket.Event())
 }
 
 func TestChangeAndDelete_WhoMayWhen(t *testing.T) {
@@ -82,9 +82,9 @@ func TestAtLeast_RefusesWhatNoCardCanPay(t *testing.T) {
 func TestTold_NamesTheChange(t *testing.T) {
 	ticket := listed()
 	require.NoError(t, ticket.Change("seller", 0, Offer{Title: "New", Price: 1}, noon))
-	require.IsType(t, events.TicketUpdated{}, ticket.Told())
+	require.IsType(t, events.TicketUpdated{}, ticket.Event())
 	require.NoError(t, ticket.Delete("seller", 0, noon))
-	require.IsType(t, events.TicketDeleted{}, ticket.Told())
+	require.IsType(t, events.TicketDeleted{}, ticket.Event())
 }
 
 func TestHear_LateReservationDoesNotMarkATicketSoldAgain(t *testing.T) {

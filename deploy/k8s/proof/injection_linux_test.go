@@ -167,6 +167,6 @@ func TestControlPlane_TheOperatorReadsOurSubscriptions(t *testing.T) {
 	c := withControlPlane(t)
 	namespace := apply(t, c, "dev").of("Namespace")[0].name()
 	// In the older version, to which the API server has the operator's webhook convert it.
-	old := parse(t, c.must(t, "", "get", "subscriptions.v1alpha1.dapr.io", "orders", "-n", namespace, "-o", "json"))
-	require.Equal(t, "events", old.text("spec", "topic"))
+	old := parse(t, c.must(t, "", "get", "subscriptions.v1alpha1.dapr.io", "orders-tickets", "-n", namespace, "-o", "json"))
+	require.Equal(t, "events.tickets", old.text("spec", "topic"))
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -70,6 +71,34 @@ func TestOverlays_NoContainerMayDoWhatItNeedNot(t *testing.T) {
 		}
 		for _, account := range m.of("ServiceAccount") {
 			require.Equal(t, false, account["automountServiceAccountToken"], account.name())
+		}
+	})
+}
+
+// Go's collector must run before the kernel ends the process, and need not much earlier.
+func TestOverlays_GoKnowsTheMemoryLimit(t *testing.T) {
+	mebibytes := func(text string) int {
+		n, err := strconv.Atoi(strings.TrimRight(text, "MiB"))
+		require.NoError(t, err, text)
+		return n
+	}
+	fits := func(who, limit, goLimit string) {
+		require.InDelta(t, 0.86, float64(mebibytes(goLimit))/float64(mebibytes(limit)), 0.04, "GOMEMLIMIT of %s beside its limit", who)
+	}
+	each(t, func(t *testing.T, m manifests) {
+		for _, service := range services {
+			pod := m.get(t, "Deployment", service).in("spec", "template")
+			container := named(pod.list("spec", "containers"), service)
+			fits(service, container.text("resources", "limits", "memory"), named(container.list("env"), "GOMEMLIMIT").text("value"))
+			require.Equal(t, "limits.cpu", named(container.list("env"), "GOMAXPROCS").text("valueFrom", "resourceFieldRef", "resource"))
+			annotations := pod.in("metadata", "annotations")
+			_, limit, found := strings.Cut(annotations.text("dapr.io/env"), "GOMEMLIMIT=")
+			require.True(t, found)
+			fits("the sidecar of "+service, annotations.text("dapr.io/sidecar-memory-limit"), limit)
+		}
+		if nats := m.pods()["StatefulSet nats"]; nats != nil {
+			container := named(nats.list("spec", "containers"), "nats")
+			fits("nats", container.text("resources", "limits", "memory"), named(container.list("env"), "GOMEMLIMIT").text("value"))
 		}
 	})
 }
@@ -321,9 +350,9 @@ func TestOverlays_EventsAreWhatTheyAreEverywhere(t *testing.T) {
 	each(t, func(t *testing.T, m manifests) {
 		committed, err := os.ReadFile(filepath.Join(house, "components/events/subscriptions.yaml"))
 		require.NoError(t, err)
-		for _, name := range regexp.MustCompile(`(?m)^  name: (\w+)`).FindAllStringSubmatch(string(committed), -1) {
+		for _, name := range regexp.MustCompile(`(?m)^  name: ((\w+)-\w+)$`).FindAllStringSubmatch(string(committed), -1) {
 			subscription := m.get(t, "Subscription", name[1])
-			require.Equal(t, name[1:], subscription.texts("scopes"))
+			require.Equal(t, name[2:], subscription.texts("scopes"))
 			require.NotEmpty(t, subscription.text("spec", "routes", "default"))
 		}
 		m.get(t, "Resiliency", "deliveries")

@@ -86,13 +86,21 @@ func TestNATS_TheJobMakesTheStreamsOnAllServers(t *testing.T) {
 				<-p.done
 				require.NoError(t, p.err, p.lastLines())
 			}
-			for name, days := range map[string]int{"events": 7, "events-dead": 30} {
+			for name, want := range map[string]struct {
+				days       int
+				duplicates time.Duration
+				subjects   []string
+			}{
+				"events": {7, 2 * time.Minute, []string{"events", "events.>"}},
+				"dead":   {30, 100 * time.Millisecond, []string{"dead.>"}},
+				"retry":  {30, 100 * time.Millisecond, []string{"retry.>"}},
+			} {
 				config := streamConfig(t, monitors, name)
 				require.EqualValues(t, len(clients), config["num_replicas"])
 				require.Equal(t, "file", config["storage"])
-				require.EqualValues(t, time.Duration(days)*24*time.Hour, config["max_age"])
-				require.EqualValues(t, 2*time.Minute, config["duplicate_window"])
-				require.Equal(t, []string{strings.ReplaceAll(name, "-", ".")}, config.texts("subjects"))
+				require.EqualValues(t, time.Duration(want.days)*24*time.Hour, config["max_age"])
+				require.EqualValues(t, want.duplicates, config["duplicate_window"])
+				require.Equal(t, want.subjects, config.texts("subjects"))
 			}
 
 			stranger, err := start("stranger", t.TempDir(), []string{env[1], "NATS_TOKEN=guess"}, built("runtime"), "nats-streams", "--server="+clients[0], "--wait=2s")

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,42 +13,83 @@ import (
 	"boxoffice/deploy/local/stack"
 )
 
-// cpuWatch reads how much processor time each process of a stack has had, and this one. Where the system does
-// not tell (it is not Linux), all times are 0.
+// cpuWatch reads how much processor time the processes of a stack have had, and this one. A process's time is that of all
+// its descendants too, also of those that have ended: PostgreSQL has one for each connection and more for its own work.
+// Where the system does not say (it is not Linux), all times are 0.
 type cpuWatch struct{ stack *stack.Stack }
 
-// cpuTimes are processor times by process; this process is called "load".
+// cpuTimes are processor times by process, replicas of an app together; this process is called "load".
 type cpuTimes map[string]time.Duration
 
 const self = "load"
+
+// bareSidecar is the id of the sidecar without a service.
+const bareSidecar = "bare"
 
 // tick is the unit of /proc/PID/stat on every Linux that Go runs on.
 const tick = time.Second / 100
 
 func (w cpuWatch) times() cpuTimes {
-	times := cpuTimes{self: cpuTime(os.Getpid())}
-	if w.stack != nil {
-		for _, name := range w.stack.Processes() {
-			times[name] = cpuTime(w.stack.Process(name).PID())
-		}
+	times := cpuTimes{}
+	if w.stack == nil {
+		return times
+	}
+	all := readProcesses()
+	times[self] = all[os.Getpid()].own // its descendants are the stack
+	for _, name := range w.stack.Processes() {
+		times[withoutReplica(name)] += all.tree(w.stack.Process(name).PID())
 	}
 	return times
 }
 
-func cpuTime(pid int) time.Duration {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
+// withoutReplica is the name of a process without the number of its replica: orders-2-dapr is orders-dapr.
+func withoutReplica(name string) string {
+	parts := strings.Split(name, "-")
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { _, err := strconv.Atoi(part); return err == nil }), "-")
+}
+
+// processTimes are all processes of the machine, by number.
+type processTimes map[int]processTime
+
+type processTime struct {
+	own      time.Duration
+	ended    time.Duration // of children that ended, with theirs
+	children []int
+}
+
+func readProcesses() processTimes {
+	all := processTimes{}
+	paths, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range paths {
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// The second field is the command's name in parentheses, and may hold anything. See proc(5).
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		if len(fields) < 15 {
+			continue
+		}
+		number := func(i int) int { n, _ := strconv.Atoi(fields[i]); return n }
+		process, parent := all[pid], all[number(1)]
+		process.own = time.Duration(number(11)+number(12)) * tick
+		process.ended = time.Duration(number(13)+number(14)) * tick
+		all[pid] = process
+		parent.children = append(parent.children, pid)
+		all[number(1)] = parent
 	}
-	// The second field is the command's name in parentheses, and may hold anything.
-	_, rest, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0
+	return all
+}
+
+// tree is the time of a process and its descendants.
+func (p processTimes) tree(pid int) time.Duration {
+	process := p[pid]
+	sum := process.own + process.ended
+	for _, child := range process.children {
+		sum += p.tree(child)
 	}
-	user, _ := strconv.ParseInt(fields[11], 10, 64)
-	system, _ := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * tick
+	return sum
 }
 
 func (t cpuTimes) since(before cpuTimes) cpuTimes {
@@ -64,18 +107,58 @@ func (t cpuTimes) total() (sum time.Duration) {
 	return sum
 }
 
-// each describes the times as microseconds per operation, the greatest first.
+// kinds are the groups of processes in the order in which they are shown.
+var kinds = []string{"services", "sidecars", "broker", "database", "rest", "load"}
+
+func kindOf(process string) string {
+	switch process {
+	case self:
+		return "load"
+	case stack.NATS, stack.Redis:
+		return "broker"
+	case stack.Postgres:
+		return "database"
+	case stack.Placement, stack.Scheduler, stack.Sandbox, bareSidecar + "-dapr":
+		return "rest"
+	}
+	if strings.HasSuffix(process, "-dapr") {
+		return "sidecars"
+	}
+	return "services"
+}
+
+// each describes the times as microseconds per operation: the sum, and by kind the processes that take most of it.
 func (t cpuTimes) each(operations int) string {
-	names := make([]string, 0, len(t))
-	for name := range t {
-		if t[name]/time.Duration(max(1, operations)) >= time.Microsecond {
-			names = append(names, name)
+	micros := func(d time.Duration) int64 { return d.Microseconds() / int64(max(1, operations)) }
+	parts := []string{}
+	for _, kind := range kinds {
+		processes := slices.Collect(maps.Keys(t))
+		processes = slices.DeleteFunc(processes, func(name string) bool { return kindOf(name) != kind || micros(t[name]) == 0 })
+		slices.SortFunc(processes, func(a, b string) int { return int(t[b] - t[a]) })
+		var sum time.Duration
+		var names []string
+		for _, name := range processes {
+			sum += t[name]
+			names = append(names, fmt.Sprintf("%s %d", strings.TrimSuffix(name, "-dapr"), micros(t[name])))
+		}
+		switch {
+		case len(processes) == 0:
+		case kind == processes[0] || kind == "broker" || kind == "database":
+			parts = append(parts, fmt.Sprintf("%s %d", kind, micros(sum)))
+		default:
+			parts = append(parts, fmt.Sprintf("%s %d (%s)", kind, micros(sum), strings.Join(names, ", ")))
 		}
 	}
-	slices.SortFunc(names, func(a, b string) int { return int(t[b] - t[a]) })
-	parts := make([]string, len(names))
-	for i, name := range names {
-		parts[i] = fmt.Sprintf("%s %d", name, t[name].Microseconds()/int64(max(1, operations)))
+	return fmt.Sprintf("%d: %s", micros(t.total()), strings.Join(parts, "; "))
+}
+
+// micros are the times in microseconds per operation, by process, for the file of results.
+func (t cpuTimes) micros(operations int) map[string]int64 {
+	each := map[string]int64{"total": t.total().Microseconds() / int64(max(1, operations))}
+	for name, spent := range t {
+		if n := spent.Microseconds() / int64(max(1, operations)); n > 0 {
+			each[name] = n
+		}
 	}
-	return strings.Join(parts, ", ")
+	return each
 }

@@ -27,6 +27,7 @@ type measurement struct {
 	statuses  map[int]int
 	failures  map[string]int // by message
 	cpu       cpuTimes
+	begin     time.Time // of the measured time
 }
 
 func (m *measurement) rate() float64 { return float64(m.done) / m.took.Seconds() }
@@ -75,7 +76,7 @@ func load(ctx context.Context, clients int, warm, span time.Duration, watch cpuW
 	counting.Store(true)
 	pause(running, span)
 	counting.Store(false)
-	all := &measurement{took: max(time.Since(begin), time.Millisecond), statuses: map[int]int{}, failures: map[string]int{}}
+	all := &measurement{begin: begin, took: max(time.Since(begin), time.Millisecond), statuses: map[int]int{}, failures: map[string]int{}}
 	all.cpu = watch.times().since(before)
 	out()
 	working.Wait()

@@ -5,8 +5,9 @@
 // All of it, load included, shares one machine. Figures of two runs compare only if nothing else ran; -rounds
 // repeats every measurement and shows the best.
 //
-// Read workloads.go for what is measured, market.go for what clients do, bare.go for what the bare sidecar does,
-// lag.go for how events are followed, load.go for how the load is made.
+// Read workloads.go for what is measured, market.go for what clients do, bare.go for what the bare sidecar does, fill.go
+// for what is in the stores before, lag.go for how events are followed, activity.go and cpu.go for what is counted, load.go
+// for how the load is made.
 package main
 
 import (
@@ -40,7 +41,14 @@ type settings struct {
 	only    *regexp.Regexp
 	bare    bool
 	cpu     bool
+	profile string
 	keep    bool
+
+	replicas int
+	fill     fill
+	slow     time.Duration
+	json     string
+	compared []string // two files of results: nothing is measured
 }
 
 func main() {
@@ -65,16 +73,22 @@ func parse(args []string) (*settings, error) {
 	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
 	flags.StringVar(&s.set, "set", cmp.Or(os.Getenv("INFRA"), stack.SetEmbedded), "`set` of components: embedded, nats or redis (default: $INFRA, or embedded)")
 	flags.IntVar(&s.clients, "clients", 64, "how many clients at once")
-	flags.IntVar(&s.users, "users", 200, "how many users the clients sit in for; each costs a bcrypt")
+	flags.IntVar(&s.users, "users", 200, "how many users the clients act as; each costs a bcrypt")
 	seconds := flags.Float64("seconds", 5, "how long each measurement lasts")
 	warm := flags.Float64("warm", 1, "how many `seconds` it is warmed up before")
 	settle := flags.Float64("settle", 300, "how many `seconds` the events of a measurement may take at most")
 	flags.IntVar(&s.rounds, "rounds", 1, "how often everything is measured; the best is shown")
 	flags.IntVar(&s.listed, "listed", 2000, "how many tickets are listed when the list is read")
-	only := flags.String("only", "", "measure what matches this `expression` alone")
+	only := flags.String("only", "", "measure the workloads whose names match this `expression` alone; \"alone\" is the single purchases")
 	flags.BoolVar(&s.bare, "bare", true, "measure the bare sidecar as well")
-	flags.BoolVar(&s.cpu, "cpu", false, "tell the processor time of an operation, by process (of PostgreSQL only that of its first one)")
+	flags.IntVar(&s.replicas, "replicas", 1, "`number` of replicas of every app, each with a sidecar")
+	fillText := flags.String("fill", "", "what the stores hold before it begins, as `tickets=300000,orders=100000`; made at the services'\nREST API, so it takes minutes. Reservations last a day then")
+	flags.DurationVar(&s.slow, "slow", 0, "add this `time` to each round trip between sidecars and PostgreSQL, as 20ms (sets nats and redis)")
+	flags.BoolVar(&s.cpu, "cpu", false, "show the processor time of an operation, by process, with all processes of PostgreSQL")
+	flags.StringVar(&s.json, "json", "", "write the results into this `file` as well")
+	flags.StringVar(&s.profile, "profile", "", "collect processor profiles of services, sidecars, NATS and the load into this `folder`, one folder a workload")
 	flags.BoolVar(&s.keep, "keep", false, "keep the stack's folder, with its logs")
+	onlyCompare := flags.Bool("compare", false, "print the figures of two files that -json wrote side by side, and measure nothing: -compare OLD NEW")
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), "usage: bench [flags]\n\nMeasures the box office on a stack of its own. From make: make bench ARGS='-seconds 10'\n\n")
 		flags.PrintDefaults()
@@ -86,11 +100,24 @@ func parse(args []string) (*settings, error) {
 	if s.only, err = regexp.Compile(*only); err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
 	}
+	if s.fill, err = parseFill(*fillText); err != nil {
+		return nil, fmt.Errorf("-fill: %w", err)
+	}
 	s.span, s.warm, s.settle = inSeconds(*seconds), inSeconds(*warm), inSeconds(*settle)
 	s.listed = max(longPage, s.listed/longPage*longPage)
+	if *onlyCompare {
+		if s.compared = flags.Args(); len(s.compared) != 2 {
+			return nil, errors.New("-compare takes two files")
+		}
+		return s, nil
+	}
 	switch {
 	case flags.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case s.slow > 0 && s.set == stack.SetEmbedded:
+		return nil, errors.New("-slow needs a set with PostgreSQL: -set nats or -set redis")
+	case s.replicas < 1 || s.replicas > stack.MaxReplicas:
+		return nil, fmt.Errorf("%d replicas: there can be 1 to %d", s.replicas, stack.MaxReplicas)
 	case s.clients < 1 || s.users < 1 || s.rounds < 1 || s.span <= 0 || s.warm < 0:
 		return nil, errors.New("-clients, -users, -rounds and -seconds must be greater than 0")
 	}
@@ -100,6 +127,9 @@ func parse(args []string) (*settings, error) {
 func inSeconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
 func run(ctx context.Context, s *settings) (err error) {
+	if s.compared != nil {
+		return compare(os.Stdout, s.compared[0], s.compared[1])
+	}
 	if s.runFile == "" {
 		if s.runFile, err = stack.FindRunFile("."); err != nil {
 			return err
@@ -121,8 +151,12 @@ func run(ctx context.Context, s *settings) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("components of the set %s; %d clients, %d users, %s each, best of %d; %d processors, shared with the load; %s; a write is on disk in %s\n\n",
-		s.set, s.clients, s.users, s.span, s.rounds, runtime.NumCPU(), runtime.Version(), sync.Round(time.Microsecond))
+	fmt.Printf("components of the set %s; replicas of each app: %d; %d clients, %d users, %s each, best of %d; %d processors, shared with the load; %s; a write is on disk in %s\n",
+		s.set, s.replicas, s.clients, s.users, s.span, s.rounds, runtime.NumCPU(), runtime.Version(), sync.Round(time.Microsecond))
+	if s.slow > 0 {
+		fmt.Printf("each round trip between sidecars and PostgreSQL takes %s longer\n", s.slow)
+	}
+	fmt.Println()
 
 	run, err := stack.ReadRunFile(s.runFile)
 	if err != nil {
@@ -132,14 +166,18 @@ func run(ctx context.Context, s *settings) (err error) {
 	for _, app := range run.Apps {
 		apps = append(apps, app.ID)
 	}
+	// A key for the real Stripe may be in the environment; no bench should find it.
+	env := map[string]string{"STRIPE_SECRET_KEY": ""}
+	if s.fill.orders > 0 {
+		env["RESERVATION_WINDOW"] = "24h" // what the stores are filled with must not expire while something is measured
+	}
 	begin := time.Now()
-	starting, cancel := context.WithTimeout(ctx, time.Minute)
+	starting, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	running, err := stack.Start(starting, stack.Options{
 		Set:     s.set,
-		RunFile: s.runFile, Folder: folder, Apps: apps, Sidecars: []stack.Sidecar{{ID: "bare"}},
-		// A key for the real Stripe may be in the environment; no bench should find it.
-		Env: map[string]string{"STRIPE_SECRET_KEY": ""},
+		RunFile: s.runFile, Folder: folder, Apps: apps, Replicas: s.replicas, Sidecars: []stack.Sidecar{{ID: bareSidecar}},
+		Profiles: s.profile != "", StoreDelay: s.slow, Env: env,
 	})
 	if err != nil {
 		return err
@@ -154,13 +192,16 @@ func run(ctx context.Context, s *settings) (err error) {
 			fail(died)
 		}
 	}()
-	b, err := newBench(ctx, s, running)
+	b, err := newBench(ctx, s, running, apps)
 	if err != nil {
 		return err
 	}
 	defer b.close()
 	err = b.measure(ctx)
 	b.print(os.Stdout)
+	if s.json != "" {
+		err = errors.Join(err, b.write(s.json))
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = errors.Join(cause, err)
 	}

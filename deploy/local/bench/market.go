@@ -8,8 +8,10 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -17,22 +19,29 @@ import (
 	"boxoffice/deploy/local/stack"
 )
 
-// endpoint is a server with connections that are kept. Its client is fasthttp's, for it costs least of the
-// machine that the servers need as well.
-type endpoint struct{ client *fasthttp.HostClient }
+// endpoint is a server, or several replicas of it that take turns, with connections that are kept. Its client is
+// fasthttp's, for it costs least of the machine that the servers need as well.
+type endpoint struct {
+	replicas []*fasthttp.HostClient
+	turn     atomic.Uint64
+}
 
 // answerTime bounds one call; an answer that takes longer is a failure.
 const answerTime = 30 * time.Second
 
-func newEndpoint(address string) (*endpoint, error) {
-	parsed, err := url.Parse(address)
-	if err != nil {
-		return nil, err
+func newEndpoint(addresses []string) (*endpoint, error) {
+	e := &endpoint{}
+	for _, address := range addresses {
+		parsed, err := url.Parse(address)
+		if err != nil {
+			return nil, err
+		}
+		e.replicas = append(e.replicas, &fasthttp.HostClient{
+			Addr: parsed.Host, MaxConns: 4096, ReadTimeout: answerTime, WriteTimeout: answerTime,
+			NoDefaultUserAgentHeader: true, MaxIdemponentCallAttempts: 1,
+		})
 	}
-	return &endpoint{&fasthttp.HostClient{
-		Addr: parsed.Host, MaxConns: 4096, ReadTimeout: answerTime, WriteTimeout: answerTime,
-		NoDefaultUserAgentHeader: true, MaxIdemponentCallAttempts: 1,
-	}}, nil
+	return e, nil
 }
 
 // call makes a request and gives what came to read, if it is not nil, before the answer is gone.
@@ -40,8 +49,9 @@ func (e *endpoint) call(method, path, token, body string, read func(*fasthttp.Re
 	req, res := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(res)
+	client := e.replicas[e.turn.Add(1)%uint64(len(e.replicas))]
 	req.Header.SetMethod(method)
-	req.SetRequestURI("http://" + e.client.Addr + path)
+	req.SetRequestURI("http://" + client.Addr + path)
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -49,7 +59,7 @@ func (e *endpoint) call(method, path, token, body string, read func(*fasthttp.Re
 		req.Header.SetContentType("application/json")
 		req.SetBodyString(body)
 	}
-	if err := e.client.Do(req, res); err != nil {
+	if err := client.Do(req, res); err != nil {
 		return 0, fmt.Errorf("%s %s: %w", method, place(path), err)
 	}
 	status = res.StatusCode()
@@ -92,7 +102,11 @@ type way struct {
 func ways(s *stack.Stack) (gateway, straight *way, err error) {
 	made := map[string]*endpoint{}
 	for _, app := range []string{"gateway", "auth", "tickets", "orders", "payments"} {
-		if made[app], err = newEndpoint(s.URL(app)); err != nil {
+		var addresses []string
+		for _, replica := range s.Replicas(app) {
+			addresses = append(addresses, s.URL(replica))
+		}
+		if made[app], err = newEndpoint(addresses); err != nil {
 			return nil, nil, fmt.Errorf("address of %s: %w", app, err)
 		}
 	}
@@ -108,6 +122,51 @@ type market struct {
 
 	mu   sync.Mutex
 	free []string
+
+	steps steps // of purchases
+}
+
+// steps are the times that the parts of purchases took, with the moments at which they ended.
+type steps struct {
+	mu  sync.Mutex
+	all []purchase
+}
+
+type purchase struct {
+	ended                  time.Time
+	reserve, pay, complete time.Duration
+}
+
+func (s *steps) add(p purchase) {
+	s.mu.Lock()
+	s.all = append(s.all, p)
+	s.mu.Unlock()
+}
+
+// take returns the purchases that ended within a measured time, and forgets all.
+func (s *steps) take(m *measurement) []purchase {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	inside := slices.DeleteFunc(s.all, func(p purchase) bool { return p.ended.Before(m.begin) || p.ended.After(m.begin.Add(m.took)) })
+	s.all = nil
+	return inside
+}
+
+// describeSteps are the middle times of purchases by step.
+func describeSteps(all []purchase) string {
+	if len(all) == 0 {
+		return ""
+	}
+	middle := func(of func(purchase) time.Duration) float64 {
+		times := make([]time.Duration, len(all))
+		for i, p := range all {
+			times[i] = of(p)
+		}
+		slices.Sort(times)
+		return milliseconds(times[len(times)/2])
+	}
+	return fmt.Sprintf("reserve %.1f ms, pay %.1f ms, complete %.1f ms later", middle(func(p purchase) time.Duration { return p.reserve }),
+		middle(func(p purchase) time.Duration { return p.pay }), middle(func(p purchase) time.Duration { return p.complete }))
 }
 
 // password is every user's. That bcrypt takes its time is why there are not more of them.
@@ -177,17 +236,12 @@ func (m *market) list(w *way, client int) (id string, status int, err error) {
 
 // supply lists tickets until so many are free.
 func (m *market) supply(ctx context.Context, w *way, clients, enough int) error {
-	missing := enough - m.left()
-	if missing <= 0 {
+	var missing atomic.Int64
+	if missing.Store(int64(enough - m.left())); missing.Load() <= 0 {
 		return nil
 	}
-	var mu sync.Mutex
 	made := load(ctx, clients, 0, time.Hour, cpuWatch{}, func(_ context.Context, client int) (int, int, error) {
-		mu.Lock()
-		missing--
-		stop := missing < 0
-		mu.Unlock()
-		if stop {
+		if missing.Add(-1) < 0 {
 			return 0, 0, errOut
 		}
 		id, status, err := m.list(w, client)
@@ -313,33 +367,41 @@ func (m *market) buy(w *way) job {
 		if err != nil {
 			return 0, 0, err
 		}
-		buyer := m.buyer()
-		order, status, err := m.reserve(w, buyer, ticket)
-		if err != nil || status != 201 {
-			return 0, status, err
+		return m.buyThis(ctx, w, ticket)
+	}
+}
+
+func (m *market) buyThis(ctx context.Context, w *way, ticket string) (done, status int, err error) {
+	buyer, begin := m.buyer(), time.Now()
+	order, status, err := m.reserve(w, buyer, ticket)
+	if err != nil || status != 201 {
+		return 0, status, err
+	}
+	reserved := time.Now()
+	status, err = w.payments.call("POST", "/api/payments", buyer, `{"orderId":"`+order+`","token":"tok_visa"}`, nil)
+	if err != nil || status != 201 {
+		return 0, status, err
+	}
+	paid := time.Now()
+	deadline := paid.Add(completeTime)
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		var answer struct {
+			Status string `json:"status"`
 		}
-		status, err = w.payments.call("POST", "/api/payments", buyer, `{"orderId":"`+order+`","token":"tok_visa"}`, nil)
-		if err != nil || status != 201 {
+		status, err := w.orders.call("GET", "/api/orders/"+order, buyer, "", decode(&answer))
+		switch {
+		case err != nil || status != 200:
 			return 0, status, err
+		case answer.Status == "complete":
+			now := time.Now()
+			m.steps.add(purchase{ended: now, reserve: reserved.Sub(begin), pay: paid.Sub(reserved), complete: now.Sub(paid)})
+			return 1, 201, nil
+		case time.Now().After(deadline):
+			return 0, 0, fmt.Errorf("an order was still %s %s after it was paid", answer.Status, completeTime)
 		}
-		deadline := time.Now().Add(completeTime)
-		for pause := 2 * time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-			var answer struct {
-				Status string `json:"status"`
-			}
-			status, err := w.orders.call("GET", "/api/orders/"+order, buyer, "", decode(&answer))
-			switch {
-			case err != nil || status != 200:
-				return 0, status, err
-			case answer.Status == "complete":
-				return 1, 201, nil
-			case time.Now().After(deadline):
-				return 0, 0, fmt.Errorf("an order was still %s %s after it was paid", answer.Status, completeTime)
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(pause):
-			}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,10 +17,13 @@ const (
 	// pageLength is the page of a list that clients usually ask for, longPage the longest there is.
 	pageLength = 50
 	longPage   = 200
-	// supplied is how many tickets a second are made ready for a workload that uses them up; one that is faster
-	// ends early.
-	supplied = 2500
-	probes   = 25
+	// reservedRate and boughtRate are how many tickets a second are made ready for a workload that uses them up; one that
+	// is faster ends early.
+	reservedRate = 3000
+	boughtRate   = 800
+	// probes are the reservations, and purchases the purchases, that are made one after the other with nothing else going on.
+	probes    = 25
+	purchases = 10
 )
 
 // workload is one row of the table.
@@ -28,8 +32,12 @@ type workload struct {
 	expected []int // statuses
 	// job makes what clients do on a way.
 	job func(w *way) (job, error)
-	// uses is how many free tickets it needs: many, or one; 0 for none.
+	// uses is how many free tickets it needs in a second, or one in all; 0 for none.
 	uses int
+	// clients are how many work at once, if not as many as the settings say.
+	clients int
+	// front says that it is measured through the gateway alone.
+	front bool
 	// changes says that events follow.
 	changes bool
 	// bare is the same on the bare sidecar, in groups of so many.
@@ -39,8 +47,8 @@ type workload struct {
 // groups are how many changes share a transaction of the bare sidecar.
 var groups = []int{1, 16, 64}
 
-// many tickets are used up: as many as the clients can.
-const many = -1
+// one is the number of tickets of a workload whose clients all want the same.
+const one = 1
 
 // result is what was measured of a workload.
 type result struct {
@@ -52,7 +60,8 @@ type result struct {
 	lag     time.Duration // from the load's end
 	handled time.Duration // from its begin
 	cpu     cpuTimes      // from its begin
-	shared  string        // how many changes shared a transaction
+	did     *activity     // from its begin
+	bought  string        // how long the steps of a purchase took
 }
 
 type bench struct {
@@ -61,22 +70,28 @@ type bench struct {
 	gateway, straight *way
 	market            *market
 	flow              *eventFlow
+	meter             *meter
 	bare              *bare
 	cpu               cpuWatch
 	results           []*result
-	idle              []time.Duration // until a reserved ticket shows it, with nothing else going on, sorted
+
+	// With nothing else going on:
+	idle   []time.Duration // until a reserved ticket shows it, sorted
+	single *activity       // what the purchases did, one after the other, listing included
+	steps  string          // how long their steps took
 }
 
-func newBench(ctx context.Context, s *settings, running *stack.Stack) (*bench, error) {
+func newBench(ctx context.Context, s *settings, running *stack.Stack, apps []string) (*bench, error) {
 	b := &bench{settings: s, stack: running, market: &market{}, cpu: cpuWatch{running}}
 	var err error
 	if b.gateway, b.straight, err = ways(running); err != nil {
 		return nil, err
 	}
-	if b.flow, err = watchEvents(running); err != nil {
+	if b.flow, err = watchEvents(running, apps); err != nil {
 		return nil, err
 	}
-	if b.bare, err = newBare(ctx, running.SidecarGRPC("bare")); err != nil {
+	b.meter = &meter{running, b.flow, apps}
+	if b.bare, err = newBare(ctx, running.SidecarGRPC(bareSidecar)); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -101,18 +116,29 @@ func (b *bench) workloads() []*workload {
 		}
 		return jobs
 	}
-	return []*workload{
+	all := []*workload{
 		{name: "read one ticket", expected: []int{200}, job: always(m.readOne), bare: map[int]job{1: b.bare.readOne}},
 		{name: fmt.Sprintf("read a page of %d", pageLength), expected: []int{200}, job: always(m.readPage), bare: map[int]job{1: b.bare.readPage}},
 		{name: fmt.Sprintf("read a list of %d", s.listed), expected: []int{200}, job: always(m.readAll), bare: map[int]job{1: b.bare.readAll}},
 		{name: "list a ticket", expected: []int{201}, job: always(m.listOne), changes: true,
 			bare: grouped(func(group int) job { return b.bare.listing(s.clients, group) })},
-		{name: "reserve, each its own", expected: []int{201}, job: always(m.reserveOwn), uses: many, changes: true,
+		{name: "reserve, each its own", expected: []int{201}, job: always(m.reserveOwn), uses: reservedRate, changes: true,
 			bare: grouped(func(group int) job { return b.bare.reserving(s.clients, group, s.users) })},
-		{name: "reserve, all the same", expected: []int{201, 409}, job: m.reserveHot, uses: 1, changes: true},
-		{name: "reserve the same, give it back", expected: []int{201, 409}, job: m.reservePassed, uses: 1, changes: true},
-		{name: "buy: reserve, pay, complete", expected: []int{201}, job: always(m.buy), uses: many, changes: true},
+		{name: "reserve, all the same", expected: []int{201, 409}, job: m.reserveHot, uses: one, changes: true},
+		{name: "reserve the same, give it back", expected: []int{201, 409}, job: m.reservePassed, uses: one, changes: true},
+		{name: "buy: reserve, pay, complete", expected: []int{201}, job: always(m.buy), uses: boughtRate, changes: true},
 	}
+	for _, clients := range []int{1, 4, 16} {
+		if clients != s.clients {
+			name := fmt.Sprintf("buy with %d clients", clients)
+			if clients == 1 {
+				name = "buy with 1 client"
+			}
+			all = append(all, &workload{name: name, expected: []int{201}, job: always(m.buy),
+				uses: min(boughtRate, 100*clients), clients: clients, front: true, changes: true})
+		}
+	}
+	return all
 }
 
 // measure does all of it. The results are those that it came to, also after an error.
@@ -132,6 +158,9 @@ func (b *bench) measure(ctx context.Context) error {
 		return err
 	}
 	progress("%d users, %d tickets", s.users, s.listed)
+	if err := b.fill(ctx); err != nil {
+		return err
+	}
 
 	var problems []error
 	all := b.workloads()
@@ -157,8 +186,13 @@ func (b *bench) measure(ctx context.Context) error {
 	if err := b.probeLag(ctx); err != nil {
 		problems = append(problems, err)
 	}
-	if astray, err := b.flow.astray(ctx); err != nil || astray > 0 {
-		problems = append(problems, errors.Join(err, fmt.Errorf("%d events went to the dead letters", astray)))
+	if s.only.MatchString(singlePurchase) {
+		if err := b.probePurchase(ctx); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", singlePurchase, err))
+		}
+	}
+	if dead, err := b.flow.dead(ctx); err != nil || dead > 0 {
+		problems = append(problems, errors.Join(err, fmt.Errorf("%d events went to the dead letters", dead)))
 	}
 	return errors.Join(problems...)
 }
@@ -175,6 +209,9 @@ func (b *bench) one(ctx context.Context, w *workload) (*result, error) {
 	r := &result{workload: w, bare: map[int]*measurement{}}
 	var problems []error
 	for i, way := range []*way{b.gateway, b.straight} {
+		if i > 0 && w.front {
+			break
+		}
 		if err := b.follow(ctx, w, r, i, way); err != nil {
 			problems = append(problems, fmt.Errorf("by the %s: %w", way.name, err))
 		}
@@ -200,9 +237,9 @@ func (b *bench) one(ctx context.Context, w *workload) (*result, error) {
 // follow measures a workload on one way, with the events that it causes.
 func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *way) error {
 	s := b.settings
-	need := w.uses
-	if need == many {
-		need = int(supplied * (s.warm + s.span).Seconds())
+	need, clients := w.uses, cmp.Or(w.clients, s.clients)
+	if need > one {
+		need = int(float64(need) * (s.warm + s.span).Seconds())
 	}
 	if b.market.left() < need {
 		if err := b.market.supply(ctx, b.straight, s.clients, need); err != nil {
@@ -217,15 +254,20 @@ func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *
 	if err != nil {
 		return err
 	}
-	before, err := b.flow.commits(ctx)
+	before, err := b.meter.read(ctx)
 	if err != nil {
 		return err
 	}
+	profiles := func() error { return nil }
+	if i == 0 {
+		profiles = profiler{s.profile, b.stack}.during(ctx, w.name, s.warm, s.span)
+	}
 	begin, cpu := time.Now(), b.cpu.times()
-	m := load(ctx, s.clients, s.warm, s.span, b.cpu, work)
+	m := load(ctx, clients, s.warm, s.span, b.cpu, work)
 	end := time.Now()
 	r.ways[i] = m
-	problem := m.wrong(w.expected...)
+	bought := describeSteps(b.market.steps.take(m))
+	problem := errors.Join(m.wrong(w.expected...), profiles())
 	progress("%-32s %-16s %7.0f/s", w.name, way.name, m.rate())
 	if !w.changes {
 		return problem
@@ -233,10 +275,11 @@ func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *
 	if err := b.settled(ctx); err != nil {
 		return errors.Join(problem, err)
 	}
-	after, err := b.flow.commits(ctx)
+	settled := time.Now()
+	used := b.cpu.times().since(cpu)
+	after, err := b.meter.read(ctx)
 	if err == nil && i == 0 {
-		r.lag, r.handled, r.cpu = time.Since(end), time.Since(begin), b.cpu.times().since(cpu)
-		r.shared = after.since(before)
+		r.lag, r.handled, r.cpu, r.did, r.bought = settled.Sub(end), settled.Sub(begin), used, after.since(before), bought
 		progress("%-32s all events handled %.1f s later", w.name, r.lag.Seconds())
 	}
 	return errors.Join(problem, err)
@@ -255,7 +298,7 @@ func (r *result) better(other *result) {
 		}
 	}
 	if other.sustained() > r.sustained() {
-		r.lag, r.handled, r.cpu, r.shared = other.lag, other.handled, other.cpu, other.shared
+		r.lag, r.handled, r.cpu, r.did, r.bought = other.lag, other.handled, other.cpu, other.did, other.bought
 	}
 }
 
@@ -296,6 +339,40 @@ func (b *bench) probeLag(ctx context.Context) error {
 	return nil
 }
 
+const singlePurchase = "one purchase alone"
+
+// probePurchase buys one ticket after the other, each when the events of the one before have been handled: so no purchase
+// shares a transaction or a delivery with another, and what each costs can be counted.
+func (b *bench) probePurchase(ctx context.Context) error {
+	before, err := b.meter.read(ctx)
+	if err != nil {
+		return err
+	}
+	b.market.steps.take(&measurement{})
+	begin := time.Now()
+	for range purchases {
+		ticket, status, err := b.market.list(b.gateway, 0)
+		if err != nil || status != 201 {
+			return errors.Join(err, fmt.Errorf("list a ticket: status %d", status))
+		}
+		if err := b.settled(ctx); err != nil {
+			return err
+		}
+		if done, status, err := b.market.buyThis(ctx, b.gateway, ticket); err != nil || done != 1 {
+			return errors.Join(err, fmt.Errorf("buy a ticket: status %d", status))
+		}
+		if err := b.settled(ctx); err != nil {
+			return err
+		}
+	}
+	b.steps = describeSteps(b.market.steps.take(&measurement{begin: begin, took: time.Since(begin)}))
+	after, err := b.meter.read(ctx)
+	if err == nil {
+		b.single = after.since(before)
+	}
+	return err
+}
+
 func (b *bench) print(to io.Writer) {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(cells ...any) {
@@ -330,9 +407,22 @@ func (b *bench) print(to io.Writer) {
 	for _, r := range b.results {
 		if r.handled > 0 {
 			fmt.Fprintf(to, "%s: %.0f/s with all events handled, the last %.1f s after the load; changes that shared a transaction: %s\n",
-				r.workload.name, r.sustained(), r.lag.Seconds(), r.shared)
+				r.workload.name, r.sustained(), r.lag.Seconds(), r.did.shared())
+			if r.bought != "" {
+				fmt.Fprintf(to, "  half of the purchases took at most: %s\n", r.bought)
+			}
 		}
 	}
+	fmt.Fprintln(to, "\nwhat one costs, with all events handled")
+	for _, r := range b.results {
+		if r.handled > 0 {
+			fmt.Fprintf(to, "%s: %s\n", r.workload.name, r.did.each(r.ways[0].all))
+		}
+	}
+	if b.single != nil {
+		fmt.Fprintf(to, "%s, listing included: %s\n    %s\n", singlePurchase, b.single.each(purchases), b.steps)
+	}
+	fmt.Fprintln(to)
 	if len(b.idle) > 0 {
 		fmt.Fprintf(to, "at rest, a reserved ticket is shown so %.1f ms after the answer (half of %d; at most %.1f ms)\n",
 			milliseconds(b.idle[len(b.idle)/2]), len(b.idle), milliseconds(b.idle[len(b.idle)-1]))
@@ -343,15 +433,15 @@ func (b *bench) print(to io.Writer) {
 }
 
 func (b *bench) printCPU(to io.Writer) {
-	fmt.Fprintln(to, "\nprocessor time of one, in microseconds by process")
+	fmt.Fprintln(to, "\nprocessor time of one, in microseconds: the sum, and by kind of process; replicas together, ended processes too")
 	for _, r := range b.results {
 		for i, name := range []string{"gateway", "service"} {
 			if m := r.ways[i]; m != nil {
-				fmt.Fprintf(to, "%s (%s): %d: %s\n", r.workload.name, name, m.cpu.total().Microseconds()/int64(max(1, m.done)), m.cpu.each(m.done))
+				fmt.Fprintf(to, "%s (%s): %s\n", r.workload.name, name, m.cpu.each(m.done))
 			}
 		}
 		if r.handled > 0 {
-			fmt.Fprintf(to, "  with all events handled: %d: %s\n", r.cpu.total().Microseconds()/int64(max(1, r.ways[0].all)), r.cpu.each(r.ways[0].all))
+			fmt.Fprintf(to, "  with all events handled: %s\n", r.cpu.each(r.ways[0].all))
 		}
 		for _, group := range groups {
 			if m := r.bare[group]; m != nil {

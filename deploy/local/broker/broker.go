@@ -26,31 +26,38 @@ func (a Address) Host() string {
 	return parsed.Host
 }
 
-// Message is one that the stream of events holds.
+// Message is one that a topic of events holds.
 type Message struct {
-	Place string // where in the stream it is
+	Topic string
+	Place string // how far who has it has read, in all topics
 	Data  []byte
+
+	id string // in the broker
 }
 
 // State is how far the events have come.
 type State struct {
 	Last        string // the place of the last event that there ever was; empty if there was none
 	Whole       bool   // whether all that were ever published are still there
-	Messages    uint64 // that the stream holds
+	Messages    uint64 // that the topics of events hold
 	Waiting     uint64 // deliveries that services have not answered for yet
+	Delivered   uint64 // deliveries to services so far, repeated ones included
 	Redelivered uint64 // deliveries after the first; 0 if the broker does not count them
 	Dead        uint64 // dead letters
 }
 
-// Broker holds the streams of events and of dead letters. A broker that is away is looked for again at the next call.
+// Broker holds the topics of events, of dead letters and of those that are sent again. A broker that is away is looked for again at the next call.
 type Broker interface {
-	// Events are those after a place of the stream, in order; "" is before the first.
+	// Events are those of all topics after a place, oldest first (of several topics on Redis: to the millisecond); "" is
+	// before the first.
 	Events(ctx context.Context, after string) ([]Message, error)
 	State(ctx context.Context) (State, error)
-	// Publish puts an event into the stream, as one that it does not have yet.
-	Publish(ctx context.Context, event []byte) error
-	// Remove takes an event out of the stream.
-	Remove(ctx context.Context, place string) error
+	// Retries are the dead letters that were sent again, in no order.
+	Retries(ctx context.Context) ([]Message, error)
+	// Publish publishes an event on a topic, as one that it does not have yet.
+	Publish(ctx context.Context, topic string, event []byte) error
+	// Remove takes an event out of its topic.
+	Remove(ctx context.Context, event Message) error
 	Close()
 }
 
@@ -72,5 +79,5 @@ func Open(address Address) (Broker, error) {
 // answerTime bounds the wait for one answer.
 const answerTime = 5 * time.Second
 
-// The streams, by their topics.
-const topic, deadTopic = "events", "events.dead"
+// oldDeadTopic is where the release before put dead letters. It is among the topics of events, and holds none.
+const oldDeadTopic = "events.dead"

@@ -41,7 +41,7 @@ func TestBroker_TellsReadsAndTakesBack(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, broker.State{Whole: true}, state)
 			for range many {
-				require.NoError(t, b.Publish(t.Context(), []byte(text)))
+				require.NoError(t, b.Publish(t.Context(), "events.orders", []byte(text)))
 			}
 			all, err := b.Events(t.Context(), "")
 			require.NoError(t, err)
@@ -51,7 +51,7 @@ func TestBroker_TellsReadsAndTakesBack(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, all[many-3:], rest)
 
-			require.NoError(t, b.Remove(t.Context(), all[many-2].Place))
+			require.NoError(t, b.Remove(t.Context(), all[many-2]))
 			rest, err = b.Events(t.Context(), all[many-4].Place)
 			require.NoError(t, err)
 			require.Equal(t, []broker.Message{all[many-3], all[many-1]}, rest)
@@ -62,6 +62,24 @@ func TestBroker_TellsReadsAndTakesBack(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, all[many-1].Place, state.Last)
 			require.EqualValues(t, many-1, state.Messages)
+
+			for _, topic := range []string{"events.tickets", "events.orders", "retry.orders", "dead.tickets"} {
+				require.NoError(t, b.Publish(t.Context(), topic, []byte(topic)))
+			}
+			rest, err = b.Events(t.Context(), all[many-1].Place)
+			require.NoError(t, err)
+			require.Len(t, rest, 2)
+			require.ElementsMatch(t, []string{"events.tickets", "events.orders"}, []string{rest[0].Topic, rest[1].Topic})
+			last, err := b.Events(t.Context(), rest[0].Place)
+			require.NoError(t, err)
+			require.Equal(t, rest[1:], last)
+			retries, err := b.Retries(t.Context())
+			require.NoError(t, err)
+			require.Len(t, retries, 1)
+			state, err = b.State(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, rest[1].Place, state.Last)
+			require.EqualValues(t, 1, state.Dead)
 		})
 	}
 }

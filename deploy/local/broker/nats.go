@@ -17,7 +17,8 @@ type natsBroker struct {
 	js   jetstream.JetStream
 }
 
-const natsStream, natsDead = "events", "events-dead"
+// The streams: "events" holds the topics events.>, and that of the release before; the others dead.> and retry.>.
+const natsStream, natsDead, natsRetry = "events", "dead", "retry"
 
 func openNATS(address Address) (Broker, error) {
 	options := []nats.Option{nats.Timeout(answerTime), nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond)}
@@ -42,6 +43,15 @@ func (b *natsBroker) Close() { b.conn.Close() }
 const few = 100
 
 func (b *natsBroker) Events(ctx context.Context, after string) ([]Message, error) {
+	return b.after(ctx, natsStream, after)
+}
+
+func (b *natsBroker) Retries(ctx context.Context) ([]Message, error) {
+	return b.after(ctx, natsRetry, "")
+}
+
+// after reads the messages of a stream after a place in it.
+func (b *natsBroker) after(ctx context.Context, name, after string) ([]Message, error) {
 	var next uint64
 	if after != "" {
 		var err error
@@ -49,7 +59,7 @@ func (b *natsBroker) Events(ctx context.Context, after string) ([]Message, error
 			return nil, fmt.Errorf("%q is no place in the stream", after)
 		}
 	}
-	stream, err := b.js.Stream(ctx, natsStream)
+	stream, err := b.js.Stream(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +78,8 @@ func (b *natsBroker) Events(ctx context.Context, after string) ([]Message, error
 			if err != nil {
 				return all, err
 			}
-			all = append(all, Message{Place: strconv.FormatUint(next, 10), Data: message.Data})
+			place := strconv.FormatUint(next, 10)
+			all = append(all, Message{Topic: message.Subject, Place: place, Data: message.Data, id: place})
 		}
 		return all, nil
 	}
@@ -94,7 +105,8 @@ func (b *natsBroker) Events(ctx context.Context, after string) ([]Message, error
 			return all, err
 		}
 		next = meta.Sequence.Stream + 1
-		all = append(all, Message{Place: strconv.FormatUint(meta.Sequence.Stream, 10), Data: message.Data()})
+		place := strconv.FormatUint(meta.Sequence.Stream, 10)
+		all = append(all, Message{Topic: message.Subject(), Place: place, Data: message.Data(), id: place})
 		if meta.NumPending == 0 {
 			break // the last ones were removed
 		}
@@ -103,41 +115,56 @@ func (b *natsBroker) Events(ctx context.Context, after string) ([]Message, error
 }
 
 func (b *natsBroker) State(ctx context.Context) (State, error) {
-	stream, err := b.js.Stream(ctx, natsStream)
-	if err != nil {
-		return State{}, err
+	var state State
+	for _, name := range []string{natsStream, natsRetry} {
+		stream, err := b.js.Stream(ctx, name)
+		if err != nil {
+			return State{}, err
+		}
+		info, err := stream.Info(ctx, jetstream.WithSubjectFilter(">"))
+		if err != nil {
+			return State{}, err
+		}
+		if name == natsStream {
+			state.Whole, state.Messages = info.State.FirstSeq <= 1, info.State.Msgs
+			if info.State.LastSeq > 0 {
+				state.Last = strconv.FormatUint(info.State.LastSeq, 10)
+			}
+		}
+		consumers := stream.ListConsumers(ctx)
+		for c := range consumers.Info() {
+			topic := c.Config.FilterSubject
+			if c.Config.Durable == "" || topic == oldDeadTopic {
+				continue // somebody who looks, or the gateway, which fetches when it is asked to
+			}
+			state.Waiting += c.NumPending + uint64(c.NumAckPending)
+			state.Delivered += c.Delivered.Consumer
+			// Of the topic's messages, those that are not pending were delivered at least once.
+			if once := info.State.Subjects[topic] - min(c.NumPending, info.State.Subjects[topic]); c.Delivered.Consumer > once {
+				state.Redelivered += c.Delivered.Consumer - once
+			}
+		}
+		if err := consumers.Err(); err != nil {
+			return State{}, err
+		}
 	}
 	dead, err := b.js.Stream(ctx, natsDead)
 	if err != nil {
 		return State{}, err
 	}
-	info := stream.CachedInfo().State
-	state := State{
-		Whole: info.FirstSeq <= 1, Messages: info.Msgs, Dead: dead.CachedInfo().State.Msgs,
-	}
-	if info.LastSeq > 0 {
-		state.Last = strconv.FormatUint(info.LastSeq, 10)
-	}
-	consumers := stream.ListConsumers(ctx)
-	for c := range consumers.Info() {
-		if c.Config.Durable == "" {
-			continue
-		}
-		state.Redelivered += c.Delivered.Consumer - c.Delivered.Stream
-		state.Waiting += c.NumPending + uint64(c.NumAckPending)
-	}
-	return state, consumers.Err()
+	state.Dead = dead.CachedInfo().State.Msgs
+	return state, nil
 }
 
-func (b *natsBroker) Publish(ctx context.Context, event []byte) error {
+func (b *natsBroker) Publish(ctx context.Context, topic string, event []byte) error {
 	_, err := b.js.Publish(ctx, topic, event, jetstream.WithMsgID(uuid.NewString()))
 	return err
 }
 
-func (b *natsBroker) Remove(ctx context.Context, place string) error {
-	sequence, err := strconv.ParseUint(place, 10, 64)
+func (b *natsBroker) Remove(ctx context.Context, event Message) error {
+	sequence, err := strconv.ParseUint(event.id, 10, 64)
 	if err != nil {
-		return fmt.Errorf("%q is no place in the stream", place)
+		return fmt.Errorf("%q is no place in the stream", event.id)
 	}
 	stream, err := b.js.Stream(ctx, natsStream)
 	if err != nil {

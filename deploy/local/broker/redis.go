@@ -2,22 +2,25 @@ package broker
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 )
 
 // redisBroker speaks what little of Redis' protocol (RESP 2, https://redis.io/docs/latest/develop/reference/protocol-spec)
-// is needed to look at two streams.
+// is needed to look at a few streams.
 type redisBroker struct {
 	host, user, password string
 	tls                  *tls.Config // nil: in the clear
@@ -55,8 +58,95 @@ func (b *redisBroker) Close() {
 	b.hangUp()
 }
 
+// topics are the streams whose names match a pattern, in order.
+func (b *redisBroker) topics(ctx context.Context, patterns ...string) (names []string, err error) {
+	for _, pattern := range patterns {
+		reply, err := b.do(ctx, "KEYS", pattern) // there is a key a topic, and nothing else
+		if err != nil {
+			return nil, err
+		}
+		keys, _ := reply.([]any)
+		for _, key := range keys {
+			if name := fmt.Sprint(key); name != oldDeadTopic {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// ofEvents match the topics of events, of which the first is that of the release before.
+var ofEvents = []string{"events", "events.*"}
+
+const ofRetries, ofDeadLetters = "retry.*", "dead.*"
+
+// places are how far topics were read. As text: "events.orders=1-0 events.tickets=2-0".
+type places map[string]string
+
+func (p places) String() string {
+	parts := make([]string, 0, len(p))
+	for _, topic := range slices.Sorted(maps.Keys(p)) {
+		parts = append(parts, topic+"="+p[topic])
+	}
+	return strings.Join(parts, " ")
+}
+
+func placesIn(text string) places {
+	p := places{}
+	for _, part := range strings.Fields(text) {
+		topic, place, _ := strings.Cut(part, "=")
+		p[topic] = place
+	}
+	return p
+}
+
+// Events merges the topics by their entries' ids, which begin with the server's time.
 func (b *redisBroker) Events(ctx context.Context, after string) ([]Message, error) {
-	return b.after(ctx, topic, after)
+	topics, err := b.topics(ctx, ofEvents...)
+	if err != nil {
+		return nil, err
+	}
+	read := placesIn(after)
+	var all []Message
+	for _, topic := range topics {
+		some, err := b.after(ctx, topic, read[topic])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	slices.SortStableFunc(all, func(x, y Message) int { return compareIDs(x.id, y.id) })
+	for i := range all {
+		read[all[i].Topic] = all[i].id
+		all[i].Place = read.String()
+	}
+	return all, nil
+}
+
+// compareIDs orders ids of entries, for example "1526919030474-55", by their time and number.
+func compareIDs(x, y string) int {
+	number := func(id string) (time, count uint64) {
+		before, after, _ := strings.Cut(id, "-")
+		time, _ = strconv.ParseUint(before, 10, 64)
+		count, _ = strconv.ParseUint(after, 10, 64)
+		return time, count
+	}
+	xTime, xCount := number(x)
+	yTime, yCount := number(y)
+	return cmp.Or(cmp.Compare(xTime, yTime), cmp.Compare(xCount, yCount))
+}
+
+func (b *redisBroker) Retries(ctx context.Context) (all []Message, err error) {
+	topics, err := b.topics(ctx, ofRetries)
+	for _, topic := range topics {
+		some, err := b.after(ctx, topic, "")
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+	}
+	return all, err
 }
 
 // after reads the entries of a stream after a place.
@@ -78,7 +168,7 @@ func (b *redisBroker) after(ctx context.Context, stream, place string) (all []Me
 				return all, fmt.Errorf("%v is no entry of a stream", entry)
 			}
 			place = fmt.Sprint(parts[0])
-			all = append(all, Message{Place: place, Data: []byte(fields(parts[1])["data"])})
+			all = append(all, Message{Topic: stream, Place: place, Data: []byte(fields(parts[1])["data"]), id: place})
 		}
 		if len(entries) < most {
 			return all, nil
@@ -87,34 +177,59 @@ func (b *redisBroker) after(ctx context.Context, stream, place string) (all []Me
 }
 
 func (b *redisBroker) State(ctx context.Context) (state State, err error) {
-	reply, err := b.do(ctx, "XINFO", "STREAM", topic)
-	switch {
-	case isNoKey(err):
-		state.Whole = true // nothing has been published or subscribed to yet
-	case err != nil:
+	topics, err := b.topics(ctx, ofEvents...)
+	if err != nil {
 		return state, err
-	default:
-		info := fields(reply)
-		if state.Last = info["last-generated-id"]; state.Last == "0-0" {
-			state.Last = ""
-		}
-		state.Messages, _ = strconv.ParseUint(info["length"], 10, 64)
-		state.Whole = info["entries-added"] == info["length"]
-		if state.Waiting, err = b.waiting(ctx); err != nil {
+	}
+	state.Whole = true
+	last := places{}
+	for _, topic := range topics {
+		reply, err := b.do(ctx, "XINFO", "STREAM", topic)
+		if err != nil {
 			return state, err
 		}
+		info := fields(reply)
+		if id := info["last-generated-id"]; id != "0-0" {
+			last[topic] = id
+		}
+		length, _ := strconv.ParseUint(info["length"], 10, 64)
+		state.Messages += length
+		state.Whole = state.Whole && info["entries-added"] == info["length"]
 	}
-	reply, err = b.do(ctx, "XLEN", deadTopic)
-	dead, _ := reply.(int64)
-	state.Dead = uint64(dead)
-	return state, err
+	state.Last = last.String()
+	retries, err := b.topics(ctx, ofRetries)
+	if err != nil {
+		return state, err
+	}
+	for _, topic := range append(topics, retries...) {
+		waiting, delivered, err := b.groups(ctx, topic)
+		if err != nil {
+			return state, err
+		}
+		state.Waiting += waiting
+		state.Delivered += delivered
+	}
+	letters, err := b.topics(ctx, ofDeadLetters)
+	if err != nil {
+		return state, err
+	}
+	for _, topic := range letters {
+		reply, err := b.do(ctx, "XLEN", topic)
+		if err != nil {
+			return state, err
+		}
+		length, _ := reply.(int64)
+		state.Dead += uint64(length)
+	}
+	return state, nil
 }
 
-// waiting is what groups have not read yet, and what they have read and not answered for.
-func (b *redisBroker) waiting(ctx context.Context) (count uint64, err error) {
+// groups are, over all groups of a topic, what they have not read yet with what they have read and not acknowledged; and
+// what they have read so far.
+func (b *redisBroker) groups(ctx context.Context, topic string) (waiting, delivered uint64, err error) {
 	reply, err := b.do(ctx, "XINFO", "GROUPS", topic)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	groups, _ := reply.([]any)
 	for _, group := range groups {
@@ -123,20 +238,21 @@ func (b *redisBroker) waiting(ctx context.Context) (count uint64, err error) {
 		// Redis does not count what is unread (its "lag") once an entry has been removed.
 		unread, err := b.after(ctx, topic, info["last-delivered-id"])
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		count += pending + uint64(len(unread))
+		read, _ := strconv.ParseUint(info["entries-read"], 10, 64)
+		waiting, delivered = waiting+pending+uint64(len(unread)), delivered+read
 	}
-	return count, nil
+	return waiting, delivered, nil
 }
 
-func (b *redisBroker) Publish(ctx context.Context, event []byte) error {
+func (b *redisBroker) Publish(ctx context.Context, topic string, event []byte) error {
 	_, err := b.do(ctx, "XADD", topic, "*", "data", string(event))
 	return err
 }
 
-func (b *redisBroker) Remove(ctx context.Context, place string) error {
-	_, err := b.do(ctx, "XDEL", topic, place)
+func (b *redisBroker) Remove(ctx context.Context, event Message) error {
+	_, err := b.do(ctx, "XDEL", event.Topic, event.id)
 	return err
 }
 
@@ -154,11 +270,6 @@ func fields(reply any) map[string]string {
 type redisError string
 
 func (e redisError) Error() string { return string(e) }
-
-func isNoKey(err error) bool {
-	var refused redisError
-	return errors.As(err, &refused) && strings.Contains(string(refused), "no such key")
-}
 
 // do sends one command and returns its reply: a string, an int64, a []any, or nil.
 func (b *redisBroker) do(ctx context.Context, command ...string) (any, error) {

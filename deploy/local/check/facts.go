@@ -60,6 +60,27 @@ type orderDoc struct { // of orders, and what its events carry
 	UpdatedAt time.Time `json:"updatedAt"`
 }
 
+// expirationDoc is what an event carries that says whose time is over: one order, or those of a slot.
+type expirationDoc struct {
+	expiredOrder
+	OrderID string         `json:"orderId"`
+	EndsAt  time.Time      `json:"endsAt"`
+	Orders  []expiredOrder `json:"orders"`
+}
+
+type expiredOrder struct {
+	ID        string    `json:"id"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// orders are all that the event names.
+func (e expirationDoc) orders() []expiredOrder {
+	if e.OrderID != "" {
+		return []expiredOrder{{e.OrderID, e.ExpiresAt}}
+	}
+	return e.Orders
+}
+
 func (o orderDoc) live() bool { return o.Status == "created" || o.Status == "complete" }
 
 type accountDoc struct { // payments' view of an order, with its payment
@@ -229,6 +250,14 @@ func (l *looker) readOrders(ctx context.Context, f *facts) (err error) {
 		f.told.mu.Unlock()
 	}
 	ids := f.subjects("order.created")
+	for _, e := range f.events {
+		if e.Type == "expiration.complete" {
+			expired, _ := decode[expirationDoc](e)
+			for _, o := range expired.orders() {
+				ids = append(ids, o.ID)
+			}
+		}
+	}
 	indexes := make([]string, len(buyers))
 	for i, buyer := range unique(buyers) {
 		indexes[i] = "orders/" + buyer

@@ -24,7 +24,7 @@ func (f *facts) report(opts Options) *Report {
 		b.telling[e.Subject] = append(b.telling[e.Subject], e)
 		b.byID[e.ID] = e
 	}
-	for _, rule := range []func(){b.oneLiveOrder, b.answeredIsThere, b.everythingIsTold, b.nothingElseIsTold, b.everythingIsHeard, b.money, b.timeIsUp, b.noStaleWrite, b.replicas} {
+	for _, rule := range []func(){b.oneLiveOrder, b.answeredIsThere, b.everythingIsTold, b.nothingElseIsTold, b.everythingIsHeard, b.money, b.timeIsUp, b.expirationsAreTrue, b.noStaleWrite, b.replicas} {
 		rule()
 	}
 	r := &Report{
@@ -349,6 +349,35 @@ func (b *book) timeIsUp() {
 	for id, o := range b.orders {
 		if late := b.now.Sub(o.ExpiresAt); o.Status == "created" && late > b.opts.Late {
 			b.broken(4, "order "+id, fmt.Sprintf("its time was over %s ago, and it still holds ticket %s", late.Round(time.Second), o.Ticket.ID), id)
+		}
+	}
+}
+
+// Promise 4. No order ends, or is said to be over, before its time; and whoever says so says it of orders that there are.
+func (b *book) expirationsAreTrue() {
+	for id, o := range b.orders {
+		if o.Reason == "expired" && o.UpdatedAt.Before(o.ExpiresAt) {
+			b.broken(4, "order "+id, fmt.Sprintf("it expired %s before its time was over", o.ExpiresAt.Sub(o.UpdatedAt)), id)
+		}
+	}
+	for id, e := range b.byID {
+		if e.Type != "expiration.complete" {
+			continue
+		}
+		expired, err := decode[expirationDoc](e)
+		if err != nil || len(expired.orders()) == 0 {
+			b.broken(4, e.Subject, id+" names no order", e.Subject)
+		}
+		for _, named := range expired.orders() {
+			o, there := b.orders[named.ID]
+			switch {
+			case !there:
+				b.broken(4, "order "+named.ID, id+" says that its time is over, and there is no such order", e.Subject)
+			case !named.ExpiresAt.Equal(o.ExpiresAt):
+				b.broken(4, "order "+named.ID, fmt.Sprintf("%s says that its time is over at %s, and that is at %s", id, named.ExpiresAt, o.ExpiresAt), named.ID, e.Subject)
+			case !expired.EndsAt.IsZero() && expired.EndsAt.Before(o.ExpiresAt):
+				b.broken(4, "order "+named.ID, fmt.Sprintf("%s says %s too early that its time is over", id, o.ExpiresAt.Sub(expired.EndsAt)), named.ID, e.Subject)
+			}
 		}
 	}
 }

@@ -31,6 +31,15 @@ func order(id, status string, sequence, version int) orderDoc {
 	return o
 }
 
+// expired is what says that the time of orders is over.
+func expired(endsAt time.Time, orders ...string) expirationDoc {
+	e := expirationDoc{EndsAt: endsAt}
+	for _, id := range orders {
+		e.Orders = append(e.Orders, expiredOrder{id, noon.Add(time.Minute)})
+	}
+	return e
+}
+
 // sold is a market in which everything is right: a first order was cancelled, a second one bought the ticket.
 func sold() *facts {
 	seat := seatDoc{ID: "seat", Title: "Front row", Price: 500, Version: 5, Sequence: 4}
@@ -65,6 +74,8 @@ func sold() *facts {
 			told("order.completed", "second", 2, order("second", "complete", 4, 2)),
 			told("ticket.updated", "seat", 5, nil),
 			told("payment.captured", "payment", 4, paid),
+			told("expiration.complete", "1777636861.0", 1, expired(noon.Add(61*time.Second), "first", "second")),
+			told("expiration.complete", "first", 2, map[string]any{"orderId": "first", "expiresAt": noon.Add(time.Minute), "firing": 2}),
 		},
 	}
 	for i := range f.events {
@@ -115,7 +126,7 @@ func TestRules_FindWhatIsWrong(t *testing.T) {
 		{2, "told to be signed up", func(f *facts) { f.told.User("lost") }},
 		{2, "told of it, and it is not there", func(f *facts) { f.told.Paid("lost", "second") }},
 		{2, "its version 2 was not told", func(f *facts) { f.events = slices.Delete(f.events, 9, 10) }},
-		{2, "that it is captured was not told", func(f *facts) { f.events = f.events[:11] }},
+		{2, "that it is captured was not told", func(f *facts) { f.events = slices.Delete(f.events, 11, 12) }},
 		{2, "there is no such thing", func(f *facts) {
 			f.events = append(f.events, told("order.created", "ghost", 1, order("ghost", "created", 9, 1)))
 		}},
@@ -134,6 +145,19 @@ func TestRules_FindWhatIsWrong(t *testing.T) {
 			put(f.payments, "payment", func(p *paymentDoc) { p.Status = "authorized" })
 		}},
 		{4, "its time was over 59m0s ago", func(f *facts) { put(f.orders, "second", func(o *orderDoc) { o.Status = "created" }) }},
+		{4, "1s before its time", func(f *facts) {
+			put(f.orders, "first", func(o *orderDoc) { o.Reason, o.UpdatedAt = "expired", o.ExpiresAt.Add(-time.Second) })
+		}},
+		{4, "there is no such order", func(f *facts) {
+			f.events = append(f.events, told("expiration.complete", "slot", 1, expired(noon.Add(time.Hour), "ghost")))
+		}},
+		{4, "names no order", func(f *facts) {
+			f.events = append(f.events, told("expiration.complete", "slot", 1, expired(noon.Add(time.Hour))))
+		}},
+		{4, "too early that its time is over", func(f *facts) {
+			f.events = append(f.events, told("expiration.complete", "slot", 1, expired(noon, "first")))
+		}},
+		{4, "and that is at", func(f *facts) { put(f.orders, "first", func(o *orderDoc) { o.ExpiresAt = noon }) }},
 		{5, "both granted as version 1", func(f *facts) { f.told.Listed("seat", Listing{1, "Last row", 100}) }},
 		{5, "others were told", func(f *facts) {
 			f.events[1] = told("ticket.created", "seat", 1, ticketDoc{Title: "Last row", Price: 500})

@@ -32,8 +32,8 @@ type Server struct {
 	mux      *http.ServeMux
 	store    *store
 	faults   *faults
-	calls    calls
 	webhooks *webhooks
+	calls    calls
 	running  context.Context // ends with Close: nothing hangs or waits after that
 	stop     context.CancelFunc
 	expiring sync.WaitGroup
@@ -100,7 +100,7 @@ func (s *Server) routes() {
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/authenticate", s.authenticate)
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/expire", s.expire)
 	s.mux.HandleFunc("GET /sandbox/ledger", s.ledger)
-	s.mux.HandleFunc("GET /sandbox/calls", s.listCalls)
+	s.mux.HandleFunc("GET /sandbox/calls", s.calls.show)
 	s.mux.HandleFunc("POST /sandbox/faults", s.addFault)
 	s.mux.HandleFunc("GET /sandbox/faults", s.listFaults)
 	s.mux.HandleFunc("DELETE /sandbox/faults", s.clearFaults)
@@ -110,7 +110,10 @@ func (s *Server) routes() {
 	})
 }
 
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.calls.count(r)
+	s.mux.ServeHTTP(w, r)
+}
 
 // request is a call to the Stripe API after authentication and parsing.
 type request struct {
@@ -164,7 +167,6 @@ func (s *Server) serve(name string, op operation) http.HandlerFunc {
 			return
 		}
 		req.orderID = s.orderOf(req)
-		s.calls.add(req)
 		if s.refuse(w, r, req) {
 			return
 		}

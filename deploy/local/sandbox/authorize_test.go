@@ -21,16 +21,6 @@ func authorizing(method, key string) *stripe.PaymentIntentParams {
 	return params
 }
 
-func (b *bench) calls(t *testing.T) Calls {
-	t.Helper()
-	res, err := http.Get(b.url + "/sandbox/calls")
-	require.NoError(t, err)
-	defer res.Body.Close()
-	var out Calls
-	require.NoError(t, json.NewDecoder(res.Body).Decode(&out))
-	return out
-}
-
 func TestAuthorize_CreatesAndConfirmsAtOnce(t *testing.T) {
 	b := newBench(t, Options{})
 	intent, err := b.intents.New(authorizing("pm_card_visa", ""))
@@ -138,18 +128,4 @@ func TestAuthorize_WebhooksTellTheOrder(t *testing.T) {
 	for range 3 { // authorized, canceled, and the charge's refund
 		require.Equal(t, "order-1", <-orders)
 	}
-}
-
-func TestCalls_AreCounted(t *testing.T) {
-	b := newBench(t, Options{})
-	intent, err := b.intents.New(authorizing("pm_card_visa", "key"))
-	require.NoError(t, err)
-	_, err = b.intents.New(authorizing("pm_card_visa", "key"))
-	require.NoError(t, err)
-	_, err = b.intents.Get(intent.ID, nil)
-	require.NoError(t, err)
-	_, err = b.intents.Capture(intent.ID, nil)
-	require.NoError(t, err)
-	b.create(t)
-	require.Equal(t, Calls{Writes: 4, Reads: 1, Operations: map[string]int{"authorize": 2, "retrieve": 1, "capture": 1, "create": 1}}, b.calls(t))
 }

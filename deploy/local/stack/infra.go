@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"boxoffice/deploy/local/broker"
 )
@@ -51,20 +48,42 @@ authorization {
 }
 `
 
-// natsUser may do what a subscriber and publisher must: not make, change or empty streams.
-const natsUser = `    {user: %q, password: %q, permissions: {
-      publish: ["events", "events.dead", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.*", "$JS.API.CONSUMER.>", "$JS.ACK.>"]
-      subscribe: ["_INBOX.>"]
-    }}
-`
+// natsUser may publish on its topics, and on those that it subscribes to ask for messages of its own consumers and acknowledge
+// them; nothing else: it cannot make, change or empty streams, nor read or acknowledge another's messages.
+func natsUser(id, password string, may rights) string {
+	publish := slices.Concat(may.publish, []string{"$JS.API.INFO", "$JS.API.STREAM.NAMES"})
+	for _, topic := range may.subscribe {
+		// As the runtime names them (deploy/runtime/jetstream.go).
+		stream, _, _ := strings.Cut(topic, ".")
+		consumer := id + "-" + strings.ReplaceAll(topic, ".", "-")
+		if topic == oldTopic {
+			consumer = id + "-pull"
+		}
+		publish = append(publish,
+			"$JS.API.CONSUMER.CREATE."+stream+"."+consumer+"."+topic,
+			"$JS.API.CONSUMER.INFO."+stream+"."+consumer,
+			"$JS.API.CONSUMER.MSG.NEXT."+stream+"."+consumer,
+			"$JS.ACK."+stream+"."+consumer+".>",
+			"$JS.ACK.*.*."+stream+"."+consumer+".>", // as newer servers may write it, with domain and account
+		)
+	}
+	return fmt.Sprintf("    {user: %q, password: %q, permissions: {publish: [\"%s\"], subscribe: [\"_INBOX.>\"]}}\n", id, password, strings.Join(publish, `", "`))
+}
+
+// oldTopic carried all events in the release before.
+const oldTopic = "events"
 
 func (s *Stack) writeNATSConfig() (string, error) {
 	path := filepath.Join(s.data, "nats.conf")
 	text := fmt.Sprintf(natsConfig, s.ports.NATS, s.ports.NATSMonitor, filepath.Join(s.data, "nats"))
 	if s.secured() {
+		scopes, err := readScopes(s.components)
+		if err != nil {
+			return "", err
+		}
 		var users strings.Builder
 		for _, id := range s.appIDs() {
-			fmt.Fprintf(&users, natsUser, id, s.passwords.of(NATS, id))
+			users.WriteString(natsUser(id, s.passwords.of(NATS, id), scopes[id]))
 		}
 		text += fmt.Sprintf(natsSecurity, s.certificates.Server, s.certificates.ServerKey, administrator, s.passwords.of(NATS, administrator), &users)
 	}
@@ -83,12 +102,15 @@ func (s *Stack) natsURL(user string) string {
 func (s *Stack) NATSURL() string { return s.natsURL(administrator) }
 
 // Broker is the address of the broker for who may do everything there.
-func (s *Stack) Broker() broker.Address {
+func (s *Stack) Broker() broker.Address { return s.BrokerAs(administrator) }
+
+// BrokerAs is the address of the broker for an app, with what the app may do there.
+func (s *Stack) BrokerAs(user string) broker.Address {
 	if s.set == SetRedis {
-		user := url.UserPassword(administrator, s.passwords.of(Redis, administrator))
-		return broker.Address{URL: (&url.URL{Scheme: "rediss", User: user, Host: local(s.ports.Redis)}).String(), Authority: s.certificates.Authority}
+		account := url.UserPassword(user, s.passwords.of(Redis, user))
+		return broker.Address{URL: (&url.URL{Scheme: "rediss", User: account, Host: local(s.ports.Redis)}).String(), Authority: s.certificates.Authority}
 	}
-	return broker.Address{URL: s.NATSURL(), Authority: s.certificates.Authority}
+	return broker.Address{URL: s.natsURL(user), Authority: s.certificates.Authority}
 }
 
 // BrokerOf is the address of the broker of a stack that runs in another process: in that folder, on that set.
@@ -175,22 +197,13 @@ func infraLog(name string) LogDestination {
 	return LogFile
 }
 
-// The streams hold what the topics carry. Two of them, for an event that goes to the dead letters keeps its id,
-// and a stream refuses an id that it has had within two minutes. Old events go after a while: every service has
-// taken them long since.
-func streams() []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{
-		{Name: "events", Subjects: []string{"events"}, Description: "events between services", MaxAge: 7 * 24 * time.Hour},
-		{Name: "events-dead", Subjects: []string{"events.dead"}, Description: "events that could not be delivered", MaxAge: 30 * 24 * time.Hour},
-	}
-}
-
-// ensureStreams makes the streams as soon as the server answers.
+// ensureStreams lets the runtime make the streams as soon as the server answers, or bring those of the release before up to
+// date (deploy/runtime/streams.go).
 func (s *Stack) ensureStreams(ctx context.Context) error {
 	var last error
 	err := s.watched(ctx, func(ctx context.Context) error {
 		poll(ctx, func() bool {
-			last = s.tryStreams(ctx)
+			last = s.runStreams(ctx)
 			return last == nil
 		})
 		return context.Cause(ctx)
@@ -204,26 +217,18 @@ func (s *Stack) ensureStreams(ctx context.Context) error {
 	return fmt.Errorf("create the streams on %s: %w (%w)%s", local(s.ports.NATS), err, last, quote(s.processes[NATS].log.lastLines(tailShown)))
 }
 
-func (s *Stack) tryStreams(ctx context.Context) error {
-	options := []nats.Option{nats.Timeout(time.Second)}
+func (s *Stack) runStreams(ctx context.Context) error {
+	if err := tcpReady(s.ports.NATS)(ctx); err != nil {
+		return err
+	}
+	command := exec.CommandContext(ctx, s.runtime, "nats-streams", "--server="+s.NATSURL(), "--wait=3s")
+	command.Env = os.Environ()
 	if s.secured() {
-		options = append(options, nats.RootCAs(s.certificates.Authority))
+		command.Env = append(command.Env, trustVariable+"="+s.certificates.Trusted)
 	}
-	conn, err := nats.Connect(s.NATSURL(), options...)
+	output, err := command.CombinedOutput()
 	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		return err
-	}
-	for _, config := range streams() {
-		config.Storage, config.Retention, config.Discard = jetstream.FileStorage, jetstream.LimitsPolicy, jetstream.DiscardOld
-		config.Duplicates = 2 * time.Minute
-		if _, err := js.CreateOrUpdateStream(ctx, config); err != nil {
-			return fmt.Errorf("stream %s: %w", config.Name, err)
-		}
+		return fmt.Errorf("%w: %s", err, output)
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func prepare(opts Options) (*Stack, error) {
 	s := &Stack{
 		opts: opts, root: root, folder: folder, state: filepath.Join(folder, StateFolder),
 		runtime: filepath.Join(root, ".build", "runtime"), launcher: filepath.Join(root, ".build", "local"),
-		moves: moves{}, rendered: map[string]string{}, processes: map[string]*Process{},
+		moves: moves{}, rendered: map[string]string{}, processes: map[string]*Process{}, profiles: map[string]int{},
 		failures: make(chan *ExitError, 64),
 	}
 	for _, step := range []func(*RunFile) error{s.chooseSet, s.assignPorts, s.choose, s.checkBuilt, s.checkInstalled, s.checkPorts, s.makeFolder} {
@@ -53,6 +53,7 @@ func prepare(opts Options) (*Stack, error) {
 // address, where another stack may run.
 func (s *Stack) assignPorts(run *RunFile) error {
 	usual := DefaultPorts()
+	standard := usual.Postgres
 	if s.opts.FixedPorts != nil {
 		s.ports = *s.opts.FixedPorts
 		for i, port := range s.ports.all() {
@@ -78,6 +79,13 @@ func (s *Stack) assignPorts(run *RunFile) error {
 			}
 		}
 		s.known = append(s.known, a)
+	}
+	if s.opts.StoreDelay > 0 {
+		var err error
+		if s.delayPort, err = s.blocks.next(); err != nil {
+			return err
+		}
+		s.moves[standard] = s.delayPort
 	}
 	// After all have moved: an app's environment names other apps' ports.
 	for i := range s.known {
@@ -332,6 +340,11 @@ func (s *Stack) checkPorts(*RunFile) error {
 	if s.opts.FixedPorts == nil {
 		return nil
 	}
+	return checkPorts(s.fixedPorts())
+}
+
+// fixedPorts are all that the stack is going to listen on, if ports are fixed.
+func (s *Stack) fixedPorts() []portUse {
 	var uses []portUse
 	for _, name := range s.infra {
 		uses = append(uses, s.ports.uses(name)...)
@@ -351,7 +364,7 @@ func (s *Stack) checkPorts(*RunFile) error {
 		in(a.InternalPort, "sidecar to sidecar", "daprInternalGRPCPort")
 		in(a.MetricsPort, "sidecar metrics", "metricsPort")
 	}
-	return checkPorts(uses)
+	return uses
 }
 
 // ErrRunning says that another stack uses the state folder.
@@ -421,10 +434,15 @@ func (s *Stack) release() {
 	}
 }
 
-// environment is what a process gets, by rising precedence: .state/env, our own environment, what Dapr's CLI
-// sets, the run file, the options.
+// environment is what a process gets, by rising precedence: settings of Go's runtime, .state/env, our own environment,
+// what Dapr's CLI sets, the run file, the options. For servers and sidecars a is nil.
 func (s *Stack) environment(a *App) map[string]string {
-	env := maps.Clone(s.secrets)
+	app := ""
+	if a != nil {
+		app = a.ID
+	}
+	env := goSettings(app)
+	maps.Copy(env, s.secrets)
 	for _, pair := range os.Environ() {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = value

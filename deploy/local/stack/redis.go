@@ -37,8 +37,19 @@ user default off resetpass ~* &* +@all
 user %s on >%s ~* &* +@all
 `
 
-// redisUser may do with the two streams what a subscriber and publisher must, and nothing else.
-const redisUser = "user %s on >%s resetkeys ~events ~events.dead -@all +@connection -@dangerous +info +xadd +xgroup +xreadgroup +xack +xpending +xclaim\n"
+// redisUser may add to the streams of the topics that it publishes on, read those that it subscribes to, and nothing else:
+// two sets of rights ("selectors"), for reading in a group is a kind of writing, and must not include adding.
+func redisUser(id, password string, may rights) string {
+	text := fmt.Sprintf("user %s on >%s resetkeys -@all +@connection -@dangerous +info", id, password)
+	selector := func(topics []string, commands string) {
+		if len(topics) > 0 {
+			text += " (~" + strings.Join(topics, " ~") + " -@all " + commands + ")"
+		}
+	}
+	selector(may.publish, "+xadd")
+	selector(may.subscribe, "+xgroup|create +xreadgroup +xack +xpending +xclaim")
+	return text + "\n"
+}
 
 func (s *Stack) redisArgs() ([]string, error) {
 	folder := filepath.Join(s.data, "redis")
@@ -48,8 +59,12 @@ func (s *Stack) redisArgs() ([]string, error) {
 	var text strings.Builder
 	fmt.Fprintf(&text, redisConfig, s.ports.Redis, s.certificates.Server, s.certificates.ServerKey, s.certificates.Authority, folder,
 		administrator, s.passwords.of(Redis, administrator))
+	scopes, err := readScopes(s.components)
+	if err != nil {
+		return nil, err
+	}
 	for _, id := range s.appIDs() {
-		fmt.Fprintf(&text, redisUser, id, s.passwords.of(Redis, id))
+		text.WriteString(redisUser(id, s.passwords.of(Redis, id), scopes[id]))
 	}
 	path := filepath.Join(s.data, "redis.conf")
 	return []string{redisProgram(), path}, os.WriteFile(path, []byte(text.String()), 0o600)

@@ -42,6 +42,7 @@ func (s *Stack) chooseSet(run *RunFile) error {
 		return nil
 	}
 	named := filepath.Dir(config)
+	s.components = named
 	if s.set = cmp.Or(asked, filepath.Base(named)); s.set == filepath.Base(named) {
 		return nil
 	}
@@ -49,6 +50,7 @@ func (s *Stack) chooseSet(run *RunFile) error {
 	if _, err := os.Stat(folder); err != nil || s.set != filepath.Base(folder) {
 		return fmt.Errorf("there is no set of components called %q: %s has %s", s.set, filepath.Dir(named), strings.Join(setsIn(filepath.Dir(named)), ", "))
 	}
+	s.components = folder
 	for i := range run.Apps {
 		a := &run.Apps[i]
 		a.ResourcesPaths = slices.Clone(a.ResourcesPaths)

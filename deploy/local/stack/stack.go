@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -57,6 +58,10 @@ type Options struct {
 	// is before the server starts; those after it begin with a copy, in a fourth of the time. For tests, which start many.
 	// Empty: each stack makes its own.
 	DatabaseTemplate string
+	// StoreDelay is added to each round trip between sidecars and PostgreSQL, by a proxy; see delayed.
+	StoreDelay time.Duration
+	// Profiles makes services, sidecars and NATS serve their profiles; see ProfileURLs.
+	Profiles bool
 	// SidecarLogLevel is the log level of the sidecars, if not the run file's.
 	SidecarLogLevel string
 
@@ -82,21 +87,26 @@ type Sidecar struct {
 
 // Stack is a running stack.
 type Stack struct {
-	opts     Options
-	root     string // folder of the run file
-	folder   string
-	state    string
-	set      string   // of components
-	data     string   // folder of the set's own data, in state
-	lock     *os.File // on the state folder
-	runtime  string   // binaries
-	launcher string
+	opts       Options
+	root       string // folder of the run file
+	folder     string
+	state      string
+	set        string   // of components
+	components string   // its folder
+	data       string   // folder of the set's own data, in state
+	lock       *os.File // on the state folder
+	runtime    string   // binaries
+	launcher   string
 
 	ports    Ports
 	moves    moves
 	blocks   portBlocks
 	rendered map[string]string // resource folders by those that they were copied from
 	secrets  map[string]string
+	profiles map[string]int // ports, by process
+
+	delayPort int      // where sidecars find PostgreSQL if there is a StoreDelay
+	delayed   *delayed // nil without one
 
 	certificates Certificates // of a secured set's servers
 	passwords    passwords
@@ -149,6 +159,9 @@ func (s *Stack) launch(ctx context.Context) error {
 		return err
 	}
 	for _, p := range programs {
+		if err := s.profiled(&p); err != nil {
+			return err
+		}
 		if err := s.add(p); err != nil {
 			return err
 		}
@@ -166,6 +179,12 @@ func (s *Stack) launch(ctx context.Context) error {
 			if err := s.WaitReady(ctx, name); err != nil {
 				return err
 			}
+		}
+	}
+	if s.delayPort != 0 && s.has(Postgres) {
+		var err error
+		if s.delayed, err = startDelayed(local(s.delayPort), local(s.ports.Postgres), s.opts.StoreDelay); err != nil {
+			return fmt.Errorf("delay the store: %w", err)
 		}
 	}
 	if s.has(NATS) {
@@ -336,6 +355,9 @@ func (s *Stack) stopAll() error {
 	for _, group := range [][]string{gateways, services, sidecars, {Sandbox, Placement, Scheduler}, {NATS, Redis, Postgres}} {
 		failed = append(failed, s.stopGroup(group)...)
 	}
+	if s.delayed != nil {
+		failed = append(failed, s.delayed.close())
+	}
 	for _, p := range s.processes {
 		_ = p.log.file.Close()
 	}
@@ -400,6 +422,11 @@ func (s *Stack) SidecarHTTP(app string) string { return "http://" + local(s.app(
 
 // SidecarGRPC is the address (host:port) of a sidecar's gRPC API.
 func (s *Stack) SidecarGRPC(app string) string { return local(s.app(app).GRPCPort) }
+
+// SidecarMetrics is the address (a URL) of a sidecar's metrics, in Prometheus' format.
+func (s *Stack) SidecarMetrics(app string) string {
+	return "http://" + local(s.app(app).MetricsPort) + "/metrics"
+}
 
 func (s *Stack) app(name string) App {
 	for _, a := range s.known {

@@ -23,7 +23,7 @@ const usage = `usage: gateway dead-letters [-json] list|show ID|send ID|send-all
 
   list       say which events could not be handled: where, when, how often it was tried, and why
   show ID    all that is known of one, and the event itself
-  send ID    send it again, to all services; also one that was sent before
+  send ID    send it again, to the service that could not handle it; also one that was sent before
   send-all   send again all that wait
 
   -json      answer in JSON, for programs

@@ -17,34 +17,59 @@ const (
 	leaveTime = time.Second
 )
 
-// intake takes what is new on the dead letter topic into the box, until nothing more comes for a moment, and says
+// topics are those of all dead letters: a service's each, and that of the release before.
+func topics() []string {
+	all := []string{events.OldDeadLetterTopic}
+	for _, service := range events.Subscribers {
+		all = append(all, events.DeadLetterTopic(service))
+	}
+	return all
+}
+
+// arrival is a message, and the topic that it came on.
+type arrival struct {
+	topic string
+	*client.SubscriptionMessage
+}
+
+// intake takes what is new on the topics of dead letters into the box, until nothing more comes for a moment, and says
 // how many letters that were. A letter leaves the broker only when it is in the box.
 func (b *box) intake(ctx context.Context, dapr client.Client) (fresh int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	// Raw: a message may be no event at all.
-	subscription, err := dapr.Subscribe(ctx, client.SubscriptionOptions{
-		PubsubName: events.PubSub, Topic: events.DeadLetterTopic, Metadata: map[string]string{"rawPayload": "true"},
-	})
-	if err != nil {
-		return 0, fmt.Errorf("subscribe to %s: %w", events.DeadLetterTopic, err)
-	}
-	arrived := make(chan *client.SubscriptionMessage)
-	ended := make(chan error, 1)
-	go func() {
-		for {
-			message, err := subscription.Receive()
-			if err != nil {
-				ended <- err
-				return
-			}
-			select {
-			case arrived <- message:
-			case <-ctx.Done():
-				return
-			}
+	arrived := make(chan arrival)
+	ended := make(chan error, len(topics()))
+	var subscriptions []*client.Subscription
+	closeAll := func() {
+		for _, subscription := range subscriptions {
+			_ = subscription.Close()
 		}
-	}()
+	}
+	for _, topic := range topics() {
+		// Raw: a message may be no event at all.
+		subscription, err := dapr.Subscribe(ctx, client.SubscriptionOptions{
+			PubsubName: events.PubSub, Topic: topic, Metadata: map[string]string{"rawPayload": "true"},
+		})
+		if err != nil {
+			closeAll()
+			return 0, fmt.Errorf("subscribe to %s: %w", topic, err)
+		}
+		subscriptions = append(subscriptions, subscription)
+		go func() {
+			for {
+				message, err := subscription.Receive()
+				if err != nil {
+					ended <- fmt.Errorf("the sidecar ended the subscription to %s: %w", topic, err)
+					return
+				}
+				select {
+				case arrived <- arrival{topic, message}:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+	}
 
 	type result struct {
 		fresh bool
@@ -68,9 +93,8 @@ func (b *box) intake(ctx context.Context, dapr client.Client) (fresh int, err er
 				fresh++
 			}
 			continue
-		case end := <-ended:
-			err = fmt.Errorf("the sidecar ended the subscription to %s: %w", events.DeadLetterTopic, end)
-			ended <- end
+		case err = <-ended:
+			ended <- err // for the wait below
 			continue
 		case <-nothing.C:
 			if underWay > 0 {
@@ -83,23 +107,24 @@ func (b *box) intake(ctx context.Context, dapr client.Client) (fresh int, err er
 		<-taken
 	}
 
-	// What still comes is not answered for; it comes again to whoever asks next.
-	_ = subscription.Close()
+	// What still comes is not acknowledged; it comes again to whoever asks next.
+	closeAll()
 	leave := time.After(leaveTime)
-	for {
+	for open := len(subscriptions); open > 0; {
 		select {
 		case <-arrived:
 		case <-ended:
-			return fresh, err
+			open--
 		case <-leave:
 			return fresh, err
 		}
 	}
+	return fresh, err
 }
 
-// take puts one message into the box and answers for it.
-func (b *box) take(ctx context.Context, message *client.SubscriptionMessage) (fresh bool, err error) {
-	if fresh, err = b.keep(ctx, newLetter(message.RawData, now())); err != nil {
+// take puts one message into the box and acknowledges it.
+func (b *box) take(ctx context.Context, message arrival) (fresh bool, err error) {
+	if fresh, err = b.keep(ctx, newLetter(message.topic, message.RawData, now())); err != nil {
 		_ = message.Retry()
 		return false, fmt.Errorf("keep a letter: %w", err)
 	}

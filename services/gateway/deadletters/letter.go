@@ -48,9 +48,9 @@ func (l *Letter) status() status {
 	}
 }
 
-// newLetter is a letter that has just come in.
-func newLetter(body []byte, now time.Time) Letter {
-	l := events.ReadLetter(body, now)
+// newLetter is a letter that has just come in, on a topic of dead letters.
+func newLetter(topic string, body []byte, now time.Time) Letter {
+	l := events.ReadLetter(topic, body, now)
 	return Letter{Schema: 1, ID: l.ID(), Letter: l, TakenAt: now, Version: 1}
 }
 
@@ -68,6 +68,20 @@ func (l *Letter) begin() error {
 	l.Sendings++
 	l.Version++
 	return nil
+}
+
+// retryTopics are where the letter's event is sent again: to the service that could not handle it. Of a bare event of the
+// release before nobody knows which one that was, so it goes to all; those that do not handle its type ignore it.
+func (l *Letter) retryTopics() []string {
+	services := []string{l.Service}
+	if l.Service == "" {
+		services = events.Subscribers
+	}
+	topics := make([]string, len(services))
+	for i, service := range services {
+		topics[i] = events.RetryTopic(service)
+	}
+	return topics
 }
 
 // finish notes that the broker has the event.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/state"
 )
 
@@ -59,7 +58,7 @@ func (b *box) all(ctx context.Context) ([]Letter, error) {
 	}
 }
 
-// send publishes a letter's event again: the intent first, then the event, then that it is out. A command that dies
+// send publishes a letter's event again, for the service that could not handle it: the intent first, then the event, then that it is out. A command that dies
 // in between leaves a letter whose sending has begun, and the next one finishes it.
 func (b *box) send(ctx context.Context, id string) (Letter, error) {
 	l, err := b.decide(ctx, id, (*Letter).begin)
@@ -70,8 +69,10 @@ func (b *box) send(ctx context.Context, id string) (Letter, error) {
 }
 
 func (b *box) finish(ctx context.Context, l Letter) (Letter, error) {
-	if err := b.publish(ctx, events.Topic, l.Begun); err != nil {
-		return l, err
+	for _, topic := range l.retryTopics() {
+		if err := b.publish(ctx, topic, l.Begun); err != nil {
+			return l, err
+		}
 	}
 	number := l.Sendings
 	return b.decide(ctx, l.ID, func(l *Letter) error {

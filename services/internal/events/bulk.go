@@ -18,6 +18,7 @@ const (
 )
 
 type bulk struct {
+	Topic   string `json:"topic"`
 	Entries []struct {
 		ID    string          `json:"entryId"`
 		Event json.RawMessage `json:"event"`
@@ -33,48 +34,26 @@ type entryOutcome struct {
 	Status string `json:"status"`
 }
 
-func readBulk(w http.ResponseWriter, req *http.Request) (b bulk, err error) {
-	return b, json.NewDecoder(http.MaxBytesReader(w, req.Body, maxBulkBytes)).Decode(&b)
-}
-
 // serveBulk handles a delivery of many. One that cannot be read is refused whole, and delivered again: it holds events
-// that nobody can name.
+// that nobody can name. The response is always 200; each event's status is in the body.
 func (r *Router) serveBulk(w http.ResponseWriter, req *http.Request) {
-	b, err := readBulk(w, req)
-	if err != nil {
+	var b bulk
+	if err := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxBulkBytes)).Decode(&b); err != nil {
 		r.opts.Log.Error("a bulk of events cannot be read and will be delivered again", "error", err)
 		http.Error(w, "not a bulk of events: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	told := bulkOutcome{Statuses: make([]entryOutcome, len(b.Entries))}
+	outcomes := bulkOutcome{Statuses: make([]entryOutcome, len(b.Entries))}
 	places := make(chan struct{}, bulkAtOnce)
 	var handling sync.WaitGroup
 	for i, entry := range b.Entries {
 		places <- struct{}{}
 		handling.Go(func() {
 			defer func() { <-places }()
-			told.Statuses[i] = entryOutcome{entry.ID, r.deliver(req.Context(), "", entry.Event).status()}
+			outcomes.Statuses[i] = entryOutcome{entry.ID, r.deliver(req.Context(), b.Topic, entry.Event).status()}
 		})
 	}
 	handling.Wait()
-	tell(w, told)
-}
-
-// ignore accepts whatever comes, alone or in bulk.
-func ignore(w http.ResponseWriter, req *http.Request) {
-	b, err := readBulk(w, req)
-	if err != nil || b.Entries == nil {
-		say(w, success)
-		return
-	}
-	told := bulkOutcome{Statuses: make([]entryOutcome, len(b.Entries))}
-	for i, entry := range b.Entries {
-		told.Statuses[i] = entryOutcome{entry.ID, success.status()}
-	}
-	tell(w, told)
-}
-
-func tell(w http.ResponseWriter, told bulkOutcome) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(told) // who does not hear it asks again
+	_ = json.NewEncoder(w).Encode(outcomes) // if it is lost, the sidecar delivers the events again
 }

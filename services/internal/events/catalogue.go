@@ -110,17 +110,44 @@ type OrderCompleted struct{ Order }
 
 func (OrderCompleted) EventType() string { return "order.completed" }
 
-// ExpirationComplete tells that an order's time is over. Firing counts how often its reminder has told so: a
-// reminder repeats until the order is settled, and each telling is an event of its own.
+// ExpirationComplete says that the time of some orders is over: those of a slot of time, whose last one is over at
+// EndsAt. A slot with many orders has several events; Part counts them. It may name orders that are settled, and name an
+// order twice.
 type ExpirationComplete struct {
-	OrderID   string    `json:"orderId"`
-	ExpiresAt time.Time `json:"expiresAt"`
-	Firing    int       `json:"firing"`
+	Slot   string         `json:"slot,omitempty"`
+	EndsAt time.Time      `json:"endsAt,omitzero"`
+	Part   int            `json:"part,omitempty"`
+	Orders []ExpiredOrder `json:"orders,omitempty"`
+
+	// Schema 1 had one order an event, which was published again until the order was settled. Such events may still be
+	// in the stream; use All.
+	OrderID   string    `json:"orderId,omitempty"`
+	ExpiresAt time.Time `json:"expiresAt,omitzero"`
+	Firing    int       `json:"firing,omitempty"`
 }
 
-func (ExpirationComplete) EventType() string          { return "expiration.complete" }
-func (ExpirationComplete) Schema() int                { return 1 }
-func (e ExpirationComplete) Aggregate() (string, int) { return e.OrderID, e.Firing }
+// ExpiredOrder is an order whose time was over at ExpiresAt.
+type ExpiredOrder struct {
+	ID        string    `json:"id"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+func (ExpirationComplete) EventType() string { return "expiration.complete" }
+func (ExpirationComplete) Schema() int       { return 2 }
+func (e ExpirationComplete) Aggregate() (string, int) {
+	if e.OrderID != "" {
+		return e.OrderID, e.Firing
+	}
+	return e.Slot, e.Part
+}
+
+// All returns the event's orders, whichever schema it has.
+func (e ExpirationComplete) All() []ExpiredOrder {
+	if e.OrderID != "" {
+		return []ExpiredOrder{{ID: e.OrderID, ExpiresAt: e.ExpiresAt}}
+	}
+	return e.Orders
+}
 
 // Payment is the public state of a payment. Amount is in the currency's minor unit. DeclineCode is Stripe's
 // reason, on failed payments only.

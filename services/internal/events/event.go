@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
@@ -18,13 +19,33 @@ import (
 const (
 	// PubSub is the name of the Dapr pub/sub component.
 	PubSub = "pubsub"
-	// Topic is the one topic that carries every event.
-	Topic = "events"
-	// DeadLetterTopic takes the events that could not be handled.
-	DeadLetterTopic = "events.dead"
+	// OldTopic carried every event in the release before. Nothing is published on it any more; services subscribe to it for
+	// what was left there, in this release alone.
+	OldTopic = "events"
+	// OldDeadLetterTopic carried every dead letter in the release before.
+	OldDeadLetterTopic = "events.dead"
 	// ContentType is that of a CloudEvent in structured mode; Dapr then publishes our envelope as it is.
 	ContentType = "application/cloudevents+json"
 )
+
+// TopicOf is the topic of a type of events: that of its aggregate, "events.orders" for "order.created". Only the service
+// that owns the aggregate may publish there. It is "" for what is no type of events.
+func TopicOf(eventType string) string {
+	aggregate, _, found := strings.Cut(eventType, ".")
+	if !found || aggregate == "" {
+		return ""
+	}
+	return "events." + aggregate + "s"
+}
+
+// DeadLetterTopic is the topic of the events that a service could not handle.
+func DeadLetterTopic(service string) string { return "dead." + service }
+
+// Subscribers are the services that handle events (components/events/subscriptions.yaml), and so those that have dead letters.
+var Subscribers = []string{"tickets", "orders", "payments", "expiration"}
+
+// RetryTopic is the topic of the dead letters that are sent again to a service. The dead-letter program alone publishes there.
+func RetryTopic(service string) string { return "retry." + service }
 
 // Event is a CloudEvents 1.0 envelope. Its ID is made from what it tells (type, aggregate, version), so that
 // publishing it again is the same event: brokers may drop the second, consumers must bear it.

@@ -6,14 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/propagation"
@@ -54,17 +50,13 @@ func TestNew_IsACloudEventThatNamesItself(t *testing.T) {
 	require.EqualValues(t, 3, data["sequence"])
 }
 
-// deliver posts body to the router as the sidecar does and returns its answer.
-func deliver(t *testing.T, r *Router, path, body string) string {
+// ordersTopic is where most of these tests' events come on.
+const ordersTopic = "events.orders"
+
+// deliver brings one event to the router, on a topic, and returns its status.
+func deliver(t *testing.T, r *Router, topic, body string) string {
 	t.Helper()
-	mux := chi.NewRouter()
-	r.Mount(mux)
-	response := httptest.NewRecorder()
-	mux.ServeHTTP(response, httptest.NewRequest(http.MethodPost, path, strings.NewReader(body)))
-	require.Equal(t, http.StatusOK, response.Code)
-	var answer struct{ Status string }
-	require.NoError(t, json.Unmarshal(response.Body.Bytes(), &answer))
-	return answer.Status
+	return deliverBulk(t, r, topic, body)["0"]
 }
 
 func newTestRouter() *Router {
@@ -94,7 +86,7 @@ func (o *office) take(_ context.Context, topic string, event []byte) error {
 	if err := json.Unmarshal(event, &taken); err != nil {
 		return err
 	}
-	if topic != DeadLetterTopic {
+	if topic != DeadLetterTopic("tickets") {
 		return fmt.Errorf("not a letter: on %s", topic)
 	}
 	o.mu.Lock()
@@ -109,7 +101,7 @@ func (o *office) letter(t *testing.T) Letter {
 	require.Len(t, o.taken, 1)
 	body, err := json.Marshal(o.taken[0])
 	require.NoError(t, err)
-	return ReadLetter(body, time.Time{})
+	return ReadLetter(DeadLetterTopic("tickets"), body, time.Time{})
 }
 
 func encoded(t *testing.T, event Event) string {
@@ -130,7 +122,7 @@ func TestRouter_DecodesAndCallsWithTheTrace(t *testing.T) {
 	})
 	event, err := New(traced(), someOrder())
 	require.NoError(t, err)
-	require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", encoded(t, event)))
+	require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, encoded(t, event)))
 	require.Equal(t, someOrder(), heard)
 	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", heardTrace)
 }
@@ -149,10 +141,10 @@ func TestRouter_FailuresEndWithADeadLetter(t *testing.T) {
 			body := encoded(t, event)
 
 			before := time.Now()
-			require.Equal(t, "RETRY", deliver(t, r, "/events/order.created", body))
-			require.Equal(t, "RETRY", deliver(t, r, "/events/order.created", body))
+			require.Equal(t, "RETRY", deliver(t, r, ordersTopic, body))
+			require.Equal(t, "RETRY", deliver(t, r, ordersTopic, body))
 			require.Empty(t, o.taken)
-			require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", body))
+			require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, body))
 
 			letter := o.letter(t)
 			require.Equal(t, Failed, letter.Code)
@@ -166,7 +158,7 @@ func TestRouter_FailuresEndWithADeadLetter(t *testing.T) {
 			require.WithinRange(t, letter.FirstFailure, before.Add(-time.Second), letter.LastFailure)
 			require.Equal(t, "event.dead:tickets:order.created:o1:1:1", o.taken[0].ID)
 			require.Equal(t, parent, o.taken[0].TraceParent)
-			require.Equal(t, "RETRY", deliver(t, r, "/events/order.created", body), "a new count begins")
+			require.Equal(t, "RETRY", deliver(t, r, ordersTopic, body), "a new count begins")
 		})
 	}
 }
@@ -179,7 +171,7 @@ func TestRouter_SuccessEndsTheCount(t *testing.T) {
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
 	for _, result = range []error{errors.New("one"), errors.New("two"), nil, errors.New("one again"), errors.New("two again")} {
-		said := deliver(t, r, "/events/order.created", encoded(t, event))
+		said := deliver(t, r, ordersTopic, encoded(t, event))
 		require.Equal(t, map[bool]string{true: "SUCCESS", false: "RETRY"}[result == nil], said)
 	}
 	require.Empty(t, o.taken)
@@ -202,12 +194,12 @@ func TestRouter_WaitsForWhatIsAwayAsLongAsItTakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			result = away
 			for range 10 {
-				require.Equal(t, "RETRY", deliver(t, r, "/events/order.created", encoded(t, event)))
+				require.Equal(t, "RETRY", deliver(t, r, ordersTopic, encoded(t, event)))
 			}
 		})
 	}
 	result = nil
-	require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", encoded(t, event)))
+	require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, encoded(t, event)))
 	require.Empty(t, o.taken)
 }
 
@@ -217,7 +209,7 @@ func TestRouter_RefusalGoesToTheDeadLettersAtOnce(t *testing.T) {
 	On(r, func(context.Context, OrderCreated) error { return fmt.Errorf("%w: of something unknown", ErrRefused) })
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
-	require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", encoded(t, event)))
+	require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, encoded(t, event)))
 	require.Equal(t, Refused, o.letter(t).Code)
 	require.Contains(t, o.letter(t).Reason, "of something unknown")
 }
@@ -228,9 +220,9 @@ func TestRouter_AnEventIsNotLetGoBeforeTheBrokerHasItsLetter(t *testing.T) {
 	On(r, func(context.Context, OrderCreated) error { return ErrRefused })
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
-	require.Equal(t, "RETRY", deliver(t, r, "/events/order.created", encoded(t, event)))
+	require.Equal(t, "RETRY", deliver(t, r, ordersTopic, encoded(t, event)))
 	o.err = nil
-	require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", encoded(t, event)))
+	require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, encoded(t, event)))
 	require.Equal(t, event.ID, o.letter(t).EventID)
 }
 
@@ -246,19 +238,17 @@ func TestRouter_WhatCannotBeDecodedGoesToTheDeadLettersAtOnce(t *testing.T) {
 		return encoded(t, copied)
 	}
 	for name, body := range map[string]string{
-		"no JSON":              `{"type":`,
 		"no data":              change(func(e *Event) { e.Data = nil }),
 		"data of another sort": change(func(e *Event) { e.Data = []byte(`"text"`) }),
 		"wrong type of member": change(func(e *Event) { e.Data = []byte(`{"id":"o1","version":"one"}`) }),
 		"no aggregate":         change(func(e *Event) { e.Data = []byte(`{"version":1}`) }),
 		"no version":           change(func(e *Event) { e.Data = []byte(`{"id":"o1"}`) }),
-		"of another type":      change(func(e *Event) { e.Type = "order.cancelled" }),
 		"of a later schema":    change(func(e *Event) { e.DataSchema = "urn:boxoffice:order.created:2" }),
 		"no envelope":          `{"id":5,"type":"order.created"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			o.taken = nil
-			require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", body))
+			require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, body))
 			letter := o.letter(t)
 			require.Equal(t, Undecodable, letter.Code)
 			require.Equal(t, 1, letter.Attempts)
@@ -267,10 +257,49 @@ func TestRouter_WhatCannotBeDecodedGoesToTheDeadLettersAtOnce(t *testing.T) {
 	}
 }
 
-func TestRouter_WhatIsTooLongForALetterIsLeftToTheSidecar(t *testing.T) {
-	r := newTestRouter()
+func TestRouter_AnEventIsAcceptedOnTheTopicOfItsTypeAlone(t *testing.T) {
+	event, err := New(context.Background(), someOrder())
+	require.NoError(t, err)
+	for topic, accepted := range map[string]bool{
+		ordersTopic: true, OldTopic: true, RetryTopic("tickets"): true,
+		"events.tickets": false, "events.payments": false, RetryTopic("orders"): false, DeadLetterTopic("tickets"): false, "": false,
+	} {
+		t.Run(topic, func(t *testing.T) {
+			o, handled := &office{}, 0
+			r := newRouterWith(o)
+			On(r, func(context.Context, OrderCreated) error { handled++; return nil })
+			require.Equal(t, "SUCCESS", deliver(t, r, topic, encoded(t, event)))
+			if accepted {
+				require.Equal(t, 1, handled)
+				require.Empty(t, o.taken)
+				return
+			}
+			require.Zero(t, handled)
+			letter := o.letter(t)
+			require.Equal(t, Foreign, letter.Code)
+			_, err := letter.Renewed(1)
+			require.ErrorContains(t, err, "its owner did not publish")
+		})
+	}
+}
+
+func TestRouter_WhatATopicCarriesAndNobodyHereHandlesIsIgnored(t *testing.T) {
+	o := &office{}
+	r := newRouterWith(o)
 	On(r, func(context.Context, OrderCreated) error { t.Error("called"); return nil })
-	require.Equal(t, "DROP", deliver(t, r, "/events/order.created", `{"pad":"`+strings.Repeat("x", maxEventBytes)+`"}`))
+	for topic, eventType := range map[string]string{ordersTopic: "order.forgotten", OldTopic: "user.created", RetryTopic("tickets"): "ticket.created"} {
+		require.Equal(t, "SUCCESS", deliver(t, r, topic, `{"id":"x","type":"`+eventType+`","data":{}}`))
+	}
+	require.Empty(t, o.taken)
+}
+
+func TestTopicOf_IsThatOfTheAggregate(t *testing.T) {
+	for eventType, topic := range map[string]string{
+		"user.created": "events.users", "ticket.updated": "events.tickets", "order.cancelled": "events.orders",
+		"payment.captured": "events.payments", "expiration.complete": "events.expirations", "": "", "order": "", ".created": "",
+	} {
+		require.Equal(t, topic, TopicOf(eventType), eventType)
+	}
 }
 
 func TestLetter_TwoServicesLettersOfOneEventAreTwoAndRepeatsAreOne(t *testing.T) {
@@ -290,13 +319,15 @@ func TestReadLetter_UnderstandsWhatSidecarsPutAside(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
-	letter := ReadLetter([]byte(encoded(t, event)), now)
+	letter := ReadLetter(DeadLetterTopic("tickets"), []byte(encoded(t, event)), now)
 	require.Equal(t, GivenUp, letter.Code)
 	require.Equal(t, event.ID, letter.EventID)
 	require.Equal(t, now, letter.FirstFailure)
+	require.Equal(t, "tickets", letter.Service)
+	require.Empty(t, ReadLetter(OldDeadLetterTopic, []byte(encoded(t, event)), now).Service)
 
 	for _, raw := range []string{`neither JSON nor anything`, `[1]`, ``} {
-		letter := ReadLetter([]byte(raw), now)
+		letter := ReadLetter(OldDeadLetterTopic, []byte(raw), now)
 		require.Equal(t, GivenUp, letter.Code)
 		require.Equal(t, raw, string(letter.Bytes()))
 		require.Empty(t, letter.EventID)
@@ -305,10 +336,17 @@ func TestReadLetter_UnderstandsWhatSidecarsPutAside(t *testing.T) {
 	}
 }
 
+func TestReadLetter_BelongsToTheServiceOnWhoseTopicItCame(t *testing.T) {
+	event, err := New(context.Background(), Letter{Service: "orders", Code: Failed, EventID: "e1", Event: json.RawMessage(`{"id":"e1"}`)})
+	require.NoError(t, err)
+	require.Equal(t, "tickets", ReadLetter(DeadLetterTopic("tickets"), []byte(encoded(t, event)), time.Now()).Service)
+	require.Equal(t, "orders", ReadLetter(OldDeadLetterTopic, []byte(encoded(t, event)), time.Now()).Service)
+}
+
 func TestRenewed_IsTheSameEventUnderAnIDOfItsOwn(t *testing.T) {
 	event, err := New(traced(), someOrder())
 	require.NoError(t, err)
-	letter := ReadLetter([]byte(encoded(t, event)), time.Now())
+	letter := ReadLetter(OldDeadLetterTopic, []byte(encoded(t, event)), time.Now())
 	body, err := letter.Renewed(2)
 	require.NoError(t, err)
 	var again Event
@@ -328,8 +366,4 @@ func TestFailures_TheOldestCountIsForgottenWhenThereAreTooMany(t *testing.T) {
 	f.add("one more", time.Now())
 	require.Equal(t, 1, f.add("first", time.Now()).attempts)
 	require.LessOrEqual(t, len(f.of), rememberedFailures)
-}
-
-func TestRouter_AcceptsWhatNobodyWants(t *testing.T) {
-	require.Equal(t, "SUCCESS", deliver(t, newTestRouter(), "/events/ignored", `{"type":"user.created"}`))
 }

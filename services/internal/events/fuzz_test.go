@@ -19,6 +19,7 @@ func addEvents(f *testing.F) {
 	for _, payload := range []Payload{
 		someOrder(), OrderCancelled{someOrder().Order}, UserCreated{User{ID: "u", Version: 1}}, TicketCreated{Ticket{ID: "t", Version: 2}},
 		PaymentFailed{Payment{ID: "p", Version: 3}}, ExpirationComplete{OrderID: "o", Firing: 1},
+		ExpirationComplete{Slot: "1777636800.0", Part: 1, Orders: []ExpiredOrder{{ID: "o"}}},
 		Letter{Service: "tickets", Code: Failed, Event: json.RawMessage(`{"id":"x","type":"y"}`)}, Letter{Raw: []byte{0xff}},
 	} {
 		event, err := New(traced(), payload)
@@ -44,34 +45,41 @@ func addEvents(f *testing.F) {
 func FuzzRouter(f *testing.F) {
 	addEvents(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
+		if !json.Valid(body) {
+			return // it never comes here: sidecars put what is no JSON aside
+		}
 		o := &office{}
 		r := newRouterWith(o)
 		var heard []OrderCreated
 		On(r, func(_ context.Context, e OrderCreated) error { heard = append(heard, e); return nil })
-		mux := chi.NewRouter()
-		r.Mount(mux)
-		answer := httptest.NewRecorder()
-		mux.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/events/order.created", bytes.NewReader(body)))
-		require.Equal(t, http.StatusOK, answer.Code)
-		require.JSONEq(t, `{"status":"SUCCESS"}`, answer.Body.String())
+		require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, string(body)))
+		var event Event
+		readable := json.Unmarshal(body, &event) == nil
+		if readable && event.Type != "order.created" && TopicOf(event.Type) == ordersTopic {
+			require.Empty(t, o.taken)
+			require.Empty(t, heard, "it is ignored")
+			return
+		}
 		if len(heard) == 0 {
 			requireSame(t, body, o.letter(t).Bytes())
-			require.Equal(t, Undecodable, o.letter(t).Code)
+			if readable && event.Type != "order.created" {
+				require.Equal(t, Foreign, o.letter(t).Code)
+			} else {
+				require.Equal(t, Undecodable, o.letter(t).Code)
+			}
 			return
 		}
 		require.Len(t, heard, 1)
 		require.Empty(t, o.taken)
 		require.NotEmpty(t, heard[0].ID)
 		require.Positive(t, heard[0].Version)
-		var event Event
-		require.NoError(t, json.Unmarshal(body, &event))
 		require.Equal(t, "order.created", event.Type)
 
 		again, err := New(context.Background(), heard[0])
 		if err != nil {
 			return // a time that JSON cannot write
 		}
-		require.Equal(t, "SUCCESS", deliver(t, r, "/events/order.created", encoded(t, again)))
+		require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, encoded(t, again)))
 		require.Len(t, heard, 2, "what was understood is told again as it was heard")
 		require.True(t, heard[0].ExpiresAt.Equal(heard[1].ExpiresAt))
 		require.True(t, heard[0].CreatedAt.Equal(heard[1].CreatedAt))
@@ -109,9 +117,9 @@ func canonical(t *testing.T, body []byte) string {
 func FuzzReadLetter(f *testing.F) {
 	addEvents(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		letter := ReadLetter(body, time.Unix(1, 0).UTC())
+		letter := ReadLetter(DeadLetterTopic("tickets"), body, time.Unix(1, 0).UTC())
 		require.NotEmpty(t, letter.ID())
-		require.Equal(t, letter.ID(), ReadLetter(body, time.Unix(2, 0).UTC()).ID(), "one letter has one id")
+		require.Equal(t, letter.ID(), ReadLetter(DeadLetterTopic("tickets"), body, time.Unix(2, 0).UTC()).ID(), "one letter has one id")
 		again, err := letter.Renewed(1)
 		if err != nil {
 			return
@@ -119,7 +127,7 @@ func FuzzReadLetter(f *testing.F) {
 		var before, after map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal(letter.Bytes(), &before))
 		require.NoError(t, json.Unmarshal(again, &after))
-		require.JSONEq(t, canonical(t, mustMarshal(t, letter.name()+"/again-1")), string(after["id"]))
+		require.JSONEq(t, canonical(t, mustMarshal(t, letter.name()+"/again-1@tickets")), string(after["id"]))
 		before["id"], after["id"] = nil, nil
 		require.Equal(t, canonical(t, mustMarshal(t, before)), canonical(t, mustMarshal(t, after)))
 	})
@@ -140,7 +148,7 @@ func FuzzBulk(f *testing.F) {
 	good, err := json.Marshal(event)
 	require.NoError(f, err)
 	for _, raw := range []string{
-		`{"entries":[{"entryId":"1","event":` + string(good) + `},{"entryId":"2","event":{}}]}`, `{"entries":[{"entryId":"1","event":` + string(good) + `}]} and more`,
+		`{"topic":"events.orders","entries":[{"entryId":"1","event":` + string(good) + `},{"entryId":"2","event":{}}]}`, `{"entries":[{"entryId":"1","event":` + string(good) + `}]}`, `{"entries":[{"entryId":"1","event":` + string(good) + `}]} and more`,
 		`{"entries":[{"entryId":"1"}]}`, `{"entries":[{"event":null}]}`, `{"entries":[null,{"entryId":"","event":"e30="}]}`, `{"entries":[]}`, `{"entries":null}`, `{}`, `null`,
 		`[]`, `{"entries":{}}`, `{"entries":[{"entryId":7}]}`, `{"entries":[{"entryId":"1","event":{"type":"user.created"}}]`, ``, "\xff",
 	} {
@@ -154,7 +162,7 @@ func FuzzBulk(f *testing.F) {
 		r.opts.Publish = func(_ context.Context, _ string, letter []byte) error {
 			mu.Lock()
 			defer mu.Unlock()
-			letters = append(letters, ReadLetter(letter, time.Time{}).Bytes())
+			letters = append(letters, ReadLetter(DeadLetterTopic("tickets"), letter, time.Time{}).Bytes())
 			return nil
 		}
 		On(r, func(context.Context, OrderCreated) error {
@@ -165,22 +173,18 @@ func FuzzBulk(f *testing.F) {
 		})
 		mux := chi.NewRouter()
 		r.Mount(mux)
-		for _, path := range []string{"/events", "/events/ignored"} {
-			answer := httptest.NewRecorder()
-			mux.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, path, bytes.NewReader(body)))
-			if path == "/events" && answer.Code == http.StatusBadRequest {
-				require.Zero(t, heard+len(letters))
-				continue
-			}
-			require.Equal(t, http.StatusOK, answer.Code)
-			var told bulkOutcome
-			require.NoError(t, json.Unmarshal(answer.Body.Bytes(), &told))
-			for _, entry := range told.Statuses {
-				require.Equal(t, "SUCCESS", entry.Status)
-			}
-			if path == "/events" {
-				require.Len(t, told.Statuses, heard+len(letters), "every event was handled or has its letter")
-			}
+		answer := httptest.NewRecorder()
+		mux.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/events", bytes.NewReader(body)))
+		if answer.Code == http.StatusBadRequest {
+			require.Zero(t, heard+len(letters))
+			return
 		}
+		require.Equal(t, http.StatusOK, answer.Code)
+		var outcomes bulkOutcome
+		require.NoError(t, json.Unmarshal(answer.Body.Bytes(), &outcomes))
+		for _, entry := range outcomes.Statuses {
+			require.Equal(t, "SUCCESS", entry.Status)
+		}
+		require.GreaterOrEqual(t, len(outcomes.Statuses), heard+len(letters), "every event was handled, has its letter, or is ignored")
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -14,16 +15,18 @@ type Code string
 const (
 	// Undecodable events are not what their type says; no service will ever read them.
 	Undecodable Code = "undecodable"
+	// Foreign events came on a topic that is not that of their type: nobody knows who published them.
+	Foreign Code = "foreign"
 	// Refused events were understood, and can never be applied.
 	Refused Code = "refused"
 	// Failed events were tried several times, and each time their handler failed.
 	Failed Code = "failed"
-	// GivenUp events come from a sidecar, which could not deliver them and does not say why.
+	// GivenUp events come from a service's sidecar, which could not deliver them and does not say why.
 	GivenUp Code = "given up"
 )
 
 // Letter is a dead letter: an event that a service has given up, with why, when and where. It travels on
-// DeadLetterTopic, in an envelope of its own.
+// the service's DeadLetterTopic, in an envelope of its own.
 type Letter struct {
 	Service      string    `json:"service"`
 	Instance     string    `json:"instance"`
@@ -93,32 +96,42 @@ func (l *Letter) hold(body []byte) {
 	l.EventKind, _ = envelope.Type.(string)
 }
 
-// ReadLetter reads a message of DeadLetterTopic: a Letter, or the bare event that a sidecar put there, which was
-// first seen now.
-func ReadLetter(body []byte, now time.Time) Letter {
+// ReadLetter reads a message of a topic of dead letters: a Letter, or the bare event that a sidecar put there, which was
+// first seen now. Whose it is the topic says, on which that service alone can publish, whatever the letter says. Only on
+// OldDeadLetterTopic the letter counts, and a bare event is nobody's.
+func ReadLetter(topic string, body []byte, now time.Time) Letter {
 	var event Event
 	var letter Letter
-	if json.Unmarshal(body, &event) == nil && decode(event, Letter{}, &letter) == nil {
-		return letter
+	if json.Unmarshal(body, &event) != nil || decode(event, Letter{}, &letter) != nil {
+		letter = Letter{
+			Code:         GivenUp,
+			Reason:       "given up by a sidecar: it could not deliver the event to its service",
+			FirstFailure: now,
+			LastFailure:  now,
+		}
+		letter.hold(body)
 	}
-	letter = Letter{
-		Code:         GivenUp,
-		Reason:       "given up by a sidecar: it could not deliver the event to its service, and does not say which",
-		FirstFailure: now,
-		LastFailure:  now,
+	if service, found := strings.CutPrefix(topic, DeadLetterTopic("")); found {
+		letter.Service = service
 	}
-	letter.hold(body)
 	return letter
 }
 
-// Renewed is the letter's event under a new id, for the broker drops an id that it has seen a short while ago;
-// sending counts from 1. An error says why this cannot be sent.
+// Renewed is the letter's event under a new id, for the broker drops an id that it has seen a short while ago, and several
+// services may have letters of one event; sending counts from 1. An error says why this cannot be sent.
 func (l Letter) Renewed(sending int) ([]byte, error) {
+	if l.Code == Foreign {
+		return nil, fmt.Errorf("letter %s holds an event that its owner did not publish: no service may handle it", l.ID())
+	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(l.Bytes(), &members); err != nil || members == nil {
 		return nil, fmt.Errorf("letter %s holds no event (a CloudEvent is a JSON object): nobody could read it", l.ID())
 	}
-	id, err := json.Marshal(fmt.Sprintf("%s/again-%d", l.name(), sending))
+	renewed := fmt.Sprintf("%s/again-%d", l.name(), sending)
+	if l.Service != "" {
+		renewed += "@" + l.Service
+	}
+	id, err := json.Marshal(renewed)
 	if err != nil {
 		return nil, err
 	}

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -23,17 +21,18 @@ import (
 )
 
 const (
-	// maxEventBytes bounds what a delivery may hold; ours are about 1 kB.
-	maxEventBytes = 1 << 20
 	// handlingTime bounds one handler call. It is shorter than the broker's wait for an acknowledgement, so
 	// that a slow handler ends before its event is delivered a second time.
 	handlingTime = 20 * time.Second
-	// buryTime bounds the publication of a dead letter.
-	buryTime = 5 * time.Second
+	// letterTime bounds the publication of a dead letter.
+	letterTime = 5 * time.Second
 )
 
-// Router hands incoming events to a service's functions and tells the sidecar what became of them: handled (or
+// Router hands incoming events to a service's functions and responds to the sidecar what became of them: handled (or
 // put aside with the dead letters), or to be delivered again. Register with On, then Mount it once.
+//
+// An event is accepted on the topic of its type alone, for only the owner of that type can publish there, and on the
+// service's retry topic. What a topic carries and this service does not handle is ignored.
 //
 // The router itself decides when an event is dead, for it alone knows why. An event that cannot be decoded, or
 // that its handler refuses, is so at once. While what is needed is away, an event is tried again for as long as
@@ -43,6 +42,8 @@ type Router struct {
 	handlers map[string]func(context.Context, Event) error
 	handled  *prometheus.CounterVec
 	failures failures
+
+	retryTopic string
 }
 
 // Options say where a Router stands, and what it works with. All are required.
@@ -60,11 +61,12 @@ type Options struct {
 // NewRouter makes an empty Router.
 func NewRouter(opts Options) *Router {
 	r := &Router{
-		opts:     opts,
-		handlers: map[string]func(context.Context, Event) error{},
+		opts:       opts,
+		retryTopic: RetryTopic(opts.Service),
+		handlers:   map[string]func(context.Context, Event) error{},
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "boxoffice_events_handled_total",
-			Help: "Events delivered to this service, by type and outcome (success, retry, dead, drop).",
+			Help: "Events delivered to this service, by type and outcome (success, ignored, retry, dead).",
 		}, []string{"type", "outcome"}),
 	}
 	opts.Metrics.MustRegister(r.handled)
@@ -94,7 +96,7 @@ var ErrRefused = errors.New("event is refused")
 
 func decode[P Payload](event Event, known Payload, into *P) error {
 	if event.Type != known.EventType() {
-		return fmt.Errorf("%w: it is of type %q but came on the route of %q", errUndecodable, event.Type, known.EventType())
+		return fmt.Errorf("%w: it is of type %q, not %q", errUndecodable, event.Type, known.EventType())
 	}
 	if schema, ok := schemaOf(event); ok && schema > known.Schema() {
 		return fmt.Errorf("%w: it has schema %d of %s, this service knows up to %d", errUndecodable, schema, event.Type, known.Schema())
@@ -119,54 +121,38 @@ func schemaOf(event Event) (int, bool) {
 	return schema, err == nil
 }
 
-// Mount serves the router under /events: bulks at /events itself, single deliveries at one path for each type, and
-// /events/ignored for what the subscription routes to nobody. (Dapr puts an event that matches no route among the
-// dead letters, so every subscription needs a default route that accepts.)
-func (r *Router) Mount(mux chi.Router) {
-	mux.Post("/events", r.serveBulk)
-	mux.Post("/events/ignored", ignore)
-	for eventType := range r.handlers {
-		mux.Post("/events/"+eventType, func(w http.ResponseWriter, req *http.Request) { r.serve(w, req, eventType) })
-	}
-}
+// errForeign marks an event on a topic that is not that of its type.
+var errForeign = errors.New("event is on a topic of another owner")
 
-func (r *Router) serve(w http.ResponseWriter, req *http.Request, eventType string) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxEventBytes))
-	if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
-		// Too long for a letter as well: the sidecar, which holds it, puts it aside as it is.
-		r.opts.Log.Error("event goes to the dead letters", "type", eventType, "error", fmt.Sprintf("it is longer than %d bytes", maxEventBytes))
-		say(w, r.count(eventType, drop))
-		return
-	}
-	if err != nil {
-		r.opts.Log.Warn("event will be delivered again", "type", eventType, "error", fmt.Errorf("read the delivery: %w", err))
-		say(w, r.count(eventType, retry))
-		return
-	}
-	say(w, r.deliver(req.Context(), eventType, body))
-}
+// Mount serves the router at /events, where the subscriptions bring all events of all topics, in bulk.
+func (r *Router) Mount(mux chi.Router) { mux.Post("/events", r.serveBulk) }
 
-// deliver hands one event to its function. The type is that of the route, or "" if the event's own counts.
-func (r *Router) deliver(ctx context.Context, eventType string, body []byte) outcome {
+// deliver hands one event, which came on a topic, to its function.
+func (r *Router) deliver(ctx context.Context, topic string, body []byte) outcome {
 	var event Event
 	if err := json.Unmarshal(body, &event); err != nil {
-		return r.finish(ctx, eventType, event, body, fmt.Errorf("%w: %w", errUndecodable, err))
+		return r.finish(ctx, event, body, fmt.Errorf("%w: %w", errUndecodable, err))
 	}
-	if eventType == "" {
-		eventType = event.Type
+	if !r.carries(topic, event.Type) {
+		return r.finish(ctx, event, body, fmt.Errorf("%w: type %q came on the topic %q", errForeign, event.Type, topic))
+	}
+	handle, known := r.handlers[event.Type]
+	if !known {
+		return r.count(event.Type, ignored)
 	}
 	ctx = traceContext(ctx, event)
 	handling, cancel := context.WithTimeout(ctx, handlingTime)
 	defer cancel()
-	return r.finish(ctx, eventType, event, body, r.call(handling, eventType, event))
+	return r.finish(ctx, event, body, call(handling, handle, event))
+}
+
+// carries says whether events of a type may come on a topic.
+func (r *Router) carries(topic, eventType string) bool {
+	return topic == OldTopic || topic == r.retryTopic || topic != "" && topic == TopicOf(eventType)
 }
 
 // call turns a panic into an error: a bug in one handler must not take the service's other work with it.
-func (r *Router) call(ctx context.Context, eventType string, event Event) (err error) {
-	handle, known := r.handlers[eventType]
-	if !known {
-		return fmt.Errorf("%w: nothing here handles events of type %q; the subscription sends too much", ErrRefused, eventType)
-	}
+func call(ctx context.Context, handle func(context.Context, Event) error, event Event) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
@@ -176,7 +162,8 @@ func (r *Router) call(ctx context.Context, eventType string, event Event) (err e
 }
 
 // finish decides what becomes of an event whose handling ended with err.
-func (r *Router) finish(ctx context.Context, eventType string, event Event, body []byte, err error) outcome {
+func (r *Router) finish(ctx context.Context, event Event, body []byte, err error) outcome {
+	eventType := event.Type
 	log := r.opts.Log.With("event", event.ID, "type", eventType, "traceId", trace.SpanContextFromContext(ctx).TraceID().String())
 	if err == nil {
 		r.failures.forget(event.ID)
@@ -189,6 +176,8 @@ func (r *Router) finish(ctx context.Context, eventType string, event Event, body
 	switch {
 	case errors.Is(err, errUndecodable):
 		letter.Code = Undecodable
+	case errors.Is(err, errForeign):
+		letter.Code = Foreign
 	case errors.Is(err, ErrRefused):
 		letter.Code = Refused
 	case isAway(err):
@@ -203,7 +192,7 @@ func (r *Router) finish(ctx context.Context, eventType string, event Event, body
 		letter.Code, letter.Attempts, letter.FirstFailure = Failed, failed.attempts, failed.first
 	}
 	letter.Reason = err.Error()
-	if notTaken := r.bury(ctx, letter); notTaken != nil {
+	if notTaken := r.publish(ctx, letter); notTaken != nil {
 		log.Warn("the broker did not take a dead letter; its event will be delivered again", "error", errors.Join(err, notTaken))
 		return r.count(eventType, retry)
 	}
@@ -225,10 +214,10 @@ func isAway(err error) bool {
 	return false
 }
 
-// bury brings a letter to the broker. Doing it twice is doing it once: a process that dies before it has answered
-// leaves the event to be delivered, and buried, again.
-func (r *Router) bury(ctx context.Context, letter Letter) error {
-	ctx, cancel := context.WithTimeout(ctx, buryTime)
+// publish brings a letter to the broker. Doing it twice is doing it once: a process that dies before it has responded
+// leaves the event to be delivered, and its letter to be published, again.
+func (r *Router) publish(ctx context.Context, letter Letter) error {
+	ctx, cancel := context.WithTimeout(ctx, letterTime)
 	defer cancel()
 	event, err := New(ctx, letter)
 	if err != nil {
@@ -239,7 +228,7 @@ func (r *Router) bury(ctx context.Context, letter Letter) error {
 	if err != nil {
 		return err
 	}
-	return r.opts.Publish(ctx, DeadLetterTopic, body)
+	return r.opts.Publish(ctx, DeadLetterTopic(r.opts.Service), body)
 }
 
 // outcome is what became of a delivery.
@@ -247,18 +236,15 @@ type outcome string
 
 const (
 	success outcome = "success"
+	ignored outcome = "ignored" // nothing here handles events of this type
 	retry   outcome = "retry"
 	dead    outcome = "dead" // and the broker has its letter
-	drop    outcome = "drop" // the sidecar puts it aside
 )
 
-// status is the outcome in Dapr's words.
+// status is the outcome in Dapr's words. It is never DROP: see components/README.md.
 func (o outcome) status() string {
-	switch o {
-	case retry:
+	if o == retry {
 		return "RETRY"
-	case drop:
-		return "DROP"
 	}
 	return "SUCCESS"
 }
@@ -270,12 +256,6 @@ func (r *Router) count(eventType string, o outcome) outcome {
 	}
 	r.handled.WithLabelValues(eventType, string(o)).Inc()
 	return o
-}
-
-// say answers as Dapr expects: the outcome is in the body, the HTTP status is 200 for all.
-func say(w http.ResponseWriter, o outcome) {
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = io.WriteString(w, `{"status":"`+o.status()+`"}`)
 }
 
 func traceContext(ctx context.Context, event Event) context.Context {

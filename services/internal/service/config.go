@@ -40,6 +40,8 @@ type Config struct {
 	MaxDeliveries int `env:"MAX_DELIVERIES" envDefault:"10" validate:"min=1"`
 	// JournalSlots bounds the transactions whose events may wait for the broker; twice as many events may.
 	JournalSlots int `env:"JOURNAL_SLOTS" envDefault:"16384" validate:"min=1,max=1000000"`
+	// ProfilePort is where the process serves its profiles (net/http/pprof), on 127.0.0.1 alone. 0: nowhere.
+	ProfilePort int `env:"PROFILE_PORT" envDefault:"0" validate:"min=0,max=65535"`
 	// StartTimeout bounds the wait for the sidecar and the store at start.
 	StartTimeout time.Duration `env:"START_TIMEOUT" envDefault:"60s" validate:"min=1s"`
 	// ShutdownTimeout bounds the end: requests under way are finished and events published within it.

@@ -28,15 +28,18 @@ type Change struct {
 	writes  []write
 	appends []indexEntry
 	events  []events.Event
-	err     error // the first problem met while building; Commit reports it
+	records []record // the events as Commit has encoded them
+	err     error    // the first problem met while building; Commit reports it
 }
 
-// write is one document's new content. An empty etag is the condition that there is no document yet.
+// write is one document's new content. An empty etag is the condition that there is no document yet. A blind write
+// has no condition; it is for documents of this package that nobody else can write at the same time.
 type write struct {
 	key    string
 	etag   string
 	value  []byte
 	delete bool
+	blind  bool
 	ttl    time.Duration
 }
 
@@ -44,6 +47,10 @@ type indexEntry struct{ index, id string }
 
 // Create writes a document that must not exist yet.
 func (c *Change) Create(key string, value any) { c.put(write{key: key}, value) }
+
+// Insert writes a document under an id that this very decision has made (a new UUID), so that nobody else can have
+// written it. It costs the store less than Create.
+func (c *Change) Insert(key string, value any) { c.put(write{key: key, blind: true}, value) }
 
 // CreateFor writes a document that must not exist yet, and that the store forgets after ttl.
 func (c *Change) CreateFor(key string, value any, ttl time.Duration) {
@@ -58,6 +65,9 @@ func (c *Change) Update(key, etag string, value any) {
 	}
 	c.put(write{key: key, etag: etag}, value)
 }
+
+// Put writes a document as it was read: it must not exist yet if it had no ETag, and have this ETag if it had one.
+func (c *Change) Put(key, etag string, value any) { c.put(write{key: key, etag: etag}, value) }
 
 // Delete removes a document, if its ETag is still the given one.
 func (c *Change) Delete(key, etag string) {
@@ -109,6 +119,19 @@ func (c *Change) fail(err error) {
 	}
 }
 
+// encodeEvents makes of the events what the journal keeps and the broker gets.
+func (c *Change) encodeEvents(service string) error {
+	for _, event := range c.events {
+		event.Source = "/" + service
+		body, err := json.Marshal(event)
+		if err != nil {
+			return fmt.Errorf("encode event %s: %w", event.ID, err)
+		}
+		c.records = append(c.records, record{id: event.ID, topic: events.TopicOf(event.Type), body: body})
+	}
+	return nil
+}
+
 func (c *Change) empty() bool { return len(c.writes) == 0 && len(c.appends) == 0 && len(c.events) == 0 }
 
 // size is roughly how many bytes the change adds to a transaction.
@@ -117,8 +140,8 @@ func (c *Change) size() int {
 	for _, w := range c.writes {
 		n += len(w.value)
 	}
-	for _, e := range c.events {
-		n += len(e.Data) + 512
+	for _, r := range c.records {
+		n += len(r.body)
 	}
 	return n
 }
@@ -136,6 +159,9 @@ func (w write) operation() *client.StateOperation {
 	if w.delete {
 		op.Type = client.StateOperationTypeDelete
 	}
+	if w.blind {
+		op.Item.Options = nil
+	}
 	if w.etag != "" {
 		op.Item.Etag = &client.ETag{Value: w.etag}
 	}
@@ -146,7 +172,7 @@ func (w write) operation() *client.StateOperation {
 }
 
 // moved says whether the document is no longer as the write's condition wants it.
-func (w write) moved(now item) bool { return now.etag != w.etag }
+func (w write) moved(now item) bool { return !w.blind && now.etag != w.etag }
 
 // Commit writes the change and returns when it is on disk. The errors are ErrConflict (a condition did not
 // hold; nothing was written), or a problem.Unavailable (the store or the journal cannot take it now; if ctx
@@ -157,6 +183,11 @@ func (s *Store) Commit(ctx context.Context, c *Change) error {
 	}
 	if c.empty() {
 		return nil
+	}
+	if c.records == nil {
+		if c.err = c.encodeEvents(s.opts.Service); c.err != nil {
+			return c.err
+		}
 	}
 	return s.committer.submit(ctx, c)
 }

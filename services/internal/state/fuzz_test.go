@@ -13,7 +13,7 @@ import (
 
 func FuzzCursor(f *testing.F) {
 	const entries = 2*pageLength + 50
-	s, err := Open(context.Background(), newMemory(), Options{Service: "tested", Instance: "one", Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(context.Background(), newMemory(), Options{Service: "tested", Instance: "one", Writers: 1, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(f, err)
 	f.Cleanup(func() { _ = s.Close(context.Background()) })
 	var change Change
@@ -21,8 +21,9 @@ func FuzzCursor(f *testing.F) {
 		change.Append("all", strconv.Itoa(i))
 	}
 	require.NoError(f, s.Commit(context.Background(), &change))
-	for _, c := range []cursor{{1, 0}, {1, pageLength}, {2, 17}, {3, 50}, {3, pageLength}, {99, 1}} {
-		f.Add(c.String(), 10)
+	for _, place := range []Place{{1, 0}, {1, pageLength}, {2, 17}, {3, 50}, {3, pageLength}, {99, 1}} {
+		f.Add(cursor{"0": place}.String(), 10)
+		f.Add(cursor{"0": place, "7": place, legacyPartition: place}.String(), 10)
 	}
 	for _, raw := range []string{"x", "MQ", "LTEuNQ", "MS4tMQ", "OTk5OTk5OTk5OTk5OTk5OTk5OTkuMQ", "MS4xMDAwMDAw", "MS4x\n", "MS4x=", "KzEuMQ", "MDEuMQ"} {
 		f.Add(raw, 1)

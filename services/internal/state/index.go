@@ -1,6 +1,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -12,15 +13,29 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// The state API has no portable query, so lists are kept as index pages. An index has a head document with its
-// newest entries; when that is full, its entries move to a page of their own, which never changes again. An
-// index therefore costs one document a change to write and one or two to read, however long it is.
+// The state API has no portable query, so lists are kept as index pages. An index has a partition for each writer of
+// the journal, to which this writer alone appends: it needs no condition and no read, and writers do not conflict. A
+// partition has a head document with its newest entries; when that is full, its entries move to a page of their own,
+// which never changes again. Whoever reads a list merges the partitions by their entries, which are UUIDv7 mostly and
+// therefore sort by time. A partition costs one document a transaction to write and one or two to read, however long
+// the index is.
+//
+//	index/{name}@{partition}           a partition's head
+//	index/{name}@{partition}/{number}  a full page
+//	index/{name}, index/{name}/{n}     the partition "legacy": what the release before has appended
 //
 // Entries are never removed. What has been deleted is skipped when a list is read. Who works an index off, from its
-// oldest entry on, keeps the Place that it has come to; see Store.Forward.
+// oldest entries on, keeps the Places that it has come to; see Store.Forward.
 
-// pageLength is how many ids a page holds: about 8 kB of UUIDs.
-const pageLength = 200
+const (
+	// pageLength is how many ids a page holds: about 2 kB of UUIDs.
+	pageLength = 50
+	// legacyPartition is the partition without a name in its key. Its pages are longer.
+	legacyPartition  = "legacy"
+	legacyPageLength = 200
+	// headsRemembered bounds the heads that a writer keeps in memory; another one is read again.
+	headsRemembered = 4096
+)
 
 // indexPage is a page of an index, oldest entry first. Number counts from 1; the head has the highest.
 type indexPage struct {
@@ -29,159 +44,429 @@ type indexPage struct {
 	IDs    []string `json:"ids"`
 }
 
-func indexHeadKey(index string) string { return "index/" + index }
-func indexPageKey(index string, number int) string {
-	return "index/" + index + "/" + strconv.Itoa(number)
+func indexHeadKey(index, partition string) string {
+	if partition == legacyPartition {
+		return "index/" + index
+	}
+	return "index/" + index + "@" + partition
 }
 
-// appendIDs returns the writes that add ids to an index whose head was read as head.
-func appendIDs(index string, head item, ids []string) ([]write, error) {
-	page := indexPage{Schema: 1, Number: 1}
-	if head.exists() {
-		if err := unmarshal(indexHeadKey(index), head.value, &page); err != nil {
-			return nil, err
-		}
-	}
-	var full Change
-	for _, id := range ids {
-		if len(page.IDs) == pageLength {
-			full.Create(indexPageKey(index, page.Number), page)
-			page = indexPage{Schema: 1, Number: page.Number + 1}
-		}
-		page.IDs = append(page.IDs, id)
-	}
-	full.put(write{key: indexHeadKey(index), etag: head.etag}, page)
-	return full.writes, full.err
+func indexPageKey(index, partition string, number int) string {
+	return indexHeadKey(index, partition) + "/" + strconv.Itoa(number)
 }
 
-// cursor is a place in an index: the next entry to read is number entry-1 of page.
-type cursor struct{ page, entry int }
+// head is the head of a writer's partition, as the store has it.
+type head = indexPage
 
-func (c cursor) String() string {
-	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%d", c.page, c.entry))
+// appended is what a batch appends to indexes: the writes, and the heads when they are committed.
+type appended struct {
+	writes []write
+	heads  map[string]*head
 }
 
-func parseCursor(s string) (cursor, error) {
-	refused := problem.New(problem.Invalid, "The cursor is not one that this list gave out. Start again without it.").WithField("cursor")
-	raw, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil {
-		return cursor{}, refused.Because(err)
-	}
-	page, entry, _ := strings.Cut(string(raw), ".")
-	var c cursor
-	c.page, err = strconv.Atoi(page)
-	if err != nil || c.page < 1 {
-		return cursor{}, refused
-	}
-	c.entry, err = strconv.Atoi(entry)
-	if err != nil || c.entry < 0 || c.entry > pageLength || c.String() != s {
-		return cursor{}, refused
-	}
-	return c, nil
-}
-
-// Page returns up to limit ids of an index, newest first, from the given cursor ("" is the newest), and the
-// cursor of what follows ("" at the end). What is appended meanwhile does not shift a cursor.
-func (s *Store) Page(ctx context.Context, index string, limit int, from string) (ids []string, next string, err error) {
-	var place cursor
-	if from != "" {
-		if place, err = parseCursor(from); err != nil {
-			return nil, "", err
-		}
-	}
-	head, err := Get[indexPage](ctx, s, indexHeadKey(index))
-	if errors.Is(err, ErrNotFound) {
-		return nil, "", nil
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	page := head.Value
-	switch {
-	case from == "":
-		place = cursor{page: page.Number, entry: len(page.IDs)}
-	case place.page > page.Number:
-		place = cursor{page: page.Number, entry: len(page.IDs)}
-	}
-	for len(ids) < limit {
-		if page.Number != place.page {
-			doc, err := Get[indexPage](ctx, s, indexPageKey(index, place.page))
-			if err != nil {
-				return nil, "", fmt.Errorf("page %d of index %s: %w", place.page, index, err)
+// append makes the writes that append the batch's entries to this writer's partitions. A head that the writer has not
+// written yet is read first.
+func (w *writer) append(ctx context.Context, batch []*request) (appended, error) {
+	var indexes []string
+	ids := map[string][]string{}
+	for _, r := range batch {
+		for _, a := range r.change.appends {
+			if ids[a.index] == nil {
+				indexes = append(indexes, a.index)
 			}
-			page = doc.Value
-		}
-		place.entry = min(place.entry, len(page.IDs))
-		first := max(0, place.entry-(limit-len(ids)))
-		taken := slices.Clone(page.IDs[first:place.entry])
-		slices.Reverse(taken)
-		ids = append(ids, taken...)
-		place.entry = first
-		if place.entry == 0 {
-			if place.page == 1 {
-				return ids, "", nil
-			}
-			place = cursor{page: place.page - 1, entry: pageLength}
+			ids[a.index] = append(ids[a.index], a.id)
 		}
 	}
-	return ids, place.String(), nil
+	if len(indexes) == 0 {
+		return appended{}, nil
+	}
+	partition := strconv.Itoa(w.partition)
+	heads, err := w.readHeads(ctx, indexes, partition)
+	if err != nil {
+		return appended{}, err
+	}
+	all := appended{heads: map[string]*head{}}
+	for _, index := range indexes {
+		page := heads[index]
+		page.IDs = slices.Clone(page.IDs)
+		var full Change
+		for _, id := range ids[index] {
+			if len(page.IDs) >= pageLength {
+				full.put(write{key: indexPageKey(index, partition, page.Number), blind: true}, page)
+				page = indexPage{Schema: 1, Number: page.Number + 1}
+			}
+			page.IDs = append(page.IDs, id)
+		}
+		full.put(write{key: indexHeadKey(index, partition), blind: true}, page)
+		if full.err != nil {
+			return appended{}, full.err
+		}
+		all.writes = append(all.writes, full.writes...)
+		all.heads[index] = &page
+	}
+	return all, nil
 }
 
-// Place is an entry's place in an index, counted from the oldest: it stays what it is whatever is appended. The zero
-// Place is the oldest entry's. It may be kept in a document.
+// readHeads returns the heads of indexes, from memory or from the store.
+func (w *writer) readHeads(ctx context.Context, indexes []string, partition string) (map[string]head, error) {
+	heads := map[string]head{}
+	var keys []string
+	for _, index := range indexes {
+		if known := w.heads[index]; known != nil {
+			heads[index] = *known
+		} else {
+			heads[index] = head{Schema: 1, Number: 1}
+			keys = append(keys, indexHeadKey(index, partition))
+		}
+	}
+	items, err := w.store.read(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	for _, index := range indexes {
+		key := indexHeadKey(index, partition)
+		if items[key].exists() {
+			var page head
+			if err := unmarshal(key, items[key].value, &page); err != nil {
+				return nil, err
+			}
+			heads[index] = page
+		}
+	}
+	return heads, nil
+}
+
+// remember keeps a head in memory.
+func (w *writer) remember(index string, h *head) {
+	if _, known := w.heads[index]; !known && len(w.heads) >= headsRemembered {
+		for other := range w.heads {
+			delete(w.heads, other) // whichever: it is read again when it is needed
+			break
+		}
+	}
+	w.heads[index] = h
+}
+
+// Place is an entry's place in a partition of an index, counted from the oldest: it stays what it is whatever is
+// appended. The zero Place is the oldest entry's. It may be kept in a document.
 type Place struct {
 	Page  int `json:"page"`  // counts from 1; 0 is 1 too
 	Entry int `json:"entry"` // counts from 0
 }
 
-// Next is the place after this one, where the next entry is or will be.
-func (p Place) Next() Place {
-	p.Page = max(p.Page, 1)
-	if p.Entry++; p.Entry >= pageLength {
-		return Place{Page: p.Page + 1}
-	}
-	return p
-}
+// Next is the place after this one on the same page. After a page's last entry that is the same as the beginning of
+// the next page.
+func (p Place) Next() Place { return Place{Page: max(p.Page, 1), Entry: p.Entry + 1} }
 
 // Before says whether the place comes earlier than another.
-func (p Place) Before(other Place) bool {
-	if a, b := max(p.Page, 1), max(other.Page, 1); a != b {
-		return a < b
-	}
-	return p.Entry < other.Entry
+func (p Place) Before(other Place) bool { return p.compare(other) < 0 }
+
+func (p Place) compare(other Place) int {
+	return cmp.Or(cmp.Compare(max(p.Page, 1), max(other.Page, 1)), cmp.Compare(p.Entry, other.Entry))
 }
+
+// Places says how far an index has been read: by partition, the place of the first entry that was not. The zero value
+// is the beginning. It may be kept in a document.
+type Places map[string]Place
 
 // Entry is an id in an index, and where it is.
 type Entry struct {
-	ID string
-	At Place
+	ID        string
+	Partition string
+	At        Place
 }
 
-// Forward returns entries of an index from a place on, oldest first: those up to the end of the place's page. To read
-// on, ask again from the place after the last one; none is the end of the index. It reads two documents at most,
-// however long the index is.
-func (s *Store) Forward(ctx context.Context, index string, from Place) ([]Entry, error) {
-	from.Page = max(from.Page, 1)
-	head, err := Get[indexPage](ctx, s, indexHeadKey(index))
-	if errors.Is(err, ErrNotFound) || err == nil && from.Page > head.Value.Number {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	page := head.Value
-	if from.Page < page.Number {
-		doc, err := Get[indexPage](ctx, s, indexPageKey(index, from.Page))
-		if err != nil {
-			return nil, fmt.Errorf("page %d of index %s: %w", from.Page, index, err)
+// partitions reads the heads of all partitions of an index that have any entry.
+func (s *Store) partitions(ctx context.Context, index string) (heads map[string]indexPage, err error) {
+	for known := int(s.knownPartitions.Load()); ; {
+		names := make([]string, 0, known+1)
+		keys := []string{registryKey}
+		if s.legacy.Load() {
+			names = append(names, legacyPartition)
 		}
-		page = doc.Value
+		for partition := range known {
+			names = append(names, strconv.Itoa(partition))
+		}
+		for _, name := range names {
+			keys = append(keys, indexHeadKey(index, name))
+		}
+		items, err := s.read(ctx, keys...)
+		if err != nil {
+			return nil, err
+		}
+		doc, err := decode[registry](items[registryKey], registryKey)
+		if err != nil {
+			return nil, err
+		}
+		if doc.Value.Partitions > known { // a replica that is new has one more
+			known = doc.Value.Partitions
+			s.knownPartitions.Store(int64(known))
+			continue
+		}
+		heads = map[string]indexPage{}
+		for _, name := range names {
+			page, err := decode[indexPage](items[indexHeadKey(index, name)], indexHeadKey(index, name))
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			heads[name] = page.Value
+		}
+		return heads, nil
 	}
-	var entries []Entry
-	for at := from; at.Page == from.Page && at.Entry < len(page.IDs); at = at.Next() {
-		entries = append(entries, Entry{ID: page.IDs[at.Entry], At: at})
+}
+
+// cursor is where reading an index backwards goes on: by partition, the entries before Place.Entry on the page are
+// next. Partitions that are not in it have nothing more.
+type cursor map[string]Place
+
+func (c cursor) String() string {
+	names := make([]string, 0, len(c))
+	for name := range c {
+		names = append(names, name)
 	}
-	return entries, nil
+	slices.Sort(names)
+	var parts []string
+	for _, name := range names {
+		if name == legacyPartition {
+			parts = append(parts, fmt.Sprintf("%d.%d", c[name].Page, c[name].Entry))
+		} else {
+			parts = append(parts, fmt.Sprintf("%s:%d.%d", name, c[name].Page, c[name].Entry))
+		}
+	}
+	return base64.RawURLEncoding.EncodeToString([]byte(strings.Join(parts, ",")))
+}
+
+// maxCursorLength bounds a cursor: some 50 partitions.
+const maxCursorLength = 1024
+
+// parseCursor reads a cursor, also one of the release before, which was a place alone.
+func parseCursor(s string) (cursor, error) {
+	refused := problem.New(problem.Invalid, "The cursor is not one that this list gave out. Start again without it.").WithField("cursor")
+	raw, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil || len(s) > maxCursorLength {
+		return nil, refused.Because(err)
+	}
+	c := cursor{}
+	for part := range strings.SplitSeq(string(raw), ",") {
+		name, place, found := strings.Cut(part, ":")
+		if !found {
+			name, place = legacyPartition, part
+		} else if n, err := strconv.Atoi(name); err != nil || n < 0 || strconv.Itoa(n) != name {
+			return nil, refused
+		}
+		page, entry, _ := strings.Cut(place, ".")
+		var at Place
+		if at.Page, err = strconv.Atoi(page); err != nil || at.Page < 1 {
+			return nil, refused
+		}
+		if at.Entry, err = strconv.Atoi(entry); err != nil || at.Entry < 0 || at.Entry > legacyPageLength {
+			return nil, refused
+		}
+		c[name] = at
+	}
+	if c.String() != s {
+		return nil, refused
+	}
+	return c, nil
+}
+
+// backward reads one partition from a place on towards its oldest entry.
+type backward struct {
+	name  string
+	place Place // what is next is before it
+	pages map[int][]string
+}
+
+// next is the newest entry that was not taken yet, if its page is in memory.
+func (b *backward) next() (id string, ok bool) {
+	if b.place.Entry == 0 {
+		return "", false
+	}
+	return b.pages[b.place.Page][b.place.Entry-1], true
+}
+
+// settle moves to the page before when the place's page has nothing more. It returns the number of the page that must
+// be read then, or 0.
+func (b *backward) settle() (missing int) {
+	for b.place.Page > 0 {
+		if b.place.Entry == 0 {
+			b.place = Place{Page: b.place.Page - 1, Entry: legacyPageLength}
+			continue
+		}
+		page, loaded := b.pages[b.place.Page]
+		if !loaded {
+			return b.place.Page
+		}
+		if b.place.Entry = min(b.place.Entry, len(page)); b.place.Entry > 0 {
+			return 0
+		}
+	}
+	b.place = Place{}
+	return 0
+}
+
+// Page returns up to limit ids of an index, newest first, from the given cursor ("" is the newest), and the cursor of
+// what follows ("" at the end). What is appended meanwhile does not shift a cursor.
+func (s *Store) Page(ctx context.Context, index string, limit int, from string) (ids []string, next string, err error) {
+	var begin cursor
+	if from != "" {
+		if begin, err = parseCursor(from); err != nil {
+			return nil, "", err
+		}
+	}
+	heads, err := s.partitions(ctx, index)
+	if err != nil {
+		return nil, "", err
+	}
+	var parts []*backward
+	for name, head := range heads {
+		b := &backward{name: name, place: Place{Page: head.Number, Entry: len(head.IDs)}, pages: map[int][]string{head.Number: head.IDs}}
+		if begin != nil {
+			place, more := begin[name]
+			if !more {
+				continue
+			}
+			if place.Before(b.place) {
+				b.place = place
+			}
+		}
+		parts = append(parts, b)
+	}
+	for len(ids) < limit {
+		if err := s.loadPages(ctx, index, parts, limit-len(ids)); err != nil {
+			return nil, "", err
+		}
+		var newest *backward
+		var id string
+		for _, b := range parts {
+			if candidate, ok := b.next(); ok && (newest == nil || candidate > id) {
+				newest, id = b, candidate
+			}
+		}
+		if newest == nil {
+			break
+		}
+		ids = append(ids, id)
+		newest.place.Entry--
+	}
+	end := cursor{}
+	for _, b := range parts {
+		if b.place.Entry > 0 || b.place.Page > 1 {
+			end[b.name] = b.place
+		}
+	}
+	if len(end) == 0 {
+		return ids, "", nil
+	}
+	return ids, end.String(), nil
+}
+
+// loadPages reads, in one bulk, the pages that are next for partitions whose page has nothing more, and as many before
+// them as wanted entries may need.
+func (s *Store) loadPages(ctx context.Context, index string, parts []*backward, wanted int) error {
+	type page struct {
+		part   *backward
+		number int
+	}
+	missing := map[string]page{}
+	var keys []string
+	for _, b := range parts {
+		for number := b.settle(); number > 0 && number > b.place.Page-1-wanted/pageLength; number-- {
+			key := indexPageKey(index, b.name, number)
+			missing[key] = page{b, number}
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	docs, err := GetMany[indexPage](ctx, s, keys)
+	if err != nil {
+		return err
+	}
+	if len(docs) < len(keys) {
+		return fmt.Errorf("pages of index %s are missing: %d of %v", index, len(keys)-len(docs), keys)
+	}
+	for _, doc := range docs {
+		m := missing[doc.Key]
+		m.part.pages[m.number] = doc.Value.IDs
+	}
+	return s.loadPages(ctx, index, parts, wanted) // settles on what was read
+}
+
+// Forward returns entries of an index from the given places on, oldest first in each partition: one page of each at
+// most. next is where to read on; no entries is the end of the index.
+func (s *Store) Forward(ctx context.Context, index string, from Places) (entries []Entry, next Places, err error) {
+	heads, err := s.partitions(ctx, index)
+	if err != nil {
+		return nil, nil, err
+	}
+	next = Places{}
+	for name, place := range from {
+		next[name] = place
+	}
+	pages := map[string]indexPage{} // by partition, the one to read
+	keys := map[string]string{}     // of those that are full, to partition
+	for name, head := range heads {
+		place := next[name]
+		place.Page = max(place.Page, 1)
+		next[name] = place
+		switch {
+		case place.Page == head.Number:
+			pages[name] = head
+		case place.Page < head.Number:
+			keys[indexPageKey(index, name, place.Page)] = name
+		}
+	}
+	if err := s.forwardPages(ctx, index, keys, pages); err != nil {
+		return nil, nil, err
+	}
+	// A partition whose full page was read to its end goes on with the next page.
+	keys = map[string]string{}
+	for name, page := range pages {
+		if place := next[name]; place.Page < heads[name].Number && place.Entry >= len(page.IDs) {
+			next[name] = Place{Page: place.Page + 1}
+			if place.Page+1 == heads[name].Number {
+				pages[name] = heads[name]
+			} else {
+				keys[indexPageKey(index, name, place.Page+1)] = name
+			}
+		}
+	}
+	if err := s.forwardPages(ctx, index, keys, pages); err != nil {
+		return nil, nil, err
+	}
+	for name, page := range pages {
+		for at := next[name]; at.Entry < len(page.IDs); at = at.Next() {
+			entries = append(entries, Entry{ID: page.IDs[at.Entry], Partition: name, At: at})
+			next[name] = at.Next()
+		}
+	}
+	return entries, next, nil
+}
+
+func (s *Store) forwardPages(ctx context.Context, index string, keys map[string]string, into map[string]indexPage) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	list := make([]string, 0, len(keys))
+	for key := range keys {
+		list = append(list, key)
+	}
+	docs, err := GetMany[indexPage](ctx, s, list)
+	if err != nil {
+		return err
+	}
+	if len(docs) < len(keys) {
+		return fmt.Errorf("pages of index %s are missing among %v", index, list)
+	}
+	for _, doc := range docs {
+		into[keys[doc.Key]] = doc.Value
+	}
+	return nil
 }
 
 // listRounds bounds how many pages one List reads when it meets documents that are not shown.

@@ -25,10 +25,10 @@ func emit(t *testing.T, s *Store) (event string, err error) {
 
 func writers(t *testing.T, s *Store) []string {
 	t.Helper()
-	registered, err := s.journal.registered(t.Context())
+	registered, err := s.registered(t.Context())
 	require.NoError(t, err)
 	var ids []string
-	for _, w := range registered {
+	for _, w := range registered.Value.Writers {
 		ids = append(ids, w.ID)
 	}
 	return ids
@@ -96,7 +96,7 @@ func TestJournal_NextProcessPublishesWhatADeadOneLeft(t *testing.T) {
 		require.NoError(t, err)
 		left = append(left, event)
 	}
-	id := dead.journal.current.Load().id
+	id := dead.writers[0].id
 	abandon(dead)
 
 	f.set(func(f *faults) { f.publish = nil })
@@ -105,12 +105,12 @@ func TestJournal_NextProcessPublishesWhatADeadOneLeft(t *testing.T) {
 		soon(t, "a dead writer's event is published", func() bool { return f.took(event) })
 	}
 	soon(t, "the dead writer is gone", func() bool { return !contains(writers(t, next), id) })
-	keys := []string{writerKey(id), slotKey(id, 0), slotKey(id, recoveryChunk)}
-	items, err := next.read(t.Context(), keys...)
+	items, err := next.read(t.Context(), writerKey(id))
 	require.NoError(t, err)
-	for _, key := range keys {
-		require.False(t, items[key].exists(), key)
-	}
+	require.False(t, items[writerKey(id)].exists(), "its document is gone")
+	entries, err := next.findEntries(t.Context(), id, 1, recoveryChunk+20)
+	require.NoError(t, err)
+	require.Len(t, entries, 2, "of its entries the fences alone are left: the last one, and the one after it")
 }
 
 func TestJournal_ALivingProcessTakesOverFromASilentOne(t *testing.T) {
@@ -123,44 +123,42 @@ func TestJournal_ALivingProcessTakesOverFromASilentOne(t *testing.T) {
 	abandon(dead)
 	f.set(func(f *faults) { f.publish = nil })
 	soon(t, "the event is published by the other", func() bool { return f.took(event) })
-	soon(t, "the dead writer is gone", func() bool { return !contains(writers(t, living), dead.journal.current.Load().id) })
-	require.Contains(t, writers(t, living), living.journal.current.Load().id, "the living must not be taken for dead")
+	soon(t, "the dead writer is gone", func() bool { return !contains(writers(t, living), dead.writers[0].id) })
+	require.Contains(t, writers(t, living), living.writers[0].id, "the living must not be taken for dead")
 }
 
 func TestJournal_AWriterThatWasClosedRegistersAnew(t *testing.T) {
 	s, f := open(t, Options{Lease: time.Minute})
 	other := openOn(t, f, Options{Lease: time.Minute})
-	before := s.journal.current.Load().id
+	before := s.writers[0].id
 	frozen, err := emit(t, s)
 	require.NoError(t, err)
 
 	// The other takes s for dead, as if s had been frozen for longer than the lease.
-	items, err := other.read(t.Context(), writerKey(before))
-	require.NoError(t, err)
-	require.NoError(t, other.journal.takeOver(t.Context(), registeredWriter{ID: before}, items[writerKey(before)]))
+	require.NoError(t, other.takeOver(t.Context(), registeredWriter{ID: before}))
 	require.True(t, f.took(frozen))
 
 	event, err := emit(t, s)
 	require.NoError(t, err, "the change is committed under a new registration")
 	soon(t, "its event is published", func() bool { return f.took(event) })
-	require.NotEqual(t, before, s.journal.current.Load().id)
-	require.Contains(t, writers(t, other), s.journal.current.Load().id)
+	require.NotEqual(t, before, s.writers[0].id)
+	require.Contains(t, writers(t, other), s.writers[0].id)
 }
 
 func TestJournal_CloseDrainsAndLeavesNothing(t *testing.T) {
 	s, f := open(t, Options{})
 	event, err := emit(t, s)
 	require.NoError(t, err)
-	id := s.journal.current.Load().id
+	id := s.writers[0].id
 	require.NoError(t, s.Close(t.Context()))
 	require.True(t, f.took(event))
 
 	_, err = emit(t, s)
 	require.Equal(t, problem.Unavailable, problem.KindOf(err))
-	items, err := s.read(t.Context(), writerKey(id), slotKey(id, 0))
+	items, err := s.read(t.Context(), writerKey(id), entryKey(id, 1))
 	require.NoError(t, err)
 	require.False(t, items[writerKey(id)].exists())
-	require.False(t, items[slotKey(id, 0)].exists())
+	require.False(t, items[entryKey(id, 1)].exists())
 	require.NotContains(t, writers(t, s), id)
 }
 
@@ -189,7 +187,7 @@ func TestJournal_ManyRegisterAtOnce(t *testing.T) {
 	opening.Wait()
 	registered := writers(t, stores[0])
 	for _, s := range stores {
-		require.Contains(t, registered, s.journal.current.Load().id)
+		require.Contains(t, registered, s.writers[0].id)
 	}
 }
 

@@ -8,6 +8,7 @@ type meters struct {
 	batchChanges    prometheus.Histogram
 	commitSeconds   prometheus.Histogram
 	conflicts       prometheus.Counter
+	retries         prometheus.Counter
 	backlog         prometheus.Gauge
 	published       prometheus.Counter
 	publishFailures prometheus.Counter
@@ -26,6 +27,9 @@ func newMeters(r prometheus.Registerer) *meters {
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "boxoffice_commit_conflicts_total", Help: "Changes refused because a document had changed since it was read.",
 		}),
+		retries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "boxoffice_commit_retries_total", Help: "Transactions that were not committed and whose changes were tried again, or refused.",
+		}),
 		backlog: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "boxoffice_journal_backlog_events", Help: "Committed events that the broker has not accepted yet.",
 		}),
@@ -36,6 +40,6 @@ func newMeters(r prometheus.Registerer) *meters {
 			Name: "boxoffice_journal_publish_failures_total", Help: "Publications that the broker did not accept and that were tried again.",
 		}),
 	}
-	r.MustRegister(m.batchChanges, m.commitSeconds, m.conflicts, m.backlog, m.published, m.publishFailures)
+	r.MustRegister(m.batchChanges, m.commitSeconds, m.conflicts, m.retries, m.backlog, m.published, m.publishFailures)
 	return m
 }

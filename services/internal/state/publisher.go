@@ -26,18 +26,20 @@ type publisher struct {
 	sidecar Sidecar
 	log     *slog.Logger
 	meters  *meters
-	limit   int
+	limit   int // of events
+	slots   int // of journal entries
 
 	mu      sync.Mutex
 	queue   []pending
 	waiting int           // events in queue or under way
+	entries int           // journal entries in queue or under way
 	wake    chan struct{} // holds a token while the queue may have work
 	emptied chan struct{} // closed and replaced when waiting falls to 0
 }
 
 // pending are the events of one journal entry.
 type pending struct {
-	events []eventRecord
+	events []record
 	done   func()
 }
 
@@ -47,16 +49,18 @@ func newPublisher(sidecar Sidecar, opts Options, m *meters) *publisher {
 		log:     opts.Log,
 		meters:  m,
 		limit:   opts.Backlog,
+		slots:   opts.Slots,
 		wake:    make(chan struct{}, publishers),
 		emptied: make(chan struct{}),
 	}
 }
 
 // add queues events; done is called when the broker has accepted all of them.
-func (p *publisher) add(events []eventRecord, done func()) {
+func (p *publisher) add(events []record, done func()) {
 	p.mu.Lock()
 	p.queue = append(p.queue, pending{events, done})
 	p.waiting += len(events)
+	p.entries++
 	p.meters.backlog.Set(float64(p.waiting))
 	p.mu.Unlock()
 	p.signal()
@@ -69,8 +73,12 @@ func (p *publisher) signal() {
 	}
 }
 
-// full says whether the backlog has reached its bound.
-func (p *publisher) full() bool { return p.backlog() >= p.limit }
+// full says whether the backlog has reached its bound, in events or in journal entries.
+func (p *publisher) full() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waiting >= p.limit || p.entries >= p.slots
+}
 
 func (p *publisher) backlog() int {
 	p.mu.Lock()
@@ -118,7 +126,7 @@ func (p *publisher) run(ctx context.Context) {
 func (p *publisher) publishNext(ctx context.Context) bool {
 	p.mu.Lock()
 	var taken []pending
-	var batch []eventRecord
+	var batch []record
 	for len(p.queue) > 0 && (len(taken) == 0 || len(batch)+len(p.queue[0].events) <= publishAtOnce) {
 		batch = append(batch, p.queue[0].events...)
 		taken = append(taken, p.queue[0])
@@ -140,6 +148,7 @@ func (p *publisher) publishNext(ctx context.Context) bool {
 	}
 	p.mu.Lock()
 	p.waiting -= len(batch)
+	p.entries -= len(taken)
 	p.meters.backlog.Set(float64(p.waiting))
 	if p.waiting == 0 {
 		close(p.emptied)
@@ -150,7 +159,7 @@ func (p *publisher) publishNext(ctx context.Context) bool {
 }
 
 // publishAll publishes events until the broker has accepted each of them. It fails only when ctx ends.
-func (p *publisher) publishAll(ctx context.Context, records []eventRecord) error {
+func (p *publisher) publishAll(ctx context.Context, records []record) error {
 	for from := 0; from < len(records); from += publishAtOnce {
 		left := records[from:min(from+publishAtOnce, len(records))]
 		for pause := 50 * time.Millisecond; len(left) > 0; pause = min(2*pause, 2*time.Second) {
@@ -174,35 +183,63 @@ func (p *publisher) publishAll(ctx context.Context, records []eventRecord) error
 	return nil
 }
 
-// publish makes one bulk publication and returns the events that were not accepted.
-func (p *publisher) publish(ctx context.Context, records []eventRecord) (refused []eventRecord, err error) {
+// record is an event as it is kept and published: a CloudEvent in JSON, with its id and the topic that it is for.
+type record struct {
+	id    string
+	topic string
+	body  []byte
+}
+
+// readRecord reads an event of a journal entry.
+func readRecord(body []byte) (record, error) {
+	var event struct {
+		ID   string `json:"id"`
+		Type string `json:"type"`
+	}
+	if err := json.Unmarshal(body, &event); err != nil {
+		return record{}, fmt.Errorf("an event in the journal is not readable: %w", err)
+	}
+	return record{id: event.ID, topic: events.TopicOf(event.Type), body: body}, nil
+}
+
+// publish makes one bulk publication a topic and returns the events that were not accepted.
+func (p *publisher) publish(ctx context.Context, records []record) (refused []record, err error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
-	entries := make([]any, 0, len(records))
-	byID := make(map[string]eventRecord, len(records))
-	for _, record := range records {
-		if _, twice := byID[record.ID]; twice {
-			continue // the same event, left in two slots
+	var topics []string
+	byTopic := map[string][]any{}
+	byID := make(map[string]record, len(records))
+	for _, r := range records {
+		if _, twice := byID[r.id]; twice {
+			continue // the same event, left in two entries
 		}
-		body, err := json.Marshal(record)
-		if err != nil {
-			return records, fmt.Errorf("encode event %s: %w", record.ID, err)
+		byID[r.id] = r
+		if byTopic[r.topic] == nil {
+			topics = append(topics, r.topic)
 		}
-		byID[record.ID] = record
-		entries = append(entries, client.PublishEventsEvent{EntryID: record.ID, Data: body, ContentType: events.ContentType})
+		byTopic[r.topic] = append(byTopic[r.topic], client.PublishEventsEvent{EntryID: r.id, Data: r.body, ContentType: events.ContentType})
 	}
-	response := p.sidecar.PublishEvents(ctx, events.PubSub, events.Topic, entries)
-	if response.Error == nil {
-		p.meters.published.Add(float64(len(entries)))
+	var problems []error
+	for _, topic := range topics {
+		entries := byTopic[topic]
+		response := p.sidecar.PublishEvents(ctx, events.PubSub, topic, entries)
+		if response.Error == nil {
+			p.meters.published.Add(float64(len(entries)))
+			continue
+		}
+		problems = append(problems, fmt.Errorf("publish on %q: %w", topic, response.Error))
+		failed := response.FailedEvents
+		if len(failed) == 0 {
+			failed = entries
+		}
+		for _, one := range failed {
+			if entry, ok := one.(client.PublishEventsEvent); ok {
+				refused = append(refused, byID[entry.EntryID])
+			}
+		}
+	}
+	if len(problems) == 0 {
 		return nil, nil
 	}
-	for _, failed := range response.FailedEvents {
-		if entry, ok := failed.(client.PublishEventsEvent); ok {
-			refused = append(refused, byID[entry.EntryID])
-		}
-	}
-	if len(refused) == 0 {
-		refused = records
-	}
-	return refused, errors.Join(response.Error, ctx.Err())
+	return refused, errors.Join(append(problems, ctx.Err())...)
 }

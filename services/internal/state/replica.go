@@ -3,33 +3,95 @@ package state
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
 )
 
 const (
-	// replicaLag is how far behind its owner a replica may reasonably be.
-	replicaLag = 2 * time.Second
+	// projectionLag is how far behind its owner a projection may reasonably be.
+	projectionLag = 2 * time.Second
 	// newborn is the age up to which an aggregate that is not found may be one whose event is still on its way.
 	newborn = 10 * time.Second
+	// firstLook is how long GetReplica waits until it looks into the store again, for an event may be handled by another
+	// replica. The wait doubles each time.
+	firstLook = 100 * time.Millisecond
 )
 
 // GetReplica is Get for a document that another service's event creates. Somebody who was just told an id may
 // use it here before the event has arrived; so if there is no document yet, and id is a UUIDv7 made a moment
-// ago, it looks again for a short while before it returns ErrNotFound.
+// ago, it waits for a short while until this process has handled the event before it returns ErrNotFound.
 func GetReplica[T any](ctx context.Context, s *Store, key, id string) (Doc[T], error) {
-	deadline := time.Now().Add(replicaLag)
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		doc, err := Get[T](ctx, s, key)
-		if !errors.Is(err, ErrNotFound) || !bornWithin(id, newborn) || time.Now().After(deadline) {
+	doc, err := Get[T](ctx, s, key)
+	if !errors.Is(err, ErrNotFound) || !bornWithin(id, newborn) {
+		return doc, err
+	}
+	deadline := time.Now().Add(projectionLag)
+	for pause := firstLook; ; pause *= 2 {
+		arrived, forget := s.arrivals.expect(key)
+		if doc, err = Get[T](ctx, s, key); !errors.Is(err, ErrNotFound) || time.Now().After(deadline) {
+			forget()
 			return doc, err
 		}
 		select {
+		case <-arrived:
 		case <-time.After(pause):
 		case <-ctx.Done():
+			forget()
 			return doc, err
 		}
+		forget()
+	}
+}
+
+// arrivals are the documents that somebody waits for. The zero value is ready to use.
+type arrivals struct {
+	mu      sync.Mutex
+	waiting map[string][]chan struct{}
+}
+
+// expect returns a channel that is closed when this process has created the document under key. forget must be called
+// when it is not waited for any more.
+func (a *arrivals) expect(key string) (arrived <-chan struct{}, forget func()) {
+	created := make(chan struct{})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting == nil {
+		a.waiting = map[string][]chan struct{}{}
+	}
+	a.waiting[key] = append(a.waiting[key], created)
+	return created, func() { a.forget(key, created) }
+}
+
+func (a *arrivals) forget(key string, created chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var left []chan struct{}
+	for _, other := range a.waiting[key] {
+		if other != created {
+			left = append(left, other)
+		}
+	}
+	if len(left) == 0 {
+		delete(a.waiting, key)
+	} else {
+		a.waiting[key] = left
+	}
+}
+
+// announce wakes whoever waits for one of these documents.
+func (a *arrivals) announce(created map[string]struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for key := range a.waiting {
+		if _, exists := created[key]; !exists {
+			continue
+		}
+		for _, waiter := range a.waiting[key] {
+			close(waiter)
+		}
+		delete(a.waiting, key)
 	}
 }
 

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -134,14 +135,15 @@ func TestSchema_ADocumentOfANewerReleaseIsRefusedAndKept(t *testing.T) {
 func TestSchema_AnIndexOfANewerReleaseIsNotAppendedTo(t *testing.T) {
 	s, _ := open(t, Options{})
 	index := newKey()
-	store(t, s, indexHeadKey(index), indexPage{Schema: 2, Number: 1, IDs: []string{"one"}})
+	head := indexHeadKey(index, strconv.Itoa(s.writers[0].partition))
+	store(t, s, head, indexPage{Schema: 2, Number: 1, IDs: []string{"one"}})
 
 	var c Change
 	c.Append(index, "two")
 	require.ErrorIs(t, s.Commit(t.Context(), &c), errNewer)
 	_, _, err := s.Page(t.Context(), index, 10, "")
 	require.ErrorIs(t, err, errNewer)
-	require.Contains(t, onDisk(t, s, indexHeadKey(index)), `"ids":["one"]`)
+	require.Contains(t, onDisk(t, s, head), `"ids":["one"]`)
 }
 
 // A rolling deployment: for a while, processes of two releases that follow each other change the same document.

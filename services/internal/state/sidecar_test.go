@@ -39,12 +39,12 @@ func withSidecar(run func() int) (int, error) {
 	defer os.RemoveAll(folder)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	s, err := stack.Start(ctx, stack.Options{Folder: folder, Sidecars: []stack.Sidecar{{ID: "tested"}}})
+	s, err := stack.Start(ctx, stack.Options{Folder: folder, Sidecars: []stack.Sidecar{{ID: "auth"}}})
 	if err != nil {
 		return 1, err
 	}
 	defer s.Stop()
-	oneSidecar, err = client.NewClientWithAddressContext(ctx, s.SidecarGRPC("tested"))
+	oneSidecar, err = client.NewClientWithAddressContext(ctx, s.SidecarGRPC("auth"))
 	if err != nil {
 		return 1, err
 	}
@@ -110,4 +110,11 @@ func (i ignoresConditions) ExecuteStateTransaction(ctx context.Context, store st
 		op.Item.Options = &client.StateOptions{Concurrency: client.StateConcurrencyLastWrite}
 	}
 	return i.Client.ExecuteStateTransaction(ctx, store, meta, ops)
+}
+
+// queued counts the changes that no writer has taken.
+func (c *committer) queued() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.waiting)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -248,7 +249,7 @@ func TestCommit_ALoserDoesNotTakeItsBatchWithIt(t *testing.T) {
 		commit(func(c *Change) { c.Create(newKey(), thing{1, "fine"}); c.Append("batch", uuid.NewString()) })
 	}
 	commit(func(c *Change) { c.Update(doc.Key, doc.ETag, thing{1, "stale"}) })
-	soon(t, "all queued", func() bool { return len(s.committer.incoming) == 20 })
+	soon(t, "all queued", func() bool { return s.committer.queued() == 20 })
 	release <- struct{}{}
 	f.set(func(f *faults) { f.transact = nil })
 	waiting.Wait()
@@ -479,7 +480,7 @@ func TestPage_ExactlyFullPagesEnd(t *testing.T) {
 func TestForward_OldestFirstFromAnyPlace(t *testing.T) {
 	s, _ := open(t, Options{})
 	index := "test/" + uuid.NewString()
-	entries, err := s.Forward(t.Context(), index, Place{})
+	entries, _, err := s.Forward(t.Context(), index, nil)
 	require.NoError(t, err)
 	require.Empty(t, entries, "there is no index yet")
 
@@ -493,29 +494,33 @@ func TestForward_OldestFirstFromAnyPlace(t *testing.T) {
 	}
 	require.NoError(t, s.Commit(t.Context(), &change))
 
-	forward := func(from Place) (ids []string, end Place) {
+	forward := func(from Places) (ids []string, end Places) {
 		for end = from; ; {
-			entries, err := s.Forward(t.Context(), index, end)
+			entries, next, err := s.Forward(t.Context(), index, end)
 			require.NoError(t, err)
 			if len(entries) == 0 {
-				return ids, end
+				return ids, next
 			}
 			require.LessOrEqual(t, len(entries), pageLength)
 			for _, entry := range entries {
-				require.False(t, entry.At.Before(end))
+				require.False(t, entry.At.Before(end[entry.Partition]))
+				require.True(t, entry.At.Before(next[entry.Partition]))
 				ids = append(ids, entry.ID)
-				end = entry.At.Next()
 			}
+			end = next
 		}
 	}
-	ids, end := forward(Place{})
+	ids, end := forward(nil)
 	require.Equal(t, all, ids)
+	partition := strconv.Itoa(s.writers[0].partition)
 	for skipped, from := range map[int]Place{1: {Page: 1, Entry: 1}, pageLength - 1: {Entry: pageLength - 1}, pageLength: {Page: 2}, total - 1: {Page: 3, Entry: 6}} {
-		ids, again := forward(from)
+		ids, again := forward(Places{partition: from})
 		require.Equal(t, all[skipped:], ids, "%+v", from)
 		require.Equal(t, end, again)
 	}
-	later, err := s.Forward(t.Context(), index, Place{Page: 9})
+	ids, _ = forward(Places{partition: {Page: 1, Entry: pageLength}})
+	require.Equal(t, all[pageLength:], ids, "the end of a full page is the beginning of the next")
+	later, _, err := s.Forward(t.Context(), index, Places{partition: {Page: 9}})
 	require.NoError(t, err)
 	require.Empty(t, later, "a page that is not begun")
 
@@ -526,9 +531,8 @@ func TestForward_OldestFirstFromAnyPlace(t *testing.T) {
 	require.Equal(t, []string{"one more"}, ids, "the end is where the next one comes")
 }
 
-func TestPlace_AfterTheLastOfAPageIsTheNextPage(t *testing.T) {
+func TestPlace_ComparesByPageAndEntry(t *testing.T) {
 	require.Equal(t, Place{Page: 1, Entry: 1}, Place{}.Next())
-	require.Equal(t, Place{Page: 3}, Place{Page: 2, Entry: pageLength - 1}.Next())
 	require.True(t, Place{}.Before(Place{Page: 1, Entry: 1}))
 	require.True(t, Place{Page: 1, Entry: 9}.Before(Place{Page: 2}))
 	require.False(t, Place{}.Before(Place{Page: 1}), "they are the same")

@@ -2,9 +2,10 @@
 // write is conditional, one decision is one transaction, and the events that a decision causes are committed
 // with it, in a journal from which they are published afterwards (a transactional outbox).
 //
-// Read change.go for what a caller says, committer.go for how changes become transactions, reader.go for how reads
-// share calls, journal.go for how no event is lost, index.go for lists, schema.go for documents of older and newer
-// formats, and probe.go for which stores are refused.
+// Read change.go for what a caller says, committer.go and writer.go for how changes become transactions, reader.go for
+// how reads share calls, journal.go and takeover.go for how no event is lost, index.go for lists, schema.go for
+// documents of older and newer formats, legacy.go for the journal of the release before, and probe.go for which stores
+// are refused.
 package state
 
 import (
@@ -12,7 +13,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dapr/go-sdk/client"
@@ -49,6 +52,9 @@ type Options struct {
 	Component string
 	// Slots bounds the journal: how many transactions may wait for the broker. Default 16384.
 	Slots int
+	// Writers is how many transactions may be in flight at once. Default 1 on SQLite, which takes one at a time, and 2
+	// on other stores.
+	Writers int
 	// Backlog bounds the events that may wait for the broker. Default 32768.
 	Backlog int
 	// Lease is how long a writer may be silent before a living process publishes what it left. Default 15s.
@@ -92,9 +98,14 @@ type Store struct {
 	opts      Options
 	sidecar   Sidecar
 	reader    *reader
-	journal   *journal
+	writers   []*writer
 	committer *committer
 	publisher *publisher
+	arrivals  arrivals
+
+	knownPartitions atomic.Int64 // of indexes, as the registry last said
+	legacy          atomic.Bool  // whether the release before has used this store
+	legacySilence   silence      // of the watch alone
 
 	stop    context.CancelFunc // ends the background work
 	working sync.WaitGroup
@@ -108,24 +119,38 @@ func Open(ctx context.Context, sidecar Sidecar, opts Options) (*Store, error) {
 		return nil, errors.New("state.Open: Options.Service and Options.Instance are required")
 	}
 	opts.setDefaults()
-	s := &Store{opts: opts, sidecar: sidecar, reader: newReader(sidecar, opts.Component)}
+	s := &Store{opts: opts, sidecar: sidecar, reader: newReader(sidecar, opts.Component), legacySilence: silence{}}
 	if err := s.probe(ctx); err != nil {
 		return nil, err
 	}
+	if s.opts.Writers == 0 {
+		s.opts.Writers = 2
+		if strings.HasPrefix(s.componentType(ctx), "state.sqlite") {
+			s.opts.Writers = 1
+		}
+	}
+	for range s.opts.Writers {
+		s.writers = append(s.writers, &writer{store: s})
+	}
 	meters := newMeters(opts.Metrics)
-	s.publisher = newPublisher(sidecar, opts, meters)
-	s.journal = newJournal(s, s.publisher)
-	s.committer = newCommitter(s, meters)
-	if err := s.journal.register(ctx); err != nil {
+	s.publisher = newPublisher(sidecar, s.opts, meters)
+	s.committer = newCommitter(s, meters, len(s.writers))
+	if err := s.register(ctx, s.writers...); err != nil {
 		return nil, fmt.Errorf("register as a writer of the journal: %w", err)
 	}
+	registered, err := s.registered(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.knownPartitions.Store(int64(registered.Value.Partitions))
+	s.legacy.Store(registered.Value.Legacy)
 	s.reader.anchored.Store(true)
 
 	background, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	s.working.Go(func() { s.committer.run(background) })
+	s.working.Go(func() { s.committer.run(background, s.writers) })
 	s.working.Go(func() { s.publisher.run(background) })
-	s.working.Go(func() { s.journal.watch(background) })
+	s.working.Go(func() { s.watch(background) })
 	return s, nil
 }
 
@@ -139,8 +164,10 @@ func (s *Store) Close(ctx context.Context) error {
 	if !drained {
 		return fmt.Errorf("%d events were not published before the deadline; they stay in the journal and are published at the next start", s.publisher.backlog())
 	}
-	if err := s.journal.unregister(ctx); err != nil {
-		return fmt.Errorf("leave the journal: %w", err)
+	for _, w := range s.writers {
+		if err := w.leave(ctx); err != nil {
+			return fmt.Errorf("leave the journal: %w", err)
+		}
 	}
 	return nil
 }
@@ -153,7 +180,7 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // Room says whether the journal can take changes: an error is the problem that a change would meet.
 func (s *Store) Room(context.Context) error {
-	if s.publisher.full() || !s.journal.current.Load().hasRoom(s.opts.Slots) {
+	if s.publisher.full() {
 		return busy()
 	}
 	return nil
@@ -195,6 +222,21 @@ func GetMany[T any](ctx context.Context, s *Store, keys []string) ([]Doc[T], err
 		docs = append(docs, doc)
 	}
 	return docs, nil
+}
+
+// GetBoth reads two documents of different types with one call. One that does not exist has no ETag.
+func GetBoth[A, B any](ctx context.Context, s *Store, keyA, keyB string) (a Doc[A], b Doc[B], err error) {
+	items, err := s.read(ctx, keyA, keyB)
+	if err != nil {
+		return a, b, err
+	}
+	if a, err = decode[A](items[keyA], keyA); err != nil && !errors.Is(err, ErrNotFound) {
+		return a, b, err
+	}
+	if b, err = decode[B](items[keyB], keyB); err != nil && !errors.Is(err, ErrNotFound) {
+		return a, b, err
+	}
+	return a, b, nil
 }
 
 // item is a document's bytes and ETag; the zero item is one that does not exist.

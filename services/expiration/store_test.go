@@ -1,0 +1,354 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dapr/go-sdk/client"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// clock is a time that a test sets.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// scene is a calendar with a store in memory.
+type scene struct {
+	*calendar
+	*clock
+	sidecar *memory
+	mu      sync.Mutex
+	started []Slot // slots that want a reminder
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	m, store := openMemory(t)
+	s := &scene{clock: &clock{at: noon}, sidecar: m}
+	s.calendar = newCalendar(store, quiet, func(slot Slot) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.started = append(s.started, slot)
+	})
+	s.calendar.now = s.clock.now
+	_, err := s.Watermark(t.Context())
+	require.NoError(t, err)
+	return s
+}
+
+// deliver adds orders side by side, as a delivery's events are handled.
+func (s *scene) deliver(t *testing.T, orders ...Expiring) {
+	t.Helper()
+	var handling sync.WaitGroup
+	errs := make([]error, len(orders))
+	for i, order := range orders {
+		handling.Go(func() { errs[i] = s.Add(t.Context(), order) })
+	}
+	handling.Wait()
+	for _, err := range errs {
+		require.NoError(t, err)
+	}
+}
+
+func expiring(n int, expiresAt time.Time) []Expiring {
+	orders := make([]Expiring, n)
+	for i := range orders {
+		orders[i] = Expiring{ID: uuid.Must(uuid.NewV7()).String(), ExpiresAt: expiresAt}
+	}
+	return orders
+}
+
+// requireExpired waits until events name these orders, each as often as given, and no others.
+func (s *scene) requireExpired(t *testing.T, orders ...Expiring) {
+	t.Helper()
+	want := []string{}
+	for _, order := range orders {
+		want = append(want, order.ID)
+	}
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		named := []string{}
+		for _, event := range s.sidecar.expired() {
+			for _, order := range event.All() {
+				named = append(named, order.ID)
+			}
+		}
+		assert.ElementsMatch(c, want, named)
+	}, 20*time.Second, time.Millisecond)
+}
+
+func (s *scene) publishAll(t *testing.T) (orders int) {
+	t.Helper()
+	for shard := range shards {
+		for _, slot := range s.started {
+			if slot.Shard == shard {
+				some, err := s.Publish(t.Context(), slot)
+				require.NoError(t, err)
+				orders += some
+			}
+		}
+	}
+	return orders
+}
+
+func TestAdd_ADeliveryIsOneTransactionAndOneReminderASlot(t *testing.T) {
+	s := newScene(t)
+	s.deliver(t, expiring(64, noon.Add(15*time.Minute))...)
+	require.Len(t, s.started, shards)
+
+	// The next delivery knows the slots.
+	transactions, reads := s.sidecar.calls()
+	s.deliver(t, expiring(64, noon.Add(15*time.Minute))...)
+	transactionsNow, readsNow := s.sidecar.calls()
+	require.LessOrEqual(t, transactionsNow-transactions, 4, "64 orders share them")
+	require.LessOrEqual(t, readsNow-reads, 4, "only what a transaction of the journal needs")
+	require.Len(t, s.started, shards)
+}
+
+func TestPublish_AnnouncesEachOrderOnceAndLeavesOneDocument(t *testing.T) {
+	s := newScene(t)
+	var all []Expiring
+	for range 40 { // more pages than one transaction takes
+		some := expiring(20, noon.Add(time.Minute))
+		s.deliver(t, some...)
+		all = append(all, some...)
+	}
+	s.pass(time.Minute)
+	require.Equal(t, len(all), s.publishAll(t))
+	s.requireExpired(t, all...)
+	require.Zero(t, s.publishAll(t), "a reminder that repeats finds nothing")
+
+	tick := &ticker{calendar: s.calendar}
+	s.pass(lookAgainTime + time.Second)
+	for range 8 {
+		tick.swept = time.Time{}
+		require.NoError(t, tick.Tick(t.Context()))
+	}
+	require.Equal(t, []string{watermarkKey}, s.sidecar.keys())
+	s.requireExpired(t, all...)
+}
+
+func TestAdd_OrderWhoseTimeIsOverGoesIntoASlotAhead(t *testing.T) {
+	s := newScene(t)
+	late := expiring(1, noon.Add(-time.Hour))[0]
+	s.deliver(t, late)
+	require.Len(t, s.started, 1)
+	require.GreaterOrEqual(t, s.started[0].Due(noon), headway)
+	require.LessOrEqual(t, s.started[0].Due(noon), headway+slotLength)
+	s.pass(headway + slotLength)
+	s.publishAll(t)
+	s.requireExpired(t, late)
+}
+
+// The transaction takes longer than the slot lasts, and the slot was read meanwhile.
+func TestAdd_OrderThatWasCommittedTooLateIsAddedAgain(t *testing.T) {
+	s := newScene(t)
+	slow := expiring(1, noon.Add(2*time.Second))[0]
+	var once sync.Once
+	s.sidecar.set(func() {
+		s.sidecar.committing = func(ops []*client.StateOperation) {
+			for _, op := range ops {
+				if strings.HasPrefix(op.Item.Key, "page/") {
+					once.Do(func() { s.pass(time.Minute) })
+				}
+			}
+		}
+	})
+	s.deliver(t, slow)
+	require.Len(t, s.started, 2)
+	require.False(t, s.started[1].IsOver(s.clock.now()))
+	some, err := s.Publish(t.Context(), s.started[1])
+	require.NoError(t, err)
+	require.Equal(t, 1, some)
+}
+
+func TestAdd_FailureIsNotAcknowledgedAndLosesNoLaterOrder(t *testing.T) {
+	s := newScene(t)
+	first, second, third := expiring(1, noon.Add(time.Minute))[0], expiring(1, noon.Add(time.Minute))[0], expiring(1, noon.Add(time.Minute))[0]
+	s.deliver(t, first)
+	s.sidecar.set(func() { s.sidecar.refuse = 1000 })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.Error(t, s.Add(ctx, second))
+	s.sidecar.set(func() { s.sidecar.refuse = 0 })
+	s.deliver(t, third)
+	s.pass(time.Minute)
+	s.publishAll(t)
+	require.Eventually(t, func() bool {
+		named := fmt.Sprint(s.sidecar.expired())
+		return strings.Contains(named, first.ID) && strings.Contains(named, third.ID)
+	}, 20*time.Second, time.Millisecond)
+}
+
+func TestTick_PublishesWhatNoReminderDid(t *testing.T) {
+	s := newScene(t)
+	orders := expiring(3, noon.Add(5*time.Second))
+	s.deliver(t, orders...)
+	tick := &ticker{calendar: s.calendar, swept: noon}
+	s.pass(5 * time.Second)
+	require.NoError(t, tick.Tick(t.Context()))
+	require.Empty(t, s.sidecar.expired(), "its reminder may still fire")
+	s.pass(reminderTime)
+	require.NoError(t, tick.Tick(t.Context()))
+	s.requireExpired(t, orders...)
+}
+
+// The clock of the process that publishes is ahead: it reads the slot before the last page is there.
+func TestTick_PublishesAPageThatCameLate(t *testing.T) {
+	s := newScene(t)
+	early, late := expiring(1, noon.Add(5*time.Second))[0], expiring(1, noon.Add(5*time.Second))[0]
+	s.deliver(t, early)
+	_, err := s.Publish(t.Context(), s.started[0])
+	require.NoError(t, err)
+	for slotFor(late.ID, late.ExpiresAt, noon, headway) != s.started[0] {
+		late.ID = uuid.NewString()
+	}
+	s.deliver(t, late)
+	require.Len(t, s.started, 1)
+	tick := &ticker{calendar: s.calendar}
+	s.pass(time.Minute)
+	for tick.swept.IsZero() { // it is not among the slots of a moment ago
+		require.NoError(t, tick.Tick(t.Context()))
+	}
+	s.requireExpired(t, early, late)
+}
+
+func TestTick_CatchesUpAfterHoursInBoundedSteps(t *testing.T) {
+	s := newScene(t)
+	orders := expiring(1, noon.Add(time.Minute))
+	orders = append(orders, expiring(1, noon.Add(3*time.Hour))...)
+	s.deliver(t, orders...)
+	s.pass(4 * time.Hour)
+	tick := &ticker{calendar: s.calendar}
+	for range 1000 {
+		_, reads := s.sidecar.calls()
+		require.NoError(t, tick.Tick(t.Context()))
+		_, readsNow := s.sidecar.calls()
+		require.Less(t, readsNow-reads, 100)
+		if !tick.swept.IsZero() {
+			break
+		}
+	}
+	s.requireExpired(t, orders...)
+}
+
+// Whatever happens to several processes: each order that was added is published, none before its time, and at the end
+// nothing is left but the watermark.
+func TestExpiration_NoOrderIsLost(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &memory{documents: map[string]document{}}
+		at := &clock{at: noon}
+		type process struct {
+			*calendar
+			tick *ticker
+		}
+		var mu sync.Mutex
+		reminders := map[Slot]bool{}
+		var processes []process
+		for i := range 2 {
+			store := openStore(t, m, fmt.Sprint("process-", i))
+			defer func() { _ = store.Close(context.Background()) }()
+			c := newCalendar(store, quiet, func(slot Slot) {
+				mu.Lock()
+				defer mu.Unlock()
+				reminders[slot] = true
+			})
+			skew := time.Duration(rapid.Int64Range(-int64(time.Second)/2, int64(time.Second)/2).Draw(t, "skew"))
+			c.now = func() time.Time { return at.now().Add(skew) }
+			_, err := c.Watermark(context.Background())
+			require.NoError(t, err)
+			processes = append(processes, process{c, &ticker{calendar: c}})
+		}
+		some := rapid.SampledFrom(processes)
+		added := map[string]time.Time{}
+		t.Repeat(map[string]func(*rapid.T){
+			"add": func(t *rapid.T) {
+				p := some.Draw(t, "process")
+				window := time.Duration(rapid.Int64Range(-int64(time.Second), int64(20*time.Second)).Draw(t, "window"))
+				orders := expiring(rapid.IntRange(1, 5).Draw(t, "orders"), p.now().Add(window))
+				var adding sync.WaitGroup
+				errs := make([]error, len(orders))
+				for i, order := range orders {
+					adding.Go(func() { errs[i] = p.Add(context.Background(), order) })
+				}
+				adding.Wait()
+				for i, order := range orders {
+					require.NoError(t, errs[i])
+					added[order.ID] = order.ExpiresAt
+				}
+			},
+			"time passes": func(t *rapid.T) {
+				at.pass(time.Duration(rapid.Int64Range(0, int64(10*time.Second)).Draw(t, "time")))
+			},
+			"a reminder fires": func(t *rapid.T) {
+				p := some.Draw(t, "process")
+				mu.Lock()
+				var over []Slot
+				for slot := range reminders {
+					if slot.IsOver(p.now()) {
+						over = append(over, slot)
+						delete(reminders, slot)
+						break
+					}
+				}
+				mu.Unlock()
+				for _, slot := range over {
+					_, err := p.Publish(context.Background(), slot)
+					require.NoError(t, err)
+				}
+			},
+			"the scheduler loses its data": func(*rapid.T) {
+				mu.Lock()
+				defer mu.Unlock()
+				clear(reminders)
+			},
+			"tick":                 func(t *rapid.T) { require.NoError(t, some.Draw(t, "process").tick.Tick(context.Background())) },
+			"the store fails once": func(*rapid.T) { m.set(func() { m.refuse = 1 }) },
+		})
+		for range 3 {
+			at.pass(lookAgainTime)
+			for _, p := range processes {
+				for range 8 {
+					p.tick.swept = time.Time{}
+					require.NoError(t, p.tick.Tick(context.Background()))
+				}
+			}
+		}
+		require.Equal(t, []string{watermarkKey}, m.keys())
+		require.Eventually(t, func() bool {
+			named := map[string]bool{}
+			for _, event := range m.expired() {
+				for _, order := range event.All() {
+					named[order.ID] = true
+				}
+			}
+			return len(named) == len(added)
+		}, 10*time.Second, time.Millisecond)
+		for _, event := range m.expired() {
+			for _, order := range event.All() {
+				require.True(t, added[order.ID].Equal(order.ExpiresAt))
+				require.False(t, event.EndsAt.Before(order.ExpiresAt), "published before its time")
+			}
+		}
+	})
+}

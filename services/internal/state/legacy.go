@@ -1,0 +1,161 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/dapr/go-sdk/client"
+)
+
+// What the release before this one left in a store, and how it is taken over. Its journal had other documents:
+//
+//	journal/writers          its registry
+//	journal/{writer}         a writer's document, rewritten under its ETag by each of its transactions
+//	journal/{writer}/{slot}  the events of one transaction; the first n slots were in use
+//
+// Its processes may still run while this release is rolled out. They do not know of writers of this release, and
+// lists that they answer lack what those have appended until they are replaced.
+
+const legacyRegistryKey = "journal/writers"
+
+type legacyRegistry struct {
+	Schema  int            `json:"schema"`
+	Writers []legacyWriter `json:"writers"`
+}
+
+type legacyWriter struct {
+	ID       string `json:"id"`
+	Instance string `json:"instance"`
+}
+
+type legacyWriterDocument struct {
+	Schema    int       `json:"schema"`
+	Instance  string    `json:"instance"`
+	Batch     string    `json:"batch"`
+	RenewedAt time.Time `json:"renewedAt"`
+	Closed    bool      `json:"closed"`
+}
+
+func legacySlotKey(writer string, slot int) string {
+	return writerKey(writer) + "/" + strconv.Itoa(slot)
+}
+
+// hasLegacyWriters says whether the release before has used this store.
+func (s *Store) hasLegacyWriters(ctx context.Context) (bool, error) {
+	_, err := Get[legacyRegistry](ctx, s, legacyRegistryKey)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// watchLegacyWriters takes over from writers of the release before, as watch does from those of this one.
+func (s *Store) watchLegacyWriters(ctx context.Context) {
+	registry, err := Get[legacyRegistry](ctx, s, legacyRegistryKey)
+	if err != nil {
+		return // it is asked again soon
+	}
+	for _, w := range registry.Value.Writers {
+		doc, err := Get[legacyWriterDocument](ctx, s, writerKey(w.ID))
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return
+		}
+		if err == nil && w.Instance != s.opts.Instance && !s.legacySilence.expired(w.ID, doc.ETag, s.opts.Lease) {
+			continue
+		}
+		if err := s.takeOverLegacy(ctx, w, doc); err != nil && ctx.Err() == nil {
+			s.opts.Log.Warn("could not take over from a dead writer of the release before; trying again", "writer", w.ID, "error", err)
+		}
+	}
+}
+
+// silence remembers since when documents have been as they are.
+type silence map[string]struct {
+	etag  string
+	since time.Time
+}
+
+// expired says whether a document has had this ETag for longer than a lease.
+func (s silence) expired(id, etag string, lease time.Duration) bool {
+	last, known := s[id]
+	if !known || last.etag != etag {
+		last.etag, last.since = etag, time.Now()
+		s[id] = last
+	}
+	return time.Since(last.since) > lease
+}
+
+// takeOverLegacy closes a writer of the release before, publishes what its slots hold, and removes it. Closing fences
+// it off, for each of its transactions depends on the ETag of its document.
+func (s *Store) takeOverLegacy(ctx context.Context, w legacyWriter, doc Doc[legacyWriterDocument]) error {
+	if doc.ETag != "" && !doc.Value.Closed {
+		doc.Value.Closed = true
+		var change Change
+		change.Update(doc.Key, doc.ETag, doc.Value)
+		if err := s.direct(ctx, &change); err != nil {
+			return fmt.Errorf("close it: %w", err)
+		}
+	}
+	slots, err := s.publishLegacySlots(ctx, w)
+	if err != nil {
+		return err
+	}
+	for from := 0; from < slots; from += recoveryChunk {
+		var ops []*client.StateOperation
+		for slot := from; slot < from+recoveryChunk; slot++ {
+			ops = append(ops, removal(legacySlotKey(w.ID, slot)))
+		}
+		if err := s.execute(ctx, ops); err != nil {
+			return fmt.Errorf("remove its slots: %w", err)
+		}
+	}
+	for {
+		registry, err := Get[legacyRegistry](ctx, s, legacyRegistryKey)
+		if err != nil {
+			return err
+		}
+		registry.Value.Writers = slices.DeleteFunc(registry.Value.Writers, func(other legacyWriter) bool { return other.ID == w.ID })
+		var change Change
+		change.Update(registry.Key, registry.ETag, registry.Value)
+		change.add(write{key: writerKey(w.ID), delete: true, blind: true})
+		if err := s.direct(ctx, &change); !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return unavailable(ctx.Err())
+		}
+	}
+}
+
+// publishLegacySlots publishes the events in a writer's slots, and returns how many slots it looked at.
+func (s *Store) publishLegacySlots(ctx context.Context, w legacyWriter) (slots int, err error) {
+	var left []record
+	for found := true; found; slots += recoveryChunk {
+		keys := make([]string, recoveryChunk)
+		for i := range keys {
+			keys[i] = legacySlotKey(w.ID, slots+i)
+		}
+		docs, err := GetMany[entryDocument](ctx, s, keys) // a slot has the same members
+		if err != nil {
+			return 0, err
+		}
+		found = len(docs) > 0
+		for _, doc := range docs {
+			for _, event := range doc.Value.Events {
+				r, err := readRecord(event)
+				if err != nil {
+					return 0, fmt.Errorf("%s: %w", doc.Key, err)
+				}
+				left = append(left, r)
+			}
+		}
+	}
+	if len(left) > 0 {
+		s.opts.Log.Info("publishing what a dead writer of the release before left in the journal", "writer", w.ID, "events", len(left))
+	}
+	return slots, s.publisher.publishAll(ctx, left)
+}

@@ -1,0 +1,329 @@
+package state
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dapr/go-sdk/client"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/events"
+)
+
+// onMemory opens a store on the model of a sidecar.
+func onMemory(t *testing.T, m *memory, opts Options) (*Store, *faults) {
+	t.Helper()
+	f := &faults{Sidecar: m}
+	return openOn(t, f, opts), f
+}
+
+// hold lets the next transaction wait until release is called; what it returns then is what the caller gets.
+func hold(f *faults) (entered <-chan struct{}, release func(answer func(pass func() error) error)) {
+	begun, answers := make(chan struct{}), make(chan func(func() error) error, 1)
+	first := true
+	f.set(func(f *faults) {
+		f.transact = func(ctx context.Context, pass func(context.Context) error) error {
+			if !first {
+				return pass(ctx)
+			}
+			first = false
+			close(begun)
+			return (<-answers)(func() error { return pass(context.Background()) })
+		}
+	})
+	return begun, func(answer func(func() error) error) { answers <- answer }
+}
+
+func TestTakeOver_ALateTransactionOfTheDeadWriterIsRefused(t *testing.T) {
+	m := newMemory()
+	dead, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	living, _ := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	create(t, dead, newKey(), "an entry that exists")
+
+	entered, release := hold(f)
+	key := newKey()
+	done := make(chan error, 1)
+	go func() {
+		var c Change
+		c.Create(key, thing{1, "late"})
+		payload, _ := told(1)
+		c.Emit(context.Background(), payload)
+		done <- dead.Commit(context.Background(), &c)
+	}()
+	<-entered
+	id := dead.writers[0].id
+	require.NoError(t, living.takeOver(t.Context(), registeredWriter{ID: id}))
+	var late error
+	release(func(pass func() error) error { late = pass(); return late })
+	require.NoError(t, <-done, "the writer registers anew and tries its batch again")
+	require.Error(t, late, "what was sent under the old registration must not happen")
+	require.Equal(t, "late", get(t, living, key).Value.Text)
+	require.NotEqual(t, id, dead.writers[0].id)
+}
+
+func TestTakeOver_ALostAnswerIsStillSuccessWhenTheEntryWasTakenOver(t *testing.T) {
+	m := newMemory()
+	dead, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	living, onLiving := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	entered, release := hold(f)
+	key := newKey()
+	payload, event := told(1)
+	done := make(chan error, 1)
+	go func() {
+		var c Change
+		c.Create(key, thing{1, "committed"})
+		c.Emit(context.Background(), payload)
+		done <- dead.Commit(context.Background(), &c)
+	}()
+	<-entered
+	release(func(pass func() error) error {
+		if err := pass(); err != nil {
+			return err
+		}
+		if err := living.takeOver(context.Background(), registeredWriter{ID: dead.writers[0].id}); err != nil {
+			return err
+		}
+		return errors.New("connection reset by peer")
+	})
+	require.NoError(t, <-done, "it happened, so it must not be answered as a conflict")
+	require.Equal(t, "committed", get(t, living, key).Value.Text)
+	require.True(t, onLiving.took(event), "who has taken over has published it")
+}
+
+func TestTakeOver_MayBeInterruptedAnywhere(t *testing.T) {
+	for broken := range 12 {
+		t.Run(fmt.Sprintf("call %d fails", broken), func(t *testing.T) {
+			m := newMemory()
+			dead, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+			f.set(func(f *faults) { f.publish = brokerAway })
+			var left []string
+			for range 3 {
+				event, err := emit(t, dead)
+				require.NoError(t, err)
+				left = append(left, event)
+			}
+			id := dead.writers[0].id
+			abandon(dead)
+
+			living, onLiving := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+			calls := 0
+			onLiving.set(func(f *faults) {
+				f.transact = func(ctx context.Context, pass func(context.Context) error) error {
+					if calls++; calls == broken+1 {
+						return errFault
+					}
+					return pass(ctx)
+				}
+			})
+			_ = living.takeOver(t.Context(), registeredWriter{ID: id})
+			onLiving.set(func(f *faults) { f.transact = nil })
+			require.NoError(t, living.takeOver(t.Context(), registeredWriter{ID: id}), "and again, by anybody")
+			for _, event := range left {
+				require.True(t, onLiving.took(event))
+			}
+			require.NotContains(t, writers(t, living), id)
+			for key, doc := range m.all() {
+				if strings.HasPrefix(key, entryKey(id, 0)[:len(id)+9]) {
+					var entry entryDocument
+					require.NoError(t, json.Unmarshal(doc.value, &entry))
+					require.True(t, entry.Fence, "%s is left", key)
+				}
+			}
+		})
+	}
+}
+
+func TestWriters_BatchesOfDisjointDocumentsAreInFlightTogether(t *testing.T) {
+	m := newMemory()
+	s, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 2})
+	doc := create(t, s, newKey(), "first")
+	entered, release := make(chan struct{}, 9), make(chan struct{})
+	f.set(func(f *faults) {
+		f.transact = func(ctx context.Context, pass func(context.Context) error) error {
+			entered <- struct{}{}
+			<-release
+			return pass(ctx)
+		}
+	})
+	results := make(chan error, 3)
+	commit := func(build func(*Change)) {
+		go func() {
+			var c Change
+			build(&c)
+			results <- s.Commit(context.Background(), &c)
+		}()
+	}
+	commit(func(c *Change) { c.Update(doc.Key, doc.ETag, thing{1, "second"}) })
+	<-entered
+	commit(func(c *Change) { c.Create(newKey(), thing{1, "another"}) })
+	<-entered // though the first has not ended
+	commit(func(c *Change) { c.Update(doc.Key, doc.ETag, thing{1, "third"}) })
+	soon(t, "the third waits, for it touches what is in flight", func() bool { return s.committer.queued() == 1 })
+	require.Empty(t, entered)
+	close(release)
+	var refused int
+	for range 3 {
+		if err := <-results; err != nil {
+			require.ErrorIs(t, err, ErrConflict)
+			refused++
+		}
+	}
+	require.Equal(t, 1, refused)
+	require.Equal(t, "second", get(t, s, doc.Key).Value.Text)
+}
+
+func TestIndex_ReplicasAppendWithoutConflictsAndListsMergeThem(t *testing.T) {
+	m := newMemory()
+	registries := make([]*prometheus.Registry, 3)
+	stores := make([]*Store, 3)
+	for i := range stores {
+		registries[i] = prometheus.NewRegistry()
+		stores[i], _ = onMemory(t, m, Options{Lease: time.Minute, Writers: 1, Metrics: registries[i]})
+	}
+	var want []string
+	for n := range 4*pageLength + 7 {
+		id := uuid.Must(uuid.NewV7()).String()
+		want = append(want, id)
+		var c Change
+		c.Append("all", id)
+		require.NoError(t, stores[n*n%3].Commit(t.Context(), &c))
+	}
+	for _, registry := range registries {
+		require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
+			# HELP boxoffice_commit_retries_total Transactions that were not committed and whose changes were tried again, or refused.
+			# TYPE boxoffice_commit_retries_total counter
+			boxoffice_commit_retries_total 0
+		`), "boxoffice_commit_retries_total"))
+	}
+	slices.Reverse(want)
+	for _, s := range stores {
+		var listed []string
+		for cursor := ""; ; {
+			ids, next, err := s.Page(t.Context(), "all", 33, cursor)
+			require.NoError(t, err)
+			listed = append(listed, ids...)
+			if cursor = next; next == "" {
+				break
+			}
+			require.Len(t, ids, 33)
+		}
+		require.Equal(t, want, listed, "newest first, over all partitions")
+	}
+}
+
+func TestIndex_APartitionGoesOnWithItsNextWriter(t *testing.T) {
+	m := newMemory()
+	var want []string
+	for n := range 5 {
+		s, _ := onMemory(t, m, Options{Instance: "here", Lease: time.Minute, Writers: 1})
+		soon(t, "the predecessor is gone", func() bool { return len(writers(t, s)) == 1 })
+		for i := range pageLength/2 + 3 {
+			id := fmt.Sprintf("%d-%03d", n, i)
+			want = append(want, id)
+			var c Change
+			c.Append("all", id)
+			require.NoError(t, s.Commit(t.Context(), &c))
+		}
+		if n%2 == 0 {
+			abandon(s)
+		} else {
+			require.NoError(t, s.Close(t.Context()))
+		}
+	}
+	s, _ := onMemory(t, m, Options{Lease: time.Minute})
+	ids, next, err := s.Page(t.Context(), "all", 1000, "")
+	require.NoError(t, err)
+	require.Empty(t, next)
+	slices.Sort(ids)
+	require.Equal(t, want, ids)
+	registered, err := s.registered(t.Context())
+	require.NoError(t, err)
+	require.LessOrEqual(t, registered.Value.Partitions, 4, "partitions of dead writers are used again")
+}
+
+// What the release before has written: its registry, a dead writer with events in two slots, an index with a full page.
+func TestLegacy_WhatTheReleaseBeforeLeftIsPublishedAndListed(t *testing.T) {
+	m := newMemory()
+	put := func(key string, value any) {
+		body, err := json.Marshal(value)
+		require.NoError(t, err)
+		require.NoError(t, m.execute([]*client.StateOperation{write{key: key, value: body, blind: true}.operation()}))
+	}
+	event := func(id string) json.RawMessage {
+		e, err := events.New(context.Background(), events.UserCreated{User: events.User{ID: id, Version: 1}})
+		require.NoError(t, err)
+		e.Source = "/tested"
+		body, err := json.Marshal(e)
+		require.NoError(t, err)
+		return body
+	}
+	type slot struct {
+		Schema int               `json:"schema"`
+		Batch  string            `json:"batch"`
+		Events []json.RawMessage `json:"events"`
+	}
+	put("journal/writers", map[string]any{"schema": 1, "writers": []any{map[string]any{"id": "w-1", "instance": "elsewhere"}, map[string]any{"id": "w-2", "instance": "here"}}})
+	put("journal/w-1", map[string]any{"schema": 1, "instance": "elsewhere", "batch": "b", "renewedAt": time.Now(), "closed": false})
+	put("journal/w-1/0", slot{1, "a", []json.RawMessage{event("one"), event("two")}})
+	put("journal/w-1/1", slot{1, "b", []json.RawMessage{event("three")}})
+	put("journal/w-2", map[string]any{"schema": 1, "instance": "here", "batch": "c", "renewedAt": time.Now(), "closed": false})
+	put("journal/w-2/0", slot{1, "c", []json.RawMessage{event("four")}})
+	var old []string
+	for n := range legacyPageLength + 3 {
+		old = append(old, fmt.Sprintf("01-%04d", n))
+	}
+	put("index/all/1", indexPage{1, 1, old[:legacyPageLength]})
+	put("index/all", indexPage{1, 2, old[legacyPageLength:]})
+
+	s, f := onMemory(t, m, Options{Instance: "here", Lease: 100 * time.Millisecond})
+	for _, user := range []string{"one", "two", "three", "four"} {
+		soon(t, "an event of the release before is published", func() bool { return f.took("user.created:" + user + ":1") })
+	}
+	soon(t, "its writers are gone", func() bool {
+		registry, err := Get[legacyRegistry](t.Context(), s, legacyRegistryKey)
+		return err == nil && len(registry.Value.Writers) == 0
+	})
+	for key := range m.all() {
+		require.False(t, strings.HasPrefix(key, "journal/w-"), "%s is left", key)
+	}
+
+	var c Change
+	c.Append("all", "02-new")
+	require.NoError(t, s.Commit(t.Context(), &c))
+	want := append(slices.Clone(old), "02-new")
+	slices.Reverse(want)
+	var listed []string
+	for cursor := ""; ; {
+		ids, next, err := s.Page(t.Context(), "all", 40, cursor)
+		require.NoError(t, err)
+		listed = append(listed, ids...)
+		if cursor = next; next == "" {
+			break
+		}
+	}
+	require.Equal(t, want, listed)
+
+	ids, _, err := s.Page(t.Context(), "all", 5, "MS41") // a cursor of the release before: page 1, entry 5
+	require.NoError(t, err)
+	require.Equal(t, []string{"01-0004", "01-0003", "01-0002", "01-0001", "01-0000"}, ids)
+
+	forward, next, err := s.Forward(t.Context(), "all", nil)
+	require.NoError(t, err)
+	for len(forward) > 0 {
+		for _, entry := range forward {
+			listed = slices.DeleteFunc(listed, func(id string) bool { return id == entry.ID })
+		}
+		forward, next, err = s.Forward(t.Context(), "all", next)
+		require.NoError(t, err)
+	}
+	require.Empty(t, listed, "all entries are met on the way forward")
+}

@@ -1,0 +1,331 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dapr/go-sdk/client"
+	"github.com/google/uuid"
+)
+
+// writer commits batches of changes, one transaction at a time. It has a registration in the journal (journal.go), a
+// partition of every index to which it alone appends (index.go), and a goroutine.
+type writer struct {
+	store        *Store
+	registration atomic.Pointer[string] // its id, also while it is being registered
+
+	// Of the goroutine alone.
+	id        string
+	partition int
+	next      int64            // the number of the next entry; one exists under each before
+	to        int64            // the first number that is not reserved
+	renewAt   time.Time        // when the document must be renewed
+	lost      bool             // somebody has taken over from this registration
+	heads     map[string]*head // of this partition, as they are in the store
+
+	mu        sync.Mutex
+	existing  map[int64]struct{} // the numbers of its entries
+	published []int64            // those of them whose events are out: they are to be deleted
+}
+
+// begin starts a registration.
+func (w *writer) begin(id string, partition int) {
+	w.partition = partition
+	w.next, w.to = 1, 1+reservedNumbers
+	w.renewAt = time.Now().Add(w.store.opts.Lease / 3)
+	w.lost = false
+	w.heads = map[string]*head{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.id = id
+	w.existing, w.published = map[int64]struct{}{}, nil
+}
+
+// run commits what waits in the committer's queue until that is closed and empty, or ctx ends.
+func (w *writer) run(ctx context.Context) {
+	c := w.store.committer
+	for ctx.Err() == nil {
+		if !time.Now().Before(w.renewAt) {
+			w.renew(ctx)
+		}
+		batch := c.take()
+		if len(batch) > 0 {
+			w.commit(ctx, batch)
+			c.finished(batch)
+			continue
+		}
+		if !c.await(ctx, w.renewAt) {
+			return
+		}
+	}
+}
+
+// commit brings a batch to its end: each of its requests is answered when it returns, unless ctx ended.
+func (w *writer) commit(ctx context.Context, batch []*request) {
+	c := w.store.committer
+	start := time.Now()
+	for attempt := 1; len(batch) > 0; {
+		result, err := w.try(ctx, batch)
+		switch {
+		case err != nil:
+			finishAll(batch, err)
+			return
+		case result.committed:
+			c.meters.batchChanges.Observe(float64(len(batch)))
+			c.meters.commitSeconds.Observe(time.Since(start).Seconds())
+			c.remember(batch)
+			finishAll(batch, nil)
+			return
+		}
+		c.meters.retries.Inc()
+		switch {
+		case len(result.conflicts) > 0:
+			batch = c.refuse(batch, result.conflicts)
+		case result.lost: // it registers anew
+		case attempt == batchAttempts:
+			w.commitOneByOne(ctx, batch, result.cause)
+			return
+		default:
+			attempt++
+		}
+	}
+}
+
+// commitOneByOne is for a batch that the store refuses though every condition holds: one of its changes may be
+// one that the store cannot take, and the others must not fail with it.
+func (w *writer) commitOneByOne(ctx context.Context, batch []*request, cause error) {
+	if len(batch) == 1 {
+		w.store.opts.Log.Error("the store refuses a change whose conditions hold", "error", cause)
+		batch[0].finish(unavailable(cause))
+		return
+	}
+	for _, r := range batch {
+		w.commit(ctx, []*request{r})
+	}
+}
+
+// outcome is what became of one try of a batch that the store has answered.
+type outcome struct {
+	committed bool
+	conflicts map[*request]bool // whose documents have moved
+	lost      bool              // the registration is lost; nothing was committed
+	cause     error             // what the store said, when not committed
+}
+
+// try runs the batch as one transaction. An error means that nothing was written and that trying again is of no use
+// now.
+func (w *writer) try(ctx context.Context, batch []*request) (outcome, error) {
+	if err := w.prepare(ctx); err != nil {
+		return outcome{}, err
+	}
+	appended, err := w.append(ctx, batch)
+	if err != nil {
+		return outcome{}, err
+	}
+
+	e := &entry{writer: w, id: w.id, number: w.next, batch: uuid.NewString()}
+	tx := &transaction{}
+	for _, r := range batch {
+		tx.add(r.change.writes...)
+		e.records = append(e.records, r.change.records...)
+	}
+	tx.add(appended.writes...)
+	tx.add(write{key: e.key(), value: encodeEntry(e.batch, e.records)})
+	trimmed := w.trim(trimAtOnce)
+	for _, number := range trimmed {
+		tx.ops = append(tx.ops, removal(entryKey(w.id, number)))
+	}
+
+	cause := w.store.execute(ctx, tx.ops)
+	result := outcome{committed: true}
+	if cause != nil {
+		if result, err = w.resolve(ctx, batch, tx, e, cause); err != nil {
+			return outcome{}, err
+		}
+	}
+	switch {
+	case result.committed:
+		w.next++
+		w.replace(trimmed, e.number)
+		for index, head := range appended.heads {
+			w.remember(index, head)
+		}
+		e.publish()
+	case result.lost:
+		w.lost = true
+	default:
+		w.next++ // a fence has its number
+		w.untrim(trimmed)
+	}
+	return result, nil
+}
+
+// prepare registers anew if the registration is lost, and reserves numbers if none is left.
+func (w *writer) prepare(ctx context.Context) error {
+	if !w.lost && w.next == w.to {
+		w.renew(ctx)
+		if !w.lost && w.next == w.to {
+			return unavailable(errors.New("the journal's writer cannot reserve numbers for its entries"))
+		}
+	}
+	if w.lost {
+		return w.store.register(ctx, w)
+	}
+	return nil
+}
+
+// resolve finds out what became of a transaction whose execution returned an error. Dapr's errors do not tell a
+// conflict from a failure, and a failure not from a lost answer, so it reads: the entry says whether the transaction
+// happened; if it did not, a fence under its number makes sure that it never will; and the ETags say who is in
+// conflict. While the store is silent it goes on asking, for this writer may commit nothing before.
+func (w *writer) resolve(ctx context.Context, batch []*request, tx *transaction, e *entry, cause error) (outcome, error) {
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		now, err := w.store.read(ctx, tx.keys...)
+		if err == nil {
+			var found entryDocument
+			if own := now[e.key()]; own.exists() {
+				if err := unmarshal(e.key(), own.value, &found); err != nil {
+					return outcome{}, err
+				}
+				return outcome{committed: found.Batch == e.batch, lost: found.Batch != e.batch, cause: cause}, nil
+			}
+			fence, failed := fenceAt(e.id, e.number)
+			if err = failed; err == nil {
+				err = w.store.execute(ctx, []*client.StateOperation{fence.operation()})
+			}
+			if err == nil {
+				return outcome{conflicts: w.store.committer.moved(batch, now), cause: cause}, nil
+			}
+		}
+		if ctx.Err() != nil {
+			return outcome{}, unavailable(fmt.Errorf("the outcome is not known: %w", errors.Join(cause, err)))
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// renew shows the others that this writer lives, and reserves numbers. If somebody has closed the writer, its
+// registration is lost.
+func (w *writer) renew(ctx context.Context) {
+	doc, err := Get[writerDocument](ctx, w.store, writerKey(w.id))
+	if errors.Is(err, ErrNotFound) || err == nil && doc.Value.Closed {
+		w.lost = true
+		w.renewAt = time.Now().Add(w.store.opts.Lease / 3)
+		return
+	}
+	to := w.next + reservedNumbers
+	if err == nil {
+		doc.Value.RenewedAt = time.Now().UTC()
+		doc.Value.From, doc.Value.Next, doc.Value.To = w.oldest(), w.next, to
+		var change Change
+		change.Update(doc.Key, doc.ETag, doc.Value)
+		err = w.store.direct(ctx, &change)
+	}
+	switch {
+	case err == nil:
+		w.to = to
+		w.renewAt = time.Now().Add(w.store.opts.Lease / 3)
+	case errors.Is(err, ErrConflict): // it is being closed: the next look will show it
+		w.renewAt = time.Now()
+	case ctx.Err() == nil:
+		w.renewAt = time.Now().Add(min(time.Second, w.store.opts.Lease/10))
+		w.store.opts.Log.Warn("could not renew the journal's lease; trying again", "error", err)
+	}
+}
+
+// entry is a transaction's place in the journal.
+type entry struct {
+	writer  *writer
+	id      string // of the registration
+	number  int64
+	batch   string
+	records []record
+}
+
+func (e *entry) key() string { return entryKey(e.id, e.number) }
+
+// publish hands the committed events to the publisher. When they are out, the entry can be deleted.
+func (e *entry) publish() {
+	if len(e.records) == 0 {
+		e.release()
+		return
+	}
+	e.writer.store.publisher.add(e.records, e.release)
+}
+
+func (e *entry) release() {
+	w := e.writer
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.id == e.id { // else the entry went with an earlier registration
+		w.published = append(w.published, e.number)
+	}
+}
+
+// replace notes that entries were deleted and one was created.
+func (w *writer) replace(deleted []int64, created int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, number := range deleted {
+		delete(w.existing, number)
+	}
+	w.existing[created] = struct{}{}
+}
+
+// oldest is the lowest number under which there is an entry, or the next one.
+func (w *writer) oldest() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	oldest := w.next
+	for number := range w.existing {
+		oldest = min(oldest, number)
+	}
+	return oldest
+}
+
+// trim takes published entries that may be deleted in the next transaction, at most so many. The entry of the last
+// transaction stays until there is another: who takes over finds by it which number comes next.
+func (w *writer) trim(most int) (numbers []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last := slices.Index(w.published, w.next-1)
+	if last >= 0 {
+		end := len(w.published) - 1
+		w.published[last], w.published[end] = w.published[end], w.published[last]
+	}
+	n := min(most, len(w.published))
+	if last >= 0 {
+		n = min(n, len(w.published)-1)
+	}
+	numbers = slices.Clone(w.published[:n])
+	w.published = slices.Delete(w.published, 0, n)
+	return numbers
+}
+
+// untrim is for entries whose deletion was not committed.
+func (w *writer) untrim(numbers []int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.published = append(w.published, numbers...)
+}
+
+// leave deletes what this writer keeps in the store. Its events must all be published, and its goroutine ended.
+func (w *writer) leave(ctx context.Context) error {
+	if w.lost {
+		return nil // who has taken over from it does that
+	}
+	if err := w.store.deleteEntries(ctx, w.id, slices.Sorted(maps.Keys(w.existing))); err != nil {
+		return err
+	}
+	return w.store.unregister(ctx, w.id)
+}
