@@ -373,9 +373,10 @@ func nobodySeesWhatIsNotTheirs(t *testing.T, store *postgres) {
 func questionsTakeIndexes(t *testing.T, store *postgres) {
 	const many = `
 		INSERT INTO public.state (key, value)
-		SELECT '%[1]s' || id, convert_to((reporting.document(value) || jsonb_build_object('id', id, 'email', id, 'orderId', id, 'stripeId', id))::text, 'UTF8')
+		SELECT '%[1]s' || id, convert_to((reporting.document(value) || jsonb_build_object('id', id, 'email', id, 'orderId', id,
+			'payment', reporting.document(value) -> 'payment' || jsonb_build_object('id', id, 'stripeId', id)))::text, 'UTF8')
 		FROM (SELECT value, gen_random_uuid() AS id FROM (SELECT value FROM public.state WHERE key LIKE '%[1]s%%' LIMIT 1) AS model, generate_series(1, 2000)) AS copies`
-	for service, kind := range map[string]string{"auth": "user", "tickets": "ticket", "orders": "order", "payments": "payment"} {
+	for service, kind := range map[string]string{"auth": "user", "tickets": "ticket", "orders": "order", "payments": "order"} {
 		store.asSuperuser(t, "boxoffice_"+service, fmt.Sprintf(many, service+"||"+kind+"/"), "ANALYZE public.state")
 	}
 	id := uuid.NewString()
@@ -388,11 +389,11 @@ func questionsTakeIndexes(t *testing.T, store *postgres) {
 		{"orders", "SELECT * FROM reporting.orders WHERE id = '" + id + "'", "orders_id"},
 		{"orders", "SELECT * FROM reporting.orders ORDER BY made_at DESC LIMIT 20", "orders_made_at"},
 		{"orders", "SELECT * FROM reporting.orders WHERE made_at BETWEEN now() - interval '1 day' AND now() AND status = 'created'", "orders_made_at"},
-		{"payments", "SELECT * FROM reporting.payments WHERE id = '" + id + "'", "payments_id"},
-		{"payments", "SELECT * FROM reporting.payments WHERE order_id = '" + id + "'", "payments_order_id"},
-		{"payments", "SELECT * FROM reporting.payments WHERE stripe_id = 'pi_1'", "payments_stripe_id"},
-		{"payments", "SELECT * FROM reporting.payments WHERE made_at > now() - interval '1 day'", "payments_made_at"},
-		{"payments", "SELECT * FROM reporting.payments WHERE status = 'authorized' AND made_at < now() - interval '1 hour'", "payments_authorized"},
+		{"payments", "SELECT * FROM reporting.payments WHERE id = '" + id + "'", "order_payments_id"},
+		{"payments", "SELECT * FROM reporting.payments WHERE order_id = '" + id + "'", "order_payments_id"},
+		{"payments", "SELECT * FROM reporting.payments WHERE stripe_id = 'pi_1'", "order_payments_stripe_id"},
+		{"payments", "SELECT * FROM reporting.payments WHERE made_at > now() - interval '1 day'", "order_payments_made_at"},
+		{"payments", "SELECT * FROM reporting.payments WHERE status = 'authorized' AND made_at < now() - interval '1 hour'", "order_payments_authorized"},
 		{"orders", "SELECT * FROM reporting.journal_writers", "state_pkey"},
 		{"orders", "SELECT count(*) FROM reporting.payment_replicas", "state_pkey"},
 	} {

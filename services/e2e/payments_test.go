@@ -215,7 +215,8 @@ func TestPayments_AreTheirBuyersAlone(t *testing.T) {
 	refused(t, 403, other.do(t, "GET", "/api/payments/"+paid.ID, nil))
 	refused(t, 401, h.do(t, "GET", "/api/payments/"+paid.ID, nil), "not_signed_in")
 	refused(t, 401, h.do(t, "POST", "/api/payments", paying{OrderID: paid.OrderID, PaymentMethod: goodCard}), "not_signed_in")
-	for _, id := range append(strings.Fields(nonsenseIDs), unknownID, paid.OrderID, paid.StripeID) {
+	_, unpaid := h.orderOf(t, 4200)
+	for _, id := range append(strings.Fields(nonsenseIDs), unknownID, unpaid.ID, unpaid.Ticket.ID, paid.StripeID) {
 		refused(t, 404, buyer.do(t, "GET", "/api/payments/"+id, nil))
 	}
 }
@@ -328,7 +329,7 @@ func TestWebhook_IsBelievedOnlyIfSigned(t *testing.T) {
 	require.Equal(t, 201, status)
 	secret := h.Secret("STRIPE_WEBHOOK_SECRET")
 	body := `{"id":"evt_forged","object":"event","type":"payment_intent.amount_capturable_updated",
-		"data":{"object":{"id":"` + begun.StripeID + `","object":"payment_intent","status":"requires_capture","amount_capturable":4200}}}`
+		"data":{"object":{"id":"` + begun.StripeID + `","object":"payment_intent","status":"requires_capture","amount_capturable":4200,"metadata":{"orderId":"` + bought.ID + `"}}}}`
 	tell := func(body, signature string) reply {
 		return h.do(t, "POST", "/api/payments/webhook", body, "Stripe-Signature", signature)
 	}
@@ -355,7 +356,7 @@ func TestWebhook_IsBelievedOnlyIfSigned(t *testing.T) {
 	require.JSONEq(t, `{"received":true,"known":true}`, string(r.body))
 	require.Equal(t, "requires_action", buyer.payment(t, begun.ID).Status, "what Stripe is said to say, Stripe is asked")
 
-	unknown := strings.Replace(body, begun.StripeID, "pi_unknown", 1)
+	unknown := strings.NewReplacer(begun.StripeID, "pi_unknown", bought.ID, "another shop's order").Replace(body)
 	r = tell(unknown, signed(unknown, secret, time.Now()))
 	require.Equal(t, 200, r.status, "another's intent is none of ours, and need not be told again")
 	require.JSONEq(t, `{"received":true,"known":false}`, string(r.body))

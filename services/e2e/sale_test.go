@@ -4,6 +4,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/sandbox"
+	"boxoffice/deploy/local/stack"
 )
 
 func TestSale_TicketIsListedReservedPaidAndSold(t *testing.T) {
@@ -26,4 +29,24 @@ func TestSale_TicketIsListedReservedPaidAndSold(t *testing.T) {
 	require.Len(t, entries, 1)
 	require.Equal(t, int64(4200), entries[0].Kept)
 	require.Equal(t, int64(4200), entries[0].Authorized)
+}
+
+func TestSale_AsksStripeTwice(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, stack.Options{})
+	seller, buyer := h.signUp(t), h.signUp(t)
+	const sales = 5
+	for range sales {
+		order := buyer.reserved(t, seller.list(t, "Concert", 4200).ID)
+		status, paid := buyer.pay(t, order.ID, goodCard)
+		require.Equal(t, 201, status)
+		buyer.orderBecomes(t, "complete", order.ID)
+		buyer.paymentBecomes(t, "captured", paid.ID)
+	}
+	// Webhooks cause no more, also those that come before what they tell of is written down.
+	eventually(t, "all webhooks are taken", func() bool {
+		return asIf[sandbox.Ledger](t, h.do(t, "GET", h.SandboxURL()+"/sandbox/ledger", nil), 200).Undelivered == 0
+	})
+	require.Equal(t, sandbox.Calls{Writes: 2 * sales},
+		asIf[sandbox.Calls](t, h.do(t, "GET", h.SandboxURL()+"/sandbox/calls", nil), 200))
 }

@@ -5,9 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"boxoffice/services/internal/state"
 )
 
 const (
@@ -23,8 +22,8 @@ const (
 )
 
 // agenda settles payments outside of requests and deliveries. Only so many events are handled side by side (with
-// Dapr's own JetStream component, one), so a handler must not wait for Stripe: it writes down what the order has
-// become, and the money follows from here.
+// Dapr's own JetStream component, one), so a handler waits for Stripe only while Stripe is quick: otherwise it writes
+// down what the order has become, and the money follows from here.
 //
 // The agenda is a list in memory of the orders whose payment is to be looked at, and when: at once if the order
 // has ended, later if the payment is open, in case the webhook does not come or the outcome was lost. It makes that
@@ -35,8 +34,9 @@ type agenda struct {
 	log  *slog.Logger
 	wake chan struct{} // holds one token when an appointment was made
 
-	mu   sync.Mutex
-	next map[string]appointment // by order
+	mu    sync.Mutex
+	next  map[string]appointment // by order
+	heard map[string]Intent      // what webhooks told of these orders' intents that was not known yet
 }
 
 // appointment is when a payment is looked at, and the wait that led there. Busy ones are being looked at.
@@ -47,7 +47,7 @@ type appointment struct {
 }
 
 func newAgenda(t *till, log *slog.Logger) *agenda {
-	return &agenda{till: t, log: log, wake: make(chan struct{}, 1), next: map[string]appointment{}}
+	return &agenda{till: t, log: log, wake: make(chan struct{}, 1), next: map[string]appointment{}, heard: map[string]Intent{}}
 }
 
 // add makes an appointment for an order's payment, unless there is an earlier one. It returns the appointment's
@@ -67,13 +67,14 @@ func (a *agenda) add(orderID string, wait time.Duration) time.Time {
 	return at
 }
 
-// cancel takes an order off the agenda, if its appointment is still the one for this time.
-func (a *agenda) cancel(orderID string, at time.Time) {
+// hear has an order's payment looked at when whoever is about to write down what a webhook told has had time to.
+func (a *agenda) hear(orderID string, told Intent) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if now := a.next[orderID]; !now.busy && now.at.Equal(at) {
-		delete(a.next, orderID)
+	if before, listed := a.heard[orderID]; !listed || told.Status.progress() >= before.Status.progress() {
+		a.heard[orderID] = told
 	}
+	a.mu.Unlock()
+	a.add(orderID, overtakenWait)
 }
 
 // take returns the orders whose time has come, and marks them busy; and when the next one's comes.
@@ -128,13 +129,20 @@ func (a *agenda) settle(ctx context.Context, orderID string) {
 	defer cancel()
 	a.mu.Lock()
 	before := a.next[orderID]
+	told, heard := a.heard[orderID]
+	delete(a.heard, orderID)
 	a.mu.Unlock()
 
-	waiting := false
-	err := a.till.settle(ctx, orderID, a.till.asNeeded, func(_ context.Context, _ *state.Change, p *Payment, _ Intent) (bool, error) {
-		waiting = p.Status == Pending || p.Status == RequiresAction
-		return false, nil
-	})
+	look := a.till.asNeeded
+	if heard {
+		look = a.till.unlessKnown(told, look)
+	}
+	var order Order
+	var err error
+	if !a.till.followed(orderID, told) {
+		order, _, err = a.till.settle(ctx, orderID, look)
+	}
+	waiting := order.Payment != nil && order.Payment.Status.open() && !order.Payment.idle()
 	again := time.Duration(0)
 	switch {
 	case err != nil && !errors.Is(err, errNoOrder):
@@ -152,5 +160,35 @@ func (a *agenda) settle(ctx context.Context, orderID string) {
 		a.next[orderID] = appointment{at: time.Now().Add(again), wait: again}
 	default:
 		delete(a.next, orderID)
+	}
+}
+
+// followed says whether an order's payment is known to be where it should be, and to be as far as what a webhook told.
+func (t *till) followed(orderID string, told Intent) bool {
+	order, known := t.recent.get(orderID)
+	p := order.Payment
+	return known && p != nil && !p.Status.open() && order.Due(p.Status) == Nothing && (told.Status == "" || p.Knows(told))
+}
+
+// quickAnswer is how long a delivery waits for Stripe, and afterQuick how long deliveries do not wait at all after one
+// has waited in vain.
+const (
+	quickAnswer = time.Second
+	afterQuick  = 10 * time.Second
+)
+
+// patience is what deliveries have with Stripe.
+type patience struct{ exhausted atomic.Int64 } // until when, in Unix nanoseconds
+
+func (p *patience) has() bool { return time.Now().UnixNano() >= p.exhausted.Load() }
+
+// spend bounds the wait for Stripe; done must be called after it.
+func (p *patience) spend(ctx context.Context) (asking context.Context, done func()) {
+	asking, cancel := context.WithTimeout(ctx, quickAnswer)
+	return asking, func() {
+		if asking.Err() != nil {
+			p.exhausted.Store(time.Now().Add(afterQuick).UnixNano())
+		}
+		cancel()
 	}
 }

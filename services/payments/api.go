@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/webhook"
 
 	"boxoffice/services/internal/idempotency"
@@ -87,11 +89,13 @@ func (a *api) pay(c *fiber.Ctx) error {
 		return a.again(c, before)
 	}
 	method := Method{PaymentMethod: request.PaymentMethod, Token: request.Token}
-	receipt, err := a.till.Pay(ctx, strings.ToLower(request.OrderID), buyer.ID, method, func(ctx context.Context, change *state.Change, r Receipt) (err error) {
-		// A copy of this request may have been faster. What is kept is without the client secret.
-		if before, err = once.Find(ctx, a.till.store); before != nil || err != nil {
-			return err
+	receipt, err := a.till.Pay(ctx, strings.ToLower(request.OrderID), buyer.ID, method, func(ctx context.Context, change *state.Change, r Receipt, again bool) (err error) {
+		if again {
+			if before, err = once.Find(ctx, a.till.store); before != nil || err != nil {
+				return err
+			}
 		}
+		// What is kept is without the client secret.
 		return once.Keep(change, paidStatus(r), location(r.Payment), answer(Receipt{Payment: r.Payment}))
 	})
 	if err != nil {
@@ -152,14 +156,14 @@ var (
 			WithField("Stripe-Signature").WithCode("signature_invalid")
 )
 
-// webhook takes what Stripe tells. It is believed only if it is signed, and then only as a hint at which intent
-// to ask about. An answer other than 2xx makes Stripe tell it again.
+// webhook takes what Stripe tells. It is believed only if it is signed, and then only as a hint at what may have changed.
+// An answer other than 2xx makes Stripe tell it again.
 func (a *api) webhook(c *fiber.Ctx) error {
 	if a.webhookSecret == "" {
 		return errNoWebhookSecret
 	}
-	// The account's webhooks may be of another API version than the client's: of the body only ids are read,
-	// which are the same in all.
+	// The account's webhooks may be of another API version than the client's: of the body only what tells an intent and
+	// its state is read, which is the same in all.
 	event, err := webhook.ConstructEventWithOptions(c.BodyRaw(), c.Get("Stripe-Signature"), a.webhookSecret, webhook.ConstructEventOptions{
 		Tolerance: webhook.DefaultTolerance, IgnoreAPIVersionMismatch: true,
 	})
@@ -167,35 +171,49 @@ func (a *api) webhook(c *fiber.Ctx) error {
 		return errNotSigned.Because(err)
 	}
 	rest.Annotate(c, slog.String("stripeEvent", event.ID), slog.String("stripeEventType", string(event.Type)))
-	stripeID := ""
+	var told notice
 	if event.Data != nil {
-		stripeID = intentIn(event.Data.Raw)
+		told = noticeIn(event.Data.Raw)
 	}
 	known := false
-	if stripeID != "" {
-		if known, err = a.till.HearIntent(rest.Context(c), stripeID); err != nil {
-			return fmt.Errorf("webhook %s of payment intent %s: %w", event.Type, stripeID, err)
+	if told.intent.ID != "" {
+		if known, err = a.till.HearIntent(rest.Context(c), told); err != nil {
+			return fmt.Errorf("webhook %s of payment intent %s: %w", event.Type, told.intent.ID, err)
 		}
 	}
 	return c.JSON(fiber.Map{"received": true, "known": known})
 }
 
-// intentIn finds the PaymentIntent that an event's object is or belongs to; "" if there is none.
-func intentIn(object json.RawMessage) string {
+// noticeIn reads what an event's object says of the PaymentIntent that it is or belongs to. The zero notice is that of
+// an object that belongs to none.
+func noticeIn(object json.RawMessage) notice {
 	var it struct {
-		ID            string          `json:"id"`
-		Object        string          `json:"object"`
-		PaymentIntent json.RawMessage `json:"payment_intent"`
+		ID            string            `json:"id"`
+		Object        string            `json:"object"`
+		PaymentIntent json.RawMessage   `json:"payment_intent"`
+		Metadata      map[string]string `json:"metadata"`
 	}
 	if json.Unmarshal(object, &it) != nil {
-		return ""
+		return notice{}
 	}
-	if it.Object == "payment_intent" {
-		return it.ID
+	told := notice{orderID: it.Metadata[metadataOrder]}
+	switch it.Object {
+	case "payment_intent":
+		var intent stripe.PaymentIntent
+		if told.intent = (Intent{ID: it.ID, Status: unheardOf}); json.Unmarshal(object, &intent) == nil && slices.Contains(statusesAtStripe, intent.Status) {
+			told.intent = intentOf(&intent)
+		}
+		return told
+	case "charge":
+		var charge stripe.Charge
+		if json.Unmarshal(object, &charge) == nil {
+			told.intent = intentOfCharge(&charge)
+		}
+	default:
+		told.intent.Status = unheardOf
 	}
-	var id string
-	if json.Unmarshal(it.PaymentIntent, &id) != nil { // expanded, or not there
-		return ""
+	if json.Unmarshal(it.PaymentIntent, &told.intent.ID) != nil { // expanded, or not there
+		return notice{}
 	}
-	return id
+	return told
 }

@@ -288,8 +288,9 @@ func signed(body []byte, secret string, at time.Time) string {
 	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret, Timestamp: at}).Header
 }
 
-func about(stripeID string) []byte {
-	return fmt.Appendf(nil, `{"id":"evt_1","object":"event","api_version":"2020-08-27","type":"payment_intent.amount_capturable_updated","data":{"object":{"id":%q,"object":"payment_intent","status":"canceled"}}}`, stripeID)
+// about is a webhook that tells a status of an order's intent.
+func about(stripeID, orderID, status string) []byte {
+	return fmt.Appendf(nil, `{"id":"evt_1","object":"event","api_version":"2020-08-27","type":"payment_intent.amount_capturable_updated","data":{"object":{"id":%q,"object":"payment_intent","status":%q,"metadata":{"orderId":%q}}}}`, stripeID, status, orderID)
 }
 
 func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
@@ -297,12 +298,12 @@ func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
 	order := d.hears(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
 	d.processor.authenticate(t, waiting.StripeID, "succeed")
-	body := about(waiting.StripeID)
+	body := about(waiting.StripeID, order.ID, "canceled")
 	asked := d.processor.asked.Load()
 	for name, header := range map[string]string{
 		"not signed":              "",
 		"signed by somebody else": signed(body, "whsec_other", time.Now()),
-		"signed for another body": signed(about("pi_2"), webhookSecret, time.Now()),
+		"signed for another body": signed(about("pi_2", order.ID, "canceled"), webhookSecret, time.Now()),
 		"signed long ago":         signed(body, webhookSecret, time.Now().Add(-6*time.Minute)),
 		"signed with an old way":  strings.Replace(signed(body, webhookSecret, time.Now()), "v1=", "v0=", 1),
 		"no signature":            "hello",
@@ -319,13 +320,15 @@ func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
 	for range 2 { // told twice
 		res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 		require.Equal(t, 200, res.StatusCode, res.text)
+		require.JSONEq(t, `{"received":true,"known":true}`, res.text)
+		d.round(t)
 	}
 	d.requireTold(t, "payment.created") // what counts is what Stripe says when asked, not what the webhook says
 }
 
 func TestWebhook_WithoutASecretNothingIsTaken(t *testing.T) {
 	d := newDesk(t, "")
-	body := about("pi_1")
+	body := about("pi_1", "order-1", "canceled")
 	res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, "", time.Now()))
 	require.Equal(t, 503, res.StatusCode, res.text)
 	require.NotEmpty(t, res.Header.Get("Retry-After"))
@@ -334,7 +337,7 @@ func TestWebhook_WithoutASecretNothingIsTaken(t *testing.T) {
 func TestWebhook_OfOthersIsAcknowledged(t *testing.T) {
 	d := newDesk(t, webhookSecret)
 	for name, body := range map[string]string{
-		"an intent that is not ours": string(about("pi_somebody")),
+		"an intent that is not ours": string(about("pi_somebody", "somebodys-order", "requires_capture")),
 		"a charge of such an intent": `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":"pi_somebody"}}}`,
 		"a charge without an intent": `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":null}}}`,
 		"something else altogether":  `{"id":"evt_1","object":"event","type":"customer.created","data":{"object":{"id":"cus_1","object":"customer"}}}`,
@@ -356,7 +359,7 @@ func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
 		return true
 	}
 	d.processor.before.Store(&away)
-	body := about(waiting.StripeID)
+	body := about(waiting.StripeID, order.ID, "requires_capture")
 	res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 	require.Equal(t, 503, res.StatusCode, res.text)
 }

@@ -65,15 +65,25 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 
 	ctx := t.Context()
 	order := liveOrder()
-	payment := Begin("payment-1", &order, "pi_1", "visa", noon)
+	payment := order.Begin("visa", now())
+	old := payment.Attempt
+	old.At = old.At.Add(-keyLife)
+	payment.StripeID = "pi_1"
 	operations := map[string]func() error{
-		"Create":            func() error { _, err := g.Create(ctx, &order); return err },
-		"Confirm":           func() error { _, err := g.Confirm(ctx, &payment, 1, Method{PaymentMethod: "pm_card_visa"}); return err },
-		"Confirm, by token": func() error { _, err := g.Confirm(ctx, &payment, 2, Method{Token: "tok_visa"}); return err },
+		"Authorize": func() error { _, err := g.Authorize(ctx, &order, payment.Attempt, visa()); return err },
+		"Authorize, by token": func() error {
+			_, err := g.Authorize(ctx, &order, payment.Attempt, Method{Token: "tok_visa"})
+			return err
+		},
+		"Confirm":           func() error { _, err := g.Confirm(ctx, payment, 1, visa()); return err },
+		"Confirm, by token": func() error { _, err := g.Confirm(ctx, payment, 2, Method{Token: "tok_visa"}); return err },
+		"Find":              func() error { _, err := g.Find(ctx, &order, payment.Attempt); return err },
+		"Find, after long":  func() error { _, err := g.Find(ctx, &order, old); return err },
 		"Look":              func() error { _, err := g.Look(ctx, payment.StripeID); return err },
-		"Capture":           func() error { _, err := g.Capture(ctx, &payment); return err },
-		"Void":              func() error { _, err := g.Void(ctx, &payment); return err },
-		"Refund":            func() error { _, err := g.Refund(ctx, &payment); return err },
+		"Capture":           func() error { _, err := g.Capture(ctx, payment); return err },
+		"Void":              func() error { _, err := g.Void(ctx, payment); return err },
+		"Refund":            func() error { _, err := g.Refund(ctx, payment); return err },
+		"Release":           func() error { return g.Release(ctx, payment.StripeID) },
 	}
 	for name, run := range operations {
 		require.NoError(t, run(), name)
@@ -81,6 +91,7 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 	require.Empty(t, r.rejected)
 	slices.Sort(r.asked)
 	require.Equal(t, []string{
+		"GET /v1/payment_intents",
 		"GET /v1/payment_intents/pi_1",
 		"POST /v1/payment_intents",
 		"POST /v1/payment_intents/pi_1/cancel",

@@ -88,22 +88,35 @@ func isSigned(header string, body []byte) bool {
 	return false
 }
 
-func FuzzIntentIn(f *testing.F) {
+func FuzzNoticeIn(f *testing.F) {
 	for _, object := range []string{
 		`{"id":"pi_1","object":"payment_intent"}`, `{"object":"charge","payment_intent":"pi_1"}`, `{"object":"refund","payment_intent":{"id":"pi_1"}}`,
-		`{"object":"charge","payment_intent":null}`, `{"id":1}`, `null`, `[]`, ``, `{"object":"payment_intent"}`,
+		`{"object":"charge","payment_intent":null}`, `{"id":1}`,
+		`{"id":"pi_1","object":"payment_intent","status":"requires_capture","latest_charge":"ch_1","metadata":{"orderId":"order-1"}}`,
+		`{"id":"ch_1","object":"charge","status":"succeeded","captured":true,"amount_captured":5,"amount_refunded":5,"payment_intent":"pi_1","metadata":{"orderId":"order-1"}}`,
+		`{"id":"ch_1","object":"charge","status":"failed","failure_code":"card_declined","outcome":{"reason":"lost_card"},"payment_intent":"pi_1"}`,
+		`{"id":"dp_1","object":"dispute","payment_intent":"pi_1","metadata":null}`,
+		`null`, `[]`, ``, `{"object":"payment_intent"}`,
 	} {
 		f.Add([]byte(object))
 	}
 	f.Fuzz(func(t *testing.T, object []byte) {
-		id := intentIn(object)
-		if id == "" {
+		told := noticeIn(object)
+		if told.intent.ID == "" {
 			return
 		}
-		text, err := json.Marshal(id)
+		known := []Status{unheardOf, Pending, RequiresAction, Authorized, Captured, Voided, Refunded, Failed}
+		require.Contains(t, known, told.intent.Status)
+		id, err := json.Marshal(told.intent.ID)
 		require.NoError(t, err)
-		require.Equal(t, id, intentIn([]byte(`{"object":"payment_intent","id":`+string(text)+`}`)))
-		require.Equal(t, id, intentIn([]byte(`{"object":"charge","payment_intent":`+string(text)+`}`)))
+		order, err := json.Marshal(told.orderID)
+		require.NoError(t, err)
+		for _, again := range []string{
+			`{"object":"payment_intent","id":` + string(id) + `,"metadata":{"orderId":` + string(order) + `}}`,
+			`{"object":"charge","payment_intent":` + string(id) + `,"metadata":{"orderId":` + string(order) + `}}`,
+		} {
+			require.Equal(t, notice{Intent{ID: told.intent.ID, Status: unheardOf}, told.orderID}, noticeIn([]byte(again)))
+		}
 	})
 }
 

@@ -2,19 +2,20 @@ package main
 
 import (
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/problem"
 )
 
-// confirmKeys are the idempotency keys of all confirmations from now on, in order.
-func (p *processor) confirmKeys() func() []string {
+// attemptKeys are the idempotency keys of all attempts from now on, in order.
+func (p *processor) attemptKeys() func() []string {
 	var mu sync.Mutex
 	var keys []string
 	note := func(_ http.ResponseWriter, r *http.Request) bool {
-		if strings.HasSuffix(r.URL.Path, "/confirm") {
+		if attempts(r) {
 			mu.Lock()
 			defer mu.Unlock()
 			keys = append(keys, r.Header.Get("Idempotency-Key"))
@@ -30,19 +31,40 @@ func (p *processor) confirmKeys() func() []string {
 }
 
 func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
-	for fault, keys := range map[string][]string{
-		"rate_limited":      {"1", "1"},
-		"unavailable":       {"1", "1"},
-		"disconnect_before": {"1", "1"},
-		"disconnect_after":  {"1", "1"},
-		// Asked again under its key, Stripe says that it broke; then the next key is the same attempt's.
-		"error_before": {"1", "1", "1/2"},
-		"error_after":  {"1", "1", "1/2"},
+	first, another := "1", "2/confirm"
+	for name, c := range map[string]struct {
+		fault string
+		card  string // tried before
+		keys  []string
+	}{
+		"rate_limited":      {keys: []string{first, first}},
+		"unavailable":       {keys: []string{first, first}},
+		"disconnect_before": {keys: []string{first, first}},
+		"disconnect_after":  {keys: []string{first, first}},
+		// Asked again under its key, Stripe says that it broke. If it has made no intent, an empty one is made under another
+		// key, and confirmed.
+		"error_before": {keys: []string{first, first, first + "/create", first + "/confirm"}},
+		"error_after":  {keys: []string{first, first}},
+
+		"another: rate_limited":      {fault: "rate_limited", card: "pm_card_chargeDeclined", keys: []string{another, another}},
+		"another: unavailable":       {fault: "unavailable", card: "pm_card_chargeDeclined", keys: []string{another, another}},
+		"another: disconnect_before": {fault: "disconnect_before", card: "pm_card_chargeDeclined", keys: []string{another, another}},
+		"another: disconnect_after":  {fault: "disconnect_after", card: "pm_card_chargeDeclined", keys: []string{another, another}},
+		// On an intent each step succeeds once, so the next key is the same attempt's.
+		"another: error_before": {fault: "error_before", card: "pm_card_chargeDeclined", keys: []string{another, another, another + "/2"}},
+		"another: error_after":  {fault: "error_after", card: "pm_card_chargeDeclined", keys: []string{another, another, another + "/2"}},
 	} {
-		t.Run(fault, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
 			order := s.hears(t)
-			seen := s.processor.confirmKeys()
+			fault := c.fault
+			if c.card == "" {
+				fault = name
+			} else {
+				_, err := s.pay(t.Context(), order.ID, c.card)
+				requireProblem(t, err, problem.Declined)
+			}
+			seen := s.processor.attemptKeys()
 			s.processor.misbehaves(t, `{"operation":"confirm","fault":"`+fault+`"}`)
 			for range 2 { // the buyer tries again, if need be
 				if _, err := s.pay(t.Context(), order.ID, "pm_card_visa"); err == nil {
@@ -50,9 +72,8 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 				}
 			}
 			var wanted []string
-			for _, key := range keys {
-				number, again, _ := strings.Cut(key, "/")
-				wanted = append(wanted, strings.TrimSuffix("order/"+order.ID+"/attempt/"+number+"/confirm/"+again, "/"))
+			for _, key := range c.keys {
+				wanted = append(wanted, "order/"+order.ID+"/attempt/"+key)
 			}
 			require.Equal(t, wanted, seen())
 			s.requireMoney(t, order.ID, 2500, 0, 0)
@@ -63,11 +84,11 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 func TestPay_AnotherAttemptHasAnotherKey(t *testing.T) {
 	s := newScene(t)
 	order := s.hears(t)
-	seen := s.processor.confirmKeys()
+	seen := s.processor.attemptKeys()
 	for _, card := range []string{"pm_card_chargeDeclined", "pm_card_chargeDeclined", "pm_card_visa"} {
 		_, _ = s.pay(t.Context(), order.ID, card) // two are declined
 	}
 	attempt := "order/" + order.ID + "/attempt/"
-	require.Equal(t, []string{attempt + "1/confirm", attempt + "2/confirm", attempt + "3/confirm"}, seen())
+	require.Equal(t, []string{attempt + "1", attempt + "2/confirm", attempt + "3/confirm"}, seen())
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }

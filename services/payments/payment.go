@@ -12,7 +12,7 @@ import (
 //
 //	   Begin
 //	     │
-//	     ▼                      confirmed, and the bank agrees
+//	     ▼                      Stripe confirms the intent, and the bank agrees
 //	 pending ────────────┬──────────────────────────▶ authorized ──capture──▶ captured
 //	     │               │        ▲        ▲               │                      │
 //	     │ 3-D Secure    │        │        │ another card  │ void                 │ refund
@@ -34,7 +34,7 @@ import (
 type Status string
 
 const (
-	Pending        Status = "pending"         // written down before Stripe is asked; clients do not get to see it
+	Pending        Status = "pending"         // an attempt was written down, and nothing is known of its outcome; or none has had one
 	RequiresAction Status = "requires_action" // the buyer's bank wants to see the buyer (3-D Secure)
 	Authorized     Status = "authorized"      // the funds are held, not taken
 	Captured       Status = "captured"        // the money was taken
@@ -49,34 +49,40 @@ func (s Status) open() bool { return s == Pending || s == RequiresAction || s ==
 // ended says whether nothing will happen any more.
 func (s Status) ended() bool { return s == Voided || s == Refunded }
 
-// Payment is what is known of an order's payment. Amount is in the currency's minor unit. What is secret (the
-// card, the client secret) is not in it.
+// Payment is what is known of an order's payment; it is part of the order's document. Amount is in the currency's minor
+// unit. What is secret (the card, the client secret) is not in it.
 type Payment struct {
-	Schema      int       `json:"schema"`
-	ID          string    `json:"id"`
-	OrderID     string    `json:"orderId"`
-	UserID      string    `json:"userId"`
-	StripeID    string    `json:"stripeId"`
+	ID          string    `json:"id"` // the order's id; payments of former releases have ids of their own
+	StripeID    string    `json:"stripeId,omitempty"`
 	Status      Status    `json:"status"`
-	Amount      int64     `json:"amount"`
-	Currency    string    `json:"currency"`
 	DeclineCode string    `json:"declineCode,omitempty"`
 	ChargeID    string    `json:"chargeId,omitempty"` // Stripe's latest attempt: tells one decline from the next
 	Attempt     Attempt   `json:"attempt"`
 	Version     int       `json:"version"`
 	CreatedAt   time.Time `json:"createdAt"`
 	UpdatedAt   time.Time `json:"updatedAt"`
+
+	// These are the order's, and stored with it alone.
+	OrderID  string `json:"-"`
+	UserID   string `json:"-"`
+	Amount   int64  `json:"-"`
+	Currency string `json:"-"`
 }
 
-// Attempt is one try with one card. It is written down before Stripe hears of it, and is open until its outcome
-// is written down as well: whoever finds it open asks Stripe again under the same idempotency key. It is between
-// this service and Stripe, so changing it alone is no new version of the payment.
+// Attempt is one try with one card. It is written down before Stripe is asked, and is open until its outcome is written
+// down as well. Changing it alone is no new version of the payment.
 type Attempt struct {
 	Number int `json:"number"`
 	// Method tells one card from another; it is a digest.
 	Method string `json:"method"`
 	Open   bool   `json:"open"`
+	// At is when it was written down: no intent that it led to is older. Zero in documents of former releases, whose
+	// intents were always known.
+	At time.Time `json:"at,omitzero"`
 }
+
+// unheardOf is what an intent's status becomes if what Stripe told does not say it.
+const unheardOf Status = "unheard_of"
 
 // Intent is what Stripe says of a PaymentIntent, in this service's terms. Status is what a payment's becomes.
 type Intent struct {
@@ -88,23 +94,34 @@ type Intent struct {
 	DeclineMessage string // with Failed, for people
 }
 
-// Begin is a payment whose first attempt is about to be made.
-func Begin(id string, order *Order, intentID, method string, now time.Time) Payment {
-	order.PaymentID = id
-	return Payment{
-		Schema:    1,
-		ID:        id,
-		OrderID:   order.ID,
-		UserID:    order.UserID,
-		StripeID:  intentID,
+// Begin gives an order its payment, whose first attempt is about to be made. It has no intent yet.
+func (o *Order) Begin(method string, now time.Time) *Payment {
+	o.Payment = &Payment{
+		ID:        o.ID,
 		Status:    Pending,
-		Amount:    order.Amount,
-		Currency:  order.Currency,
-		Attempt:   Attempt{Number: 1, Method: method, Open: true},
+		Attempt:   Attempt{Number: 1, Method: method, Open: true, At: now},
 		Version:   1,
 		CreatedAt: now,
 		UpdatedAt: now,
 	}
+	o.share()
+	return o.Payment
+}
+
+// share gives the payment what it has from its order.
+func (o *Order) share() {
+	if p := o.Payment; p != nil {
+		p.OrderID, p.UserID, p.Amount, p.Currency = o.ID, o.UserID, o.Amount, o.Currency
+	}
+}
+
+// unresolved says whether there may be an intent at Stripe that is not known here: an attempt was written down, and
+// Stripe's answer was not.
+func (p *Payment) unresolved() bool { return p.StripeID == "" && p.Attempt.Open }
+
+// idle says whether the payment waits for its buyer to make another attempt: nobody else can change it.
+func (p *Payment) idle() bool {
+	return !p.Attempt.Open && (p.Status == Failed || p.Status == Pending)
 }
 
 // Plan is what a payment makes of a buyer's wish to pay it with a card.
@@ -113,19 +130,22 @@ type Plan int
 const (
 	ShowAsItIs    Plan = iota // there is nothing to do: it is paid, or waits for the buyer's bank
 	ResumeAttempt             // this very attempt was begun before, and its outcome is not known
+	ResolveFirst              // another attempt was begun before, and whether it has led to an intent is not known
 	NewAttempt                // this card has not been tried, or was declined: the payment has changed
 )
 
 // Try decides what to do about a wish to pay with a card; the payment has not ended.
-func (p *Payment) Try(method string) Plan {
+func (p *Payment) Try(method string, now time.Time) Plan {
 	same := p.Attempt.Method == method
 	switch {
+	case p.unresolved() && (!same || now.Sub(p.Attempt.At) >= keyLife):
+		return ResolveFirst
 	case p.Attempt.Open && same: // also if a webhook was faster: nobody was answered yet
 		return ResumeAttempt
 	case !p.Status.open(), p.Status == RequiresAction && same:
 		return ShowAsItIs
 	}
-	p.Attempt = Attempt{Number: p.Attempt.Number + 1, Method: method, Open: true}
+	p.Attempt = Attempt{Number: p.Attempt.Number + 1, Method: method, Open: true, At: now}
 	return NewAttempt
 }
 
@@ -138,12 +158,15 @@ func (p *Payment) Conclude(attempt int) (changed bool) {
 	return true
 }
 
-// Observe takes what Stripe says. The intent must have been looked at after the payment was read. It returns the
-// event to tell, or nil; changed says whether there is anything to write.
+// Observe takes what Stripe says of the payment's intent. The intent must have been looked at after the payment was
+// read. It returns the event to publish, or nil; changed says whether there is anything to write.
 func (p *Payment) Observe(i Intent, now time.Time) (event events.Payload, changed bool) {
+	if p.StripeID == "" && i.ID != "" {
+		p.StripeID, changed = i.ID, true
+	}
 	another := i.Status == Failed && (i.ChargeID != p.ChargeID || i.DeclineCode != p.DeclineCode)
 	if i.Status == p.Status && !another || i.Status == Pending || i.Status == "" || p.Status.ended() {
-		return nil, false
+		return nil, changed
 	}
 	p.Status = i.Status
 	p.ChargeID = i.ChargeID
@@ -153,6 +176,33 @@ func (p *Payment) Observe(i Intent, now time.Time) (event events.Payload, change
 	}
 	p.change(now)
 	return p.told(), true
+}
+
+// progress orders the states of an intent at Stripe: it never goes back from one to a lower one.
+func (s Status) progress() int {
+	switch s {
+	case Authorized:
+		return 1
+	case Captured:
+		return 2
+	case Voided, Refunded:
+		return 3
+	}
+	return 0
+}
+
+// Knows says whether the payment is at least as far as an intent that Stripe told of, perhaps long ago, so that there is
+// no need to ask how things stand now.
+func (p *Payment) Knows(i Intent) bool {
+	switch here, there := p.Status.progress(), i.Status.progress(); {
+	case i.Status == unheardOf:
+		return false
+	case i.Status == Pending, there < here:
+		return true
+	case there > here:
+		return false
+	}
+	return p.Status.progress() > 0 || i.Status == p.Status && (i.Status != Failed || i.ChargeID == p.ChargeID && i.DeclineCode == p.DeclineCode)
 }
 
 func (p *Payment) change(now time.Time) {
@@ -199,9 +249,9 @@ const (
 	OrderCancelled OrderStatus = "cancelled"
 )
 
-// Order is this service's view of an order: what the orders service told, and the payment that was begun for it.
-// Its ETag is the lock under which an order gets its one payment, and under which a payment's outcome is written
-// down: an order that is cancelled in the same moment is always noticed.
+// Order is this service's view of an order: what the orders service published, and its payment. The document's ETag is
+// the lock of both: an order that is cancelled in the same moment in which a payment's outcome is written down is always
+// noticed.
 type Order struct {
 	Schema    int         `json:"schema"`
 	ID        string      `json:"id"`
@@ -211,7 +261,22 @@ type Order struct {
 	Amount    int64       `json:"amount"` // what is to be paid; nobody else says a price
 	Currency  string      `json:"currency"`
 	Version   int         `json:"version"` // of the order, as last heard
-	PaymentID string      `json:"paymentId,omitempty"`
+	Payment   *Payment    `json:"payment,omitempty"`
+	// PaymentID names the document of its own that the payment had up to schema 1; see account.
+	PaymentID string `json:"paymentId,omitempty"`
+}
+
+// orderSchema is the format in which orders are written.
+const orderSchema = 2
+
+// Newest implements state.Upgrader.
+func (*Order) Newest() int { return orderSchema }
+
+// Upgrade implements state.Upgrader. A payment that has a document of its own is carried over by till.load.
+func (o *Order) Upgrade(int) error {
+	o.Schema = orderSchema
+	o.share()
+	return nil
 }
 
 var (
@@ -229,7 +294,7 @@ func (o *Order) Hear(told events.Order) (changed bool) {
 	if told.Version <= o.Version {
 		return false
 	}
-	o.Schema = 1
+	o.Schema = orderSchema
 	o.ID = told.ID
 	o.UserID = told.UserID
 	o.Status = OrderStatus(told.Status)
@@ -237,6 +302,7 @@ func (o *Order) Hear(told events.Order) (changed bool) {
 	o.Amount = told.Ticket.Price
 	o.Currency = told.Ticket.Currency
 	o.Version = told.Version
+	o.share()
 	return true
 }
 
@@ -277,12 +343,13 @@ func (o *Order) Due(payment Status) Action {
 }
 
 // Settled says whether nothing is left to do about the order's payment, unless the order changes.
-func (o *Order) Settled(payment Status) bool {
-	return payment.ended() || o.Status == OrderComplete && payment == Captured
+func (o *Order) Settled() bool {
+	p := o.Payment
+	return p == nil || p.Status.ended() || o.Status == OrderComplete && p.Status == Captured
 }
 
 // Wants says whether somebody must see to a payment that is not settled: something is due, or Stripe may know more
 // than this service. One that was declined wants nothing; it waits for the buyer to try again, or for the order to end.
-func (o *Order) Wants(p *Payment) bool {
-	return o.Due(p.Status) != Nothing || p.Status != Failed || p.Attempt.Open
+func (o *Order) Wants() bool {
+	return o.Due(o.Payment.Status) != Nothing || !o.Payment.idle()
 }

@@ -12,22 +12,25 @@ import (
 var noon = time.Date(2030, 5, 1, 12, 0, 0, 0, time.UTC)
 
 func liveOrder() Order {
-	return Order{Schema: 1, ID: "order-1", UserID: "buyer-1", Status: OrderCreated, ExpiresAt: noon.Add(15 * time.Minute), Amount: 2500, Currency: "usd", Version: 1}
+	return Order{Schema: orderSchema, ID: "order-1", UserID: "buyer-1", Status: OrderCreated, ExpiresAt: noon.Add(15 * time.Minute), Amount: 2500, Currency: "usd", Version: 1}
 }
 
+// begun is a payment whose first attempt was made on an intent, and whose outcome is not known.
 func begun() Payment {
 	order := liveOrder()
-	return Begin("payment-1", &order, "pi_1", "visa", noon)
+	payment := order.Begin("visa", noon)
+	payment.StripeID = "pi_1"
+	return *payment
 }
 
 func TestBegin_TakesTheAmountOfTheOrder(t *testing.T) {
 	order := liveOrder()
-	p := Begin("payment-1", &order, "pi_1", "visa", noon)
-	require.Equal(t, "payment-1", order.PaymentID, "the order has its one payment")
+	p := order.Begin("visa", noon)
+	require.Same(t, p, order.Payment, "the order has its one payment")
 	require.Equal(t, Payment{
-		Schema: 1, ID: "payment-1", OrderID: "order-1", UserID: "buyer-1", StripeID: "pi_1", Status: Pending, Amount: 2500, Currency: "usd",
-		Attempt: Attempt{Number: 1, Method: "visa", Open: true}, Version: 1, CreatedAt: noon, UpdatedAt: noon,
-	}, p)
+		ID: "order-1", OrderID: "order-1", UserID: "buyer-1", Status: Pending, Amount: 2500, Currency: "usd",
+		Attempt: Attempt{Number: 1, Method: "visa", Open: true, At: noon}, Version: 1, CreatedAt: noon, UpdatedAt: noon,
+	}, *p)
 }
 
 func TestObserve_TakesStripesWordAndTellsIt(t *testing.T) {
@@ -79,7 +82,7 @@ func TestObserve_TakesStripesWordAndTellsIt(t *testing.T) {
 			}
 			require.Equal(t, c.event, event.EventType())
 			id, version := event.Aggregate()
-			require.Equal(t, "payment-1", id)
+			require.Equal(t, "order-1", id)
 			require.Equal(t, 2, version)
 		})
 	}
@@ -114,21 +117,21 @@ func TestTry_DecidesWhetherToAskTheBank(t *testing.T) {
 		want    Plan
 		number  int
 	}{
-		{"the outcome is not known, same card", Pending, Attempt{1, "visa", open}, "visa", ResumeAttempt, 1},
-		{"the outcome is not known, another card", Pending, Attempt{1, "visa", open}, "amex", NewAttempt, 2},
-		{"declined, same card again", Failed, Attempt{1, "visa", done}, "visa", NewAttempt, 2},
-		{"declined, another card", Failed, Attempt{1, "visa", done}, "amex", NewAttempt, 2},
-		{"declined before, the next outcome is not known", Failed, Attempt{2, "visa", open}, "visa", ResumeAttempt, 2},
-		{"the bank asks for the buyer, same card", RequiresAction, Attempt{1, "visa", done}, "visa", ShowAsItIs, 1},
-		{"the bank asks for the buyer, another card", RequiresAction, Attempt{1, "visa", done}, "amex", NewAttempt, 2},
-		{"a webhook was faster than our answer", RequiresAction, Attempt{1, "visa", open}, "visa", ResumeAttempt, 1},
-		{"authorized", Authorized, Attempt{1, "visa", done}, "amex", ShowAsItIs, 1},
-		{"captured", Captured, Attempt{1, "visa", done}, "visa", ShowAsItIs, 1},
+		{"the outcome is not known, same card", Pending, Attempt{1, "visa", open, noon}, "visa", ResumeAttempt, 1},
+		{"the outcome is not known, another card", Pending, Attempt{1, "visa", open, noon}, "amex", NewAttempt, 2},
+		{"declined, same card again", Failed, Attempt{1, "visa", done, noon}, "visa", NewAttempt, 2},
+		{"declined, another card", Failed, Attempt{1, "visa", done, noon}, "amex", NewAttempt, 2},
+		{"declined before, the next outcome is not known", Failed, Attempt{2, "visa", open, noon}, "visa", ResumeAttempt, 2},
+		{"the bank asks for the buyer, same card", RequiresAction, Attempt{1, "visa", done, noon}, "visa", ShowAsItIs, 1},
+		{"the bank asks for the buyer, another card", RequiresAction, Attempt{1, "visa", done, noon}, "amex", NewAttempt, 2},
+		{"a webhook was faster than our answer", RequiresAction, Attempt{1, "visa", open, noon}, "visa", ResumeAttempt, 1},
+		{"authorized", Authorized, Attempt{1, "visa", done, noon}, "amex", ShowAsItIs, 1},
+		{"captured", Captured, Attempt{1, "visa", done, noon}, "visa", ShowAsItIs, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := begun()
 			p.Status, p.Attempt = c.status, c.attempt
-			require.Equal(t, c.want, p.Try(c.method))
+			require.Equal(t, c.want, p.Try(c.method, noon))
 			require.Equal(t, c.number, p.Attempt.Number)
 			require.Equal(t, c.want == NewAttempt || c.attempt.Open, p.Attempt.Open)
 			require.Equal(t, c.status, p.Status)
@@ -141,7 +144,7 @@ func TestConclude_ClosesItsOwnAttemptOnce(t *testing.T) {
 	require.False(t, p.Conclude(2))
 	require.True(t, p.Conclude(1))
 	require.False(t, p.Conclude(1))
-	p.Try("amex")
+	p.Try("amex", noon)
 	require.False(t, p.Conclude(1), "the late answer to the first attempt does not close the second")
 	require.True(t, p.Attempt.Open)
 }
@@ -190,10 +193,10 @@ func TestHear_OnlyWhatIsNewer(t *testing.T) {
 	}
 	var o Order
 	require.True(t, o.Hear(told(2, "cancelled")))
-	o.PaymentID = "payment-1"
+	payment := o.Begin("visa", noon)
 	require.False(t, o.Hear(told(1, "created")), "late")
 	require.False(t, o.Hear(told(2, "cancelled")), "again")
-	require.Equal(t, Order{Schema: 1, ID: "order-1", UserID: "buyer-1", Status: OrderCancelled, ExpiresAt: noon, Amount: 2500, Currency: "usd", Version: 2, PaymentID: "payment-1"}, o)
+	require.Equal(t, Order{Schema: orderSchema, ID: "order-1", UserID: "buyer-1", Status: OrderCancelled, ExpiresAt: noon, Amount: 2500, Currency: "usd", Version: 2, Payment: payment}, o)
 	require.True(t, o.Hear(told(3, "complete")))
-	require.Equal(t, "payment-1", o.PaymentID)
+	require.Same(t, payment, o.Payment)
 }

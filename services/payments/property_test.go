@@ -13,14 +13,16 @@ import (
 	"boxoffice/services/internal/events"
 )
 
-// The rules of payment.go under every interleaving that rapid can think of: processes that pay and settle as
-// till does, each of which may be stopped for ever between any two of its steps; a store that holds an order and
-// its payment under one condition; an intent at Stripe; and the owner of the order, whose events come in any
-// order and any number of times. Steps are taken one at a time, so a failure shrinks to a short story.
+// The rules of payment.go under every interleaving that rapid can think of: processes that pay, settle and hear as till
+// does, each of which may be stopped for ever between any two of its steps, and whose requests to Stripe may arrive long
+// after that; a store that holds an order with its payment under one condition, and its first attempt under another;
+// Stripe, with its intents and idempotency keys; and the owner of the order, whose events come in any order and any
+// number of times. Steps are taken one at a time, so a failure shrinks to a short story.
 // (store_test.go lets the real till do the same with the sandbox, in parallel.)
 
 // intentAtStripe is a PaymentIntent with manual capture, as far as it matters here.
 type intentAtStripe struct {
+	id             string
 	status         Status       // Pending: it waits for a card
 	charge         int          // the number of the latest attempt that reached the bank
 	tried          map[int]bool // the idempotency keys of confirmations
@@ -30,7 +32,7 @@ type intentAtStripe struct {
 }
 
 func (i *intentAtStripe) look() Intent {
-	to := Intent{ID: "pi_1", Status: i.status, ChargeID: fmt.Sprintf("ch_%d", i.charge)}
+	to := Intent{ID: i.id, Status: i.status, ChargeID: fmt.Sprintf("ch_%d", i.charge)}
 	if i.status == Failed {
 		to.DeclineCode = "insufficient_funds"
 	}
@@ -68,18 +70,135 @@ func (i *intentAtStripe) do(action Action) Intent {
 	return i.look()
 }
 
-// documents are the order and its payment as the store has them. Each write makes a new etag.
+// requestAtStripe is one that creates an intent under a key. method is "" if the intent stays empty.
+type requestAtStripe struct {
+	method string
+	intent *intentAtStripe // nil if Stripe broke before it had made one
+}
+
+// stripeItself is Stripe, as far as one order is concerned.
+type stripeItself struct {
+	intents []*intentAtStripe
+	keys    map[int]requestAtStripe // by the number of the attempt
+	told    []Intent                // by webhooks
+}
+
+// create is the request that makes an attempt's intent, and confirms it if a method is given.
+func (s *stripeItself) create(attempt int, method string, outcome Status) (made requestAtStripe, taken bool) {
+	made, used := s.keys[attempt]
+	if used {
+		return made, made.method != method
+	}
+	if outcome == broken {
+		s.keys[attempt] = requestAtStripe{method: method}
+		return s.keys[attempt], false
+	}
+	intent := &intentAtStripe{id: fmt.Sprintf("pi_%d", len(s.intents)+1), status: Pending, tried: map[int]bool{}}
+	s.intents = append(s.intents, intent)
+	if method != "" {
+		intent.confirm(attempt, outcome)
+	}
+	s.keys[attempt] = requestAtStripe{method, intent}
+	return s.keys[attempt], false
+}
+
+// broken is the outcome of a request that Stripe answers with a 500 for a day.
+const broken Status = "broken"
+
+func (s *stripeItself) at(id string) *intentAtStripe {
+	for _, i := range s.intents {
+		if i.id == id {
+			return i
+		}
+	}
+	return nil
+}
+
+// search is that of the gateway.
+func (s *stripeItself) search() Intent {
+	var best *intentAtStripe
+	rank := func(i *intentAtStripe) int {
+		return slices.Index([]Status{Voided, Pending, Failed, RequiresAction, Authorized, Captured, Refunded}, i.status)
+	}
+	for _, i := range s.intents {
+		if best == nil || rank(i) > rank(best) {
+			best = i
+		}
+	}
+	if best == nil {
+		return Intent{}
+	}
+	for _, i := range s.intents {
+		if i != best {
+			s.release(i.id)
+		}
+	}
+	return best.look()
+}
+
+func (s *stripeItself) release(id string) {
+	i := s.at(id)
+	i.do(Void)
+	i.do(Refund)
+}
+
+// find is that of the gateway.
+func (s *stripeItself) find(attempt int) Intent {
+	made, taken := s.create(attempt, "", Pending)
+	if taken || made.intent == nil {
+		return s.search()
+	}
+	return made.intent.look()
+}
+
+// tell makes webhooks of what has changed.
+func (s *stripeItself) tell() {
+	for _, intent := range s.intents {
+		if now := intent.look(); !slices.Contains(s.told, now) {
+			s.told = append(s.told, now)
+		}
+	}
+}
+
+func (s *stripeItself) sum(count func(*intentAtStripe) int) (n int) {
+	for _, i := range s.intents {
+		n += count(i)
+	}
+	return n
+}
+
+// documents are the order with its payment, and its first attempt, as the store has them. Each write of the order makes a
+// new etag.
 type documents struct {
 	order   Order
-	payment Payment
+	attempt *firstAttempt
 	etag    int
+}
+
+// read copies the documents, so that a process can change what it has read.
+func (d documents) read() documents {
+	if p := d.order.Payment; p != nil {
+		payment := *p
+		d.order.Payment = &payment
+	}
+	return d
+}
+
+// withAttempt is what loadWithAttempt returns.
+func (d documents) withAttempt() documents {
+	d = d.read()
+	if d.order.ID != "" && d.order.Payment == nil && d.attempt != nil {
+		d.order.Begin(d.attempt.Method, d.attempt.At)
+	}
+	return d
 }
 
 // town is all of it together.
 type town struct {
 	t       *rapid.T
 	docs    documents
-	stripe  intentAtStripe
+	stripe  stripeItself
+	wire    []func() // requests to Stripe that have not arrived
 	now     time.Time
 	running []*process
 
@@ -90,12 +209,12 @@ type town struct {
 
 func newTown(t *rapid.T) *town {
 	w := &town{t: t, now: noon}
-	w.stripe = intentAtStripe{status: Pending, tried: map[int]bool{}}
+	w.stripe.keys = map[int]requestAtStripe{}
 	w.owner = events.Order{ID: "order-1", UserID: "buyer-1", Status: "created", ExpiresAt: noon.Add(15 * time.Minute), Version: 1,
 		Ticket: events.OrderedTicket{ID: "ticket-1", Price: 2500, Currency: "usd"}}
 	w.told = []events.Order{w.owner}
 	if rapid.IntRange(0, 3).Draw(t, "the order is known") > 0 {
-		w.hear(w.owner)
+		w.hear(w.owner, false)(func() bool { return true })
 	}
 	return w
 }
@@ -107,15 +226,16 @@ func (w *town) becomes(status OrderStatus) {
 	w.told = append(w.told, w.owner)
 }
 
-// commit writes the documents if they are as they were read, and checks what may become of a payment.
-func (w *town) commit(read, write documents, told []events.Payload) bool {
-	if read.etag != w.docs.etag {
+// commit writes the order if it is as it was read, and checks what may become of a payment.
+func (w *town) commit(write documents, told []events.Payload) bool {
+	if write.etag != w.docs.etag {
 		return false
 	}
-	before, after := w.docs.payment, write.payment
-	if before.ID != "" {
+	before, after := w.docs.order.Payment, write.order.Payment
+	if before != nil {
 		require.Equal(w.t, before.ID, after.ID, "an order has one payment")
 		require.Equal(w.t, before.Amount, after.Amount)
+		require.Contains(w.t, []string{"", after.StripeID}, before.StripeID, "and one intent")
 		require.GreaterOrEqual(w.t, after.Version, before.Version)
 		require.Equal(w.t, before.Status == after.Status && before.ChargeID == after.ChargeID, before.Version == after.Version,
 			"a new version is a new status or a new decline: %+v, %+v", before, after)
@@ -124,6 +244,7 @@ func (w *town) commit(read, write documents, told []events.Payload) bool {
 		if after.Attempt.Number > before.Attempt.Number {
 			require.True(w.t, after.Attempt.Open, "an attempt begins open")
 			require.True(w.t, before.Status.open(), "no attempt is made once the money is held")
+			require.False(w.t, before.unresolved(), "no attempt is made before it is known what became of the last")
 		}
 	}
 	for _, event := range told {
@@ -134,8 +255,8 @@ func (w *town) commit(read, write documents, told []events.Payload) bool {
 		}
 		w.heard = append(w.heard, event)
 	}
-	write.etag = read.etag + 1
-	w.docs = write
+	w.docs.order = write.read().order
+	w.docs.etag++
 	return true
 }
 
@@ -152,117 +273,283 @@ func (w *town) start(run func(pause func() bool)) {
 	w.running = append(w.running, &process{next, stop})
 }
 
-func (w *town) hear(told events.Order) {
-	docs := w.docs
-	before := docs.order
-	if docs.order.Hear(told) {
-		require.Greater(w.t, docs.order.Version, before.Version)
-		require.Equal(w.t, before.PaymentID, docs.order.PaymentID, "a payment is not forgotten")
-		w.commit(w.docs, docs, nil)
-		return
-	}
-	require.Equal(w.t, before, docs.order, "what is not newer changes nothing")
-}
-
-// pay is till.Pay: write an attempt down, make it, write its outcome down. card is what the bank will say.
-func (w *town) pay(method string, card Status) func(pause func() bool) {
+// hear is till.HearOrder. If Stripe is quick, what the order asks for is done in the same write.
+func (w *town) hear(told events.Order, quick bool) func(pause func() bool) {
 	return func(pause func() bool) {
-		plan, attempt := ShowAsItIs, 0
-		for committed := false; !committed; {
-			read := w.docs
-			write := read
-			order, payment := &write.order, &write.payment
-			if order.ID == "" || payment.ID != "" && payment.Status.ended() {
+		for {
+			docs := w.docs.read()
+			before := docs.read().order
+			if !docs.order.Hear(told) {
+				require.Equal(w.t, before, docs.order, "what is not newer changes nothing")
 				return
 			}
-			if payment.ID == "" || payment.Status.open() {
-				if order.Payable(w.now) != nil {
+			require.Greater(w.t, docs.order.Version, before.Version)
+			var tell []events.Payload
+			if p := docs.order.Payment; p != nil {
+				require.Equal(w.t, before.Payment.ID, p.ID, "a payment is not forgotten")
+				if quick && !p.unresolved() {
+					if _, tell = w.follow(pause, &docs.order, Intent{}); tell == nil && docs.order.Due(p.Status) != Nothing {
+						return // stopped
+					}
+				}
+			}
+			if !pause() || w.commit(docs, tell) {
+				return
+			}
+		}
+	}
+}
+
+// send makes a request to Stripe. It may arrive after its process was stopped; ok is false then.
+func (w *town) send(pause func() bool, request func() Intent) (told Intent, ok bool) {
+	arrived := false
+	arrive := func() {
+		if !arrived {
+			arrived, told = true, request()
+		}
+	}
+	w.wire = append(w.wire, arrive)
+	if !pause() {
+		return Intent{}, false
+	}
+	arrive()
+	return told, pause()
+}
+
+// pay is till.Pay. card is what the bank will say, or that Stripe breaks.
+func (w *town) pay(method string, card Status) func(pause func() bool) {
+	return func(pause func() bool) {
+		var made Attempt
+		beaten, asked := false, Intent{}
+		for {
+			docs := w.docs.read()
+			if beaten || made.Number > 0 {
+				docs = w.docs.withAttempt()
+			}
+			order := &docs.order
+			if order.ID == "" || !pause() {
+				return
+			}
+			if made.Number == 0 {
+				payment := order.Payment
+				if payment != nil && payment.Status.ended() || (payment == nil || payment.Status.open()) && order.Payable(w.now) != nil {
+					return
+				}
+				if payment == nil {
+					beaten = true
+					if w.docs.attempt != nil {
+						continue
+					}
+					w.docs.attempt = &firstAttempt{Method: method, At: w.now}
+					made = order.Begin(method, w.now).Attempt
+				} else {
+					switch payment.Try(method, w.now) {
+					case ResumeAttempt:
+						made = payment.Attempt
+					case ResolveFirst:
+						if !w.resolveAndWrite(pause, docs) {
+							return
+						}
+						continue
+					case NewAttempt:
+						if !w.commit(docs, nil) {
+							continue
+						}
+						made = payment.Attempt
+						docs = w.docs.read()
+						order = &docs.order
+					}
+				}
+				if !pause() {
 					return
 				}
 			}
-			if !pause() {
-				return
-			}
-			if payment.ID == "" {
-				write.payment = Begin("payment-1", order, "pi_1", method, w.now)
-				plan, attempt = NewAttempt, 1
-			} else {
-				plan = payment.Try(method)
-				attempt = payment.Attempt.Number
-			}
-			if !pause() {
-				return
-			}
-			committed = plan != NewAttempt || w.commit(read, write, nil)
-		}
-		made := false
-		w.settle(pause, func(docs documents) Intent {
+			payment := order.Payment
+			told, ok := Intent{}, true
+			mine := made.Number > 0 && payment.Attempt.Number == made.Number && payment.Attempt.Open
 			switch {
-			case made, plan == ShowAsItIs && docs.payment.Status == RequiresAction:
-				return w.stripe.look()
-			case plan == ShowAsItIs, docs.order.Status != OrderCreated:
-				return Intent{}
+			case asked.ID != "":
+				if payment.StripeID == "" {
+					payment.StripeID = asked.ID
+				}
+				if payment.StripeID != asked.ID {
+					w.stripe.release(asked.ID)
+				}
+				told = w.look(*order)
+			case made.Number == 0 && payment.Status == RequiresAction:
+				told = w.look(*order)
+			case !mine, !payment.Status.open():
+			case order.Status != OrderCreated:
+				if payment.unresolved() {
+					told, ok = w.resolve(pause, payment)
+				}
+			case payment.StripeID == "":
+				taken := false
+				told, ok = w.send(pause, func() Intent {
+					request, other := w.stripe.create(made.Number, method, card)
+					taken = other
+					switch {
+					case taken:
+						return Intent{}
+					case request.intent == nil:
+						intent := w.stripe.search()
+						if intent.ID == "" {
+							intent = w.stripe.empty().look()
+						}
+						if intent.Status == Pending && card != broken {
+							intent = w.stripe.at(intent.ID).confirm(made.Number, card)
+						}
+						return intent
+					}
+					return request.intent.look()
+				})
+				if taken {
+					made = Attempt{}
+					if !ok || !w.resolveAndWrite(pause, docs) {
+						return
+					}
+					continue
+				}
+			default:
+				told, ok = w.send(pause, func() Intent {
+					if card == broken {
+						return w.stripe.at(payment.StripeID).look()
+					}
+					return w.stripe.at(payment.StripeID).confirm(made.Number, card)
+				})
 			}
-			made = true
-			return w.stripe.confirm(attempt, card)
-		}, func(p *Payment) bool { return plan != ShowAsItIs && p.Conclude(attempt) })
+			if !ok {
+				return
+			}
+			if mine && told.ID != "" {
+				asked = told
+			}
+			changed, tell := w.follow(pause, order, told)
+			concluded := made.Number > 0 && payment.Conclude(made.Number)
+			if !pause() || !changed && !concluded || w.commit(docs, tell) {
+				return
+			}
+		}
 	}
 }
 
-func (w *town) asStripeTells(docs documents) Intent {
-	if docs.payment.Status.ended() {
-		return Intent{}
-	}
-	return w.stripe.look()
+func (s *stripeItself) empty() *intentAtStripe {
+	intent := &intentAtStripe{id: fmt.Sprintf("pi_%d", len(s.intents)+1), status: Pending, tried: map[int]bool{}}
+	s.intents = append(s.intents, intent)
+	return intent
 }
 
-func (w *town) asNeeded(docs documents) Intent {
-	if docs.order.Due(docs.payment.Status) != Nothing || !docs.payment.Status.open() {
+// resolve is till.resolve.
+func (w *town) resolve(pause func() bool, p *Payment) (Intent, bool) {
+	number := p.Attempt.Number
+	told, ok := w.send(pause, func() Intent { return w.stripe.find(number) })
+	if ok && (told.Status == Pending || told.ID == "") {
+		p.Conclude(number)
+	}
+	return told, ok
+}
+
+// resolveAndWrite is wish.resolve; whoever called it looks again.
+func (w *town) resolveAndWrite(pause func() bool, docs documents) (ok bool) {
+	told, ok := w.resolve(pause, docs.order.Payment)
+	if ok {
+		_, tell := w.follow(pause, &docs.order, told)
+		w.commit(docs, tell)
+	}
+	return ok
+}
+
+// look asks Stripe, unless nothing can change any more.
+func (w *town) look(o Order) Intent {
+	if o.Payment.Status.ended() || o.Payment.StripeID == "" {
 		return Intent{}
 	}
-	return w.stripe.look()
+	return w.stripe.at(o.Payment.StripeID).look()
+}
+
+func (w *town) asNeeded(o Order) Intent {
+	if o.Due(o.Payment.Status) != Nothing || !o.Payment.Status.open() || o.Payment.idle() {
+		return Intent{}
+	}
+	return w.look(o)
+}
+
+// follow is till.follow.
+func (w *town) follow(pause func() bool, order *Order, told Intent) (changed bool, tell []events.Payload) {
+	payment := order.Payment
+	if payment.unresolved() && told.ID == "" {
+		return false, nil
+	}
+	if told.Status == Authorized && order.Due(payment.Status) == Void {
+		told = Intent{ID: told.ID}
+	}
+	for n := 0; ; n++ {
+		event, more := payment.Observe(told, w.now)
+		if event != nil {
+			tell = append(tell, event)
+		}
+		changed = changed || more
+		due := order.Due(payment.Status)
+		if due == Nothing {
+			return changed, tell
+		}
+		require.Less(w.t, n, mostActions, "payment %s, order %s", payment.Status, order.Status)
+		if payment.StripeID == "" {
+			told = Intent{Status: Voided}
+		} else {
+			told = w.stripe.at(payment.StripeID).do(due)
+		}
+		pause()
+	}
 }
 
 // settle is till.settle.
-func (w *town) settle(pause func() bool, look func(documents) Intent, finish func(*Payment) bool) {
+func (w *town) settle(pause func() bool, look func(Order) Intent) {
 	for {
-		read := w.docs
-		write := read
-		order, payment := &write.order, &write.payment
-		if payment.ID == "" || !pause() {
+		docs := w.docs.withAttempt()
+		order := &docs.order
+		if order.Payment == nil || !pause() {
 			return
 		}
-		told := look(read)
-		if !pause() {
+		told, ok, open := Intent{}, true, order.Payment.Attempt.Open
+		if order.Payment.unresolved() {
+			told, ok = w.resolve(pause, order.Payment)
+		} else {
+			told = look(*order)
+		}
+		if !ok || !pause() {
 			return
 		}
-		var tell []events.Payload
-		changed := false
-		for n := 0; ; n++ {
-			event, more := payment.Observe(told, w.now)
-			if event != nil {
-				tell = append(tell, event)
-			}
-			changed = changed || more
-			due := order.Due(payment.Status)
-			if due == Nothing {
-				break
-			}
-			require.Less(w.t, n, mostActions, "payment %s, order %s, intent %s", payment.Status, order.Status, w.stripe.status)
-			told = w.stripe.do(due)
-			if !pause() {
-				return
-			}
-		}
-		if !finish(payment) && !changed || w.commit(read, write, tell) {
+		changed, tell := w.follow(pause, order, told)
+		if changed = changed || open != order.Payment.Attempt.Open; !changed || !pause() || w.commit(docs, tell) {
 			return
 		}
 	}
 }
 
-func (w *town) settled() {
-	w.settle(func() bool { return true }, w.asStripeTells, func(*Payment) bool { return false })
+// webhook is till.HearIntent, for who remembers nothing.
+func (w *town) webhook(told Intent) func(pause func() bool) {
+	return func(pause func() bool) {
+		order := w.docs.withAttempt().order
+		switch p := order.Payment; {
+		case order.ID == "":
+		case !order.has(told):
+			if told.Status == RequiresAction || told.Status == Authorized || told.Status == Captured {
+				w.stripe.release(told.ID)
+			}
+		case p.Knows(told), p.inHand(&order, told, w.now):
+		default:
+			w.settle(pause, func(o Order) Intent {
+				if o.Payment.Knows(told) {
+					return Intent{}
+				}
+				return w.look(o)
+			})
+		}
+	}
 }
+
+func (w *town) settled() { w.settle(func() bool { return true }, w.look) }
 
 // goOn lets one of the processes take steps.
 func (w *town) goOn(t *rapid.T, steps int) {
@@ -285,7 +572,7 @@ func (w *town) paidFor() {
 	case string(OrderCreated):
 		w.becomes(OrderComplete)
 	case string(OrderCancelled):
-		w.hear(w.owner)
+		w.hear(w.owner, true)(func() bool { return true })
 	}
 }
 
@@ -293,14 +580,20 @@ func (w *town) commands() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"somebody pays": func(t *rapid.T) {
 			method := rapid.SampledFrom([]string{"visa", "amex"}).Draw(t, "method")
-			card := rapid.SampledFrom([]Status{Authorized, RequiresAction, Failed}).Draw(t, "the bank says")
+			card := rapid.SampledFrom([]Status{Authorized, RequiresAction, Failed, broken}).Draw(t, "the bank says")
 			w.start(w.pay(method, card))
 		},
-		"a webhook comes": func(*rapid.T) {
-			w.start(func(pause func() bool) { w.settle(pause, w.asStripeTells, func(*Payment) bool { return false }) })
+		"a webhook comes": func(t *rapid.T) {
+			if len(w.stripe.told) > 0 {
+				w.start(w.webhook(rapid.SampledFrom(w.stripe.told).Draw(t, "told")))
+			}
 		},
-		"the agenda calls": func(*rapid.T) {
-			w.start(func(pause func() bool) { w.settle(pause, w.asNeeded, func(*Payment) bool { return false }) })
+		"the agenda calls": func(*rapid.T) { w.start(func(pause func() bool) { w.settle(pause, w.asNeeded) }) },
+		"the sweep comes":  func(*rapid.T) { w.start(func(pause func() bool) { w.settle(pause, w.look) }) },
+		"a lost request arrives": func(t *rapid.T) {
+			if len(w.wire) > 0 {
+				w.wire[rapid.IntRange(0, len(w.wire)-1).Draw(t, "which request")]()
+			}
 		},
 		"a process goes on":         func(t *rapid.T) { w.goOn(t, rapid.IntRange(1, 4).Draw(t, "steps")) },
 		"another process goes on":   func(t *rapid.T) { w.goOn(t, rapid.IntRange(1, 4).Draw(t, "steps")) },
@@ -312,7 +605,9 @@ func (w *town) commands() map[string]func(*rapid.T) {
 				w.running = slices.Delete(w.running, one, one+1)
 			}
 		},
-		"an order event arrives": func(t *rapid.T) { w.hear(rapid.SampledFrom(w.told).Draw(t, "told")) },
+		"an order event arrives": func(t *rapid.T) {
+			w.start(w.hear(rapid.SampledFrom(w.told).Draw(t, "told"), rapid.Bool().Draw(t, "Stripe is quick")))
+		},
 		"a payment event arrives": func(t *rapid.T) {
 			if len(w.heard) > 0 {
 				if _, ok := rapid.SampledFrom(w.heard).Draw(t, "told").(events.PaymentCreated); ok {
@@ -321,8 +616,10 @@ func (w *town) commands() map[string]func(*rapid.T) {
 			}
 		},
 		"the buyer meets the bank": func(t *rapid.T) {
-			if w.stripe.status == RequiresAction {
-				w.stripe.reach(rapid.SampledFrom([]Status{Authorized, Failed}).Draw(t, "the bank says"))
+			for _, intent := range w.stripe.intents {
+				if intent.status == RequiresAction {
+					intent.reach(rapid.SampledFrom([]Status{Authorized, Failed}).Draw(t, "the bank says"))
+				}
 			}
 		},
 		"the order is cancelled": func(t *rapid.T) {
@@ -339,9 +636,10 @@ func (w *town) commands() map[string]func(*rapid.T) {
 			w.now = w.now.Add(time.Duration(rapid.IntRange(1, 600).Draw(t, "seconds")) * time.Second)
 		},
 		"": func(t *rapid.T) {
-			require.LessOrEqual(t, w.stripe.authorizations, 1, "charged twice")
-			require.LessOrEqual(t, w.stripe.captures, 1)
-			if w.stripe.captures > 0 {
+			w.stripe.tell()
+			require.LessOrEqual(t, w.stripe.sum(func(i *intentAtStripe) int { return i.authorizations }), 1, "charged twice")
+			require.LessOrEqual(t, w.stripe.sum(func(i *intentAtStripe) int { return i.captures }), 1)
+			if w.stripe.sum(func(i *intentAtStripe) int { return i.captures }) > 0 {
 				require.True(t, slices.ContainsFunc(w.told, func(o events.Order) bool { return o.Status == string(OrderComplete) }),
 					"money was taken for an order that was never complete")
 			}
@@ -356,7 +654,7 @@ func (w *town) rest() {
 	}
 	for range 3 { // an answer to an answer to an answer
 		for _, told := range slices.Clone(w.told) {
-			w.hear(told)
+			w.hear(told, true)(func() bool { return true })
 		}
 		w.settled()
 		for _, told := range slices.Clone(w.heard) {
@@ -380,24 +678,45 @@ func TestMoney_FollowsTheOrderWhateverTheInterleaving(t *testing.T) {
 		}
 		w.rest()
 
-		order, payment, stripe := w.docs.order, w.docs.payment, w.stripe
+		for _, arrive := range w.wire { // now that nobody waits for it any more
+			arrive()
+		}
+		w.stripe.tell()
+		for _, told := range slices.Clone(w.stripe.told) {
+			w.webhook(told)(func() bool { return true })
+		}
+		w.rest()
+		order, payment := w.docs.order, w.docs.order.Payment
 		require.Equal(t, w.owner.Version, order.Version, "the replica is as the order is")
 		require.Equal(t, w.owner.Status, string(order.Status))
-		if payment.ID == "" {
-			require.Zero(t, stripe.authorizations, "nobody is charged but by a payment that is written down")
+		money := func(count func(*intentAtStripe) int) int { return w.stripe.sum(count) }
+		authorized := money(func(i *intentAtStripe) int { return i.authorizations })
+		captured := money(func(i *intentAtStripe) int { return i.captures })
+		refunded := money(func(i *intentAtStripe) int { return i.refunds })
+		if payment == nil {
+			require.Zero(t, authorized, "nobody is charged but by a payment that is written down")
 			return
 		}
-		require.Equal(t, stripe.status, payment.Status, "the payment is as Stripe says")
+		for _, intent := range w.stripe.intents {
+			if intent.id != payment.StripeID {
+				require.NotContains(t, []Status{RequiresAction, Authorized, Captured}, intent.status, "money is held that nobody knows of")
+			}
+		}
+		if payment.StripeID == "" {
+			require.Contains(t, []Status{Pending, Voided}, payment.Status)
+		} else {
+			require.Equal(t, w.stripe.at(payment.StripeID).status, payment.Status, "the payment is as Stripe says")
+		}
 		switch order.Status {
 		case OrderComplete:
 			require.Equal(t, Captured, payment.Status)
-			require.Equal(t, []int{1, 1, 0}, []int{stripe.authorizations, stripe.captures, stripe.refunds})
+			require.Equal(t, []int{1, 1, 0}, []int{authorized, captured, refunded})
 		case OrderCancelled:
 			require.True(t, payment.Status.ended(), "%s", payment.Status)
-			require.Equal(t, stripe.captures, stripe.refunds, "what was taken was given back")
+			require.Equal(t, captured, refunded, "what was taken was given back")
 		default:
 			require.True(t, payment.Status.open(), "an order whose funds are held becomes complete: %s", payment.Status)
-			require.Zero(t, stripe.captures)
+			require.Zero(t, captured)
 		}
 	})
 }
@@ -417,7 +736,7 @@ func TestHear_ConvergesWhateverIsDelivered(t *testing.T) {
 		changes := 0
 		for n, told := range rapid.Permutation(append(slices.Clone(life), again...)).Draw(t, "delivered") {
 			if n == 1 {
-				order.PaymentID = "payment-1"
+				order.Begin("visa", noon)
 			}
 			newer := told.Version > order.Version
 			require.Equal(t, newer, order.Hear(told))
@@ -431,7 +750,8 @@ func TestHear_ConvergesWhateverIsDelivered(t *testing.T) {
 		require.Equal(t, last.Ticket.Price, order.Amount)
 		require.LessOrEqual(t, changes, len(life))
 		if len(life)+len(again) > 1 {
-			require.Equal(t, "payment-1", order.PaymentID, "what was begun here is not the owner's to change")
+			require.Equal(t, "order-1", order.Payment.ID, "what was begun here is not the owner's to change")
+			require.Equal(t, last.Ticket.Price, order.Payment.Amount)
 		}
 	})
 }
@@ -445,10 +765,10 @@ func TestTry_OneAttemptIsOpenAtATime(t *testing.T) {
 			"try": func(t *rapid.T) {
 				before := p
 				method := rapid.SampledFrom([]string{"visa", "amex", "tok"}).Draw(t, "method")
-				switch p.Try(method) {
+				switch p.Try(method, noon) {
 				case NewAttempt:
 					newest++
-					require.Equal(t, Attempt{Number: newest, Method: method, Open: true}, p.Attempt)
+					require.Equal(t, Attempt{Number: newest, Method: method, Open: true, At: noon}, p.Attempt)
 					require.True(t, before.Status.open())
 				case ResumeAttempt:
 					require.Equal(t, before, p)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -21,8 +23,10 @@ type memory struct {
 	mu        sync.Mutex
 	documents map[string]document
 	writes    int
-	published []events.Event
-	missed    func(key string) // called when a document was looked for and not found; may be nil
+	// reads and transactions count the calls that have to do with documents of this service, not the store's own.
+	reads, transactions int
+	published           []events.Event
+	missed              func(key string) // called when a document was looked for and not found; may be nil
 }
 
 type document struct {
@@ -31,19 +35,39 @@ type document struct {
 }
 
 func (m *memory) GetState(_ context.Context, _, key string, _ map[string]string) (*client.StateItem, error) {
+	m.countRead(key)
+	return m.get(key), nil
+}
+
+func (m *memory) countRead(keys ...string) {
+	if slices.ContainsFunc(keys, isOurs) {
+		m.mu.Lock()
+		m.reads++
+		m.mu.Unlock()
+	}
+}
+
+// isOurs says whether a key is that of a document which store.go names, or of an answer that is kept.
+func isOurs(key string) bool {
+	prefix, _, _ := strings.Cut(key, "/")
+	return slices.Contains([]string{"order", "attempt", "payment", "intent", "sweep", "idempotency"}, prefix)
+}
+
+func (m *memory) get(key string) *client.StateItem {
 	m.mu.Lock()
 	d, found := m.documents[key]
 	m.mu.Unlock()
 	if !found && m.missed != nil {
 		m.missed(key)
 	}
-	return &client.StateItem{Key: key, Value: d.value, Etag: d.etag}, nil
+	return &client.StateItem{Key: key, Value: d.value, Etag: d.etag}
 }
 
-func (m *memory) GetBulkState(ctx context.Context, store string, keys []string, _ map[string]string, _ int32) ([]*client.BulkStateItem, error) {
+func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[string]string, _ int32) ([]*client.BulkStateItem, error) {
+	m.countRead(keys...)
 	var found []*client.BulkStateItem
 	for _, key := range keys {
-		one, _ := m.GetState(ctx, store, key, nil)
+		one := m.get(key)
 		found = append(found, &client.BulkStateItem{Key: key, Value: one.Value, Etag: one.Etag})
 	}
 	return found, nil
@@ -52,6 +76,9 @@ func (m *memory) GetBulkState(ctx context.Context, store string, keys []string, 
 func (m *memory) ExecuteStateTransaction(_ context.Context, _ string, _ map[string]string, ops []*client.StateOperation) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if slices.ContainsFunc(ops, func(op *client.StateOperation) bool { return isOurs(op.Item.Key) }) {
+		m.transactions++
+	}
 	for _, op := range ops {
 		now, wanted := m.documents[op.Item.Key].etag, ""
 		if op.Item.Etag != nil {

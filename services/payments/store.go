@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/google/uuid"
-
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/state"
@@ -16,162 +14,306 @@ import (
 
 // The documents of this service:
 //
-//	order/{id}         Order: the replica of an order, with its payment; its ETag is the lock of both
-//	payment/{id}       Payment
-//	intent/{stripeId}  intentRecord: which order a PaymentIntent is for
-//	index/unsettled    orders whose payment has begun, and again when they ended; see sweep
+//	order/{id}         Order: the replica of an order and its payment; its ETag is the lock of both
+//	attempt/{orderId}  firstAttempt: the first attempt to pay an order, until the order's document holds it
+//	index/unsettled    orders whose payment has begun, and again when one that was settled is not any more; see sweep
 //	sweep/unsettled    watermark: how far that index is worked off
+//
+// and those of releases up to schema 1 of an order:
+//
+//	payment/{id}       formerPayment: a payment; or, once that is part of its order's document, where to find it
+//	intent/{stripeId}  intentRecord: which order a PaymentIntent is for; an intent's metadata says so, too
+//
+// The first attempt has a document of its own so that a purchase reads once: to write it down leaves the order's
+// document, and its ETag, as they were read.
 func orderKey(id string) string        { return "order/" + id }
+func attemptKey(orderID string) string { return "attempt/" + orderID }
 func paymentKey(id string) string      { return "payment/" + id }
 func intentKey(stripeID string) string { return "intent/" + stripeID }
 
 const unsettled = "unsettled"
+
+// firstAttempt is written before Stripe is asked. It counts for as long as the order's document has no payment, so it
+// is never changed.
+type firstAttempt struct {
+	Schema int       `json:"schema"`
+	Method string    `json:"method"` // the digest of the card
+	At     time.Time `json:"at"`
+}
+
+// attemptLife is how long the store keeps it. What an attempt has authorized, if nobody ever resolved it, lapses within
+// a week.
+const attemptLife = 8 * 24 * time.Hour
 
 type intentRecord struct {
 	Schema  int    `json:"schema"`
 	OrderID string `json:"orderId"`
 }
 
+// formerPayment is a payment that had a document of its own. In schema 2 only OrderID is left of it.
+type formerPayment struct {
+	Schema  int    `json:"schema"`
+	OrderID string `json:"orderId"`
+	Payment
+}
+
+// Newest implements state.Upgrader.
+func (*formerPayment) Newest() int { return 2 }
+
+// Upgrade implements state.Upgrader.
+func (*formerPayment) Upgrade(int) error { return nil }
+
+func (p *formerPayment) moved() bool { return p.Schema > 1 }
+
+// movedPayment is a formerPayment that is part of its order's document now.
+type movedPayment struct {
+	Schema  int    `json:"schema"`
+	ID      string `json:"id"`
+	OrderID string `json:"orderId"`
+}
+
 // till takes the buyers' money: it keeps orders and payments, and brings Stripe's word and the orders' state
 // together.
 //
-// Whatever Stripe is asked for a payment is asked after its documents were read, and the outcome is written on
-// the condition that they are unchanged. So what is written is never older than what it replaces, and an order
-// that was cancelled meanwhile shows as a conflict: then everything is looked at again.
+// Whatever Stripe is asked for a payment is asked after the order's document was read, and the outcome is written on
+// the condition that it is unchanged. So what is written is never older than what it replaces, and an order that was
+// cancelled meanwhile shows as a conflict: then everything is looked at again.
 type till struct {
-	store  *state.Store
-	stripe *gateway
-	agenda *agenda
+	store    *state.Store
+	stripe   *gateway
+	agenda   *agenda
+	recent   *recent
+	patience patience
 }
 
 func newTill(store *state.Store, stripe *gateway, log *slog.Logger) *till {
-	t := &till{store: store, stripe: stripe}
+	t := &till{store: store, stripe: stripe, recent: newRecent()}
 	t.agenda = newAgenda(t, log)
 	return t
 }
 
-// account is an order and its payment, as they were read. The payment has no ETag if none was begun.
+// account is an order with its payment, as it was read.
 type account struct {
-	order   state.Doc[Order]
-	payment state.Doc[Payment]
+	order  state.Doc[Order]
+	former state.Doc[formerPayment] // with an ETag if the payment is still in a document of its own
 }
 
-func (a account) begun() bool { return a.payment.ETag != "" }
+// load reads an order with its payment, and remembers it. It returns errNoOrder if the order is not known.
+func (t *till) load(ctx context.Context, orderID string) (account, error) {
+	order, err := state.Get[Order](ctx, t.store, orderKey(orderID))
+	return t.loaded(ctx, order, err)
+}
 
-// account reads an order and its payment. It returns errNoOrder if the order is not known.
-func (t *till) account(ctx context.Context, orderID string) (a account, err error) {
-	a.order, err = state.Get[Order](ctx, t.store, orderKey(orderID))
+// loadNew is load for an order that may be so new that its event is still on the way.
+func (t *till) loadNew(ctx context.Context, orderID string) (account, error) {
+	order, err := state.GetReplica[Order](ctx, t.store, orderKey(orderID), orderID)
+	return t.loaded(ctx, order, err)
+}
+
+func (t *till) loaded(ctx context.Context, order state.Doc[Order], err error) (account, error) {
+	a := account{order: order}
 	if errors.Is(err, state.ErrNotFound) {
 		return a, errNoOrder
 	}
-	if err != nil || a.order.Value.PaymentID == "" {
+	if err != nil {
 		return a, err
 	}
-	a.payment, err = state.Get[Payment](ctx, t.store, paymentKey(a.order.Value.PaymentID))
-	return a, err
+	if id := a.order.Value.PaymentID; id != "" {
+		a.former, err = state.Get[formerPayment](ctx, t.store, paymentKey(id))
+		if err != nil {
+			return a, fmt.Errorf("payment %s of order %s: %w", id, order.Value.ID, err)
+		}
+		if a.former.Value.moved() { // a moment ago
+			return t.load(ctx, order.Value.ID)
+		}
+		a.carryOver()
+	}
+	t.recent.put(a.order.Value)
+	return a, nil
 }
 
-// write adds the account's documents to a change, on the condition that both are as they were read.
-func (a account) write(change *state.Change) {
-	change.Update(a.order.Key, a.order.ETag, a.order.Value)
-	change.Update(a.payment.Key, a.payment.ETag, a.payment.Value)
+// carryOver makes the payment of a document of its own part of its order; write does so on disk.
+func (a *account) carryOver() {
+	order := &a.order.Value
+	payment := a.former.Value.Payment
+	order.Payment, order.PaymentID = &payment, ""
+	order.share()
 }
 
-// look is how settle learns what Stripe says of a payment that it has just read. An Intent without a status says
-// that Stripe was not asked.
-type look func(ctx context.Context, a *account) (Intent, error)
+// loadWithAttempt is load for who must know of a first attempt whose outcome is not written down yet.
+func (t *till) loadWithAttempt(ctx context.Context, orderID string) (account, error) {
+	a, err := t.load(ctx, orderID)
+	if err != nil || a.order.Value.Payment != nil {
+		return a, err
+	}
+	attempt, err := state.Get[firstAttempt](ctx, t.store, attemptKey(orderID))
+	if errors.Is(err, state.ErrNotFound) {
+		return a, nil
+	}
+	if err != nil {
+		return a, err
+	}
+	a.order.Value.Begin(attempt.Value.Method, attempt.Value.At)
+	return a, nil
+}
+
+// commit writes the account with the change, on the condition that it is as it was read.
+func (t *till) commit(ctx context.Context, a *account, change *state.Change) error {
+	order := &a.order.Value
+	if a.order.ETag == "" {
+		change.Create(a.order.Key, order)
+	} else {
+		change.Update(a.order.Key, a.order.ETag, order)
+	}
+	if a.former.ETag != "" {
+		change.Update(a.former.Key, a.former.ETag, movedPayment{Schema: 2, ID: order.Payment.ID, OrderID: order.ID})
+	}
+	if err := t.store.Commit(ctx, change); err != nil {
+		return err
+	}
+	t.recent.put(*order)
+	return nil
+}
+
+// look is how settle learns what Stripe says of a payment whose intent is known. An Intent without a status says that
+// Stripe was not asked.
+type look func(ctx context.Context, o *Order) (Intent, error)
 
 // asStripeTells asks Stripe, unless nothing can change any more.
-func (t *till) asStripeTells(ctx context.Context, a *account) (Intent, error) {
-	if a.payment.Value.Status.ended() {
+func (t *till) asStripeTells(ctx context.Context, o *Order) (Intent, error) {
+	if o.Payment.Status.ended() || o.Payment.StripeID == "" {
 		return Intent{}, nil
 	}
-	return t.stripe.Look(ctx, a.payment.Value.StripeID)
+	return t.stripe.Look(ctx, o.Payment.StripeID)
 }
 
-// asNeeded asks Stripe only if the order does not say what is to be done anyway.
-func (t *till) asNeeded(ctx context.Context, a *account) (Intent, error) {
-	if a.order.Value.Due(a.payment.Value.Status) != Nothing || !a.payment.Value.Status.open() {
+// asNeeded asks Stripe only if the outcome of an attempt is open and the order does not say what is to be done anyway.
+func (t *till) asNeeded(ctx context.Context, o *Order) (Intent, error) {
+	p := o.Payment
+	if o.Due(p.Status) != Nothing || !p.Status.open() || p.idle() {
 		return Intent{}, nil
 	}
-	return t.stripe.Look(ctx, a.payment.Value.StripeID)
+	return t.asStripeTells(ctx, o)
 }
 
 // asLongSilent asks Stripe about a payment of which nothing was heard for long, unless the order says what is to be
 // done anyway.
-func (t *till) asLongSilent(ctx context.Context, a *account) (Intent, error) {
-	if a.order.Value.Due(a.payment.Value.Status) != Nothing {
+func (t *till) asLongSilent(ctx context.Context, o *Order) (Intent, error) {
+	if o.Due(o.Payment.Status) != Nothing {
 		return Intent{}, nil
 	}
-	return t.asStripeTells(ctx, a)
+	return t.asStripeTells(ctx, o)
 }
 
-// finish may add to the change that settle is about to commit, and to the payment; write says that it did the
-// latter. It is called again if the change conflicted.
-type finish func(ctx context.Context, change *state.Change, p *Payment, told Intent) (write bool, err error)
+// unlessKnown asks Stripe if the payment does not know what a webhook told of its intent.
+func (t *till) unlessKnown(told Intent, otherwise look) look {
+	return func(ctx context.Context, o *Order) (Intent, error) {
+		if o.Payment.Knows(told) {
+			return otherwise(ctx, o)
+		}
+		return t.asStripeTells(ctx, o)
+	}
+}
 
-func nothingMore(context.Context, *state.Change, *Payment, Intent) (bool, error) { return false, nil }
-
-// mostActions bounds what one call of settle does: at most "it was not authorized but captured, so refund it".
-const mostActions = 3
+func notAtAll(context.Context, *Order) (Intent, error) { return Intent{}, nil }
 
 // notTaken is why money that is authorized could not be taken yet. All else was done and written down.
 type notTaken struct{ error }
 
 func (n notTaken) Unwrap() error { return n.error }
 
+func isLate(err error) bool {
+	_, is := errors.AsType[notTaken](err)
+	return is
+}
+
 // settle brings an order's payment to where it should be: it takes what Stripe says, does what the order's state
 // asks for, and writes the outcome down with its events. It may be called at any time and any number of times;
-// an order without a payment is settled. It returns a notTaken if the money must be taken later.
-func (t *till) settle(ctx context.Context, orderID string, look look, finish finish) error {
-	return state.Retry(ctx, func(ctx context.Context) error {
-		a, err := t.account(ctx, orderID)
-		if err != nil || !a.begun() {
+// an order without a payment is settled. It returns the order as it is then and what Stripe said, if it was asked; and
+// a notTaken if the money must be taken later.
+func (t *till) settle(ctx context.Context, orderID string, look look) (order Order, told Intent, err error) {
+	defer t.recent.work(orderID)()
+	err = state.Retry(ctx, func(ctx context.Context) error {
+		a, err := t.loadWithAttempt(ctx, orderID)
+		order, told = a.order.Value, Intent{}
+		if err != nil || order.Payment == nil {
 			return err
 		}
-		payment, order := &a.payment.Value, &a.order.Value
-		told, err := look(ctx, &a)
+		changed := false
+		if order.Payment.unresolved() {
+			told, changed, err = t.resolve(ctx, &a)
+		} else {
+			told, err = look(ctx, &a.order.Value)
+		}
 		if err != nil {
 			return err
 		}
 		var change state.Change
-		var late error
-		write := false
-		for n := 0; late == nil; n++ {
-			event, changed := payment.Observe(told, now())
-			if event != nil {
-				change.Emit(ctx, event)
-			}
-			write = write || changed
-			due := order.Due(payment.Status)
-			if due == Nothing {
-				break
-			}
-			if n == mostActions {
-				return fmt.Errorf("payment %s is %s, its order is %s, and Stripe does not change that", payment.ID, payment.Status, order.Status)
-			}
-			outcome, err := t.do(ctx, due, payment)
-			switch {
-			case err == nil:
-				told = outcome
-			case due == Capture && problem.KindOf(err) == problem.Unavailable:
-				late = notTaken{err}
-			default:
+		more, failed := t.follow(ctx, &a.order.Value, &told, &change)
+		if failed != nil && !isLate(failed) {
+			return failed
+		}
+		order = a.order.Value
+		if changed || more {
+			if err := t.commit(ctx, &a, &change); err != nil {
 				return err
 			}
 		}
-		more, err := finish(ctx, &change, payment, told)
-		if err != nil {
-			return err
-		}
-		if write || more {
-			a.write(&change)
-		}
-		if err := t.store.Commit(ctx, &change); err != nil {
-			return err
-		}
-		return late
+		return failed
 	})
+	return order, told, err
+}
+
+// resolve finds the intent of an attempt whose outcome was never written down. If that has come to nothing, the buyer
+// has to make another.
+func (t *till) resolve(ctx context.Context, a *account) (told Intent, changed bool, err error) {
+	p := a.order.Value.Payment
+	told, err = t.stripe.Find(ctx, &a.order.Value, p.Attempt)
+	if err != nil {
+		return Intent{}, false, err
+	}
+	if told.Status == Pending || told.ID == "" {
+		changed = p.Conclude(p.Attempt.Number)
+	}
+	return told, changed, nil
+}
+
+// mostActions bounds what one call of follow does: at most "it was not authorized but captured, so refund it".
+const mostActions = 3
+
+// follow takes what Stripe said of an order's payment, if anything, and does what the order asks for. Its events are added to the
+// change, told becomes what Stripe said last, and changed says whether there is anything to write. It returns a notTaken
+// if money that is due cannot be taken now; all else is done then.
+func (t *till) follow(ctx context.Context, order *Order, told *Intent, change *state.Change) (changed bool, err error) {
+	payment := order.Payment
+	if payment.unresolved() && told.ID == "" {
+		return false, nil
+	}
+	if told.Status == Authorized && order.Due(payment.Status) == Void { // nobody needs to know of what is given up at once
+		*told = Intent{ID: told.ID}
+	}
+	for n := 0; ; n++ {
+		event, more := payment.Observe(*told, now())
+		if event != nil {
+			change.Emit(ctx, event)
+		}
+		changed = changed || more
+		due := order.Due(payment.Status)
+		if due == Nothing {
+			return changed, nil
+		}
+		if n == mostActions {
+			return changed, fmt.Errorf("payment %s is %s, its order is %s, and Stripe does not change that", payment.ID, payment.Status, order.Status)
+		}
+		outcome, err := t.do(ctx, due, payment)
+		if due == Capture && problem.KindOf(err) == problem.Unavailable {
+			return changed, notTaken{err}
+		}
+		if err != nil {
+			return changed, err
+		}
+		*told = outcome
+	}
 }
 
 func (t *till) do(ctx context.Context, action Action, p *Payment) (Intent, error) {
@@ -194,46 +336,216 @@ type Receipt struct {
 	Fresh   bool
 }
 
-// keepAnswer adds the answer to a request to the change that it tells of.
-type keepAnswer func(ctx context.Context, change *state.Change, receipt Receipt) error
+// keepAnswer adds the answer to a request to the change that it tells of. again says that the change has conflicted
+// before: a copy of the request may have been faster.
+type keepAnswer func(ctx context.Context, change *state.Change, receipt Receipt, again bool) error
 
 // Pay authorizes the order's amount on the buyer's card. It returns a problem.Declined if the bank refuses; the
 // order stays live then, and Pay may be called again. keep is called if the payment is paid or waits for the
 // buyer's bank, for it may have been called for before.
 func (t *till) Pay(ctx context.Context, orderID, buyer string, method Method, keep keepAnswer) (Receipt, error) {
-	plan, attempt, err := t.begin(ctx, orderID, buyer, method)
+	w := &wish{till: t, orderID: orderID, buyer: buyer, method: method, keep: keep}
+	defer t.recent.work(orderID)()
+	err := state.Retry(ctx, w.grant)
+	if err == nil || isLate(err) || w.attempt.Number > 0 {
+		t.arrange(w, err)
+	}
+	if err != nil && !isLate(err) {
+		return Receipt{}, err
+	}
+	return w.receipt, w.receipt.refusal(method)
+}
+
+// arrange has the agenda look at the payment again, if need be.
+func (t *till) arrange(w *wish, err error) {
+	switch status := w.receipt.Payment.Status; {
+	case isLate(err): // The buyer has paid, and need not wait until the money is taken.
+		t.agenda.add(w.orderID, firstRetry)
+	case err != nil && !w.concluded, err == nil && (status == RequiresAction || status == Pending):
+		t.agenda.add(w.orderID, firstLook)
+	}
+}
+
+// wish is a buyer's request to pay an order with a card, on its way through several tries.
+type wish struct {
+	till    *till
+	orderID string
+	buyer   string
+	method  Method
+	keep    keepAnswer
+
+	again     bool    // this is not the first try
+	beaten    bool    // the order had a first attempt already
+	attempt   Attempt // the one that is made for the wish; Number is 0 if none is
+	asked     bool    // Stripe has answered to it
+	told      Intent  // what it answered
+	fresh     bool    // the attempt was begun, or concluded, for this wish
+	concluded bool    // and its outcome is written down
+	receipt   Receipt
+}
+
+// grant tries to do what the buyer wishes. It returns state.ErrConflict if it must be tried again.
+func (w *wish) grant(ctx context.Context) error {
+	again := w.again
+	w.again = true
+	a, err := w.load(ctx)
 	if err != nil {
-		return Receipt{}, err
+		return err
 	}
-	appointment := t.agenda.add(orderID, firstLook)
-	receipt := Receipt{Fresh: plan == NewAttempt}
-	made := false
-	err = t.settle(ctx, orderID, func(ctx context.Context, a *account) (Intent, error) {
-		switch {
-		case made, plan == ShowAsItIs && a.payment.Value.Status == RequiresAction:
-			return t.asStripeTells(ctx, a)
-		case plan == ShowAsItIs, !a.payment.Value.Status.open(), a.order.Value.Status != OrderCreated:
-			return Intent{}, nil // paid already; or not live any more, then it ends without an attempt
-		}
-		made = true
-		return t.stripe.Confirm(ctx, &a.payment.Value, attempt, method)
-	}, func(ctx context.Context, change *state.Change, p *Payment, told Intent) (bool, error) {
-		concluded := plan != ShowAsItIs && p.Conclude(attempt)
-		receipt = Receipt{Payment: *p, Intent: told, Fresh: receipt.Fresh || concluded}
-		if receipt.refusal(method) != nil {
-			return concluded, nil
-		}
-		return concluded, keep(ctx, change, receipt)
-	})
-	if _, late := errors.AsType[notTaken](err); late {
-		// The buyer has paid, and need not wait until the money is taken.
-		t.agenda.add(orderID, firstRetry)
-	} else if err != nil {
-		return Receipt{}, err
-	} else if receipt.Payment.Status != RequiresAction && receipt.Payment.Status != Pending {
-		t.agenda.cancel(orderID, appointment)
+	order := &a.order.Value
+	if order.UserID != w.buyer {
+		return errNotYours
 	}
-	return receipt, receipt.refusal(method)
+	if w.attempt.Number == 0 {
+		if err := w.begin(ctx, &a); err != nil {
+			return err
+		}
+	}
+	told, err := w.ask(ctx, &a)
+	if err != nil {
+		return err
+	}
+	var change state.Change
+	changed, failed := w.till.follow(ctx, order, &told, &change)
+	if failed != nil && !isLate(failed) {
+		return failed
+	}
+	concluded := w.attempt.Number > 0 && order.Payment.Conclude(w.attempt.Number)
+	w.receipt = Receipt{Payment: *order.Payment, Intent: told, Fresh: w.fresh || concluded}
+	if w.receipt.refusal(w.method) == nil {
+		if err := w.keep(ctx, &change, w.receipt, again); err != nil {
+			return err
+		}
+	}
+	if changed || concluded {
+		err = w.till.commit(ctx, &a, &change)
+	} else {
+		err = w.till.store.Commit(ctx, &change)
+	}
+	if err != nil {
+		return err
+	}
+	w.fresh, w.concluded = w.receipt.Fresh, true
+	return failed
+}
+
+// load reads the order, which may be so new that its event is still on the way.
+func (w *wish) load(ctx context.Context) (account, error) {
+	if w.beaten || w.attempt.Number > 0 {
+		return w.till.loadWithAttempt(ctx, w.orderID)
+	}
+	return w.till.loadNew(ctx, w.orderID)
+}
+
+// begin writes down the attempt that is to be made, if one is.
+func (w *wish) begin(ctx context.Context, a *account) error {
+	order := &a.order.Value
+	payment := order.Payment
+	if payment != nil && payment.Status.ended() {
+		return errCancelled
+	}
+	if payment == nil || payment.Status.open() {
+		if err := order.Payable(now()); err != nil {
+			return err
+		}
+	}
+	var change state.Change
+	if payment == nil {
+		at := now()
+		change.CreateFor(attemptKey(order.ID), firstAttempt{Schema: 1, Method: w.method.digest(), At: at}, attemptLife)
+		change.Append(unsettled, order.ID)
+		w.beaten = true // if this conflicts
+		if err := w.till.store.Commit(ctx, &change); err != nil {
+			return err
+		}
+		w.attempt, w.fresh = order.Begin(w.method.digest(), at).Attempt, true
+		w.till.recent.put(*order)
+		return nil
+	}
+	switch payment.Try(w.method.digest(), now()) {
+	case ResumeAttempt:
+		w.attempt = payment.Attempt
+	case ResolveFirst:
+		if err := w.resolve(ctx, a); err != nil {
+			return err
+		}
+		return state.ErrConflict // with this one; now that its outcome is known, look again
+	case NewAttempt:
+		if err := w.till.commit(ctx, a, &change); err != nil {
+			return err
+		}
+		w.attempt, w.fresh = payment.Attempt, true
+		read, err := w.till.load(ctx, w.orderID)
+		*a = read
+		return err
+	}
+	return nil
+}
+
+// resolve writes down what became of an attempt whose outcome was not known.
+func (w *wish) resolve(ctx context.Context, a *account) error {
+	told, _, err := w.till.resolve(ctx, a)
+	if err != nil {
+		return err
+	}
+	var change state.Change
+	if _, failed := w.till.follow(ctx, &a.order.Value, &told, &change); failed != nil && !isLate(failed) {
+		return failed
+	}
+	return w.till.commit(ctx, a, &change)
+}
+
+// ask learns what Stripe says of the payment; it makes the attempt, if one is to be made and was not.
+func (w *wish) ask(ctx context.Context, a *account) (told Intent, err error) {
+	t, order := w.till, &a.order.Value
+	payment := order.Payment
+	mine := w.attempt.Number > 0 && payment.Attempt.Number == w.attempt.Number && payment.Attempt.Open
+	switch {
+	case w.asked:
+		if payment.StripeID == "" {
+			payment.StripeID = w.told.ID
+		}
+		if payment.StripeID != w.told.ID {
+			if err := t.stripe.Release(ctx, w.told.ID); err != nil {
+				return Intent{}, err
+			}
+		}
+		return t.asStripeTells(ctx, order)
+	case w.attempt.Number == 0 && payment.Status == RequiresAction:
+		return t.asStripeTells(ctx, order)
+	case !mine, !payment.Status.open():
+		return Intent{}, nil // paid already, or by another attempt meanwhile
+	case order.Status != OrderCreated: // not live any more: it ends without an attempt
+		if payment.unresolved() {
+			told, _, err = t.resolve(ctx, a)
+		}
+		return told, err
+	case payment.StripeID == "":
+		told, err = t.stripe.Authorize(ctx, order, payment.Attempt, w.method)
+	default:
+		told, err = t.stripe.Confirm(ctx, payment, w.attempt.Number, w.method)
+	}
+	switch {
+	case err == nil:
+		w.asked, w.told = true, told
+	case errors.Is(err, errKeyTaken):
+		w.attempt = Attempt{}
+		if err := w.resolve(ctx, a); err != nil {
+			return Intent{}, err
+		}
+		return Intent{}, state.ErrConflict
+	case problem.KindOf(err) == problem.Invalid, problem.KindOf(err) == problem.Declined:
+		w.refused(ctx, a)
+	}
+	return told, err
+}
+
+// refused writes down that Stripe would not make the attempt at all, so that nobody looks for its outcome. It is of no
+// harm if this fails.
+func (w *wish) refused(ctx context.Context, a *account) {
+	var change state.Change
+	a.order.Value.Payment.Conclude(w.attempt.Number)
+	w.concluded = w.till.commit(ctx, a, &change) == nil
 }
 
 // refusal is why the wish to pay was not granted, or nil.
@@ -253,135 +565,209 @@ func (r Receipt) refusal(method Method) error {
 	return unreachable(fmt.Errorf("payment intent %s is still being processed", r.Payment.StripeID))
 }
 
-// begin finds or makes the order's payment, and writes down the attempt that is to be made, if one is.
-func (t *till) begin(ctx context.Context, orderID, buyer string, method Method) (plan Plan, attempt int, err error) {
-	// The order may be so new that its event is still on the way.
-	if _, err := state.GetReplica[Order](ctx, t.store, orderKey(orderID), orderID); err != nil && !errors.Is(err, state.ErrNotFound) {
-		return plan, 0, err
-	}
-	err = state.Retry(ctx, func(ctx context.Context) error {
-		a, err := t.account(ctx, orderID)
-		if err != nil {
-			return err
-		}
-		order, payment := &a.order.Value, &a.payment.Value
-		if order.UserID != buyer {
-			return errNotYours
-		}
-		if a.begun() && payment.Status.ended() {
-			return errCancelled
-		}
-		if !a.begun() || payment.Status.open() {
-			if err := order.Payable(now()); err != nil {
-				return err
-			}
-		}
-		if !a.begun() {
-			plan, attempt = NewAttempt, 1
-			return t.open(ctx, a.order, method)
-		}
-		plan = payment.Try(method.digest())
-		attempt = payment.Attempt.Number
-		var change state.Change
-		if plan == NewAttempt {
-			a.write(&change)
-		}
-		return t.store.Commit(ctx, &change)
-	})
-	return plan, attempt, err
-}
-
-// open makes the order's intent and its payment with the first attempt.
-func (t *till) open(ctx context.Context, order state.Doc[Order], method Method) error {
-	intent, err := t.stripe.Create(ctx, &order.Value)
-	if err != nil {
-		return err
-	}
-	payment := Begin(uuid.Must(uuid.NewV7()).String(), &order.Value, intent.ID, method.digest(), now())
-	var change state.Change
-	change.Update(order.Key, order.ETag, order.Value)
-	change.Create(paymentKey(payment.ID), payment)
-	change.Create(intentKey(intent.ID), intentRecord{Schema: 1, OrderID: order.Value.ID})
-	change.Append(unsettled, order.Value.ID)
-	return t.store.Commit(ctx, &change)
-}
-
 // Payment reads a payment of the buyer's. While it is open, Stripe is asked how it stands, so that a buyer who
 // looks again sees what the bank said even if no webhook comes; if Stripe cannot be asked, what is known is
 // shown.
 func (t *till) Payment(ctx context.Context, id, buyer string) (Receipt, error) {
-	doc, err := state.Get[Payment](ctx, t.store, paymentKey(id))
-	if errors.Is(err, state.ErrNotFound) {
-		return Receipt{}, errNoPayment
+	a, err := t.load(ctx, id)
+	if errors.Is(err, errNoOrder) || err == nil && (a.order.Value.Payment == nil || a.order.Value.Payment.ID != id) {
+		a, err = t.formerPayment(ctx, id)
 	}
 	if err != nil {
 		return Receipt{}, err
 	}
-	if doc.Value.UserID != buyer {
+	order := a.order.Value
+	if order.Payment.StripeID == "" { // nobody was told of it
+		return Receipt{}, errNoPayment
+	}
+	if order.UserID != buyer {
 		return Receipt{}, errNotYourPayment
 	}
-	receipt := Receipt{Payment: doc.Value}
-	if !doc.Value.Status.open() {
+	receipt := Receipt{Payment: *order.Payment}
+	if !order.Payment.Status.open() {
 		return receipt, nil
 	}
-	err = t.settle(ctx, doc.Value.OrderID, t.asStripeTells, func(_ context.Context, _ *state.Change, p *Payment, told Intent) (bool, error) {
-		receipt = Receipt{Payment: *p, Intent: told}
-		return false, nil
-	})
+	order, told, err := t.settle(ctx, order.ID, t.asStripeTells)
 	if err != nil && problem.KindOf(err) != problem.Unavailable {
 		return Receipt{}, err
+	}
+	if err == nil {
+		receipt = Receipt{Payment: *order.Payment, Intent: told}
 	}
 	return receipt, nil
 }
 
-// HearIntent settles the payment of a PaymentIntent of which Stripe told something. What it told is not looked
-// at: Stripe is asked how things stand now, so late and repeated webhooks do no harm. known is false for an
-// intent that is not ours.
-func (t *till) HearIntent(ctx context.Context, stripeID string) (known bool, err error) {
-	record, err := state.Get[intentRecord](ctx, t.store, intentKey(stripeID))
+// formerPayment finds the order of a payment that has an id of its own.
+func (t *till) formerPayment(ctx context.Context, id string) (account, error) {
+	doc, err := state.Get[formerPayment](ctx, t.store, paymentKey(id))
 	if errors.Is(err, state.ErrNotFound) {
-		return false, nil
+		return account{}, errNoPayment
 	}
 	if err != nil {
-		return false, err
+		return account{}, err
 	}
-	return true, t.settle(ctx, record.Value.OrderID, t.asStripeTells, nothingMore)
+	a, err := t.load(ctx, doc.Value.OrderID)
+	if errors.Is(err, errNoOrder) || err == nil && a.order.Value.Payment == nil {
+		return a, errNoPayment
+	}
+	return a, err
 }
 
-// HearOrder brings the replica of an order up to what the orders service tells. If the order has ended, its payment
-// follows by the agenda.
+// notice is what a webhook tells of: an intent as it was when the webhook was made, and whose it is.
+type notice struct {
+	intent  Intent
+	orderID string // by its metadata; "" if it has none
+}
+
+const (
+	// overtakenWait is how long it may take until what a webhook tells is written down by whoever has caused it.
+	overtakenWait = 2 * time.Second
+	// causedWithin is how long after its last change a payment may be in somebody's hands.
+	causedWithin = 10 * time.Second
+)
+
+// HearIntent takes note of what a webhook told of an intent. Most tell what this service has done itself: what is
+// known ends at once, and what another request, delivery or process is just writing down is looked at a moment later.
+// Anything else is settled, and then Stripe is asked how things stand now; so late and repeated webhooks do no harm.
+// known is false for an intent that is not ours.
+func (t *till) HearIntent(ctx context.Context, n notice) (known bool, err error) {
+	orderID, err := t.orderOf(ctx, n)
+	if orderID == "" || err != nil {
+		return false, err
+	}
+	order, remembered := t.recent.get(orderID)
+	if !remembered || !order.has(n.intent) {
+		a, err := t.loadWithAttempt(ctx, orderID)
+		if errors.Is(err, errNoOrder) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		order = a.order.Value
+	}
+	p := order.Payment
+	switch {
+	case !order.has(n.intent): // an order has one; if this may get money, that is given up
+		if s := n.intent.Status; s == RequiresAction || s == Authorized || s == Captured {
+			return true, t.stripe.Release(ctx, n.intent.ID)
+		}
+		return true, nil
+	case p.Knows(n.intent):
+		return true, nil
+	case t.recent.working(orderID), p.inHand(&order, n.intent, now()):
+		t.agenda.hear(orderID, n.intent)
+		return true, nil
+	}
+	_, _, err = t.settle(ctx, orderID, t.unlessKnown(n.intent, notAtAll))
+	return true, err
+}
+
+// has says whether an intent is that of the order's payment, or may be.
+func (o *Order) has(i Intent) bool {
+	p := o.Payment
+	return p != nil && (p.StripeID == i.ID || p.unresolved())
+}
+
+// inHand says whether what Stripe told was most likely caused by a process of this service that is about to write it
+// down. If it does not, the payment is among the unsettled, and will be looked at.
+func (p *Payment) inHand(o *Order, told Intent, now time.Time) bool {
+	switch {
+	case o.Settled():
+		return false
+	case p.Attempt.Open && p.Status.open():
+		return now.Sub(p.Attempt.At) < firstLook
+	}
+	return told.Status.progress() > Authorized.progress() && now.Sub(p.UpdatedAt) < causedWithin
+}
+
+// orderOf finds whose an intent is; "" if it is nobody's. Those of former releases have a document, too, and their
+// charges may lack metadata.
+func (t *till) orderOf(ctx context.Context, n notice) (string, error) {
+	if n.orderID != "" {
+		return n.orderID, nil
+	}
+	record, err := state.Get[intentRecord](ctx, t.store, intentKey(n.intent.ID))
+	if errors.Is(err, state.ErrNotFound) {
+		return "", nil
+	}
+	return record.Value.OrderID, err
+}
+
+// HearOrder brings the replica of an order up to what the orders service published. If the order has ended, its payment
+// follows in the same write; or, if Stripe does not answer soon, by the agenda.
 func (t *till) HearOrder(ctx context.Context, told events.Order) error {
-	ended := false
-	err := state.Retry(ctx, func(ctx context.Context) error {
-		doc, err := state.Get[Order](ctx, t.store, orderKey(told.ID))
-		missing := errors.Is(err, state.ErrNotFound)
-		if err != nil && !missing {
+	if known, _ := t.recent.get(told.ID); known.Version >= told.Version {
+		return nil
+	}
+	if told.Version == 1 { // nothing can be known of it, unless this is a repeat
+		err := t.create(ctx, told)
+		if !errors.Is(err, state.ErrConflict) {
 			return err
 		}
-		order := &doc.Value
-		changed := order.Hear(told)
-		ended = order.PaymentID != "" && order.Status != OrderCreated
-		if !changed {
-			return nil
-		}
-		var change state.Change
-		if missing {
-			change.Create(doc.Key, *order)
-		} else {
-			change.Update(doc.Key, doc.ETag, *order)
-		}
-		if ended {
-			change.Append(unsettled, order.ID)
-		}
-		return t.store.Commit(ctx, &change)
+	}
+	defer t.recent.work(told.ID)()
+	left := never
+	err := state.Retry(ctx, func(ctx context.Context) (err error) {
+		left, err = t.apply(ctx, told)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("hear order %s: %w", told.ID, err)
 	}
-	if ended {
-		t.agenda.add(told.ID, 0)
+	if left != never {
+		t.agenda.add(told.ID, left)
 	}
 	return nil
+}
+
+// create writes an order that is new.
+func (t *till) create(ctx context.Context, told events.Order) error {
+	var order Order
+	order.Hear(told)
+	var change state.Change
+	change.Create(orderKey(order.ID), order)
+	if err := t.store.Commit(ctx, &change); err != nil {
+		return err
+	}
+	t.recent.put(order)
+	return nil
+}
+
+// never is when the agenda looks at what is settled.
+const never = time.Duration(-1)
+
+// apply is one try of HearOrder. left is after which time the agenda must see to what could not be done.
+func (t *till) apply(ctx context.Context, told events.Order) (left time.Duration, err error) {
+	a, err := t.load(ctx, told.ID)
+	if err != nil && !errors.Is(err, errNoOrder) {
+		return never, err
+	}
+	order := &a.order.Value
+	settled := order.Settled()
+	if !order.Hear(told) {
+		return never, nil
+	}
+	var change state.Change
+	left = never
+	switch p := order.Payment; {
+	case p == nil:
+	case p.unresolved():
+		left = 0
+	case order.Due(p.Status) != Nothing && !t.patience.has():
+		left = 0
+	case order.Due(p.Status) != Nothing:
+		asking, done := t.patience.spend(ctx)
+		_, err := t.follow(asking, order, &Intent{}, &change)
+		done()
+		if err != nil { // whatever it is, it must not keep what the order has become from being written
+			left = firstRetry
+		}
+	}
+	if settled && !order.Settled() {
+		change.Append(unsettled, order.ID)
+	}
+	return left, t.commit(ctx, &a, &change)
 }
 
 // now is the time as documents hold it.

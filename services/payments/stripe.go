@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,7 +29,14 @@ const (
 	// it may have one more; see gateway.once.
 	keyAttempts = 3
 	keyPause    = 10 * time.Second
+	// keyLife is how long an attempt's key is relied on. Stripe keeps keys for at least 24 hours.
+	keyLife = 23 * time.Hour
+	// clockSkew is how far Stripe's clock may be behind ours.
+	clockSkew = 5 * time.Minute
 )
+
+// errKeyTaken says that Stripe has had another request under an attempt's key; see gateway.Find.
+var errKeyTaken = errors.New("the idempotency key was used for another request")
 
 // gateway is the card processor: Stripe, or the sandbox that speaks as Stripe does. Every operation may be
 // repeated, by idempotency keys and because an intent's state allows each step once.
@@ -92,56 +100,196 @@ func (m Method) field() string {
 	return "paymentMethod"
 }
 
-// Create makes the order's intent. It is not confirmed, so it holds no money and cannot get any without this
-// service. Called again for the same order it returns the same intent.
-func (g *gateway) Create(ctx context.Context, order *Order) (Intent, error) {
-	return g.once("order/"+order.ID+"/create", func(key string) (Intent, http.Header, error) {
-		made, err := g.intents.New(&stripe.PaymentIntentParams{
-			Params:             stripe.Params{Context: ctx, IdempotencyKey: &key},
-			Amount:             stripe.Int64(order.Amount),
-			Currency:           stripe.String(order.Currency),
-			CaptureMethod:      stripe.String(string(stripe.PaymentIntentCaptureMethodManual)),
-			PaymentMethodTypes: stripe.StringSlice([]string{string(stripe.PaymentMethodTypeCard)}),
-			Metadata:           map[string]string{"orderId": order.ID, "userId": order.UserID},
-		})
-		return answered(made, err)
-	}, "create the payment intent of order "+order.ID)
-}
-
-// Confirm makes the payment's attempt of this number with a card. The result's status is Authorized, RequiresAction or Failed; or another,
-// if the intent's life went on without this attempt.
-func (g *gateway) Confirm(ctx context.Context, p *Payment, number int, method Method) (Intent, error) {
-	attempt := "order/" + p.OrderID + "/attempt/" + strconv.Itoa(number)
-	card := method.PaymentMethod
-	if method.Token != "" {
-		made, err := g.methodOf(ctx, attempt, method.Token)
-		if err != nil {
+// Authorize makes an attempt to pay an order that has no intent yet: one request creates the intent and confirms it with
+// a card. The result is as that of Confirm. Made again, the same attempt is the same request under the same key, and
+// leads to the same intent. It returns errKeyTaken if somebody has ended the attempt by Find.
+//
+// No key but the attempt's own is used to create and confirm at once: if Stripe answers, and will answer for a day, that
+// something broke on its side, the order's intents are searched; if there is none, an empty one is made and confirmed.
+func (g *gateway) Authorize(ctx context.Context, order *Order, attempt Attempt, method Method) (Intent, error) {
+	key := attemptKeyAtStripe(order.ID, attempt.Number)
+	card, err := g.card(ctx, key, method)
+	if err != nil {
+		return Intent{}, err
+	}
+	what := "authorize the payment of order " + order.ID
+	intent, header, err := g.create(ctx, order, key, card)
+	if brokeOnStripesSide(err) && !replayed(header) {
+		intent, header, err = g.create(ctx, order, key, card)
+	}
+	switch {
+	case keyTaken(err):
+		return Intent{}, fmt.Errorf("%s: %w", what, errKeyTaken)
+	case brokeOnStripesSide(err) && replayed(header):
+		if intent, err = g.search(ctx, order.ID, attempt.At); err != nil {
 			return Intent{}, err
 		}
-		card = made
+		if intent.ID == "" {
+			intent, err = g.once(key+"/create", func(key string) (Intent, http.Header, error) { return g.create(ctx, order, key, "") }, what)
+			if err != nil {
+				return Intent{}, err
+			}
+		}
+		if intent.Status == Pending {
+			return g.confirm(ctx, intent.ID, key, card)
+		}
+		return intent, nil
+	case err != nil:
+		return Intent{}, understood(err, what)
+	case replayed(header):
+		return g.Look(ctx, intent.ID)
 	}
-	return g.latest(ctx, p.StripeID, attempt+"/confirm", func(key string) (Intent, http.Header, error) {
+	return intent, nil
+}
+
+// Find finds out what became of an attempt by Authorize whose outcome is not known; after it the attempt cannot lead to
+// anything else. The result is the order's intent, or the zero Intent if there is none.
+//
+// It asks for an empty intent under the attempt's own key. If Stripe has not had the attempt's request, it makes that
+// intent, and refuses the request should it still arrive, because its key belongs to another one now. If Stripe has had
+// it, it refuses, and what came of it is searched.
+func (g *gateway) Find(ctx context.Context, order *Order, attempt Attempt) (Intent, error) {
+	if g.clock().Sub(attempt.At) >= keyLife {
+		return g.search(ctx, order.ID, attempt.At)
+	}
+	intent, header, err := g.create(ctx, order, attemptKeyAtStripe(order.ID, attempt.Number), "")
+	switch err := understood(err, "find the payment of order "+order.ID); {
+	case keyTaken(err), brokeOnStripesSide(err) && replayed(header):
+		return g.search(ctx, order.ID, attempt.At)
+	case problem.KindOf(err) == problem.Invalid: // this order's price: Stripe takes no request for it
+		return Intent{}, nil
+	case err != nil:
+		return Intent{}, err
+	case replayed(header):
+		return g.Look(ctx, intent.ID)
+	}
+	return intent, nil
+}
+
+// search finds an order's intent among all that were made since a time, also one that was canceled. An order has one.
+// Should there be more after all, the one that is furthest is taken, and no money is left with the others.
+func (g *gateway) search(ctx context.Context, orderID string, since time.Time) (Intent, error) {
+	what := "search the payment intents of order " + orderID
+	params := &stripe.PaymentIntentListParams{
+		ListParams:   stripe.ListParams{Context: ctx, Limit: stripe.Int64(100)},
+		CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Add(-clockSkew).Unix()},
+	}
+	var found []string
+	best, furthest := "", -1
+	for list := g.intents.List(params); ; {
+		if !list.Next() {
+			if err := list.Err(); err != nil {
+				return Intent{}, understood(err, what)
+			}
+			break
+		}
+		intent := list.PaymentIntent()
+		if intent.Metadata[metadataOrder] != orderID {
+			continue
+		}
+		if intent.Status != stripe.PaymentIntentStatusCanceled {
+			found = append(found, intent.ID)
+		}
+		if rank := slices.Index(statusesAtStripe, intent.Status); rank >= furthest { // of equals the oldest, which is listed last
+			best, furthest = intent.ID, rank
+		}
+	}
+	for _, id := range found {
+		if id == best {
+			continue
+		}
+		if err := g.Release(ctx, id); err != nil {
+			return Intent{}, err
+		}
+	}
+	if best == "" {
+		return Intent{}, nil
+	}
+	return g.Look(ctx, best)
+}
+
+// statusesAtStripe are in the order in which an intent goes through them; canceled is the first, for there is nothing in
+// such an intent.
+var statusesAtStripe = []stripe.PaymentIntentStatus{
+	stripe.PaymentIntentStatusCanceled,
+	stripe.PaymentIntentStatusRequiresPaymentMethod, stripe.PaymentIntentStatusRequiresConfirmation, stripe.PaymentIntentStatusRequiresAction,
+	stripe.PaymentIntentStatusProcessing, stripe.PaymentIntentStatusRequiresCapture, stripe.PaymentIntentStatusSucceeded,
+}
+
+// Release ends an intent that is not the order's payment: no money stays with it.
+func (g *gateway) Release(ctx context.Context, stripeID string) error {
+	intent, err := g.void(ctx, stripeID, "intent/"+stripeID+"/void")
+	if failure, ok := errors.AsType[*stripe.Error](err); ok && failure.HTTPStatusCode == http.StatusNotFound {
+		return nil // there is none, whoever said so
+	}
+	if err == nil && intent.Status == Captured {
+		err = g.refund(ctx, stripeID, "intent/"+stripeID+"/refund", nil)
+	}
+	return err
+}
+
+// metadataOrder names the member of an intent's metadata by which it is known whose it is.
+const metadataOrder = "orderId"
+
+func attemptKeyAtStripe(orderID string, number int) string {
+	return "order/" + orderID + "/attempt/" + strconv.Itoa(number)
+}
+
+// create makes an intent for an order, and confirms it with a card if there is one. An intent that is not confirmed
+// holds no money and cannot get any without this service.
+func (g *gateway) create(ctx context.Context, order *Order, key, card string) (Intent, http.Header, error) {
+	params := &stripe.PaymentIntentParams{
+		Params:             stripe.Params{Context: ctx, IdempotencyKey: &key},
+		Amount:             stripe.Int64(order.Amount),
+		Currency:           stripe.String(order.Currency),
+		CaptureMethod:      stripe.String(string(stripe.PaymentIntentCaptureMethodManual)),
+		PaymentMethodTypes: stripe.StringSlice([]string{string(stripe.PaymentMethodTypeCard)}),
+		Metadata:           map[string]string{metadataOrder: order.ID, "userId": order.UserID},
+	}
+	if card != "" {
+		params.Confirm, params.PaymentMethod = stripe.Bool(true), stripe.String(card)
+	}
+	return answered(g.intents.New(params))
+}
+
+// Confirm makes the payment's attempt of this number with a card, on the intent that it has. The result's status is
+// Authorized, RequiresAction or Failed; or another, if the intent's life went on without this attempt.
+func (g *gateway) Confirm(ctx context.Context, p *Payment, number int, method Method) (Intent, error) {
+	key := attemptKeyAtStripe(p.OrderID, number)
+	card, err := g.card(ctx, key, method)
+	if err != nil {
+		return Intent{}, err
+	}
+	return g.confirm(ctx, p.StripeID, key, card)
+}
+
+func (g *gateway) confirm(ctx context.Context, stripeID, attempt, card string) (Intent, error) {
+	return g.latest(ctx, stripeID, attempt+"/confirm", func(key string) (Intent, http.Header, error) {
 		params := &stripe.PaymentIntentConfirmParams{
 			Params:        stripe.Params{Context: ctx, IdempotencyKey: &key},
 			PaymentMethod: stripe.String(card),
 		}
 		params.AddExpand("latest_charge")
-		return answered(g.intents.Confirm(p.StripeID, params))
-	}, "confirm payment intent "+p.StripeID)
+		return answered(g.intents.Confirm(stripeID, params))
+	}, "confirm payment intent "+stripeID)
 }
 
-// methodOf makes a payment method of a token, which can be used once.
-func (g *gateway) methodOf(ctx context.Context, attempt, token string) (string, error) {
+// card is the payment method's id. One is made of a token, which can be used once; that takes a request of its own,
+// because Stripe's API takes a token in no request that creates or confirms an intent.
+func (g *gateway) card(ctx context.Context, attempt string, method Method) (string, error) {
+	if method.Token == "" {
+		return method.PaymentMethod, nil
+	}
 	made, err := g.once(attempt+"/method", func(key string) (Intent, http.Header, error) {
-		method, err := g.methods.New(&stripe.PaymentMethodParams{
+		made, err := g.methods.New(&stripe.PaymentMethodParams{
 			Params: stripe.Params{Context: ctx, IdempotencyKey: &key},
 			Type:   stripe.String(string(stripe.PaymentMethodTypeCard)),
-			Card:   &stripe.PaymentMethodCardParams{Token: stripe.String(token)},
+			Card:   &stripe.PaymentMethodCardParams{Token: stripe.String(method.Token)},
 		})
 		if err != nil {
 			return Intent{}, headerOf(err), err
 		}
-		return Intent{ID: method.ID}, method.LastResponse.Header, nil
+		return Intent{ID: made.ID}, made.LastResponse.Header, nil
 	}, "make a payment method of a token")
 	return made.ID, err
 }
@@ -166,37 +314,52 @@ func (g *gateway) Capture(ctx context.Context, p *Payment) (Intent, error) {
 	}, "capture payment intent "+p.StripeID)
 }
 
-// Void gives up an authorization, or an intent that has none: nobody can pay it any more.
+// Void gives up an authorization, or an intent that has none: nobody can pay it any more. Without an intent there is
+// nothing to give up.
 func (g *gateway) Void(ctx context.Context, p *Payment) (Intent, error) {
-	return g.latest(ctx, p.StripeID, "payment/"+p.ID+"/void", func(key string) (Intent, http.Header, error) {
+	if p.StripeID == "" {
+		return Intent{Status: Voided}, nil
+	}
+	return g.void(ctx, p.StripeID, "payment/"+p.ID+"/void")
+}
+
+func (g *gateway) void(ctx context.Context, stripeID, key string) (Intent, error) {
+	return g.latest(ctx, stripeID, key, func(key string) (Intent, http.Header, error) {
 		params := &stripe.PaymentIntentCancelParams{
 			Params:             stripe.Params{Context: ctx, IdempotencyKey: &key},
 			CancellationReason: stripe.String(string(stripe.PaymentIntentCancellationReasonAbandoned)),
 		}
 		params.AddExpand("latest_charge")
-		return answered(g.intents.Cancel(p.StripeID, params))
-	}, "void payment intent "+p.StripeID)
+		return answered(g.intents.Cancel(stripeID, params))
+	}, "void payment intent "+stripeID)
 }
 
 // Refund gives captured money back, all of it.
 func (g *gateway) Refund(ctx context.Context, p *Payment) (Intent, error) {
-	what := "refund payment intent " + p.StripeID
-	_, err := g.once("payment/"+p.ID+"/refund", func(key string) (Intent, http.Header, error) {
+	metadata := map[string]string{metadataOrder: p.OrderID, "userId": p.UserID}
+	if err := g.refund(ctx, p.StripeID, "payment/"+p.ID+"/refund", metadata); err != nil {
+		return Intent{}, err
+	}
+	return g.Look(ctx, p.StripeID)
+}
+
+func (g *gateway) refund(ctx context.Context, stripeID, key string, metadata map[string]string) error {
+	_, err := g.once(key, func(key string) (Intent, http.Header, error) {
 		made, err := g.refunds.New(&stripe.RefundParams{
 			Params:        stripe.Params{Context: ctx, IdempotencyKey: &key},
-			PaymentIntent: stripe.String(p.StripeID),
+			PaymentIntent: stripe.String(stripeID),
 			Reason:        stripe.String(string(stripe.RefundReasonRequestedByCustomer)),
-			Metadata:      map[string]string{"orderId": p.OrderID, "userId": p.UserID},
+			Metadata:      metadata,
 		})
 		if err != nil {
 			return Intent{}, headerOf(err), err
 		}
 		return Intent{}, made.LastResponse.Header, nil
-	}, what)
-	if failure, ok := errors.AsType[*stripe.Error](err); err != nil && !(ok && failure.Code == stripe.ErrorCodeChargeAlreadyRefunded) {
-		return Intent{}, err
+	}, "refund payment intent "+stripeID)
+	if failure, ok := errors.AsType[*stripe.Error](err); ok && failure.Code == stripe.ErrorCodeChargeAlreadyRefunded {
+		return nil
 	}
-	return g.Look(ctx, p.StripeID)
+	return err
 }
 
 // call is one request under an idempotency key: the intent it led to, the answer's headers, and the error.
@@ -220,7 +383,7 @@ func (g *gateway) latest(ctx context.Context, stripeID, key string, do call, wha
 // once does an operation under an idempotency key. Stripe remembers with the key also that something broke on
 // its side, and would answer so for a day; such an answer frees the operation for the next key. When several are used
 // up there is a new one every keyPause, so that what a bad hour at Stripe has broken is done when it is over. That is
-// safe: on an intent each step succeeds once, whatever the key, and an intent that is created twice is empty.
+// safe: on an intent each step succeeds once, whatever the key, and an intent that is created twice here is empty.
 func (g *gateway) once(key string, do call, what string) (Intent, error) {
 	keys := []string{key}
 	for n := 2; n <= keyAttempts; n++ {
@@ -249,6 +412,13 @@ func replayed(header http.Header) bool { return header.Get("Idempotent-Replayed"
 func brokeOnStripesSide(err error) bool {
 	failure, ok := errors.AsType[*stripe.Error](err)
 	return ok && failure.HTTPStatusCode >= 500 && failure.HTTPStatusCode != http.StatusServiceUnavailable
+}
+
+// keyTaken: Stripe has seen the idempotency key with a request that is not this one. (A 409 is that it is still at work
+// under the key.)
+func keyTaken(err error) bool {
+	failure, ok := errors.AsType[*stripe.Error](err)
+	return ok && failure.Type == stripe.ErrorTypeIdempotency && failure.HTTPStatusCode == http.StatusBadRequest
 }
 
 // headerOf is that of the answer that the error was made from; nil if there was none.
@@ -296,6 +466,28 @@ func intentOf(from *stripe.PaymentIntent) Intent {
 		if charge != nil && charge.AmountRefunded > 0 && charge.AmountRefunded >= charge.AmountCaptured {
 			to.Status = Refunded
 		}
+	}
+	return to
+}
+
+// intentOfCharge tells in this service's terms what a charge says of its intent.
+func intentOfCharge(from *stripe.Charge) Intent {
+	to := Intent{ChargeID: from.ID, Status: unheardOf}
+	switch {
+	case from.Status == stripe.ChargeStatusFailed:
+		to.Status, to.DeclineCode = Failed, from.FailureCode
+		if from.Outcome != nil && from.Outcome.Reason != "" {
+			to.DeclineCode = from.Outcome.Reason
+		}
+	case from.Status != stripe.ChargeStatusSucceeded:
+	case from.Captured && from.AmountRefunded > 0 && from.AmountRefunded >= from.AmountCaptured:
+		to.Status = Refunded
+	case from.Captured:
+		to.Status = Captured
+	case from.Refunded:
+		to.Status = Voided
+	default:
+		to.Status = Authorized
 	}
 	return to
 }

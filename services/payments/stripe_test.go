@@ -29,6 +29,7 @@ type processor struct {
 	// after sees each answer before the client does, and may replace it.
 	after atomic.Pointer[func(*http.Request, *httptest.ResponseRecorder)]
 	asked atomic.Int64 // requests to Stripe's API
+	wrote atomic.Int64 // those among them that may change something
 }
 
 func newProcessor(t *testing.T, opts sandbox.Options) *processor {
@@ -46,6 +47,9 @@ func newProcessor(t *testing.T, opts sandbox.Options) *processor {
 func (p *processor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
 		p.asked.Add(1)
+		if r.Method == http.MethodPost {
+			p.wrote.Add(1)
+		}
 	}
 	if before := p.before.Load(); before != nil && (*before)(w, r) {
 		return
@@ -73,6 +77,18 @@ func (p *processor) money(t *testing.T, orderID string) []sandbox.LedgerEntry {
 	return get[sandbox.Ledger](t, p.sandbox, "/sandbox/ledger?orderId="+url.QueryEscape(orderID)).Intents
 }
 
+// notice is what a webhook would tell of an intent now.
+func (p *processor) notice(stripeID string) notice {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("GET", "/v1/payment_intents/"+stripeID, nil)
+	r.Header.Set("Authorization", "Bearer "+sandboxKey)
+	p.sandbox.ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		return notice{intent: Intent{ID: stripeID, Status: unheardOf}}
+	}
+	return noticeIn(w.Body.Bytes())
+}
+
 // authenticate does what the buyer does on the bank's page.
 func (p *processor) authenticate(t *testing.T, stripeID, outcome string) {
 	t.Helper()
@@ -97,15 +113,22 @@ func (p *processor) misbehaves(t *testing.T, rule string) {
 	require.Equal(t, 201, w.Code, w.Body.String())
 }
 
-// intended is a payment whose intent exists.
+// intended is a payment whose intent exists, and is empty.
 func intended(t *testing.T, g *gateway) *Payment {
 	t.Helper()
 	order := liveOrder()
-	intent, err := g.Create(t.Context(), &order)
+	payment := order.Begin("visa", now())
+	intent, err := g.Find(t.Context(), &order, payment.Attempt)
 	require.NoError(t, err)
 	require.Equal(t, Pending, intent.Status)
-	p := Begin("payment-1", &order, intent.ID, "visa", noon)
-	return &p
+	payment.Observe(intent, noon)
+	return payment
+}
+
+// attempted is an order and the first attempt to pay it, which Stripe has not heard of.
+func attempted() (*Order, Attempt) {
+	order := liveOrder()
+	return &order, order.Begin("visa", now()).Attempt
 }
 
 func visa() Method { return Method{PaymentMethod: "pm_card_visa"} }
@@ -195,9 +218,9 @@ func TestGateway_TokensAndCardsStripeDoesNotKnowAreTheBuyersFault(t *testing.T) 
 
 func TestGateway_AmountsThatCannotBeCharged(t *testing.T) {
 	g := newProcessor(t, sandbox.Options{}).gateway()
-	order := liveOrder()
+	order, attempt := attempted()
 	order.Amount = 20
-	_, err := g.Create(t.Context(), &order)
+	_, err := g.Authorize(t.Context(), order, attempt, visa())
 	require.Equal(t, "amount_too_small", requireProblem(t, err, problem.Invalid).Details[0].Code)
 }
 
@@ -253,13 +276,12 @@ func TestGateway_AFailureOnStripesSideAfterTheWorkIsOvercome(t *testing.T) {
 		p.after.Store(&after)
 		return &times
 	}
-	times := broken("/payment_intents")
 	payment := intended(t, g)
-	require.Equal(t, 2, *times, "the same key once more, then the next key")
-	broken("/confirm")
+	times := broken("/confirm")
 	intent, err := g.Confirm(t.Context(), payment, 1, visa())
 	require.NoError(t, err)
 	require.Equal(t, Authorized, intent.Status)
+	require.Equal(t, 2, *times, "the same key once more, then the next key")
 	broken("/capture")
 	intent, err = g.Capture(t.Context(), payment)
 	require.NoError(t, err)
@@ -268,6 +290,15 @@ func TestGateway_AFailureOnStripesSideAfterTheWorkIsOvercome(t *testing.T) {
 	intent, err = g.Refund(t.Context(), payment)
 	require.NoError(t, err)
 	require.Equal(t, Refunded, intent.Status)
+
+	times = broken("/payment_intents")
+	another := liveOrder()
+	another.ID = "order-2"
+	intent, err = g.Authorize(t.Context(), &another, another.Begin("visa", now()).Attempt, visa())
+	require.NoError(t, err)
+	require.Equal(t, Authorized, intent.Status)
+	require.Equal(t, 2, *times, "the same key once more, then the intent is found")
+	require.Len(t, p.money(t, "order-2"), 1)
 
 	var paid int64
 	for _, entry := range p.money(t, "order-1") {
@@ -322,8 +353,8 @@ func TestGateway_StripeAwayIsUnavailable(t *testing.T) {
 
 func TestGateway_AWrongKeyIsOurFaultAndShownToNobody(t *testing.T) {
 	g := newProcessor(t, sandbox.Options{SecretKey: "sk_test_another"}).gateway()
-	order := liveOrder()
-	_, err := g.Create(t.Context(), &order)
+	order, attempt := attempted()
+	_, err := g.Authorize(t.Context(), order, attempt, visa())
 	require.ErrorContains(t, err, "Invalid API Key")
 	require.Equal(t, problem.Internal, problem.KindOf(err))
 }

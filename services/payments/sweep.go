@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,11 +32,33 @@ type sweep struct {
 	fired    chan struct{} // holds one token when the job has fired
 }
 
-// watermark is the document that says how far the index of the unsettled is worked off. All before Place is settled.
+// watermark is the document that says how far the index of the unsettled is worked off. In each partition of it, all
+// before its place is settled.
 type watermark struct {
-	Schema int `json:"schema"`
-	state.Place
+	Schema int          `json:"schema"`
+	Places state.Places `json:"places"`
+	// Page and Entry are the place in the only partition that there was up to schema 1.
+	Page  int `json:"page,omitempty"`
+	Entry int `json:"entry,omitempty"`
 }
+
+// watermarkSchema is the format in which the watermark is written.
+const watermarkSchema = 2
+
+// Newest implements state.Upgrader.
+func (*watermark) Newest() int { return watermarkSchema }
+
+// Upgrade implements state.Upgrader.
+func (w *watermark) Upgrade(from int) error {
+	if from == 1 {
+		w.Schema, w.Places = watermarkSchema, state.Places{firstPartition: {Page: w.Page, Entry: w.Entry}}
+		w.Page, w.Entry = 0, 0
+	}
+	return nil
+}
+
+// firstPartition is the name of what there was of an index before it had partitions.
+const firstPartition = "legacy"
 
 const watermarkKey = "sweep/" + unsettled
 
@@ -85,14 +109,14 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 	}
 	var settling sync.WaitGroup
 	defer settling.Wait()
-	places := make(chan struct{}, settlingAtOnce)
+	room := make(chan struct{}, settlingAtOnce)
 
 	var open []state.Entry // the first entry of each payment that is not settled
 	met := map[string]bool{}
-	end := mark.Value.Place
+	end := mark.Value.Places
 	read := 0
 	for {
-		entries, err := s.till.store.Forward(ctx, unsettled, end)
+		entries, next, err := s.till.store.Forward(ctx, unsettled, end)
 		if err != nil {
 			return err
 		}
@@ -100,29 +124,28 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 			break
 		}
 		read += len(entries)
-		end = entries[len(entries)-1].At.Next()
-		accounts, err := s.accounts(ctx, entries)
+		end = next
+		orders, err := s.orders(ctx, entries)
 		if err != nil {
 			return err
 		}
 		for _, entry := range entries {
-			a, known := accounts[entry.ID]
-			order, payment := &a.order.Value, &a.payment.Value
-			if !known || met[entry.ID] || order.Settled(payment.Status) {
+			order, known := orders[entry.ID]
+			if !known || met[entry.ID] || order.Settled() {
 				continue
 			}
 			met[entry.ID] = true
 			open = append(open, entry)
-			if now().Sub(payment.UpdatedAt) < patience || !order.Wants(payment) {
+			if now().Sub(order.Payment.UpdatedAt) < patience || !order.Wants() {
 				continue
 			}
 			select {
-			case places <- struct{}{}:
+			case room <- struct{}{}:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 			settling.Go(func() {
-				defer func() { <-places }()
+				defer func() { <-room }()
 				s.settle(ctx, entry.ID)
 			})
 		}
@@ -130,61 +153,77 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 	return s.move(ctx, mark, open, read, end)
 }
 
-// accounts reads the orders of these entries with their payments, by order; those that have none are left out.
-func (s *sweep) accounts(ctx context.Context, entries []state.Entry) (map[string]account, error) {
-	var orderKeys, paymentKeys []string
+// orders reads the orders of these entries with their payments, by id.
+func (s *sweep) orders(ctx context.Context, entries []state.Entry) (map[string]*Order, error) {
+	var keys []string
 	for _, entry := range entries {
-		orderKeys = append(orderKeys, orderKey(entry.ID))
+		keys = append(keys, orderKey(entry.ID))
 	}
-	orders, err := state.GetMany[Order](ctx, s.till.store, orderKeys)
+	docs, err := state.GetMany[Order](ctx, s.till.store, keys)
 	if err != nil {
 		return nil, err
 	}
-	for _, order := range orders {
-		if order.Value.PaymentID != "" {
-			paymentKeys = append(paymentKeys, paymentKey(order.Value.PaymentID))
+	orders := map[string]*Order{}
+	var former, attempts []string
+	for i := range docs {
+		order := &docs[i].Value
+		orders[order.ID] = order
+		switch {
+		case order.PaymentID != "":
+			former = append(former, paymentKey(order.PaymentID))
+		case order.Payment == nil:
+			attempts = append(attempts, attemptKey(order.ID))
 		}
 	}
-	payments, err := state.GetMany[Payment](ctx, s.till.store, paymentKeys)
+	payments, err := state.GetMany[formerPayment](ctx, s.till.store, former)
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]account{}
-	for _, payment := range payments {
-		all[payment.Value.OrderID] = account{payment: payment}
-	}
-	for _, order := range orders {
-		if a, paid := all[order.Value.ID]; paid {
-			a.order = order
-			all[order.Value.ID] = a
+	for _, doc := range payments {
+		if doc.Value.moved() { // a moment ago: somebody sees to it
+			delete(orders, doc.Value.OrderID)
+			continue
 		}
+		a := account{order: state.Doc[Order]{Value: *orders[doc.Value.OrderID]}, former: doc}
+		a.carryOver()
+		orders[doc.Value.OrderID] = &a.order.Value
 	}
-	return all, nil
+	begun, err := state.GetMany[firstAttempt](ctx, s.till.store, attempts)
+	if err != nil {
+		return nil, err
+	}
+	for _, doc := range begun {
+		orders[strings.TrimPrefix(doc.Key, attemptKey(""))].Begin(doc.Value.Method, doc.Value.At)
+	}
+	return orders, nil
 }
 
 func (s *sweep) settle(ctx context.Context, orderID string) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	if err := s.till.settle(ctx, orderID, s.till.asLongSilent, nothingMore); err != nil {
+	if _, _, err := s.till.settle(ctx, orderID, s.till.asLongSilent); err != nil {
 		s.log.Warn("a payment is not settled yet; the next sweep tries again", "orderId", orderID, "error", err)
 	}
 }
 
 // move brings the watermark forward: to the oldest payment that is not settled; or, if most of what was read is
 // settled, past all, with the others appended again. A conflict says that somebody else has moved it; that will do.
-func (s *sweep) move(ctx context.Context, mark state.Doc[watermark], open []state.Entry, read int, end state.Place) error {
-	to := end
+func (s *sweep) move(ctx context.Context, mark state.Doc[watermark], open []state.Entry, read int, end state.Places) error {
+	to := maps.Clone(end)
 	var carried []string
-	switch carry := read >= worthCarrying && len(open) <= read/carriedShare; {
-	case len(open) == 0:
-	case carry:
-		for _, entry := range open {
+	carry := read >= worthCarrying && len(open) <= read/carriedShare
+	for _, entry := range open {
+		if carry {
 			carried = append(carried, entry.ID)
+		} else if entry.At.Before(to[entry.Partition]) {
+			to[entry.Partition] = entry.At
 		}
-	default:
-		to = open[0].At
 	}
-	if !mark.Value.Before(to) {
+	forward := false
+	for partition, place := range to {
+		forward = forward || mark.Value.Places[partition].Before(place)
+	}
+	if !forward {
 		return nil
 	}
 	var change state.Change
@@ -197,7 +236,7 @@ func (s *sweep) move(ctx context.Context, mark state.Doc[watermark], open []stat
 			change.Append(unsettled, id)
 		}
 	}
-	moved := watermark{Schema: 1, Place: to}
+	moved := watermark{Schema: watermarkSchema, Places: to}
 	if mark.ETag == "" {
 		change.Create(watermarkKey, moved)
 	} else {

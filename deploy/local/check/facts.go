@@ -83,12 +83,22 @@ func (e expirationDoc) orders() []expiredOrder {
 
 func (o orderDoc) live() bool { return o.Status == "created" || o.Status == "complete" }
 
-type accountDoc struct { // payments' view of an order
-	ID        string `json:"id"`
-	Status    string `json:"status"`
-	Amount    int64  `json:"amount"`
-	Version   int    `json:"version"`
+type accountDoc struct { // payments' view of an order, with its payment
+	ID      string      `json:"id"`
+	Status  string      `json:"status"`
+	Amount  int64       `json:"amount"`
+	Version int         `json:"version"`
+	Payment *paymentDoc `json:"payment"`
+	// PaymentID names the payment's own document, up to schema 1.
 	PaymentID string `json:"paymentId"`
+}
+
+// paymentID is the id of the order's payment; "" if none was begun.
+func (a accountDoc) paymentID() string {
+	if a.Payment != nil {
+		return a.Payment.ID
+	}
+	return a.PaymentID
 }
 
 type paymentDoc struct { // of payments, and orders' record of it
@@ -276,20 +286,25 @@ func (l *looker) readOrders(ctx context.Context, f *facts) (err error) {
 	return err
 }
 
+// readPayments finds payments with their orders, and those that have documents of their own, as up to schema 1. Of a
+// payment without an intent nobody was told.
 func (l *looker) readPayments(ctx context.Context, f *facts) (err error) {
 	var ids []string
 	for _, account := range f.accounts {
-		if account.PaymentID != "" {
+		if account.Payment == nil && account.PaymentID != "" {
 			ids = append(ids, account.PaymentID)
 		}
 	}
-	if f.told != nil {
-		f.told.mu.Lock()
-		ids = append(ids, slices.Collect(maps.Keys(f.told.payments))...)
-		f.told.mu.Unlock()
+	if f.payments, err = documents[paymentDoc](ctx, l, "payments", "payment/", ids); err != nil {
+		return err
 	}
-	f.payments, err = documents[paymentDoc](ctx, l, "payments", "payment/", ids)
-	return err
+	for id, account := range f.accounts {
+		if p := account.Payment; p != nil {
+			p.OrderID, p.Amount = id, account.Amount
+			f.payments[p.ID] = *p
+		}
+	}
+	return nil
 }
 
 // readShown reads the whole list of tickets as a client does.

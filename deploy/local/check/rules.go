@@ -324,7 +324,7 @@ func (b *book) money() {
 		if charges[id] > 1 {
 			b.broken(3, "order "+id, fmt.Sprintf("its buyer's card was charged %d times", charges[id]), id)
 		}
-		p, begun := b.payments[b.accounts[id].PaymentID]
+		p, begun := b.payments[b.accounts[id].paymentID()]
 		want := map[string]string{"complete": "captured", "cancelled": "voided"}[o.Status]
 		if begun && want != "" && p.Status != want && !(want == "voided" && p.Status == "refunded") {
 			b.broken(3, "payment "+p.ID, fmt.Sprintf("it is %s, and its order %s is %s", p.Status, id, o.Status), p.ID, id)

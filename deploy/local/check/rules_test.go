@@ -54,7 +54,7 @@ func sold() *facts {
 		tickets:  map[string]ticketDoc{"seat": ticket},
 		seats:    map[string]seatDoc{"seat": seat},
 		orders:   map[string]orderDoc{"first": order("first", "cancelled", 2, 2), "second": order("second", "complete", 4, 2)},
-		accounts: map[string]accountDoc{"first": {"first", "cancelled", 500, 2, ""}, "second": {"second", "complete", 500, 2, "payment"}},
+		accounts: map[string]accountDoc{"first": {"first", "cancelled", 500, 2, nil, ""}, "second": {"second", "complete", 500, 2, &paid, ""}},
 		payments: map[string]paymentDoc{"payment": paid},
 		records:  map[string]paymentDoc{"second": paid},
 		shown:    map[string]shown{"seat": {"seat", "sold", "second", 5}},
@@ -181,6 +181,14 @@ func TestRules_FindWhatIsWrong(t *testing.T) {
 			}), "found %v", found)
 		})
 	}
+}
+
+func TestReport_FindsAPaymentWithADocumentOfItsOwn(t *testing.T) {
+	f := sold()
+	put(f.accounts, "second", func(a *accountDoc) { a.Payment, a.PaymentID = nil, "payment" })
+	require.Empty(t, f.report(Options{Late: time.Minute}).Violations)
+	put(f.payments, "payment", func(p *paymentDoc) { p.Status = "authorized" })
+	require.Contains(t, f.report(Options{Late: time.Minute}).Violations[0].What+f.report(Options{Late: time.Minute}).Violations[1].What, "it is authorized, and its order second is complete")
 }
 
 func TestReport_KeepsWhatIsWrongAtEveryLook(t *testing.T) {

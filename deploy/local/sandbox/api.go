@@ -130,6 +130,12 @@ type request struct {
 	first []<-chan struct{}
 }
 
+// does says whether the request is an operation; every request is anyOperation.
+func (r *request) does(operation string) bool {
+	return operation == anyOperation || operation == r.operation ||
+		operation == opConfirm && r.operation == opCreate && r.params.Get("confirm") == "true"
+}
+
 // operation does one call. It runs with the store locked and answers with an object to be sent, or an error.
 type operation func(*request) (any, *apiError)
 

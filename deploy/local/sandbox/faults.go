@@ -93,7 +93,8 @@ type Rule struct {
 	// ID is given by the sandbox.
 	ID int `json:"id"`
 	// Operation is create, confirm, capture, cancel or refund; retrieve (any GET), method (make a payment method),
-	// or * for all. Of events it is what caused them, and may also be authenticate or expire.
+	// or * for all. A request that creates an intent and confirms it is both. Of events it is what caused them, and may
+	// also be authenticate or expire.
 	Operation string `json:"operation"`
 	Fault     Fault  `json:"fault"`
 	// OrderID narrows the rule to what has this metadata.orderId, so that others are left in peace.
@@ -175,13 +176,13 @@ func (f *faults) add(rule Rule) (Rule, error) {
 	return rule, nil
 }
 
-// strike finds what goes wrong at a moment of an operation about an order; nil if nothing does.
-func (f *faults) strike(when moment, operation, orderID string) *Rule {
+// strike finds what goes wrong at a moment of a request; nil if nothing does.
+func (f *faults) strike(when moment, r *request) *Rule {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, rule := range f.rules {
 		of, _ := rule.Fault.moment()
-		if of == when && (rule.Operation == anyOperation || rule.Operation == operation) && (rule.OrderID == "" || rule.OrderID == orderID) && rule.strikes() {
+		if of == when && r.does(rule.Operation) && (rule.OrderID == "" || rule.OrderID == r.orderID) && rule.strikes() {
 			struck := *rule
 			return &struck
 		}
@@ -259,7 +260,7 @@ func (s *Server) clearFaults(w http.ResponseWriter, r *http.Request) {
 
 // strike finds what goes wrong at a moment of a request.
 func (s *Server) strike(when moment, req *request) *Rule {
-	return s.faults.strike(when, req.operation, req.orderID)
+	return s.faults.strike(when, req)
 }
 
 // refuse turns a request away before anything is done. It returns whether it did; or not at all, if the client gets

@@ -98,7 +98,7 @@ func (w *webhooks) emit(eventType string, object any, r *request) {
 	}
 	var fault Fault
 	delay := time.Duration(0)
-	if rule := w.faults.strike(onEvent, r.operation, r.orderID); rule != nil {
+	if rule := w.faults.strike(onEvent, r); rule != nil {
 		fault, delay = rule.Fault, rule.wait()
 	}
 	if fault == WebhookDrop {

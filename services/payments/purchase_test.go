@@ -1,0 +1,379 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/sandbox"
+	"boxoffice/services/internal/problem"
+)
+
+// costs is what something asked of the sidecar for documents of this service, and of Stripe.
+type costs struct{ reads, transactions, stripeWrites, stripeReads int }
+
+func (s *scene) costs(t *testing.T, of func()) costs {
+	t.Helper()
+	count := func() costs {
+		wrote := int(s.processor.wrote.Load())
+		s.sidecar.mu.Lock()
+		defer s.sidecar.mu.Unlock()
+		return costs{s.sidecar.reads, s.sidecar.transactions, wrote, int(s.processor.asked.Load()) - wrote}
+	}
+	before := count()
+	of()
+	after := count()
+	return costs{after.reads - before.reads, after.transactions - before.transactions, after.stripeWrites - before.stripeWrites, after.stripeReads - before.stripeReads}
+}
+
+func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
+	s := newScene(t)
+	order := reserved()
+	require.Equal(t, costs{transactions: 1}, s.costs(t, func() {
+		require.NoError(t, s.till.HearOrder(t.Context(), order))
+	}), "the order is new: nothing is read")
+
+	var paid Receipt
+	require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 1}, s.costs(t, func() {
+		var err error
+		paid, err = s.pay(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err)
+	}), "the attempt is written down, made, and its outcome written down")
+	authorized := s.processor.notice(paid.Payment.StripeID)
+
+	require.Equal(t, costs{reads: 1, transactions: 1, stripeWrites: 1}, s.costs(t, func() {
+		require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
+	}), "the money is taken, and that is written down with what the order has become")
+	s.requireMoney(t, order.ID, 0, 2500, 0)
+
+	captured := s.processor.notice(paid.Payment.StripeID)
+	require.Equal(t, Captured, captured.intent.Status)
+	require.Zero(t, s.costs(t, func() {
+		for _, told := range []notice{authorized, captured, captured, authorized} { // late, and repeated
+			known, err := s.till.HearIntent(t.Context(), told)
+			require.NoError(t, err)
+			require.True(t, known)
+		}
+		for range 2 { // delivered again
+			require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
+			require.NoError(t, s.till.HearOrder(t.Context(), order))
+		}
+		s.round(t)
+	}), "it is all known")
+	require.Equal(t, costs{reads: 1}, s.costs(t, func() {
+		known, err := newTill(s.store, s.stripe, quiet).HearIntent(t.Context(), captured)
+		require.NoError(t, err)
+		require.True(t, known)
+	}), "another replica reads once")
+	s.requireTold(t, "payment.created", "payment.captured")
+}
+
+func TestPurchase_ATokenCostsAThirdWrite(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 2}, s.costs(t, func() {
+		_, err := s.pay(t.Context(), order.ID, "tok_visa")
+		require.NoError(t, err)
+	}))
+}
+
+func TestHearOrder_ARepeatAfterARestartChangesNothing(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.NoError(t, s.HearOrder(t.Context(), after(order, "complete")))
+	s.till = newTill(s.store, s.stripe, quiet)
+	require.NoError(t, s.till.HearOrder(t.Context(), order))
+	require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
+	a, err := s.load(t.Context(), order.ID)
+	require.NoError(t, err)
+	require.Equal(t, OrderComplete, a.order.Value.Status)
+	require.Equal(t, Captured, a.order.Value.Payment.Status)
+	s.requireMoney(t, order.ID, 0, 2500, 0)
+}
+
+func TestHearOrder_DoesNotWaitForASlowStripe(t *testing.T) {
+	s := newScene(t)
+	s.processor.misbehaves(t, `{"operation":"capture","fault":"hang_before","times":1}`)
+	first, second := s.hears(t), s.hears(t)
+	for _, order := range []string{first.ID, second.ID} {
+		_, err := s.pay(t.Context(), order, "pm_card_visa")
+		require.NoError(t, err)
+	}
+	began := time.Now()
+	require.NoError(t, s.till.HearOrder(t.Context(), after(first, "complete")))
+	require.InDelta(t, quickAnswer, time.Since(began), float64(quickAnswer))
+	require.Equal(t, costs{reads: 1, transactions: 1}, s.costs(t, func() {
+		require.NoError(t, s.till.HearOrder(t.Context(), after(second, "complete")))
+	}), "the next does not even ask")
+	for _, order := range []string{first.ID, second.ID} {
+		a, err := s.load(t.Context(), order)
+		require.NoError(t, err)
+		require.Equal(t, OrderComplete, a.order.Value.Status, "what the order has become is on disk")
+	}
+	s.round(t)
+	s.requireMoney(t, first.ID, 0, 2500, 0)
+	s.requireMoney(t, second.ID, 0, 2500, 0)
+}
+
+// crash leaves an order as a process does that wrote an attempt down and died. If it got so far, Stripe has made it.
+func (s *scene) crash(t *testing.T, card string, got bool) (orderID string) {
+	t.Helper()
+	order := s.hears(t)
+	method := Method{PaymentMethod: card}
+	w := &wish{till: s.till, orderID: order.ID, buyer: buyer, method: method, keep: keepNothing}
+	a, err := w.load(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, w.begin(t.Context(), &a))
+	if got {
+		_, err = s.stripe.Authorize(t.Context(), &a.order.Value, a.order.Value.Payment.Attempt, method)
+		require.NoError(t, err)
+	}
+	s.till = newTill(s.store, s.stripe, quiet) // and with it, what it remembered
+	return order.ID
+}
+
+func TestAttempt_WhateverACrashLeavesIsFoundByTheSweep(t *testing.T) {
+	for name, c := range map[string]struct {
+		card string
+		got  bool
+		held int64
+		then Status
+		told []string
+	}{
+		"authorized":           {"pm_card_visa", true, 2500, Authorized, []string{"payment.created"}},
+		"declined":             {"pm_card_chargeDeclined", true, 0, Failed, []string{"payment.failed"}},
+		"the bank asks":        {"pm_card_authenticationRequired", true, 0, RequiresAction, nil},
+		"Stripe was not asked": {"pm_card_visa", false, 0, Pending, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			id := s.crash(t, c.card, c.got)
+			s.sweeps(t)
+			s.requireMoney(t, id, c.held, 0, 0)
+			a, err := s.load(t.Context(), id)
+			require.NoError(t, err)
+			require.Equal(t, c.then, a.order.Value.Payment.Status)
+			require.NotEmpty(t, a.order.Value.Payment.StripeID)
+			s.requireTold(t, c.told...)
+
+			asked := s.processor.asked.Load()
+			paid, err := s.pay(t.Context(), id, "pm_card_visa")
+			require.NoError(t, err)
+			if c.card != "pm_card_authenticationRequired" { // that one is the same intent with another card, too
+				require.True(t, paid.Fresh, "the buyer has had no answer before")
+			}
+			require.Equal(t, c.then == Authorized, asked == s.processor.asked.Load())
+			s.requireMoney(t, id, 2500, 0, 0)
+		})
+	}
+}
+
+func TestAttempt_ACrashedOnesOrderIsCancelled(t *testing.T) {
+	for name, got := range map[string]bool{"authorized": true, "Stripe was not asked": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			id := s.crash(t, "pm_card_visa", got)
+			a, err := s.load(t.Context(), id)
+			require.NoError(t, err)
+			told := reserved()
+			told.ID, told.ExpiresAt = id, a.order.Value.ExpiresAt
+			require.NoError(t, s.till.HearOrder(t.Context(), after(told, "cancelled")))
+			s.sweeps(t)
+			s.requireMoney(t, id, 0, 0, 0)
+			s.requireTold(t, "payment.voided")
+		})
+	}
+}
+
+func TestAttempt_AnotherCardResolvesTheFirst(t *testing.T) {
+	for name, c := range map[string]struct {
+		card  string
+		got   bool
+		fresh bool
+	}{
+		"authorized":           {"pm_card_mastercard", true, false},
+		"declined":             {"pm_card_chargeDeclined", true, true},
+		"the bank asks":        {"pm_card_authenticationRequired", true, true},
+		"Stripe was not asked": {"pm_card_mastercard", false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			id := s.crash(t, c.card, c.got)
+			paid, err := s.pay(t.Context(), id, "pm_card_visa")
+			require.NoError(t, err)
+			require.Equal(t, c.fresh, paid.Fresh)
+			require.Equal(t, Authorized, paid.Payment.Status)
+			s.requireMoney(t, id, 2500, 0, 0)
+		})
+	}
+}
+
+func TestAttempt_OneThatWasEndedCannotBeMadeLater(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	ended := false
+	sweep := func(_ http.ResponseWriter, r *http.Request) bool {
+		if attempts(r) && !ended { // it is on its way when another process resolves it
+			ended = true
+			s.sweeps(t)
+		}
+		return false
+	}
+	s.processor.before.Store(&sweep)
+	paid, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.True(t, paid.Fresh)
+	require.Equal(t, 2, paid.Payment.Attempt.Number)
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+}
+
+func TestAttempt_OneOlderThanItsKeyIsSearched(t *testing.T) {
+	for name, got := range map[string]bool{"authorized": true, "Stripe was not asked": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			id := s.crash(t, "pm_card_visa", got)
+			for n := range 120 { // others', so that the list has pages
+				another := liveOrder()
+				_, _, err := s.stripe.create(t.Context(), &another, fmt.Sprintf("another/%d", n), "")
+				require.NoError(t, err)
+			}
+			s.stripe.clock = func() time.Time { return time.Now().Add(keyLife) }
+			calls := get[sandbox.Calls](t, s.processor.sandbox, "/sandbox/calls")
+			s.sweeps(t)
+			require.Equal(t, calls.Writes, get[sandbox.Calls](t, s.processor.sandbox, "/sandbox/calls").Writes, "its key is not used any more")
+			a, err := s.load(t.Context(), id)
+			if got {
+				require.NoError(t, err)
+				require.Equal(t, Authorized, a.order.Value.Payment.Status)
+				s.requireMoney(t, id, 2500, 0, 0)
+				return
+			}
+			require.Equal(t, Pending, a.order.Value.Payment.Status)
+			require.False(t, a.order.Value.Payment.Attempt.Open)
+			require.Empty(t, s.processor.money(t, id))
+			_, err = s.pay(t.Context(), id, "pm_card_visa")
+			require.NoError(t, err)
+			s.requireMoney(t, id, 2500, 0, 0)
+		})
+	}
+}
+
+func TestAttempt_OneThatStripeDoesNotTakeIsOver(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_nobody")
+	requireProblem(t, err, problem.Invalid)
+	require.Empty(t, s.processor.money(t, order.ID))
+	_, err = s.Payment(t.Context(), order.ID, buyer)
+	require.ErrorIs(t, err, errNoPayment, "nobody was told of one")
+	asked := s.processor.asked.Load()
+	s.sweeps(t)
+	require.Equal(t, asked, s.processor.asked.Load(), "there is nothing to find out")
+
+	paid, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.Equal(t, 2, paid.Payment.Attempt.Number)
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+}
+
+func TestHearIntent_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	paid, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	a, err := s.load(t.Context(), order.ID)
+	require.NoError(t, err)
+	stray, _, err := s.stripe.create(t.Context(), &a.order.Value, "by hand", "pm_card_visa")
+	require.NoError(t, err)
+	for range 2 {
+		known, err := s.till.HearIntent(t.Context(), s.processor.notice(stray.ID))
+		require.NoError(t, err)
+		require.True(t, known)
+	}
+	_, err = s.till.HearIntent(t.Context(), notice{Intent{ID: "pi_nobody", Status: Authorized}, order.ID})
+	require.NoError(t, err, "there is none")
+	for _, entry := range s.processor.money(t, order.ID) {
+		require.Equal(t, entry.ID == paid.Payment.StripeID, entry.Held == 2500, "%+v", entry)
+	}
+}
+
+// A webhook that comes before the answer to the request that has caused it must not make two of one outcome.
+func TestHearIntent_BeforeTheAnswerItIsLeftToWhoeverAsked(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	overtake := func(r *http.Request, _ *httptest.ResponseRecorder) {
+		if attempts(r) || strings.HasSuffix(r.URL.Path, "/capture") {
+			known, err := s.till.HearIntent(t.Context(), s.processor.notice(s.processor.money(t, order.ID)[0].ID))
+			require.NoError(t, err)
+			require.True(t, known)
+		}
+	}
+	s.processor.after.Store(&overtake)
+	require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 1}, s.costs(t, func() {
+		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err)
+		s.round(t)
+	}))
+	require.Equal(t, costs{reads: 1, transactions: 1, stripeWrites: 1}, s.costs(t, func() {
+		require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
+		s.round(t)
+	}))
+	s.requireTold(t, "payment.created", "payment.captured")
+}
+
+// While this service asked, the answer was lost: what the webhook told is not.
+func TestHearIntent_BeforeAnAnswerThatIsLost(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	lose := func(*http.Request, *httptest.ResponseRecorder) {
+		s.processor.after.Store(nil)
+		known, err := s.till.HearIntent(t.Context(), s.processor.notice(s.processor.money(t, order.ID)[0].ID))
+		require.NoError(t, err)
+		require.True(t, known)
+		panic(http.ErrAbortHandler)
+	}
+	s.processor.after.Store(&lose)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	requireProblem(t, err, problem.Unavailable)
+	s.round(t)
+	s.requireTold(t, "payment.created")
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+}
+
+func TestPay_TheEventEndsTheWait(t *testing.T) {
+	s := newScene(t)
+	order := reserved()
+	done := make(chan error, 1)
+	spent := s.costs(t, func() {
+		go func() {
+			_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+			done <- err
+		}()
+		require.Eventually(t, func() bool {
+			s.sidecar.mu.Lock()
+			defer s.sidecar.mu.Unlock()
+			return s.sidecar.reads >= 2 // and waits
+		}, time.Second, time.Millisecond)
+		require.NoError(t, s.till.HearOrder(t.Context(), order))
+		require.NoError(t, <-done)
+	})
+	require.LessOrEqual(t, spent.reads, 4, "the store is not polled")
+}
+
+func TestPay_AnEventThatCameToAnotherReplicaIsFound(t *testing.T) {
+	s := newScene(t)
+	order := reserved()
+	go func() {
+		time.Sleep(50 * time.Millisecond)
+		_ = newTill(s.store, s.stripe, quiet).HearOrder(t.Context(), order)
+	}()
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+}
