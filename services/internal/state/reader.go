@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -89,6 +90,8 @@ func (r *reader) join(keys []string) *sharedRead {
 
 // run makes calls until none is wanted. Each is bounded in time, so it ends.
 func (r *reader) run() {
+	// Handlers of one bulk of events read at the same moment: let those that are ready to run come first.
+	runtime.Gosched()
 	for {
 		r.mu.Lock()
 		if len(r.queue) == 0 {
