@@ -40,6 +40,8 @@ type Config struct {
 	MaxDeliveries int `env:"MAX_DELIVERIES" envDefault:"10" validate:"min=1"`
 	// JournalSlots bounds the transactions whose events may wait for the broker; twice as many events may.
 	JournalSlots int `env:"JOURNAL_SLOTS" envDefault:"16384" validate:"min=1,max=1000000"`
+	// JournalWriters is how many state transactions may be in flight at once; 0 lets the store's kind decide.
+	JournalWriters int `env:"JOURNAL_WRITERS" envDefault:"0" validate:"min=0,max=16"`
 	// ProfilePort is where the process serves its profiles (net/http/pprof), on 127.0.0.1 alone. 0: nowhere.
 	ProfilePort int `env:"PROFILE_PORT" envDefault:"0" validate:"min=0,max=65535"`
 	// StartTimeout bounds the wait for the sidecar and the store at start.

@@ -243,6 +243,7 @@ func (s *Service) OpenStore(ctx context.Context) (*state.Store, error) {
 		Lease:    s.config.JournalLease,
 		Slots:    s.config.JournalSlots,
 		Backlog:  2 * s.config.JournalSlots,
+		Writers:  s.config.JournalWriters,
 		Log:      s.Log,
 		Metrics:  s.Metrics,
 	})

@@ -239,7 +239,7 @@ func TestIndex_APartitionGoesOnWithItsNextWriter(t *testing.T) {
 			require.NoError(t, s.Close(t.Context()))
 		}
 	}
-	s, _ := onMemory(t, m, Options{Lease: time.Minute})
+	s, _ := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
 	ids, next, err := s.Page(t.Context(), "all", 1000, "")
 	require.NoError(t, err)
 	require.Empty(t, next)
