@@ -148,7 +148,7 @@ func TestTakeOver_FindsEntriesThatAreOlderThanTheLastRenewal(t *testing.T) {
 	dead, f := onMemory(t, m, Options{Lease: 300 * time.Millisecond, Writers: 1})
 	f.set(func(f *faults) { f.publish = brokerAway })
 	var left []string
-	for range 3 {
+	for range scanChunk + 3 {
 		event, err := emit(t, dead)
 		require.NoError(t, err)
 		left = append(left, event)
@@ -156,7 +156,7 @@ func TestTakeOver_FindsEntriesThatAreOlderThanTheLastRenewal(t *testing.T) {
 	id := dead.writers[0].id
 	soon(t, "it renews its document", func() bool {
 		doc, err := Get[writerDocument](t.Context(), dead, writerKey(id))
-		return err == nil && doc.Value.Next == 4
+		return err == nil && doc.Value.Next == scanChunk+4
 	})
 	abandon(dead)
 
@@ -273,6 +273,20 @@ func TestWriters_AConflictCostsNoRegistrationAndLeavesNoEntries(t *testing.T) {
 	}
 	require.LessOrEqual(t, entries, 2)
 	require.Equal(t, 1, fences, "an ETag that was found to be replaced is not tried again")
+}
+
+func TestFences_AreRemovedByTheStore(t *testing.T) {
+	m := newMemory()
+	dead, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	f.set(func(f *faults) { f.publish = brokerAway })
+	_, err := emit(t, dead)
+	require.NoError(t, err)
+	abandon(dead)
+	living, _ := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	require.NoError(t, living.takeOver(t.Context(), registeredWriter{ID: dead.writers[0].id}))
+	for number := int64(1); number <= 2; number++ { // the last entry, which was emptied, and the fence after it
+		require.Equal(t, "86400", m.lifetimes[entryKey(dead.writers[0].id, number)])
+	}
 }
 
 // A partition has no conditions: the fence alone keeps a transaction that was given up, and arrives late, from writing
