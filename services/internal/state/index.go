@@ -28,8 +28,9 @@ import (
 // oldest entries on, keeps the Places that it has come to; see Store.Forward.
 
 const (
-	// pageLength is how many ids a page holds: about 2 kB of UUIDs.
-	pageLength = 50
+	// pageLength is how many ids a page holds: less than 1 kB of UUIDs. A short head is cheap to write; several pages are
+	// read at once.
+	pageLength = 20
 	// legacyPartition is the partition without a name in its key. Its pages are longer.
 	legacyPartition  = "legacy"
 	legacyPageLength = 200
