@@ -39,7 +39,9 @@ type memory struct {
 	broke     bool // whether the last bulk read broke off
 }
 
-func newMemory() *memory { return &memory{documents: map[string]item{}, lifetimes: map[string]string{}, published: map[string]int{}} }
+func newMemory() *memory {
+	return &memory{documents: map[string]item{}, lifetimes: map[string]string{}, published: map[string]int{}}
+}
 
 var errFault = errors.New("the sidecar has a bad moment")
 
