@@ -32,13 +32,16 @@ const (
 type memory struct {
 	mu        sync.Mutex
 	documents map[string]item
+	lifetimes map[string]string // of documents that the store is to remove by itself, in seconds
 	writes    int
 	published map[string]int // how often each event was accepted, by id
 	faults    []fault
 	broke     bool // whether the last bulk read broke off
 }
 
-func newMemory() *memory { return &memory{documents: map[string]item{}, published: map[string]int{}} }
+func newMemory() *memory {
+	return &memory{documents: map[string]item{}, lifetimes: map[string]string{}, published: map[string]int{}}
+}
 
 var errFault = errors.New("the sidecar has a bad moment")
 
@@ -136,6 +139,7 @@ func (m *memory) execute(ops []*client.StateOperation) error {
 		}
 		m.writes++
 		m.documents[op.Item.Key] = item{value: op.Item.Value, etag: strconv.Itoa(m.writes)}
+		m.lifetimes[op.Item.Key] = op.Item.Metadata["ttlInSeconds"]
 	}
 	return nil
 }

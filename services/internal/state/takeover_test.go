@@ -142,6 +142,204 @@ func TestTakeOver_MayBeInterruptedAnywhere(t *testing.T) {
 	}
 }
 
+// A writer's document says from which number on it has entries: those that wait for the broker are before its next number.
+func TestTakeOver_FindsEntriesThatAreOlderThanTheLastRenewal(t *testing.T) {
+	m := newMemory()
+	dead, f := onMemory(t, m, Options{Lease: 300 * time.Millisecond, Writers: 1})
+	f.set(func(f *faults) { f.publish = brokerAway })
+	var left []string
+	for range scanChunk + 3 {
+		event, err := emit(t, dead)
+		require.NoError(t, err)
+		left = append(left, event)
+	}
+	id := dead.writers[0].id
+	soon(t, "it renews its document", func() bool {
+		doc, err := Get[writerDocument](t.Context(), dead, writerKey(id))
+		return err == nil && doc.Value.Next == scanChunk+4
+	})
+	abandon(dead)
+
+	living, onLiving := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	require.NoError(t, living.takeOver(t.Context(), registeredWriter{ID: id}))
+	for _, event := range left {
+		require.True(t, onLiving.took(event))
+	}
+}
+
+func TestTakeOver_FindsEntriesBeyondTheNumbersThatWereReservedFirst(t *testing.T) {
+	m := newMemory()
+	dead, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	for range reservedNumbers + 5 {
+		create(t, dead, newKey(), "an entry, and a number")
+	}
+	f.set(func(f *faults) { f.publish = brokerAway })
+	event, err := emit(t, dead)
+	require.NoError(t, err)
+	abandon(dead)
+
+	living, onLiving := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	require.NoError(t, living.takeOver(t.Context(), registeredWriter{ID: dead.writers[0].id}))
+	require.True(t, onLiving.took(event))
+}
+
+// Else it could commit under numbers at which nobody looks any more.
+func TestTakeOver_AClosedWriterRegistersAnewAtItsNextRenewal(t *testing.T) {
+	m := newMemory()
+	frozen, _ := onMemory(t, m, Options{Lease: 300 * time.Millisecond, Writers: 1})
+	living, onLiving := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	id := frozen.writers[0].id
+	calls := 0
+	onLiving.set(func(f *faults) {
+		f.transact = func(ctx context.Context, pass func(context.Context) error) error {
+			if calls++; calls > 1 {
+				return errFault
+			}
+			return pass(ctx)
+		}
+	})
+	require.Error(t, living.takeOver(t.Context(), registeredWriter{ID: id}), "it is interrupted after its first call")
+	doc, err := Get[writerDocument](t.Context(), living, writerKey(id))
+	require.NoError(t, err)
+	require.True(t, doc.Value.Closed)
+	soon(t, "what it commits is under a new registration", func() bool {
+		create(t, frozen, newKey(), "perhaps under the old one")
+		return *frozen.writers[0].registration.Load() != id
+	})
+}
+
+// The events of a writer's former registration may be accepted by the broker after it has registered anew, and numbers
+// begin anew with a registration.
+func TestTakeOver_AnEntryIsNotDeletedForOneOfAFormerRegistration(t *testing.T) {
+	m := newMemory()
+	s, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	living, _ := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	publishing, accept := make(chan struct{}), make(chan struct{})
+	first := true
+	f.set(func(f *faults) {
+		f.publish = func([]events.Event) error {
+			f.mu.Lock()
+			mine := first
+			first = false
+			f.mu.Unlock()
+			if !mine {
+				return errBroker
+			}
+			close(publishing)
+			<-accept
+			return nil
+		}
+	})
+	old, err := emit(t, s) // its entry is number 1
+	require.NoError(t, err)
+	<-publishing
+	require.NoError(t, living.takeOver(t.Context(), registeredWriter{ID: s.writers[0].id}))
+	_, err = emit(t, s) // and so is this one's, which the broker does not accept
+	require.NoError(t, err)
+	entry := entryKey(*s.writers[0].registration.Load(), 1)
+	require.True(t, m.get(entry).exists())
+	close(accept)
+	soon(t, "the old event is out", func() bool { return f.took(old) && s.publisher.backlog() == 1 })
+	for range 5 {
+		create(t, s, newKey(), "a transaction that deletes entries")
+	}
+	require.True(t, m.get(entry).exists())
+	f.set(func(f *faults) { f.publish = nil }) // else it would be waited for at the end
+}
+
+func TestWriters_AConflictCostsNoRegistrationAndLeavesNoEntries(t *testing.T) {
+	m := newMemory()
+	s, _ := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	id := s.writers[0].id
+	doc := create(t, s, newKey(), "first")
+	for range 20 {
+		create(t, s, newKey(), "another")
+		var c Change
+		c.Update(doc.Key, "no such ETag", thing{1, "refused"})
+		require.ErrorIs(t, s.Commit(t.Context(), &c), ErrConflict)
+	}
+	create(t, s, newKey(), "this deletes entries")
+	require.Equal(t, id, s.writers[0].id)
+	entries, fences := 0, 0
+	for key, doc := range m.all() {
+		if strings.HasPrefix(key, writerKey(id)+"/") {
+			var entry entryDocument
+			require.NoError(t, json.Unmarshal(doc.value, &entry))
+			if entry.Fence {
+				fences++
+			} else {
+				entries++
+			}
+		}
+	}
+	require.LessOrEqual(t, entries, 2)
+	require.Equal(t, 1, fences, "an ETag that was found to be replaced is not tried again")
+}
+
+func TestFences_AreRemovedByTheStore(t *testing.T) {
+	m := newMemory()
+	dead, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	f.set(func(f *faults) { f.publish = brokerAway })
+	_, err := emit(t, dead)
+	require.NoError(t, err)
+	abandon(dead)
+	living, _ := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	require.NoError(t, living.takeOver(t.Context(), registeredWriter{ID: dead.writers[0].id}))
+	for number := int64(1); number <= 2; number++ { // the last entry, which was emptied, and the fence after it
+		require.Equal(t, "86400", m.lifetimes[entryKey(dead.writers[0].id, number)])
+	}
+}
+
+// A partition has no conditions: the fence alone keeps a transaction that was given up, and arrives late, from writing
+// an old head over a newer one.
+func TestIndex_ALateTransactionDoesNotWriteOverAHead(t *testing.T) {
+	m := newMemory()
+	s, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	appendTo := func(s *Store, id string) {
+		var c Change
+		c.Append("all", id)
+		require.NoError(t, s.Commit(context.Background(), &c))
+	}
+	var late func() error
+	entered, release := hold(f)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		appendTo(s, "1")
+	}()
+	<-entered
+	release(func(pass func() error) error {
+		late = pass
+		return context.DeadlineExceeded // while the transaction is still on its way
+	})
+	<-done
+	appendTo(s, "2")
+	require.Error(t, late())
+	ids, _, err := s.Page(t.Context(), "all", 10, "")
+	require.NoError(t, err)
+	require.Equal(t, []string{"2", "1"}, ids)
+}
+
+func TestIndex_AWriterThatRegistersAnewForgetsThePartitionItHad(t *testing.T) {
+	m := newMemory()
+	first, _ := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	other, _ := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	appendTo := func(s *Store, id string) {
+		var c Change
+		c.Append("all", id)
+		require.NoError(t, s.Commit(t.Context(), &c))
+	}
+	appendTo(first, "1")
+	require.NoError(t, other.takeOver(t.Context(), registeredWriter{ID: first.writers[0].id}))
+	third, _ := onMemory(t, m, Options{Lease: time.Minute, Writers: 1}) // which has its partition now
+	appendTo(third, "2")
+	appendTo(first, "3")
+	appendTo(third, "4")
+	ids, _, err := other.Page(t.Context(), "all", 10, "")
+	require.NoError(t, err)
+	require.Equal(t, []string{"4", "3", "2", "1"}, ids)
+}
+
 func TestWriters_BatchesOfDisjointDocumentsAreInFlightTogether(t *testing.T) {
 	m := newMemory()
 	s, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 2})
