@@ -27,6 +27,9 @@ RUNTIME_VET     := -assign -atomic -bools -copylocks -errorsas -ifaceassert -nil
 ARGS            :=
 
 export CGO_ENABLED ?= 0
+# Go's newer implementation of encoding/json, with the same API: it decodes events in half the time. A toolchain that does
+# not know this experiment (any more) builds without it.
+export GOEXPERIMENT ?= $(shell GOEXPERIMENT=jsonv2 go env GOEXPERIMENT 2> /dev/null)
 
 DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-build-daprd docker-build-migrate docker-build-local
 DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
@@ -61,6 +64,7 @@ build: ## build the services and the launcher
 	@go build -trimpath -o .build/ $(addprefix ./,$(SERVICES)) ./deploy/local
 
 # Compared by content, for a checkout gives every file a new time.
+build-runtime: export GOEXPERIMENT :=
 build-runtime: SOURCES = $(shell cat $(RUNTIME_SOURCES) | git hash-object --stdin)
 build-runtime: ## build Dapr's runtime and NATS, if their sources changed
 	@if [ -x .build/runtime ] && [ "$$(cat .build/runtime.sources 2>/dev/null)" = "$(SOURCES)" ]; then exit 0; fi; \

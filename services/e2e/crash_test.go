@@ -298,11 +298,7 @@ func TestPoison_GoesToTheDeadLettersAndOthersGoOn(t *testing.T) {
 			}
 			require.Equal(t, before+uint64(len(c.by)), events.dead(t))
 			for _, service := range c.by {
-				code := "undecodable"
-				if c.name == "no event" {
-					code = "given up" // by the sidecar, before its service
-				}
-				require.Equal(t, code, h.letterOf(t, service, c.mark).Code)
+				require.Equal(t, "undecodable", h.letterOf(t, service, c.mark).Code)
 			}
 		})
 	}

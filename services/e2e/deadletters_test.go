@@ -169,7 +169,7 @@ func TestDeadLetters_AreListedShownAndSentAgain(t *testing.T) {
 	var bare letter
 	for _, service := range []string{"tickets", "payments", "expiration"} {
 		bare = h.letterOf(t, service, "neither JSON nor anything")
-		require.Equal(t, "given up", bare.Code)
+		require.Equal(t, "undecodable", bare.Code)
 		require.Equal(t, "neither JSON nor anything", string(bare.Raw))
 	}
 	require.Len(t, h.letters(t), 8, "each once, however often the command runs")

@@ -229,6 +229,7 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 		ID, Title, Currency, Status string
 		Price                       int64
 		Version                     int
+		ListedVersion               int `json:"listed_version"`
 		Deleted                     bool
 		SellerID                    string    `json:"seller_id"`
 		OrderID                     string    `json:"order_id"`
@@ -249,6 +250,7 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 		Price                               int64
 		Version                             int
 		BuyerID                             string    `json:"buyer_id"`
+		PaymentID                           string    `json:"payment_id"`
 		TicketID                            string    `json:"ticket_id"`
 		ExpiresAt                           time.Time `json:"expires_at"`
 		CreatedAt                           time.Time `json:"created_at"`
@@ -262,6 +264,7 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 			Ticket:  orderedTicket{ID: row.TicketID, Title: row.Title, Price: row.Price, Currency: row.Currency},
 			Version: row.Version, CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC()}, said)
 	}
+	require.Equal(t, paid.ID, reportOne[reservation](t, store, "orders", "SELECT * FROM reporting.orders WHERE id = '"+complete.ID+"'").PaymentID)
 	require.Equal(t, "user", reportOne[reservation](t, store, "orders", "SELECT * FROM reporting.orders WHERE id = '"+given.ID+"'").Reason)
 
 	type money struct {
@@ -290,11 +293,10 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 	becomes(t, replica{ID: complete.ID, Status: "complete", Version: complete.Version, PaymentID: paid.ID}, "payments' replica of the order", func() replica {
 		return reportOne[replica](t, store, "payments", "SELECT * FROM reporting.order_replicas WHERE id = '"+complete.ID+"'")
 	})
-	becomes(t, replica{ID: paid.ID, Status: "captured", Version: row.Version, OrderID: complete.ID}, "orders' replica of the payment", func() replica {
-		return reportOne[replica](t, store, "orders", "SELECT * FROM reporting.payment_replicas WHERE order_id = '"+complete.ID+"'")
-	})
+	require.Empty(t, report[any](t, store, "orders", "SELECT * FROM reporting.payment_replicas"), "they are of the release before")
 	listed := h.ticket(t, open.Ticket.ID)
-	becomes(t, replica{ID: listed.ID, Status: "created", Version: listed.Version, OrderID: open.ID}, "orders' replica of the ticket", func() replica {
+	require.Equal(t, 1, reportOne[listing](t, store, "tickets", "SELECT * FROM reporting.tickets WHERE id = '"+listed.ID+"'").ListedVersion)
+	becomes(t, replica{ID: listed.ID, Status: "created", Version: 1, OrderID: open.ID}, "orders' replica of the ticket", func() replica {
 		return reportOne[replica](t, store, "orders", "SELECT *, order_status AS status FROM reporting.ticket_replicas WHERE id = '"+listed.ID+"'")
 	})
 
@@ -310,32 +312,44 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 func journalIsToldTruly(t *testing.T, store *postgres) {
 	type writer struct {
 		Writer, Instance, State string
-		MostWaiting             int       `json:"most_waiting"`
+		Partition, Entries      int
 		RenewedAt               time.Time `json:"renewed_at"`
 	}
-	const all = "SELECT * FROM reporting.journal_writers"
+	const all = "SELECT * FROM reporting.journal_writers ORDER BY partition"
 	for _, service := range []string{"auth", "tickets", "orders", "payments"} {
-		w := reportOne[writer](t, store, service, all)
-		require.Equal(t, "living", w.State)
-		require.NotEmpty(t, w.Instance)
-		require.Positive(t, w.MostWaiting, "%s has told something", service)
-		require.WithinDuration(t, time.Now(), w.RenewedAt, 15*time.Second)
-		require.Empty(t, report[any](t, store, service, "SELECT * FROM reporting.journal_events_left"), "what a living writer's slots hold says nothing")
+		writers := report[writer](t, store, service, all)
+		require.Len(t, writers, 2)
+		entries := 0
+		for partition, w := range writers {
+			require.Equal(t, "living", w.State)
+			require.NotEmpty(t, w.Instance)
+			require.Equal(t, partition, w.Partition)
+			require.WithinDuration(t, time.Now(), w.RenewedAt, 15*time.Second)
+			entries += w.Entries
+		}
+		require.Positive(t, entries, "the entry of a writer's last transaction stays")
+		require.Empty(t, report[any](t, store, service, "SELECT * FROM reporting.journal_events_left"), "what a living writer's entries hold says nothing")
 	}
-	// As it looks when the process of orders is silent, or another is taking over, or there is a slot that nobody knows of.
-	w := reportOne[writer](t, store, "orders", all)
+	// As it looks with an entry that is not published when the process of orders is silent, or another is taking over, or
+	// nobody knows of the writer. Fences are nobody's.
+	w := report[writer](t, store, "orders", all)[0]
 	own := "'orders||journal/" + w.Writer + "'"
+	fenced := uuid.NewString()
+	entries := `INSERT INTO public.state (key, value) VALUES
+		('orders||journal/` + w.Writer + `/1000000', '{"schema": 1, "batch": "b", "events": [{"id": "order.created:o:1", "type": "order.created", "subject": "o"}]}'),
+		('orders||journal/` + fenced + `/1', '{"schema": 1, "batch": "", "fence": true}')`
 	look := "SELECT string_agg(DISTINCT state, ' ') || ' ' || count(*) FROM reporting.journal_events_left"
 	for state, makeIt := range map[string]string{
 		"silent":   "UPDATE public.state SET updated_at = now() - interval '16 seconds' WHERE key = " + own,
 		"closed":   "UPDATE public.state SET value = convert_to(jsonb_set(reporting.document(value), '{closed}', 'true')::text, 'UTF8') WHERE key = " + own,
 		"gone":     "DELETE FROM public.state WHERE key = " + own,
-		"unlisted": `UPDATE public.state SET value = '{"schema": 1, "writers": null}' WHERE key = 'orders||journal/writers'`,
+		"unlisted": `UPDATE public.state SET value = '{"schema": 1, "writers": null}' WHERE key = 'orders||journal/registry'`,
 	} {
-		said := strings.Fields(store.asSuperuser(t, "boxoffice_orders", "BEGIN", makeIt, look, "ROLLBACK"))
-		require.Len(t, said, 2, state)
+		said := strings.Fields(store.asSuperuser(t, "boxoffice_orders", "BEGIN", entries, makeIt, look, "SELECT count(*) FROM reporting.journal_writers WHERE writer = '"+fenced+"'", "ROLLBACK"))
+		require.Len(t, said, 3, state)
 		require.Equal(t, state, said[0])
 		require.NotEqual(t, "0", said[1])
+		require.Equal(t, "0", said[2])
 	}
 }
 

@@ -45,8 +45,8 @@ type Ticket struct {
 	Deleted   bool   `json:"deleted,omitempty"`
 	Withdrawn bool   `json:"withdrawn,omitempty"` // deleted by its seller, though a sale may stand against that
 	Version   int    `json:"version"`
-	// Listed is the version of the seller's last change, which was published. (It is 0 in documents of the release
-	// before, which published each version.)
+	// Listed is the version of the seller's last change, which was published. It is 0 in documents of the release before,
+	// which published each version: such a ticket goes on to, until its seller changes it.
 	Listed    int       `json:"listed,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
@@ -159,9 +159,9 @@ func (t *Ticket) touch(now time.Time) {
 }
 
 // Event is the event of the seller's last change, with the ticket's whole public state; nil if the ticket has changed
-// since. That it is reserved, sold or free follows from the orders' events, and is not published twice.
+// since, but for one of the release before. That it is reserved, sold or free follows from the orders' events, and is not published twice.
 func (t *Ticket) Event() events.Payload {
-	if t.Listed != t.Version {
+	if t.Listed != 0 && t.Listed != t.Version {
 		return nil
 	}
 	state := events.Ticket{

@@ -149,3 +149,27 @@ func TestHear_ConvergesWhateverTheOrder(t *testing.T) {
 		require.Equal(t, version, ticket.Version, "each change counts once")
 	}
 }
+
+// The release before published each version, and what orders has heard of the listing is of its last one.
+func TestEvent_OfATicketOfTheReleaseBeforeIsPublishedUntilTheSellerChangesIt(t *testing.T) {
+	ticket := listed()
+	ticket.Listed = 0
+	require.True(t, ticket.Hear(Reserved, order(1), noon))
+	require.IsType(t, events.TicketUpdated{}, ticket.Event())
+	require.True(t, ticket.Hear(Available, order(2), noon))
+	require.IsType(t, events.TicketUpdated{}, ticket.Event())
+	require.NoError(t, ticket.Change("seller", 0, Offer{Title: "New", Price: 1}, noon))
+	require.IsType(t, events.TicketUpdated{}, ticket.Event())
+	require.True(t, ticket.Hear(Reserved, order(3), noon))
+	require.Nil(t, ticket.Event())
+}
+
+// A sale brought the listing back, of which the release before told orders. That it is deleted after all must be told too.
+func TestEvent_ASaleOfTheReleaseBeforeThatFallsThroughIsPublished(t *testing.T) {
+	ticket := listed()
+	require.NoError(t, ticket.Delete("seller", 0, noon))
+	require.True(t, ticket.Hear(Sold, order(2), noon))
+	ticket.Listed = 0
+	require.True(t, ticket.Hear(Available, order(3), noon))
+	require.IsType(t, events.TicketDeleted{}, ticket.Event())
+}

@@ -378,7 +378,7 @@ func (m *market) buyThis(ctx context.Context, w *way, ticket string) (done, stat
 		return 0, status, err
 	}
 	reserved := time.Now()
-	status, err = w.payments.call("POST", "/api/payments", buyer, `{"orderId":"`+order+`","token":"tok_visa"}`, nil)
+	status, err = w.payments.call("POST", "/api/payments", buyer, `{"orderId":"`+order+`","paymentMethod":"pm_card_visa"}`, nil)
 	if err != nil || status != 201 {
 		return 0, status, err
 	}

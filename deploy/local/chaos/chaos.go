@@ -35,6 +35,7 @@ type Options struct {
 	Clients  int           // 0 is 12
 	Replicas int           // 0 is 2
 	NoFaults bool          // only the load
+	Set      string        // of components, as in stack.Options
 	// Settle is how long the system may take to come to rest. 0 is two minutes.
 	Settle time.Duration
 	// Programs replace an app's program by another, as in stack.Options.
@@ -88,12 +89,13 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	maps.Copy(env, opts.Env)
 	starting, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the stack was not ready within two minutes"))
 	defer cancel()
-	s, err := stack.Start(starting, stack.Options{Folder: opts.Folder, Replicas: opts.Replicas, Programs: opts.Programs, Env: env})
+	s, err := stack.Start(starting, stack.Options{Folder: opts.Folder, Set: opts.Set, Replicas: opts.Replicas, Programs: opts.Programs, Env: env})
 	if err != nil {
 		return nil, fmt.Errorf("start the stack: %w", err)
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
-	opts.Log("ready: %d processes, %d replicas of every app, in %s", len(s.Processes()), opts.Replicas, opts.Folder)
+	opts.Set = s.Set()
+	opts.Log("ready: %d processes, %d replicas of every app, on the set %s, in %s", len(s.Processes()), opts.Replicas, opts.Set, opts.Folder)
 
 	out = &Outcome{Options: opts, Load: newTallies()}
 	people := &crowd{front: newFront(s.GatewayURLs()), sandbox: s.SandboxURL(), told: check.NewTold(), tallies: out.Load}
@@ -153,7 +155,7 @@ func (o *Outcome) Right() bool { return o.Report != nil && o.Report.Right() && l
 // String is the outcome as a table.
 func (o *Outcome) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d, %s of load by %d clients, %d replicas, %.0f s in all\n\n", o.Seed, o.Time, o.Clients, o.Replicas, o.Duration.Seconds())
+	fmt.Fprintf(&b, "seed %d, %s of load by %d clients, %d replicas, set %s, %.0f s in all\n\n", o.Seed, o.Time, o.Clients, o.Replicas, o.Set, o.Duration.Seconds())
 	fmt.Fprintf(&b, "  %-18s %8s %8s %10s   %s\n", "requests", "sent", "granted", "no answer", "refused")
 	var all tally
 	for _, kind := range o.Load.order {
@@ -201,6 +203,7 @@ func Command(ctx context.Context, args []string) error {
 	flags.IntVar(&opts.Clients, "clients", 12, "`number` of clients at once")
 	flags.IntVar(&opts.Replicas, "replicas", 2, "`number` of replicas of every app")
 	flags.BoolVar(&opts.NoFaults, "nofaults", false, "only the load")
+	flags.StringVar(&opts.Set, "set", "", "`set` of components: embedded, nats or redis (default: $INFRA, or embedded)")
 	flags.DurationVar(&opts.Settle, "settle", 2*time.Minute, "how long it may take until all is at rest")
 	flags.StringVar(&opts.Folder, "folder", "", "where to keep the state (default: a new `folder`, deleted if all is well)")
 	quiet := flags.Bool("quiet", false, "do not tell of each fault")

@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,8 +29,19 @@ type ticketDoc struct { // of tickets
 	OrderID  string `json:"orderId"`
 	Sequence int    `json:"sequence"`
 	Deleted  bool   `json:"deleted"`
-	Version  int    `json:"version"`
+	// Withdrawn: its seller deleted it. It is not Deleted if a sale stands against that.
+	Withdrawn bool `json:"withdrawn"`
+	Version   int  `json:"version"`
+	// Listed is the version of the seller's last change. In documents of the release before it is 0.
+	Listed int `json:"listed"`
 }
+
+// published is the last version that was published: the seller's last change. The release before published each version.
+func (t ticketDoc) published() int { return cmp.Or(t.Listed, t.Version) }
+
+// withdrawn is what was published of the ticket's deletion. When a sale brings a listing back, nothing is published;
+// the release before did it.
+func (t ticketDoc) withdrawn() bool { return t.Deleted || t.Withdrawn && t.Listed != 0 }
 
 type seatDoc struct { // orders' view of a ticket
 	ID          string `json:"id"`
@@ -55,6 +67,7 @@ type orderDoc struct { // of orders, and what its events carry
 		ID    string `json:"id"`
 		Price int64  `json:"price"`
 	} `json:"ticket"`
+	PaymentID string    `json:"paymentId"` // of the payment that completed it
 	Sequence  int       `json:"sequence"`
 	Version   int       `json:"version"`
 	UpdatedAt time.Time `json:"updatedAt"`
@@ -101,7 +114,7 @@ func (a accountDoc) paymentID() string {
 	return a.PaymentID
 }
 
-type paymentDoc struct { // of payments, and orders' record of it
+type paymentDoc struct { // of payments; and orders' record of it, which the release before kept
 	ID      string `json:"id"`
 	OrderID string `json:"orderId"`
 	Status  string `json:"status"`
@@ -137,7 +150,8 @@ type event struct {
 	Time    time.Time       `json:"time"`
 	Data    json.RawMessage `json:"data"`
 
-	at uint64 // its place in the stream
+	topic string
+	at    uint64 // its place in the stream
 }
 
 // version is what the event's id ends with.
@@ -162,7 +176,7 @@ type facts struct {
 	orders   map[string]orderDoc
 	accounts map[string]accountDoc
 	payments map[string]paymentDoc
-	records  map[string]paymentDoc // orders' records of payments, by order
+	records  map[string]paymentDoc // orders' records of payments, by order: of the release before
 	shown    map[string]shown
 	purses   []purse
 	events   []event // in the order of the stream
@@ -215,7 +229,7 @@ func (l *looker) readStream(ctx context.Context, f *facts) error {
 	messages, err := l.broker.Events(ctx, l.place)
 	for _, message := range messages {
 		l.place = message.Place
-		e := event{at: uint64(len(l.events)) + 1}
+		e := event{topic: message.Topic, at: uint64(len(l.events)) + 1}
 		_ = json.Unmarshal(message.Data, &e) // what is no event has no type, and no rule looks at it
 		l.events = append(l.events, e)
 	}
@@ -360,9 +374,25 @@ func (l *looker) index(ctx context.Context, app, name string) ([]string, error) 
 	return l.indexes(ctx, app, []string{name})
 }
 
-// indexes reads all ids of several indexes: the head of each tells how many pages are before it.
+// registryKey is the document of an app's journal that says how many partitions its indexes have.
+const registryKey = "journal/registry"
+
+// indexes reads all ids of several indexes, whose partitions are "name@0", "name@1" and so on; what the release before
+// has appended is under the name alone. The head of each says how many pages are before it.
 func (l *looker) indexes(ctx context.Context, app string, names []string) (ids []string, err error) {
-	heads, err := documents[indexPage](ctx, l, app, "index/", names)
+	registries, err := documents[struct {
+		Partitions int `json:"partitions"`
+	}](ctx, l, app, "", []string{registryKey})
+	if err != nil {
+		return nil, err
+	}
+	parts := slices.Clone(names)
+	for partition := range registries[registryKey].Partitions {
+		for _, name := range names {
+			parts = append(parts, name+"@"+strconv.Itoa(partition))
+		}
+	}
+	heads, err := documents[indexPage](ctx, l, app, "index/", parts)
 	if err != nil {
 		return nil, err
 	}

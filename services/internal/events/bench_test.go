@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -25,7 +26,7 @@ func BenchmarkRouter(b *testing.B) {
 	}}
 	event, _ := New(traced(), order)
 	body, _ := json.Marshal(event)
-	entry := `{"entryId":"1","event":` + string(body) + `,"metadata":{"Topic":"events.orders"},"contentType":"application/cloudevents+json"}`
+	entry := `{"entryId":"1","event":"` + base64.StdEncoding.EncodeToString(body) + `","metadata":{"Topic":"events.orders"},"contentType":"application/octet-stream"}`
 	text := `{"topic":"events.orders","entries":[` + strings.Repeat(entry+",", 63) + entry + `]}`
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {

@@ -1,6 +1,8 @@
 package events
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -18,34 +20,29 @@ const (
 	bulkAtOnce = 64
 )
 
-// bulk is a delivery. The subscriptions ask for raw payloads, so an event comes as the bytes that were published, in
-// base64: Dapr then neither decodes nor encodes it. Without that setting it is a JSON object; both are taken.
+// bulk is a delivery of a topic's events.
 type bulk struct {
 	Topic   string `json:"topic"`
 	Entries []struct {
-		ID    string          `json:"entryId"`
-		Event json.RawMessage `json:"event"`
+		ID    string  `json:"entryId"`
+		Event payload `json:"event"`
 	} `json:"entries"`
 }
 
-// delivery is one event of a bulk. Raw is the event as it was published; unreadable says why it could not be decoded.
-type delivery struct {
-	Event
-	raw        []byte
-	unreadable error
-}
+// payload is an event as it was published. The subscriptions ask for raw payloads, so it comes in base64: Dapr then
+// neither decodes nor encodes it. Without that setting it comes as JSON.
+type payload []byte
 
-// newDelivery reads one event of a bulk.
-func newDelivery(event json.RawMessage) (d delivery) {
-	d.raw = event
-	if len(event) > 0 && event[0] == '"' {
-		var decoded []byte
-		if json.Unmarshal(event, &decoded) == nil {
-			d.raw = decoded
-		}
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *payload) UnmarshalJSON(text []byte) error {
+	*p = bytes.Clone(text)
+	if len(text) < 2 || text[0] != '"' {
+		return nil
 	}
-	d.unreadable = json.Unmarshal(d.raw, &d.Event)
-	return d
+	if raw, err := base64.StdEncoding.AppendDecode(nil, text[1:len(text)-1]); err == nil {
+		*p = raw
+	}
+	return nil
 }
 
 type bulkOutcome struct {
@@ -77,7 +74,7 @@ func (r *Router) serveBulk(w http.ResponseWriter, req *http.Request) {
 		places <- struct{}{}
 		handling.Go(func() {
 			defer func() { <-places }()
-			outcomes.Statuses[i] = entryOutcome{entry.ID, r.deliver(req.Context(), b.Topic, newDelivery(entry.Event)).status()}
+			outcomes.Statuses[i] = entryOutcome{entry.ID, r.deliver(req.Context(), b.Topic, entry.Event).status()}
 		})
 	}
 	handling.Wait()

@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,9 +19,19 @@ import (
 // deliverBulk posts a bulk of events of a topic to the router as the sidecar does, and returns the status of each entry.
 func deliverBulk(t *testing.T, r *Router, topic string, events ...string) map[string]string {
 	t.Helper()
+	raw := make([]string, len(events))
+	for i, event := range events {
+		raw[i] = `"` + base64.StdEncoding.EncodeToString([]byte(event)) + `"`
+	}
+	return deliverEntries(t, r, topic, raw...)
+}
+
+// deliverEntries posts a bulk whose events are in the given JSON.
+func deliverEntries(t *testing.T, r *Router, topic string, events ...string) map[string]string {
+	t.Helper()
 	var entries []string
 	for i, event := range events {
-		entries = append(entries, fmt.Sprintf(`{"entryId":"%d","event":%s,"contentType":"application/cloudevents+json"}`, i, event))
+		entries = append(entries, fmt.Sprintf(`{"entryId":"%d","event":%s,"contentType":"application/octet-stream"}`, i, event))
 	}
 	mux := chi.NewRouter()
 	r.Mount(mux)
@@ -54,6 +65,20 @@ func TestBulk_EachEventHasItsOwnOutcome(t *testing.T) {
 		event(someOrder()), event(OrderCancelled(someOrder())), event(OrderCompleted(someOrder())), `{"type":"order.created"}`, `"text"`, event(someOrder()))
 	require.Equal(t, map[string]string{"0": "SUCCESS", "1": "RETRY", "2": "SUCCESS", "3": "SUCCESS", "4": "SUCCESS", "5": "SUCCESS"}, outcomes)
 	require.Len(t, o.taken, 3, "the refused one and the two that cannot be decoded are dead letters")
+}
+
+func TestBulk_EventsThatDaprHasDecodedAreTakenAsWell(t *testing.T) {
+	o := &office{}
+	r := newRouterWith(o)
+	var handled []OrderCreated
+	On(r, func(_ context.Context, e OrderCreated) error { handled = append(handled, e); return nil })
+	event, err := New(context.Background(), someOrder())
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"0": "SUCCESS"}, deliverEntries(t, r, ordersTopic, encoded(t, event)))
+	require.Len(t, handled, 1)
+	require.Empty(t, o.taken)
+	require.Equal(t, map[string]string{"0": "SUCCESS"}, deliverEntries(t, r, ordersTopic, `"no event, and no base64"`))
+	require.Equal(t, `"no event, and no base64"`, string(o.letter(t).Bytes()))
 }
 
 func TestBulk_EventsAreHandledSideBySide(t *testing.T) {

@@ -128,21 +128,22 @@ var errForeign = errors.New("event is on a topic of another owner")
 func (r *Router) Mount(mux chi.Router) { mux.Post("/events", r.serveBulk) }
 
 // deliver hands one event, which came on a topic, to its function.
-func (r *Router) deliver(ctx context.Context, topic string, event delivery) outcome {
-	if event.unreadable != nil {
-		return r.finish(ctx, event, fmt.Errorf("%w: %w", errUndecodable, event.unreadable))
+func (r *Router) deliver(ctx context.Context, topic string, raw []byte) outcome {
+	var event Event
+	if err := json.Unmarshal(raw, &event); err != nil {
+		return r.finish(ctx, event, raw, fmt.Errorf("%w: %w", errUndecodable, err))
 	}
 	if !r.carries(topic, event.Type) {
-		return r.finish(ctx, event, fmt.Errorf("%w: type %q came on the topic %q", errForeign, event.Type, topic))
+		return r.finish(ctx, event, raw, fmt.Errorf("%w: type %q came on the topic %q", errForeign, event.Type, topic))
 	}
 	handle, known := r.handlers[event.Type]
 	if !known {
 		return r.count(event.Type, ignored)
 	}
-	ctx = traceContext(ctx, event.Event)
+	ctx = traceContext(ctx, event)
 	handling, cancel := context.WithTimeout(ctx, handlingTime)
 	defer cancel()
-	return r.finish(ctx, event, call(handling, handle, event.Event))
+	return r.finish(ctx, event, raw, call(handling, handle, event))
 }
 
 // carries says whether events of a type may come on a topic.
@@ -160,18 +161,18 @@ func call(ctx context.Context, handle func(context.Context, Event) error, event 
 	return handle(ctx, event)
 }
 
-// finish decides what becomes of an event whose handling ended with err.
-func (r *Router) finish(ctx context.Context, event delivery, err error) outcome {
+// finish decides what becomes of an event, which came as raw, whose handling ended with err.
+func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error) outcome {
 	eventType := event.Type
-	log := r.opts.Log.With("event", event.ID, "type", eventType, "traceId", trace.SpanContextFromContext(ctx).TraceID().String())
 	if err == nil {
 		r.failures.forget(event.ID)
-		log.Debug("event handled")
+		r.opts.Log.DebugContext(ctx, "event handled", "event", event.ID, "type", eventType)
 		return r.count(eventType, success)
 	}
+	log := r.opts.Log.With("event", event.ID, "type", eventType, "traceId", trace.SpanContextFromContext(ctx).TraceID().String())
 	now := time.Now().UTC()
 	letter := Letter{Service: r.opts.Service, Instance: r.opts.Instance, Attempts: 1, FirstFailure: now, LastFailure: now}
-	letter.hold(event.raw)
+	letter.hold(raw)
 	switch {
 	case errors.Is(err, errUndecodable):
 		letter.Code = Undecodable

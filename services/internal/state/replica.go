@@ -23,14 +23,14 @@ const (
 // use it here before the event has arrived; so if there is no document yet, and id is a UUIDv7 made a moment
 // ago, it waits for a short while until this process has handled the event before it returns ErrNotFound.
 func GetReplica[T any](ctx context.Context, s *Store, key, id string) (Doc[T], error) {
-	doc, err := Get[T](ctx, s, key)
-	if !errors.Is(err, ErrNotFound) || !bornWithin(id, newborn) {
-		return doc, err
+	if !bornWithin(id, newborn) {
+		return Get[T](ctx, s, key)
 	}
 	deadline := time.Now().Add(projectionLag)
 	for pause := firstLook; ; pause *= 2 {
-		arrived, forget := s.arrivals.expect(key)
-		if doc, err = Get[T](ctx, s, key); !errors.Is(err, ErrNotFound) || time.Now().After(deadline) {
+		arrived, forget := s.arrivals.expect(key) // before the read, so that it is not missed
+		doc, err := Get[T](ctx, s, key)
+		if !errors.Is(err, ErrNotFound) || time.Now().After(deadline) {
 			forget()
 			return doc, err
 		}
