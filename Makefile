@@ -2,6 +2,8 @@
 
 SERVICES        := $(patsubst %/main.go,%,$(wildcard services/*/main.go))
 RUNTIME_SOURCES := $(wildcard deploy/runtime/*.go) deploy/runtime/go.mod deploy/runtime/go.sum
+# The last commit of the release before, from which an upgrade to this one is tested.
+RELEASE_BEFORE  := 7440bbfc7a488291511faff8a21ef178877089aa
 STATICCHECK     := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT      := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 AIR             := github.com/air-verse/air@v1.67.4
@@ -33,7 +35,7 @@ DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-buil
 DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-infra test-coverage fuzz \
+.PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-infra build-before test-upgrade test-coverage fuzz \
 	bench chaos check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
@@ -107,6 +109,25 @@ test-infra: build-runtime build ## run the end-to-end tests on every set of comp
 			$$work/log >> $$work/table; \
 	done; \
 	printf '\n%-10s %5s %7s %7s %8s %7s\n' set tests passed failed skipped time; cat $$work/table; exit $$failed
+
+# All of it is built, Dapr's runtime as well, so that it is what people run.
+build-before: ## build the release before from the history, for test-upgrade
+	@folder=.build/release-before; if [ "$$(cat $$folder/commit 2>/dev/null)" = $(RELEASE_BEFORE) ]; then exit 0; fi; \
+	git cat-file -e '$(RELEASE_BEFORE)^{commit}' 2>/dev/null || { \
+		echo "The release before, $(RELEASE_BEFORE), is not in this clone's history (git fetch --unshallow): its test is skipped."; \
+		test -z "$$CI_REQUIRE_UPGRADE"; exit; }; \
+	echo "Building the release before: about six minutes from nothing, once."; \
+	rm -rf $$folder && mkdir -p $$folder/.build && git archive $(RELEASE_BEFORE) | tar -x -C $$folder && cd $$folder && \
+	go build -trimpath -o .build/ $$(ls -d services/*/main.go | sed 's|^\(.*\)/main.go|./\1|') ./deploy/local && \
+	(cd deploy/runtime && go build -trimpath -ldflags='-s -w' -o ../../.build/runtime .) && \
+	echo $(RELEASE_BEFORE) > commit && echo "Built $$folder."
+
+test-upgrade: SETS ?= embedded nats
+test-upgrade: build-runtime build build-before ## let programs of the release before write, and those of this one go on (SETS='embedded nats')
+	@for set in $(SETS); do \
+		echo "An upgrade from the release before, on the set $$set …"; \
+		$(IN_MEMORY) INFRA=$$set go test -count=1 -timeout 9m -run '^TestUpgrade_' ./services/e2e || exit 1; \
+	done
 
 # The services write what they reached when they end; tests that start one leave it in the same folder.
 test-coverage: export GOCOVERDIR = $(CURDIR)/.build/coverage
