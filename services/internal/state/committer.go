@@ -245,7 +245,7 @@ func (c *committer) refuse(batch []*request, conflicts map[*request]bool) []*req
 }
 
 // remember notes what a committed batch has replaced, answers the waiting requests that wanted to create what it
-// has created, and wakes whoever waits for these documents.
+// has created, and wakes those who wait for these documents.
 func (c *committer) remember(batch []*request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -29,7 +29,7 @@ import (
 //
 //   - It holds the events.
 //   - It says, if the answer to a transaction is lost, whether the transaction happened (committer.resolve).
-//   - It is a fence: whoever creates an entry under a number first makes sure that the writer's transaction of this
+//   - It is a fence: a process that creates an entry under a number first makes sure that the writer's transaction of this
 //     number never happens, however late it arrives at the store. A batch therefore reads nothing before it.
 //
 // A fence stays for fenceTime, much longer than the slowest transaction can be on its way.

@@ -15,7 +15,7 @@ import (
 // the keys that are asked for gather, and the next call takes them together. A store answers one question for
 // fifty documents many times as fast as fifty questions. With no load a read goes out at once, alone.
 //
-// A read never joins a call that has begun before it: whoever reads after a commit sees it.
+// A read never joins a call that has begun before it: a read after a commit sees it.
 
 const (
 	// readsAtOnce bounds the calls under way. More do not make it faster: Dapr's SQLite store keeps two
@@ -133,7 +133,7 @@ func (r *reader) call(keys map[string]struct{}) (map[string]item, error) {
 // there" would be refused for good, and a dead writer's journal would seem empty.
 //
 // So each bulk also asks for the anchor, a document that is there for certain: without it the answer broke off. It may
-// have broken off behind the anchor, too. So what is missing is asked for once more: whoever asks a database after
+// have broken off behind the anchor, too. So what is missing is asked for once more: a database that is asked after
 // that gets nothing at all from it, not even the anchor, or the truth.
 func (r *reader) bulk(ctx context.Context, keys []string) (map[string]item, error) {
 	items := make(map[string]item, len(keys)+1)

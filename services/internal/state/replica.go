@@ -19,7 +19,7 @@ const (
 	firstLook = 100 * time.Millisecond
 )
 
-// GetReplica is Get for a document that another service's event creates. Somebody who was just told an id may
+// GetReplica is Get for a document that another service's event creates. A client that has just got an id may
 // use it here before the event has arrived; so if there is no document yet, and id is a UUIDv7 made a moment
 // ago, it waits for a short while until this process has handled the event before it returns ErrNotFound.
 func GetReplica[T any](ctx context.Context, s *Store, key, id string) (Doc[T], error) {
@@ -80,7 +80,7 @@ func (a *arrivals) forget(key string, created chan struct{}) {
 	}
 }
 
-// announce wakes whoever waits for one of these documents.
+// announce wakes those who wait for one of these documents.
 func (a *arrivals) announce(created map[string]struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -46,7 +46,7 @@ type Options struct {
 	// Service is the name of the service; it is the source of its events. Required.
 	Service string
 	// Instance names this process's place across restarts (a host and a port, a pod): a process that starts in
-	// a place knows that whoever registered from there before is dead. Required.
+	// a place knows that the one which registered from there before is dead. Required.
 	Instance string
 	// Component is the Dapr state store. Default "state".
 	Component string
