@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/check"
+	"boxoffice/deploy/local/stack"
+)
+
+// onFreePorts replaces the ports of a run file, but for the sandbox's, which the stack replaces.
+func onFreePorts(t *testing.T, text string) string {
+	t.Helper()
+	sandbox := strconv.Itoa(stack.DefaultPorts().Sandbox)
+	given := map[string]string{sandbox: sandbox}
+	return regexp.MustCompile(`\b[1-9]\d{3,4}\b`).ReplaceAllStringFunc(text, func(port string) string {
+		if given[port] == "" {
+			given[port] = strconv.Itoa(freePort(t))
+		}
+		return given[port]
+	})
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	return listener.Addr().(*net.TCPAddr).Port
+}
+
+// moved makes a run file with other ports, for the programs and components of a release, and returns its path.
+func moved(t *testing.T, release string) string {
+	t.Helper()
+	folder := t.TempDir()
+	text, err := os.ReadFile(filepath.Join(release, "dapr.yaml"))
+	require.NoError(t, err)
+	path := filepath.Join(folder, "dapr.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(onFreePorts(t, string(text))), 0o600))
+	for _, name := range []string{".build", "components"} {
+		require.NoError(t, os.Symlink(filepath.Join(release, name), filepath.Join(folder, name)))
+	}
+	return path
+}
+
+// Both releases work on the same documents and the same broker while one replaces the other.
+func TestUpgrade_OldAndNewProcessesSideBySide(t *testing.T) {
+	t.Parallel()
+	onEmbedded(t, "two stacks share one folder's files")
+	before := releaseBefore(t)
+	release, err := stack.FindRunFile(".")
+	require.NoError(t, err)
+	ports := stack.DefaultPorts()
+	for _, flag := range ports.Flags() {
+		*flag.Port = freePort(t)
+	}
+	env := map[string]string{"RESERVATION_WINDOW": "20s"}
+
+	old := newHouse(t, stack.Options{RunFile: moved(t, before), FixedPorts: &ports, Env: env})
+	seller, buyer := old.signUp(t), old.signUp(t)
+	first := seller.list(t, "Listed by the old", 4200)
+	known(t, buyer, first)
+
+	// The new release's sidecars begin when the streams are theirs, as an operator is told to do it.
+	newRunFile := moved(t, filepath.Dir(release))
+	streams := exec.CommandContext(t.Context(), filepath.Join(filepath.Dir(release), ".build", "runtime"), "nats-streams", "--server="+old.NATSURL(), "--wait=10s")
+	said, err := streams.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+	folder := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(folder, stack.StateFolder), 0o700))
+	shared, err := filepath.Glob(filepath.Join(old.Folder(), stack.StateFolder, "state-*.db"))
+	require.NoError(t, err)
+	for _, name := range []string{"env", "secrets.json"} {
+		shared = append(shared, filepath.Join(old.Folder(), stack.StateFolder, name))
+	}
+	for _, path := range shared {
+		require.NoError(t, os.Symlink(path, filepath.Join(folder, stack.StateFolder, filepath.Base(path))))
+	}
+	h := newHouse(t, stack.Options{RunFile: newRunFile, Folder: folder, FixedPorts: &ports, Infra: []string{}, Env: env})
+	by := func(p *person, through *house) *person {
+		other := *p
+		other.house = through
+		return &other
+	}
+
+	second := by(seller, h).list(t, "Listed by the new", 4200)
+	third := seller.list(t, "Listed by the old again", 4200)
+	t.Run("documents are shown by both, and the list is whole in the new", func(t *testing.T) {
+		for _, listed := range []ticket{first, second, third} {
+			require.Equal(t, listed.Title, old.ticket(t, listed.ID).Title)
+			require.Equal(t, listed.Title, h.ticket(t, listed.ID).Title)
+		}
+		require.Len(t, h.allTickets(t, 1), 3)
+		require.Len(t, old.allTickets(t, 1), 2, "the old release does not know of entries that the new one has appended")
+	})
+	t.Run("both sell what either has listed", func(t *testing.T) {
+		for i, listed := range []ticket{first, second, third, by(seller, h).list(t, "And the other way", 4200)} {
+			through := []*house{h, old, h, old}[i]
+			known(t, by(buyer, through), listed)
+			made := by(buyer, through).reserved(t, listed.ID)
+			other := []*house{old, h, old, h}[i]
+			require.Equal(t, made.ID, by(buyer, other).order(t, made.ID).ID)
+			other.ticketBecomes(t, "reserved", listed.ID)
+			paid := by(buyer, h).paysAgain(t, made.ID, goodCard)
+			by(buyer, old).orderBecomes(t, "complete", made.ID)
+			by(buyer, h).paymentBecomes(t, "captured", paid.ID)
+			old.ticketBecomes(t, "sold", listed.ID)
+			h.money(t, made.ID, 1, 0, 4200)
+			refused(t, 409, by(seller, other).do(t, "POST", "/api/orders", wanted{listed.ID}), "ticket_sold")
+		}
+	})
+	t.Run("the old payments service cannot take money for what the new one has written", func(t *testing.T) {
+		listed := by(seller, h).list(t, "Paid at the old", 4200)
+		known(t, by(buyer, h), listed)
+		made := by(buyer, h).reserved(t, listed.ID)
+		eventually(t, "its order is refused for now", func() bool {
+			r := buyer.do(t, "POST", "/api/payments", paying{OrderID: made.ID, PaymentMethod: goodCard})
+			return r.status == 503 && r.header.Get("Retry-After") != ""
+		})
+		by(buyer, h).paysAgain(t, made.ID, goodCard)
+		buyer.orderBecomes(t, "complete", made.ID)
+	})
+	t.Run("reservations of both end at their time", func(t *testing.T) {
+		var all []order
+		for i := range 6 {
+			through := []*house{old, h}[i%2]
+			listed := by(seller, through).list(t, "Unpaid", 4200)
+			known(t, by(buyer, through), listed)
+			all = append(all, by(buyer, through).reserved(t, listed.ID))
+		}
+		for _, o := range all {
+			var last order
+			eventuallyWithin(t, time.Until(o.ExpiresAt)+patience, "its time is over", func() bool {
+				last = by(buyer, h).order(t, o.ID)
+				return last.Status == "cancelled"
+			})
+			require.Equal(t, "expired", last.Reason)
+			require.WithinDuration(t, o.ExpiresAt, last.UpdatedAt, 5*time.Second)
+			h.ticketBecomes(t, "available", o.Ticket.ID)
+		}
+	})
+	t.Run("nothing is wrong when the old are gone", func(t *testing.T) {
+		unpaid := buyer.reserved(t, seller.list(t, "At the last moment", 4200).ID)
+		for _, app := range []string{"gateway", "auth", "tickets", "orders", "payments", "expiration"} {
+			require.NoError(t, old.Process(app).Kill())
+			require.NoError(t, old.Process(app+"-dapr").Kill())
+		}
+		eventuallyWithin(t, time.Until(unpaid.ExpiresAt)+2*patience, "its time is over", func() bool { return by(buyer, h).order(t, unpaid.ID).Reason == "expired" })
+		h.stream(t).settled(t)
+		report, err := check.Check(t.Context(), check.Of(h.Stack), check.Options{Patience: patience, Quiet: true})
+		require.NoError(t, err)
+		require.Empty(t, report.Violations)
+	})
+}
