@@ -116,7 +116,7 @@ build-before: ## build the release before from the history, for test-upgrade
 	git cat-file -e '$(RELEASE_BEFORE)^{commit}' 2>/dev/null || { \
 		echo "The release before, $(RELEASE_BEFORE), is not in this clone's history (git fetch --unshallow): its test is skipped."; \
 		test -z "$$CI_REQUIRE_UPGRADE"; exit; }; \
-	echo "Building the release before: about six minutes from nothing, once."; \
+	echo "Building the release before: half a minute after build-runtime, which compiles the same packages."; \
 	rm -rf $$folder && mkdir -p $$folder/.build && git archive $(RELEASE_BEFORE) | tar -x -C $$folder && cd $$folder && \
 	go build -trimpath -o .build/ $$(ls -d services/*/main.go | sed 's|^\(.*\)/main.go|./\1|') ./deploy/local && \
 	(cd deploy/runtime && go build -trimpath -ldflags='-s -w' -o ../../.build/runtime .) && \
