@@ -318,7 +318,7 @@ func journalIsToldTruly(t *testing.T, store *postgres) {
 	const all = "SELECT * FROM reporting.journal_writers ORDER BY partition"
 	for _, service := range []string{"auth", "tickets", "orders", "payments"} {
 		writers := report[writer](t, store, service, all)
-		require.Len(t, writers, 2)
+		require.NotEmpty(t, writers)
 		entries := 0
 		for partition, w := range writers {
 			require.Equal(t, "living", w.State)

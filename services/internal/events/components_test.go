@@ -122,10 +122,7 @@ func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 	}
 
 	for _, path := range pubsubFiles {
-		var node []any
-		for _, document := range documentsOf[any](t, path) {
-			node = append(node, document)
-		}
+		node := documentsOf[any](t, path)
 		require.Equal(t, publish, scopes(setting(node, "publishingScopes")), path)
 		require.Equal(t, subscribe, scopes(setting(node, "subscriptionScopes")), path)
 		require.ElementsMatch(t, topics, strings.Split(strings.Join(strings.Fields(setting(node, "protectedTopics")), ""), ","), path)
