@@ -11,7 +11,7 @@ import (
 
 const (
 	// projectionLag is how far behind its owner a projection may reasonably be.
-	projectionLag = 2 * time.Second
+	projectionLag = 5 * time.Second
 	// newborn is the age up to which an aggregate that is not found may be one whose event is still on its way.
 	newborn = 10 * time.Second
 	// firstLook is how long GetReplica waits until it looks into the store again, for an event may be handled by another
