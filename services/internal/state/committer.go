@@ -86,7 +86,8 @@ func (c *committer) submit(ctx context.Context, change *Change) error {
 	if len(change.records) > 0 && c.store.publisher.full() {
 		return busy()
 	}
-	r := &request{ctx: ctx, change: change, done: make(chan error, 1)}
+	own := *change // the caller may use its variable again as soon as it has the outcome; a writer looks at it once more
+	r := &request{ctx: ctx, change: &own, done: make(chan error, 1)}
 	c.mu.Lock()
 	if len(c.waiting) >= queueLength {
 		c.mu.Unlock()

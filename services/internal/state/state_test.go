@@ -313,6 +313,22 @@ func TestCommit_ALateTransactionNeverHappens(t *testing.T) {
 	require.Equal(t, doc, get(t, s, key))
 }
 
+// A caller has the outcome a little before the writer gives back the documents.
+func TestCommit_AChangeMayBeUsedAgainAtOnce(t *testing.T) {
+	s, _ := onMemory(t, newMemory(), Options{Lease: time.Minute, Writers: 1})
+	var c Change
+	for n := range 200 {
+		c.Create(newKey(), thing{1, strconv.Itoa(n)})
+		require.NoError(t, s.Commit(t.Context(), &c))
+		c = Change{}
+	}
+	soon(t, "no document is kept from others", func() bool {
+		s.committer.mu.Lock()
+		defer s.committer.mu.Unlock()
+		return len(s.committer.inFlight) == 0
+	})
+}
+
 func TestCommit_StoreAwayIsUnavailableAndComesBack(t *testing.T) {
 	s, f := open(t, Options{})
 	away := func(context.Context, func(context.Context) error) error { return errors.New("store is away") }
