@@ -55,10 +55,7 @@ func serveApp() {
 			Topic   string
 			Entries []struct {
 				EntryID string
-				Event   struct {
-					ID   string
-					Data struct{ Answer string }
-				}
+				Event   []byte // as it was published, in base64
 			}
 		}
 		_ = json.NewDecoder(r.Body).Decode(&delivery)
@@ -66,8 +63,13 @@ func serveApp() {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, entry := range delivery.Entries {
-			received = append(received, delivery.Topic+" "+entry.Event.ID)
-			statuses = append(statuses, map[string]string{"entryId": entry.EntryID, "status": entry.Event.Data.Answer})
+			var event struct {
+				ID   string
+				Data struct{ Answer string }
+			}
+			_ = json.Unmarshal(entry.Event, &event)
+			received = append(received, delivery.Topic+" "+event.ID)
+			statuses = append(statuses, map[string]string{"entryId": entry.EntryID, "status": event.Data.Answer})
 		}
 		_ = json.NewEncoder(w).Encode(map[string]any{"statuses": statuses})
 	}
