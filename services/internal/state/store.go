@@ -52,8 +52,8 @@ type Options struct {
 	Component string
 	// Slots bounds the journal: how many transactions may wait for the broker. Default 16384.
 	Slots int
-	// Writers is how many transactions may be in flight at once. Default 1 on SQLite, which takes one at a time, and 4
-	// on other stores, where a transaction mostly waits for the network and the disk.
+	// Writers is how many transactions may be in flight at once. Default 1 on SQLite, which takes one at a time, and 2
+	// on other stores. More help where the store is far away: a transaction waits for the network once a document.
 	Writers int
 	// Backlog bounds the events that may wait for the broker. Default 32768.
 	Backlog int
@@ -124,7 +124,7 @@ func Open(ctx context.Context, sidecar Sidecar, opts Options) (*Store, error) {
 		return nil, err
 	}
 	if s.opts.Writers == 0 {
-		s.opts.Writers = 4
+		s.opts.Writers = 2
 		if strings.HasPrefix(s.componentType(ctx), "state.sqlite") {
 			s.opts.Writers = 1
 		}
