@@ -28,8 +28,9 @@ ARGS            :=
 
 export CGO_ENABLED ?= 0
 # Go's newer implementation of encoding/json, with the same API: it decodes events in half the time. A toolchain that does
-# not know this experiment (any more) builds without it.
+# not know this experiment (any more) builds without it. What is built of Dapr and Kubernetes has no use for it.
 export GOEXPERIMENT ?= $(shell GOEXPERIMENT=jsonv2 go env GOEXPERIMENT 2> /dev/null)
+build-runtime build-before build-cluster build-node: export GOEXPERIMENT :=
 
 DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-build-daprd docker-build-migrate docker-build-local
 DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
@@ -64,7 +65,6 @@ build: ## build the services and the launcher
 	@go build -trimpath -o .build/ $(addprefix ./,$(SERVICES)) ./deploy/local
 
 # Compared by content, for a checkout gives every file a new time.
-build-runtime: export GOEXPERIMENT :=
 build-runtime: SOURCES = $(shell cat $(RUNTIME_SOURCES) | git hash-object --stdin)
 build-runtime: ## build Dapr's runtime and NATS, if their sources changed
 	@if [ -x .build/runtime ] && [ "$$(cat .build/runtime.sources 2>/dev/null)" = "$(SOURCES)" ]; then exit 0; fi; \
@@ -89,7 +89,7 @@ test-unit: ## run the tests that need no sidecar, with the race detector
 
 test-stack: build-runtime build ## run the tests on real sidecars
 	$(IN_MEMORY) go test -count=1 -p 2 -parallel $(AT_ONCE) -timeout 9m -exec 'env $(SPARING)' $(STACK_TESTS)
-	cd deploy/runtime && go test -trimpath -vet=off .
+	cd deploy/runtime && GOEXPERIMENT= go test -trimpath -vet=off .
 
 # The suite is the same for all; INFRA alone differs. What fails is printed before the table, and then the last that the
 # processes of those tests said.
@@ -238,7 +238,7 @@ lint: ## check format, vet, staticcheck and actionlint
 	@unformatted=$$(gofmt -l deploy services); if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w): $$unformatted"; exit 1; fi
 	go vet ./...
 	cd deploy/postgres && go vet . && go run $(STATICCHECK) .
-	cd deploy/runtime && go vet -trimpath $(RUNTIME_VET) .
+	cd deploy/runtime && GOEXPERIMENT= go vet -trimpath $(RUNTIME_VET) .
 	go run $(STATICCHECK) ./...
 	go run $(ACTIONLINT)
 
