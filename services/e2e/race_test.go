@@ -35,7 +35,7 @@ var starts = []struct {
 		r.cancelWhenPaid(t, func() bool { return len(h.ledger(t, r.order.ID)) > 0 })
 	}},
 	{"cancelled when the bank holds the money", func(t *testing.T, h *house, r *race) {
-		r.cancelWhenPaid(t, func() bool { return sum(t, h.ledger(t, r.order.ID)).Held > 0 })
+		r.cancelWhenPaid(t, func() bool { return sum(t, h.ledger(t, r.order.ID)).Authorized > 0 })
 	}},
 	{"cancelled when the payment is answered", func(t *testing.T, _ *house, r *race) {
 		r.pay(t)
