@@ -99,7 +99,8 @@ func (b *box) OrdersOf(ctx context.Context, buyer string, limit int, cursor stri
 	return state.List(ctx, b.store, ordersOf(buyer), limit, cursor, orderKey, func(Order) bool { return true })
 }
 
-// Cancel cancels an order, unless it is complete or cancelled already.
+// Cancel cancels an order that is not paid; reason Unpaid alone cancels a complete one (else errComplete). A cancelled
+// order stays as it is. May can refuse first.
 func (b *box) Cancel(ctx context.Context, id string, reason Reason, may func(*Order) error) error {
 	return b.decide(ctx, id, func(order *Order, ticket *Ticket) (bool, error) {
 		if err := may(order); err != nil {

@@ -22,7 +22,7 @@ import (
 //	change.Update(ticket.Key, ticket.ETag, ticket.Value)
 //	change.Create(orderKey(order.ID), order)
 //	change.Append(ordersOf(buyer), order.ID)
-//	change.Emit(ctx, events.OrderCreated{Order: order.Public()})
+//	change.Emit(ctx, order.Told())
 //	err := store.Commit(ctx, &change)
 type Change struct {
 	writes  []write

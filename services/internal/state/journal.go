@@ -28,9 +28,10 @@ import (
 // serves three purposes:
 //
 //   - It holds the events.
-//   - It says, if the answer to a transaction is lost, whether the transaction happened (committer.resolve).
+//   - It says, if the answer to a transaction is lost, whether the transaction happened (writer.resolve).
 //   - It is a fence: a process that creates an entry under a number first makes sure that the writer's transaction of this
-//     number never happens, however late it arrives at the store. A batch therefore reads nothing before it.
+//     number never happens, however late it arrives at the store. So a batch need not ask first whether its writer is still
+//     registered.
 //
 // A fence stays for fenceTime, much longer than the slowest transaction can be on its way.
 
@@ -91,6 +92,9 @@ type entryDocument struct {
 	Against string            `json:"against,omitempty"`
 	Events  []json.RawMessage `json:"events,omitempty"`
 }
+
+// ofTakeover says whether the entry is a fence that a takeover has put there: the writer never gets past it.
+func (e entryDocument) ofTakeover() bool { return e.Fence && e.Batch == "" && e.Against == "" }
 
 func writerKey(writer string) string { return "journal/" + writer }
 func entryKey(writer string, number int64) string {
@@ -191,7 +195,7 @@ func (s *Store) editRegistry(ctx context.Context, edit func(*registry, *Change))
 }
 
 // direct commits a change of the journal's own documents past the committer. It returns ErrConflict if a condition
-// does not hold.
+// does not hold, or if the change was committed and the answer was lost: callers read again and decide anew.
 func (s *Store) direct(ctx context.Context, c *Change) error {
 	if c.err != nil {
 		return c.err

@@ -108,9 +108,10 @@ func TestJournal_NextProcessPublishesWhatADeadOneLeft(t *testing.T) {
 	items, err := next.read(t.Context(), writerKey(id))
 	require.NoError(t, err)
 	require.False(t, items[writerKey(id)].exists(), "its document is gone")
-	entries, err := next.findEntries(t.Context(), id, 1, recoveryChunk+20)
+	found, err := next.findEntries(t.Context(), id, writerDocument{From: 1, Next: 1, To: recoveryChunk + 20})
 	require.NoError(t, err)
-	require.Len(t, entries, 2, "of its entries the fences alone are left: the last one, and the one after it")
+	require.Equal(t, []int64{recoveryChunk + 10}, found.entries, "of its entries the last one is left, as a fence")
+	require.True(t, found.fenced, "and a fence after it")
 }
 
 func TestJournal_ALivingProcessTakesOverFromASilentOne(t *testing.T) {

@@ -241,5 +241,8 @@ func (p *publisher) publish(ctx context.Context, records []record) (refused []re
 	if len(problems) == 0 {
 		return nil, nil
 	}
+	if len(refused) == 0 { // the answer does not say which
+		refused = records
+	}
 	return refused, errors.Join(append(problems, ctx.Err())...)
 }

@@ -36,7 +36,7 @@ func GetReplica[T any](ctx context.Context, s *Store, key, id string) (Doc[T], e
 		}
 		select {
 		case <-arrived:
-		case <-time.After(pause):
+		case <-time.After(min(pause, time.Until(deadline))):
 		case <-ctx.Done():
 			forget()
 			return doc, err

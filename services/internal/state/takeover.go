@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,9 +14,6 @@ import (
 
 // recoveryChunk is how many entries are read, or deleted, at once. An entry may hold as much as a batch does.
 const recoveryChunk = 16
-
-// scanChunk is how many entry numbers are looked at with one read. Most of them have no entry.
-const scanChunk = 128
 
 // watch takes over from writers whose process is dead: at once from those that this instance registered before it
 // started anew, and from others when they have not renewed their document for a lease. That time is measured here,
@@ -32,6 +30,9 @@ func (s *Store) watch(ctx context.Context) {
 			s.opts.Log.Warn("could not read who writes the journal; trying again", "error", err)
 			clear(seen) // others could not renew either
 		}
+		maps.DeleteFunc(seen, func(id string, _ version) bool {
+			return !slices.ContainsFunc(doc.Value.Writers, func(w registeredWriter) bool { return w.ID == id })
+		})
 		for _, w := range doc.Value.Writers {
 			if s.isOwn(w.ID) {
 				continue
@@ -99,12 +100,7 @@ func (s *Store) takeOver(ctx context.Context, w registeredWriter) error {
 	}
 	// The last entry may be of a transaction whose outcome its writer, if it lives, does not know yet: a fence with the
 	// same batch says that it happened.
-	var dispensable []int64
-	for _, number := range entries {
-		if number != last {
-			dispensable = append(dispensable, number)
-		}
-	}
+	dispensable := slices.DeleteFunc(slices.Clone(entries), func(number int64) bool { return number == last })
 	if err := s.deleteEntries(ctx, w.ID, dispensable); err != nil {
 		return err
 	}
@@ -116,55 +112,76 @@ func (s *Store) takeOver(ctx context.Context, w registeredWriter) error {
 	return s.unregister(ctx, w.ID)
 }
 
-// fenceOff returns the numbers of a closed writer's entries, and the highest of them, and creates a fence under the
-// number after it: the only one that the writer may have in flight.
+// fenceOff makes sure that a closed writer's last transaction was its last: it creates a fence under the number after
+// it, the only one that the writer may have in flight, unless an earlier takeover did. It returns the numbers of the
+// writer's entries, fences left out, and the last number before the fence.
 func (s *Store) fenceOff(ctx context.Context, id string, doc writerDocument) (entries []int64, last int64, err error) {
 	for {
-		entries, err = s.findEntries(ctx, id, doc.From, doc.To)
+		found, err := s.findEntries(ctx, id, doc)
 		if err != nil {
 			return nil, 0, err
 		}
-		last = doc.Next - 1
-		if len(entries) > 0 {
-			last = max(last, entries[len(entries)-1])
+		if found.fenced {
+			return found.entries, found.last, nil
 		}
-		fence, err := fenceAt(id, last+1, "")
+		fence, err := fenceAt(id, found.last+1, "")
 		if err != nil {
 			return nil, 0, err
 		}
 		cause := s.execute(ctx, []*client.StateOperation{fence.operation()})
 		if cause == nil {
-			return entries, last, nil
+			return found.entries, found.last, nil
 		}
-		// Perhaps the writer lives and was faster: then there is one more entry.
+		// Perhaps the writer lives and was faster, or another takeover was: then the next search finds that.
 		items, err := s.read(ctx, fence.key)
 		if err != nil {
 			return nil, 0, err
 		}
-		if found := items[fence.key]; !found.exists() {
+		if !items[fence.key].exists() {
 			return nil, 0, unavailable(fmt.Errorf("fence it off: %w", cause))
 		}
 	}
 }
 
-// findEntries returns the numbers of a writer's entries, lowest first.
-func (s *Store) findEntries(ctx context.Context, id string, from, to int64) (entries []int64, err error) {
-	for ; from < to; from += scanChunk {
+// foundEntries is what there is under a writer's numbers.
+type foundEntries struct {
+	entries []int64 // that are no fences, lowest first
+	last    int64   // the highest number that the writer has used, as far as can be seen
+	fenced  bool    // whether a takeover has put a fence under the number after last
+}
+
+// findEntries looks under all numbers that a closed writer has reserved, and the one after these, where a fence may be.
+func (s *Store) findEntries(ctx context.Context, id string, doc writerDocument) (found foundEntries, err error) {
+	found.last = doc.Next - 1
+	for from := doc.From; from <= doc.To; from += recoveryChunk {
 		var keys []string
-		for number := from; number < min(from+scanChunk, to); number++ {
+		for number := from; number < min(from+recoveryChunk, doc.To+1); number++ {
 			keys = append(keys, entryKey(id, number))
 		}
 		items, err := s.read(ctx, keys...)
 		if err != nil {
-			return nil, err
+			return found, err
 		}
 		for i, key := range keys {
-			if items[key].exists() {
-				entries = append(entries, from+int64(i))
+			if !items[key].exists() {
+				continue
+			}
+			var entry entryDocument
+			if err := unmarshal(key, items[key].value, &entry); err != nil {
+				return found, err
+			}
+			number := from + int64(i)
+			if entry.ofTakeover() {
+				found.last, found.fenced = number-1, true
+				return found, nil
+			}
+			found.last = max(found.last, number)
+			if !entry.Fence || entry.Batch != "" {
+				found.entries = append(found.entries, number)
 			}
 		}
 	}
-	return entries, nil
+	return found, nil
 }
 
 func (s *Store) publishEntries(ctx context.Context, w registeredWriter, numbers []int64) error {
@@ -204,7 +221,7 @@ func (s *Store) emptyEntry(ctx context.Context, id string, number int64) error {
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
-	if err != nil {
+	if err != nil || doc.Value.Fence {
 		return err
 	}
 	body, err := json.Marshal(entryDocument{Schema: 1, Batch: doc.Value.Batch, Fence: true})

@@ -99,6 +99,97 @@ func TestTakeOver_ALostAnswerIsStillSuccessWhenTheEntryWasTakenOver(t *testing.T
 	require.True(t, onLiving.took(event), "who has taken over has published it")
 }
 
+// takeOverInterrupted lets takeovers of a writer fail: the first after its fence, each other one after its first call.
+func takeOverInterrupted(t *testing.T, s *Store, f *faults, id string, times int) {
+	t.Helper()
+	for n := range times {
+		left := 1
+		if n == 0 {
+			left = 2
+		}
+		f.set(func(f *faults) {
+			f.transact = func(ctx context.Context, pass func(context.Context) error) error {
+				if left--; left < 0 {
+					return errFault
+				}
+				return pass(ctx)
+			}
+		})
+		require.Error(t, s.takeOver(t.Context(), registeredWriter{ID: id}))
+	}
+	f.set(func(f *faults) { f.transact = nil })
+}
+
+func TestTakeOver_DoneAgainKeepsTheFenceAgainstALateTransaction(t *testing.T) {
+	m := newMemory()
+	dead, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	living, onLiving := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	for range 3 {
+		create(t, dead, newKey(), "an entry that exists")
+	}
+	entered, release := hold(f)
+	done := make(chan error, 1)
+	go func() {
+		var c Change
+		c.Create(newKey(), thing{1, "late"})
+		done <- dead.Commit(context.Background(), &c)
+	}()
+	<-entered
+	id := dead.writers[0].id
+	takeOverInterrupted(t, living, onLiving, id, 3)
+	require.NoError(t, living.takeOver(t.Context(), registeredWriter{ID: id}))
+	var late error
+	release(func(pass func() error) error { late = pass(); return late })
+	require.NoError(t, <-done)
+	require.Error(t, late, "what was sent under the old registration must not happen")
+}
+
+func TestTakeOver_DoneAgainKeepsTheEvidenceOfTheLastTransaction(t *testing.T) {
+	m := newMemory()
+	dead, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	living, onLiving := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	create(t, dead, newKey(), "an entry that exists")
+	entered, release := hold(f)
+	done := make(chan error, 1)
+	go func() {
+		var c Change
+		c.Append("all", "once")
+		done <- dead.Commit(context.Background(), &c)
+	}()
+	<-entered
+	release(func(pass func() error) error {
+		if err := pass(); err != nil {
+			return err
+		}
+		id := dead.writers[0].id
+		takeOverInterrupted(t, living, onLiving, id, 2)
+		if err := living.takeOver(context.Background(), registeredWriter{ID: id}); err != nil {
+			return err
+		}
+		return errors.New("connection reset by peer")
+	})
+	require.NoError(t, <-done)
+	ids, _, err := living.Page(t.Context(), "all", 10, "")
+	require.NoError(t, err)
+	require.Equal(t, []string{"once"}, ids, "it happened once")
+}
+
+func TestTakeOver_OfAWriterThatHasUsedAllItsNumbersEnds(t *testing.T) {
+	m := newMemory()
+	dead, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	living, onLiving := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	f.set(func(f *faults) { f.publish = brokerAway })
+	for range reservedNumbers {
+		create(t, dead, newKey(), "one more number")
+	}
+	w := dead.writers[0]
+	require.Equal(t, w.to, w.next)
+	abandon(dead)
+	takeOverInterrupted(t, living, onLiving, w.id, 1)
+	require.NoError(t, living.takeOver(t.Context(), registeredWriter{ID: w.id}))
+	require.NotContains(t, writers(t, living), w.id)
+}
+
 func TestTakeOver_MayBeInterruptedAnywhere(t *testing.T) {
 	for broken := range 12 {
 		t.Run(fmt.Sprintf("call %d fails", broken), func(t *testing.T) {
@@ -148,7 +239,7 @@ func TestTakeOver_FindsEntriesThatAreOlderThanTheLastRenewal(t *testing.T) {
 	dead, f := onMemory(t, m, Options{Lease: 300 * time.Millisecond, Writers: 1})
 	f.set(func(f *faults) { f.publish = brokerAway })
 	var left []string
-	for range scanChunk + 3 {
+	for range recoveryChunk + 3 {
 		event, err := emit(t, dead)
 		require.NoError(t, err)
 		left = append(left, event)
@@ -156,7 +247,7 @@ func TestTakeOver_FindsEntriesThatAreOlderThanTheLastRenewal(t *testing.T) {
 	id := dead.writers[0].id
 	soon(t, "it renews its document", func() bool {
 		doc, err := Get[writerDocument](t.Context(), dead, writerKey(id))
-		return err == nil && doc.Value.Next == scanChunk+4
+		return err == nil && doc.Value.Next == recoveryChunk+4
 	})
 	abandon(dead)
 

@@ -67,7 +67,7 @@ func (w *writer) run(ctx context.Context) {
 	}
 }
 
-// commit brings a batch to its end: each of its requests is answered when it returns, unless ctx ended.
+// commit brings a batch to its end: each of its requests has been answered when it returns.
 func (w *writer) commit(ctx context.Context, batch []*request) {
 	c := w.store.committer
 	start := time.Now()
@@ -119,8 +119,8 @@ type outcome struct {
 	cause     error             // what the store said, when not committed
 }
 
-// try runs the batch as one transaction. An error means that nothing was written and that trying again is of no use
-// now.
+// try runs the batch as one transaction. An error means that nothing was written or, when ctx ended or the entry cannot
+// be read, that the outcome is not known; trying again is of no use now.
 func (w *writer) try(ctx context.Context, batch []*request) (outcome, error) {
 	if err := w.prepare(ctx); err != nil {
 		return outcome{}, err
@@ -169,11 +169,13 @@ func (w *writer) try(ctx context.Context, batch []*request) (outcome, error) {
 
 // prepare registers anew if the registration is lost, and reserves numbers if none is left.
 func (w *writer) prepare(ctx context.Context) error {
-	if !w.lost && w.next == w.to {
-		w.renew(ctx)
+	for range 2 { // once more, for a renewal whose answer was lost looks like a conflict
 		if !w.lost && w.next == w.to {
-			return unavailable(errors.New("the journal's writer cannot reserve numbers for its entries"))
+			w.renew(ctx)
 		}
+	}
+	if !w.lost && w.next == w.to {
+		return unavailable(errors.New("the journal's writer cannot reserve numbers for its entries"))
 	}
 	if w.lost {
 		return w.store.register(ctx, w)
