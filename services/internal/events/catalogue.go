@@ -35,6 +35,11 @@ type UserCreated struct{ User }
 
 func (UserCreated) EventType() string { return "user.created" }
 
+// UserDeleted says that a user deleted the account. Whoever keeps something of the user's ends or removes it.
+type UserDeleted struct{ User }
+
+func (UserDeleted) EventType() string { return "user.deleted" }
+
 // Ticket is the public state of a ticket. Price is in the currency's minor unit (cents), Currency an ISO 4217
 // code in lower case. Status is available, reserved or sold; OrderID is set while it is not available.
 type Ticket struct {
