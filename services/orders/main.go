@@ -15,6 +15,7 @@ import (
 type config struct {
 	service.Config
 	reconcile.Settings
+	identity.AuthConfig
 	// ReservationWindow is how long a buyer has to pay.
 	ReservationWindow time.Duration `env:"RESERVATION_WINDOW" envDefault:"15m" validate:"min=1s,max=24h"`
 }
@@ -22,12 +23,16 @@ type config struct {
 func main() {
 	var cfg config
 	service.Main("orders", &cfg, func(ctx context.Context, s *service.Service) error {
+		auth, err := identity.NewAuth(cfg.AuthConfig)
+		if err != nil {
+			return err
+		}
 		store, err := s.OpenStore(ctx)
 		if err != nil {
 			return err
 		}
 		b := newBox(store, cfg.ReservationWindow, s.Log)
-		b.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
+		b.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
 		b.subscribe(s.Events)
 		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(orders, b.lastEvents))
 		return nil
