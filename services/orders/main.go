@@ -13,6 +13,7 @@ import (
 
 type config struct {
 	service.Config
+	identity.AuthConfig
 	// ReservationWindow is how long a buyer has to pay.
 	ReservationWindow time.Duration `env:"RESERVATION_WINDOW" envDefault:"15m" validate:"min=1s,max=24h"`
 }
@@ -20,12 +21,16 @@ type config struct {
 func main() {
 	var cfg config
 	service.Main("orders", &cfg, func(ctx context.Context, s *service.Service) error {
+		auth, err := identity.NewAuth(cfg.AuthConfig)
+		if err != nil {
+			return err
+		}
 		store, err := s.OpenStore(ctx)
 		if err != nil {
 			return err
 		}
 		b := newBox(store, cfg.ReservationWindow, s.Log)
-		b.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
+		b.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
 		b.subscribe(s.Events)
 		return nil
 	})

@@ -38,6 +38,7 @@ func prepare(opts Options) (*Stack, error) {
 		opts: opts, root: root, folder: folder, state: filepath.Join(folder, StateFolder),
 		runtime: filepath.Join(root, ".build", "runtime"), launcher: filepath.Join(root, ".build", "local"),
 		moves: moves{}, rendered: map[string]string{}, processes: map[string]*Process{}, profiles: map[string]int{},
+		proxyPorts: map[string]int{}, proxies: map[string]*proxy{},
 		failures: make(chan *ExitError, 64),
 	}
 	for _, step := range []func(*RunFile) error{s.chooseSet, s.assignPorts, s.choose, s.checkBuilt, s.checkInstalled, s.checkPorts, s.makeFolder} {
@@ -53,8 +54,7 @@ func prepare(opts Options) (*Stack, error) {
 // instead. All apps move, also those that are not started: what is left out must not be found at its usual
 // address, where another stack may run.
 func (s *Stack) assignPorts(run *RunFile) error {
-	usual := DefaultPorts()
-	standard := usual.Postgres
+	usual, standard := DefaultPorts(), DefaultPorts()
 	if s.opts.FixedPorts != nil {
 		s.ports = *s.opts.FixedPorts
 		for i, port := range s.ports.all() {
@@ -81,12 +81,12 @@ func (s *Stack) assignPorts(run *RunFile) error {
 		}
 		s.known = append(s.known, a)
 	}
-	if s.opts.StoreDelay > 0 {
-		var err error
-		if s.delayPort, err = s.blocks.next(); err != nil {
+	for server, standard := range s.proxied(standard) {
+		port, err := s.blocks.next()
+		if err != nil {
 			return err
 		}
-		s.moves[standard] = s.delayPort
+		s.proxyPorts[server], s.moves[standard] = port, port
 	}
 	// After all have moved: an app's environment names other apps' ports.
 	for i := range s.known {

@@ -115,7 +115,7 @@ func ruleMessage(b validator.FieldError) string {
 	name := b.Field()
 	rule := strings.TrimSuffix(b.Tag()+"="+b.Param(), "=")
 	switch {
-	case os.Getenv(name) == "" && b.Value() == reflect.Zero(b.Type()).Interface():
+	case os.Getenv(name) == "" && reflect.ValueOf(b.Value()).IsZero():
 		rule = "is not set"
 	case b.Tag() == "min" || b.Tag() == "gte":
 		rule = fmt.Sprintf("must be at least %s", b.Param())
@@ -126,6 +126,8 @@ func ruleMessage(b validator.FieldError) string {
 		rule = fmt.Sprintf("must be at most %s", b.Param())
 	case b.Tag() == "oneof":
 		rule = fmt.Sprintf("must be one of: %s", strings.ReplaceAll(b.Param(), " ", ", "))
+	case b.Tag() == "http_url":
+		rule = "must be a URL of http or https, such as http://localhost:8101"
 	default:
 		rule = "breaks the rule " + rule
 	}
