@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/service"
 )
 
 type config struct {
 	service.Config
+	reconcile.Settings
 	identity.AuthConfig
 	// ReservationWindow is how long a buyer has to pay.
 	ReservationWindow time.Duration `env:"RESERVATION_WINDOW" envDefault:"15m" validate:"min=1s,max=24h"`
@@ -32,6 +34,7 @@ func main() {
 		b := newBox(store, cfg.ReservationWindow, s.Log)
 		b.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
 		b.subscribe(s.Events)
+		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(orders, b.lastEvents))
 		return nil
 	})
 }

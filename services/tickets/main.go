@@ -7,11 +7,13 @@ import (
 	"context"
 
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/service"
 )
 
 type config struct {
 	service.Config
+	reconcile.Settings
 	identity.AuthConfig
 	// Currency is that of every price, as an ISO 4217 code in lower case.
 	Currency string `env:"CURRENCY" envDefault:"usd" validate:"len=3,lowercase"`
@@ -33,6 +35,7 @@ func main() {
 		l := &listings{store: store, currency: cfg.Currency, minPrice: cfg.MinPrice}
 		l.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
 		l.subscribe(s.Events)
+		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(allTickets, l.lastEvents))
 		return nil
 	})
 }

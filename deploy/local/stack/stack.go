@@ -421,6 +421,15 @@ func (s *Stack) SidecarHTTP(app string) string { return "http://" + local(s.app(
 // SidecarGRPC is the address (host:port) of a sidecar's gRPC API.
 func (s *Stack) SidecarGRPC(app string) string { return local(s.app(app).GRPCPort) }
 
+// AppMetrics is the address (a URL) of an app's own metrics, in Prometheus' format. (Apps of earlier releases serve them on
+// their public port.)
+func (s *Stack) AppMetrics(app string) string {
+	if port := appMetricsPort(s.app(app)); port != 0 {
+		return "http://" + local(port) + "/metrics"
+	}
+	return s.URL(app) + "/metrics"
+}
+
 // SidecarMetrics is the address (a URL) of a sidecar's metrics, in Prometheus' format.
 func (s *Stack) SidecarMetrics(app string) string {
 	return "http://" + local(s.app(app).MetricsPort) + "/metrics"
