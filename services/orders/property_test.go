@@ -86,7 +86,7 @@ func (m *market) reserve(t *rapid.T) {
 	ticket, orders := m.snapshot()
 	live := m.live()
 	free := !m.deleted && (len(live) == 0 || live[0].Status == Created && !m.now.Before(live[0].ExpiresAt))
-	order, expired, err := m.ticket.Reserve(fmt.Sprintf("order-%d", len(m.orders)+1), "buyer", m.now, window)
+	order, expired, err := m.ticket.Reserve(fmt.Sprintf("order-%d", len(m.orders)+1), "buyer", m.now, terms)
 	require.Equal(t, free, err == nil, "%v", err)
 	if err != nil {
 		m.requireUnchanged(t, ticket, orders)
@@ -98,7 +98,7 @@ func (m *market) reserve(t *rapid.T) {
 		late := live[0]
 		require.Equal(t, late.ID, expired)
 		before := late.Version
-		late.GiveWay(order, m.now)
+		require.NoError(t, late.GiveWay(&m.ticket, order, m.now, terms))
 		require.Equal(t, before+1, late.Version)
 		require.Equal(t, Expired, late.Reason)
 		m.tell(*late)
@@ -147,7 +147,7 @@ func (m *market) cancel(t *rapid.T) {
 	reason := anyReason(t)
 	ticket, orders := m.snapshot()
 	before := *order
-	changed, err := order.Cancel(&m.ticket, reason, m.now)
+	changed, err := order.Cancel(&m.ticket, reason, m.now, terms)
 	switch {
 	case before.Status == Cancelled:
 		require.NoError(t, err)
@@ -181,7 +181,7 @@ func (m *market) stale(t *rapid.T) {
 	if rapid.Bool().Draw(t, "complete") {
 		err = old.Complete(&m.ticket, "payment-1", m.now)
 	} else {
-		_, err = old.Cancel(&m.ticket, anyReason(t), m.now)
+		_, err = old.Cancel(&m.ticket, anyReason(t), m.now, terms)
 	}
 	require.Error(t, err)
 	m.requireUnchanged(t, ticket, orders)
@@ -316,20 +316,20 @@ func TestCancel_OfAnExpiredOrderAndGivingWayAreTheSameToOthers(t *testing.T) {
 		at := noon.Add(window + time.Duration(rapid.IntRange(0, 3600).Draw(t, "seconds late"))*time.Second)
 		reserve := func() (Ticket, Order) {
 			ticket := freeTicket()
-			order, _, err := ticket.Reserve("order-1", "buyer", noon, window)
+			order, _, err := ticket.Reserve("order-1", "buyer", noon, terms)
 			require.NoError(t, err)
 			return ticket, order
 		}
 		byReminder, first := reserve()
-		_, err := first.Cancel(&byReminder, Expired, at)
+		_, err := first.Cancel(&byReminder, Expired, at, terms)
 		require.NoError(t, err)
-		next, _, err := byReminder.Reserve("order-2", "other", at, window)
+		next, _, err := byReminder.Reserve("order-2", "other", at, terms)
 		require.NoError(t, err)
 
 		byNext, second := reserve()
-		nextAtOnce, _, err := byNext.Reserve("order-2", "other", at, window)
+		nextAtOnce, _, err := byNext.Reserve("order-2", "other", at, terms)
 		require.NoError(t, err)
-		second.GiveWay(nextAtOnce, at)
+		require.NoError(t, second.GiveWay(&byNext, nextAtOnce, at, terms))
 
 		require.Equal(t, first, second)
 		require.Equal(t, next, nextAtOnce)

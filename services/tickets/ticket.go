@@ -18,6 +18,9 @@ import (
 //	              ▼ Delete              order.cancelled
 //	           deleted
 //
+// After a refund (order.cancelled, reason refunded) a ticket is withheld instead of available: it is not for sale until its
+// seller changes the listing, or deletes it.
+//
 // Order events come late, twice and in any order; each carries the sequence of the reservation's changes, and
 // one is applied only if it is newer than the last.
 
@@ -28,23 +31,26 @@ const (
 	Available Status = "available"
 	Reserved  Status = "reserved"
 	Sold      Status = "sold"
+	Withheld  Status = "withheld"
 )
 
 // Ticket is a listing. Price is in the currency's minor unit. A deleted ticket stays as a mark, so that an
 // event which comes late does not bring it back.
 type Ticket struct {
-	Schema    int    `json:"schema"`
-	ID        string `json:"id"`
-	Title     string `json:"title"`
-	Price     int64  `json:"price"`
-	Currency  string `json:"currency"`
-	UserID    string `json:"userId"`
-	Status    Status `json:"status"`
-	OrderID   string `json:"orderId,omitempty"`
-	Sequence  int    `json:"sequence"` // of the last change of reservation that was heard
-	Deleted   bool   `json:"deleted,omitempty"`
-	Withdrawn bool   `json:"withdrawn,omitempty"` // deleted by its seller, though a sale may stand against that
-	Version   int    `json:"version"`
+	Schema   int    `json:"schema"`
+	ID       string `json:"id"`
+	Title    string `json:"title"`
+	Price    int64  `json:"price"`
+	Currency string `json:"currency"`
+	UserID   string `json:"userId"`
+	Status   Status `json:"status"`
+	OrderID  string `json:"orderId,omitempty"`
+	Sequence int    `json:"sequence"` // of the last change of reservation that was heard
+	Deleted  bool   `json:"deleted,omitempty"`
+	// Withdrawn says that its seller has deleted it, though a sale may stand against that, or has deleted the account:
+	// it is deleted as soon as nobody has it.
+	Withdrawn bool `json:"withdrawn,omitempty"`
+	Version   int  `json:"version"`
 	// Listed is the version of the seller's last change, which was published. It is 0 in documents of the release before,
 	// which published each version: such a ticket goes on to, until its seller changes it.
 	Listed    int       `json:"listed,omitempty"`
@@ -101,6 +107,7 @@ func (t *Ticket) Change(seller string, expect Expect, offer Offer, now time.Time
 		return err
 	}
 	t.Title, t.Price = offer.Title, offer.Price
+	t.Status = Available // it may have been withheld
 	t.touch(now)
 	t.Listed = t.Version
 	return nil
@@ -115,6 +122,21 @@ func (t *Ticket) Delete(seller string, expect Expect, now time.Time) error {
 	t.touch(now)
 	t.Listed = t.Version
 	return nil
+}
+
+// Withdraw ends the listing of a seller whose account was deleted. A reservation, or a sale, stands; if it falls through,
+// the listing ends then.
+func (t *Ticket) Withdraw(now time.Time) (changed bool) {
+	if t.Withdrawn || t.Deleted {
+		return false
+	}
+	t.Withdrawn = true
+	t.Deleted = t.Status != Reserved && t.Status != Sold
+	t.touch(now)
+	if t.Deleted {
+		t.Listed = t.Version
+	}
+	return true
 }
 
 func (t *Ticket) mayChange(seller string, expect Expect) error {
@@ -144,12 +166,16 @@ func (t *Ticket) Hear(status Status, order events.Order, now time.Time) (changed
 	t.Sequence = order.Sequence
 	t.Status = status
 	t.OrderID = order.ID
-	if status == Available {
+	if status == Available || status == Withheld {
 		t.OrderID = ""
 	}
 	t.Withdrawn = t.Withdrawn || t.Deleted
+	before := t.Deleted
 	t.Deleted = t.Withdrawn && status != Sold
 	t.touch(now)
+	if t.Deleted && !before {
+		t.Listed = t.Version // it may not have been published that the listing ended
+	}
 	return true
 }
 
@@ -172,6 +198,7 @@ func (t *Ticket) Event() events.Payload {
 		UserID:    t.UserID,
 		Status:    string(t.Status),
 		OrderID:   t.OrderID,
+		Sequence:  t.Sequence,
 		Version:   t.Version,
 		CreatedAt: t.CreatedAt,
 		UpdatedAt: t.UpdatedAt,
