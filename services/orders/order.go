@@ -291,7 +291,7 @@ func (t *Ticket) Hear(listing events.Ticket, deleted bool) (changed bool) {
 	}
 	t.Schema = 1
 	t.UserID = listing.UserID
-	if listing.Sequence >= t.Withheld {
+	if !deleted && listing.Sequence >= t.Withheld {
 		t.Withheld = 0
 	}
 	t.ID = listing.ID

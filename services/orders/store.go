@@ -20,6 +20,7 @@ import (
 //	order/{id}          Order
 //	buyer/{user}        Buyer: the buyer's unpaid reservations; the store forgets it some time after the last one
 //	index/orders/{user} a buyer's orders, oldest first
+//	index/recent/orders/{day}  what changed on a day, for five days; see reconcile.go
 //
 // (payment/{orderId} is of the release before, and not read any more.)
 func ticketKey(id string) string   { return "ticket/" + id }
@@ -89,6 +90,7 @@ func (b *box) Reserve(ctx context.Context, ticketID, user string, keep keepAnswe
 		}
 		change.Update(late.Key, late.ETag, late.Value)
 		change.Emit(ctx, late.Value.Told())
+		noteChanged(&change, late.Value)
 	}
 	if b.terms.PerUser > 0 {
 		if err := b.hold(ctx, &buyer.Value, order, now); err != nil {
@@ -100,6 +102,7 @@ func (b *box) Reserve(ctx context.Context, ticketID, user string, keep keepAnswe
 	change.Insert(orderKey(order.ID), order)
 	change.Append(ordersOf(user), order.ID)
 	change.Emit(ctx, order.Told())
+	noteChanged(&change, order)
 	if err := keep(&change, order); err != nil {
 		return Order{}, err
 	}
@@ -272,6 +275,7 @@ func (b *box) decide(ctx context.Context, id string, transition func(*Order, *Ti
 		change.Update(order.Key, order.ETag, order.Value)
 		change.Update(ticket.Key, ticket.ETag, ticket.Value)
 		change.Emit(ctx, order.Value.Told())
+		noteChanged(&change, order.Value)
 		return b.store.Commit(ctx, &change)
 	})
 }

@@ -116,7 +116,7 @@ func (l *listings) Withdraw(ctx context.Context) (withdrawn int, err error) {
 	}
 	for cursor, more := "", true; more; more = cursor != "" {
 		var some []Ticket
-		some, cursor, err = state.List(ctx, l.store, allTickets, listingsAtOnce, cursor, ticketKey, func(t Ticket) bool { return leaves[t.UserID] && !t.Withdrawn && !t.Deleted })
+		some, cursor, err = state.List(ctx, l.store, allTickets, listingsAtOnce, cursor, ticketKey, func(t Ticket) bool { return leaves[t.UserID] && !t.Deleted && !t.Withdrawn && !t.Ending })
 		if err != nil {
 			return withdrawn, err
 		}

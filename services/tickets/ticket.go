@@ -37,20 +37,20 @@ const (
 // Ticket is a listing. Price is in the currency's minor unit. A deleted ticket stays as a mark, so that an
 // event which comes late does not bring it back.
 type Ticket struct {
-	Schema   int    `json:"schema"`
-	ID       string `json:"id"`
-	Title    string `json:"title"`
-	Price    int64  `json:"price"`
-	Currency string `json:"currency"`
-	UserID   string `json:"userId"`
-	Status   Status `json:"status"`
-	OrderID  string `json:"orderId,omitempty"`
-	Sequence int    `json:"sequence"` // of the last change of reservation that was heard
-	Deleted  bool   `json:"deleted,omitempty"`
-	// Withdrawn says that its seller has deleted it, though a sale may stand against that, or has deleted the account:
-	// it is deleted as soon as nobody has it.
-	Withdrawn bool `json:"withdrawn,omitempty"`
-	Version   int  `json:"version"`
+	Schema    int    `json:"schema"`
+	ID        string `json:"id"`
+	Title     string `json:"title"`
+	Price     int64  `json:"price"`
+	Currency  string `json:"currency"`
+	UserID    string `json:"userId"`
+	Status    Status `json:"status"`
+	OrderID   string `json:"orderId,omitempty"`
+	Sequence  int    `json:"sequence"` // of the last change of reservation that was heard
+	Deleted   bool   `json:"deleted,omitempty"`
+	Withdrawn bool   `json:"withdrawn,omitempty"` // deleted by its seller, though a sale may stand against that
+	// Ending says that its seller's account was deleted while somebody had the ticket. It is deleted when it is free again.
+	Ending  bool `json:"ending,omitempty"`
+	Version int  `json:"version"`
 	// Listed is the version of the seller's last change, which was published. It is 0 in documents of the release before,
 	// which published each version: such a ticket goes on to, until its seller changes it.
 	Listed    int       `json:"listed,omitempty"`
@@ -127,15 +127,17 @@ func (t *Ticket) Delete(seller string, expect Expect, now time.Time) error {
 // Withdraw ends the listing of a seller whose account was deleted. A reservation, or a sale, stands; if it falls through,
 // the listing ends then.
 func (t *Ticket) Withdraw(now time.Time) (changed bool) {
-	if t.Withdrawn || t.Deleted {
+	switch {
+	case t.Deleted || t.Withdrawn || t.Ending:
 		return false
+	case t.Status == Reserved || t.Status == Sold:
+		t.Ending = true
+		t.touch(now)
+		return true
 	}
-	t.Withdrawn = true
-	t.Deleted = t.Status != Reserved && t.Status != Sold
+	t.Deleted = true
 	t.touch(now)
-	if t.Deleted {
-		t.Listed = t.Version
-	}
+	t.Listed = t.Version
 	return true
 }
 
@@ -170,11 +172,11 @@ func (t *Ticket) Hear(status Status, order events.Order, now time.Time) (changed
 		t.OrderID = ""
 	}
 	t.Withdrawn = t.Withdrawn || t.Deleted
-	before := t.Deleted
 	t.Deleted = t.Withdrawn && status != Sold
 	t.touch(now)
-	if t.Deleted && !before {
-		t.Listed = t.Version // it may not have been published that the listing ended
+	if t.Ending && status != Reserved && status != Sold {
+		t.Deleted, t.Ending = true, false
+		t.Listed = t.Version
 	}
 	return true
 }
@@ -190,6 +192,19 @@ func (t *Ticket) Event() events.Payload {
 	if t.Listed != 0 && t.Listed != t.Version {
 		return nil
 	}
+	return t.event(t.Version, t.Deleted)
+}
+
+// AsListed is the event of the seller's last change, as it can be published again at any time: under the version of that
+// change, which is the one that others have heard of, whatever became of the ticket since.
+func (t *Ticket) AsListed() events.Payload {
+	if t.Listed == 0 {
+		return t.event(t.Version, t.Deleted)
+	}
+	return t.event(t.Listed, t.Deleted || t.Withdrawn)
+}
+
+func (t *Ticket) event(version int, deleted bool) events.Payload {
 	state := events.Ticket{
 		ID:        t.ID,
 		Title:     t.Title,
@@ -198,15 +213,17 @@ func (t *Ticket) Event() events.Payload {
 		UserID:    t.UserID,
 		Status:    string(t.Status),
 		OrderID:   t.OrderID,
-		Sequence:  t.Sequence,
-		Version:   t.Version,
+		Version:   version,
 		CreatedAt: t.CreatedAt,
 		UpdatedAt: t.UpdatedAt,
 	}
+	if t.Listed == t.Version { // else the seller may have known less of the reservations when the change was made
+		state.Sequence = t.Sequence
+	}
 	switch {
-	case t.Deleted:
+	case deleted:
 		return events.TicketDeleted{Ticket: state}
-	case t.Version == 1:
+	case version == 1:
 		return events.TicketCreated{Ticket: state}
 	default:
 		return events.TicketUpdated{Ticket: state}
