@@ -469,6 +469,9 @@ func (b *book) replicas() {
 				t.published(), t.Title, t.Price, t.withdrawn(), seat.Version, seat.Title, seat.Price, seat.Deleted), id)
 		}
 		status, order := "available", ""
+		if seat.Withheld > 0 {
+			status = "withheld"
+		}
 		if r := seat.Reservation; r != nil {
 			order = r.OrderID
 			status = map[string]string{"created": "reserved", "complete": "sold"}[r.Status]
