@@ -140,7 +140,8 @@ func single(chance *rand.Rand, at time.Duration, processes []string, with means)
 			length: between(chance, 500*time.Millisecond, 8*time.Second), broken: chance.IntN(2) == 0}
 	case n < 5 && with.disks:
 		victims := of.servers
-		if !slices.Contains(of.servers, stack.Postgres) { // documents are in files, which sidecars write
+		if !slices.Contains(of.servers, stack.Postgres) && chance.IntN(3) > 0 { // documents are in files, which sidecars write
+			victims = nil
 			for _, service := range withJournal(of.services) {
 				victims = append(victims, service+"-dapr")
 			}
