@@ -138,7 +138,7 @@ func article(wrong *json.UnmarshalTypeError) string {
 const embedded = "~"
 
 // validate returns the one validator: it keeps what it has learnt of each type. Beside the library's own rules
-// it knows "notblank": a text that is more than spaces.
+// it knows "notblank": a text that is more than spaces, and "line": one line of text that looks as it is (see isLine).
 var validate = sync.OnceValue(func() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(field reflect.StructField) string {
@@ -151,14 +151,28 @@ var validate = sync.OnceValue(func() *validator.Validate {
 		}
 		return name
 	})
-	err := v.RegisterValidation("notblank", func(f validator.FieldLevel) bool {
-		return strings.TrimSpace(f.Field().String()) != ""
-	})
-	if err != nil {
-		panic(fmt.Sprintf("rest: a rule is not a rule: %v", err))
+	for name, rule := range map[string]func(string) bool{
+		"notblank": func(text string) bool { return strings.TrimSpace(text) != "" },
+		"line":     isLine,
+	} {
+		err := v.RegisterValidation(name, func(f validator.FieldLevel) bool { return rule(f.Field().String()) })
+		if err != nil {
+			panic(fmt.Sprintf("rest: a rule is not a rule: %v", err))
+		}
 	}
 	return v
 })
+
+// isLine refuses what makes a text look like another one, or a line of a log like two: control characters (line breaks and
+// tabs among them), line and paragraph separators, and the characters that override or nest the direction of text (Unicode
+// Standard Annex 9, section 2). The marks U+200E, U+200F and U+061C, which languages written from right to left need, are
+// fine.
+func isLine(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool {
+		return unicode.Is(unicode.Cc, r) || r == '\u2028' || r == '\u2029' ||
+			'\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
+	})
+}
 
 // invalid turns the validator's findings into a problem.
 func invalid(err error) error {
@@ -195,6 +209,8 @@ func demand(f validator.FieldError) string {
 		return "is required"
 	case "notblank":
 		return "must not be blank"
+	case "line":
+		return "must be one line, without control characters or characters that change the direction of text"
 	case "email":
 		return "must be an email address"
 	case "uuid", "uuid7":
