@@ -138,7 +138,7 @@ func article(wrong *json.UnmarshalTypeError) string {
 const embedded = "~"
 
 // validate returns the one validator: it keeps what it has learnt of each type. Beside the library's own rules
-// it knows "notblank": a text that is more than spaces, and "line": one line of text that looks as it is (see isLine).
+// it knows "notblank": a text that is more than spaces, and "printable": one that reads as it is written (see printable).
 var validate = sync.OnceValue(func() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(field reflect.StructField) string {
@@ -151,26 +151,24 @@ var validate = sync.OnceValue(func() *validator.Validate {
 		}
 		return name
 	})
-	for name, rule := range map[string]func(string) bool{
-		"notblank": func(text string) bool { return strings.TrimSpace(text) != "" },
-		"line":     isLine,
-	} {
-		err := v.RegisterValidation(name, func(f validator.FieldLevel) bool { return rule(f.Field().String()) })
-		if err != nil {
-			panic(fmt.Sprintf("rest: a rule is not a rule: %v", err))
-		}
+	err := errors.Join(
+		v.RegisterValidation("notblank", func(f validator.FieldLevel) bool {
+			return strings.TrimSpace(f.Field().String()) != ""
+		}),
+		v.RegisterValidation("printable", func(f validator.FieldLevel) bool { return printable(f.Field().String()) }),
+	)
+	if err != nil {
+		panic(fmt.Sprintf("rest: a rule is not a rule: %v", err))
 	}
 	return v
 })
 
-// isLine refuses what makes a text look like another one, or a line of a log like two: control characters (line breaks and
-// tabs among them), line and paragraph separators, and the characters that override or nest the direction of text (Unicode
-// Standard Annex 9, section 2). The marks U+200E, U+200F and U+061C, which languages written from right to left need, are
-// fine.
-func isLine(text string) bool {
+// printable says whether a text reads as it is written, wherever it is shown: it has no control characters or line ends,
+// and none of the characters that turn the direction of what follows (U+202A to U+202E, U+2066 to U+2069), by which a text can
+// show as another. Right-to-left scripts do not need those: their letters have their direction.
+func printable(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool {
-		return unicode.Is(unicode.Cc, r) || r == '\u2028' || r == '\u2029' ||
-			'\u202a' <= r && r <= '\u202e' || '\u2066' <= r && r <= '\u2069'
+		return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp) || '\u202A' <= r && r <= '\u202E' || '\u2066' <= r && r <= '\u2069'
 	})
 }
 
@@ -209,8 +207,8 @@ func demand(f validator.FieldError) string {
 		return "is required"
 	case "notblank":
 		return "must not be blank"
-	case "line":
-		return "must be one line, without control characters or characters that change the direction of text"
+	case "printable":
+		return "must not have control characters, line ends or characters that change the direction of text"
 	case "email":
 		return "must be an email address"
 	case "uuid", "uuid7":
