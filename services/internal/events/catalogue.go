@@ -172,7 +172,6 @@ type Payment struct {
 	Currency    string    `json:"currency"`
 	Refunded    int64     `json:"refunded,omitempty"` // in all so far, in the currency's minor unit
 	DeclineCode string    `json:"declineCode,omitempty"`
-	Refunded    int64     `json:"refunded,omitempty"`
 	Dispute     string    `json:"dispute,omitempty"`
 	Version     int       `json:"version"`
 	CreatedAt   time.Time `json:"createdAt"`
