@@ -147,6 +147,9 @@ func variable(t reflect.Type, field string) string {
 }
 
 func typeName(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer { // of a variable that need not be set
+		t = t.Elem()
+	}
 	switch t {
 	case reflect.TypeFor[time.Duration]():
 		return "duration (for example 90s or 15m)"
