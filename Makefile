@@ -6,6 +6,7 @@ RUNTIME_SOURCES := $(wildcard deploy/runtime/*.go) deploy/runtime/go.mod deploy/
 RELEASE_BEFORE  := 7440bbfc7a488291511faff8a21ef178877089aa
 STATICCHECK     := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 ACTIONLINT      := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+GOVULNCHECK     := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 AIR             := github.com/air-verse/air@v1.67.4
 # The packages whose tests start real sidecars; all others are unit tests.
 STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/local/\(stack\|chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
@@ -52,8 +53,9 @@ infra: build-runtime build ## start what the services need, for: dapr run -f .
 	@.build/local infra $(ARGS)
 
 dead-letters: ## list the events that could not be handled, or ARGS='show ID', 'send ID', send-all
-	@DAPR_GRPC_PORT=$$(awk '/appID:/ { app = $$3 } app == "gateway" && $$1 == "daprGRPCPort:" { print $$2 }' dapr.yaml) \
-		.build/gateway dead-letters $(ARGS)
+	@set -a; ! [ -f .state/env ] || . ./.state/env; \
+	DAPR_GRPC_PORT=$$(awk '/appID:/ { app = $$3 } app == "dead-letters" && $$1 == "daprGRPCPort:" { print $$2 }' dapr.yaml) \
+		.build/deadletters $(or $(ARGS),list)
 
 migrate-up: ## give a PostgreSQL server its roles, databases and reports (deploy/postgres/README.md)
 	@cd deploy/postgres && go run . $(ARGS) up
@@ -241,6 +243,15 @@ lint: ## check format, vet, staticcheck and actionlint
 	cd deploy/runtime && GOEXPERIMENT= go vet -trimpath $(RUNTIME_VET) .
 	go run $(STATICCHECK) ./...
 	go run $(ACTIONLINT)
+
+# Fails on a finding in code that is reached. Asks a database on the network, so it is no part of lint.
+vulncheck: ## look for known vulnerabilities in what the code calls
+	@for module in . deploy/postgres deploy/runtime deploy/k8s/cluster; do \
+		echo "govulncheck in $$module:"; (cd $$module && go run $(GOVULNCHECK) ./...) || failed=1; \
+	done; test -z "$$failed"
+
+pin-images: ## pin the images of others by digest (needs docker with buildx, and the registries)
+	@deploy/docker/pin.sh
 
 reset: ## forget all users, tickets, orders, events and secrets
 	@go run ./deploy/local reset

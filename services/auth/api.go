@@ -2,13 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
-	"net/http"
 	"time"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/gofiber/fiber/v2"
 
 	"boxoffice/services/internal/identity"
@@ -25,8 +22,8 @@ type api struct {
 
 const keySetPath = "/.well-known/jwks.json"
 
-// routes are this service's REST API, and the keys for the other services, which ask through their sidecars.
-func (a api) routes(app *fiber.App, callback chi.Router) {
+// routes are this service's REST API, and the keys for the other services.
+func (a api) routes(app *fiber.App) {
 	// Its own keys are at hand.
 	verifier := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return a.issuer.KeySet(), nil })
 	users := app.Group("/api/users")
@@ -38,10 +35,6 @@ func (a api) routes(app *fiber.App, callback chi.Router) {
 	app.Get(keySetPath, func(c *fiber.Ctx) error {
 		c.Set(fiber.HeaderCacheControl, "public, max-age=300")
 		return c.JSON(a.issuer.KeySet())
-	})
-	callback.Get(keySetPath, func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(a.issuer.KeySet()) // the caller has gone if this fails
 	})
 }
 

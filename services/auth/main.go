@@ -45,7 +45,7 @@ func main() {
 			passwords: checker,
 			attempts:  newAttempts(cfg.SigninFailures),
 		}
-		api{accounts: a, issuer: issuer, cookie: cfg.CookieSecure}.routes(s.Public, s.Callback)
+		api{accounts: a, issuer: issuer, cookie: cfg.CookieSecure}.routes(s.Public)
 		return nil
 	})
 }

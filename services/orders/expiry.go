@@ -95,6 +95,7 @@ func (b *box) expire(ctx context.Context, order state.Doc[Order], ticket state.D
 		change.Update(order.Key, order.ETag, order.Value)
 		change.Update(ticket.Key, ticket.ETag, ticket.Value)
 		change.Emit(ctx, order.Value.Told())
+		noteChanged(&change, order.Value)
 		if err = b.store.Commit(ctx, &change); !errors.Is(err, state.ErrConflict) {
 			return err
 		}

@@ -8,11 +8,14 @@ import (
 	"time"
 
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/service"
 )
 
 type config struct {
 	service.Config
+	reconcile.Settings
+	identity.AuthConfig
 	// ReservationWindow is how long a buyer has to pay.
 	ReservationWindow time.Duration `env:"RESERVATION_WINDOW" envDefault:"15m" validate:"min=1s,max=24h"`
 }
@@ -20,13 +23,18 @@ type config struct {
 func main() {
 	var cfg config
 	service.Main("orders", &cfg, func(ctx context.Context, s *service.Service) error {
+		auth, err := identity.NewAuth(cfg.AuthConfig)
+		if err != nil {
+			return err
+		}
 		store, err := s.OpenStore(ctx)
 		if err != nil {
 			return err
 		}
 		b := newBox(store, cfg.ReservationWindow, s.Log)
-		b.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
+		b.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
 		b.subscribe(s.Events)
+		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(orders, b.lastEvents))
 		return nil
 	})
 }

@@ -19,6 +19,7 @@ import (
 //	ticket/{id}         Ticket: the projection of a listing with its reservation
 //	order/{id}          Order
 //	index/orders/{user} a buyer's orders, oldest first
+//	index/recent/orders/{day}  what changed on a day, for five days; see reconcile.go
 //
 // (payment/{orderId} is of the release before, and not read any more.)
 func ticketKey(id string) string   { return "ticket/" + id }
@@ -73,11 +74,13 @@ func (b *box) Reserve(ctx context.Context, ticketID, buyer string, keep keepAnsw
 		late.Value.GiveWay(order, now)
 		change.Update(late.Key, late.ETag, late.Value)
 		change.Emit(ctx, late.Value.Told())
+		noteChanged(&change, late.Value)
 	}
 	change.Update(ticket.Key, ticket.ETag, ticket.Value)
 	change.Insert(orderKey(order.ID), order)
 	change.Append(ordersOf(buyer), order.ID)
 	change.Emit(ctx, order.Told())
+	noteChanged(&change, order)
 	if err := keep(&change, order); err != nil {
 		return Order{}, err
 	}
@@ -142,6 +145,7 @@ func (b *box) decide(ctx context.Context, id string, transition func(*Order, *Ti
 		change.Update(order.Key, order.ETag, order.Value)
 		change.Update(ticket.Key, ticket.ETag, ticket.Value)
 		change.Emit(ctx, order.Value.Told())
+		noteChanged(&change, order.Value)
 		return b.store.Commit(ctx, &change)
 	})
 }

@@ -16,6 +16,7 @@ import (
 
 type config struct {
 	service.Config
+	identity.AuthConfig
 	// StripeKey is the account's secret key. Without one, SandboxURL is used.
 	StripeKey string `env:"STRIPE_SECRET_KEY"`
 	// WebhookSecret is what Stripe, or the sandbox, signs webhooks with.
@@ -49,6 +50,10 @@ func main() {
 		if err != nil {
 			return err
 		}
+		auth, err := identity.NewAuth(cfg.AuthConfig)
+		if err != nil {
+			return err
+		}
 		store, err := s.OpenStore(ctx)
 		if err != nil {
 			return err
@@ -61,7 +66,7 @@ func main() {
 		}
 		t := newTill(store, newGateway(key, url, cfg.StripeTimeout, s.Log), s.Log)
 		a := &api{till: t, webhookSecret: cfg.WebhookSecret}
-		a.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
+		a.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
 		t.subscribe(s.Events)
 		s.Go("agenda", t.agenda.run)
 		swept := newSweep(t, cfg.SweepPeriod, s.Log)

@@ -7,11 +7,14 @@ import (
 	"context"
 
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/service"
 )
 
 type config struct {
 	service.Config
+	reconcile.Settings
+	identity.AuthConfig
 	// Currency is that of every price, as an ISO 4217 code in lower case.
 	Currency string `env:"CURRENCY" envDefault:"usd" validate:"len=3,lowercase"`
 	// MinPrice is the lowest price, in the currency's minor unit; Stripe charges no less than 50 cents.
@@ -21,13 +24,18 @@ type config struct {
 func main() {
 	var cfg config
 	service.Main("tickets", &cfg, func(ctx context.Context, s *service.Service) error {
+		auth, err := identity.NewAuth(cfg.AuthConfig)
+		if err != nil {
+			return err
+		}
 		store, err := s.OpenStore(ctx)
 		if err != nil {
 			return err
 		}
 		l := &listings{store: store, currency: cfg.Currency, minPrice: cfg.MinPrice}
-		l.routes(s.Public, identity.RequireUser(identity.NewVerifier(identity.KeysFromAuth(s.Dapr))))
+		l.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
 		l.subscribe(s.Events)
+		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(allTickets, l.lastEvents))
 		return nil
 	})
 }

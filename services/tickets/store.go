@@ -16,6 +16,7 @@ import (
 //
 //	ticket/{id}    Ticket
 //	index/tickets  all tickets, oldest first
+//	index/recent/tickets/{day}  what sellers changed on a day, for five days; see reconcile.go
 func ticketKey(id string) string { return "ticket/" + id }
 
 const allTickets = "tickets"
@@ -37,6 +38,7 @@ func (l *listings) Create(ctx context.Context, seller string, offer Offer) (Tick
 	change.Insert(ticketKey(ticket.ID), ticket)
 	change.Append(allTickets, ticket.ID)
 	change.Emit(ctx, ticket.Event())
+	noteChanged(&change, ticket)
 	return ticket, l.store.Commit(ctx, &change)
 }
 
@@ -98,6 +100,7 @@ func (l *listings) decide(ctx context.Context, id string, transition func(*Ticke
 		change.Update(doc.Key, doc.ETag, ticket)
 		if event := ticket.Event(); event != nil {
 			change.Emit(ctx, event)
+			noteChanged(&change, ticket)
 		}
 		return l.store.Commit(ctx, &change)
 	})

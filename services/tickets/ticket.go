@@ -164,6 +164,19 @@ func (t *Ticket) Event() events.Payload {
 	if t.Listed != 0 && t.Listed != t.Version {
 		return nil
 	}
+	return t.event(t.Version, t.Deleted)
+}
+
+// AsListed is the event of the seller's last change, as it can be published again at any time: under the version of that
+// change, which is the one that others have heard of, whatever became of the ticket since.
+func (t *Ticket) AsListed() events.Payload {
+	if t.Listed == 0 {
+		return t.event(t.Version, t.Deleted)
+	}
+	return t.event(t.Listed, t.Deleted || t.Withdrawn)
+}
+
+func (t *Ticket) event(version int, deleted bool) events.Payload {
 	state := events.Ticket{
 		ID:        t.ID,
 		Title:     t.Title,
@@ -172,14 +185,14 @@ func (t *Ticket) Event() events.Payload {
 		UserID:    t.UserID,
 		Status:    string(t.Status),
 		OrderID:   t.OrderID,
-		Version:   t.Version,
+		Version:   version,
 		CreatedAt: t.CreatedAt,
 		UpdatedAt: t.UpdatedAt,
 	}
 	switch {
-	case t.Deleted:
+	case deleted:
 		return events.TicketDeleted{Ticket: state}
-	case t.Version == 1:
+	case version == 1:
 		return events.TicketCreated{Ticket: state}
 	default:
 		return events.TicketUpdated{Ticket: state}

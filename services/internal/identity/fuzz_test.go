@@ -7,12 +7,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/dapr/go-sdk/client"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
@@ -85,16 +86,6 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// authTells is a sidecar through which auth answers.
-type authTells struct {
-	client.Client
-	body []byte
-}
-
-func (a authTells) InvokeMethod(context.Context, string, string, string) ([]byte, error) {
-	return a.body, nil
-}
-
 // Whatever a key set holds, a token is accepted only if the set has the very key that signed it, under its name.
 func FuzzKeySet(f *testing.F) {
 	issuer := NewIssuer(fuzzKey, time.Hour)
@@ -110,7 +101,12 @@ func FuzzKeySet(f *testing.F) {
 		f.Add([]byte(raw))
 	}
 	f.Fuzz(func(t *testing.T, document []byte) {
-		v := NewVerifier(KeysFromAuth(authTells{body: document}))
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(document) }))
+		defer server.Close()
+		auth, err := NewAuth(AuthConfig{AuthURLs: []string{server.URL}})
+		require.NoError(t, err)
+		defer auth.client.CloseIdleConnections()
+		v := NewVerifier(auth.Keys)
 		v.now = func() time.Time { return fuzzNow }
 		user, err := v.Verify(t.Context(), token)
 		var set KeySet

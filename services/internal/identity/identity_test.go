@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dapr/go-sdk/client"
 	"github.com/gofiber/fiber/v2"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
@@ -336,36 +335,6 @@ func TestVerifier_DoesNotKeepACallerLongerThanItsContext(t *testing.T) {
 
 	require.ErrorIs(t, err, errNoKeys)
 	require.ErrorIs(t, err, context.Canceled)
-}
-
-// sidecar answers InvokeMethod; nothing else of it is called.
-type sidecar struct {
-	client.Client
-	body []byte
-	err  error
-}
-
-func (s sidecar) InvokeMethod(_ context.Context, appID, method, verb string) ([]byte, error) {
-	if appID != "auth" || method != ".well-known/jwks.json" || verb != "get" {
-		return nil, errors.New("another method was meant")
-	}
-	return s.body, s.err
-}
-
-func TestKeysFromAuth(t *testing.T) {
-	issuer := newIssuer(t)
-	body, err := json.Marshal(issuer.KeySet())
-	require.NoError(t, err)
-
-	set, err := KeysFromAuth(sidecar{body: body})(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, issuer.KeySet(), set)
-
-	_, err = KeysFromAuth(sidecar{err: io.ErrUnexpectedEOF})(t.Context())
-	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-
-	_, err = KeysFromAuth(sidecar{body: []byte("<html>")})(t.Context())
-	require.Error(t, err)
 }
 
 func TestRequireUser_TakesTheHeaderBeforeTheCookie(t *testing.T) {

@@ -1,14 +1,9 @@
 package identity
 
 import (
-	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
-	"fmt"
-
-	"github.com/dapr/go-sdk/client"
 )
 
 // KeySet is a JWK set (RFC 7517) of public keys.
@@ -47,19 +42,4 @@ func (k Key) public() (ed25519.PublicKey, bool) {
 		return nil, false
 	}
 	return ed25519.PublicKey(x), true
-}
-
-// KeysFromAuth fetches the key set from the auth service through the sidecar.
-func KeysFromAuth(dapr client.Client) func(context.Context) (KeySet, error) {
-	return func(ctx context.Context) (KeySet, error) {
-		var set KeySet
-		body, err := dapr.InvokeMethod(ctx, "auth", ".well-known/jwks.json", "get")
-		if err != nil {
-			return set, fmt.Errorf("ask auth for its keys: %w", err)
-		}
-		if err := json.Unmarshal(body, &set); err != nil {
-			return set, fmt.Errorf("read auth's keys: %w", err)
-		}
-		return set, nil
-	}
 }

@@ -19,7 +19,7 @@ import (
 const (
 	// leeway is how far apart the clocks of auth and of this machine may be.
 	leeway = 5 * time.Second
-	// fetchTime bounds one fetch of the keys.
+	// fetchTime bounds one fetch of the keys, from however many addresses.
 	fetchTime = 5 * time.Second
 	// fetchPause is the least time between two fetches: tokens that name keys which do not exist must not turn
 	// into load on auth. While there are no keys at all, it is shorter.

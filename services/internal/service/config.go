@@ -22,6 +22,8 @@ type Config struct {
 	Port int `env:"PORT" validate:"min=1,max=65535"`
 	// CallbackPort is where the sidecar calls this service, on 127.0.0.1 alone. Dapr sets it.
 	CallbackPort int `env:"APP_PORT" validate:"min=1,max=65535"`
+	// MetricsAddress is where /metrics is served, as host:port; without a host, on all interfaces.
+	MetricsAddress string `env:"METRICS_ADDRESS" envDefault:":9091" validate:"hostname_port"`
 	// DaprGRPCPort is where the sidecar listens. Dapr sets it.
 	DaprGRPCPort int `env:"DAPR_GRPC_PORT" validate:"min=1,max=65535"`
 	// APIToken is what the sidecar must show on every callback; Dapr reads the same variable.
@@ -113,7 +115,7 @@ func ruleMessage(b validator.FieldError) string {
 	name := b.Field()
 	rule := strings.TrimSuffix(b.Tag()+"="+b.Param(), "=")
 	switch {
-	case os.Getenv(name) == "" && b.Value() == reflect.Zero(b.Type()).Interface():
+	case os.Getenv(name) == "" && reflect.ValueOf(b.Value()).IsZero():
 		rule = "is not set"
 	case b.Tag() == "min" || b.Tag() == "gte":
 		rule = fmt.Sprintf("must be at least %s", b.Param())
@@ -124,6 +126,8 @@ func ruleMessage(b validator.FieldError) string {
 		rule = fmt.Sprintf("must be at most %s", b.Param())
 	case b.Tag() == "oneof":
 		rule = fmt.Sprintf("must be one of: %s", strings.ReplaceAll(b.Param(), " ", ", "))
+	case b.Tag() == "http_url":
+		rule = "must be a URL of http or https, such as http://localhost:8101"
 	default:
 		rule = "breaks the rule " + rule
 	}

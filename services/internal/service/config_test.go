@@ -57,3 +57,17 @@ func TestLoad_NamesAllProblemsAtOnce(t *testing.T) {
 	}
 	require.NotContains(t, err.Error(), "short", "a secret is not repeated")
 }
+
+func TestLoad_AddressesAreURLs(t *testing.T) {
+	complete(t)
+	var cfg struct {
+		Config
+		URLs []string `env:"AUTH_URL" validate:"min=1,dive,http_url"`
+	}
+	require.ErrorContains(t, Load(&cfg), "AUTH_URL is not set")
+	t.Setenv("AUTH_URL", "http://a:1,b:2")
+	require.ErrorContains(t, Load(&cfg), "AUTH_URL[1] must be a URL of http or https")
+	t.Setenv("AUTH_URL", "http://a:1,https://b:2")
+	require.NoError(t, Load(&cfg))
+	require.Equal(t, []string{"http://a:1", "https://b:2"}, cfg.URLs)
+}
