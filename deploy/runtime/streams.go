@@ -198,7 +198,10 @@ func ensureStreams(ctx context.Context, url string, replicas int, maxBytes int64
 	if err != nil {
 		return err
 	}
-	old, err := freeOldDeadTopic(ctx, js)
+	// A cluster that has not chosen who leads answers nothing at all: then the next try is to come soon.
+	first, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	old, err := freeOldDeadTopic(first, js)
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", oldDeadStream, err)
 	}
@@ -214,7 +217,10 @@ func ensureStreams(ctx context.Context, url string, replicas int, maxBytes int64
 			return fmt.Errorf("stream %s: %w", config.Name, err)
 		}
 		fmt.Printf("stream %s is there, on %d servers\n", config.Name, replicas)
-		if err := deleteConsumersOfGateway(ctx, js, config.Name); err != nil {
+		asking, cancel = context.WithTimeout(ctx, 10*time.Second)
+		err = deleteConsumersOfGateway(asking, js, config.Name)
+		cancel()
+		if err != nil {
 			return fmt.Errorf("consumers of stream %s: %w", config.Name, err)
 		}
 	}

@@ -72,9 +72,9 @@ func account(opts *server.Options) []nats.Option {
 }
 
 func makeRoom(ctx context.Context, s *server.Server, opts *server.Options, figures *streamFigures) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, roomEvery)
 	defer cancel()
-	if !s.ReadyForConnections(20 * time.Second) {
+	if !s.ReadyForConnections(5 * time.Second) {
 		return errors.New("the server takes no connections yet")
 	}
 	conn, err := nats.Connect("", append(account(opts), nats.Name("keep-room"), nats.InProcessServer(s), nats.NoReconnect())...)
