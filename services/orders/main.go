@@ -18,6 +18,20 @@ type config struct {
 	identity.AuthConfig
 	// ReservationWindow is how long a buyer has to pay.
 	ReservationWindow time.Duration `env:"RESERVATION_WINDOW" envDefault:"15m" validate:"min=1s,max=24h"`
+	// ReservationsPerUser is how many live unpaid reservations one buyer may have; 0 is any number.
+	ReservationsPerUser int `env:"RESERVATIONS_PER_USER" envDefault:"10" validate:"min=0,max=1000"`
+	// ReservationCooldown is for how long a buyer who let a ticket expire may not reserve it again; 0 is not at all. If it is
+	// not set, it is the ReservationWindow.
+	ReservationCooldown *time.Duration `env:"RESERVATION_COOLDOWN" validate:"omitempty,min=0s,max=168h"`
+}
+
+// terms are the rules of reservations that the configuration decides.
+func (c *config) terms() Terms {
+	terms := Terms{Window: c.ReservationWindow, Cooldown: c.ReservationWindow, PerUser: c.ReservationsPerUser}
+	if c.ReservationCooldown != nil {
+		terms.Cooldown = *c.ReservationCooldown
+	}
+	return terms
 }
 
 func main() {
@@ -31,7 +45,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		b := newBox(store, cfg.ReservationWindow, s.Log)
+		b := newBox(store, cfg.terms(), s.Log)
 		b.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
 		b.subscribe(s.Events)
 		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(orders, b.lastEvents))

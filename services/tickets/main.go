@@ -32,9 +32,10 @@ func main() {
 		if err != nil {
 			return err
 		}
-		l := &listings{store: store, currency: cfg.Currency, minPrice: cfg.MinPrice}
+		l := newListings(store, cfg.Currency, cfg.MinPrice, s.Log)
 		l.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
 		l.subscribe(s.Events)
+		s.Go("withdraw listings of deleted accounts", l.RunWithdrawals)
 		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(allTickets, l.lastEvents))
 		return nil
 	})

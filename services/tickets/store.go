@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,6 +17,7 @@ import (
 //
 //	ticket/{id}    Ticket
 //	index/tickets  all tickets, oldest first
+//	leavers        Leavers: the sellers whose listings are being withdrawn (leavers.go)
 //	index/recent/tickets/{day}  what sellers changed on a day, for five days; see reconcile.go
 func ticketKey(id string) string { return "ticket/" + id }
 
@@ -26,6 +28,12 @@ type listings struct {
 	store    *state.Store
 	currency string
 	minPrice int64
+	log      *slog.Logger
+	leaving  chan struct{} // holds a token when listings are to be withdrawn
+}
+
+func newListings(store *state.Store, currency string, minPrice int64, log *slog.Logger) *listings {
+	return &listings{store: store, currency: currency, minPrice: minPrice, log: log, leaving: make(chan struct{}, 1)}
 }
 
 // Create lists a ticket.

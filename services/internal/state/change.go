@@ -73,6 +73,11 @@ func (c *Change) Update(key, etag string, value any) {
 // Put writes a document as it was read: it must not exist yet if it had no ETag, and have this ETag if it had one.
 func (c *Change) Put(key, etag string, value any) { c.put(write{key: key, etag: etag}, value) }
 
+// PutFor is Put for a document that the store forgets after ttl.
+func (c *Change) PutFor(key, etag string, value any, ttl time.Duration) {
+	c.put(write{key: key, etag: etag, ttl: ttl}, value)
+}
+
 // Delete removes a document, if its ETag is still the given one.
 func (c *Change) Delete(key, etag string) {
 	if etag == "" {
