@@ -42,8 +42,8 @@ func (UserDeleted) EventType() string { return "user.deleted" }
 
 // Ticket is the public state of a ticket. Price is in the currency's minor unit (cents), Currency an ISO 4217
 // code in lower case. Status is available, reserved, sold or withheld (after a refund, until the seller changes the listing);
-// OrderID is set while it is reserved or sold. Sequence is that of the last change of reservation that the seller's change
-// was made after; releases before did not publish it.
+// OrderID is set while it is reserved or sold. Sequence is that of the last change of reservation which the tickets service has
+// applied; releases before did not publish it.
 type Ticket struct {
 	ID        string    `json:"id"`
 	Title     string    `json:"title"`
