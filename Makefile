@@ -53,7 +53,7 @@ infra: build-runtime build ## start what the services need, for: dapr run -f .
 	@.build/local infra $(ARGS)
 
 dead-letters: ## list the events that could not be handled, or ARGS='show ID', 'send ID', send-all
-	@set -a; ! [ -f .state/env ] || . ./.state/env; \
+	@DAPR_API_TOKEN=$$(cat .state/tokens/dead-letters) && export DAPR_API_TOKEN && \
 	DAPR_GRPC_PORT=$$(awk '/appID:/ { app = $$3 } app == "dead-letters" && $$1 == "daprGRPCPort:" { print $$2 }' dapr.yaml) \
 		.build/deadletters $(or $(ARGS),list)
 
