@@ -197,6 +197,19 @@ func (m *market) signUp(ctx context.Context, w *way, users int) error {
 	return nil
 }
 
+// signInWrong makes jobs that try to sign in as somebody, with a wrong password: each costs a bcrypt, unless it is refused before.
+// Also that it is refused because there are too many (503) is an answer here.
+func (m *market) signInWrong(w *way) job {
+	return func(context.Context, int) (int, int, error) {
+		body := fmt.Sprintf(`{"email":"user%d@example.com","password":"wrong password %d"}`, rand.IntN(len(m.users)), rand.Int())
+		status, err := w.auth.call("POST", "/api/users/signin", "", body, nil)
+		if status != 0 {
+			err = nil
+		}
+		return 1, status, err
+	}
+}
+
 // user is whoever sits at a client this time.
 func (m *market) user(client int) string { return m.users[client%len(m.users)] }
 
