@@ -31,7 +31,9 @@ func main() {
 			return err
 		}
 		l := &listings{store: store, currency: cfg.Currency, minPrice: cfg.MinPrice}
-		l.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
+		verifier := identity.NewRevokingVerifier(auth.Fetch)
+		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
+		l.routes(s.Public, identity.RequireUser(verifier))
 		l.subscribe(s.Events)
 		return nil
 	})
