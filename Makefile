@@ -53,8 +53,9 @@ infra: build-runtime build ## start what the services need, for: dapr run -f .
 	@.build/local infra $(ARGS)
 
 dead-letters: ## list the events that could not be handled, or ARGS='show ID', 'send ID', send-all
-	@DAPR_GRPC_PORT=$$(awk '/appID:/ { app = $$3 } app == "gateway" && $$1 == "daprGRPCPort:" { print $$2 }' dapr.yaml) \
-		.build/gateway dead-letters $(ARGS)
+	@set -a; ! [ -f .state/env ] || . ./.state/env; \
+	DAPR_GRPC_PORT=$$(awk '/appID:/ { app = $$3 } app == "dead-letters" && $$1 == "daprGRPCPort:" { print $$2 }' dapr.yaml) \
+		.build/deadletters $(or $(ARGS),list)
 
 migrate-up: ## give a PostgreSQL server its roles, databases and reports (deploy/postgres/README.md)
 	@cd deploy/postgres && go run . $(ARGS) up

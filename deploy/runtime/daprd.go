@@ -37,6 +37,8 @@ import (
 	"github.com/dapr/dapr/pkg/runtime/registry"
 	"github.com/dapr/dapr/pkg/security"
 	"github.com/dapr/kit/concurrency"
+	"github.com/dapr/kit/crypto/spiffe/trustanchors"
+	"github.com/dapr/kit/crypto/spiffe/trustanchors/static"
 	"github.com/dapr/kit/logger"
 	"github.com/dapr/kit/signals"
 )
@@ -117,11 +119,18 @@ func runDaprd() error {
 
 func serve(ctx context.Context, opts *options.Options, reg *registry.Options, log logger.Logger) error {
 	health := healthz.New()
+	var anchors trustanchors.Interface
+	if len(opts.TrustAnchors) > 0 {
+		var err error
+		if anchors, err = static.From(static.Options{Anchors: opts.TrustAnchors}); err != nil {
+			return err
+		}
+	}
 	provider, err := security.New(ctx, security.Options{
 		SentryAddress:           opts.SentryAddress,
 		ControlPlaneTrustDomain: opts.ControlPlaneTrustDomain,
 		ControlPlaneNamespace:   opts.ControlPlaneNamespace,
-		TrustAnchors:            opts.TrustAnchors,
+		OverrideTrustAnchors:    anchors, // as Dapr makes them of its option TrustAnchors
 		AppID:                   opts.AppID,
 		MTLSEnabled:             opts.EnableMTLS,
 		Mode:                    modes.DaprMode(opts.Mode),
@@ -134,6 +143,9 @@ func serve(ctx context.Context, opts *options.Options, reg *registry.Options, lo
 	return concurrency.NewRunnerManager(provider.Run, func(ctx context.Context) error {
 		handler, err := provider.Handler(ctx)
 		if err != nil {
+			return err
+		}
+		if handler, err = restrictCallers(ctx, handler, anchors); err != nil {
 			return err
 		}
 		rt, err := runtime.FromConfig(ctx, &runtime.Config{

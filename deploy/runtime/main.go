@@ -3,6 +3,8 @@
 //	runtime daprd …        the Dapr sidecar, with the components listed in daprd.go
 //	runtime placement …    Dapr's placement service (which replica hosts which actor)
 //	runtime scheduler …    Dapr's scheduler (actor reminders)
+//	runtime sentry …       Dapr's certificate authority (sentry.go)
+//	runtime identities …   makes what sentry and those that ask it need to know each other (identities.go)
 //	runtime nats-server …  NATS with JetStream
 //	runtime nats-streams … makes the streams that the events go through (streams.go)
 //	runtime versions       what is in it
@@ -26,11 +28,13 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-const usage = "usage: runtime daprd|placement|scheduler|nats-server|nats-streams [flags of that program], or: runtime versions"
+var programs = []string{"daprd", "placement", "scheduler", "sentry", "identities", "nats-server", "nats-streams"}
+
+var usage = "usage: runtime " + strings.Join(programs, "|") + " [flags of that program], or: runtime versions"
 
 func main() {
 	program := filepath.Base(os.Args[0])
-	if !slices.Contains([]string{"daprd", "placement", "scheduler", "nats-server", "nats-streams"}, program) {
+	if !slices.Contains(programs, program) {
 		if len(os.Args) < 2 {
 			fmt.Fprintln(os.Stderr, usage)
 			os.Exit(2)
@@ -47,6 +51,10 @@ func main() {
 		placement.Run()
 	case "scheduler":
 		err = runScheduler()
+	case "sentry":
+		err = runSentry()
+	case "identities":
+		err = runIdentities(os.Args[1:])
 	case "nats-server":
 		err = runNATS(os.Args[1:])
 	case "nats-streams":

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -20,74 +20,168 @@ import (
 	"github.com/dapr/dapr/cmd/scheduler/options"
 	"github.com/dapr/dapr/pkg/modes"
 	"github.com/dapr/dapr/pkg/security"
+	"github.com/dapr/dapr/pkg/security/consts"
 )
 
-// runScheduler is Dapr's scheduler, which after a crash is back at once and not after twenty seconds.
+// runScheduler is Dapr's scheduler with two differences, if it is the only member of its cluster.
 //
-// A scheduler holds its leadership by a lease of twenty seconds in its etcd. One that is killed leaves the lease
-// behind, and the next one waits until it is over, and with it every sidecar. A scheduler that is the only
-// member of its cluster need not: the one that held the lease had the same data on its disk, and only one process
-// can. So a mark on the disk tells whether the last one ended in order; if not, its leadership is ended for it.
+// It starts the etcd that holds the jobs by itself, on sockets in its data folder. Dapr's listens on two TCP ports without
+// TLS or password, so any process on the machine could write jobs there, and every job makes a service do something.
+//
+// After a crash it is back at once and not after twenty seconds. A scheduler holds its leadership by a lease of twenty
+// seconds in its etcd. One that is killed leaves the lease behind, and the next one waits until it is over, and with it
+// every sidecar. If there is only one, it need not: the one that held the lease had the same data on its disk, and only
+// one process can. So a mark on the disk tells whether the last one ended in order; if not, its leadership is ended for it.
 func runScheduler() error {
 	opts, err := options.New(os.Args[1:])
 	if err != nil {
 		return fmt.Errorf("parse flags: %w", err)
 	}
-	alone := opts.EtcdEmbed && opts.Mode == string(modes.StandaloneMode) && len(opts.EtcdInitialCluster) == 1 && !opts.TLSEnabled
+	alone := opts.EtcdEmbed && opts.Mode == string(modes.StandaloneMode) && len(opts.EtcdInitialCluster) == 1
 	if !alone {
 		scheduler.Run()
 		return nil
 	}
+	etcd, err := startEtcd(opts)
+	if err != nil {
+		return fmt.Errorf("start its etcd: %w", err)
+	}
+	go func() {
+		if err, open := <-etcd.Err(); open {
+			fmt.Fprintln(os.Stderr, "scheduler: its etcd ended:", err)
+			os.Exit(1)
+		}
+	}()
+	go defragment(etcd)
 	mark := filepath.Join(opts.EtcdDataDir, "running")
 	if _, err := os.Stat(mark); err == nil {
-		if err := endLeadership(opts); err != nil {
+		if err := endLeadership(etcd); err != nil {
 			// It would have come back anyway, only later.
 			fmt.Fprintln(os.Stderr, "scheduler: end the leadership of a scheduler that crashed:", err)
 		}
 	}
-	if err := errors.Join(os.MkdirAll(opts.EtcdDataDir, 0o700), os.WriteFile(mark, nil, 0o600)); err != nil {
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
 		return err
 	}
+	os.Args = append(os.Args, "--etcd-embed=false", "--etcd-client-endpoints=unix:"+clientSocket,
+		"--identity-directory-write="+filepath.Join(opts.EtcdDataDir, "identity"))
 	scheduler.Run() // an end that was not in order does not return
+	etcd.Close()
 	return os.Remove(mark)
 }
 
-// endLeadership starts the scheduler's etcd for a moment, with no scheduler on it, and removes the keys that say
-// who leads.
-func endLeadership(opts *options.Options) error {
+// The sockets are in a folder that only this process's user may enter. They have short names, and the process works in their
+// folder, for the path of a socket is at most 107 bytes.
+const (
+	socketFolder = "sockets"
+	clientSocket = "clients"
+	peerSocket   = "peers"
+)
+
+// startEtcd starts etcd with the settings that Dapr's scheduler gives to its own, and waits until it is ready. It makes all
+// paths of the options absolute, and leaves the process in the folder of the sockets.
+func startEtcd(opts *options.Options) (*embed.Etcd, error) {
+	interval, err := time.ParseDuration(opts.EtcdBackendBatchInterval)
+	if err != nil {
+		return nil, fmt.Errorf("the backend's batch interval: %w", err)
+	}
 	_, peer, _ := strings.Cut(opts.EtcdInitialCluster[0], "=")
 	peerURL, err := url.Parse(peer)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	if opts.EtcdDataDir, err = filepath.Abs(opts.EtcdDataDir); err != nil {
+		return nil, err
+	}
+	sockets := filepath.Join(opts.EtcdDataDir, socketFolder)
+	if err := os.MkdirAll(sockets, 0o700); err != nil {
+		return nil, err
+	}
+	if opts.TrustAnchorsFile != nil {
+		path, err := filepath.Abs(*opts.TrustAnchorsFile)
+		if err != nil {
+			return nil, err
+		}
+		os.Args = append(os.Args, "--trust-anchors-file="+path)
+	}
+	if path := os.Getenv(consts.SentryTokenFileEnvVar); path != "" {
+		if path, err = filepath.Abs(path); err == nil {
+			err = os.Setenv(consts.SentryTokenFileEnvVar, path)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := os.Chdir(sockets); err != nil {
+		return nil, err
+	}
+
 	config := embed.NewConfig()
 	config.Name = opts.ID
 	config.Dir = filepath.Join(opts.EtcdDataDir, security.CurrentNamespace()+"-"+opts.ID, "dapr-0.1") // as the scheduler does
 	config.InitialCluster = opts.EtcdInitialCluster[0]
-	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{*peerURL}, []url.URL{*peerURL}
-	config.ListenClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:" + strconv.FormatUint(opts.EtcdClientPort, 10)}}
-	config.InitialElectionTickAdvance = true
+	config.AdvertisePeerUrls = []url.URL{*peerURL} // as it is in the data, and nobody asks for it
+	config.ListenPeerUrls = []url.URL{{Scheme: "unix", Host: peerSocket}}
+	config.ListenClientUrls = []url.URL{{Scheme: "unix", Host: clientSocket}}
+	config.InitialElectionTickAdvance = opts.EtcdInitialElectionTickAdvance
+	config.MaxRequestBytes = math.MaxInt32
+	config.ExperimentalWarningApplyDuration = 5 * time.Second
+	config.QuotaBackendBytes = opts.EtcdSpaceQuota
+	config.AutoCompactionMode, config.AutoCompactionRetention = opts.EtcdCompactionMode, opts.EtcdCompactionRetention
+	config.MaxSnapFiles, config.MaxWalFiles = opts.EtcdMaxSnapshots, opts.EtcdMaxWALs
+	config.SnapshotCount = opts.EtcdSnapshotCount
+	config.BackendBatchLimit, config.BackendBatchInterval = opts.EtcdBackendBatchLimit, interval
+	config.MaxTxnOps = opts.EtcdMaxTxnOps
+	config.ExperimentalBootstrapDefragThresholdMegabytes = opts.EtcdDefragThresholdMB
+	config.Metrics = opts.EtcdMetrics
 	config.LogLevel = "error"
-	if _, err := os.Stat(filepath.Join(config.Dir, "member")); errors.Is(err, fs.ErrNotExist) {
-		return nil // it crashed before it had any data
+	if err := clearUnfinished(opts, config.Dir); err != nil {
+		return nil, err
 	}
 
 	etcd, err := embed.StartEtcd(config)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer etcd.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	select {
 	case <-etcd.Server.ReadyNotify():
+		return etcd, nil
 	case err := <-etcd.Err():
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
+		return nil, err
+	case <-time.After(time.Minute):
+		etcd.Close()
+		return nil, errors.New("it is not ready after a minute")
 	}
+}
+
+// clearUnfinished removes data of a first start that Dapr's scheduler has not finished, as that does: it has a mark of its own.
+func clearUnfinished(opts *options.Options, folder string) error {
+	mark := filepath.Join(opts.EtcdDataDir, "dapr-scheduler-existing-cluster")
+	if _, err := os.Stat(mark); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(os.RemoveAll(folder), os.MkdirAll(folder, 0o700), os.WriteFile(mark, nil, 0o600))
+}
+
+// endLeadership removes the keys that say who leads.
+func endLeadership(etcd *embed.Etcd) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
 	client := v3client.New(etcd.Server)
 	defer func() { _ = client.Close() }()
-	_, err = client.Delete(ctx, "dapr/leadership/", clientv3.WithPrefix())
+	_, err := client.Delete(ctx, "dapr/leadership/", clientv3.WithPrefix())
 	return err
+}
+
+// defragment gives disk space back every ten minutes if half of it is not in use, as Dapr's scheduler does with its own etcd.
+func defragment(etcd *embed.Etcd) {
+	for range time.Tick(10 * time.Minute) {
+		backend := etcd.Server.Backend()
+		if backend.Size() < 2*backend.SizeInUse() {
+			continue
+		}
+		if err := backend.Defrag(); err != nil {
+			fmt.Fprintln(os.Stderr, "scheduler: defragment its etcd:", err)
+		}
+	}
 }

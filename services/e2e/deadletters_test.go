@@ -19,7 +19,7 @@ import (
 	"boxoffice/deploy/local/stack"
 )
 
-// letter is a dead letter as `gateway dead-letters -json` shows it.
+// letter is a dead letter as `deadletters -json` shows it.
 type letter struct {
 	ID           string          `json:"id"`
 	Status       string          `json:"status"`
@@ -37,14 +37,14 @@ type letter struct {
 	SentAt       *time.Time      `json:"sentAt"`
 }
 
-// deadLetterCommand prepares `gateway dead-letters`, as a person runs it beside the gateway.
+// deadLetterCommand prepares `deadletters`, as a person runs it beside the service.
 func (h *house) deadLetterCommand(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	runFile, err := stack.FindRunFile(".")
 	require.NoError(t, err)
-	address := h.SidecarGRPC("gateway")
-	cmd := exec.Command(filepath.Join(filepath.Dir(runFile), ".build", "gateway"), append([]string{"dead-letters"}, args...)...)
-	cmd.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:])
+	address := h.SidecarGRPC("dead-letters")
+	cmd := exec.Command(filepath.Join(filepath.Dir(runFile), ".build", "deadletters"), args...)
+	cmd.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+h.Secret("DAPR_API_TOKEN"))
 	return cmd
 }
 
@@ -67,6 +67,24 @@ func (h *house) letters(t testing.TB) (letters []letter) {
 	require.Zero(t, status, problems)
 	require.NoError(t, json.Unmarshal([]byte(out), &letters), out)
 	return letters
+}
+
+// waitingLetters waits until the gauge says how many letters of each service wait.
+func (h *house) waitingLetters(t testing.TB, want map[string]int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("so many letters are counted: %v", want), func() bool {
+		r, err := h.send(http.MethodGet, h.AppMetrics("dead-letters"), nil)
+		if err != nil {
+			return false
+		}
+		said := string(r.body)
+		for service, number := range want {
+			if !strings.Contains(said, fmt.Sprintf("\nboxoffice_dead_letters{service=%q} %d\n", service, number)) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // letterOf waits for the letter of an event by a service, or by its sidecar.
@@ -129,7 +147,7 @@ func TestDeadLetters_AreListedShownAndSentAgain(t *testing.T) {
 	stream := h.stream(t)
 	seller, buyer := h.signUp(t), h.signUp(t)
 
-	out, problems, status := h.deadLetters(t)
+	out, problems, status := h.deadLetters(t, "list")
 	require.Zero(t, status, problems)
 	require.Equal(t, "No dead letters.\n", out)
 
@@ -173,6 +191,7 @@ func TestDeadLetters_AreListedShownAndSentAgain(t *testing.T) {
 		require.Equal(t, "neither JSON nor anything", string(bare.Raw))
 	}
 	require.Len(t, h.letters(t), 8, "each once, however often the command runs")
+	h.waitingLetters(t, map[string]int{"tickets": 3, "payments": 3, "expiration": 2, "orders": 0})
 
 	// For people.
 	out, problems, status = h.deadLetters(t, "list")
@@ -199,6 +218,7 @@ func TestDeadLetters_AreListedShownAndSentAgain(t *testing.T) {
 	stream.sentAgain(t, "payments", event+"/again-1")
 	stream.settled(t)
 	require.Equal(t, "sent", h.letterOf(t, "payments", event).Status)
+	h.waitingLetters(t, map[string]int{"tickets": 3, "payments": 2, "expiration": 2, "orders": 0})
 	for _, l := range h.letters(t) {
 		require.NotContains(t, l.EventID, event+"/again-1", "payments handled it, and nobody else got it")
 	}
@@ -216,6 +236,35 @@ func TestDeadLetters_AreListedShownAndSentAgain(t *testing.T) {
 	require.Equal(t, "undecodable", h.letterOf(t, "payments", "poison/again-1@payments").Code)
 	require.Equal(t, "sent", h.letterOf(t, "payments", "poison").Status)
 	require.Equal(t, "waiting", h.letterOf(t, "tickets", "neither JSON nor anything").Status)
+}
+
+// What a sidecar puts aside, because it could not deliver it, is a bare event.
+func TestDeadLetters_ThoseOfSidecarsAreKeptAndCounted(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, stack.Options{})
+	h.waitingLetters(t, map[string]int{"tickets": 0, "orders": 0, "payments": 0, "expiration": 0})
+	id := uuid.NewString()
+	h.stream(t).tellOn(t, "dead.orders", ordered(id))
+	h.waitingLetters(t, map[string]int{"orders": 1, "tickets": 0})
+	require.Equal(t, "given up", h.letterOf(t, "orders", "order.created:"+id+":1").Code)
+	require.NoError(t, h.Process("dead-letters").Stop())
+	next := uuid.NewString()
+	h.stream(t).tellOn(t, "dead.orders", ordered(next))
+	h.letterOf(t, "orders", "order.created:"+id+":1") // the command needs the sidecar alone
+	require.Equal(t, 200, h.do(t, "GET", h.GatewayURL()+"/readyz", nil).status, "nobody buys less without it")
+	require.NoError(t, h.Process("dead-letters").Start())
+	h.waitingLetters(t, map[string]int{"orders": 2})
+}
+
+// The gateway keeps nothing, publishes nothing and needs nothing to start.
+func TestGateway_HasNeitherStoreNorBroker(t *testing.T) {
+	t.Parallel()
+	h := sharedHouse(t)
+	r := h.do(t, "GET", h.SidecarHTTP("gateway")+"/v1.0/metadata", nil, "dapr-api-token", h.Secret("DAPR_API_TOKEN"))
+	require.Equal(t, 200, r.status, "%s", r.body)
+	for _, component := range as[struct{ Components []struct{ Name string } }](t, r).Components {
+		require.NotContains(t, []string{"state", "pubsub"}, component.Name)
+	}
 }
 
 func TestDeadLetters_ACommandThatIsKilledLosesNone(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 // services are the apps of the run file that have a public port.
 func services() []string {
-	return []string{"gateway", "auth", "tickets", "orders", "payments", "expiration"}
+	return []string{"gateway", "auth", "tickets", "orders", "payments", "expiration", "dead-letters"}
 }
 
 func TestEdge_WhatIsNotThereIs404(t *testing.T) {
@@ -214,18 +214,21 @@ func TestEdge_HealthReadinessAndMetricsOfAll(t *testing.T) {
 		require.Equal(t, "ok", ready.Checks["sidecar"], name)
 		switch name {
 		case "gateway":
-			for _, behind := range services()[1:] {
+			for _, behind := range []string{"auth", "tickets", "orders", "payments", "expiration"} {
 				require.Equal(t, "ok", ready.Checks[behind], behind)
 			}
+			require.Len(t, ready.Checks, 6, "the sidecar, and no store")
 		default:
 			require.Equal(t, "ok", ready.Checks["store"], name)
 		}
 
-		r = h.do(t, "GET", h.URL(name)+"/metrics", nil)
+		refused(t, 404, h.do(t, "GET", h.URL(name)+"/metrics", nil))
+		require.Equal(t, 404, h.do(t, "GET", strings.TrimSuffix(h.AppMetrics(name), "/metrics")+"/readyz", nil).status, "nothing but metrics there")
+		r = h.do(t, "GET", h.AppMetrics(name), nil)
 		require.Equal(t, 200, r.status, name)
 		require.Contains(t, string(r.body), "\ngo_goroutines ", name)
 		require.Contains(t, string(r.body), "boxoffice_http_request_duration_seconds_count{", name)
 	}
-	r := h.do(t, "GET", h.URL("tickets")+"/metrics", nil)
+	r := h.do(t, "GET", h.AppMetrics("tickets"), nil)
 	require.Contains(t, string(r.body), `boxoffice_http_request_duration_seconds_count{method="GET",route="/api/tickets/",status="200"}`)
 }

@@ -60,8 +60,8 @@ func TestRestart_OfEverythingLosesNothing(t *testing.T) {
 		eventually(t, "the reservation's time is over", func() bool { return time.Now().After(unpaid.ExpiresAt) })
 		require.Equal(t, "expired", late.orderBecomes(t, "cancelled", unpaid.ID).Reason)
 		last.ticketBecomes(t, "available", unpaid.Ticket.ID)
-		again := seller.reserved(t, unpaid.Ticket.ID)
-		require.Equal(t, "created", seller.order(t, again.ID).Status)
+		again := buyer.reserved(t, unpaid.Ticket.ID)
+		require.Equal(t, "created", buyer.order(t, again.ID).Status)
 	})
 }
 

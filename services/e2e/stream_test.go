@@ -173,7 +173,7 @@ func (s *stream) untold() string {
 }
 
 func (s *stream) metricIsZero(service, name string) bool {
-	res, err := s.house.client.Get(s.house.URL(service) + "/metrics")
+	res, err := s.house.client.Get(s.house.AppMetrics(service))
 	if err != nil {
 		return false
 	}

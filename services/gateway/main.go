@@ -1,17 +1,12 @@
 // Command gateway is the one address of the whole system: it proxies the public REST APIs of the services,
-// bounds what may be sent to them, and tells whether all of them are ready. As `gateway dead-letters` it lists the
-// events that could not be handled, and sends them again.
+// bounds what may be sent to them, and tells whether all of them are ready. It keeps nothing: it needs no store and no broker.
 package main
 
 import (
 	"context"
 	"net/netip"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
-	"boxoffice/services/gateway/deadletters"
 	"boxoffice/services/internal/service"
 )
 
@@ -34,12 +29,6 @@ type config struct {
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "dead-letters" {
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-		status := deadletters.Command(ctx, os.Args[2:], os.Stdout, os.Stderr)
-		stop()
-		os.Exit(status)
-	}
 	var cfg config
 	service.Main("gateway", &cfg, func(_ context.Context, s *service.Service) error {
 		to := func(name string, addresses []string) (*upstream, error) {

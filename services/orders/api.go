@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/state"
 )
@@ -20,6 +20,7 @@ func (b *box) routes(app *fiber.App, signedIn fiber.Handler) {
 	orders := app.Group("/api/orders", signedIn)
 	orders.Post("/", b.reserve)
 	orders.Get("/", b.list)
+	orders.Get("/unsettled", b.unsettled)
 	orders.Get("/:id", b.show)
 	orders.Delete("/:id", b.cancel)
 }
@@ -66,8 +67,8 @@ func (b *box) reserve(c *fiber.Ctx) error {
 		order, err = b.Reserve(ctx, strings.ToLower(request.TicketID), buyer.ID, func(change *state.Change, order Order) error {
 			return once.Keep(change, fiber.StatusCreated, location(order), answer(order))
 		})
-		if errors.Is(err, errReserved) || errors.Is(err, errSold) {
-			// Perhaps to a copy of this request, since we looked.
+		if problem.KindOf(err) == problem.Conflict {
+			// Perhaps because of a copy of this request, since we looked.
 			var unfound error
 			if before, unfound = once.Find(ctx, b.store); before != nil || unfound != nil {
 				return unfound
@@ -101,6 +102,21 @@ func (b *box) list(c *fiber.Ctx) error {
 	}
 	rest.NextLink(c, next)
 	return c.JSON(answers)
+}
+
+// unsettledAnswer is how many of the caller's orders are unpaid, or paid and their money not taken yet. Until there is none,
+// the account cannot be deleted (auth asks).
+type unsettledAnswer struct {
+	Unsettled int `json:"unsettled"`
+}
+
+func (b *box) unsettled(c *fiber.Ctx) error {
+	buyer, _ := identity.UserOf(c)
+	orders, err := b.Unsettled(rest.Context(c), buyer.ID)
+	if err != nil {
+		return err
+	}
+	return c.JSON(unsettledAnswer{len(orders)})
 }
 
 func (b *box) show(c *fiber.Ctx) error {

@@ -66,7 +66,7 @@ func (b *box) unpaid(ctx context.Context, e events.ExpirationComplete) ([]state.
 		}
 	}
 	for key := range unknown {
-		b.log.Error("an order whose time is over is not known", "key", key, "slot", e.Slot)
+		b.log.Warn("an order whose time is over is not known, and is left out; a restored backup may be older", "key", key, "slot", e.Slot)
 	}
 	return unpaid, nil
 }
@@ -90,11 +90,12 @@ func (b *box) ticketsOf(ctx context.Context, orders []state.Doc[Order]) (map[str
 
 // expire cancels an unpaid order, as it and its ticket were read; if either has changed since then, it reads them again.
 func (b *box) expire(ctx context.Context, order state.Doc[Order], ticket state.Doc[Ticket]) error {
-	if _, err := order.Value.Cancel(&ticket.Value, Expired, now()); err == nil {
+	if _, err := order.Value.Cancel(&ticket.Value, Expired, now(), b.terms); err == nil {
 		var change state.Change
 		change.Update(order.Key, order.ETag, order.Value)
 		change.Update(ticket.Key, ticket.ETag, ticket.Value)
 		change.Emit(ctx, order.Value.Told())
+		noteChanged(&change, order.Value)
 		if err = b.store.Commit(ctx, &change); !errors.Is(err, state.ErrConflict) {
 			return err
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -26,7 +27,8 @@ type expirySidecar struct {
 	documents    map[string]*client.StateItem
 	transactions int
 	reads        int
-	committing   func() // called before a transaction; may be nil
+	committing   func()          // called before a transaction; may be nil
+	published    map[string]bool // events, by their ids
 }
 
 func (m *expirySidecar) GetState(_ context.Context, _, key string, _ map[string]string) (*client.StateItem, error) {
@@ -80,7 +82,19 @@ func (m *expirySidecar) ExecuteStateTransaction(_ context.Context, _ string, _ m
 	return nil
 }
 
-func (*expirySidecar) PublishEvents(context.Context, string, string, []any, ...client.PublishEventsOption) client.PublishEventsResponse {
+func (m *expirySidecar) PublishEvents(_ context.Context, _, _ string, all []any, _ ...client.PublishEventsOption) client.PublishEventsResponse {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, one := range all {
+		var event struct{ ID string }
+		switch one := one.(type) {
+		case []byte:
+			_ = json.Unmarshal(one, &event)
+		case client.PublishEventsEvent:
+			_ = json.Unmarshal(one.Data, &event)
+		}
+		m.published[event.ID] = true
+	}
 	return client.PublishEventsResponse{}
 }
 
@@ -111,11 +125,11 @@ type expiryScene struct {
 
 func newExpiryScene(t *testing.T) *expiryScene {
 	t.Helper()
-	s := &expiryScene{sidecar: &expirySidecar{documents: map[string]*client.StateItem{}}}
+	s := &expiryScene{sidecar: &expirySidecar{documents: map[string]*client.StateItem{}, published: map[string]bool{}}}
 	store, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "orders", Instance: "test", Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = store.Close(context.Background()) })
-	s.box = newBox(store, window, slog.New(slog.NewTextHandler(&s.log, nil)))
+	s.box = newBox(store, Terms{Window: window}, slog.New(slog.NewTextHandler(&s.log, nil)))
 	return s
 }
 
@@ -124,7 +138,7 @@ func (s *expiryScene) ordered(t *testing.T, after time.Duration, settle func(*Or
 	t.Helper()
 	ticket := freeTicket()
 	ticket.ID = uuid.NewString()
-	order, _, err := ticket.Reserve(uuid.NewString(), "buyer", now(), after)
+	order, _, err := ticket.Reserve(uuid.NewString(), "buyer", now(), Terms{Window: after})
 	require.NoError(t, err)
 	if settle != nil {
 		settle(&order, &ticket)

@@ -8,14 +8,30 @@ import (
 	"time"
 
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/service"
 )
 
 type config struct {
 	service.Config
+	reconcile.Settings
 	identity.AuthConfig
 	// ReservationWindow is how long a buyer has to pay.
 	ReservationWindow time.Duration `env:"RESERVATION_WINDOW" envDefault:"15m" validate:"min=1s,max=24h"`
+	// ReservationsPerUser is how many live unpaid reservations one buyer may have; 0 is any number.
+	ReservationsPerUser int `env:"RESERVATIONS_PER_USER" envDefault:"10" validate:"min=0,max=1000"`
+	// ReservationCooldown is for how long a buyer who let a ticket expire may not reserve it again; 0 is not at all. If it is
+	// not set, it is the ReservationWindow.
+	ReservationCooldown *time.Duration `env:"RESERVATION_COOLDOWN" validate:"omitempty,min=0s,max=168h"`
+}
+
+// terms are the rules of reservations that the configuration decides.
+func (c *config) terms() Terms {
+	terms := Terms{Window: c.ReservationWindow, Cooldown: c.ReservationWindow, PerUser: c.ReservationsPerUser}
+	if c.ReservationCooldown != nil {
+		terms.Cooldown = *c.ReservationCooldown
+	}
+	return terms
 }
 
 func main() {
@@ -29,11 +45,12 @@ func main() {
 		if err != nil {
 			return err
 		}
-		b := newBox(store, cfg.ReservationWindow, s.Log)
+		b := newBox(store, cfg.terms(), s.Log)
 		verifier := identity.NewRevokingVerifier(auth.Fetch)
 		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
 		b.routes(s.Public, identity.RequireUser(verifier))
 		b.subscribe(s.Events)
+		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(orders, b.lastEvents))
 		return nil
 	})
 }

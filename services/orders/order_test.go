@@ -13,6 +13,9 @@ var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
 const window = 15 * time.Minute
 
+// terms are without any limit.
+var terms = Terms{Window: window}
+
 func freeTicket() Ticket {
 	var t Ticket
 	t.Hear(events.Ticket{ID: "ticket-1", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}, false)
@@ -22,7 +25,7 @@ func freeTicket() Ticket {
 // reserved is a ticket that "buyer" has reserved at noon, and the order.
 func reserved(t *testing.T) (Ticket, Order) {
 	ticket := freeTicket()
-	order, expired, err := ticket.Reserve("order-1", "buyer", noon, window)
+	order, expired, err := ticket.Reserve("order-1", "buyer", noon, terms)
 	require.NoError(t, err)
 	require.Empty(t, expired)
 	return ticket, order
@@ -41,7 +44,7 @@ func TestReserve_FreeTicketIsTheBuyersForTheWindow(t *testing.T) {
 
 func TestReserve_SecondBuyerIsRefusedUntilTheTimeIsOver(t *testing.T) {
 	ticket, _ := reserved(t)
-	_, _, err := ticket.Reserve("order-2", "other", noon.Add(window-time.Millisecond), window)
+	_, _, err := ticket.Reserve("order-2", "other", noon.Add(window-time.Millisecond), terms)
 	require.ErrorIs(t, err, errReserved)
 	require.Equal(t, 1, ticket.Sequence, "a refusal changes nothing")
 	require.Equal(t, "order-1", ticket.Reservation.OrderID)
@@ -50,10 +53,10 @@ func TestReserve_SecondBuyerIsRefusedUntilTheTimeIsOver(t *testing.T) {
 func TestReserve_OverAnExpiredOrderCancelsItFirst(t *testing.T) {
 	ticket, late := reserved(t)
 	at := noon.Add(window)
-	next, expired, err := ticket.Reserve("order-2", "other", at, window)
+	next, expired, err := ticket.Reserve("order-2", "other", at, terms)
 	require.NoError(t, err)
 	require.Equal(t, "order-1", expired)
-	late.GiveWay(next, at)
+	require.NoError(t, late.GiveWay(&ticket, next, at, terms))
 
 	require.Equal(t, Cancelled, late.Status)
 	require.Equal(t, Expired, late.Reason)
@@ -67,12 +70,12 @@ func TestReserve_OverAnExpiredOrderCancelsItFirst(t *testing.T) {
 func TestReserve_SoldOrDeletedIsRefused(t *testing.T) {
 	sold, order := reserved(t)
 	require.NoError(t, order.Complete(&sold, "payment-1", noon))
-	_, _, err := sold.Reserve("order-2", "other", noon.Add(2*window), window)
+	_, _, err := sold.Reserve("order-2", "other", noon.Add(2*window), terms)
 	require.ErrorIs(t, err, errSold, "a sold ticket does not become free when the window is over")
 
 	deleted := freeTicket()
 	deleted.Hear(events.Ticket{ID: "ticket-1", Version: 2}, true)
-	_, _, err = deleted.Reserve("order-2", "other", noon, window)
+	_, _, err = deleted.Reserve("order-2", "other", noon, terms)
 	require.ErrorIs(t, err, errNoTicket)
 }
 
@@ -86,7 +89,7 @@ func TestComplete_OnlyALiveOrder(t *testing.T) {
 	require.ErrorIs(t, order.Complete(&ticket, "payment-1", noon), errNotReserved)
 
 	cancelledTicket, cancelled := reserved(t)
-	_, err := cancelled.Cancel(&cancelledTicket, ByUser, noon)
+	_, err := cancelled.Cancel(&cancelledTicket, ByUser, noon, terms)
 	require.NoError(t, err)
 	require.ErrorIs(t, cancelled.Complete(&cancelledTicket, "payment-1", noon), errNotReserved)
 }
@@ -116,11 +119,11 @@ func TestCancel_ByStateAndReason(t *testing.T) {
 			case Complete:
 				require.NoError(t, order.Complete(&ticket, "payment-1", noon))
 			case Cancelled:
-				_, err := order.Cancel(&ticket, ByUser, noon)
+				_, err := order.Cancel(&ticket, ByUser, noon, terms)
 				require.NoError(t, err)
 			}
 			version, sequence := order.Version, ticket.Sequence
-			changed, err := order.Cancel(&ticket, c.reason, noon)
+			changed, err := order.Cancel(&ticket, c.reason, noon, terms)
 			require.Equal(t, c.changed, changed)
 			if c.err != nil {
 				require.ErrorIs(t, err, c.err)
@@ -144,9 +147,9 @@ func TestCancel_ByStateAndReason(t *testing.T) {
 
 func TestCancel_NeverFreesATicketThatIsSomebodyElses(t *testing.T) {
 	ticket, late := reserved(t)
-	_, _, err := ticket.Reserve("order-2", "other", noon.Add(window), window)
+	_, _, err := ticket.Reserve("order-2", "other", noon.Add(window), terms)
 	require.NoError(t, err)
-	_, err = late.Cancel(&ticket, Expired, noon.Add(window)) // as it was read before the other's reservation
+	_, err = late.Cancel(&ticket, Expired, noon.Add(window), terms) // as it was read before the other's reservation
 	require.ErrorIs(t, err, errNotReserved)
 	require.Equal(t, "order-2", ticket.Reservation.OrderID)
 }

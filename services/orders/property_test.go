@@ -19,15 +19,32 @@ type market struct {
 	orders []Order
 	now    time.Time
 
-	listing events.Ticket // the newest that was heard
-	deleted bool
-	told    []events.Order // every change, in the order in which it happened
+	listing  events.Ticket // the newest that was heard
+	deleted  bool
+	withheld bool                 // after a refund, until the seller has changed the listing in knowledge of it
+	waits    map[string]time.Time // until when a buyer may not reserve again
+	told     []events.Order       // every change, in the order in which it happened
 }
 
 func newMarket() *market {
-	m := &market{ticket: freeTicket(), now: noon}
-	m.listing = events.Ticket{ID: "ticket-1", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}
+	m := &market{now: noon, waits: map[string]time.Time{}}
+	m.listing = events.Ticket{ID: "ticket-1", UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}
+	m.ticket.Hear(m.listing, false)
 	return m
+}
+
+// wait notes that a buyer's unpaid order has ended.
+func (m *market) wait(o Order, reason Reason) {
+	until := time.Time{}
+	switch held := m.now.Sub(o.CreatedAt); {
+	case reason == Expired || reason == ByUser && held >= window:
+		until = o.ExpiresAt.Add(limited.Cooldown)
+	case reason == ByUser:
+		until = m.now.Add(held) // for the cooldown is as long as the window
+	}
+	if until.After(m.waits[o.UserID]) {
+		m.waits[o.UserID] = until
+	}
 }
 
 // live are the orders that are not cancelled.
@@ -48,6 +65,7 @@ func copyOf(t Ticket) Ticket {
 		r := *t.Reservation
 		t.Reservation = &r
 	}
+	t.Cooldowns = slices.Clone(t.Cooldowns)
 	return t
 }
 
@@ -84,10 +102,12 @@ func (m *market) commands() map[string]func(*rapid.T) {
 
 func (m *market) reserve(t *rapid.T) {
 	ticket, orders := m.snapshot()
+	buyer := rapid.SampledFrom([]string{"ann", "ann", "bob", "seller"}).Draw(t, "buyer")
 	live := m.live()
-	free := !m.deleted && (len(live) == 0 || live[0].Status == Created && !m.now.Before(live[0].ExpiresAt))
-	order, expired, err := m.ticket.Reserve(fmt.Sprintf("order-%d", len(m.orders)+1), "buyer", m.now, window)
-	require.Equal(t, free, err == nil, "%v", err)
+	free := !m.deleted && !m.withheld && (len(live) == 0 || live[0].Status == Created && !m.now.Before(live[0].ExpiresAt))
+	may := free && buyer != "seller" && !m.now.Before(m.waits[buyer])
+	order, expired, err := m.ticket.Reserve(fmt.Sprintf("order-%d", len(m.orders)+1), buyer, m.now, limited)
+	require.Equal(t, may, err == nil, "%v", err)
 	if err != nil {
 		m.requireUnchanged(t, ticket, orders)
 		return
@@ -98,7 +118,15 @@ func (m *market) reserve(t *rapid.T) {
 		late := live[0]
 		require.Equal(t, late.ID, expired)
 		before := late.Version
-		late.GiveWay(order, m.now)
+		if err := late.GiveWay(&m.ticket, order, m.now, limited); err != nil {
+			require.Equal(t, buyer, late.UserID, "%v", err)
+			require.True(t, m.now.Before(late.ExpiresAt.Add(limited.Cooldown)))
+			m.ticket = ticket // nothing of it is written
+			require.Equal(t, orders, m.orders)
+			return
+		}
+		m.wait(*late, Expired)
+		require.False(t, m.now.Before(m.waits[buyer]))
 		require.Equal(t, before+1, late.Version)
 		require.Equal(t, Expired, late.Reason)
 		m.tell(*late)
@@ -136,7 +164,7 @@ func (m *market) complete(t *rapid.T) {
 }
 
 func anyReason(t *rapid.T) Reason {
-	return rapid.SampledFrom([]Reason{ByUser, Expired, Unpaid, Withdrawn}).Draw(t, "reason")
+	return rapid.SampledFrom([]Reason{ByUser, Expired, Unpaid, Withdrawn, Refunded}).Draw(t, "reason")
 }
 
 func (m *market) cancel(t *rapid.T) {
@@ -145,14 +173,17 @@ func (m *market) cancel(t *rapid.T) {
 		return
 	}
 	reason := anyReason(t)
+	if reason == Expired && m.now.Before(order.ExpiresAt) {
+		m.now = order.ExpiresAt // nobody cancels it before
+	}
 	ticket, orders := m.snapshot()
 	before := *order
-	changed, err := order.Cancel(&m.ticket, reason, m.now)
+	changed, err := order.Cancel(&m.ticket, reason, m.now, limited)
 	switch {
 	case before.Status == Cancelled:
 		require.NoError(t, err)
 		require.False(t, changed, "cancelling twice is once")
-	case before.Status == Complete && reason != Unpaid:
+	case before.Status == Complete && reason != Unpaid && reason != Refunded:
 		require.ErrorIs(t, err, errComplete)
 		require.False(t, changed)
 	default:
@@ -161,6 +192,8 @@ func (m *market) cancel(t *rapid.T) {
 		require.Equal(t, before.Version+1, order.Version)
 		require.Equal(t, reason, order.Reason)
 		require.Nil(t, m.ticket.Reservation)
+		m.withheld = m.withheld || reason == Refunded
+		m.wait(before, reason)
 		m.tell(*order)
 		return
 	}
@@ -181,7 +214,7 @@ func (m *market) stale(t *rapid.T) {
 	if rapid.Bool().Draw(t, "complete") {
 		err = old.Complete(&m.ticket, "payment-1", m.now)
 	} else {
-		_, err = old.Cancel(&m.ticket, anyReason(t), m.now)
+		_, err = old.Cancel(&m.ticket, anyReason(t), m.now, terms)
 	}
 	require.Error(t, err)
 	m.requireUnchanged(t, ticket, orders)
@@ -191,6 +224,7 @@ func (m *market) hear(t *rapid.T) {
 	told := m.listing
 	told.Version = rapid.IntRange(1, m.listing.Version+2).Draw(t, "version")
 	told.Price = rapid.Int64Range(50, 1_000_000).Draw(t, "price")
+	told.Sequence = rapid.IntRange(max(0, m.ticket.Sequence-2), m.ticket.Sequence).Draw(t, "the seller knew of")
 	deleted := rapid.IntRange(0, 9).Draw(t, "deleted, if 0") == 0
 	before := copyOf(m.ticket)
 	newer := told.Version > m.listing.Version
@@ -199,6 +233,7 @@ func (m *market) hear(t *rapid.T) {
 	require.Equal(t, before.Sequence, m.ticket.Sequence)
 	if newer {
 		m.listing, m.deleted = told, deleted
+		m.withheld = m.withheld && (deleted || told.Sequence < before.Withheld)
 	} else {
 		require.Equal(t, before, m.ticket)
 	}
@@ -229,6 +264,57 @@ func (m *market) check(t *rapid.T) {
 	}
 	require.Equal(t, m.listing.Price, m.ticket.Price)
 	require.Equal(t, m.deleted, m.ticket.Deleted)
+	require.Equal(t, m.withheld, m.ticket.Withheld > 0)
+	require.LessOrEqual(t, len(m.ticket.Cooldowns), maxCooldowns)
+}
+
+// Whatever a buyer reserves, pays and cancels, and whatever time passes: they have so many live unpaid reservations at most,
+// and are refused only if they have.
+func TestBuyer_NeverHoldsMoreThanTheyMay(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		terms := Terms{Window: window, PerUser: rapid.IntRange(1, 4).Draw(t, "limit")}
+		var buyer Buyer
+		orders := map[string]*Order{}
+		now := noon
+		live := func() (n int) {
+			for _, o := range orders {
+				if o.Status == Created && !o.IsOver(now) {
+					n++
+				}
+			}
+			return n
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"time passes": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(1, int(window/time.Second)).Draw(t, "seconds")) * time.Second)
+			},
+			"reserve": func(t *rapid.T) {
+				order := Order{ID: fmt.Sprint(len(orders)), Status: Created, CreatedAt: now, ExpiresAt: now.Add(window)}
+				if buyer.Full(now, terms) {
+					unpaid := map[string]bool{}
+					for id, o := range orders {
+						unpaid[id] = o.Status == Created
+					}
+					buyer.Keep(unpaid)
+				}
+				err := buyer.Hold(order, now, terms)
+				require.Equal(t, live() < terms.PerUser, err == nil, "%v", err)
+				if err == nil {
+					orders[order.ID] = &order
+				}
+			},
+			"pay or cancel": func(t *rapid.T) {
+				if len(orders) > 0 {
+					o := orders[fmt.Sprint(rapid.IntRange(0, len(orders)-1).Draw(t, "order"))]
+					o.Status = rapid.SampledFrom([]Status{Complete, Cancelled}).Draw(t, "status")
+				}
+			},
+			"": func(t *rapid.T) {
+				require.LessOrEqual(t, live(), terms.PerUser)
+				require.LessOrEqual(t, len(buyer.Unpaid), terms.PerUser, "its document does not grow")
+			},
+		})
+	})
 }
 
 func TestOrders_AnySequenceOfCommandsKeepsTheRules(t *testing.T) {
@@ -279,7 +365,7 @@ func TestHear_ConvergesWhateverIsDelivered(t *testing.T) {
 				Currency: rapid.SampledFrom([]string{"usd", "eur"}).Draw(t, "currency"), Version: version,
 			}, rapid.Bool().Draw(t, "deleted")}) // a sale brings a deleted listing back, so it need not be the last
 		}
-		var ticket Ticket
+		var ticket Ticket // of a document without a seller, so that a repeat changes nothing
 		newest, changes := 0, 0
 		for _, d := range anyDelivery(t, life) {
 			if ticket.Hear(d.Listing, d.Deleted) {
@@ -316,20 +402,20 @@ func TestCancel_OfAnExpiredOrderAndGivingWayAreTheSameToOthers(t *testing.T) {
 		at := noon.Add(window + time.Duration(rapid.IntRange(0, 3600).Draw(t, "seconds late"))*time.Second)
 		reserve := func() (Ticket, Order) {
 			ticket := freeTicket()
-			order, _, err := ticket.Reserve("order-1", "buyer", noon, window)
+			order, _, err := ticket.Reserve("order-1", "buyer", noon, limited)
 			require.NoError(t, err)
 			return ticket, order
 		}
 		byReminder, first := reserve()
-		_, err := first.Cancel(&byReminder, Expired, at)
+		_, err := first.Cancel(&byReminder, Expired, at, limited)
 		require.NoError(t, err)
-		next, _, err := byReminder.Reserve("order-2", "other", at, window)
+		next, _, err := byReminder.Reserve("order-2", "other", at, limited)
 		require.NoError(t, err)
 
 		byNext, second := reserve()
-		nextAtOnce, _, err := byNext.Reserve("order-2", "other", at, window)
+		nextAtOnce, _, err := byNext.Reserve("order-2", "other", at, limited)
 		require.NoError(t, err)
-		second.GiveWay(nextAtOnce, at)
+		require.NoError(t, second.GiveWay(&byNext, nextAtOnce, at, limited))
 
 		require.Equal(t, first, second)
 		require.Equal(t, next, nextAtOnce)

@@ -18,18 +18,21 @@ import (
 //
 //	ticket/{id}         Ticket: the projection of a listing with its reservation
 //	order/{id}          Order
+//	buyer/{user}        Buyer: the buyer's unpaid reservations; the store forgets it some time after the last one
 //	index/orders/{user} a buyer's orders, oldest first
+//	index/recent/orders/{day}  what changed on a day, for five days; see reconcile.go
 //
 // (payment/{orderId} is of the release before, and not read any more.)
 func ticketKey(id string) string   { return "ticket/" + id }
 func orderKey(id string) string    { return "order/" + id }
+func buyerKey(user string) string  { return "buyer/" + user }
 func ordersOf(buyer string) string { return "orders/" + buyer }
 
 // box is where tickets and orders are kept; each method is one decision, committed whole.
 type box struct {
-	store  *state.Store
-	window time.Duration
-	log    *slog.Logger
+	store *state.Store
+	terms Terms
+	log   *slog.Logger
 	// ticketOf is the ticket of each order that this process has dealt with lately. It never changes, so that both
 	// documents can be read at once.
 	ticketOf *lru.Cache[string, string]
@@ -38,20 +41,32 @@ type box struct {
 // ticketsRemembered bounds ticketOf; an order that is not in it costs one more read.
 const ticketsRemembered = 65536
 
-func newBox(store *state.Store, window time.Duration, log *slog.Logger) *box {
+const (
+	// buyerTime is how long the document of a buyer is kept after the last reservation may have ended.
+	buyerTime = time.Hour
+	// deletedTime is how long it is known that an account was deleted: longer than any token is good for.
+	deletedTime = 25 * time.Hour
+	// settlingTime is after how long a complete order counts as settled in any case: banks let an authorization lapse
+	// after a week.
+	settlingTime = 8 * 24 * time.Hour
+	// recentAtOnce is how many of a buyer's orders are read at once when the unsettled ones are looked for.
+	recentAtOnce = 100
+)
+
+func newBox(store *state.Store, terms Terms, log *slog.Logger) *box {
 	ticketOf, err := lru.New[string, string](ticketsRemembered)
 	if err != nil {
 		panic(err) // the size is a constant
 	}
-	return &box{store: store, window: window, log: log, ticketOf: ticketOf}
+	return &box{store: store, terms: terms, log: log, ticketOf: ticketOf}
 }
 
 // keepAnswer adds the answer to a request to the change that it tells of.
 type keepAnswer func(change *state.Change, order Order) error
 
-// Reserve gives the ticket to the buyer, if it is free.
-func (b *box) Reserve(ctx context.Context, ticketID, buyer string, keep keepAnswer) (Order, error) {
-	ticket, err := state.GetReplica[Ticket](ctx, b.store, ticketKey(ticketID), ticketID)
+// Reserve gives the ticket to the buyer, if it is free and the buyer may have one more.
+func (b *box) Reserve(ctx context.Context, ticketID, user string, keep keepAnswer) (Order, error) {
+	ticket, buyer, err := b.ticketAndBuyer(ctx, ticketID, user)
 	if errors.Is(err, state.ErrNotFound) {
 		return Order{}, errNoTicket
 	}
@@ -59,7 +74,7 @@ func (b *box) Reserve(ctx context.Context, ticketID, buyer string, keep keepAnsw
 		return Order{}, err
 	}
 	now := now()
-	order, expired, err := ticket.Value.Reserve(uuid.Must(uuid.NewV7()).String(), buyer, now, b.window)
+	order, expired, err := ticket.Value.Reserve(uuid.Must(uuid.NewV7()).String(), user, now, b.terms)
 	if err != nil {
 		return Order{}, err
 	}
@@ -70,19 +85,59 @@ func (b *box) Reserve(ctx context.Context, ticketID, buyer string, keep keepAnsw
 		if err != nil {
 			return Order{}, fmt.Errorf("the order that held ticket %s: %w", ticketID, err)
 		}
-		late.Value.GiveWay(order, now)
+		if err := late.Value.GiveWay(&ticket.Value, order, now, b.terms); err != nil {
+			return Order{}, err
+		}
 		change.Update(late.Key, late.ETag, late.Value)
 		change.Emit(ctx, late.Value.Told())
+		noteChanged(&change, late.Value)
+	}
+	if b.terms.PerUser > 0 {
+		if err := b.hold(ctx, &buyer.Value, order, now); err != nil {
+			return Order{}, err
+		}
+		change.PutFor(buyer.Key, buyer.ETag, buyer.Value, b.terms.Window+buyerTime)
 	}
 	change.Update(ticket.Key, ticket.ETag, ticket.Value)
 	change.Insert(orderKey(order.ID), order)
-	change.Append(ordersOf(buyer), order.ID)
+	change.Append(ordersOf(user), order.ID)
 	change.Emit(ctx, order.Told())
+	noteChanged(&change, order)
 	if err := keep(&change, order); err != nil {
 		return Order{}, err
 	}
 	b.ticketOf.Add(order.ID, ticketID)
 	return order, b.store.Commit(ctx, &change)
+}
+
+// ticketAndBuyer reads what a reservation is decided on, with one call. Without a bound on a buyer's reservations, the buyer's
+// document is not read.
+func (b *box) ticketAndBuyer(ctx context.Context, ticketID, user string) (ticket state.Doc[Ticket], buyer state.Doc[Buyer], err error) {
+	if b.terms.PerUser == 0 {
+		ticket, err = state.GetReplica[Ticket](ctx, b.store, ticketKey(ticketID), ticketID)
+		return ticket, buyer, err
+	}
+	return state.GetReplicaAnd[Ticket, Buyer](ctx, b.store, ticketKey(ticketID), ticketID, buyerKey(user))
+}
+
+// hold adds an order to those of its buyer. Only when these seem too many, it reads which of them are unpaid.
+func (b *box) hold(ctx context.Context, buyer *Buyer, order Order, now time.Time) error {
+	if !buyer.Deleted && buyer.Full(now, b.terms) {
+		keys := make([]string, len(buyer.Unpaid))
+		for i, o := range buyer.Unpaid {
+			keys[i] = orderKey(o.OrderID)
+		}
+		orders, err := state.GetMany[Order](ctx, b.store, keys)
+		if err != nil {
+			return err
+		}
+		unpaid := map[string]bool{}
+		for _, o := range orders {
+			unpaid[o.Value.ID] = o.Value.Status == Created
+		}
+		buyer.Keep(unpaid)
+	}
+	return buyer.Hold(order, now, b.terms)
 }
 
 // Order reads one order. It returns errNoOrder if there is none.
@@ -99,14 +154,72 @@ func (b *box) OrdersOf(ctx context.Context, buyer string, limit int, cursor stri
 	return state.List(ctx, b.store, ordersOf(buyer), limit, cursor, orderKey, func(Order) bool { return true })
 }
 
-// Cancel cancels an order that is not paid; reason Unpaid alone cancels a complete one (else errComplete). A cancelled
+// Unsettled returns those of a buyer's orders that are unpaid, or whose money is not taken yet.
+func (b *box) Unsettled(ctx context.Context, buyer string) (unsettled []Order, err error) {
+	since := now().Add(-settlingTime)
+	for cursor, more := "", true; more; more = cursor != "" {
+		var ids []string
+		if ids, cursor, err = b.store.Page(ctx, ordersOf(buyer), recentAtOnce, cursor); err != nil {
+			return nil, err
+		}
+		keys := make([]string, len(ids))
+		for i, id := range ids {
+			keys[i] = orderKey(id)
+		}
+		orders, err := state.GetMany[Order](ctx, b.store, keys)
+		if err != nil {
+			return nil, err
+		}
+		for _, order := range orders {
+			if order.Value.CreatedAt.Before(since) {
+				return unsettled, nil // those that follow are older
+			}
+			if order.Value.Unsettled() {
+				unsettled = append(unsettled, order.Value)
+			}
+		}
+	}
+	return unsettled, nil
+}
+
+// DeleteBuyer refuses a user, whose account was deleted, every reservation from now on, and cancels those that are unpaid.
+// What is complete stays.
+func (b *box) DeleteBuyer(ctx context.Context, user string) error {
+	err := state.Retry(ctx, func(ctx context.Context) error {
+		doc, err := state.Get[Buyer](ctx, b.store, buyerKey(user))
+		if err != nil && !errors.Is(err, state.ErrNotFound) {
+			return err
+		}
+		if !doc.Value.Delete() {
+			return nil
+		}
+		var change state.Change
+		change.PutFor(doc.Key, doc.ETag, doc.Value, deletedTime)
+		return b.store.Commit(ctx, &change)
+	})
+	if err != nil {
+		return err
+	}
+	orders, err := b.Unsettled(ctx, user)
+	if err != nil {
+		return err
+	}
+	for _, order := range orders {
+		if err := b.Cancel(ctx, order.ID, ByUser, func(*Order) error { return nil }); err != nil && !errors.Is(err, errComplete) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Cancel cancels an order that is not paid; reasons Unpaid and Refunded alone cancel a complete one (else errComplete). A cancelled
 // order stays as it is. May can refuse first.
 func (b *box) Cancel(ctx context.Context, id string, reason Reason, may func(*Order) error) error {
 	return b.decide(ctx, id, func(order *Order, ticket *Ticket) (bool, error) {
 		if err := may(order); err != nil {
 			return false, err
 		}
-		return order.Cancel(ticket, reason, now())
+		return order.Cancel(ticket, reason, now(), b.terms)
 	})
 }
 
@@ -121,6 +234,26 @@ func (b *box) Complete(ctx context.Context, id, paymentID string) (completed Ord
 		return changed, err
 	})
 	return completed, err
+}
+
+// Capture notes that the money of a complete order is taken, and returns the order. It is nobody's business but
+// Unsettled's, so there is no event.
+func (b *box) Capture(ctx context.Context, id, paymentID string) (order Order, err error) {
+	err = state.Retry(ctx, func(ctx context.Context) error {
+		doc, err := b.Order(ctx, id)
+		if err != nil {
+			return err
+		}
+		order = doc.Value
+		if order.Status != Complete || order.Captured || !order.IsPaidBy(paymentID) {
+			return nil
+		}
+		order.Captured = true
+		var change state.Change
+		change.Update(doc.Key, doc.ETag, order)
+		return b.store.Commit(ctx, &change)
+	})
+	return order, err
 }
 
 // decide lets a transition change an order and its ticket, and commits both with the order's event.
@@ -142,6 +275,7 @@ func (b *box) decide(ctx context.Context, id string, transition func(*Order, *Ti
 		change.Update(order.Key, order.ETag, order.Value)
 		change.Update(ticket.Key, ticket.ETag, ticket.Value)
 		change.Emit(ctx, order.Value.Told())
+		noteChanged(&change, order.Value)
 		return b.store.Commit(ctx, &change)
 	})
 }

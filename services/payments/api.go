@@ -50,7 +50,7 @@ type paymentAnswer struct {
 
 func answer(r Receipt) paymentAnswer {
 	p := r.Payment
-	out := paymentAnswer{p.ID, p.OrderID, p.StripeID, p.Status, p.Amount, p.Currency, p.DeclineCode, "", p.CreatedAt, p.UpdatedAt}
+	out := paymentAnswer{p.ID, p.OrderID, p.StripeID, p.Status, p.Amount, p.Currency, shownDecline(p.DeclineCode), "", p.CreatedAt, p.UpdatedAt}
 	if p.Status == RequiresAction {
 		out.ClientSecret = r.Intent.ClientSecret
 	}

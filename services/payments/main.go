@@ -1,7 +1,7 @@
 // Command payments is the service of the money: it authorizes it when a buyer pays, takes it when the order is
 // complete, and gives it back when the order is not. Read payment.go for the rules, store.go for what is kept
 // and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, agenda.go
-// for when that happens without a request, sweep.go for how nothing is forgotten, recent.go for what is remembered so as
+// for when that happens without a request, limits.go for how many cards may be declined, sweep.go for how nothing is forgotten, recent.go for what is remembered so as
 // not to be read again, api.go for what clients and Stripe call, subscriptions.go for what it hears.
 package main
 
@@ -27,6 +27,10 @@ type config struct {
 	StripeTimeout time.Duration `env:"STRIPE_TIMEOUT" envDefault:"10s" validate:"min=1s,max=20s"`
 	// SweepPeriod is how often one of the service's processes looks for payments that nobody sees to.
 	SweepPeriod time.Duration `env:"SWEEP_PERIOD" envDefault:"30s" validate:"min=1s,max=24h"`
+	// Attempts is how many cards may be declined for an order, and AttemptsPerHour how many of a user within an hour;
+	// 0 is no limit.
+	Attempts        int `env:"PAYMENT_ATTEMPTS" envDefault:"5" validate:"min=0,max=1000"`
+	AttemptsPerHour int `env:"PAYMENT_ATTEMPTS_PER_HOUR" envDefault:"10" validate:"min=0,max=1000"`
 }
 
 // sandboxKey is what the sandbox takes for a key; it opens nothing.
@@ -65,6 +69,7 @@ func main() {
 			s.Log.Warn("webhooks are not taken: STRIPE_WEBHOOK_SECRET is not set")
 		}
 		t := newTill(store, newGateway(key, url, cfg.StripeTimeout, s.Log), s.Log)
+		t.limits = limits{perOrder: cfg.Attempts, perHour: cfg.AttemptsPerHour}
 		a := &api{till: t, webhookSecret: cfg.WebhookSecret}
 		verifier := identity.NewRevokingVerifier(auth.Fetch)
 		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })

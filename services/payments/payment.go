@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"boxoffice/services/internal/events"
@@ -52,15 +53,17 @@ func (s Status) ended() bool { return s == Voided || s == Refunded }
 // Payment is what is known of an order's payment; it is part of the order's document. Amount is in the currency's minor
 // unit. What is secret (the card, the client secret) is not in it.
 type Payment struct {
-	ID          string    `json:"id"` // the order's id; payments of former releases have ids of their own
-	StripeID    string    `json:"stripeId,omitempty"`
-	Status      Status    `json:"status"`
-	DeclineCode string    `json:"declineCode,omitempty"`
-	ChargeID    string    `json:"chargeId,omitempty"` // Stripe's latest attempt: tells one decline from the next
-	Attempt     Attempt   `json:"attempt"`
-	Version     int       `json:"version"`
-	CreatedAt   time.Time `json:"createdAt"`
-	UpdatedAt   time.Time `json:"updatedAt"`
+	ID          string  `json:"id"` // the order's id; payments of former releases have ids of their own
+	StripeID    string  `json:"stripeId,omitempty"`
+	Status      Status  `json:"status"`
+	DeclineCode string  `json:"declineCode,omitempty"`
+	ChargeID    string  `json:"chargeId,omitempty"` // Stripe's latest attempt: tells one decline from the next
+	Attempt     Attempt `json:"attempt"`
+	// Declines counts the attempts that were declined, and those whose outcome is not known; see limits.go.
+	Declines  int       `json:"declines,omitempty"`
+	Version   int       `json:"version"`
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
 
 	// These are the order's, and stored with it alone.
 	OrderID  string `json:"-"`
@@ -100,6 +103,7 @@ func (o *Order) Begin(method string, now time.Time) *Payment {
 		ID:        o.ID,
 		Status:    Pending,
 		Attempt:   Attempt{Number: 1, Method: method, Open: true, At: now},
+		Declines:  1,
 		Version:   1,
 		CreatedAt: now,
 		UpdatedAt: now,
@@ -146,15 +150,20 @@ func (p *Payment) Try(method string, now time.Time) Plan {
 		return ShowAsItIs
 	}
 	p.Attempt = Attempt{Number: p.Attempt.Number + 1, Method: method, Open: true, At: now}
+	p.Declines++
 	return NewAttempt
 }
 
-// Conclude writes down that the outcome of an attempt is known.
-func (p *Payment) Conclude(attempt int) (changed bool) {
+// Conclude writes down that the outcome of an attempt is known. One that was not declined does not count as a decline
+// any more.
+func (p *Payment) Conclude(attempt int, declined bool) (changed bool) {
 	if p.Attempt.Number != attempt || !p.Attempt.Open {
 		return false
 	}
 	p.Attempt.Open = false
+	if !declined {
+		p.Declines = max(p.Declines-1, 0)
+	}
 	return true
 }
 
@@ -167,6 +176,9 @@ func (p *Payment) Observe(i Intent, now time.Time) (event events.Payload, change
 	another := i.Status == Failed && (i.ChargeID != p.ChargeID || i.DeclineCode != p.DeclineCode)
 	if i.Status == p.Status && !another || i.Status == Pending || i.Status == "" || p.Status.ended() {
 		return nil, changed
+	}
+	if p.Status == RequiresAction && i.Status == Failed && !p.Attempt.Open { // the buyer's bank has refused after all
+		p.Declines++
 	}
 	p.Status = i.Status
 	p.ChargeID = i.ChargeID
@@ -220,7 +232,7 @@ func (p *Payment) told() events.Payload {
 		Status:      string(p.Status),
 		Amount:      p.Amount,
 		Currency:    p.Currency,
-		DeclineCode: p.DeclineCode,
+		DeclineCode: shownDecline(p.DeclineCode),
 		Version:     p.Version,
 		CreatedAt:   p.CreatedAt,
 		UpdatedAt:   p.UpdatedAt,
@@ -238,6 +250,26 @@ func (p *Payment) told() events.Payload {
 		return events.PaymentFailed{Payment: public}
 	}
 	return nil
+}
+
+// cardDeclined is what clients get in the place of a bank's code that is not for the buyer.
+const cardDeclined = "card_declined"
+
+// secretDeclines are the codes that must not be shown: whoever has stolen a card must not learn that this is known. Stripe
+// says of the first four to present them as any other decline, and describes the next two as "possibly reported lost or
+// stolen" (https://docs.stripe.com/declines/codes); the others are the words of Radar, Stripe's own look at a card.
+var secretDeclines = []string{
+	"fraudulent", "lost_card", "stolen_card", "merchant_blacklist",
+	"pickup_card", "restricted_card",
+	"security_violation", "highest_risk_level", "elevated_risk_level", "rule",
+}
+
+// shownDecline is the code that the buyer, and other services, get for a bank's code.
+func shownDecline(code string) string {
+	if slices.Contains(secretDeclines, code) {
+		return cardDeclined
+	}
+	return code
 }
 
 // OrderStatus is an order's state, as the orders service tells it.

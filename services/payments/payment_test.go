@@ -29,7 +29,7 @@ func TestBegin_TakesTheAmountOfTheOrder(t *testing.T) {
 	require.Same(t, p, order.Payment, "the order has its one payment")
 	require.Equal(t, Payment{
 		ID: "order-1", OrderID: "order-1", UserID: "buyer-1", Status: Pending, Amount: 2500, Currency: "usd",
-		Attempt: Attempt{Number: 1, Method: "visa", Open: true, At: noon}, Version: 1, CreatedAt: noon, UpdatedAt: noon,
+		Attempt: Attempt{Number: 1, Method: "visa", Open: true, At: noon}, Declines: 1, Version: 1, CreatedAt: noon, UpdatedAt: noon,
 	}, *p)
 }
 
@@ -141,12 +141,16 @@ func TestTry_DecidesWhetherToAskTheBank(t *testing.T) {
 
 func TestConclude_ClosesItsOwnAttemptOnce(t *testing.T) {
 	p := begun()
-	require.False(t, p.Conclude(2))
-	require.True(t, p.Conclude(1))
-	require.False(t, p.Conclude(1))
+	require.False(t, p.Conclude(2, false))
+	require.True(t, p.Conclude(1, true))
+	require.False(t, p.Conclude(1, true))
+	require.Equal(t, 1, p.Declines)
 	p.Try("amex", noon)
-	require.False(t, p.Conclude(1), "the late answer to the first attempt does not close the second")
+	require.False(t, p.Conclude(1, false), "the late answer to the first attempt does not close the second")
 	require.True(t, p.Attempt.Open)
+	require.Equal(t, 2, p.Declines, "what is not known counts as declined")
+	require.True(t, p.Conclude(2, false))
+	require.Equal(t, 1, p.Declines)
 }
 
 func TestDue_MoneyFollowsTheOrder(t *testing.T) {

@@ -26,6 +26,7 @@ type intentAtStripe struct {
 	status         Status       // Pending: it waits for a card
 	charge         int          // the number of the latest attempt that reached the bank
 	tried          map[int]bool // the idempotency keys of confirmations
+	declines       int          // of confirmations, at once
 	authorizations int
 	captures       int
 	refunds        int
@@ -43,6 +44,9 @@ func (i *intentAtStripe) confirm(attempt int, outcome Status) Intent {
 	if !i.tried[attempt] && i.status.open() {
 		i.tried[attempt] = true
 		i.reach(outcome)
+		if outcome == Failed {
+			i.declines++
+		}
 	}
 	return i.look()
 }
@@ -201,6 +205,7 @@ type town struct {
 	wire    []func() // requests to Stripe that have not arrived
 	now     time.Time
 	running []*process
+	limit   int // how many cards may be declined
 
 	owner events.Order     // the order, where it is decided
 	told  []events.Order   // what its owner told
@@ -208,7 +213,7 @@ type town struct {
 }
 
 func newTown(t *rapid.T) *town {
-	w := &town{t: t, now: noon}
+	w := &town{t: t, now: noon, limit: rapid.IntRange(1, 4).Draw(t, "limit")}
 	w.stripe.keys = map[int]requestAtStripe{}
 	w.owner = events.Order{ID: "order-1", UserID: "buyer-1", Status: "created", ExpiresAt: noon.Add(15 * time.Minute), Version: 1,
 		Ticket: events.OrderedTicket{ID: "ticket-1", Price: 2500, Currency: "usd"}}
@@ -343,6 +348,7 @@ func (w *town) pay(method string, card Status) func(pause func() bool) {
 					w.docs.attempt = &firstAttempt{Method: method, At: w.now}
 					made = order.Begin(method, w.now).Attempt
 				} else {
+					declines := payment.Declines
 					switch payment.Try(method, w.now) {
 					case ResumeAttempt:
 						made = payment.Attempt
@@ -352,6 +358,9 @@ func (w *town) pay(method string, card Status) func(pause func() bool) {
 						}
 						continue
 					case NewAttempt:
+						if declines >= w.limit {
+							return
+						}
 						if !w.commit(docs, nil) {
 							continue
 						}
@@ -425,7 +434,7 @@ func (w *town) pay(method string, card Status) func(pause func() bool) {
 				asked = told
 			}
 			changed, tell := w.follow(pause, order, told)
-			concluded := made.Number > 0 && payment.Conclude(made.Number)
+			concluded := made.Number > 0 && payment.Conclude(made.Number, asked.Status == Failed)
 			if !pause() || !changed && !concluded || w.commit(docs, tell) {
 				return
 			}
@@ -443,8 +452,8 @@ func (s *stripeItself) empty() *intentAtStripe {
 func (w *town) resolve(pause func() bool, p *Payment) (Intent, bool) {
 	number := p.Attempt.Number
 	told, ok := w.send(pause, func() Intent { return w.stripe.find(number) })
-	if ok && (told.Status == Pending || told.ID == "") {
-		p.Conclude(number)
+	if ok && (told.Status == Pending || told.Status == Failed || told.ID == "") {
+		p.Conclude(number, told.Status == Failed)
 	}
 	return told, ok
 }
@@ -639,6 +648,7 @@ func (w *town) commands() map[string]func(*rapid.T) {
 			w.stripe.tell()
 			require.LessOrEqual(t, w.stripe.sum(func(i *intentAtStripe) int { return i.authorizations }), 1, "charged twice")
 			require.LessOrEqual(t, w.stripe.sum(func(i *intentAtStripe) int { return i.captures }), 1)
+			require.LessOrEqual(t, w.stripe.sum(func(i *intentAtStripe) int { return i.declines }), w.limit, "cards are tested")
 			if w.stripe.sum(func(i *intentAtStripe) int { return i.captures }) > 0 {
 				require.True(t, slices.ContainsFunc(w.told, func(o events.Order) bool { return o.Status == string(OrderComplete) }),
 					"money was taken for an order that was never complete")
@@ -781,7 +791,7 @@ func TestTry_OneAttemptIsOpenAtATime(t *testing.T) {
 			"conclude": func(t *rapid.T) {
 				before := p
 				number := rapid.IntRange(0, newest+1).Draw(t, "attempt")
-				require.Equal(t, number == newest && before.Attempt.Open, p.Conclude(number))
+				require.Equal(t, number == newest && before.Attempt.Open, p.Conclude(number, true))
 				before.Attempt.Open = p.Attempt.Open
 				require.Equal(t, before, p, "nothing else changes")
 			},

@@ -16,6 +16,7 @@ import (
 //
 //	order/{id}         Order: the replica of an order and its payment; its ETag is the lock of both
 //	attempt/{orderId}  firstAttempt: the first attempt to pay an order, until the order's document holds it
+//	user/{id}          userAttempts: the attempts of a user in the last hour; see limits.go
 //	index/unsettled    orders whose payment has begun, and again when one that was settled is not any more; see sweep
 //	sweep/unsettled    watermark: how far that index is worked off
 //
@@ -84,6 +85,8 @@ type till struct {
 	agenda   *agenda
 	recent   *recent
 	patience patience
+	limits   limits
+	triers   triers
 }
 
 func newTill(store *state.Store, stripe *gateway, log *slog.Logger) *till {
@@ -143,18 +146,26 @@ func (a *account) carryOver() {
 // loadWithAttempt is load for who must know of a first attempt whose outcome is not written down yet.
 func (t *till) loadWithAttempt(ctx context.Context, orderID string) (account, error) {
 	a, err := t.load(ctx, orderID)
-	if err != nil || a.order.Value.Payment != nil {
-		return a, err
-	}
-	attempt, err := state.Get[firstAttempt](ctx, t.store, attemptKey(orderID))
-	if errors.Is(err, state.ErrNotFound) {
-		return a, nil
-	}
 	if err != nil {
 		return a, err
 	}
+	return a, t.addAttempt(ctx, &a)
+}
+
+// addAttempt adds to an order without a payment the first attempt, if one was written down.
+func (t *till) addAttempt(ctx context.Context, a *account) error {
+	if a.order.Value.Payment != nil {
+		return nil
+	}
+	attempt, err := state.Get[firstAttempt](ctx, t.store, attemptKey(a.order.Value.ID))
+	if errors.Is(err, state.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	a.order.Value.Begin(attempt.Value.Method, attempt.Value.At)
-	return a, nil
+	return nil
 }
 
 // commit writes the account with the change, on the condition that it is as it was read.
@@ -264,16 +275,16 @@ func (t *till) settle(ctx context.Context, orderID string, look look) (order Ord
 	return order, told, err
 }
 
-// resolve finds the intent of an attempt whose outcome was never written down. If that has come to nothing, the buyer
-// has to make another.
+// resolve finds the intent of an attempt whose outcome was never written down. If that has come to nothing, or was
+// declined, the buyer has to make another.
 func (t *till) resolve(ctx context.Context, a *account) (told Intent, changed bool, err error) {
 	p := a.order.Value.Payment
 	told, err = t.stripe.Find(ctx, &a.order.Value, p.Attempt)
 	if err != nil {
 		return Intent{}, false, err
 	}
-	if told.Status == Pending || told.ID == "" {
-		changed = p.Conclude(p.Attempt.Number)
+	if told.Status == Pending || told.Status == Failed || told.ID == "" {
+		changed = p.Conclude(p.Attempt.Number, told.Status == Failed)
 	}
 	return told, changed, nil
 }
@@ -374,6 +385,8 @@ type wish struct {
 	method  Method
 	keep    keepAnswer
 
+	user state.Doc[userAttempts] // what the buyer has attempted, read with the order
+
 	again     bool    // this is not the first try
 	beaten    bool    // the order had a first attempt already
 	attempt   Attempt // the one that is made for the wish; Number is 0 if none is
@@ -410,7 +423,7 @@ func (w *wish) grant(ctx context.Context) error {
 	if failed != nil && !isLate(failed) {
 		return failed
 	}
-	concluded := w.attempt.Number > 0 && order.Payment.Conclude(w.attempt.Number)
+	concluded := w.attempt.Number > 0 && order.Payment.Conclude(w.attempt.Number, w.told.Status == Failed)
 	w.receipt = Receipt{Payment: *order.Payment, Intent: told, Fresh: w.fresh || concluded}
 	if w.receipt.refusal(w.method) == nil {
 		if err := w.keep(ctx, &change, w.receipt, again); err != nil {
@@ -431,7 +444,24 @@ func (w *wish) grant(ctx context.Context) error {
 
 // load reads the order, which may be so new that its event is still on the way.
 func (w *wish) load(ctx context.Context) (account, error) {
-	if w.beaten || w.attempt.Number > 0 {
+	w.user = state.Doc[userAttempts]{}
+	switch {
+	case w.attempt.Number > 0:
+		return w.till.loadWithAttempt(ctx, w.orderID)
+	case w.till.limits.perHour > 0 && w.till.triers.has(w.buyer, now()):
+		order, user, err := state.GetBoth[Order, userAttempts](ctx, w.till.store, orderKey(w.orderID), userKey(w.buyer))
+		if err != nil {
+			return account{}, err
+		}
+		w.user = user
+		if order.ETag != "" {
+			a, err := w.till.loaded(ctx, order, nil)
+			if err == nil && w.beaten {
+				err = w.till.addAttempt(ctx, &a)
+			}
+			return a, err
+		}
+	case w.beaten:
 		return w.till.loadWithAttempt(ctx, w.orderID)
 	}
 	return w.till.loadNew(ctx, w.orderID)
@@ -452,6 +482,9 @@ func (w *wish) begin(ctx context.Context, a *account) error {
 	var change state.Change
 	if payment == nil {
 		at := now()
+		if err := w.till.admit(ctx, &change, w.user, order, 0); err != nil {
+			return err
+		}
 		change.CreateFor(attemptKey(order.ID), firstAttempt{Schema: 1, Method: w.method.digest(), At: at}, attemptLife)
 		change.Append(unsettled, order.ID)
 		w.beaten = true // if this conflicts
@@ -462,6 +495,7 @@ func (w *wish) begin(ctx context.Context, a *account) error {
 		w.till.recent.put(*order)
 		return nil
 	}
+	before := payment.Declines
 	switch payment.Try(w.method.digest(), now()) {
 	case ResumeAttempt:
 		w.attempt = payment.Attempt
@@ -471,6 +505,12 @@ func (w *wish) begin(ctx context.Context, a *account) error {
 		}
 		return state.ErrConflict // with this one; now that its outcome is known, look again
 	case NewAttempt:
+		if most := w.till.limits.perOrder; most > 0 && before >= most {
+			return errOrderAttempts
+		}
+		if err := w.till.admit(ctx, &change, w.user, order, before); err != nil {
+			return err
+		}
 		if err := w.till.commit(ctx, a, &change); err != nil {
 			return err
 		}
@@ -535,16 +575,16 @@ func (w *wish) ask(ctx context.Context, a *account) (told Intent, err error) {
 		}
 		return Intent{}, state.ErrConflict
 	case problem.KindOf(err) == problem.Invalid, problem.KindOf(err) == problem.Declined:
-		w.refused(ctx, a)
+		w.refused(ctx, a, problem.KindOf(err) == problem.Declined)
 	}
 	return told, err
 }
 
 // refused writes down that Stripe would not make the attempt at all, so that nobody looks for its outcome. It is of no
 // harm if this fails.
-func (w *wish) refused(ctx context.Context, a *account) {
+func (w *wish) refused(ctx context.Context, a *account, declined bool) {
 	var change state.Change
-	a.order.Value.Payment.Conclude(w.attempt.Number)
+	a.order.Value.Payment.Conclude(w.attempt.Number, declined)
 	w.concluded = w.till.commit(ctx, a, &change) == nil
 }
 
@@ -556,13 +596,20 @@ func (r Receipt) refusal(method Method) error {
 	case Voided, Refunded:
 		return errCancelled
 	case Failed:
-		message := r.Intent.DeclineMessage
-		if message == "" {
-			message = "The card was declined."
-		}
-		return problem.New(problem.Declined, "%s", message).WithField(method.field()).WithCode(r.Payment.DeclineCode)
+		code := r.Payment.DeclineCode
+		return declinedCard(code, r.Intent.DeclineMessage).WithField(method.field()).
+			Because(fmt.Errorf("order %s: the bank's code is %s", r.Payment.OrderID, code))
 	}
 	return unreachable(fmt.Errorf("payment intent %s is still being processed", r.Payment.StripeID))
+}
+
+// declinedCard tells a buyer that the bank has refused, in Stripe's words unless they are not for the buyer.
+func declinedCard(code, message string) *problem.Error {
+	shown := shownDecline(code)
+	if message == "" || shown != code {
+		message = "Your card was declined."
+	}
+	return problem.New(problem.Declined, "%s", message).WithCode(shown)
 }
 
 // Payment reads a payment of the buyer's. While it is open, Stripe is asked how it stands, so that a buyer who

@@ -516,7 +516,7 @@ func understood(err error, what string) error {
 	about := func(param string) bool { return strings.Contains(failure.Param, param) }
 	switch {
 	case failure.Type == stripe.ErrorTypeCard:
-		return problem.New(problem.Declined, "%s", failure.Msg).WithCode(declineCode(failure)).Because(err)
+		return declinedCard(declineCode(failure), failure.Msg).Because(err)
 	case failure.HTTPStatusCode == http.StatusTooManyRequests, failure.HTTPStatusCode == http.StatusConflict, failure.HTTPStatusCode >= 500:
 		return unreachable(err)
 	case failure.HTTPStatusCode == http.StatusBadRequest && about("token"):

@@ -40,7 +40,7 @@ func answer(t Ticket) ticketAnswer {
 
 // offerRequest is what a seller sends. Price is in the currency's minor unit; Stripe takes at most 99999999.
 type offerRequest struct {
-	Title string `json:"title" validate:"required,notblank,max=200"`
+	Title string `json:"title" validate:"required,notblank,printable,max=200"`
 	Price int64  `json:"price" validate:"required,min=1,max=99999999"`
 }
 

@@ -7,11 +7,13 @@ import (
 	"context"
 
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/service"
 )
 
 type config struct {
 	service.Config
+	reconcile.Settings
 	identity.AuthConfig
 	// Currency is that of every price, as an ISO 4217 code in lower case.
 	Currency string `env:"CURRENCY" envDefault:"usd" validate:"len=3,lowercase"`
@@ -30,11 +32,13 @@ func main() {
 		if err != nil {
 			return err
 		}
-		l := &listings{store: store, currency: cfg.Currency, minPrice: cfg.MinPrice}
+		l := newListings(store, cfg.Currency, cfg.MinPrice, s.Log)
 		verifier := identity.NewRevokingVerifier(auth.Fetch)
 		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
 		l.routes(s.Public, identity.RequireUser(verifier))
 		l.subscribe(s.Events)
+		s.Go("withdraw listings of deleted accounts", l.RunWithdrawals)
+		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(allTickets, l.lastEvents))
 		return nil
 	})
 }

@@ -19,7 +19,8 @@ type told struct {
 }
 
 // anyReservations draws what the orders service may ever tell of one ticket: orders after one another, each
-// reserved, then given up or bought, every step with the next sequence. A sale ends it, unless its payment is lost.
+// reserved, then given up or bought, every step with the next sequence. A sale ends it, unless its payment is lost or
+// refunded. Whether somebody may reserve it after a refund does not matter here.
 func anyReservations(t *rapid.T) (life []told) {
 	tell := func(status Status, order int) {
 		life = append(life, told{status, events.Order{
@@ -36,7 +37,7 @@ func anyReservations(t *rapid.T) (life []told) {
 			if rapid.IntRange(0, 2).Draw(t, "the payment is lost, if 0") > 0 {
 				return life
 			}
-			tell(Available, n)
+			tell(rapid.SampledFrom([]Status{Available, Withheld}).Draw(t, "after the sale"), n)
 		case "goes on":
 			return life
 		}
@@ -59,6 +60,7 @@ type stall struct {
 	version int
 
 	withdrawn bool // by the seller
+	ending    bool // the seller's account is deleted, and somebody had the ticket then
 }
 
 // deleted says whether the listing is to be gone: a sale stands against the seller's word.
@@ -86,9 +88,32 @@ func (s *stall) deliver(t *rapid.T) {
 	newer := next.Order.Sequence > s.ticket.Sequence
 	changed := s.change(t, func() bool { return s.ticket.Hear(next.Status, next.Order, s.now) })
 	require.Equal(t, newer, changed)
-	if changed {
-		require.Equal(t, next.Status, s.ticket.Status)
-		require.Nil(t, s.ticket.Event(), "what follows from an order's event is not published again")
+	if !changed {
+		return
+	}
+	require.Equal(t, next.Status, s.ticket.Status)
+	if s.ending && next.Status != Reserved && next.Status != Sold {
+		s.ending, s.withdrawn = false, true
+		require.IsType(t, events.TicketDeleted{}, s.ticket.Event(), "that was not published yet")
+		return
+	}
+	require.Nil(t, s.ticket.Event(), "what follows from an order's event is not published again")
+}
+
+// account lets the seller delete the account.
+func (s *stall) account(t *rapid.T) {
+	had := s.ticket.Status == Reserved || s.ticket.Status == Sold
+	again := s.withdrawn || s.ending
+	changed := s.change(t, func() bool { return s.ticket.Withdraw(s.now) })
+	require.Equal(t, !again, changed, "once is enough")
+	switch {
+	case !changed:
+	case had:
+		s.ending = true
+		require.Nil(t, s.ticket.Event())
+	default:
+		s.withdrawn = true
+		require.IsType(t, events.TicketDeleted{}, s.ticket.Event())
 	}
 }
 
@@ -96,7 +121,7 @@ func (s *stall) deliver(t *rapid.T) {
 func (s *stall) seller(t *rapid.T) {
 	expect := Expect(rapid.SampledFrom([]int{0, s.ticket.Version, s.ticket.Version - 1, s.ticket.Version + 1}).Draw(t, "expect"))
 	seller := rapid.SampledFrom([]string{"seller", "seller", "other"}).Draw(t, "who")
-	may := seller == "seller" && !s.deleted() && s.ticket.Status == Available && (expect == 0 || int(expect) == s.ticket.Version)
+	may := seller == "seller" && !s.deleted() && (s.ticket.Status == Available || s.ticket.Status == Withheld) && (expect == 0 || int(expect) == s.ticket.Version)
 	withdraw := rapid.IntRange(0, 4).Draw(t, "withdraw, if 0") == 0
 	offer := Offer{Title: rapid.StringN(1, 10, -1).Draw(t, "title"), Price: rapid.Int64Range(1, 1<<40).Draw(t, "price")}
 	var err error
@@ -120,14 +145,16 @@ func (s *stall) seller(t *rapid.T) {
 		s.withdrawn = true
 	default:
 		s.offer = offer
+		require.Equal(t, Available, s.ticket.Status, "it is on sale again")
 	}
 }
 
 func (s *stall) check(t *rapid.T) {
 	require.Equal(t, s.offer, Offer{Title: s.ticket.Title, Price: s.ticket.Price}, "no event touches what the seller said")
 	require.Equal(t, s.deleted(), s.ticket.Deleted)
+	require.Equal(t, s.ending, s.ticket.Ending)
 	require.Equal(t, s.version, s.ticket.Version)
-	require.Equal(t, s.ticket.Status != Available, s.ticket.OrderID != "", "an order is named while it has the ticket")
+	require.Equal(t, s.ticket.Status == Reserved || s.ticket.Status == Sold, s.ticket.OrderID != "", "an order is named while it has the ticket")
 }
 
 // Whatever the seller does meanwhile, and in whatever order and how often the events of its orders arrive, a ticket
@@ -138,17 +165,22 @@ func TestTicket_ConvergesToTheReservationsBesideAnyChangesOfTheSeller(t *testing
 		s := &stall{ticket: listed(), now: noon, offer: Offer{Title: "Front row", Price: 4500}, version: 1}
 		s.coming = anyDelivery(t, life)
 		for len(s.coming) > 0 {
-			if rapid.IntRange(0, 2).Draw(t, "the seller, if 0") == 0 {
+			switch rapid.IntRange(0, 8).Draw(t, "the seller up to 2, the account's end if 3") {
+			case 0, 1, 2:
 				s.seller(t)
-			} else {
+			case 3:
+				s.account(t)
+			default:
 				s.deliver(t)
 			}
 			s.check(t)
 		}
 		last := life[len(life)-1]
 		require.Equal(t, last.Order.Sequence, s.ticket.Sequence)
-		require.Equal(t, last.Status, s.ticket.Status)
-		if last.Status == Available {
+		if last.Status != Withheld || s.ticket.Status != Available { // its seller may have put it on sale again
+			require.Equal(t, last.Status, s.ticket.Status)
+		}
+		if last.Status == Available || last.Status == Withheld {
 			require.Empty(t, s.ticket.OrderID)
 		} else {
 			require.Equal(t, last.Order.ID, s.ticket.OrderID)

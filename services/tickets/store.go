@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,6 +17,8 @@ import (
 //
 //	ticket/{id}    Ticket
 //	index/tickets  all tickets, oldest first
+//	leavers        Leavers: the sellers whose listings are being withdrawn (leavers.go)
+//	index/recent/tickets/{day}  what sellers changed on a day, for five days; see reconcile.go
 func ticketKey(id string) string { return "ticket/" + id }
 
 const allTickets = "tickets"
@@ -25,6 +28,12 @@ type listings struct {
 	store    *state.Store
 	currency string
 	minPrice int64
+	log      *slog.Logger
+	leaving  chan struct{} // holds a token when listings are to be withdrawn
+}
+
+func newListings(store *state.Store, currency string, minPrice int64, log *slog.Logger) *listings {
+	return &listings{store: store, currency: currency, minPrice: minPrice, log: log, leaving: make(chan struct{}, 1)}
 }
 
 // Create lists a ticket.
@@ -37,6 +46,7 @@ func (l *listings) Create(ctx context.Context, seller string, offer Offer) (Tick
 	change.Insert(ticketKey(ticket.ID), ticket)
 	change.Append(allTickets, ticket.ID)
 	change.Emit(ctx, ticket.Event())
+	noteChanged(&change, ticket)
 	return ticket, l.store.Commit(ctx, &change)
 }
 
@@ -98,6 +108,7 @@ func (l *listings) decide(ctx context.Context, id string, transition func(*Ticke
 		change.Update(doc.Key, doc.ETag, ticket)
 		if event := ticket.Event(); event != nil {
 			change.Emit(ctx, event)
+			noteChanged(&change, ticket)
 		}
 		return l.store.Commit(ctx, &change)
 	})

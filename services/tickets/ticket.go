@@ -18,6 +18,9 @@ import (
 //	              ▼ Delete              order.cancelled
 //	           deleted
 //
+// After a refund (order.cancelled, reason refunded) a ticket is withheld instead of available: it is not for sale until its
+// seller changes the listing, or deletes it.
+//
 // Order events come late, twice and in any order; each carries the sequence of the reservation's changes, and
 // one is applied only if it is newer than the last.
 
@@ -28,6 +31,7 @@ const (
 	Available Status = "available"
 	Reserved  Status = "reserved"
 	Sold      Status = "sold"
+	Withheld  Status = "withheld"
 )
 
 // Ticket is a listing. Price is in the currency's minor unit. A deleted ticket stays as a mark, so that an
@@ -44,7 +48,9 @@ type Ticket struct {
 	Sequence  int    `json:"sequence"` // of the last change of reservation that was heard
 	Deleted   bool   `json:"deleted,omitempty"`
 	Withdrawn bool   `json:"withdrawn,omitempty"` // deleted by its seller, though a sale may stand against that
-	Version   int    `json:"version"`
+	// Ending says that its seller's account was deleted while somebody had the ticket. It is deleted when it is free again.
+	Ending  bool `json:"ending,omitempty"`
+	Version int  `json:"version"`
 	// Listed is the version of the seller's last change, which was published. It is 0 in documents of the release before,
 	// which published each version: such a ticket goes on to, until its seller changes it.
 	Listed    int       `json:"listed,omitempty"`
@@ -101,6 +107,7 @@ func (t *Ticket) Change(seller string, expect Expect, offer Offer, now time.Time
 		return err
 	}
 	t.Title, t.Price = offer.Title, offer.Price
+	t.Status = Available // it may have been withheld
 	t.touch(now)
 	t.Listed = t.Version
 	return nil
@@ -115,6 +122,23 @@ func (t *Ticket) Delete(seller string, expect Expect, now time.Time) error {
 	t.touch(now)
 	t.Listed = t.Version
 	return nil
+}
+
+// Withdraw ends the listing of a seller whose account was deleted. A reservation, or a sale, stands; if it falls through,
+// the listing ends then.
+func (t *Ticket) Withdraw(now time.Time) (changed bool) {
+	switch {
+	case t.Deleted || t.Withdrawn || t.Ending:
+		return false
+	case t.Status == Reserved || t.Status == Sold:
+		t.Ending = true
+		t.touch(now)
+		return true
+	}
+	t.Deleted = true
+	t.touch(now)
+	t.Listed = t.Version
+	return true
 }
 
 func (t *Ticket) mayChange(seller string, expect Expect) error {
@@ -144,12 +168,16 @@ func (t *Ticket) Hear(status Status, order events.Order, now time.Time) (changed
 	t.Sequence = order.Sequence
 	t.Status = status
 	t.OrderID = order.ID
-	if status == Available {
+	if status == Available || status == Withheld {
 		t.OrderID = ""
 	}
 	t.Withdrawn = t.Withdrawn || t.Deleted
 	t.Deleted = t.Withdrawn && status != Sold
 	t.touch(now)
+	if t.Ending && status != Reserved && status != Sold {
+		t.Deleted, t.Ending = true, false
+		t.Listed = t.Version
+	}
 	return true
 }
 
@@ -164,6 +192,19 @@ func (t *Ticket) Event() events.Payload {
 	if t.Listed != 0 && t.Listed != t.Version {
 		return nil
 	}
+	return t.event(t.Version, t.Deleted)
+}
+
+// AsListed is the event of the seller's last change, as it can be published again at any time: under the version of that
+// change, which is the one that others have heard of, whatever became of the ticket since.
+func (t *Ticket) AsListed() events.Payload {
+	if t.Listed == 0 {
+		return t.event(t.Version, t.Deleted)
+	}
+	return t.event(t.Listed, t.Deleted || t.Withdrawn)
+}
+
+func (t *Ticket) event(version int, deleted bool) events.Payload {
 	state := events.Ticket{
 		ID:        t.ID,
 		Title:     t.Title,
@@ -172,14 +213,17 @@ func (t *Ticket) Event() events.Payload {
 		UserID:    t.UserID,
 		Status:    string(t.Status),
 		OrderID:   t.OrderID,
-		Version:   t.Version,
+		Version:   version,
 		CreatedAt: t.CreatedAt,
 		UpdatedAt: t.UpdatedAt,
 	}
+	if t.Listed == t.Version { // else the seller may have known less of the reservations when the change was made
+		state.Sequence = t.Sequence
+	}
 	switch {
-	case t.Deleted:
+	case deleted:
 		return events.TicketDeleted{Ticket: state}
-	case t.Version == 1:
+	case version == 1:
 		return events.TicketCreated{Ticket: state}
 	default:
 		return events.TicketUpdated{Ticket: state}

@@ -173,3 +173,22 @@ func TestEvent_ASaleOfTheReleaseBeforeThatFallsThroughIsPublished(t *testing.T) 
 	require.True(t, ticket.Hear(Available, order(3), noon))
 	require.IsType(t, events.TicketDeleted{}, ticket.Event())
 }
+
+// A reconciliation publishes under the version that others know, or each of them would take it for news.
+func TestAsListed_IsTheSellersLastChangeWhateverBecameOfTheTicketSince(t *testing.T) {
+	ticket := List("t1", "seller", "usd", Offer{"Concert", 5000}, now())
+	require.Equal(t, ticket.Event(), ticket.AsListed())
+	require.True(t, ticket.Hear(Reserved, events.Order{ID: "o1", Sequence: 1}, now()))
+	listed, ok := ticket.AsListed().(events.TicketCreated)
+	require.True(t, ok)
+	require.Equal(t, 1, listed.Version)
+
+	require.True(t, ticket.Hear(Available, events.Order{ID: "o1", Sequence: 2}, now()))
+	require.NoError(t, ticket.Change("seller", 0, Offer{"Concert", 6000}, now()))
+	require.NoError(t, ticket.Delete("seller", 0, now()))
+	require.True(t, ticket.Hear(Sold, events.Order{ID: "o2", Sequence: 4}, now()), "a sale that came first")
+	require.False(t, ticket.Deleted)
+	deleted, ok := ticket.AsListed().(events.TicketDeleted)
+	require.True(t, ok, "what the seller did last was to delete it")
+	require.Equal(t, 5, deleted.Version)
+}

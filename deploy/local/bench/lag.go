@@ -82,7 +82,7 @@ func (f *eventFlow) dead(ctx context.Context) (uint64, error) {
 // sum hands out what all replicas of a service count.
 func (f *eventFlow) sum(ctx context.Context, app string, each func(sample)) error {
 	for _, replica := range f.stack.Replicas(app) {
-		if err := scrape(ctx, f.stack.URL(replica)+"/metrics", each); err != nil {
+		if err := scrape(ctx, f.stack.AppMetrics(replica), each); err != nil {
 			return fmt.Errorf("metrics of %s: %w", replica, err)
 		}
 	}

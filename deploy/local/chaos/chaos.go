@@ -19,12 +19,14 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"boxoffice/deploy/local/check"
+	"boxoffice/deploy/local/overlay"
 	"boxoffice/deploy/local/stack"
 )
 
@@ -42,6 +44,9 @@ type Options struct {
 	Programs map[string]string
 	// Env is added to that of every process.
 	Env map[string]string
+	// Clocks builds services whose clocks can be set, and lets them jump: minutes the first time. It has no effect on apps in
+	// Programs.
+	Clocks bool
 	// Folder is where the stack's state is kept; "" is a new one, which is deleted if all is well.
 	Folder string
 	// Log takes what happens, line by line; nil: nobody wants to know.
@@ -56,6 +61,8 @@ type Outcome struct {
 	Died     []string // processes that ended though nobody ended them
 	Report   *check.Report
 	Duration time.Duration
+
+	with means
 }
 
 // lateness is how long an unpaid order may outlive its time once the system is at rest.
@@ -84,13 +91,21 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	// The times of waiting are short, so that much happens in little time.
 	env := stack.WithoutLimits()
 	maps.Copy(env, map[string]string{
-		"RESERVATION_WINDOW": "6s", "REMINDER_PERIOD": "2s", "SWEEP_PERIOD": "3s", "BCRYPT_COST": "4", "SIGNIN_FAILURES": "0",
+		"RESERVATION_WINDOW": "6s", "JOURNAL_LEASE": lease.String(), "REMINDER_PERIOD": "2s", "SWEEP_PERIOD": "3s", "BCRYPT_COST": "4", "SIGNIN_FAILURES": "0",
 		"LOG_LEVEL": "warn", "LOG_FORMAT": "text", "STRIPE_SECRET_KEY": "",
 	})
 	maps.Copy(env, opts.Env)
+	programs, clocks, err := opts.withClocks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	appEnv := map[string]map[string]string{}
+	for name, clock := range clocks {
+		appEnv[name] = clock.Env()
+	}
 	starting, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the stack was not ready within two minutes"))
 	defer cancel()
-	s, err := stack.Start(starting, stack.Options{Folder: opts.Folder, Set: opts.Set, Replicas: opts.Replicas, Programs: opts.Programs, Env: env})
+	s, err := stack.Start(starting, stack.Options{Folder: opts.Folder, Set: opts.Set, Replicas: opts.Replicas, Programs: programs, Env: env, AppEnv: appEnv, Cuttable: true})
 	if err != nil {
 		return nil, fmt.Errorf("start the stack: %w", err)
 	}
@@ -100,7 +115,8 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 
 	out = &Outcome{Options: opts, Load: newTallies()}
 	people := &crowd{front: newFront(s.GatewayURLs()), sandbox: s.SandboxURL(), told: check.NewTold(), tallies: out.Load}
-	t := newTormentor(s, opts.Log)
+	t := newTormentor(s, clocks, opts.Log)
+	out.with = means{cuts: runtime.GOOS == "linux", disks: stack.CanFillDisk, clocks: opts.Clocks}
 
 	working, stopWork := context.WithTimeout(ctx, opts.Time)
 	defer stopWork()
@@ -115,7 +131,7 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	go func() {
 		defer close(tormented)
 		if !opts.NoFaults {
-			t.run(working, schedule(opts.Seed, opts.Time, s.Processes()))
+			t.run(working, schedule(opts.Seed, opts.Time, s.Processes(), out.with))
 		}
 	}()
 	people.run(working, opts.Clients, opts.Seed)
@@ -132,9 +148,52 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	stopCare()
 	<-cared
 	out.Faults, out.Died = t.happened, t.died
-	out.Report, err = check.Check(ctx, check.Of(s), check.Options{Patience: opts.Settle, Quiet: true, Late: lateness, Told: people.told})
+	out.Report, err = check.Check(ctx, check.Of(s), check.Options{Patience: opts.Settle, Quiet: true, Late: lateness, Told: people.told, Jumps: t.jumps})
 	out.Duration = time.Since(begin)
 	return out, err
+}
+
+// withClocks builds the programs whose clocks can be set, beside those that are given, and makes a clock for each replica of
+// theirs.
+func (o *Options) withClocks(ctx context.Context) (map[string]string, map[string]*overlay.Clock, error) {
+	if !o.Clocks {
+		return o.Programs, nil, nil
+	}
+	runFile, err := stack.FindRunFile(".")
+	if err != nil {
+		return nil, nil, err
+	}
+	root := filepath.Dir(runFile)
+	services, err := overlay.Services(root)
+	if err != nil {
+		return nil, nil, err
+	}
+	o.Log("building services whose clocks can be set (minutes the first time)")
+	programs, err := overlay.BuildWithClock(ctx, root, filepath.Join(root, ".build", "clock"), services...)
+	if err != nil {
+		return nil, nil, err
+	}
+	maps.Copy(programs, o.Programs)
+	folder := filepath.Join(o.Folder, "clocks")
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, nil, err
+	}
+	clocks := map[string]*overlay.Clock{}
+	for app := range programs {
+		if _, given := o.Programs[app]; given {
+			continue
+		}
+		for number := 1; number <= o.Replicas; number++ {
+			name := app
+			if number > 1 {
+				name = fmt.Sprintf("%s-%d", app, number)
+			}
+			if clocks[name], err = overlay.NewClock(filepath.Join(folder, name)); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return programs, clocks, nil
 }
 
 // ready waits until all processes are ready; one that dies meanwhile is started again by keepAlive.
@@ -179,6 +238,9 @@ func (o *Outcome) String() string {
 		faults = []string{"none"}
 	}
 	fmt.Fprintf(&b, "  %-22s %s\n", "faults", strings.Join(faults, ", "))
+	if missing := o.with.missing(); len(missing) > 0 && !o.NoFaults {
+		fmt.Fprintf(&b, "  %-22s %s\n", "not in this run", strings.Join(missing, "; "))
+	}
 	fmt.Fprintf(&b, "  %-22s %d\n", "ended by themselves", len(o.Died))
 	for _, died := range o.Died {
 		fmt.Fprintf(&b, "    %s\n", died)
@@ -207,6 +269,7 @@ func Command(ctx context.Context, args []string) error {
 	flags.StringVar(&opts.Set, "set", "", "`set` of components: embedded, nats or redis (default: $INFRA, or embedded)")
 	flags.DurationVar(&opts.Settle, "settle", 2*time.Minute, "how long it may take until all is at rest")
 	flags.StringVar(&opts.Folder, "folder", "", "where to keep the state (default: a new `folder`, deleted if all is well)")
+	flags.BoolVar(&opts.Clocks, "clocks", true, "build services whose clocks can be set, and let them jump")
 	quiet := flags.Bool("quiet", false, "do not tell of each fault")
 	flags.Usage = func() {
 		fmt.Fprintf(flags.Output(), "usage: local chaos [flags]\n\n%s\n\n", about)

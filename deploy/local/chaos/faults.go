@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"boxoffice/deploy/local/check"
+	"boxoffice/deploy/local/overlay"
 	"boxoffice/deploy/local/sandbox"
 	"boxoffice/deploy/local/stack"
 )
@@ -23,12 +26,36 @@ type fault struct {
 	kind   string
 	length time.Duration // until it runs again, or behaves
 	rule   sandbox.Rule  // with misbehave
+	server string        // with cut: what it is cut off from
+	broken bool          // with cut: whether its connections are broken at the end of it
+	offset time.Duration // with jump
+	steps  []step        // with overlap
+}
+
+// step is a part of a fault that consists of several.
+type step struct {
+	after   time.Duration // the begin of the fault
+	action  string        // kill, freeze, start or resume
+	process string
 }
 
 func (f fault) String() string {
 	kind := f.kind
-	if f.kind == misbehave {
+	switch f.kind {
+	case misbehave:
 		kind = fmt.Sprintf("%s at %.0f %% in", f.rule.Fault, 100**f.rule.Rate)
+	case cut:
+		kind = fmt.Sprintf("cut %s off from", f.server)
+	case jump:
+		kind = fmt.Sprintf("clock %+.0f min of", f.offset.Minutes())
+	case fill:
+		kind = "no room on the disk of"
+	case overlap:
+		var steps []string
+		for _, s := range f.steps {
+			steps = append(steps, fmt.Sprintf("%s %s after %.1f s", s.action, s.process, s.after.Seconds()))
+		}
+		return fmt.Sprintf("%6.1f s  overlap: %s", f.at.Seconds(), strings.Join(steps, ", "))
 	}
 	return fmt.Sprintf("%6.1f s  %s %s for %.1f s", f.at.Seconds(), kind, f.victim, f.length.Seconds())
 }
@@ -38,8 +65,21 @@ const (
 	kill   = "kill"   // SIGKILL, and started again after a while
 	stop   = "stop"   // SIGTERM, as an operator does it
 	freeze = "freeze" // SIGSTOP, and SIGCONT after a while
+	cut    = "cut"    // the network between a sidecar and its store or the broker
+	fill   = "fill"   // the disk of a store or the broker
+	jump   = "jump"   // of a service's clock, by ten minutes
 
 	misbehave = "misbehave" // of the sandbox: Stripe has a bad day
+
+	// overlap is several at once, chosen so that events are in danger: while the broker is away, a service is killed with
+	// its sidecar, whose events wait in the journal then; and whoever takes over from it is killed as well.
+	overlap = "overlap"
+)
+
+// The parts of an overlap that are not faults by themselves.
+const (
+	start  = "start"
+	resume = "resume"
 )
 
 // badDays are what the sandbox does to a part of all requests when it misbehaves.
@@ -52,39 +92,157 @@ var badDays = []sandbox.Fault{
 const (
 	// meanPause is the mean time between two faults.
 	meanPause = 1500 * time.Millisecond
-	// longFreeze is longer than the lease of the journal's writers, so that somebody takes over from the frozen one.
-	longFreeze = 18 * time.Second
+	// lease of the journal's writers is shorter than usual, so that there are takeovers within a run.
+	lease = 5 * time.Second
+	// longFreeze is longer than the lease, so that somebody takes over from the frozen one.
+	longFreeze = 7 * time.Second
+	// firstOverlap is when the first of the overlapping faults begins, and pauseOfOverlaps the mean time to the next.
+	firstOverlap    = 3 * time.Second
+	pauseOfOverlaps = 14 * time.Second
+	// clockJump is how far a clock is set wrong.
+	clockJump = 10 * time.Minute
 )
 
-// schedule chooses the faults of a run: the same for the same seed, time and processes.
-func schedule(seed uint64, length time.Duration, processes []string) []fault {
+// means are the kinds of faults that are possible here, besides those that always are.
+type means struct{ cuts, disks, clocks bool }
+
+// missing are those that are not possible.
+func (m means) missing() (kinds []string) {
+	for kind, possible := range map[string]bool{"cut networks (need Linux)": m.cuts, "full disks (need Linux)": m.disks, "jumping clocks (-clocks)": m.clocks} {
+		if !possible {
+			kinds = append(kinds, kind)
+		}
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
+// schedule chooses the faults of a run: the same for the same seed, time, processes and means.
+func schedule(seed uint64, length time.Duration, processes []string, with means) []fault {
 	chance := rand.New(rand.NewPCG(seed, 0))
-	var faults []fault
+	faults := overlaps(chance, length, processes)
 	for at := time.Second; ; {
 		at += time.Duration(chance.ExpFloat64() * float64(meanPause))
 		if at >= length {
+			slices.SortStableFunc(faults, func(a, b fault) int { return cmp.Compare(a.at, b.at) })
 			return faults
 		}
-		f := fault{at: at, victim: victim(chance, processes)}
-		switch n := chance.IntN(10); {
-		case n < 8 && f.victim == stack.Sandbox:
-			f.kind, f.length = misbehave, between(chance, 2*time.Second, 8*time.Second)
-			rate := 0.1 + 0.8*chance.Float64()
-			f.rule = sandbox.Rule{Operation: "*", Fault: badDays[chance.IntN(len(badDays))], Rate: &rate, Seed: chance.Uint64()}
-			if f.rule.Fault == sandbox.Slow || f.rule.Fault == sandbox.WebhookDelay {
-				f.rule.Milliseconds = 200 + chance.IntN(3000)
-			}
-		case n < 5:
-			f.kind, f.length = kill, between(chance, 0, 4*time.Second)
-		case n < 6:
-			f.kind, f.length = stop, between(chance, 0, 2*time.Second)
-		case n < 9 || isInfra(f.victim):
-			f.kind, f.length = freeze, between(chance, 500*time.Millisecond, 8*time.Second)
-		default:
-			f.kind, f.length = freeze, between(chance, longFreeze, longFreeze+5*time.Second)
-		}
-		faults = append(faults, f)
+		faults = append(faults, single(chance, at, processes, with))
 	}
+}
+
+// single is one fault of one process.
+func single(chance *rand.Rand, at time.Duration, processes []string, with means) fault {
+	of := groups(processes)
+	switch n := chance.IntN(20); {
+	case n < 2 && with.cuts:
+		return fault{at: at, kind: cut, victim: pickFrom(chance, of.sidecars), server: pickFrom(chance, of.servers),
+			length: between(chance, 500*time.Millisecond, 8*time.Second), broken: chance.IntN(2) == 0}
+	case n < 4 && with.disks:
+		victims := of.servers
+		if !slices.Contains(of.servers, stack.Postgres) { // documents are in files, which sidecars write
+			victims = slices.Concat(of.servers, of.servers, of.sidecars)
+		}
+		return fault{at: at, kind: fill, victim: pickFrom(chance, victims), length: between(chance, 500*time.Millisecond, 5*time.Second)}
+	case n < 6 && with.clocks:
+		return fault{at: at, kind: jump, victim: pickFrom(chance, of.services), length: between(chance, time.Second, 10*time.Second),
+			offset: []time.Duration{clockJump, -clockJump}[chance.IntN(2)]}
+	}
+	f := fault{at: at, victim: victim(chance, of)}
+	switch n := chance.IntN(10); {
+	case n < 8 && f.victim == stack.Sandbox:
+		f.kind, f.length = misbehave, between(chance, 2*time.Second, 8*time.Second)
+		rate := 0.1 + 0.8*chance.Float64()
+		f.rule = sandbox.Rule{Operation: "*", Fault: badDays[chance.IntN(len(badDays))], Rate: &rate, Seed: chance.Uint64()}
+		if f.rule.Fault == sandbox.Slow || f.rule.Fault == sandbox.WebhookDelay {
+			f.rule.Milliseconds = 200 + chance.IntN(3000)
+		}
+	case n < 5:
+		f.kind, f.length = kill, between(chance, 0, 4*time.Second)
+	case n < 6:
+		f.kind, f.length = stop, between(chance, 0, 2*time.Second)
+	case n < 9 || isInfra(f.victim):
+		f.kind, f.length = freeze, between(chance, 500*time.Millisecond, 6*time.Second)
+	default:
+		f.kind, f.length = freeze, between(chance, longFreeze, longFreeze+5*time.Second)
+	}
+	return f
+}
+
+// overlaps are the faults that consist of several.
+func overlaps(chance *rand.Rand, length time.Duration, processes []string) (faults []fault) {
+	of := groups(processes)
+	for at := firstOverlap; at < length; at += between(chance, pauseOfOverlaps/2, 3*pauseOfOverlaps/2) {
+		if victims := withJournal(of.services); len(victims) > 0 && len(of.brokers) > 0 {
+			faults = append(faults, overlapping(chance, at, pickFrom(chance, victims), processes, of.brokers[0]))
+		}
+	}
+	return faults
+}
+
+// overlapping is one of them. While the broker is away a service is killed with its sidecar. Either it is started again soon,
+// takes over from itself, and is killed while it does; or it stays away until its other replica takes over, which is killed
+// while that does. The broker is back before the end or after it.
+func overlapping(chance *rand.Rand, at time.Duration, service string, processes []string, broker string) fault {
+	f := fault{at: at, kind: overlap, victim: service}
+	do := func(after time.Duration, action string, what ...string) {
+		for _, process := range what {
+			f.steps = append(f.steps, step{after, action, process})
+			f.length = max(f.length, after)
+		}
+	}
+	killed := between(chance, 400*time.Millisecond, 2*time.Second)
+	both := []string{service, service + "-dapr"}
+	do(killed, kill, both...)
+	var over time.Duration
+	other := otherReplica(service, processes)
+	if other == "" || chance.IntN(2) == 0 {
+		again := killed + between(chance, 0, time.Second)
+		do(again, start, both...)
+		interrupted := again + between(chance, 300*time.Millisecond, 3*time.Second)
+		do(interrupted, kill, both...)
+		over = interrupted + between(chance, 0, time.Second)
+	} else {
+		takenOver := killed + lease + between(chance, 0, lease/2)
+		do(takenOver, kill, other, other+"-dapr")
+		do(takenOver+between(chance, 0, time.Second), start, other, other+"-dapr")
+		over = takenOver + between(chance, 0, 3*time.Second)
+	}
+	do(over, start, both...)
+	back := between(chance, killed, over+2*time.Second)
+	if chance.IntN(3) == 0 {
+		do(0, kill, broker)
+		do(back, start, broker)
+	} else {
+		do(0, freeze, broker)
+		do(back, resume, broker)
+	}
+	slices.SortStableFunc(f.steps, func(a, b step) int { return cmp.Compare(a.after, b.after) })
+	return f
+}
+
+// withJournal are the services that publish events of their documents: a sale's first of all.
+func withJournal(services []string) (some []string) {
+	for _, name := range services {
+		switch app, _, _ := strings.Cut(name, "-"); app {
+		case "orders", "tickets":
+			some = append(some, name, name)
+		case "payments", "expiration", "auth":
+			some = append(some, name)
+		}
+	}
+	return some
+}
+
+// otherReplica is another replica of a service's app; "" if there is none.
+func otherReplica(service string, processes []string) string {
+	app, _, _ := strings.Cut(service, "-")
+	for _, name := range processes {
+		if other, number, _ := strings.Cut(name, "-"); other == app && name != service && !strings.HasSuffix(number, "dapr") {
+			return name
+		}
+	}
+	return ""
 }
 
 func between(chance *rand.Rand, from, to time.Duration) time.Duration {
@@ -95,45 +253,60 @@ func isInfra(name string) bool {
 	return slices.Contains([]string{stack.NATS, stack.Redis, stack.Postgres, stack.Placement, stack.Scheduler, stack.Sandbox}, name)
 }
 
-// victim is a service as often as a sidecar, one of the processes that all depend on a fifth of the time, and the
-// sandbox a tenth.
-func victim(chance *rand.Rand, processes []string) string {
-	var services, sidecars, infra []string
+func pickFrom(chance *rand.Rand, names []string) string { return names[chance.IntN(len(names))] }
+
+// grouped are processes by what they are.
+type grouped struct{ services, sidecars, infra, servers, brokers []string }
+
+func groups(processes []string) (of grouped) {
 	for _, name := range processes {
 		switch {
 		case isInfra(name):
-			infra = append(infra, name)
+			of.infra = append(of.infra, name)
+			if name == stack.NATS || name == stack.Redis {
+				of.brokers = append(of.brokers, name)
+			}
+			if slices.Contains([]string{stack.NATS, stack.Redis, stack.Postgres}, name) {
+				of.servers = append(of.servers, name)
+			}
 		case strings.HasSuffix(name, "-dapr"):
-			sidecars = append(sidecars, name)
+			of.sidecars = append(of.sidecars, name)
 		default:
-			services = append(services, name)
+			of.services = append(of.services, name)
 		}
 	}
-	group := services
+	return of
+}
+
+// victim is a service as often as a sidecar, one of the processes that all depend on a fifth of the time, and the
+// sandbox a tenth.
+func victim(chance *rand.Rand, of grouped) string {
 	switch n := chance.IntN(10); {
 	case n < 1:
 		return stack.Sandbox
 	case n < 2:
-		group = infra
+		return pickFrom(chance, of.infra)
 	case n < 6:
-		group = sidecars
+		return pickFrom(chance, of.sidecars)
 	}
-	return group[chance.IntN(len(group))]
+	return pickFrom(chance, of.services)
 }
 
 // tormentor makes faults happen, and starts again what ended by itself.
 type tormentor struct {
-	stack *stack.Stack
-	log   func(format string, args ...any)
+	stack  *stack.Stack
+	log    func(format string, args ...any)
+	clocks map[string]*overlay.Clock // by service; those that can be set
 
 	mu       sync.Mutex
-	hurt     map[string]bool // processes that suffer a fault at the moment
-	happened map[string]int  // by kind and sort of victim
+	hurt     map[string]bool // processes that suffer now
+	happened map[string]int  // faults by kind and sort of process
 	died     []string        // what ended by itself, with its last lines
+	jumps    []check.Jump    // of clocks
 }
 
-func newTormentor(s *stack.Stack, log func(string, ...any)) *tormentor {
-	return &tormentor{stack: s, log: log, hurt: map[string]bool{}, happened: map[string]int{}}
+func newTormentor(s *stack.Stack, clocks map[string]*overlay.Clock, log func(string, ...any)) *tormentor {
+	return &tormentor{stack: s, log: log, clocks: clocks, hurt: map[string]bool{}, happened: map[string]int{}}
 }
 
 // run makes the faults happen and returns when the last one is over. If ctx ends, no more begin.
@@ -147,35 +320,115 @@ func (t *tormentor) run(ctx context.Context, faults []fault) {
 		case <-ctx.Done():
 			return
 		}
-		if !t.mark(f.victim, true) {
+		if f.kind == overlap {
+			suffering.Go(func() { t.overlap(ctx, f) })
+			continue
+		}
+		if !t.mark(true, f.victim) {
 			continue // it suffers already
 		}
 		t.log("%s", f)
 		suffering.Go(func() {
-			defer t.mark(f.victim, false)
+			defer t.mark(false, f.victim)
 			t.suffer(ctx, f)
 		})
 	}
 }
 
-// mark notes that a process suffers, or no more; false says that it did before.
-func (t *tormentor) mark(name string, hurt bool) bool {
+// mark notes that processes suffer, or no more; false says that one of them did before, and then nothing is noted.
+func (t *tormentor) mark(hurt bool, names ...string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if hurt && t.hurt[name] {
+	if hurt && slices.ContainsFunc(names, func(name string) bool { return t.hurt[name] }) {
 		return false
 	}
-	t.hurt[name] = hurt
+	for _, name := range names {
+		t.hurt[name] = hurt
+	}
 	return true
 }
 
-func (t *tormentor) suffer(ctx context.Context, f fault) {
-	if f.kind == misbehave {
-		t.badDay(ctx, f)
-		return
+// overlapWait is how long an overlapping fault waits for processes that suffer from another.
+const overlapWait = 8 * time.Second
+
+// overlap makes the steps of a fault, as soon as none of its processes suffers from another. When it returns all of them run.
+func (t *tormentor) overlap(ctx context.Context, f fault) {
+	var processes []string
+	for _, s := range f.steps {
+		processes = append(processes, s.process)
 	}
+	slices.Sort(processes)
+	processes = slices.Compact(processes)
+	for begin := time.Now(); !t.mark(true, processes...); {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+		if time.Since(begin) > overlapWait {
+			return
+		}
+	}
+	defer t.mark(false, processes...)
+	t.log("%s", f)
+	t.mu.Lock()
+	t.happened[overlap]++
+	t.mu.Unlock()
+	begin := time.Now()
+	for _, s := range f.steps {
+		select {
+		case <-time.After(time.Until(begin.Add(s.after))):
+		case <-ctx.Done(): // what is left is made up for below
+		}
+		if ctx.Err() == nil {
+			t.do(s)
+		}
+	}
+	for _, name := range processes {
+		_ = t.stack.Process(name).Resume()
+		t.do(step{action: start, process: name})
+	}
+}
+
+func (t *tormentor) do(s step) {
+	p := t.stack.Process(s.process)
+	var err error
+	switch s.action {
+	case kill:
+		_ = p.Kill()
+	case freeze:
+		_ = p.Pause()
+	case resume:
+		_ = p.Resume()
+	case start:
+		err = p.Start()
+	}
+	if err != nil {
+		t.log("%v", err)
+	}
+}
+
+func (t *tormentor) suffer(ctx context.Context, f fault) {
 	p := t.stack.Process(f.victim)
 	switch f.kind {
+	case misbehave:
+		t.badDay(ctx, f)
+		return
+	case cut:
+		mend, err := t.stack.Cut(f.victim, f.server)
+		if err != nil {
+			t.log("%v", err)
+			return
+		}
+		t.happens(ctx, f, cut+" "+sort(f.victim)+" from "+f.server)
+		mend(f.broken)
+		return
+	case fill:
+		t.fill(ctx, f)
+		return
+	case jump:
+		t.jump(ctx, f)
+		return
 	case kill:
 		_ = p.Kill()
 	case stop:
@@ -193,6 +446,55 @@ func (t *tormentor) suffer(ctx context.Context, f fault) {
 	if err := p.Start(); err != nil {
 		t.log("%v", err)
 	}
+}
+
+// fill takes the room on a process's disk for a while. A process that does not recover is started again, as its operator's
+// health check would do it: NATS ends JetStream when it cannot write.
+func (t *tormentor) fill(ctx context.Context, f fault) {
+	p := t.stack.Process(f.victim)
+	free, err := p.FillDisk()
+	if err != nil {
+		return // it is not there
+	}
+	t.happens(ctx, f, "full disk of "+sort(f.victim))
+	free()
+	if p.PID() == 0 {
+		return
+	}
+	recovering, cancel := context.WithTimeout(ctx, recoveryTime)
+	defer cancel()
+	if t.stack.IsReady(recovering, f.victim) || ctx.Err() != nil {
+		return
+	}
+	t.log("%s does not recover from a full disk, and is started again", f.victim)
+	_ = p.Kill()
+	if err := p.Start(); err != nil {
+		t.log("%v", err)
+	}
+}
+
+// recoveryTime is how long a process may take to be ready again once its disk has room.
+const recoveryTime = 5 * time.Second
+
+// jump sets a service's clock wrong for a while.
+func (t *tormentor) jump(ctx context.Context, f fault) {
+	clock := t.clocks[f.victim]
+	if clock == nil {
+		return
+	}
+	j := check.Jump{App: f.victim, Offset: f.offset, From: time.Now()}
+	if err := clock.Set(f.offset); err != nil {
+		t.log("%v", err)
+		return
+	}
+	t.happens(ctx, f, fmt.Sprintf("clock %+.0f min", f.offset.Minutes()))
+	if err := clock.Set(0); err != nil {
+		t.log("%v", err)
+	}
+	j.To = time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.jumps = append(t.jumps, j)
 }
 
 // happens counts a fault and returns when it is over.
@@ -256,7 +558,7 @@ func (t *tormentor) keepAlive(ctx context.Context) {
 		}
 		for _, name := range t.stack.Processes() {
 			p := t.stack.Process(name)
-			if p.PID() != 0 || !t.mark(name, true) {
+			if p.PID() != 0 || !t.mark(true, name) {
 				continue
 			}
 			if p.PID() == 0 { // still, now that no fault can begin
@@ -266,7 +568,7 @@ func (t *tormentor) keepAlive(ctx context.Context) {
 				t.mu.Unlock()
 				_ = p.Start()
 			}
-			t.mark(name, false)
+			t.mark(false, name)
 		}
 	}
 }

@@ -9,12 +9,14 @@ import (
 
 var processes = []string{"nats", "placement", "scheduler", "sandbox", "gateway", "gateway-dapr", "orders", "orders-dapr", "orders-2", "orders-2-dapr"}
 
+var all = means{cuts: true, disks: true, clocks: true}
+
 func TestSchedule_FollowsFromTheSeed(t *testing.T) {
-	text := func(seed uint64) (all []string) {
-		for _, f := range schedule(seed, time.Minute, processes) {
-			all = append(all, f.String())
+	text := func(seed uint64) (lines []string) {
+		for _, f := range schedule(seed, time.Minute, processes, all) {
+			lines = append(lines, f.String())
 		}
-		return all
+		return lines
 	}
 	require.Equal(t, text(7), text(7))
 	require.NotEqual(t, text(7), text(8))
@@ -23,7 +25,7 @@ func TestSchedule_FollowsFromTheSeed(t *testing.T) {
 func TestSchedule_ReachesEveryProcessInEveryWay(t *testing.T) {
 	kinds, victims := map[string]bool{}, map[string]bool{}
 	last := time.Duration(0)
-	for _, f := range schedule(1, time.Hour, processes) {
+	for _, f := range schedule(1, time.Hour, processes, all) {
 		require.GreaterOrEqual(t, f.at, last)
 		require.Less(t, f.at, time.Hour)
 		require.Positive(t, f.length)
@@ -32,5 +34,45 @@ func TestSchedule_ReachesEveryProcessInEveryWay(t *testing.T) {
 		kinds[f.kind+string(f.rule.Fault)], victims[f.victim] = true, true
 	}
 	require.Len(t, victims, len(processes))
-	require.Len(t, kinds, 3+len(badDays))
+	require.Len(t, kinds, 7+len(badDays))
+	for _, f := range schedule(1, time.Hour, processes, means{}) {
+		require.NotContains(t, []string{cut, fill, jump}, f.kind)
+	}
+}
+
+// An overlap is chosen so that events are in danger: the broker is away when a service dies, and whoever takes over from it
+// is killed.
+func TestSchedule_OverlapsFaults(t *testing.T) {
+	both := map[bool]int{}
+	for _, f := range schedule(1, time.Hour, processes, means{}) {
+		if f.kind != overlap {
+			continue
+		}
+		require.Contains(t, []string{"orders", "orders-2"}, f.victim)
+		away, kills, running := false, map[string]int{}, map[string]bool{}
+		for _, s := range f.steps {
+			switch {
+			case s.process == "nats":
+				away = s.action == kill || s.action == freeze
+			case s.action == kill:
+				if len(kills) == 0 {
+					require.True(t, away, "%s", f)
+				}
+				kills[s.process]++
+				running[s.process] = false
+			case s.action == start:
+				running[s.process] = true
+			}
+		}
+		require.GreaterOrEqual(t, kills[f.victim], 1)
+		require.Equal(t, kills[f.victim], kills[f.victim+"-dapr"])
+		itself := kills[f.victim] == 2
+		both[itself]++
+		require.True(t, itself || len(kills) == 4, "%s", f)
+		for process := range kills {
+			require.True(t, running[process], "%s", f)
+		}
+	}
+	require.Greater(t, both[true], 10)
+	require.Greater(t, both[false], 10)
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,7 +26,7 @@ type crowd struct {
 
 	mu      sync.Mutex
 	tickets []offered // newest last
-	hot     []string  // tickets that everybody wants
+	hot     []offered // that everybody wants
 }
 
 // offered is a ticket and its seller.
@@ -48,7 +49,8 @@ type client struct {
 	chance  *rand.Rand
 	gateway int
 	users   []*user
-	orders  []reserved
+	orders  []reserved // that it may pay or cancel
+	recent  []reserved // that it looks at
 }
 
 const (
@@ -58,6 +60,7 @@ const (
 	hotShare     = 10  // one of so many new tickets becomes a hot one
 	keptOrders   = 30  // orders that a client remembers
 	triesWithKey = 3   // a request with an Idempotency-Key is repeated if its outcome is not known
+	ownShare     = 50  // one of so many who come across their own ticket tries to buy it
 	twinsShare   = 12  // one of so many reservations and payments is sent twice at the same moment
 	pause        = 200 // milliseconds at most after an answer of "later"
 )
@@ -89,26 +92,34 @@ func (c *client) act(ctx context.Context) {
 		c.edit(ctx)
 	case n < 26:
 		c.withdraw(ctx)
-	case n < 46:
+	case n < 43:
 		c.reserve(ctx, c.wanted())
-	case n < 62:
+	case n < 58:
 		c.reserve(ctx, c.wantedByAll())
-	case n < 80:
+	case n < 75:
 		c.pay(ctx)
-	case n < 86:
+	case n < 81:
 		c.cancel(ctx)
-	case n < 93:
-		c.ask(ctx, "read a ticket", http.MethodGet, "/api/tickets/"+c.wanted(), "", "", nil)
+	case n < 88:
+		c.readOrder(ctx)
+	case n < 94:
+		c.readTicket(ctx, c.wanted().id)
 	default:
-		c.ask(ctx, "read the list", http.MethodGet, "/api/tickets?limit=20", "", "", nil)
+		c.readList(ctx)
 	}
 }
 
-// ask makes a request and counts its outcome. Who gets no answer turns to another gateway.
+// ask makes a request and counts its outcome.
 func (c *client) ask(ctx context.Context, kind, method, path, token, key string, body any) reply {
 	r := c.front.call(ctx, c.gateway, method, path, token, key, body)
+	c.after(ctx, kind, r)
+	return r
+}
+
+// after counts a reply. Who got none turns to another gateway.
+func (c *client) after(ctx context.Context, kind string, r reply) {
 	if r.status == 0 && ctx.Err() != nil {
-		return r // the time is over, not the service away
+		return // the time is over, not the service away
 	}
 	c.tallies.count(kind, r)
 	if r.unclear() {
@@ -120,26 +131,69 @@ func (c *client) ask(ctx context.Context, kind, method, path, token, key string,
 		case <-ctx.Done():
 		}
 	}
-	return r
+}
+
+// timed is a reply with its times, for the history.
+type timed struct {
+	reply
+	call, answer time.Time
+	// unknown is the call of an earlier try whose outcome is not known; zero if there is none.
+	unknown time.Time
+}
+
+// askTimed is ask, with the times.
+func (c *client) askTimed(ctx context.Context, kind, method, path, token, key string, body any) timed {
+	call := time.Now()
+	r := c.front.call(ctx, c.gateway, method, path, token, key, body)
+	t := timed{reply: r, call: call, answer: time.Now()}
+	c.after(ctx, kind, r)
+	return t
+}
+
+// note writes a request down for the history, with what came of it.
+func (c *client) note(t timed, r check.Request) {
+	if !t.unknown.IsZero() && !t.granted() { // a try before the last may have been done, or may be done yet
+		earlier := r
+		earlier.Call = t.unknown
+		c.told.Request(earlier)
+	}
+	r.Call = t.call
+	if !t.unclear() && t.status < 500 {
+		r.Return = t.answer
+		if r.Granted = t.granted(); r.Granted && !t.unknown.IsZero() {
+			r.Call = t.unknown
+		}
+		if r.Code = t.code; r.Code == "" && !r.Granted {
+			r.Code = strconv.Itoa(t.status)
+		}
+	}
+	c.told.Request(r)
 }
 
 // insist makes a request that is safe to repeat until its outcome is known, or a few times.
-func (c *client) insist(ctx context.Context, kind, path string, by *user, body any) (r reply) {
+func (c *client) insist(ctx context.Context, kind, path string, by *user, body any) (t timed) {
 	key := uuid.NewString()
 	if c.chance.IntN(twinsShare) == 0 {
 		return c.twice(ctx, kind, path, by, key, body)
 	}
+	var unknown time.Time
 	for range triesWithKey {
-		if r = c.ask(ctx, kind, http.MethodPost, path, by.token, key, body); !r.unclear() {
-			return r
+		t = c.askTimed(ctx, kind, http.MethodPost, path, by.token, key, body)
+		t.unknown = unknown
+		if !t.unclear() {
+			return t
+		}
+		if unknown.IsZero() {
+			unknown = t.call
 		}
 	}
-	return r
+	return t
 }
 
 // twice sends the same request at the same moment by two ways. It is done once: both answers that grant it grant the
 // same.
-func (c *client) twice(ctx context.Context, kind, path string, by *user, key string, body any) reply {
+func (c *client) twice(ctx context.Context, kind, path string, by *user, key string, body any) timed {
+	call := time.Now()
 	var both [2]reply
 	var asking sync.WaitGroup
 	for i := range both {
@@ -154,10 +208,14 @@ func (c *client) twice(ctx context.Context, kind, path string, by *user, key str
 	if both[0].granted() && both[1].granted() && idOf(both[0]) != idOf(both[1]) {
 		c.tallies.note("%s was granted twice for one Idempotency-Key: %s and %s", kind, idOf(both[0]), idOf(both[1]))
 	}
-	if both[0].granted() {
-		return both[0]
+	t := timed{reply: both[1], call: call, answer: time.Now()}
+	if both[0].granted() || both[1].unclear() {
+		t.reply = both[0]
 	}
-	return both[1]
+	if !t.granted() && (both[0].unclear() || both[1].unclear()) {
+		t.unknown = call
+	}
+	return t
 }
 
 func idOf(r reply) string {
@@ -201,6 +259,7 @@ type ticket struct {
 	ID      string `json:"id"`
 	Title   string `json:"title"`
 	Price   int64  `json:"price"`
+	Status  string `json:"status"`
 	Version int    `json:"version"`
 }
 
@@ -227,7 +286,7 @@ func (c *client) list(ctx context.Context) {
 	defer c.mu.Unlock()
 	c.tickets = append(c.tickets, offered{t.ID, seller})
 	if len(c.hot) < hotTickets || c.chance.IntN(hotShare) == 0 {
-		c.hot = append(c.hot, t.ID)
+		c.hot = append(c.hot, offered{t.ID, seller})
 		c.hot = c.hot[max(0, len(c.hot)-hotTickets):]
 	}
 }
@@ -238,9 +297,8 @@ func (c *client) edit(ctx context.Context) {
 	if !ok {
 		return
 	}
-	r := c.ask(ctx, "read a ticket", http.MethodGet, "/api/tickets/"+mine.id, "", "", nil)
-	var t ticket
-	if !r.granted() || json.Unmarshal(r.body, &t) != nil {
+	t, ok := c.readTicket(ctx, mine.id)
+	if !ok {
 		return
 	}
 	var browsers sync.WaitGroup
@@ -248,11 +306,15 @@ func (c *client) edit(ctx context.Context) {
 		offer := c.offer()
 		offer["version"] = t.Version
 		browsers.Go(func() {
+			call := time.Now()
 			r := c.front.call(ctx, c.gateway+i, http.MethodPut, "/api/tickets/"+mine.id, mine.owner.token, "", offer)
+			answer := time.Now()
 			if r.status != 0 || ctx.Err() == nil {
 				c.tallies.count("edit a ticket", r)
 			}
-			c.toldOf(r)
+			made, _ := c.toldOf(r)
+			c.note(timed{reply: r, call: call, answer: answer}, check.Request{Kind: check.Edit, Ticket: mine.id,
+				From: t.Version, Version: made.Version, Title: offer["title"].(string), Price: int64(offer["price"].(int))})
 		})
 	}
 	browsers.Wait()
@@ -260,8 +322,42 @@ func (c *client) edit(ctx context.Context) {
 
 func (c *client) withdraw(ctx context.Context) {
 	mine, ok := c.oneOfMine()
-	if ok && c.ask(ctx, "delete a ticket", http.MethodDelete, "/api/tickets/"+mine.id, mine.owner.token, "", nil).granted() {
+	if !ok {
+		return
+	}
+	t := c.askTimed(ctx, "delete a ticket", http.MethodDelete, "/api/tickets/"+mine.id, mine.owner.token, "", nil)
+	c.note(t, check.Request{Kind: check.Withdraw, Ticket: mine.id})
+	if t.granted() {
 		c.told.Deleted(mine.id)
+	}
+}
+
+// readTicket looks at a ticket, and notes what it was shown as.
+func (c *client) readTicket(ctx context.Context, id string) (ticket, bool) {
+	if id == "" {
+		return ticket{}, false
+	}
+	t := c.askTimed(ctx, "read a ticket", http.MethodGet, "/api/tickets/"+id, "", "", nil)
+	var shown ticket
+	if !t.granted() || json.Unmarshal(t.body, &shown) != nil {
+		return ticket{}, false
+	}
+	c.noteShown(t, shown)
+	return shown, true
+}
+
+func (c *client) noteShown(t timed, shown ticket) {
+	c.note(t, check.Request{Kind: check.ReadTicket, Ticket: shown.ID, Version: shown.Version, Status: shown.Status})
+}
+
+// readList looks at the newest tickets.
+func (c *client) readList(ctx context.Context) {
+	t := c.askTimed(ctx, "read the list", http.MethodGet, "/api/tickets?limit=20", "", "", nil)
+	var page []ticket
+	if t.granted() && json.Unmarshal(t.body, &page) == nil {
+		for _, shown := range page {
+			c.noteShown(t, shown)
+		}
 	}
 }
 
@@ -278,33 +374,70 @@ func (c *client) oneOfMine() (offered, bool) {
 	return pick(c.chance, mine)
 }
 
-func (c *client) wanted() string {
+func (c *client) wanted() offered {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t, _ := pick(c.chance, c.tickets[max(0, len(c.tickets)-wantedAmong):])
-	return t.id
+	return t
 }
 
-func (c *client) wantedByAll() string {
+func (c *client) wantedByAll() offered {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	id, _ := pick(c.chance, c.hot)
-	return id
+	t, _ := pick(c.chance, c.hot)
+	return t
 }
 
-func (c *client) reserve(ctx context.Context, ticket string) {
-	if ticket == "" {
+// reserve tries to get a ticket. Most people do not want their own.
+func (c *client) reserve(ctx context.Context, wanted offered) {
+	if wanted.id == "" {
 		return
 	}
 	buyer := c.somebody()
-	r := c.insist(ctx, "reserve", "/api/orders", buyer, map[string]string{"ticketId": ticket})
-	if !r.granted() {
+	if buyer == wanted.owner && c.chance.IntN(ownShare) > 0 {
 		return
 	}
-	id := idOf(r)
-	c.told.Order(id, ticket, buyer.id)
-	c.orders = append(c.orders, reserved{id, buyer})
+	t := c.insist(ctx, "reserve", "/api/orders", buyer, map[string]string{"ticketId": wanted.id})
+	made := c.readOrderOf(t.reply)
+	c.note(t, check.Request{Kind: check.Reserve, Ticket: wanted.id, Buyer: buyer.id, Order: made.ID, ExpiresAt: made.ExpiresAt})
+	if !t.granted() {
+		return
+	}
+	if buyer == wanted.owner {
+		c.tallies.note("a seller was given the own ticket %s by order %s", wanted.id, made.ID)
+	}
+	c.told.Order(made.ID, wanted.id, buyer.id)
+	c.orders = append(c.orders, reserved{made.ID, buyer})
+	c.recent = append(c.recent, reserved{made.ID, buyer})
+	c.recent = c.recent[max(0, len(c.recent)-keptOrders):]
 	c.orders = c.orders[max(0, len(c.orders)-keptOrders):]
+}
+
+// order is what buyers are told.
+type order struct {
+	ID        string    `json:"id"`
+	Status    string    `json:"status"`
+	Reason    string    `json:"reason"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// readOrderOf reads the order that a reply holds.
+func (c *client) readOrderOf(r reply) (o order) {
+	if r.granted() && json.Unmarshal(r.body, &o) != nil {
+		c.tallies.note("an order was answered that is not readable: %.300s", r.body)
+	}
+	return o
+}
+
+// readOrder looks at one of the newest orders.
+func (c *client) readOrder(ctx context.Context) {
+	o, ok := pick(c.chance, c.recent)
+	if !ok {
+		return
+	}
+	t := c.askTimed(ctx, "read an order", http.MethodGet, "/api/orders/"+o.id, o.buyer.token, "", nil)
+	seen := c.readOrderOf(t.reply)
+	c.note(t, check.Request{Kind: check.ReadOrder, Order: o.id, Status: seen.Status, Reason: seen.Reason})
 }
 
 // takeOrder takes one of the newest orders off the client's list.
@@ -319,8 +452,15 @@ func (c *client) takeOrder() (reserved, bool) {
 }
 
 func (c *client) cancel(ctx context.Context) {
-	o, ok := c.takeOrder()
-	if ok && c.ask(ctx, "cancel", http.MethodDelete, "/api/orders/"+o.id, o.buyer.token, "", nil).granted() {
+	if o, ok := c.takeOrder(); ok {
+		c.cancelOne(ctx, o)
+	}
+}
+
+func (c *client) cancelOne(ctx context.Context, o reserved) {
+	t := c.askTimed(ctx, "cancel", http.MethodDelete, "/api/orders/"+o.id, o.buyer.token, "", nil)
+	c.note(t, check.Request{Kind: check.Cancel, Order: o.id})
+	if t.granted() {
 		c.told.Cancelled(o.id)
 	}
 }
@@ -337,6 +477,7 @@ func (c *client) pay(ctx context.Context) {
 		return
 	}
 	card, _ := pick(c.chance, cards)
+	c.told.Request(check.Request{Kind: check.Pay, Order: o.id, Call: time.Now()}) // from now on it may be complete
 	r := c.insist(ctx, "pay", "/api/payments", o.buyer, map[string]string{"orderId": o.id, "paymentMethod": card})
 	switch {
 	case r.granted():
@@ -352,9 +493,7 @@ func (c *client) pay(ctx context.Context) {
 		c.orders = append(c.orders, o) // another card, or again
 	}
 	if c.chance.IntN(10) == 0 { // who has paid wants to cancel, in the same moment
-		if c.ask(ctx, "cancel", http.MethodDelete, "/api/orders/"+o.id, o.buyer.token, "", nil).granted() {
-			c.told.Cancelled(o.id)
-		}
+		c.cancelOne(ctx, o)
 	}
 }
 

@@ -51,6 +51,9 @@ type Options struct {
 	Late time.Duration
 	// Told is what clients were told; nil if nobody wrote it down.
 	Told *Told
+	// Jumps are the times in which clocks were wrong. An order that was made in one may end long after its time; it is not
+	// waited for.
+	Jumps []Jump
 }
 
 // Violation is a promise that does not hold.
@@ -78,9 +81,13 @@ type Report struct {
 	Payments     map[string]int // by status
 	Money        Money
 	Events       Events
+	Histories    int // of tickets, that can be told by what clients were answered
+	Requests     int // in these
+	Undecided    int // histories that were too long to be decided
 	Violations   []Violation
 	Looks        int           // how often it was looked
 	Took         time.Duration // until it was right, or patience was over
+	waiting      int           // unpaid orders that will end soon
 	Unanswerable error         // why a last look was not possible; then nothing was shown to be right
 }
 
@@ -109,17 +116,22 @@ func Check(ctx context.Context, m Market, opts Options) (*Report, error) {
 	begin := time.Now()
 	deadline := begin.Add(opts.Patience)
 	var last *Report
+	var history *historyReport
+	if opts.Told != nil {
+		history = opts.Told.history(opts.Jumps)
+	}
 	persistent := map[string]bool{} // what was wrong at every look so far
 	for looks := 1; ; looks++ {
 		facts, err := look.facts(ctx, opts.Told)
 		if err == nil {
 			report := facts.report(opts)
 			report.Looks = looks
+			report.addHistory(history)
 			if !opts.Quiet {
 				report.keepPersistent(persistent, last == nil)
 			}
 			last = report
-			if len(report.Violations) == 0 && !(opts.Quiet && report.Orders["created"] > 0) {
+			if len(report.Violations) == 0 && !(opts.Quiet && report.waiting > 0) {
 				report.Took = time.Since(begin)
 				return report, nil
 			}
@@ -137,6 +149,13 @@ func Check(ctx context.Context, m Market, opts Options) (*Report, error) {
 		case <-time.After(time.Second):
 		case <-ctx.Done():
 		}
+	}
+}
+
+func (r *Report) addHistory(h *historyReport) {
+	if h != nil {
+		r.Histories, r.Requests, r.Undecided = h.tickets, h.requests, h.undecided
+		r.Violations = append(r.Violations, h.found...)
 	}
 }
 
@@ -178,6 +197,9 @@ func (r *Report) String() string {
 	line("money (cents)", "authorized %d, captured %d, voided %d, refunded %d; kept %d, held %d",
 		r.Money.Authorized, r.Money.Captured, r.Money.Voided, r.Money.Refunded, r.Money.Kept, r.Money.Held)
 	line("events", "%d published, %d redelivered, %d dead", r.Events.Published, r.Events.Redelivered, r.Events.Dead)
+	if r.Histories > 0 {
+		line("histories", "%d requests about %d tickets, %d not decided", r.Requests, r.Histories, r.Undecided)
+	}
 	line("settled", "after %.1f s, at look %d", r.Took.Seconds(), r.Looks)
 	if r.Unanswerable != nil {
 		line("not looked at", "%v", r.Unanswerable)

@@ -51,6 +51,7 @@ type seatDoc struct { // orders' view of a ticket
 	Version     int    `json:"version"`
 	Deleted     bool   `json:"deleted"`
 	Sequence    int    `json:"sequence"`
+	Withheld    int    `json:"withheld"` // the change that was a refund, after which it is not for sale; 0 if it is
 	Reservation *struct {
 		OrderID string `json:"orderId"`
 		Status  string `json:"status"`

@@ -25,7 +25,7 @@ func (f *facts) report(opts Options) *Report {
 		b.telling[e.Subject] = append(b.telling[e.Subject], e)
 		b.byID[e.ID] = e
 	}
-	for _, rule := range []func(){b.oneLiveOrder, b.answeredIsThere, b.everythingIsTold, b.nothingElseIsTold, b.eachIsOnItsTopic, b.everythingIsHeard, b.money, b.timeIsUp, b.expirationsAreTrue, b.noStaleWrite, b.replicas} {
+	for _, rule := range []func(){b.oneLiveOrder, b.answeredIsThere, b.everythingIsTold, b.nothingElseIsTold, b.eachIsOnItsTopic, b.everythingIsHeard, b.money, b.timeIsUp, b.expirationsAreTrue, b.noStaleWrite, b.refusalsHadNoEffect, b.replicas} {
 		rule()
 	}
 	r := &Report{
@@ -37,6 +37,9 @@ func (f *facts) report(opts Options) *Report {
 			name += " (" + o.Reason + ")"
 		}
 		r.Orders[name]++
+		if o.Status == "created" && o.ExpiresAt.Before(f.now.Add(soon)) {
+			r.waiting++
+		}
 	}
 	for _, p := range f.payments {
 		r.Payments[p.Status]++
@@ -51,6 +54,9 @@ func (f *facts) report(opts Options) *Report {
 	}
 	return r
 }
+
+// soon is what an unpaid order of a marketplace at rest is waited for: some ten times a short window.
+const soon = time.Minute
 
 // historyLength bounds the history that is told of a violation: its last events.
 const historyLength = 30
@@ -346,10 +352,11 @@ func (b *book) money() {
 		}
 		if p.Captured > 0 && p.CapturedAt != nil {
 			completed := b.completedAt(order)
+			jumped := slices.ContainsFunc(b.opts.Jumps, func(j Jump) bool { return j.of("orders") && j.showed(completed) })
 			switch {
 			case completed.IsZero() && b.whole:
 				b.broken(3, "order "+order, fmt.Sprintf("%d were taken for it by %s, and it was never complete", p.Captured, p.ID), order)
-			case p.CapturedAt.Before(completed):
+			case p.CapturedAt.Before(completed) && !jumped:
 				b.broken(3, "order "+order, fmt.Sprintf("the money was taken %s before it was complete", completed.Sub(*p.CapturedAt)), order)
 			}
 		}
@@ -397,7 +404,8 @@ func (b *book) timeIsUp() {
 // Promise 4. No order ends, or is said to be over, before its time; and whoever says so says it of orders that there are.
 func (b *book) expirationsAreTrue() {
 	for id, o := range b.orders {
-		if o.Reason == "expired" && o.UpdatedAt.Before(o.ExpiresAt) {
+		jumped := slices.ContainsFunc(b.opts.Jumps, func(j Jump) bool { return j.of("orders") })
+		if o.Reason == "expired" && o.UpdatedAt.Before(o.ExpiresAt) && !jumped { // in mid-jump, it may be over by the first of two looks
 			b.broken(4, "order "+id, fmt.Sprintf("it expired %s before its time was over", o.ExpiresAt.Sub(o.UpdatedAt)), id)
 		}
 	}
@@ -461,6 +469,9 @@ func (b *book) replicas() {
 				t.published(), t.Title, t.Price, t.withdrawn(), seat.Version, seat.Title, seat.Price, seat.Deleted), id)
 		}
 		status, order := "available", ""
+		if seat.Withheld > 0 {
+			status = "withheld"
+		}
 		if r := seat.Reservation; r != nil {
 			order = r.OrderID
 			status = map[string]string{"created": "reserved", "complete": "sold"}[r.Status]

@@ -92,6 +92,32 @@ func sold() *facts {
 	return f
 }
 
+// refunded is the same market after all of the money was given back: nobody has the ticket, and it is not for sale.
+func refunded() *facts {
+	f := sold()
+	put(f.orders, "second", func(o *orderDoc) { o.Status, o.Reason, o.Version, o.Sequence = "cancelled", "refunded", 3, 5 })
+	put(f.seats, "seat", func(s *seatDoc) { s.Reservation, s.Sequence, s.Withheld = nil, 5, 5 })
+	put(f.tickets, "seat", func(t *ticketDoc) { t.Status, t.OrderID, t.Sequence, t.Version = "withheld", "", 5, 7 })
+	f.shown["seat"] = shown{"seat", "withheld", "", 7}
+	paid := f.payments["payment"]
+	paid.Status, paid.Version = "refunded", 5
+	f.payments["payment"] = paid
+	put(f.accounts, "second", func(a *accountDoc) { a.Status, a.Version, a.Payment = "cancelled", 3, &paid })
+	f.purses[0].Refunded, f.purses[0].Kept = 500, 0
+	f.events = append(f.events, told("payment.refunded", "payment", 5, paid), told("order.cancelled", "second", 3, order("second", "cancelled", 5, 3)))
+	for i := range f.events {
+		f.events[i].at = uint64(i + 1)
+	}
+	return f
+}
+
+func TestReport_ARefundedSaleIsRightAndItsTicketIsWithheld(t *testing.T) {
+	f := refunded()
+	require.Empty(t, f.report(Options{Late: time.Minute}).Violations)
+	put(f.tickets, "seat", func(t *ticketDoc) { t.Status = "available" })
+	require.NotEmpty(t, f.report(Options{Late: time.Minute}).Violations, "it is on sale again by itself")
+}
+
 // soldBefore is the same market as the release before left it: it published each version of a ticket, all on one topic,
 // kept a record of the payment with the order, and the payment in a document of its own.
 func soldBefore() *facts {

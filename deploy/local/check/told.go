@@ -10,6 +10,7 @@ type Told struct {
 	listings map[string][]Listing // by ticket: each version that somebody was told
 	deleted  map[string]bool
 	payments map[string]string // the order by the payment
+	requests []Request
 }
 
 // ToldOrder is an order that was answered 201.
@@ -72,4 +73,11 @@ func (t *Told) Paid(payment, order string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.payments[payment] = order
+}
+
+// Request notes a request with its outcome, for the history.
+func (t *Told) Request(r Request) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.requests = append(t.requests, r)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +38,7 @@ func prepare(opts Options) (*Stack, error) {
 		opts: opts, root: root, folder: folder, state: filepath.Join(folder, StateFolder),
 		runtime: filepath.Join(root, ".build", "runtime"), launcher: filepath.Join(root, ".build", "local"),
 		moves: moves{}, rendered: map[string]string{}, processes: map[string]*Process{}, profiles: map[string]int{},
+		proxyPorts: map[string]int{}, proxies: map[string]*proxy{},
 		failures: make(chan *ExitError, 64),
 	}
 	for _, step := range []func(*RunFile) error{s.chooseSet, s.assignPorts, s.choose, s.checkBuilt, s.checkInstalled, s.checkPorts, s.makeFolder} {
@@ -52,8 +54,7 @@ func prepare(opts Options) (*Stack, error) {
 // instead. All apps move, also those that are not started: what is left out must not be found at its usual
 // address, where another stack may run.
 func (s *Stack) assignPorts(run *RunFile) error {
-	usual := DefaultPorts()
-	standard := usual.Postgres
+	usual, standard := DefaultPorts(), DefaultPorts()
 	if s.opts.FixedPorts != nil {
 		s.ports = *s.opts.FixedPorts
 		for i, port := range s.ports.all() {
@@ -71,8 +72,8 @@ func (s *Stack) assignPorts(run *RunFile) error {
 	}
 	for _, a := range run.Apps {
 		if s.opts.FixedPorts == nil {
-			public := publicPort(a)
-			for _, port := range append(a.ports(), &public) {
+			public, metrics := publicPort(a), appMetricsPort(a)
+			for _, port := range append(a.ports(), &public, &metrics) {
 				if err := s.move(port); err != nil {
 					return err
 				}
@@ -80,12 +81,12 @@ func (s *Stack) assignPorts(run *RunFile) error {
 		}
 		s.known = append(s.known, a)
 	}
-	if s.opts.StoreDelay > 0 {
-		var err error
-		if s.delayPort, err = s.blocks.next(); err != nil {
+	for server, standard := range s.proxied(standard) {
+		port, err := s.blocks.next()
+		if err != nil {
 			return err
 		}
-		s.moves[standard] = s.delayPort
+		s.proxyPorts[server], s.moves[standard] = port, port
 	}
 	// After all have moved: an app's environment names other apps' ports.
 	for i := range s.known {
@@ -133,8 +134,8 @@ const (
 func (s *Stack) replica(a App, number int) (App, error) {
 	a.Name = a.ID + "-" + strconv.Itoa(number)
 	a.Env = maps.Clone(a.Env)
-	public := publicPort(a)
-	for _, port := range append(a.ports(), &public) {
+	public, metrics := publicPort(a), appMetricsPort(a)
+	for _, port := range append(a.ports(), &public, &metrics) {
 		switch {
 		case *port == 0:
 		case s.opts.FixedPorts != nil:
@@ -148,6 +149,9 @@ func (s *Stack) replica(a App, number int) (App, error) {
 	}
 	if public != 0 {
 		a.Env["PORT"] = strconv.Itoa(public)
+	}
+	if metrics != 0 {
+		a.Env[metricsAddress] = local(metrics)
 	}
 	return a, nil
 }
@@ -180,7 +184,7 @@ func (s *Stack) move(port *int) error {
 	return nil
 }
 
-// ports are those of an app and its sidecar, but for the public one, which only the app knows of.
+// ports are those of an app and its sidecar, but for the public one and that of its metrics, which only the app knows of.
 func (a *App) ports() []*int {
 	return []*int{&a.Port, &a.HTTPPort, &a.GRPCPort, &a.InternalPort, &a.MetricsPort}
 }
@@ -188,6 +192,16 @@ func (a *App) ports() []*int {
 // publicPort is where an app listens for the world, by the variable PORT; 0 if it has none.
 func publicPort(a App) int {
 	port, _ := strconv.Atoi(a.Env["PORT"])
+	return port
+}
+
+// metricsAddress is the variable with the address where an app serves its metrics.
+const metricsAddress = "METRICS_ADDRESS"
+
+// appMetricsPort is where an app serves its metrics; 0 if its environment does not say.
+func appMetricsPort(a App) int {
+	_, text, _ := net.SplitHostPort(a.Env[metricsAddress])
+	port, _ := strconv.Atoi(text)
 	return port
 }
 
@@ -356,6 +370,7 @@ func (s *Stack) fixedPorts() []portUse {
 			}
 		}
 		in(publicPort(a), "public API", "env.PORT")
+		in(appMetricsPort(a), "metrics", "env."+metricsAddress)
 		if len(a.Command) > 0 {
 			in(a.Port, "callbacks", "appPort")
 		}

@@ -27,7 +27,7 @@ type Ports struct {
 // it, are often taken by one.
 func DefaultPorts() Ports {
 	return Ports{
-		NATS: 4222, NATSMonitor: 8322, // 8222, where others have it, is a replica's
+		NATS: 4222, NATSMonitor: 8290, // 8222, where others have it, is a replica's
 		Postgres: 15432, Redis: 16379, // not where those of the system listen
 		Placement: 3850, PlacementHealth: 3851, PlacementRaft: 3852,
 		Scheduler: 3860, SchedulerHealth: 3861, EtcdClient: 3862, EtcdPeer: 3863,

@@ -48,6 +48,15 @@ func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 	return s.waitReady(ctx, gateways)
 }
 
+// IsReady waits until a process is ready or ctx ends, and says which. It does not mind the end of other processes.
+func (s *Stack) IsReady(ctx context.Context, name string) (ready bool) {
+	poll(ctx, func() bool {
+		ready = s.processes[name].ready(ctx) == nil
+		return ready
+	})
+	return ready
+}
+
 func (s *Stack) waitReady(ctx context.Context, names []string) error {
 	var mu sync.Mutex
 	waiting := map[string]error{} // what each process lacks; guarded by mu

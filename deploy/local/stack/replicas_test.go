@@ -33,7 +33,7 @@ func TestReplicas_HaveTheAppsIDAndPortsOfTheirOwn(t *testing.T) {
 	for _, a := range s.chosen {
 		require.Equal(t, "orders", a.ID)
 		names = append(names, a.Name)
-		for _, port := range append(a.ports(), new(publicPort(a))) {
+		for _, port := range append(a.ports(), new(publicPort(a)), new(appMetricsPort(a))) {
 			require.NotZero(t, *port)
 			require.False(t, used[*port], "port %d twice", *port)
 			used[*port] = true
@@ -50,6 +50,8 @@ func TestReplicas_OnFixedPortsAreTenAboveTheOneBefore(t *testing.T) {
 	require.Equal(t, "127.0.0.1:3613", s.SidecarGRPC("orders-2"))
 	require.Equal(t, []string{"http://127.0.0.1:8080", "http://127.0.0.1:8090"}, s.GatewayURLs())
 	require.Equal(t, "http://127.0.0.1:8103,http://127.0.0.1:8113", s.app("gateway").Env["ORDERS_URL"])
+	require.Equal(t, "http://127.0.0.1:8303/metrics", s.AppMetrics("orders"))
+	require.Equal(t, "http://127.0.0.1:8313/metrics", s.AppMetrics("orders-2"))
 	require.Equal(t, "http://localhost:12112", s.app("payments-2").Env["STRIPE_SANDBOX_URL"], "what is no app's address stays")
 }
 

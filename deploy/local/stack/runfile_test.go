@@ -54,7 +54,7 @@ func TestReadRunFile_ReadsTheRealOne(t *testing.T) {
 		// Dapr's CLI starts a sidecar in its app's folder, and the paths in components/ are relative.
 		require.Equal(t, filepath.Dir(path), app.Dir)
 	}
-	require.Equal(t, []string{"gateway", "auth", "tickets", "orders", "payments", "expiration"}, ids)
+	require.Equal(t, []string{"gateway", "auth", "tickets", "orders", "payments", "expiration", "dead-letters"}, ids)
 }
 
 func TestReadRunFile_NamesWhatIsWrong(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -58,8 +57,10 @@ type Options struct {
 	// is before the server starts; those after it begin with a copy, in a fourth of the time. For tests, which start many.
 	// Empty: each stack makes its own.
 	DatabaseTemplate string
-	// StoreDelay is added to each round trip between sidecars and PostgreSQL, by a proxy; see delayed.
+	// StoreDelay is added to each round trip between sidecars and PostgreSQL, by a proxy.
 	StoreDelay time.Duration
+	// Cuttable puts a proxy between sidecars and each server, so that Cut can stop what passes.
+	Cuttable bool
 	// Profiles makes services, sidecars and NATS serve their profiles; see ProfileURLs.
 	Profiles bool
 	// SidecarLogLevel is the log level of the sidecars, if not the run file's.
@@ -105,8 +106,8 @@ type Stack struct {
 	secrets  map[string]string
 	profiles map[string]int // ports, by process
 
-	delayPort int      // where sidecars find PostgreSQL if there is a StoreDelay
-	delayed   *delayed // nil without one
+	proxyPorts map[string]int    // where sidecars find the servers that are behind a proxy
+	proxies    map[string]*proxy // by server
 
 	certificates Certificates // of a secured set's servers
 	passwords    passwords
@@ -181,11 +182,8 @@ func (s *Stack) launch(ctx context.Context) error {
 			}
 		}
 	}
-	if s.delayPort != 0 && s.has(Postgres) {
-		var err error
-		if s.delayed, err = startDelayed(local(s.delayPort), local(s.ports.Postgres), s.opts.StoreDelay); err != nil {
-			return fmt.Errorf("delay the store: %w", err)
-		}
+	if err := s.startProxies(); err != nil {
+		return err
 	}
 	if s.has(NATS) {
 		if err := s.ensureStreams(ctx); err != nil {
@@ -355,8 +353,8 @@ func (s *Stack) stopAll() error {
 	for _, group := range [][]string{gateways, services, sidecars, {Sandbox, Placement, Scheduler}, {NATS, Redis, Postgres}} {
 		failed = append(failed, s.stopGroup(group)...)
 	}
-	if s.delayed != nil {
-		failed = append(failed, s.delayed.close())
+	for _, p := range s.proxies {
+		failed = append(failed, p.close())
 	}
 	for _, p := range s.processes {
 		_ = p.log.file.Close()
@@ -422,6 +420,15 @@ func (s *Stack) SidecarHTTP(app string) string { return "http://" + local(s.app(
 
 // SidecarGRPC is the address (host:port) of a sidecar's gRPC API.
 func (s *Stack) SidecarGRPC(app string) string { return local(s.app(app).GRPCPort) }
+
+// AppMetrics is the address (a URL) of an app's own metrics, in Prometheus' format. (Apps of earlier releases serve them on
+// their public port.)
+func (s *Stack) AppMetrics(app string) string {
+	if port := appMetricsPort(s.app(app)); port != 0 {
+		return "http://" + local(port) + "/metrics"
+	}
+	return s.URL(app) + "/metrics"
+}
 
 // SidecarMetrics is the address (a URL) of a sidecar's metrics, in Prometheus' format.
 func (s *Stack) SidecarMetrics(app string) string {

@@ -4,6 +4,7 @@ package stack
 
 import (
 	"errors"
+	"net"
 	"os"
 	"syscall"
 )
@@ -28,3 +29,12 @@ func postgresAccount() (*syscall.Credential, error) {
 	}
 	return nil, nil
 }
+
+// ownsConnection: other systems do not say whose a connection is, so a cut is one for all.
+func ownsConnection(int, net.Addr) bool { return true }
+
+// CanFillDisk is whether Process.FillDisk works here.
+const CanFillDisk = false
+
+// FillDisk needs prlimit(2).
+func (p *Process) FillDisk() (free func(), err error) { return nil, errors.ErrUnsupported }

@@ -2,9 +2,11 @@ package events
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"sync"
 )
@@ -57,13 +59,35 @@ type entryOutcome struct {
 // serveBulk handles a delivery of many. One that cannot be read is refused whole, and delivered again: it holds events
 // that nobody can name. The response is always 200; each event's status is in the body.
 func (r *Router) serveBulk(w http.ResponseWriter, req *http.Request) {
+	serveBulk(w, req, r.opts.Log, func(ctx context.Context, topic string, event []byte) string {
+		return r.deliver(ctx, topic, event).status()
+	})
+}
+
+// Messages serves deliveries of messages that need not be events of the catalogue, such as dead letters. take is called in
+// parallel, and must bear repeats; after an error the message is delivered again.
+func Messages(log *slog.Logger, take func(ctx context.Context, topic string, message []byte) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		serveBulk(w, req, log, func(ctx context.Context, topic string, message []byte) string {
+			ctx, cancel := context.WithTimeout(ctx, handlingTime)
+			defer cancel()
+			if err := take(ctx, topic, message); err != nil {
+				log.Warn("a message will be delivered again", "topic", topic, "error", err)
+				return retry.status()
+			}
+			return success.status()
+		})
+	}
+}
+
+func serveBulk(w http.ResponseWriter, req *http.Request, log *slog.Logger, deliver func(ctx context.Context, topic string, message []byte) (status string)) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxBulkBytes))
 	var b bulk
 	if err == nil {
 		err = json.Unmarshal(body, &b)
 	}
 	if err != nil {
-		r.opts.Log.Error("a bulk of events cannot be read and will be delivered again", "error", err)
+		log.Error("a bulk of events cannot be read and will be delivered again", "error", err)
 		http.Error(w, "not a bulk of events: "+err.Error(), http.StatusBadRequest)
 		return
 	}
@@ -74,7 +98,7 @@ func (r *Router) serveBulk(w http.ResponseWriter, req *http.Request) {
 		places <- struct{}{}
 		handling.Go(func() {
 			defer func() { <-places }()
-			outcomes.Statuses[i] = entryOutcome{entry.ID, r.deliver(req.Context(), b.Topic, entry.Event).status()}
+			outcomes.Statuses[i] = entryOutcome{entry.ID, deliver(req.Context(), b.Topic, entry.Event)}
 		})
 	}
 	handling.Wait()

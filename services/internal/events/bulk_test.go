@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -101,4 +102,30 @@ func TestBulk_OneThatCannotBeReadIsAskedForAgain(t *testing.T) {
 	response := httptest.NewRecorder()
 	mux.ServeHTTP(response, httptest.NewRequest(http.MethodPost, "/events", strings.NewReader(`{"entries":[`)))
 	require.Equal(t, http.StatusBadRequest, response.Code)
+}
+
+func TestMessages_EachIsTakenOrComesAgain(t *testing.T) {
+	var took sync.Map
+	serve := Messages(slog.New(slog.DiscardHandler), func(_ context.Context, topic string, message []byte) error {
+		if string(message) == "bad" {
+			return errors.New("no room")
+		}
+		took.Store(topic+" "+string(message), true)
+		return nil
+	})
+	entry := func(id, message string) string {
+		return fmt.Sprintf(`{"entryId":%q,"event":%q}`, id, base64.StdEncoding.EncodeToString([]byte(message)))
+	}
+	body := `{"topic":"dead.orders","entries":[` + entry("1", "no JSON") + "," + entry("2", "bad") + "," + entry("3", `{"id":"e"}`) + `]}`
+	response := httptest.NewRecorder()
+	serve(response, httptest.NewRequest(http.MethodPost, "/letters", strings.NewReader(body)))
+	require.Equal(t, 200, response.Code)
+	require.JSONEq(t, `{"statuses":[{"entryId":"1","status":"SUCCESS"},{"entryId":"2","status":"RETRY"},{"entryId":"3","status":"SUCCESS"}]}`, response.Body.String())
+	for _, message := range []string{"no JSON", `{"id":"e"}`} {
+		_, taken := took.Load("dead.orders " + message)
+		require.True(t, taken, message)
+	}
+	response = httptest.NewRecorder()
+	serve(response, httptest.NewRequest(http.MethodPost, "/letters", strings.NewReader("nonsense")))
+	require.Equal(t, 400, response.Code)
 }

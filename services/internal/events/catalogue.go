@@ -40,7 +40,9 @@ type UserDeleted struct{ User }
 func (UserDeleted) EventType() string { return "user.deleted" }
 
 // Ticket is the public state of a ticket. Price is in the currency's minor unit (cents), Currency an ISO 4217
-// code in lower case. Status is available, reserved or sold; OrderID is set while it is not available.
+// code in lower case. Status is available, reserved, sold or withheld (after a refund, until the seller changes the listing);
+// OrderID is set while it is reserved or sold. Sequence is that of the last change of reservation that the seller's change
+// was made after; releases before did not publish it.
 type Ticket struct {
 	ID        string    `json:"id"`
 	Title     string    `json:"title"`
@@ -49,6 +51,7 @@ type Ticket struct {
 	UserID    string    `json:"userId"`
 	Status    string    `json:"status"`
 	OrderID   string    `json:"orderId,omitempty"`
+	Sequence  int       `json:"sequence,omitempty"`
 	Version   int       `json:"version"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
@@ -82,7 +85,9 @@ type OrderedTicket struct {
 }
 
 // Order is the public state of an order. Sequence grows with every change of reservation of the ticket, over
-// all its orders; Reason says why an order was cancelled (user, expired, payment).
+// all its orders; Reason says why an order was cancelled (user, expired, payment, withdrawn, refunded, unknown). With reason
+// unknown the orders service does not know the order, for it was restored from a backup older than the order: of the order the
+// event has the id and what its payment's event told alone, and no ticket.
 type Order struct {
 	ID        string        `json:"id"`
 	UserID    string        `json:"userId"`
@@ -163,6 +168,7 @@ type Payment struct {
 	Status      string    `json:"status"`
 	Amount      int64     `json:"amount"`
 	Currency    string    `json:"currency"`
+	Refunded    int64     `json:"refunded,omitempty"` // in all so far, in the currency's minor unit
 	DeclineCode string    `json:"declineCode,omitempty"`
 	Version     int       `json:"version"`
 	CreatedAt   time.Time `json:"createdAt"`
@@ -191,6 +197,11 @@ func (PaymentVoided) EventType() string { return "payment.voided" }
 type PaymentRefunded struct{ Payment }
 
 func (PaymentRefunded) EventType() string { return "payment.refunded" }
+
+// IsFull says whether all of the money was given back. Releases before published full refunds alone, without an amount.
+func (p PaymentRefunded) IsFull() bool {
+	return p.Refunded >= p.Amount || p.Refunded == 0
+}
 
 // PaymentFailed tells that an attempt was declined. It frees nothing: the buyer may try again.
 type PaymentFailed struct{ Payment }

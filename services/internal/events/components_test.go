@@ -73,14 +73,14 @@ func scopes(text string) map[string][]string {
 // Each service publishes what it owns, and subscribes to what subscriptions.yaml says; no app is left out, for Dapr would let
 // it do anything.
 func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
-	publish := map[string][]string{"gateway": nil}
-	subscribe := map[string][]string{"auth": {}, "gateway": {OldDeadLetterTopic}}
+	publish := map[string][]string{"gateway": {}}
+	subscribe := map[string][]string{"auth": {}, "gateway": {}}
 	for service, payload := range map[string]Payload{
 		"auth": UserCreated{}, "tickets": TicketCreated{}, "orders": OrderCreated{}, "payments": PaymentCreated{}, "expiration": ExpirationComplete{},
 	} {
 		publish[service] = []string{TopicOf(payload.EventType())}
 	}
-	var subscribers []string
+	var subscribers, letters []string
 	for _, s := range documentsOf[struct {
 		Metadata struct{ Name string }
 		Spec     struct {
@@ -93,10 +93,16 @@ func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 	}](t, "components/events/subscriptions.yaml") {
 		require.Len(t, s.Scopes, 1)
 		service := s.Scopes[0]
-		require.Equal(t, DeadLetterTopic(service), s.Spec.DeadLetterTopic, s.Metadata.Name)
-		require.Equal(t, "/events", s.Spec.Routes.Default, s.Metadata.Name)
 		require.True(t, s.Spec.BulkSubscribe.Enabled, s.Metadata.Name)
 		subscribe[service] = append(subscribe[service], s.Spec.Topic)
+		if service == "dead-letters" {
+			require.Empty(t, s.Spec.DeadLetterTopic, s.Metadata.Name)
+			require.Equal(t, "/letters", s.Spec.Routes.Default, s.Metadata.Name)
+			letters = append(letters, s.Spec.Topic)
+			continue
+		}
+		require.Equal(t, DeadLetterTopic(service), s.Spec.DeadLetterTopic, s.Metadata.Name)
+		require.Equal(t, "/events", s.Spec.Routes.Default, s.Metadata.Name)
 		subscribers = append(subscribers, service)
 	}
 	slices.Sort(subscribers)
@@ -105,9 +111,11 @@ func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 	for _, service := range Subscribers {
 		require.Contains(t, subscribe[service], RetryTopic(service))
 		publish[service] = append(publish[service], DeadLetterTopic(service))
-		publish["gateway"] = append(publish["gateway"], RetryTopic(service))
-		subscribe["gateway"] = append(subscribe["gateway"], DeadLetterTopic(service))
+		publish["dead-letters"] = append(publish["dead-letters"], RetryTopic(service))
+		require.Contains(t, letters, DeadLetterTopic(service))
 	}
+	require.Contains(t, letters, OldDeadLetterTopic)
+	require.Len(t, letters, len(Subscribers)+1)
 	for app := range publish {
 		slices.Sort(publish[app])
 		slices.Sort(subscribe[app])

@@ -60,11 +60,14 @@ type Event struct {
 	DataSchema      string          `json:"dataschema"`
 	Data            json.RawMessage `json:"data"`
 
-	// TraceParent and TraceState are those of W3C trace context, as in the CloudEvents distributed tracing
-	// extension. TraceID repeats TraceParent: Dapr writes its own trace into an event that lacks it.
+	// TraceParent is that of W3C trace context, as in the CloudEvents distributed tracing extension: 55 characters.
+	// TraceID repeats TraceParent: Dapr writes its own trace into an event that lacks it. There is no trace state: it comes
+	// from clients, who may make it as long as they like.
 	TraceID     string `json:"traceid,omitempty"`
 	TraceParent string `json:"traceparent,omitempty"`
-	TraceState  string `json:"tracestate,omitempty"`
+
+	// Republished names the reconciliation that published the event again, if one did; see Again.
+	Republished string `json:"republished,omitempty"`
 }
 
 // New puts payload into an envelope that carries ctx's trace context. Source is left to the journal, which
@@ -88,8 +91,15 @@ func New(ctx context.Context, payload Payload) (Event, error) {
 		Data:            body,
 		TraceID:         trace["traceparent"],
 		TraceParent:     trace["traceparent"],
-		TraceState:      trace["tracestate"],
 	}, nil
+}
+
+// Again is the event as a reconciliation publishes it: under an id of its own, for a broker drops one that it has seen a short
+// while ago, and marked, so that consumers count what they did not know (Router).
+func (e Event) Again(reconciliation string) Event {
+	e.ID += "/reconciled-" + reconciliation
+	e.Republished = reconciliation
+	return e
 }
 
 // dataSchema names a payload's format, for example "urn:boxoffice:order.created:1".

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
@@ -366,4 +368,50 @@ func TestFailures_TheOldestCountIsForgottenWhenThereAreTooMany(t *testing.T) {
 	f.add("one more", time.Now())
 	require.Equal(t, 1, f.add("first", time.Now()).attempts)
 	require.LessOrEqual(t, len(f.of), rememberedFailures)
+}
+
+func TestNew_CopiesNoTraceStateOfClients(t *testing.T) {
+	long := strings.Repeat("vendor=0123456789,", 700) + "v=1"
+	ctx := propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{"traceparent": parent, "tracestate": "vendor=secret"})
+	event, err := New(ctx, someOrder())
+	require.NoError(t, err)
+	require.NotContains(t, encoded(t, event), "vendor")
+
+	r := newTestRouter()
+	On(r, func(ctx context.Context, e OrderCreated) error {
+		require.Zero(t, trace.SpanContextFromContext(ctx).TraceState().Len(), "nor is one handed on that an event has")
+		return nil
+	})
+	var members map[string]any
+	require.NoError(t, json.Unmarshal([]byte(encoded(t, event)), &members))
+	members["tracestate"] = long
+	body, err := json.Marshal(members)
+	require.NoError(t, err)
+	require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, string(body)))
+}
+
+func TestRouter_CountsWhatAReconciliationRepaired(t *testing.T) {
+	r := newTestRouter()
+	known := map[string]bool{}
+	On(r, func(ctx context.Context, e OrderCreated) error {
+		if !known[e.ID] {
+			known[e.ID] = true
+			Changed(ctx)
+		}
+		return nil
+	})
+	repairs := func() float64 { return testutil.ToFloat64(r.repairs.WithLabelValues("order.created")) }
+	event, err := New(context.Background(), someOrder())
+	require.NoError(t, err)
+	again := event.Again("one")
+	require.NotEqual(t, event.ID, again.ID, "or the broker would drop it as a repeat")
+
+	require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, encoded(t, again)))
+	require.EqualValues(t, 1, repairs(), "it was missing")
+	require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, encoded(t, event.Again("two"))))
+	require.EqualValues(t, 1, repairs(), "it was known")
+
+	clear(known)
+	require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, encoded(t, event)))
+	require.EqualValues(t, 1, repairs(), "an event that comes for the first time repairs nothing")
 }

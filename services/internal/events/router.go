@@ -41,6 +41,7 @@ type Router struct {
 	opts     Options
 	handlers map[string]func(context.Context, Event) error
 	handled  *prometheus.CounterVec
+	repairs  *prometheus.CounterVec
 	failures failures
 
 	retryTopic string
@@ -68,8 +69,12 @@ func NewRouter(opts Options) *Router {
 			Name: "boxoffice_events_handled_total",
 			Help: "Events delivered to this service, by type and outcome (success, ignored, retry, dead).",
 		}, []string{"type", "outcome"}),
+		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "boxoffice_reconcile_repairs_total",
+			Help: "Events of a reconciliation that told this service what it did not know: what was repaired here, by type.",
+		}, []string{"type"}),
 	}
-	opts.Metrics.MustRegister(r.handled)
+	opts.Metrics.MustRegister(r.handled, r.repairs)
 	return r
 }
 
@@ -143,7 +148,13 @@ func (r *Router) deliver(ctx context.Context, topic string, raw []byte) outcome 
 	ctx = traceContext(ctx, event)
 	handling, cancel := context.WithTimeout(ctx, handlingTime)
 	defer cancel()
-	return r.finish(ctx, event, raw, call(handling, handle, event))
+	handling, applied := observeChanges(handling, event)
+	err := call(handling, handle, event)
+	if applied() {
+		r.repairs.WithLabelValues(event.Type).Inc()
+		r.opts.Log.WarnContext(ctx, "a reconciliation repaired what this service did not know", "event", event.ID, "type", event.Type, "subject", event.Subject)
+	}
+	return r.finish(ctx, event, raw, err)
 }
 
 // carries says whether events of a type may come on a topic.
@@ -259,8 +270,5 @@ func (r *Router) count(eventType string, o outcome) outcome {
 }
 
 func traceContext(ctx context.Context, event Event) context.Context {
-	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{
-		"traceparent": event.TraceParent,
-		"tracestate":  event.TraceState,
-	})
+	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": event.TraceParent})
 }

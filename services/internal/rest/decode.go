@@ -138,7 +138,7 @@ func article(wrong *json.UnmarshalTypeError) string {
 const embedded = "~"
 
 // validate returns the one validator: it keeps what it has learnt of each type. Beside the library's own rules
-// it knows "notblank": a text that is more than spaces.
+// it knows "notblank": a text that is more than spaces, and "printable": one that reads as it is written (see printable).
 var validate = sync.OnceValue(func() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(field reflect.StructField) string {
@@ -151,14 +151,26 @@ var validate = sync.OnceValue(func() *validator.Validate {
 		}
 		return name
 	})
-	err := v.RegisterValidation("notblank", func(f validator.FieldLevel) bool {
-		return strings.TrimSpace(f.Field().String()) != ""
-	})
+	err := errors.Join(
+		v.RegisterValidation("notblank", func(f validator.FieldLevel) bool {
+			return strings.TrimSpace(f.Field().String()) != ""
+		}),
+		v.RegisterValidation("printable", func(f validator.FieldLevel) bool { return printable(f.Field().String()) }),
+	)
 	if err != nil {
 		panic(fmt.Sprintf("rest: a rule is not a rule: %v", err))
 	}
 	return v
 })
+
+// printable says whether a text reads as it is written, wherever it is shown: it has no control characters or line ends,
+// and none of the characters that turn the direction of what follows (U+202A to U+202E, U+2066 to U+2069), by which a text can
+// show as another. Right-to-left scripts do not need those: their letters have their direction.
+func printable(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool {
+		return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp) || '\u202A' <= r && r <= '\u202E' || '\u2066' <= r && r <= '\u2069'
+	})
+}
 
 // invalid turns the validator's findings into a problem.
 func invalid(err error) error {
@@ -195,6 +207,8 @@ func demand(f validator.FieldError) string {
 		return "is required"
 	case "notblank":
 		return "must not be blank"
+	case "printable":
+		return "must not have control characters, line ends or characters that change the direction of text"
 	case "email":
 		return "must be an email address"
 	case "uuid", "uuid7":

@@ -316,7 +316,7 @@ func TestDecode(t *testing.T) {
 		Row int `json:"row" validate:"gt=0"`
 	}
 	type titled struct {
-		Title string `json:"title" validate:"required,notblank,max=5"`
+		Title string `json:"title" validate:"required,notblank,printable,max=5"`
 	}
 	type listing struct {
 		titled
@@ -363,6 +363,7 @@ func TestDecode(t *testing.T) {
 		"an object for a list":   {jsonType, `{"title":"Opera","price":1,"seats":{}}`, 400, []problem.Detail{{Message: "Seats must be a list.", Field: "seats", Code: "wrong_type"}}},
 		"one entry for each one": {jsonType, `{"ticketId":"7"}`, 400, []problem.Detail{{Message: "Title is required.", Field: "title", Code: "required"}, {Message: "Price must be more than 0.", Field: "price", Code: "gt"}, {Message: "Ticket id must be a UUID.", Field: "ticketId", Code: "uuid"}}},
 		"a blank text":           {jsonType, `{"title":" \t ","price":1}`, 400, []problem.Detail{{Message: "Title must not be blank.", Field: "title", Code: "notblank"}}},
+		"a control character":    {jsonType, `{"title":"Op\u0007ra","price":1}`, 400, []problem.Detail{{Message: "Title must not have control characters, line ends or characters that change the direction of text.", Field: "title", Code: "printable"}}},
 		"a member of a member":   {jsonType, `{"title":"Opera","price":1,"seats":[{"row":1},{"row":0}]}`, 400, []problem.Detail{{Message: "Seats[1].row must be more than 0.", Field: "seats[1].row", Code: "gt"}}},
 	}
 	for name, tt := range tests {
@@ -505,5 +506,14 @@ func TestPathID_IsAUUIDOrNothing(t *testing.T) {
 				require.Equal(t, "0197a0b2-5d07-7000-8000-00000000000a", got.body)
 			}
 		})
+	}
+}
+
+func TestPrintable_TellsWhatReadsAsItIsWritten(t *testing.T) {
+	for _, text := range []string{"", "Opéra, 2. Rang", "שורה ראשונה", "مقعد\u200f", "前排", "👩‍👩‍👧", "a\u00a0b", "\ufffd"} {
+		require.True(t, printable(text), "%q", text)
+	}
+	for _, r := range "\x01\t\n\r\x1b\x7f\u0085\u009b\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069" {
+		require.False(t, printable("a"+string(r)+"b"), "%U", r)
 	}
 }

@@ -132,7 +132,7 @@ func route(c *fiber.Ctx) string {
 
 // ofOperators says whether a path is asked by machines that watch the service, every few seconds.
 func ofOperators(path string) bool {
-	return path == "/healthz" || path == "/readyz" || path == "/metrics"
+	return path == "/healthz" || path == "/readyz"
 }
 
 // RequestID is the id under which this request is logged, here and in the service that called. It is made

@@ -22,6 +22,8 @@ type Config struct {
 	Port int `env:"PORT" validate:"min=1,max=65535"`
 	// CallbackPort is where the sidecar calls this service, on 127.0.0.1 alone. Dapr sets it.
 	CallbackPort int `env:"APP_PORT" validate:"min=1,max=65535"`
+	// MetricsAddress is where /metrics is served, as host:port; without a host, on all interfaces.
+	MetricsAddress string `env:"METRICS_ADDRESS" envDefault:":9091" validate:"hostname_port"`
 	// DaprGRPCPort is where the sidecar listens. Dapr sets it.
 	DaprGRPCPort int `env:"DAPR_GRPC_PORT" validate:"min=1,max=65535"`
 	// APIToken is what the sidecar must show on every callback; Dapr reads the same variable.
@@ -145,6 +147,9 @@ func variable(t reflect.Type, field string) string {
 }
 
 func typeName(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer { // of a variable that need not be set
+		t = t.Elem()
+	}
 	switch t {
 	case reflect.TypeFor[time.Duration]():
 		return "duration (for example 90s or 15m)"

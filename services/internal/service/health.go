@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/gofiber/fiber/v2/middleware/adaptor"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"boxoffice/services/internal/problem"
 )
@@ -16,7 +14,7 @@ import (
 // checkTime bounds all readiness checks of one request.
 const checkTime = 2 * time.Second
 
-// healthRoutes serves /healthz (the process lives), /readyz (what it needs is reachable, by name) and /metrics.
+// healthRoutes serves /healthz (the process lives) and /readyz (what it needs is reachable, by name).
 func (s *Service) healthRoutes() {
 	s.Public.Get("/healthz", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"status": "ok"}) })
 	s.Public.Get("/readyz", func(c *fiber.Ctx) error {
@@ -27,7 +25,6 @@ func (s *Service) healthRoutes() {
 		}
 		return c.JSON(report)
 	})
-	s.Public.Get("/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{})))
 }
 
 // readinessReport names each thing that was checked, with "ok" or what is wrong.

@@ -174,6 +174,7 @@ func (s *Service) start(ctx context.Context, build func(context.Context, *Servic
 		return err
 	}
 	s.Events.Mount(s.Callback)
+	s.serveMetrics()
 	s.serveProfiles()
 	s.serve("callback port "+strconv.Itoa(s.config.CallbackPort), s.callbacks.Start)
 	s.serve("public port "+strconv.Itoa(s.config.Port), func() error {

@@ -43,7 +43,11 @@ type write struct {
 	ttl    time.Duration
 }
 
-type indexEntry struct{ index, id string }
+// indexEntry is an id that is appended to an index; ttl is how long the store keeps the index' documents, 0 for ever.
+type indexEntry struct {
+	index, id string
+	ttl       time.Duration
+}
 
 // Create writes a document that must not exist yet.
 func (c *Change) Create(key string, value any) { c.put(write{key: key}, value) }
@@ -78,6 +82,11 @@ func (c *Change) UpdateFor(key, etag string, value any, ttl time.Duration) {
 // Put writes a document as it was read: it must not exist yet if it had no ETag, and have this ETag if it had one.
 func (c *Change) Put(key, etag string, value any) { c.put(write{key: key, etag: etag}, value) }
 
+// PutFor is Put for a document that the store forgets after ttl.
+func (c *Change) PutFor(key, etag string, value any, ttl time.Duration) {
+	c.put(write{key: key, etag: etag, ttl: ttl}, value)
+}
+
 // Delete removes a document, if its ETag is still the given one.
 func (c *Change) Delete(key, etag string) {
 	if etag == "" {
@@ -89,7 +98,7 @@ func (c *Change) Delete(key, etag string) {
 
 // Append adds id to the end of an index; see Store.Page.
 func (c *Change) Append(index, id string) {
-	c.appends = append(c.appends, indexEntry{index, id})
+	c.appends = append(c.appends, indexEntry{index: index, id: id})
 }
 
 // Emit adds an event that is published once the change is committed. It carries ctx's trace context.
@@ -129,16 +138,22 @@ func (c *Change) fail(err error) {
 }
 
 // encodeEvents makes of the events what the journal keeps and the broker gets.
-func (c *Change) encodeEvents(service string) error {
-	for _, event := range c.events {
+func (c *Change) encodeEvents(service string) (err error) {
+	c.records, err = encodeEvents(service, c.events)
+	return err
+}
+
+func encodeEvents(service string, all []events.Event) ([]record, error) {
+	records := make([]record, 0, len(all))
+	for _, event := range all {
 		event.Source = "/" + service
 		body, err := json.Marshal(event)
 		if err != nil {
-			return fmt.Errorf("encode event %s: %w", event.ID, err)
+			return nil, fmt.Errorf("encode event %s: %w", event.ID, err)
 		}
-		c.records = append(c.records, record{id: event.ID, topic: events.TopicOf(event.Type), body: body})
+		records = append(records, record{id: event.ID, topic: events.TopicOf(event.Type), body: body})
 	}
-	return nil
+	return records, nil
 }
 
 func (c *Change) empty() bool { return len(c.writes) == 0 && len(c.appends) == 0 && len(c.events) == 0 }
@@ -198,7 +213,11 @@ func (s *Store) Commit(ctx context.Context, c *Change) error {
 			return c.err
 		}
 	}
-	return s.committer.submit(ctx, c)
+	err := s.committer.submit(ctx, c)
+	if err == nil && len(c.writes) > 0 {
+		events.Changed(ctx)
+	}
+	return err
 }
 
 // decisionAttempts bounds Retry, at about a second in all. It is generous, for a document may change often without

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"boxoffice/services/internal/problem"
 )
@@ -69,13 +70,14 @@ type appended struct {
 // written yet is read first.
 func (w *writer) append(ctx context.Context, batch []*request) (appended, error) {
 	var indexes []string
-	ids := map[string][]string{}
+	ids, ttl := map[string][]string{}, map[string]time.Duration{}
 	for _, r := range batch {
 		for _, a := range r.change.appends {
 			if ids[a.index] == nil {
 				indexes = append(indexes, a.index)
 			}
 			ids[a.index] = append(ids[a.index], a.id)
+			ttl[a.index] = a.ttl
 		}
 	}
 	if len(indexes) == 0 {
@@ -93,12 +95,12 @@ func (w *writer) append(ctx context.Context, batch []*request) (appended, error)
 		var full Change
 		for _, id := range ids[index] {
 			if len(page.IDs) >= pageLength {
-				full.put(write{key: indexPageKey(index, partition, page.Number), blind: true}, page)
+				full.put(write{key: indexPageKey(index, partition, page.Number), blind: true, ttl: ttl[index]}, page)
 				page = indexPage{Schema: 1, Number: page.Number + 1}
 			}
 			page.IDs = append(page.IDs, id)
 		}
-		full.put(write{key: indexHeadKey(index, partition), blind: true}, page)
+		full.put(write{key: indexHeadKey(index, partition), blind: true, ttl: ttl[index]}, page)
 		if full.err != nil {
 			return appended{}, full.err
 		}

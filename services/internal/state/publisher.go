@@ -183,6 +183,16 @@ func (p *publisher) publishAll(ctx context.Context, records []record) error {
 	return nil
 }
 
+// PublishAgain publishes events past the journal, and returns when the broker has accepted all of them, or ctx ends. It is for
+// what a reconciliation publishes again: if this process dies meanwhile, the next reconciliation does it.
+func (s *Store) PublishAgain(ctx context.Context, again []events.Event) error {
+	records, err := encodeEvents(s.opts.Service, again)
+	if err != nil {
+		return err
+	}
+	return s.publisher.publishAll(ctx, records)
+}
+
 // record is an event as it is kept and published: a CloudEvent in JSON, with its id and the topic that it is for.
 type record struct {
 	id    string

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -22,24 +23,45 @@ const (
 // GetReplica is Get for a document that another service's event creates. A client that has just got an id may
 // use it here before the event has arrived; so if there is no document yet, and id is a UUIDv7 made a moment
 // ago, it waits for a short while until this process has handled the event before it returns ErrNotFound.
-func GetReplica[T any](ctx context.Context, s *Store, key, id string) (Doc[T], error) {
+func GetReplica[T any](ctx context.Context, s *Store, key, id string) (doc Doc[T], err error) {
+	err = s.awaitReplica(ctx, key, id, func() error {
+		doc, err = Get[T](ctx, s, key)
+		return err
+	})
+	return doc, err
+}
+
+// GetReplicaAnd is GetReplica, and reads a second document with the same call. If the second does not exist, it has no ETag.
+func GetReplicaAnd[A, B any](ctx context.Context, s *Store, key, id, keyB string) (replica Doc[A], other Doc[B], err error) {
+	err = s.awaitReplica(ctx, key, id, func() error {
+		if replica, other, err = GetBoth[A, B](ctx, s, key, keyB); err == nil && replica.ETag == "" {
+			err = fmt.Errorf("%s: %w", key, ErrNotFound)
+		}
+		return err
+	})
+	return replica, other, err
+}
+
+// awaitReplica calls get, which reads the document under key, until it does not return ErrNotFound any more, or it is not
+// to be expected that the document comes.
+func (s *Store) awaitReplica(ctx context.Context, key, id string, get func() error) error {
 	if !bornWithin(id, newborn) {
-		return Get[T](ctx, s, key)
+		return get()
 	}
 	deadline := time.Now().Add(projectionLag)
 	for pause := firstLook; ; pause *= 2 {
 		arrived, forget := s.arrivals.expect(key) // before the read, so that it is not missed
-		doc, err := Get[T](ctx, s, key)
+		err := get()
 		if !errors.Is(err, ErrNotFound) || time.Now().After(deadline) {
 			forget()
-			return doc, err
+			return err
 		}
 		select {
 		case <-arrived:
 		case <-time.After(min(pause, time.Until(deadline))):
 		case <-ctx.Done():
 			forget()
-			return doc, err
+			return err
 		}
 		forget()
 	}

@@ -172,6 +172,9 @@ func (s *Store) Close(ctx context.Context) error {
 	return nil
 }
 
+// Instance is this process's place, as the options name it.
+func (s *Store) Instance() string { return s.opts.Instance }
+
 // Ping says whether the store answers.
 func (s *Store) Ping(ctx context.Context) error {
 	_, err := s.read(ctx, registryKey)

@@ -1,4 +1,4 @@
-package deadletters
+package main
 
 import (
 	"encoding/json"

@@ -1,10 +1,4 @@
-// Package deadletters lists the events that could not be handled, shows them, and sends them again. It is behind
-// `gateway dead-letters`, and works through the gateway's sidecar, with Dapr's API alone: what is new on the
-// dead letter topic is taken into the state store, a document a letter, and everything else is done there.
-//
-// Read letter.go for what a letter is and what may be done with it, store.go for its documents, intake.go for how
-// letters come in, and command.go for what a person types.
-package deadletters
+package main
 
 import (
 	"fmt"

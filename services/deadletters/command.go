@@ -1,4 +1,4 @@
-package deadletters
+package main
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 	"boxoffice/services/internal/state"
 )
 
-const usage = `usage: gateway dead-letters [-json] list|show ID|send ID|send-all
+const usage = `usage: deadletters [-json] list|show ID|send ID|send-all
 
   list       say which events could not be handled: where, when, how often it was tried, and why
   show ID    all that is known of one, and the event itself
@@ -28,9 +28,9 @@ const usage = `usage: gateway dead-letters [-json] list|show ID|send ID|send-all
 
   -json      answer in JSON, for programs
 
-It works through the gateway's sidecar, whose gRPC port is in DAPR_GRPC_PORT:
+It works through the sidecar of dead-letters, whose gRPC port is in DAPR_GRPC_PORT, with DAPR_API_TOKEN if that asks for one:
   make dead-letters ARGS='show ID'
-  kubectl exec deploy/gateway -c gateway -- /gateway dead-letters show ID
+  kubectl exec deploy/dead-letters -c dead-letters -- /service show ID
 
 Exit status: 0 done, 1 not done (the text says why), 2 a wrong command line.
 `
@@ -38,13 +38,13 @@ Exit status: 0 done, 1 not done (the text says why), 2 a wrong command line.
 // commandTime bounds a command, however many letters there are.
 const commandTime = time.Minute
 
-// Command runs `gateway dead-letters` with args and returns the exit status.
+// Command runs `deadletters` with args and returns the exit status.
 func Command(ctx context.Context, args []string, out, problems io.Writer) int {
-	flags := flag.NewFlagSet("dead-letters", flag.ContinueOnError)
+	flags := flag.NewFlagSet("deadletters", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	asJSON := flags.Bool("json", false, "")
 	wrong := func(format string, args ...any) int {
-		fmt.Fprintf(problems, "dead-letters: "+format+"\n\n%s", append(args, usage)...)
+		fmt.Fprintf(problems, "deadletters: "+format+"\n\n%s", append(args, usage)...)
 		return 2
 	}
 	var words []string
@@ -61,7 +61,7 @@ func Command(ctx context.Context, args []string, out, problems io.Writer) int {
 		words, rest = append(words, flags.Arg(0)), flags.Args()[1:]
 	}
 	if len(words) == 0 {
-		words = []string{"list"}
+		words = []string{"list"} // only flags were given
 	}
 	verb, words := words[0], words[1:]
 	run, known := verbs[verb]
@@ -80,7 +80,7 @@ func Command(ctx context.Context, args []string, out, problems io.Writer) int {
 		return run.do(ctx, b, words, printer{out, *asJSON})
 	})
 	if err != nil {
-		fmt.Fprintf(problems, "dead-letters: %v\n", err)
+		fmt.Fprintf(problems, "deadletters: %v\n", err)
 		return 1
 	}
 	return 0
@@ -148,7 +148,7 @@ func named(id string, err error) error {
 	return fmt.Errorf("letter %s: %w", id, err)
 }
 
-// withBox opens the box, takes in what is new, finishes what a command before has begun, and lets do work with it.
+// withBox opens the box, finishes what a command before has begun, and lets do work with it.
 func withBox(ctx context.Context, do func(context.Context, *box) error) (err error) {
 	dapr, err := connect(ctx)
 	if err != nil {
@@ -160,9 +160,9 @@ func withBox(ctx context.Context, do func(context.Context, *box) error) (err err
 		return err
 	}
 	store, err := state.Open(ctx, dapr, state.Options{
-		Service: "gateway",
+		Service: name,
 		// Of this process alone: it must not take the place of another command that is still at work.
-		Instance: fmt.Sprintf("dead-letters@%s:%d", host, os.Getpid()),
+		Instance: fmt.Sprintf("command@%s:%d", host, os.Getpid()),
 		Log:      slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -178,9 +178,6 @@ func withBox(ctx context.Context, do func(context.Context, *box) error) (err err
 		}
 		return nil
 	}}
-	if _, err := b.intake(ctx, dapr); err != nil {
-		return err
-	}
 	if err := b.finishAll(ctx); err != nil {
 		return err
 	}
@@ -194,10 +191,10 @@ const (
 )
 
 func connect(ctx context.Context) (client.Client, error) {
-	const hint = "is the box office running (`make run`)? In Kubernetes run this in the gateway's container"
+	const hint = "is the box office running (`make run`)? In Kubernetes run this in the container dead-letters"
 	given := os.Getenv("DAPR_GRPC_PORT")
 	if given == "" {
-		return nil, errors.New("DAPR_GRPC_PORT, the gRPC port of the gateway's sidecar, is not set: use `make dead-letters`, or run this in the gateway's container")
+		return nil, errors.New("DAPR_GRPC_PORT, the gRPC port of the sidecar of dead-letters, is not set: use `make dead-letters`, or run this in the container dead-letters")
 	}
 	port, err := strconv.Atoi(given)
 	if err != nil || port < 1 || port > 65535 {

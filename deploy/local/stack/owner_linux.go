@@ -1,0 +1,105 @@
+package stack
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+)
+
+// ownsConnection is whether a process has the connection whose own end is at address, on 127.0.0.1.
+func ownsConnection(pid int, address net.Addr) bool {
+	at, ok := address.(*net.TCPAddr)
+	if pid == 0 || !ok {
+		return false
+	}
+	table, err := os.Open("/proc/net/tcp") // proc(5)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = table.Close() }()
+	own := fmt.Sprintf("0100007F:%04X", at.Port)
+	for lines := bufio.NewScanner(table); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) > 9 && fields[1] == own {
+			return slices.Contains(openFiles(pid), "socket:["+fields[9]+"]")
+		}
+	}
+	return false
+}
+
+// openFiles are what the descriptors of a process point to.
+func openFiles(pid int) (targets []string) {
+	descriptors, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/fd/*")
+	for _, descriptor := range descriptors {
+		if target, err := os.Readlink(descriptor); err == nil {
+			targets = append(targets, target)
+		}
+	}
+	return targets
+}
+
+// CanFillDisk is whether Process.FillDisk works here.
+const CanFillDisk = true
+
+// FillDisk makes every file of a process full: what it writes to a file fails (EFBIG), as on a disk that has no room. Free
+// ends that. A process that is started again has room.
+func (p *Process) FillDisk() (free func(), err error) {
+	limited := map[int]bool{}
+	for _, pid := range p.members() {
+		if err = limitFiles(pid, 0); err == nil {
+			limited[pid] = true
+		}
+	}
+	if len(limited) == 0 {
+		return nil, fmt.Errorf("no process of %s could be limited: %w", p.Name, err)
+	}
+	return func() {
+		for _, pid := range p.members() { // also those that were started meanwhile, by one that is limited
+			_ = limitFiles(pid, unlimited)
+		}
+	}, nil
+}
+
+// unlimited is RLIM_INFINITY.
+const unlimited = ^uint64(0)
+
+// limitFiles sets the soft limit of the size of a process's files. It is the soft limit alone, so that anybody may lift it again.
+func limitFiles(pid int, size uint64) error {
+	limit := syscall.Rlimit{Cur: size, Max: unlimited}
+	_, _, failed := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_FSIZE, uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
+	if failed != 0 {
+		return failed
+	}
+	return nil
+}
+
+// members are the processes of a process's group: itself, and what it has started.
+func (p *Process) members() (pids []int) {
+	group := p.PID()
+	if group == 0 {
+		return nil
+	}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		// "pid (name) state parent group …"; the name may hold anything.
+		pid, rest := string(text), string(text[strings.LastIndexByte(string(text), ')')+1:])
+		fields := strings.Fields(rest)
+		if len(fields) < 3 || fields[2] != strconv.Itoa(group) {
+			continue
+		}
+		if number, err := strconv.Atoi(strings.Fields(pid)[0]); err == nil {
+			pids = append(pids, number)
+		}
+	}
+	return pids
+}

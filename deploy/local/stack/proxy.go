@@ -1,0 +1,238 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// proxy stands between sidecars and one server. It can add a time to each round trip, as a server does that is farther away: it
+// holds what clients send for that long, and forwards answers at once; many round trips wait at the same time. And it can
+// hold all that certain processes send and receive, as a network does that is cut.
+type proxy struct {
+	listener net.Listener
+	target   string
+	delay    time.Duration
+
+	mu     sync.Mutex
+	links  map[*link]bool
+	cuts   map[*cut]bool
+	closed bool
+	work   sync.WaitGroup
+}
+
+// link is a client's connection and the one to the server that belongs to it.
+type link struct {
+	client, server net.Conn
+	held           chan struct{} // closed when the link is not cut (any more); guarded by the proxy's mu
+	cut            *cut          // nil: none
+}
+
+// cut holds the connections of one process.
+type cut struct{ process *Process }
+
+func startProxy(address, target string, delay time.Duration) (*proxy, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	p := &proxy{listener: listener, target: target, delay: delay, links: map[*link]bool{}, cuts: map[*cut]bool{}}
+	p.work.Go(p.accept)
+	return p, nil
+}
+
+// close ends all connections.
+func (p *proxy) close() error {
+	p.mu.Lock()
+	p.closed = true
+	err := p.listener.Close()
+	for l := range p.links {
+		p.release(l)
+		err = errors.Join(err, l.client.Close(), l.server.Close())
+	}
+	clear(p.links)
+	p.mu.Unlock()
+	p.work.Wait()
+	return err
+}
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.target)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		l := &link{client: client, server: server, held: make(chan struct{})}
+		close(l.held)
+		if !p.keep(l) {
+			return
+		}
+		p.work.Go(func() { p.forward(l, server, client, p.delay); p.drop(l) })
+		p.work.Go(func() { p.forward(l, client, server, 0); p.drop(l) })
+	}
+}
+
+// keep notes a link for close and for cuts. It reports false, and closes it, if close has been called.
+func (p *proxy) keep(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = l.client.Close()
+		_ = l.server.Close()
+		return false
+	}
+	p.links[l] = true
+	for c := range p.cuts {
+		p.holdIf(l, c)
+	}
+	return true
+}
+
+func (p *proxy) drop(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.links[l] {
+		p.release(l)
+		_ = l.client.Close()
+		_ = l.server.Close()
+		delete(p.links, l)
+	}
+}
+
+// begin cuts a process off. The connections that it has, and those that it makes meanwhile, carry nothing until end.
+func (p *proxy) begin(process *Process) *cut {
+	c := &cut{process: process}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cuts[c] = true
+	for l := range p.links {
+		p.holdIf(l, c)
+	}
+	return c
+}
+
+// end mends a cut. What was sent meanwhile arrives now; if the connections are to be broken, it is lost, and both ends see
+// that they are.
+func (p *proxy) end(c *cut, broken bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.cuts, c)
+	for l := range p.links {
+		if l.cut != c {
+			continue
+		}
+		if broken {
+			_ = l.client.Close()
+			_ = l.server.Close()
+			delete(p.links, l)
+		}
+		p.release(l)
+	}
+}
+
+// holdIf stops a link if its client is the process of a cut.
+func (p *proxy) holdIf(l *link, c *cut) {
+	if l.cut == nil && ownsConnection(c.process.PID(), l.client.RemoteAddr()) {
+		l.cut, l.held = c, make(chan struct{})
+	}
+}
+
+func (p *proxy) release(l *link) {
+	if l.cut != nil {
+		l.cut = nil
+		close(l.held)
+	}
+}
+
+// wait returns when the link is not cut.
+func (p *proxy) wait(l *link) {
+	p.mu.Lock()
+	held := l.held
+	p.mu.Unlock()
+	<-held
+}
+
+// forward copies until either end closes. Each part is sent delay after it came, however many are under way.
+func (p *proxy) forward(l *link, to, from net.Conn, delay time.Duration) {
+	type part struct {
+		bytes []byte
+		due   time.Time
+	}
+	parts := make(chan part, 1024)
+	p.work.Go(func() {
+		defer close(parts)
+		for {
+			bytes := make([]byte, 16<<10)
+			n, err := from.Read(bytes)
+			if n > 0 {
+				parts <- part{bytes[:n], time.Now().Add(delay)}
+			}
+			if err != nil {
+				return
+			}
+		}
+	})
+	for one := range parts {
+		if delay > 0 {
+			time.Sleep(time.Until(one.due))
+		}
+		p.wait(l)
+		if _, err := to.Write(one.bytes); err != nil {
+			_ = from.Close() // ends the reader
+			for range parts {
+			}
+			return
+		}
+	}
+	p.wait(l) // that an end was closed is not seen through a cut, either
+}
+
+// proxies starts a proxy for each server that sidecars reach through one.
+func (s *Stack) startProxies() error {
+	servers := map[string]int{NATS: s.ports.NATS, Postgres: s.ports.Postgres, Redis: s.ports.Redis}
+	for server, port := range s.proxyPorts {
+		if !s.has(server) {
+			continue
+		}
+		delay := time.Duration(0)
+		if server == Postgres {
+			delay = s.opts.StoreDelay
+		}
+		p, err := startProxy(local(port), local(servers[server]), delay)
+		if err != nil {
+			return fmt.Errorf("a proxy before %s: %w", server, err)
+		}
+		s.proxies[server] = p
+	}
+	return nil
+}
+
+// proxied are the servers that sidecars reach through a proxy, by their usual ports.
+func (s *Stack) proxied(usual Ports) map[string]int {
+	switch {
+	case s.opts.Cuttable:
+		return map[string]int{NATS: usual.NATS, Postgres: usual.Postgres, Redis: usual.Redis}
+	case s.opts.StoreDelay > 0:
+		return map[string]int{Postgres: usual.Postgres}
+	}
+	return nil
+}
+
+// Cut cuts the network between a sidecar (or whichever process connects as sidecars do) and a server of the set: nothing
+// passes, and no connection is seen to end. Mend ends the cut; what was sent meanwhile arrives then, or, if the
+// connections are to be broken, never. It needs Options.Cuttable, and Linux, where it is seen whose a connection is.
+func (s *Stack) Cut(process, server string) (mend func(broken bool), err error) {
+	p := s.proxies[server]
+	if p == nil || s.processes[process] == nil {
+		return nil, fmt.Errorf("there is no link between %s and %s to cut", process, server)
+	}
+	c := p.begin(s.processes[process])
+	return func(broken bool) { p.end(c, broken) }, nil
+}

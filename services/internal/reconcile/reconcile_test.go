@@ -1,0 +1,280 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dapr/go-sdk/client"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/state"
+)
+
+// sidecar is a state store in memory, and a broker that keeps what is published.
+type sidecar struct {
+	mu        sync.Mutex
+	values    map[string][]byte
+	etags     map[string]string
+	writes    int
+	published []events.Event
+}
+
+func newSidecar() *sidecar { return &sidecar{values: map[string][]byte{}, etags: map[string]string{}} }
+
+func (s *sidecar) GetState(_ context.Context, _, key string, _ map[string]string) (*client.StateItem, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &client.StateItem{Key: key, Value: s.values[key], Etag: s.etags[key]}, nil
+}
+
+func (s *sidecar) GetBulkState(ctx context.Context, store string, keys []string, _ map[string]string, _ int32) (items []*client.BulkStateItem, err error) {
+	for _, key := range keys {
+		item, _ := s.GetState(ctx, store, key, nil)
+		items = append(items, &client.BulkStateItem{Key: key, Value: item.Value, Etag: item.Etag})
+	}
+	return items, nil
+}
+
+func (s *sidecar) ExecuteStateTransaction(_ context.Context, _ string, _ map[string]string, ops []*client.StateOperation) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, op := range ops {
+		wanted, firstWrite := "", op.Item.Options != nil && op.Item.Options.Concurrency == client.StateConcurrencyFirstWrite
+		if op.Item.Etag != nil {
+			wanted = op.Item.Etag.Value
+		}
+		if (wanted != "" || firstWrite) && s.etags[op.Item.Key] != wanted {
+			return errors.New("a condition does not hold")
+		}
+	}
+	for _, op := range ops {
+		if op.Type == client.StateOperationTypeDelete {
+			delete(s.values, op.Item.Key)
+			delete(s.etags, op.Item.Key)
+			continue
+		}
+		s.writes++
+		s.values[op.Item.Key], s.etags[op.Item.Key] = op.Item.Value, strconv.Itoa(s.writes)
+	}
+	return nil
+}
+
+func (s *sidecar) PublishEvents(_ context.Context, _, _ string, entries []any, _ ...client.PublishEventsOption) (response client.PublishEventsResponse) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, entry := range entries {
+		var event events.Event
+		if err := json.Unmarshal(entry.(client.PublishEventsEvent).Data, &event); err != nil {
+			return client.PublishEventsResponse{Error: err}
+		}
+		s.published = append(s.published, event)
+	}
+	return response
+}
+
+func (s *sidecar) GetMetadata(context.Context) (*client.GetMetadataResponse, error) {
+	return &client.GetMetadataResponse{}, nil
+}
+
+// again are the ids of what was published again, without the part that is the reconciliation's own.
+func (s *sidecar) again() (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, event := range s.published {
+		if id, _, found := strings.Cut(event.ID, "/reconciled-"); found {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func openStore(t *testing.T, s *sidecar, instance string) *state.Store {
+	t.Helper()
+	store, err := state.Open(t.Context(), s, state.Options{Service: "tested", Instance: instance, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = store.Close(context.Background()) })
+	return store
+}
+
+type thing struct {
+	Schema  int       `json:"schema"`
+	ID      string    `json:"id"`
+	Version int       `json:"version"`
+	Created time.Time `json:"created"`
+}
+
+func (th thing) event() events.Payload {
+	return events.UserCreated{User: events.User{ID: th.ID, Version: th.Version}}
+}
+
+func create(t *testing.T, store *state.Store, id string, at time.Time) {
+	t.Helper()
+	th := thing{1, id, 1, at}
+	var change state.Change
+	change.Create("thing/"+id, th)
+	change.Note("things", id, at, at)
+	require.NoError(t, store.Commit(t.Context(), &change))
+}
+
+func touch(t *testing.T, store *state.Store, id string, at time.Time) {
+	t.Helper()
+	doc, err := state.Get[thing](t.Context(), store, "thing/"+id)
+	require.NoError(t, err)
+	doc.Value.Version++
+	var change state.Change
+	change.Update(doc.Key, doc.ETag, doc.Value)
+	change.Note("things", id, doc.Value.Created, at)
+	require.NoError(t, store.Commit(t.Context(), &change))
+}
+
+func republish(store *state.Store) Step {
+	return RepublishRecent("things", func(ctx context.Context, ids []string) (last []events.Payload, err error) {
+		for _, id := range ids {
+			doc, err := state.Get[thing](ctx, store, "thing/"+id)
+			if err != nil {
+				return nil, err
+			}
+			last = append(last, doc.Value.event())
+		}
+		return last, nil
+	})
+}
+
+func reconciler(store *state.Store, settings Settings, now *time.Time, steps ...Step) *Reconciler {
+	r := New(store, settings, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), steps...)
+	r.now = func() time.Time { return *now }
+	return r
+}
+
+var daily = Settings{ReconcileEvery: 24 * time.Hour}
+
+func TestReconcile_PublishesTheLastEventOfWhatChangedLately(t *testing.T) {
+	s := newSidecar()
+	store := openStore(t, s, "here")
+	now := time.Date(2026, 5, 20, 3, 0, 0, 0, time.UTC)
+	create(t, store, "old", now.Add(-9*24*time.Hour))
+	create(t, store, "old-but-changed", now.Add(-9*24*time.Hour))
+	create(t, store, "young", now.Add(-30*time.Hour))
+	create(t, store, "new", now.Add(-time.Minute))
+	touch(t, store, "young", now.Add(-29*time.Hour))
+	touch(t, store, "old-but-changed", now.Add(-2*time.Hour))
+	touch(t, store, "old-but-changed", now.Add(-time.Hour))
+
+	r := reconciler(store, daily, &now, republish(store))
+	require.NoError(t, r.ReconcileIfDue(t.Context()))
+	require.ElementsMatch(t, []string{"user.created:young:2", "user.created:new:1", "user.created:old-but-changed:3"}, s.again(), "each once, as it is now")
+	for _, event := range s.published {
+		require.NotEmpty(t, event.Republished)
+		require.Equal(t, "/tested", event.Source)
+	}
+	require.EqualValues(t, 3, testutil.ToFloat64(r.published.WithLabelValues("things")))
+	require.EqualValues(t, now.Unix(), testutil.ToFloat64(r.finished))
+}
+
+func TestReconcile_OneOfManyProcessesMakesItOnceAPeriod(t *testing.T) {
+	s := newSidecar()
+	now := time.Now()
+	var made sync.Map
+	var all []*Reconciler
+	for n := range 4 {
+		store := openStore(t, s, fmt.Sprintf("replica-%d", n))
+		all = append(all, reconciler(store, daily, &now, Step{"count", func(_ context.Context, p *Pass) error {
+			made.Store(p.id+p.document.Instance, true)
+			return nil
+		}}))
+	}
+	fireAll := func() (reconciliations int) {
+		var firing sync.WaitGroup
+		for _, r := range all {
+			firing.Go(func() {
+				if err := r.ReconcileIfDue(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		firing.Wait()
+		made.Range(func(any, any) bool { reconciliations++; return true })
+		return reconciliations
+	}
+	require.Equal(t, 1, fireAll())
+	now = now.Add(23 * time.Hour)
+	require.Equal(t, 1, fireAll())
+	now = now.Add(time.Hour)
+	require.Equal(t, 2, fireAll())
+}
+
+func TestReconcile_AnotherProcessGoesOnWithAnInterruptedOne(t *testing.T) {
+	s := newSidecar()
+	now := time.Now()
+	dying, stop := context.WithCancel(t.Context())
+	first := reconciler(openStore(t, s, "first"), daily, &now,
+		Step{"one", func(context.Context, *Pass) error { return nil }},
+		Step{"two", func(context.Context, *Pass) error { stop(); return dying.Err() }})
+	require.Error(t, first.ReconcileIfDue(dying))
+
+	var made []string
+	step := func(name string) Step {
+		return Step{name, func(context.Context, *Pass) error { made = append(made, name); return nil }}
+	}
+	second := reconciler(openStore(t, s, "second"), daily, &now, step("one"), step("two"), step("three"))
+	require.NoError(t, second.ReconcileIfDue(t.Context()))
+	require.Empty(t, made, "the first may still live")
+	now = now.Add(lease + time.Second)
+	require.NoError(t, second.ReconcileIfDue(t.Context()))
+	require.Equal(t, []string{"two", "three"}, made)
+	require.NoError(t, second.ReconcileIfDue(t.Context()))
+	require.Len(t, made, 2)
+}
+
+func TestReconcile_AProcessThatWasSilentForLongEndsWhenAnotherHasBegun(t *testing.T) {
+	s := newSidecar()
+	now := time.Now()
+	second := reconciler(openStore(t, s, "second"), daily, &now)
+	first := reconciler(openStore(t, s, "first"), daily, &now, Step{"slow", func(ctx context.Context, p *Pass) error {
+		now = now.Add(lease + time.Second) // it was frozen
+		require.NoError(t, second.ReconcileIfDue(ctx))
+		return p.Publish(ctx, thing{ID: "x", Version: 1}.event())
+	}}, Step{"next", func(context.Context, *Pass) error { t.Error("it goes on"); return nil }})
+	require.ErrorIs(t, first.ReconcileIfDue(t.Context()), errOvertaken)
+	require.Empty(t, s.again())
+}
+
+func TestReconcile_AStepThatFailsKeepsNoOtherFromBeingMade(t *testing.T) {
+	now := time.Now()
+	made := 0
+	r := reconciler(openStore(t, newSidecar(), "here"), daily, &now,
+		Step{"bad", func(context.Context, *Pass) error { return errors.New("away") }},
+		Step{"good", func(_ context.Context, p *Pass) error { made++; p.Found("missing", 2); return nil }})
+	require.ErrorContains(t, r.ReconcileIfDue(t.Context()), "bad: away")
+	require.Equal(t, 1, made)
+	require.EqualValues(t, 2, testutil.ToFloat64(r.found.WithLabelValues("good", "missing")))
+	require.EqualValues(t, 1, testutil.ToFloat64(r.failures.WithLabelValues("bad")))
+	require.Zero(t, testutil.ToFloat64(r.finished))
+}
+
+func TestReconcile_PublishesNoFasterThanItMay(t *testing.T) {
+	s := newSidecar()
+	store := openStore(t, s, "here")
+	now := time.Now()
+	var all []events.Payload
+	for n := range 150 {
+		all = append(all, thing{ID: strconv.Itoa(n), Version: 1}.event())
+	}
+	r := reconciler(store, Settings{ReconcileEvery: time.Hour, ReconcileRate: 300}, &now,
+		Step{"many", func(ctx context.Context, p *Pass) error { return p.Publish(ctx, all...) }})
+	began := time.Now()
+	require.NoError(t, r.ReconcileIfDue(t.Context()))
+	require.GreaterOrEqual(t, time.Since(began), 450*time.Millisecond)
+	require.Len(t, s.again(), 150)
+}

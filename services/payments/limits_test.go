@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/state"
+)
+
+const declinedByBank = "pm_card_chargeDeclined"
+
+// requireTooMany checks a refusal, and that nothing was sent to Stripe.
+func (s *scene) requireTooMany(t *testing.T, orderID, card string, kind problem.Kind) *problem.Error {
+	t.Helper()
+	asked := s.processor.asked.Load()
+	_, err := s.pay(t.Context(), orderID, card)
+	refused := requireProblem(t, err, kind)
+	require.Equal(t, "too_many_attempts", refused.Details[0].Code)
+	require.Equal(t, asked, s.processor.asked.Load(), "Stripe is not asked")
+	return refused
+}
+
+// declines counts the cards that the bank has declined for these orders.
+func (s *scene) declines(t *testing.T, orders ...events.Order) (n int) {
+	t.Helper()
+	for _, order := range orders {
+		for _, entry := range s.processor.money(t, order.ID) {
+			n += entry.Declines
+		}
+	}
+	return n
+}
+
+func TestLimits_AnOrderTakesSoManyDeclinedCards(t *testing.T) {
+	s := newScene(t)
+	s.limits.perOrder = 3
+	order := s.hears(t)
+	for range 3 {
+		_, err := s.pay(t.Context(), order.ID, declinedByBank)
+		requireProblem(t, err, problem.Declined)
+	}
+	s.requireTooMany(t, order.ID, declinedByBank, problem.Conflict)
+	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
+	require.Equal(t, 3, s.declines(t, order))
+
+	other := s.hears(t)
+	_, err := s.pay(t.Context(), other.ID, "pm_card_visa")
+	require.NoError(t, err, "another order has a count of its own")
+}
+
+func TestLimits_OnlyDeclinesCount(t *testing.T) {
+	s := newScene(t)
+	s.limits = limits{perOrder: 1, perHour: 1}
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_nobody_knows")
+	requireProblem(t, err, problem.Invalid)
+	for _, card := range []string{"pm_card_authenticationRequired", "pm_card_threeDSecure2Required"} {
+		receipt, err := s.pay(t.Context(), order.ID, card)
+		require.NoError(t, err)
+		require.Equal(t, RequiresAction, receipt.Payment.Status)
+	}
+	paid, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.Zero(t, paid.Payment.Declines)
+	_, err = s.pay(t.Context(), order.ID, declinedByBank)
+	require.NoError(t, err, "it is paid")
+}
+
+func TestLimits_ABankThatRefusesAfterItHasSeenTheBuyerCounts(t *testing.T) {
+	s := newScene(t)
+	s.limits.perOrder = 1
+	order := s.hears(t)
+	waiting, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+	require.NoError(t, err)
+	s.processor.authenticate(t, waiting.Payment.StripeID, "fail")
+	_, err = s.HearIntent(t.Context(), waiting.Payment.StripeID)
+	require.NoError(t, err)
+	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
+}
+
+func TestLimits_AUserHasSoManyDeclinedCardsAnHour(t *testing.T) {
+	s := newScene(t)
+	s.limits.perHour = 4
+	for range 6 { // what is paid does not count
+		order := s.hears(t)
+		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err)
+	}
+	first, second, third := s.hears(t), s.hears(t), s.hears(t)
+	for _, order := range []events.Order{first, first, second, third} {
+		_, err := s.pay(t.Context(), order.ID, declinedByBank)
+		requireProblem(t, err, problem.Declined)
+	}
+	for _, order := range []events.Order{first, second, s.hears(t)} {
+		refused := s.requireTooMany(t, order.ID, "pm_card_visa", problem.TooManyRequests)
+		require.InDelta(t, time.Hour.Seconds(), refused.RetryAfter.Seconds(), 30)
+	}
+
+	somebody := reserved()
+	somebody.UserID = "buyer-2"
+	require.NoError(t, s.HearOrder(t.Context(), somebody))
+	_, err := s.Pay(t.Context(), somebody.ID, "buyer-2", visa(), keepNothing)
+	require.NoError(t, err, "another user has a count of its own")
+}
+
+func TestLimits_WhatIsOlderThanAnHourIsForgotten(t *testing.T) {
+	s := newScene(t)
+	s.limits.perHour = 2
+	old := now().Add(-attemptWindow)
+	var change state.Change
+	change.PutFor(userKey(buyer), "", userAttempts{Schema: 1, Attempts: []userAttempt{
+		{"order-1", old.Add(-time.Minute)}, {"order-2", old.Add(-time.Second)}, {"order-3", old.Add(time.Minute)},
+	}}, time.Hour)
+	require.NoError(t, s.store.Commit(t.Context(), &change))
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, declinedByBank)
+	requireProblem(t, err, problem.Declined)
+	refused := s.requireTooMany(t, order.ID, declinedByBank, problem.TooManyRequests)
+	require.InDelta(t, 60, refused.RetryAfter.Seconds(), 30, "until the oldest of them is an hour old")
+}
+
+// TestLimits_HoldAtOnceInTwoReplicas has a card tester send many cards for many orders to two processes at the same time.
+func TestLimits_HoldAtOnceInTwoReplicas(t *testing.T) {
+	for name, limit := range map[string]limits{
+		"an order's":       {perOrder: 5},
+		"a user's":         {perHour: 7},
+		"both":             {perOrder: 2, perHour: 7},
+		"a single attempt": {perOrder: 1, perHour: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			store, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = store.Close(context.Background()) })
+			second := &scene{newTill(store, s.stripe, quiet), s.sidecar, s.processor}
+			s.limits, second.limits = limit, limit
+			orders := []events.Order{s.hears(t), s.hears(t), s.hears(t), s.hears(t)}
+			cards := []string{declinedByBank, "pm_card_chargeDeclinedInsufficientFunds", "pm_card_chargeDeclinedExpiredCard", "tok_chargeDeclined", "pm_card_chargeDeclinedStolenCard"}
+			var all sync.WaitGroup
+			for round := range 8 {
+				for n, order := range orders {
+					for _, replica := range []*scene{s, second} {
+						all.Go(func() {
+							_, err := replica.pay(t.Context(), order.ID, cards[(round+n)%len(cards)])
+							assert.NotEqual(t, problem.Internal, kindOf(err), "%v", err)
+						})
+					}
+				}
+			}
+			all.Wait()
+			for range 10 { // one after another, until nothing is admitted any more
+				for _, order := range orders {
+					_, _ = s.pay(t.Context(), order.ID, declinedByBank)
+				}
+			}
+			for _, order := range orders {
+				if limit.perOrder > 0 {
+					require.LessOrEqual(t, s.declines(t, order), limit.perOrder)
+				}
+			}
+			if limit.perHour > 0 {
+				require.LessOrEqual(t, s.declines(t, orders...), limit.perHour)
+			}
+		})
+	}
+}
+
+func TestLimits_NoneMeansNone(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	for range 20 {
+		_, err := s.pay(t.Context(), order.ID, declinedByBank)
+		requireProblem(t, err, problem.Declined)
+	}
+	require.Equal(t, 20, s.declines(t, order))
+}
+
+func TestLimits_CostAPurchaseNoCall(t *testing.T) {
+	s := newScene(t)
+	s.limits = limits{perOrder: 5, perHour: 10}
+	for range 3 {
+		order := s.hears(t)
+		require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 1}, s.costs(t, func() {
+			_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+			require.NoError(t, err)
+		}))
+	}
+}
+
+func TestDeclined_KeepsOfEachOrderTheYoungest(t *testing.T) {
+	at := func(order string, minute int) userAttempt {
+		return userAttempt{order, noon.Add(time.Duration(minute) * time.Minute)}
+	}
+	attempts := []userAttempt{at("a", 1), at("b", 2), at("a", 3), at("c", 4), at("a", 5)}
+	require.Equal(t, []userAttempt{at("a", 3), at("c", 4), at("a", 5)}, declined(attempts, map[string]int{"a": 2, "b": 0}))
+	require.Equal(t, attempts, declined(attempts, nil), "of an order that is not known all count")
+}
+
+func TestAPI_TellsACardTesterNothing(t *testing.T) {
+	for _, card := range []string{"pm_card_chargeDeclinedStolenCard", "pm_card_chargeDeclinedLostCard", "pm_card_chargeDeclinedFraudulent"} {
+		t.Run(card, func(t *testing.T) {
+			d := newDesk(t, webhookSecret)
+			order := d.hears(t)
+			res := d.post(t, order.ID, card)
+			require.Equal(t, 402, res.StatusCode)
+			require.Equal(t, []problem.Detail{{Message: "Your card was declined.", Field: "paymentMethod", Code: "card_declined"}}, res.errors(t))
+			shown := d.send(t, buyer, "GET", "/api/payments/"+order.ID, "")
+			require.Equal(t, "card_declined", shown.payment(t).DeclineCode)
+			a, err := d.load(t.Context(), order.ID)
+			require.NoError(t, err)
+			require.Contains(t, secretDeclines, a.order.Value.Payment.DeclineCode, "the document holds what the bank said")
+			d.requireTold(t, "payment.failed")
+			var told events.PaymentFailed
+			require.NoError(t, json.Unmarshal(d.sidecar.published[0].Data, &told))
+			require.Equal(t, "card_declined", told.DeclineCode)
+		})
+	}
+}
+
+func TestAPI_TooManyAttempts(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	d.limits = limits{perOrder: 1, perHour: 2}
+	first, second, third := d.hears(t), d.hears(t), d.hears(t)
+	require.Equal(t, 402, d.post(t, first.ID, declinedByBank).StatusCode)
+	res := d.post(t, first.ID, "pm_card_visa")
+	require.Equal(t, 409, res.StatusCode, res.text)
+	require.Equal(t, []problem.Detail{{Message: errOrderAttempts.Details[0].Message, Field: "orderId", Code: "too_many_attempts"}}, res.errors(t))
+	require.Equal(t, 402, d.post(t, second.ID, declinedByBank).StatusCode)
+	res = d.post(t, third.ID, "pm_card_visa")
+	require.Equal(t, 429, res.StatusCode, res.text)
+	require.Equal(t, "too_many_attempts", res.errors(t)[0].Code)
+	require.Contains(t, []string{"3599", "3600"}, res.Header.Get("Retry-After"))
+}
