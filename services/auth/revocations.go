@@ -154,6 +154,13 @@ func (r *revocations) List(ctx context.Context) (*revocationList, error) {
 // listTime bounds one read of the list.
 const listTime = 5 * time.Second
 
+// Changed makes this process read the list anew when it is asked next.
+func (r *revocations) Changed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.readAt = time.Time{}
+}
+
 func (r *revocations) load(ctx context.Context) (*revocationList, error) {
 	began := time.Now()
 	keys := make([]string, revokedParts)

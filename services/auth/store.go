@@ -205,6 +205,7 @@ func (a *accounts) endReused(ctx context.Context, session state.Doc[Session], at
 	if err := a.store.Commit(ctx, &change); err != nil {
 		return err
 	}
+	a.revoked.Changed()
 	a.log.Warn("a refresh token was used twice; its session is ended", "userId", session.Value.UserID, "session", session.Value.ID)
 	return errSession
 }

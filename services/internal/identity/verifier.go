@@ -57,7 +57,7 @@ type Verifier struct {
 
 	mu    sync.RWMutex
 	keys  map[string]ed25519.PublicKey // nil until they were fetched once
-	tried time.Time                    // when the last fetch ended
+	tried time.Time                    // when the last fetch ended that a token caused
 	// epochs and sessions are what is revoked.
 	epochs   map[string]int
 	sessions map[string]struct{}
@@ -251,7 +251,7 @@ func (v *Verifier) Watch(ctx context.Context, period time.Duration, log *slog.Lo
 	}
 }
 
-// refresh fetches keys and revocations, unless that was tried less than a pause ago. All who ask for the same fetch share it,
+// refresh fetches keys and revocations, unless a token caused that less than a pause ago. All who ask for the same fetch share it,
 // so it does not end with the request that happened to be first; it ends with fetchTime.
 func (v *Verifier) refresh(ctx context.Context, pause time.Duration) <-chan singleflight.Result {
 	return v.flights.DoChan("", func() (any, error) {
@@ -267,9 +267,11 @@ func (v *Verifier) refresh(ctx context.Context, pause time.Duration) <-chan sing
 		if err == nil {
 			err = v.Set(trust)
 		}
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		v.tried = v.now()
+		if pause > 0 {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.tried = v.now()
+		}
 		return nil, err
 	})
 }
