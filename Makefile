@@ -53,7 +53,7 @@ infra: build-runtime build ## start what the services need, for: dapr run -f .
 	@.build/local infra $(ARGS)
 
 dead-letters: ## list the events that could not be handled, or ARGS='show ID', 'send ID', send-all
-	@set -a; ! [ -f .state/env ] || . ./.state/env; \
+	@DAPR_API_TOKEN=$$(cat .state/tokens/dead-letters) && export DAPR_API_TOKEN && \
 	DAPR_GRPC_PORT=$$(awk '/appID:/ { app = $$3 } app == "dead-letters" && $$1 == "daprGRPCPort:" { print $$2 }' dapr.yaml) \
 		.build/deadletters $(or $(ARGS),list)
 
@@ -186,7 +186,12 @@ k8s-apply: $(if $(filter dev,$(OVERLAY)),k8s-secrets) ## bring the box office in
 k8s-diff: $(if $(filter dev,$(OVERLAY)),k8s-secrets) ## say what k8s-apply would change (OVERLAY=dev)
 	$(KUBECTL) diff --server-side --field-manager=boxoffice -k deploy/k8s/overlays/$(OVERLAY)
 
+# Staging and production ask for the overlay's name first, or take it from CONFIRM.
 k8s-delete: $(if $(filter dev,$(OVERLAY)),k8s-secrets) ## remove all of it from the cluster, with its namespace and volumes (OVERLAY=dev)
+	@[ '$(OVERLAY)' = dev ] || [ '$(CONFIRM)' = '$(OVERLAY)' ] || { \
+		printf 'This deletes "%s" from the cluster that kubectl speaks to (%s), with its databases and backups.\nType its name to go on: ' \
+			'$(OVERLAY)' "$$($(KUBECTL) config current-context 2>/dev/null)"; \
+		read -r answer || answer=; [ "$$answer" = '$(OVERLAY)' ] || { echo 'Nothing was deleted.'; exit 1; }; }
 	$(KUBECTL) delete --ignore-not-found -k deploy/k8s/overlays/$(OVERLAY)
 
 # What a cluster's control plane consists of, for test-k8s alone: as with the runtime, built again if sources changed.

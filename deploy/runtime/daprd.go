@@ -89,6 +89,9 @@ func componentRegistry(log logger.Logger) *registry.Options {
 // tags that compile in every cloud's components.
 func runDaprd() error {
 	_, _ = maxprocs.Set()
+	if err := readAnchors(); err != nil {
+		return err
+	}
 	opts, err := options.New(os.Args[1:])
 	if err != nil {
 		return fmt.Errorf("parse flags: %w", err)

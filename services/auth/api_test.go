@@ -43,6 +43,7 @@ func start(t *testing.T, signinFailures int) running {
 	dapr, err := client.NewClientWithAddressContext(t.Context(), s.SidecarGRPC("auth"))
 	require.NoError(t, err)
 	t.Cleanup(dapr.Close)
+	dapr.WithAuthToken(s.APIToken("auth"))
 	k, err := signingKeys(t.Context(), dapr)
 	require.NoError(t, err)
 	log := slog.New(slog.DiscardHandler)

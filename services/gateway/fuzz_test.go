@@ -28,7 +28,7 @@ func FuzzForwarded(f *testing.F) {
 		"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", "Content-Length: 5\r\nContent-Length: 6\r\n", "Expect: 100-continue\r\nCookie: jwt=x\r\n",
 		"Host: other\r\n", "X: a\r\n b\r\n", "X-Forwarded-Proto: \r\n", "X-Request-Id: ours\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n",
 		"Connection: close\r\nConnection: X-Request-Id,,\r\n", "Trailer: X-Forwarded-For\r\n",
-		"X-Request-Id: a\r\nX-Request-Id: b\r\nTraceparent: x\r\nTraceparent: y\r\n",
+		"Tracestate: a=b\r\ntracestate: c=d\r\nBaggage: a=b\r\n", "X-Request-Id: a\r\nX-Request-Id: b\r\nTraceparent: x\r\nTraceparent: y\r\n",
 	} {
 		f.Add([]byte(headers), "/api/tickets?x=1", false)
 		f.Add([]byte(headers), "http://user:secret@other/api/orders", true)
@@ -89,7 +89,7 @@ func FuzzForwarded(f *testing.F) {
 			require.Equal(t, []string{"http"}, got.Header.Values("X-Forwarded-Proto"))
 			require.Len(t, got.Header.Values("X-Forwarded-Host"), 1)
 		}
-		for _, name := range []string{"Connection", "Te", "Upgrade", "Keep-Alive", "Proxy-Authorization", "Expect", "Forwarded", "X-Real-Ip", "X-Forwarded-Port"} {
+		for _, name := range []string{"Connection", "Te", "Upgrade", "Keep-Alive", "Proxy-Authorization", "Expect", "Forwarded", "X-Real-Ip", "X-Forwarded-Port", "Tracestate", "Baggage"} {
 			require.Empty(t, got.Header.Values(name), name)
 		}
 		require.Len(t, got.Header.Values("X-Request-Id"), 1)

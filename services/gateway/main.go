@@ -4,9 +4,9 @@ package main
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
+	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/service"
 )
 
@@ -23,10 +23,12 @@ type config struct {
 
 	// UpstreamTimeout bounds one call to a service; it is longer than the deadline that services give themselves.
 	UpstreamTimeout time.Duration `env:"UPSTREAM_TIMEOUT" envDefault:"20s" validate:"min=1s,max=5m"`
-	// TrustedProxies are the networks of proxies before this one, whose X-Forwarded headers are believed. From
-	// anybody else those headers are replaced.
-	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
+	// TraceSampling is the share of requests whose trace is recorded. What clients ask for is not believed.
+	TraceSampling float64 `env:"TRACE_SAMPLING" envDefault:"0" validate:"min=0,max=1"`
 }
+
+// Edge says that anybody can call.
+func (c *config) Edge() *rest.Edge { return &rest.Edge{TraceSampling: c.TraceSampling} }
 
 func main() {
 	var cfg config

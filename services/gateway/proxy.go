@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -119,7 +118,10 @@ func (u *upstream) prepare(c *fiber.Ctx, req *fasthttp.Request) {
 	// Its answer was given here, before the body was read.
 	req.Header.Del(fiber.HeaderExpect)
 	replace(&req.Header, fiber.HeaderXRequestID, rest.RequestID(c))
+	// With the flags that were chosen here; what a client sends for others' systems goes nowhere.
 	propagation.TraceContext{}.Inject(rest.Context(c), carrier{&req.Header})
+	req.Header.Del("tracestate")
+	req.Header.Del("baggage")
 	uri := req.URI()
 	uri.SetScheme("http")
 	// A request line may hold a user and a password, which fasthttp would turn into an Authorization header.
@@ -131,11 +133,10 @@ func (u *upstream) prepare(c *fiber.Ctx, req *fasthttp.Request) {
 // forwarded tells the service what the client asked for, and who the client is. What the client itself says
 // about that is believed only of trusted proxies.
 func (u *upstream) forwarded(c *fiber.Ctx, req *fasthttp.Request) {
-	peer, _ := netip.AddrFromSlice(c.Context().RemoteIP())
-	peer = peer.Unmap()
+	peer := rest.Peer(c.Context())
 	via := peer.String()
 	h := &req.Header
-	if slices.ContainsFunc(u.trusted, func(network netip.Prefix) bool { return network.Contains(peer) }) {
+	if rest.IsTrusted(peer, u.trusted) {
 		if before := bytes.Join(h.PeekAll(fiber.HeaderXForwardedFor), []byte(", ")); len(before) > 0 {
 			via = string(before) + ", " + via
 		}

@@ -60,7 +60,9 @@ func gateway(t *testing.T, service string, change ...func(*config)) string {
 	for _, c := range change {
 		c(&cfg)
 	}
-	app := rest.New(rest.Options{Name: "gateway", Log: slog.New(slog.DiscardHandler), BodyLimit: cfg.BodyLimit})
+	app := rest.New(rest.Options{
+		Name: "gateway", Log: slog.New(slog.DiscardHandler), BodyLimit: cfg.BodyLimit, TrustedProxies: cfg.TrustedProxies, Edge: cfg.Edge(),
+	})
 	require.NoError(t, routes(app, func(name string, addresses []string) (*upstream, error) {
 		u, err := newUpstream(name, addresses, cfg.UpstreamTimeout, cfg.TrustedProxies)
 		require.NoError(t, err)
@@ -175,7 +177,7 @@ func TestProxy_PassesTheRequestOn(t *testing.T) {
 			"Stripe-Signature", "t=1,v1=abc", "Content-Type", "application/json; charset=utf-8", "Authorization", "Bearer x",
 			"Cookie", "jwt=y; other=z", "Connection", "X-Secret, X-Forwarded-For", "X-Secret", "for the gateway alone", "Te", "trailers", "Keep-Alive", "timeout=5",
 			"X-Forwarded-For", "6.6.6.6", "X-Forwarded-For", "7.7.7.7", "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-Ssl", "on", "Forwarded", "for=6.6.6.6", "X-Real-IP", "6.6.6.6",
-			"X-Request-Id", "request-1", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Idempotency-Key", "k1")
+			"X-Request-Id", "request-1", "traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate", "a=b", "tracestate", "c=d", "baggage", "user=admin", "Idempotency-Key", "k1")
 		require.Equal(t, 200, got.status)
 		require.Equal(t, "request-1", got.header.Get("X-Request-Id"))
 		r := <-requests
@@ -190,7 +192,7 @@ func TestProxy_PassesTheRequestOn(t *testing.T) {
 			"Cookie":            {"jwt=y; other=z"},
 			"Idempotency-Key":   {"k1"},
 			"Stripe-Signature":  {"t=1,v1=abc"},
-			"Traceparent":       {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+			"Traceparent":       {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"},
 			"User-Agent":        {"Go-http-client/1.1"},
 			"X-Forwarded-For":   {"127.0.0.1"},
 			"X-Forwarded-Host":  {strings.TrimPrefix(url, "http://")},

@@ -162,10 +162,11 @@ func TestRefund_TheTicketIsWithheldUntilItsSellerKnowsAndOffersItAgain(t *testin
 	require.NoError(t, err)
 	require.False(t, changed, "a repeat")
 
-	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 2, Sequence: 1}, false), "made before the refund, and late")
+	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 2, Sequence: 1, Status: "available"}, false), "made before the refund, and late")
+	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 3, Sequence: 3, Status: "withheld"}, false), "published again")
 	_, _, err = ticket.Reserve("order-2", "other", noon, terms)
 	require.ErrorIs(t, err, errWithheld)
-	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 5, Sequence: 3}, false))
+	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 5, Sequence: 3, Status: "available"}, false))
 	_, _, err = ticket.Reserve("order-2", "other", noon, terms)
 	require.NoError(t, err)
 }

@@ -91,7 +91,7 @@ func newBench(ctx context.Context, s *settings, running *stack.Stack, apps []str
 		return nil, err
 	}
 	b.meter = &meter{running, b.flow, apps}
-	if b.bare, err = newBare(ctx, running.SidecarGRPC(bareSidecar)); err != nil {
+	if b.bare, err = newBare(ctx, running.SidecarGRPC(bareSidecar), running.APIToken(bareSidecar)); err != nil {
 		return nil, err
 	}
 	return b, nil

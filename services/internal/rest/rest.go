@@ -6,6 +6,7 @@ package rest
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -42,6 +43,17 @@ type Options struct {
 	Metrics prometheus.Registerer
 	// BodyLimit is the longest request body in bytes. Default 1 MiB.
 	BodyLimit int
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	// Edge is for the app that anybody can call; nil for those behind it.
+	Edge *Edge
+}
+
+// Edge says how an app treats what strangers say of themselves.
+type Edge struct {
+	// TraceSampling is the share of requests, 0 to 1, whose trace is marked as one to be recorded. What clients mark is
+	// not believed.
+	TraceSampling float64
 }
 
 // New makes an app without routes. Values that a handler takes from its fiber.Ctx may be kept after the
@@ -57,6 +69,10 @@ func New(o Options) *fiber.App {
 		o.BodyLimit = defaultBodyLimit
 	}
 	w := newWatch(o.Log, o.Metrics)
+	w.trusted = o.TrustedProxies
+	if o.Edge != nil {
+		w.tracing = tracing{edge: true, sampled: o.Edge.TraceSampling}
+	}
 	app := fiber.New(fiber.Config{
 		AppName:                      o.Name,
 		BodyLimit:                    o.BodyLimit,

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"crypto/rand"
+	mathrand "math/rand/v2"
 
 	"github.com/gofiber/fiber/v2"
 	"go.opentelemetry.io/otel/propagation"
@@ -10,27 +11,31 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// traced returns a context that carries the request's W3C trace context, for events and, as gRPC metadata, for
-// the sidecar; and the trace's id. A request without one begins a trace. It is not marked as sampled: whether
-// to record it is for Dapr's configuration to say.
-func traced(c *fiber.Ctx) (context.Context, string) {
-	sent := propagation.MapCarrier{
-		"traceparent": c.Get("traceparent"),
-		"tracestate":  c.Get("tracestate"),
-	}
-	ctx := propagation.TraceContext{}.Extract(context.Background(), sent)
-	span := trace.SpanContextFromContext(ctx)
+// tracing is what is done with the W3C trace context of requests.
+type tracing struct {
+	// edge says that anybody can call: then the trace's id is kept, for correlation, but whether the trace is recorded is
+	// decided here. sampled is the share of requests that are.
+	edge    bool
+	sampled float64
+}
+
+// traced returns a context that carries the request's trace, for events and, as gRPC metadata, for the sidecar; and the
+// trace's id. A request without one begins a trace, which is not marked as sampled. Tracestate and baggage are for others'
+// systems: nobody here reads them, and they are not passed on.
+func (t tracing) traced(c *fiber.Ctx) (context.Context, string) {
+	sent := propagation.MapCarrier{"traceparent": c.Get("traceparent")}
+	span := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), sent))
 	if !span.IsValid() {
 		span = newTrace()
-		ctx = trace.ContextWithRemoteSpanContext(context.Background(), span)
 	}
+	if t.edge {
+		flags := trace.TraceFlags(0).WithSampled(t.sampled > 0 && mathrand.Float64() < t.sampled)
+		span = trace.NewSpanContext(trace.SpanContextConfig{TraceID: span.TraceID(), SpanID: span.SpanID(), TraceFlags: flags})
+	}
+	ctx := trace.ContextWithRemoteSpanContext(context.Background(), span)
 	carried := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carried)
-	pairs := make([]string, 0, 4)
-	for key, value := range carried {
-		pairs = append(pairs, key, value)
-	}
-	return metadata.AppendToOutgoingContext(ctx, pairs...), span.TraceID().String()
+	return metadata.AppendToOutgoingContext(ctx, "traceparent", carried["traceparent"]), span.TraceID().String()
 }
 
 func newTrace() trace.SpanContext {

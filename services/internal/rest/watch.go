@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -26,6 +27,8 @@ const (
 type watch struct {
 	log      *slog.Logger
 	duration *prometheus.HistogramVec
+	trusted  []netip.Prefix
+	tracing  tracing
 }
 
 func newWatch(log *slog.Logger, metrics prometheus.Registerer) *watch {
@@ -45,6 +48,7 @@ func newWatch(log *slog.Logger, metrics prometheus.Registerer) *watch {
 type observation struct {
 	requestID string
 	traceID   string
+	client    netip.Addr
 	attrs     []slog.Attr
 	cause     error
 	stack     []byte
@@ -67,12 +71,12 @@ func Annotate(c *fiber.Ctx, attrs ...slog.Attr) {
 
 func (w *watch) request(c *fiber.Ctx) error {
 	start := time.Now()
-	ctx, traceID := traced(c)
+	ctx, traceID := w.tracing.traced(c)
 	ctx, cancel := context.WithTimeout(ctx, handlingTime)
 	defer cancel()
 	c.SetUserContext(ctx)
 
-	o := &observation{requestID: requestID(c), traceID: traceID}
+	o := &observation{requestID: requestID(c), traceID: traceID, client: clientOf(c.Context(), w.trusted)}
 	c.Locals(observationKey{}, o)
 	c.Set(fiber.HeaderXRequestID, o.requestID)
 
@@ -109,6 +113,7 @@ func (w *watch) leave(c *fiber.Ctx, o *observation, took time.Duration) {
 		slog.String("path", c.Path()),
 		slog.Int("status", status),
 		slog.Float64("ms", float64(took.Microseconds())/1000),
+		slog.String("client", o.client.String()),
 		slog.String("requestId", o.requestID),
 		slog.String("traceId", o.traceID),
 	}, o.attrs...)
@@ -189,7 +194,7 @@ func (w *watch) fail(c *fiber.Ctx, err error) error {
 
 // refuse answers a request that fasthttp could not read, so that no handler ever saw it.
 func (w *watch) refuse(c *fiber.Ctx, err error) error {
-	o := &observation{requestID: newRequestID(), cause: err}
+	o := &observation{requestID: newRequestID(), cause: err, client: Peer(c.Context())}
 	c.Set(fiber.HeaderXRequestID, o.requestID)
 	switch {
 	case errors.Is(err, fiber.ErrRequestEntityTooLarge), errors.Is(err, fiber.ErrRequestHeaderFieldsTooLarge):

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"reflect"
 	"strconv"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/go-playground/validator/v10"
+
+	"boxoffice/services/internal/rest"
 )
 
 // Config is what every service reads from its environment. A service embeds it in its own configuration and
@@ -37,6 +40,9 @@ type Config struct {
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"auto" validate:"oneof=auto json text"`
 	// BodyLimit bounds a request's body, in bytes.
 	BodyLimit int `env:"BODY_LIMIT" envDefault:"65536" validate:"min=1024"`
+	// TrustedProxies are the networks of proxies before this process, whose X-Forwarded headers are believed. What anybody else
+	// says there is not.
+	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
 	// MaxDeliveries is after how many failed deliveries an event goes to the dead letters. It counts failures of ours
 	// alone: while something is away, an event is tried for as long as that lasts.
 	MaxDeliveries int `env:"MAX_DELIVERIES" envDefault:"10" validate:"min=1"`
@@ -50,9 +56,14 @@ type Config struct {
 	StartTimeout time.Duration `env:"START_TIMEOUT" envDefault:"60s" validate:"min=1s"`
 	// ShutdownTimeout bounds the end: requests under way are finished and events published within it.
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"15s" validate:"min=1s"`
+
+	edge *rest.Edge
 }
 
 func (c *Config) base() *Config { return c }
+
+// edge is implemented by the configuration of the service that anybody can call.
+type edge interface{ Edge() *rest.Edge }
 
 // Configured is a pointer to a struct that embeds Config.
 type Configured interface{ base() *Config }

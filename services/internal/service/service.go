@@ -102,6 +102,9 @@ func Main(name string, cfg Configured, build func(ctx context.Context, s *Servic
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		os.Exit(1)
 	}
+	if open, ok := cfg.(edge); ok {
+		cfg.base().edge = open.Edge()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	logger := newLogger(cfg.base(), os.Stdout).With("service", name)
@@ -141,10 +144,12 @@ func newService(name string, cfg *Config, logger *slog.Logger) *Service {
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s := &Service{
-		Name:     name,
-		Log:      logger,
-		Metrics:  metrics,
-		Public:   rest.New(rest.Options{Name: name, Log: logger, Metrics: metrics, BodyLimit: cfg.BodyLimit}),
+		Name:    name,
+		Log:     logger,
+		Metrics: metrics,
+		Public: rest.New(rest.Options{
+			Name: name, Log: logger, Metrics: metrics, BodyLimit: cfg.BodyLimit, TrustedProxies: cfg.TrustedProxies, Edge: cfg.edge,
+		}),
 		Callback: chi.NewRouter(),
 		config:   cfg,
 		failed:   make(chan error, 1),
