@@ -47,6 +47,7 @@ type settings struct {
 	replicas int
 	fill     fill
 	slow     time.Duration
+	limits   bool
 	json     string
 	compared []string // two files of results: nothing is measured
 }
@@ -85,6 +86,7 @@ func parse(args []string) (*settings, error) {
 	fillText := flags.String("fill", "", "what the stores hold before it begins, as `tickets=300000,orders=100000`; made at the services'\nREST API, so it takes minutes. Reservations last a day then")
 	flags.DurationVar(&s.slow, "slow", 0, "add this `time` to each round trip between sidecars and PostgreSQL, as 20ms (sets nats and redis)")
 	flags.BoolVar(&s.cpu, "cpu", false, "show the processor time of an operation, by process, with all processes of PostgreSQL")
+	flags.BoolVar(&s.limits, "limits", false, "turn on what limits a client, too high to be reached, to see what it costs (without it all are off)")
 	flags.StringVar(&s.json, "json", "", "write the results into this `file` as well")
 	flags.StringVar(&s.profile, "profile", "", "collect processor profiles of services, sidecars, NATS and the load into this `folder`, one folder a workload")
 	flags.BoolVar(&s.keep, "keep", false, "keep the stack's folder, with its logs")
@@ -170,6 +172,13 @@ func run(ctx context.Context, s *settings) (err error) {
 	}
 	// A key for the real Stripe may be in the environment; no bench should find it.
 	env := stack.WithoutLimits()
+	if s.limits {
+		for name := range env {
+			env[name] = "1000000"
+		}
+		env["RESERVATION_COOLDOWN"] = "15m"
+	}
+	env["SIGNIN_FAILURES"] = "0" // or the flood of sign-ins would be over at once, for its users
 	env["STRIPE_SECRET_KEY"] = ""
 	if s.fill.orders > 0 {
 		env["RESERVATION_WINDOW"] = "24h" // what the stores are filled with must not expire while something is measured

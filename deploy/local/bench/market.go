@@ -197,11 +197,26 @@ func (m *market) signUp(ctx context.Context, w *way, users int) error {
 	return nil
 }
 
+// signInWrong makes jobs that try to sign in as somebody, with a wrong password: each costs a bcrypt, unless it is refused before.
+// Also that it is refused because there are too many (503) is an answer here.
+func (m *market) signInWrong(w *way) job {
+	return func(context.Context, int) (int, int, error) {
+		body := fmt.Sprintf(`{"email":"user%d@example.com","password":"wrong password %d"}`, rand.IntN(len(m.users)), rand.Int())
+		status, err := w.auth.call("POST", "/api/users/signin", "", body, nil)
+		if status != 0 {
+			err = nil
+		}
+		return 1, status, err
+	}
+}
+
 // seller is whoever sells at a client: one of the first half of the users, for nobody may buy their own tickets.
 func (m *market) seller(client int) string { return m.users[client%(len(m.users)/2)] }
 
 // buyer is one of the other half, for most people buy once.
-func (m *market) buyer() string { return m.users[len(m.users)/2+rand.IntN(len(m.users)-len(m.users)/2)] }
+func (m *market) buyer() string {
+	return m.users[len(m.users)/2+rand.IntN(len(m.users)-len(m.users)/2)]
+}
 
 func (m *market) put(id string) {
 	m.mu.Lock()

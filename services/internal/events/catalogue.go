@@ -160,7 +160,8 @@ func (e ExpirationComplete) All() []ExpiredOrder {
 }
 
 // Payment is the public state of a payment. Amount is in the currency's minor unit. DeclineCode is Stripe's
-// reason, on failed payments only.
+// reason, on failed payments only. Refunded is how much was given back so far, by refunds and by disputes that were lost:
+// all, if it is not less than Amount. Dispute is Stripe's status of the last dispute, if there was one.
 type Payment struct {
 	ID          string    `json:"id"`
 	OrderID     string    `json:"orderId"`
@@ -171,6 +172,7 @@ type Payment struct {
 	Currency    string    `json:"currency"`
 	Refunded    int64     `json:"refunded,omitempty"` // in all so far, in the currency's minor unit
 	DeclineCode string    `json:"declineCode,omitempty"`
+	Dispute     string    `json:"dispute,omitempty"`
 	Version     int       `json:"version"`
 	CreatedAt   time.Time `json:"createdAt"`
 	UpdatedAt   time.Time `json:"updatedAt"`
@@ -194,7 +196,8 @@ type PaymentVoided struct{ Payment }
 
 func (PaymentVoided) EventType() string { return "payment.voided" }
 
-// PaymentRefunded tells that captured money was given back.
+// PaymentRefunded tells that captured money was given back, whole or in part (see Payment.Refunded), or that a refund has
+// failed, so that less is given back than an earlier event said.
 type PaymentRefunded struct{ Payment }
 
 func (PaymentRefunded) EventType() string { return "payment.refunded" }
