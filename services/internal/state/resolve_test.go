@@ -136,7 +136,7 @@ func TestTakeOver_EventsOfADeadWriterOutliveThoseWhoTakeOver(t *testing.T) {
 	dead, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
 	f.set(func(f *faults) { f.publish = brokerAway })
 	var left []string
-	for range recoveryChunk + 2 {
+	for range 5 {
 		event, err := emit(t, dead)
 		require.NoError(t, err)
 		left = append(left, event)
