@@ -63,6 +63,9 @@ func setUser(c *fiber.Ctx, user User) {
 	rest.Annotate(c, slog.String("userId", user.ID))
 }
 
+// TokenOf returns the token that a request brings, as it is, not verified. The problem is of kind Unauthorized.
+func TokenOf(c *fiber.Ctx) (string, error) { return tokenOf(c) }
+
 // tokenOf takes the token from the Authorization header, which wins, or from the cookie.
 func tokenOf(c *fiber.Ctx) (string, error) {
 	if header := c.Get(fiber.HeaderAuthorization); header != "" {
