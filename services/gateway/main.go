@@ -66,7 +66,9 @@ func main() {
 			})
 			return u, nil
 		}
-		limits := newLimits(cfg, identity.NewVerifier(auth.Keys).Verify, s.Metrics)
+		verifier := identity.NewRevokingVerifier(auth.Fetch)
+		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
+		limits := newLimits(cfg, verifier.Verify, s.Metrics)
 		return routes(s.Public, limits, to, cfg)
 	})
 }

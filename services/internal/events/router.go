@@ -38,11 +38,14 @@ const (
 // that its handler refuses, is so at once. While what is needed is away, an event is tried again for as long as
 // that lasts: it is nobody's fault. Any other failure is taken for a bug, and ends after Options.Deliveries.
 type Router struct {
-	opts     Options
-	handlers map[string]func(context.Context, Event) error
-	handled  *prometheus.CounterVec
-	repairs  *prometheus.CounterVec
-	failures failures
+	opts      Options
+	handlers  map[string]func(context.Context, Event) error
+	handled   *prometheus.CounterVec
+	repairs   *prometheus.CounterVec
+	letters   *prometheus.CounterVec
+	age       prometheus.Histogram
+	failures  failures
+	unhandled unhandled
 
 	retryTopic string
 }
@@ -73,8 +76,23 @@ func NewRouter(opts Options) *Router {
 			Name: "boxoffice_reconcile_repairs_total",
 			Help: "Events of a reconciliation that told this service what it did not know: what was repaired here, by type.",
 		}, []string{"type"}),
+		letters: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "boxoffice_events_dead_letters_total",
+			Help: "Events that this service gave up and published as dead letters, by reason (undecodable, foreign, refused, failed).",
+		}, []string{"code"}),
+		age: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "boxoffice_events_age_seconds", Help: "Age of events when they were handled, by the time that they name.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 4, 11), // to 87 minutes
+		}),
 	}
-	opts.Metrics.MustRegister(r.handled, r.repairs)
+	oldest := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "boxoffice_events_oldest_unhandled_seconds",
+		Help: "Age of the oldest event that was delivered to this process and is not handled: it is in hand, or is to be delivered again. 0: there is none.",
+	}, func() float64 { return r.unhandled.oldest(time.Now()).Seconds() })
+	for _, code := range []Code{Undecodable, Foreign, Refused, Failed} {
+		r.letters.WithLabelValues(string(code))
+	}
+	opts.Metrics.MustRegister(r.handled, r.repairs, r.letters, r.age, oldest)
 	return r
 }
 
@@ -145,6 +163,7 @@ func (r *Router) deliver(ctx context.Context, topic string, raw []byte) outcome 
 	if !known {
 		return r.count(event.Type, ignored)
 	}
+	r.unhandled.begin(event)
 	ctx = traceContext(ctx, event)
 	handling, cancel := context.WithTimeout(ctx, handlingTime)
 	defer cancel()
@@ -177,6 +196,10 @@ func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error)
 	eventType := event.Type
 	if err == nil {
 		r.failures.forget(event.ID)
+		r.unhandled.end(event, success, time.Now())
+		if !event.Time.IsZero() {
+			r.age.Observe(time.Since(event.Time).Seconds())
+		}
 		r.opts.Log.DebugContext(ctx, "event handled", "event", event.ID, "type", eventType)
 		return r.count(eventType, success)
 	}
@@ -192,11 +215,14 @@ func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error)
 	case errors.Is(err, ErrRefused):
 		letter.Code = Refused
 	case isAway(err):
-		log.Warn("event will be delivered again, for something that it needs is away", "error", err)
+		if r.unhandled.end(event, retry, now) { // it comes every second
+			log.Warn("event will be delivered again, for something that it needs is away", "error", err)
+		}
 		return r.count(eventType, retry)
 	default:
 		failed := r.failures.add(letter.name(), now)
 		if failed.attempts < r.opts.Deliveries {
+			r.unhandled.end(event, retry, now)
 			log.Warn("event will be delivered again", "failures", failed.attempts, "error", err)
 			return r.count(eventType, retry)
 		}
@@ -204,10 +230,14 @@ func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error)
 	}
 	letter.Reason = err.Error()
 	if notTaken := r.publish(ctx, letter); notTaken != nil {
-		log.Warn("the broker did not take a dead letter; its event will be delivered again", "error", errors.Join(err, notTaken))
+		if r.unhandled.end(event, retry, now) {
+			log.Warn("the broker did not take a dead letter; its event will be delivered again", "error", errors.Join(err, notTaken))
+		}
 		return r.count(eventType, retry)
 	}
 	r.failures.forget(letter.name())
+	r.unhandled.end(event, dead, now)
+	r.letters.WithLabelValues(string(letter.Code)).Inc()
 	log.Error("event went to the dead letters", "letter", letter.ID(), "code", letter.Code, "attempts", letter.Attempts, "error", err)
 	return r.count(eventType, dead)
 }

@@ -1,0 +1,86 @@
+package events
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// rememberedUnhandled bounds the events that are remembered as not handled; past that, younger ones are not.
+	rememberedUnhandled = 16384
+	// elsewhere is after what time without a delivery an event that is to be delivered again is taken for one that another
+	// process has got. It is longer than the sidecar's pause between two deliveries.
+	elsewhere = time.Minute
+	// warnAgain is how often a log line says of an event that it still waits.
+	warnAgain = time.Minute
+)
+
+// unhandled are the events that were delivered to this process and not handled so far: those in hand, and those that are to be
+// delivered again. The zero value is ready to use.
+type unhandled struct {
+	mu     sync.Mutex
+	events map[string]*unhandledEvent // by id
+}
+
+type unhandledEvent struct {
+	at        time.Time // when it happened, as it says
+	inHand    int       // deliveries of it that are being handled
+	delivered time.Time // when its last delivery ended
+	warned    time.Time
+}
+
+// begin notes that a delivery of an event is being handled.
+func (u *unhandled) begin(event Event) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.events == nil {
+		u.events = map[string]*unhandledEvent{}
+	}
+	known := u.events[event.ID]
+	if known == nil {
+		if len(u.events) >= rememberedUnhandled {
+			return
+		}
+		known = &unhandledEvent{at: event.Time}
+		if known.at.IsZero() {
+			known.at = time.Now()
+		}
+		u.events[event.ID] = known
+	}
+	known.inHand++
+}
+
+// end notes the outcome of a delivery, and says whether a log line is due that tells of one that must come again.
+func (u *unhandled) end(event Event, o outcome, now time.Time) (warn bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	known := u.events[event.ID]
+	switch {
+	case known == nil:
+		return true
+	case o != retry:
+		delete(u.events, event.ID)
+		return false
+	}
+	known.inHand--
+	known.delivered = now
+	if now.Sub(known.warned) < warnAgain {
+		return false
+	}
+	known.warned = now
+	return true
+}
+
+// oldest is the age of the oldest event that is not handled, 0 if there is none.
+func (u *unhandled) oldest(now time.Time) (age time.Duration) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for id, event := range u.events {
+		if event.inHand <= 0 && now.Sub(event.delivered) > elsewhere {
+			delete(u.events, id)
+			continue
+		}
+		age = max(age, now.Sub(event.at))
+	}
+	return age
+}
