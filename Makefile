@@ -38,7 +38,7 @@ DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
 
 .DEFAULT_GOAL := help
 .PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-infra build-before test-upgrade test-coverage fuzz \
-	bench chaos check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
+	bench chaos check check-the-check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
 help: ## say what there is
@@ -169,6 +169,9 @@ bench: build-runtime build ## measure this stack beside a bare sidecar (ARGS=-h 
 
 chaos: build-runtime build ## kill and freeze everything under load, then check (SEED=7 TIME=10m; ARGS=-h)
 	@.build/local chaos $(if $(SEED),-seed $(SEED)) $(if $(TIME),-time $(TIME)) $(ARGS)
+
+check-the-check: build-runtime build ## build services with faults, and see whether chaos finds each (ARGS='-run etag*'; ARGS=-h)
+	@.build/local check-the-check $(ARGS)
 
 check: build ## look whether the running stack keeps its promises (ARGS=-h)
 	@.build/local check $(ARGS)

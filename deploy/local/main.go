@@ -19,12 +19,13 @@ import (
 	"syscall"
 	"time"
 
+	"boxoffice/deploy/local/broken"
 	"boxoffice/deploy/local/chaos"
 	"boxoffice/deploy/local/check"
 	"boxoffice/deploy/local/sandbox"
 )
 
-const usage = `usage: local run|infra|sandbox|check|chaos|certs|reset [flags]
+const usage = `usage: local run|infra|sandbox|check|chaos|check-the-check|certs|reset [flags]
 
   run        start everything: servers, placement, scheduler, the Stripe sandbox,
              and the services of dapr.yaml with a sidecar each
@@ -33,6 +34,8 @@ const usage = `usage: local run|infra|sandbox|check|chaos|certs|reset [flags]
   check      look whether the running stack keeps its promises
   chaos      start a stack of its own, load it, kill and freeze its processes,
              and then check it
+  check-the-check
+             build services with faults, and see whether chaos finds them
   certs      make certificates for servers that you run yourself
   reset      delete the state: users, tickets, orders, events, secrets
 
@@ -62,6 +65,8 @@ func main() {
 		err = check.Command(ctx, args)
 	case "chaos":
 		err = chaos.Command(ctx, args)
+	case "check-the-check":
+		err = broken.Command(ctx, args)
 	case "certs":
 		err = certs(args)
 	case "reset":

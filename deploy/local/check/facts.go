@@ -121,6 +121,8 @@ type paymentDoc struct { // of payments; and orders' record of it, which the rel
 	Status  string `json:"status"`
 	Amount  int64  `json:"amount"`
 	Version int    `json:"version"`
+	// Refunded is what was given back of a payment that is still captured.
+	Refunded int64 `json:"refunded"`
 }
 
 type indexPage struct {
