@@ -1,9 +1,9 @@
 // Command payments is the service of the money: it authorizes it when a buyer pays, takes it when the order is
 // complete, and gives it back when the order is not. Read payment.go for the rules, store.go for what is kept
-// and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, agenda.go
-// for when that happens without a request, limits.go for how many cards may be declined, sweep.go for how nothing is forgotten, compare.go for the daily look at all
-// that Stripe has, meters.go for what operators see, recent.go for what is remembered so as
-// not to be read again, api.go for what clients and Stripe call, subscriptions.go for what it hears.
+// and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, limits.go for how
+// many cards may be declined, agenda.go for when things happen without a request, sweep.go for how nothing is forgotten,
+// compare.go for the daily look at all that Stripe has, meters.go for what operators see, recent.go for what is remembered
+// so as not to be read again, api.go for what clients and Stripe call, subscriptions.go for what it hears.
 package main
 
 import (
