@@ -55,11 +55,11 @@ func registered(t *testing.T) map[string]bool {
 
 // metrics are the names in an expression: words that are neither functions, labels, nor the language's.
 func metrics(expr string) []string {
-	expr = regexp.MustCompile(`\{[^}]*\}|\[[^]]*\]|\b(by|without|on|ignoring)\s*\([^)]*\)`).ReplaceAllString(expr, "")
+	expr = regexp.MustCompile(`\{[^}]*\}|\[[^]]*\]|\b(by|without|on|ignoring)\s*\([^)]*\)|\b(or|unless|offset \w+)\b`).ReplaceAllString(expr, " ")
 	var names []string
-	for _, match := range regexp.MustCompile(`[a-zA-Z_:][\w:]*\s*\(?`).FindAllString(expr, -1) {
-		if !strings.HasSuffix(match, "(") {
-			names = append(names, strings.TrimSpace(match))
+	for _, word := range regexp.MustCompile(`[a-zA-Z_:][\w:]*\s*\(?`).FindAllString(expr, -1) {
+		if !strings.HasSuffix(word, "(") {
+			names = append(names, strings.TrimSpace(word))
 		}
 	}
 	return names
