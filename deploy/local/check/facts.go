@@ -509,7 +509,7 @@ func (l *looker) askOne(ctx context.Context, method, base, path string, body []b
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && response.StatusCode == http.StatusTooManyRequests {
 		select {
 		case <-time.After(time.Duration(seconds) * time.Second):
-			return l.askOne(ctx, method, url, body, into)
+			return l.askOne(ctx, method, base, path, body, into)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
