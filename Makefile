@@ -38,7 +38,7 @@ DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
 
 .DEFAULT_GOAL := help
 .PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-infra build-before test-upgrade test-coverage fuzz \
-	bench chaos check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
+	bench chaos check check-the-check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
 help: ## say what there is
@@ -53,7 +53,7 @@ infra: build-runtime build ## start what the services need, for: dapr run -f .
 	@.build/local infra $(ARGS)
 
 dead-letters: ## list the events that could not be handled, or ARGS='show ID', 'send ID', send-all
-	@set -a; ! [ -f .state/env ] || . ./.state/env; \
+	@DAPR_API_TOKEN=$$(cat .state/tokens/dead-letters) && export DAPR_API_TOKEN && \
 	DAPR_GRPC_PORT=$$(awk '/appID:/ { app = $$3 } app == "dead-letters" && $$1 == "daprGRPCPort:" { print $$2 }' dapr.yaml) \
 		.build/deadletters $(or $(ARGS),list)
 
@@ -170,6 +170,9 @@ bench: build-runtime build ## measure this stack beside a bare sidecar (ARGS=-h 
 chaos: build-runtime build ## kill and freeze everything under load, then check (SEED=7 TIME=10m; ARGS=-h)
 	@.build/local chaos $(if $(SEED),-seed $(SEED)) $(if $(TIME),-time $(TIME)) $(ARGS)
 
+check-the-check: build-runtime build ## build services with faults, and see whether chaos finds each (ARGS='-run etag*'; ARGS=-h)
+	@.build/local check-the-check $(ARGS)
+
 check: build ## look whether the running stack keeps its promises (ARGS=-h)
 	@.build/local check $(ARGS)
 
@@ -186,7 +189,12 @@ k8s-apply: $(if $(filter dev,$(OVERLAY)),k8s-secrets) ## bring the box office in
 k8s-diff: $(if $(filter dev,$(OVERLAY)),k8s-secrets) ## say what k8s-apply would change (OVERLAY=dev)
 	$(KUBECTL) diff --server-side --field-manager=boxoffice -k deploy/k8s/overlays/$(OVERLAY)
 
+# Staging and production ask for the overlay's name first, or take it from CONFIRM.
 k8s-delete: $(if $(filter dev,$(OVERLAY)),k8s-secrets) ## remove all of it from the cluster, with its namespace and volumes (OVERLAY=dev)
+	@[ '$(OVERLAY)' = dev ] || [ '$(CONFIRM)' = '$(OVERLAY)' ] || { \
+		printf 'This deletes "%s" from the cluster that kubectl speaks to (%s), with its databases and backups.\nType its name to go on: ' \
+			'$(OVERLAY)' "$$($(KUBECTL) config current-context 2>/dev/null)"; \
+		read -r answer || answer=; [ "$$answer" = '$(OVERLAY)' ] || { echo 'Nothing was deleted.'; exit 1; }; }
 	$(KUBECTL) delete --ignore-not-found -k deploy/k8s/overlays/$(OVERLAY)
 
 # What a cluster's control plane consists of, for test-k8s alone: as with the runtime, built again if sources changed.
@@ -252,6 +260,9 @@ vulncheck: ## look for known vulnerabilities in what the code calls
 
 pin-images: ## pin the images of others by digest (needs docker with buildx, and the registries)
 	@deploy/docker/pin.sh
+
+rotate-keys: ## change the key that signs beside the running stack, without signing anybody out: two minutes (ARGS=-h)
+	@go run ./deploy/local rotate-keys $(ARGS)
 
 reset: ## forget all users, tickets, orders, events and secrets
 	@go run ./deploy/local reset

@@ -2,7 +2,10 @@
 package docker
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,6 +27,7 @@ type composeFile struct {
 		MemLimit    string `yaml:"mem_limit"`
 		Networks    map[string]struct{ Aliases []string }
 		Volumes     []string
+		Ports       []string
 	}
 }
 
@@ -51,6 +55,9 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 	read(t, "../../docker-compose.yaml", &compose)
 	read(t, "../../dapr.yaml", &run)
 	require.NotEmpty(t, run.Apps)
+	text, err := os.ReadFile("Dockerfile")
+	require.NoError(t, err)
+	dockerfile := string(text)
 
 	var sidecars []string
 	for name := range compose.Services {
@@ -58,30 +65,58 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 			sidecars = append(sidecars, name)
 		}
 	}
-	if !slices.Contains(sidecars, "dead-letters-dapr") { // it comes to compose with the next change
-		run.Apps = slices.DeleteFunc(run.Apps, func(app struct {
-			ID string `yaml:"appID"`
-		}) bool {
-			return app.ID == "dead-letters"
-		})
-	}
 	require.Len(t, sidecars, len(run.Apps))
 
 	for _, app := range run.Apps {
 		service, sidecar, pod := compose.Services[app.ID], compose.Services[app.ID+"-dapr"], compose.Services[app.ID+"-pod"]
-		require.Contains(t, service.Image, "/"+app.ID+":", app.ID)
+		require.Contains(t, service.Image, "/"+strings.ReplaceAll(app.ID, "-", "")+":", app.ID)
 		require.True(t, service.ReadOnly && sidecar.ReadOnly, app.ID)
 		require.Equal(t, "service:"+app.ID+"-pod", service.NetworkMode, app.ID)
 		require.Equal(t, service.NetworkMode, sidecar.NetworkMode, app.ID)
 		require.Equal(t, []string{app.ID}, pod.Networks["default"].Aliases, app.ID)
-		require.Equal(t, service.Environment["APP_API_TOKEN"], sidecar.Environment["APP_API_TOKEN"], app.ID)
-		require.Contains(t, sidecar.Environment["STATE_CONNECTION"], "/boxoffice_"+app.ID+"?", app.ID)
+		// Tokens that no other service knows, and users of its own at the servers, which its sidecar alone knows.
+		own := strings.ToUpper(strings.ReplaceAll(app.ID, "-", "_"))
+		for _, token := range []string{"APP_API_TOKEN", "DAPR_API_TOKEN"} {
+			require.Contains(t, sidecar.Environment[token], "${"+token+"_"+own+":?", app.ID)
+			require.Equal(t, "${"+token+"_"+own+"}", service.Environment[token], app.ID)
+		}
+		if app.ID == "gateway" {
+			require.NotContains(t, sidecar.Environment, "STATE_CONNECTION", "the gateway keeps nothing")
+			require.NotContains(t, sidecar.Environment, "NATS_URL", "and publishes nothing")
+		} else {
+			require.Contains(t, sidecar.Environment["STATE_CONNECTION"], "/boxoffice_"+app.ID+"?", app.ID)
+			require.Equal(t, "nats://"+app.ID+":${NATS_PASSWORD_"+own+"}@nats:4222", sidecar.Environment["NATS_URL"])
+			require.Equal(t, "${REDIS_PASSWORD_"+own+"}", sidecar.Environment["REDIS_PASSWORD"])
+			require.Contains(t, compose.Services["nats"].Environment, "NATS_PASSWORD_"+own)
+			require.Contains(t, compose.Services["redis"].Environment, "REDIS_PASSWORD_"+own)
+		}
+		// It proves who it is with a token that it alone sees.
+		require.Equal(t, "/identities/apps/"+app.ID+"/token", sidecar.Environment["DAPR_SENTRY_TOKEN_FILE"])
+		require.Contains(t, sidecar.Volumes, "identity-"+app.ID+":/identities/apps/"+app.ID+":ro")
+		require.Contains(t, compose.Services["identities"].Command, "--app="+app.ID)
+		require.Contains(t, compose.Services["identities"].Volumes, "identity-"+app.ID+":/identities/apps/"+app.ID)
+		require.Regexp(t, `mkdir -p /identities/apps/\$app`, dockerfile)
+		require.Regexp(t, `for app in .*\b`+app.ID+`\b.*; do mkdir -p /identities/apps`, dockerfile, "a new volume takes its owner from the image")
+		for _, volume := range sidecar.Volumes {
+			require.True(t, !strings.HasPrefix(volume, "identity-") || strings.HasPrefix(volume, "identity-"+app.ID+":"), "%s sees %s", app.ID, volume)
+		}
+		require.Empty(t, service.Volumes, app.ID)
+		require.Equal(t, ":9091", service.Environment["METRICS_ADDRESS"])
+		for variable, of := range map[string]string{"auth": "ORDERS_URL", "tickets": "AUTH_URL", "orders": "AUTH_URL", "payments": "AUTH_URL"} {
+			if variable == app.ID {
+				require.Equal(t, "http://"+strings.ToLower(strings.TrimSuffix(of, "_URL"))+":8080", service.Environment[of])
+			}
+		}
 		require.True(t, slices.Contains(sidecar.Volumes, "./components/events:/components/events:ro"), app.ID)
 		for _, flag := range []string{
 			"--app-id=" + app.ID,
 			"--app-port=" + service.Environment["APP_PORT"],
 			"--dapr-grpc-port=" + service.Environment["DAPR_GRPC_PORT"],
 			"--resources-path=/components/events",
+			"--enable-mtls",
+			"--sentry-address=sentry:50003",
+			"--dapr-internal-grpc-listen-address=127.0.0.1",
+			"--dapr-listen-addresses=127.0.0.1",
 			"--app-health-check-path=" + run.Common.AppHealthCheckPath,
 			"--app-health-probe-interval=" + strconv.Itoa(run.Common.AppHealthProbeInterval),
 			"--app-health-probe-timeout=" + strconv.Itoa(run.Common.AppHealthProbeTimeout),
@@ -110,5 +145,153 @@ func TestCompose_GoKnowsTheMemoryLimit(t *testing.T) {
 		limited++
 		require.InDelta(t, 0.86, mebibytes(service.Environment["GOMEMLIMIT"])/mebibytes(service.MemLimit), 0.04, name)
 	}
-	require.Equal(t, 13, limited, "six services, their sidecars, NATS")
+	require.Equal(t, 15, limited, "seven services, their sidecars, NATS")
+}
+
+// The control plane takes nobody without a certificate, and sentry nobody without a token.
+func TestCompose_TheControlPlaneKnowsWhoAsks(t *testing.T) {
+	var compose composeFile
+	read(t, "../../docker-compose.yaml", &compose)
+	for _, name := range []string{"placement", "scheduler"} {
+		service := compose.Services[name]
+		require.Contains(t, service.Command, "--tls-enabled")
+		require.Contains(t, service.Command, "--sentry-address=sentry:50003")
+		require.Contains(t, service.Command, "--trust-anchors-file=/identities/apps/dapr-"+name+"/ca.crt")
+		require.Equal(t, "/identities/apps/dapr-"+name+"/token", service.Environment["DAPR_SENTRY_TOKEN_FILE"])
+		require.Contains(t, service.Volumes, "identity-dapr-"+name+":/identities/apps/dapr-"+name+":ro")
+	}
+	require.Contains(t, compose.Services["sentry"].Command, "--config=/identities/sentry/config.yaml")
+	for name, service := range compose.Services {
+		for _, volume := range service.Volumes {
+			if strings.HasPrefix(volume, "identities:") || strings.HasPrefix(volume, "identity-sentry:") {
+				require.Contains(t, []string{"identities", "sentry"}, name, "%s sees keys that are not its own", name)
+			}
+		}
+		// What the sidecars' host ports would be good for nobody needs.
+		require.True(t, len(service.Ports) == 0 || slices.Contains([]string{"gateway-pod", "prometheus", "grafana"}, name), name)
+	}
+}
+
+func TestCompose_ConfigurationsAllowWhatTheServicesNeed(t *testing.T) {
+	type configuration struct {
+		Spec struct {
+			AccessControl map[string]any `yaml:"accessControl"`
+			API           struct {
+				Allowed []struct{ Name, Version, Protocol string }
+			}
+		}
+	}
+	var here, actors, local, localActors configuration
+	read(t, "components/shared/config.yaml", &here)
+	read(t, "components/shared/config-actors.yaml", &actors)
+	read(t, "../../components/nats/config.yaml", &local)
+	read(t, "../../components/nats/config-actors.yaml", &localActors)
+	require.Equal(t, "deny", here.Spec.AccessControl["defaultAction"])
+	require.NotEmpty(t, here.Spec.API.Allowed)
+	require.Equal(t, local, here, "as on one machine")
+	require.Equal(t, localActors, actors)
+	var compose composeFile
+	read(t, "../../docker-compose.yaml", &compose)
+	for name, service := range compose.Services {
+		if app, found := strings.CutSuffix(name, "-dapr"); found {
+			want := "--config=/components/compose/shared/config.yaml"
+			if app == "expiration" {
+				want = "--config=/components/compose/shared/config-actors.yaml"
+			}
+			require.Contains(t, service.Command, want, app)
+		}
+	}
+}
+
+// Compose refuses to start before somebody has said how people pay, and with nothing but what secrets.sh makes.
+func TestCompose_StartsWithWhatSecretsMakesAndAWayToPay(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("openssl is not installed")
+	}
+	folder := checkout(t)
+	require.NoError(t, os.WriteFile(filepath.Join(folder, ".env"), []byte("POSTGRES_PASSWORD=as-it-was\nNATS_TOKEN=of-a-release-before\n"), 0o600))
+	out, err := run(folder, "deploy/docker/secrets.sh")
+	require.NoError(t, err, out)
+	require.Contains(t, out, "PAYMENTS=sandbox")
+	text, err := os.ReadFile("../../docker-compose.yaml")
+	require.NoError(t, err)
+	env := func() map[string]string {
+		all := map[string]string{}
+		lines, err := os.ReadFile(filepath.Join(folder, ".env"))
+		require.NoError(t, err)
+		for _, line := range strings.Split(string(lines), "\n") {
+			if name, value, found := strings.Cut(line, "="); found {
+				require.NotContains(t, all, name, "twice in .env")
+				all[name] = value
+			}
+		}
+		return all
+	}
+	made := env()
+	require.Equal(t, "as-it-was", made["POSTGRES_PASSWORD"])
+	require.NotEqual(t, made["DAPR_API_TOKEN_AUTH"], made["DAPR_API_TOKEN_ORDERS"])
+
+	_, err = interpolate(string(text), made)
+	require.EqualError(t, err, "PAYMENTS: set STRIPE_SECRET_KEY in .env, or PAYMENTS=sandbox for payments that move no money")
+	made["PAYMENTS"] = "sandbox"
+	filled, err := interpolate(string(text), made)
+	require.NoError(t, err)
+	require.Contains(t, filled, "STRIPE_SANDBOX_URL: http://sandbox:12112\n")
+	delete(made, "PAYMENTS")
+	made["STRIPE_SECRET_KEY"] = "sk_test_1"
+	filled, err = interpolate(string(text), made)
+	require.NoError(t, err)
+	require.Contains(t, filled, "STRIPE_SANDBOX_URL: \n", "with a key there is no way to the sandbox")
+	require.Contains(t, filled, "STRIPE_SECRET_KEY: sk_test_1\n")
+
+	again, err := run(folder, "deploy/docker/secrets.sh")
+	require.NoError(t, err, again)
+	delete(made, "STRIPE_SECRET_KEY")
+	require.Equal(t, made, env(), "what is there stays")
+}
+
+// interpolate fills in variables as compose does: ${NAME}, ${NAME:-default}, ${NAME:+instead}, ${NAME:?why}, one in the other, and
+// $$ for a dollar.
+func interpolate(text string, env map[string]string) (string, error) {
+	var out strings.Builder
+	for i := 0; i < len(text); i++ {
+		switch {
+		case strings.HasPrefix(text[i:], "$$"):
+			out.WriteByte('$')
+			i++
+		case strings.HasPrefix(text[i:], "${"):
+			depth, end := 0, i+1
+			for ; end < len(text); end++ {
+				if text[end] == '{' {
+					depth++
+				} else if text[end] == '}' {
+					if depth--; depth == 0 {
+						break
+					}
+				}
+			}
+			name, operator, rest := text[i+2:end], "", ""
+			if at := strings.Index(name, ":"); at >= 0 {
+				name, operator, rest = name[:at], name[at:at+2], name[at+2:]
+			}
+			value := env[name]
+			switch {
+			case operator == ":?" && value == "":
+				return "", fmt.Errorf("%s: %s", name, rest)
+			case operator == ":-" && value == "", operator == ":+" && value != "":
+				filled, err := interpolate(rest, env)
+				if err != nil {
+					return "", err
+				}
+				value = filled
+			case operator == ":+":
+				value = ""
+			}
+			out.WriteString(value)
+			i = end
+		default:
+			out.WriteByte(text[i])
+		}
+	}
+	return out.String(), nil
 }

@@ -10,12 +10,22 @@ add() { grep -q "^$1=" .env || printf '%s=%s\n' "$1" "$2" >> .env; }
 # It begins with a letter, for NATS takes what begins with a digit for a number.
 password() { printf 'p%s' "$(openssl rand -hex 24)"; }
 
-for name in APP_API_TOKEN NATS_TOKEN REDIS_PASSWORD STRIPE_WEBHOOK_SECRET GRAFANA_PASSWORD POSTGRES_PASSWORD \
-	POSTGRES_PASSWORD_AUTH POSTGRES_PASSWORD_TICKETS POSTGRES_PASSWORD_ORDERS POSTGRES_PASSWORD_PAYMENTS \
-	POSTGRES_PASSWORD_EXPIRATION POSTGRES_PASSWORD_GATEWAY POSTGRES_PASSWORD_REPORTING; do
+for name in REDIS_PASSWORD_ADMIN NATS_PASSWORD_ADMIN STRIPE_WEBHOOK_SECRET GRAFANA_PASSWORD POSTGRES_PASSWORD POSTGRES_PASSWORD_REPORTING; do
 	add "$name" "$(password)"
+done
+# A service has tokens, which it and its sidecar show each other, and users of its own.
+for app in GATEWAY AUTH TICKETS ORDERS PAYMENTS EXPIRATION DEAD_LETTERS; do
+	for name in APP_API_TOKEN DAPR_API_TOKEN; do
+		add "${name}_$app" "$(password)"
+	done
+	[ "$app" != GATEWAY ] || continue # it keeps nothing and publishes nothing
+	for name in POSTGRES_PASSWORD NATS_PASSWORD REDIS_PASSWORD; do
+		add "${name}_$app" "$(password)"
+	done
 done
 if ! grep -q '^JWT_SIGNING_KEY=' .env; then
 	key=$(openssl genpkey -algorithm ed25519)
 	add JWT_SIGNING_KEY "\"${key//$'\n'/\\n}\"" # in double quotes, compose makes \n a line's end
 fi
+grep -qE '^(STRIPE_SECRET_KEY|PAYMENTS)=.' .env ||
+	echo "Say in .env how people pay: STRIPE_SECRET_KEY=sk_…, or PAYMENTS=sandbox for payments that move no money."

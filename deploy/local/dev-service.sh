@@ -14,10 +14,13 @@ set +a
 setting() { awk -v app="$SERVICE" -v key="$1:" '/appID:/ { at = ($3 == app) } at && $1 == key { print $2 }' dapr.yaml; }
 app_port=$(setting appPort)
 [ -n "$app_port" ] || { echo "dapr.yaml has no app $SERVICE" >&2; exit 1; }
+config=$(setting configFilePath)
+config=${config:-components/embedded/config.yaml}
 while read -r name value; do
 	[ -n "${!name:-}" ] || export "$name=$value" # what is set already wins
 done < <(awk -v app="$SERVICE" '/appID:/ { at = ($3 == app); env = 0 } at && $1 == "env:" { env = 1; next }
 	at && env && $1 ~ /^[A-Z_]+:$/ { sub(":", "", $1); print $1, $2 }' dapr.yaml)
+export NAMESPACE=default
 GOBIN=$PWD/.build go install "$AIR" # not go run, which would pass no signal on
 export APP_PORT=$app_port DAPR_GRPC_PORT DAPR_HTTP_PORT
 DAPR_GRPC_PORT=$(setting daprGRPCPort)
@@ -36,7 +39,7 @@ trap 'exit 0' INT TERM
 	--dapr-http-port "$DAPR_HTTP_PORT" --dapr-grpc-port "$DAPR_GRPC_PORT" \
 	--dapr-internal-grpc-port "$(setting daprInternalGRPCPort)" --dapr-internal-grpc-listen-address 127.0.0.1 \
 	--dapr-listen-addresses 127.0.0.1 --metrics-port "$(setting metricsPort)" --metrics-listen-address 127.0.0.1 \
-	--config components/embedded/config.yaml --resources-path components/embedded --resources-path components/events \
+	--config "$config" --enable-mtls --sentry-address "127.0.0.1:${SENTRY_PORT:-50001}" --resources-path components/embedded --resources-path components/events \
 	--enable-app-health-check --app-health-check-path /healthz --app-health-probe-interval 1 \
 	--app-health-probe-timeout 900 --app-health-threshold 5 --log-level warn \
 	--placement-host-address "127.0.0.1:${PLACEMENT_PORT:-50005}" --scheduler-host-address "127.0.0.1:${SCHEDULER_PORT:-50006}" &

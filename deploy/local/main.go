@@ -4,6 +4,7 @@
 //	local infra      only what the services need, for `dapr run -f .` with Dapr's own CLI
 //	local sandbox    the Stripe sandbox alone
 //	local certs      certificates for servers that you run yourself
+//	local rotate-keys  change the key that signs, without signing anybody out
 //	local reset      forget all users, tickets, orders, events and secrets
 //
 // Each takes -h. The work is in the package stack, which tests use as well; here is what a person sees of it.
@@ -19,12 +20,13 @@ import (
 	"syscall"
 	"time"
 
+	"boxoffice/deploy/local/broken"
 	"boxoffice/deploy/local/chaos"
 	"boxoffice/deploy/local/check"
 	"boxoffice/deploy/local/sandbox"
 )
 
-const usage = `usage: local run|infra|sandbox|check|chaos|certs|reset [flags]
+const usage = `usage: local run|infra|sandbox|check|chaos|check-the-check|certs|reset [flags]
 
   run        start everything: servers, placement, scheduler, the Stripe sandbox,
              and the services of dapr.yaml with a sidecar each
@@ -33,7 +35,11 @@ const usage = `usage: local run|infra|sandbox|check|chaos|certs|reset [flags]
   check      look whether the running stack keeps its promises
   chaos      start a stack of its own, load it, kill and freeze its processes,
              and then check it
+  check-the-check
+             build services with faults, and see whether chaos finds them
   certs      make certificates for servers that you run yourself
+  rotate-keys
+             change the key that signs, without signing anybody out
   reset      delete the state: users, tickets, orders, events, secrets
 
 local run -h shows the flags of run, and so on.
@@ -62,8 +68,12 @@ func main() {
 		err = check.Command(ctx, args)
 	case "chaos":
 		err = chaos.Command(ctx, args)
+	case "check-the-check":
+		err = broken.Command(ctx, args)
 	case "certs":
 		err = certs(args)
+	case "rotate-keys":
+		err = rotateKeys(ctx, args)
 	case "reset":
 		err = reset(args)
 	case "help", "-h", "-help", "--help":

@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string) error {
 	terminal := newConsole(os.Stdout)
 	opts := stack.Options{Replicas: s.replicas}
 	if os.Getenv("STRIPE_SECRET_KEY") != "" {
-		opts.Infra = []string{stack.Servers, stack.Placement, stack.Scheduler} // payments go to Stripe itself
+		opts.Infra = []string{stack.Servers, stack.Sentry, stack.Placement, stack.Scheduler} // payments go to Stripe itself
 	}
 	running, err := s.start(ctx, terminal, opts)
 	if err != nil {
@@ -130,7 +130,7 @@ func firstLine(text string) string {
 }
 
 const aboutInfra = `Starts what the services need, until Ctrl-C: the servers of the set, the Stripe sandbox, and Dapr's
-placement and scheduler, unless these are there already (dapr init starts them in containers).
+sentry, placement and scheduler. Those that dapr init starts in containers will not do: anybody may use them.
 Then, in another terminal:
 
   set -a; . .state/env; set +a
@@ -144,15 +144,12 @@ func infra(ctx context.Context, args []string) error {
 		return err
 	}
 	terminal := newConsole(os.Stdout)
-	start := []string{stack.Servers, stack.Sandbox}
-	for name, port := range map[string]int{stack.Placement: s.ports.Placement, stack.Scheduler: s.ports.Scheduler} {
-		if served(port) {
-			terminal.print(fmt.Sprintf("Using the %s that listens on port %d already.", name, port))
-			continue
-		}
-		start = append(start, name)
+	if err := notDapr(s.ports); err != nil {
+		return err
 	}
-	running, err := s.start(ctx, terminal, stack.Options{Apps: []string{}, Infra: start})
+	running, err := s.start(ctx, terminal, stack.Options{Apps: []string{}, Infra: []string{
+		stack.Servers, stack.Sentry, stack.Placement, stack.Scheduler, stack.Sandbox,
+	}})
 	if err != nil {
 		return err
 	}
@@ -172,6 +169,28 @@ func otherSet(running *stack.Stack) string {
 		return ""
 	}
 	return fmt.Sprintf("  export SSL_CERT_DIR=%s\n  # in dapr.yaml, twice: ./components/%s\n", trusted, running.Set())
+}
+
+// notDapr is an error if something listens where Dapr's CLI looks for the control plane: most likely what dapr init started.
+func notDapr(ports stack.Ports) error {
+	var taken []string
+	for _, use := range []struct {
+		what string
+		port int
+	}{{"sentry", ports.Sentry}, {"placement", ports.Placement}, {"scheduler", ports.Scheduler}} {
+		if served(use.port) {
+			taken = append(taken, fmt.Sprintf("%s (port %d)", use.what, use.port))
+		}
+	}
+	if len(taken) == 0 {
+		return nil
+	}
+	return fmt.Errorf(`something serves as %s already. Sidecars of the box office trust only a control plane with certificates of
+their own sentry, and dapr run -f . looks for it on these ports. If it is that of "dapr init", stop it for this while:
+
+  docker stop dapr_placement dapr_scheduler
+
+or, after "dapr init --slim" or another "make infra", the programs that run it. (Or use make run, which has ports of its own.)`, strings.Join(taken, ", "))
 }
 
 func served(port int) bool {

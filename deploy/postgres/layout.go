@@ -8,9 +8,8 @@ import (
 //go:embed migrations
 var files embed.FS
 
-// services are the app ids that keep documents, or whose sidecar wants a store. Each has a database and a role that
-// owns it, both called boxoffice_{service}.
-var services = []string{"auth", "expiration", "gateway", "orders", "payments", "tickets"}
+// services are the app ids that keep documents. Each has a database and a role that owns it, both called boxoffice_{app id}.
+var services = []string{"auth", "dead-letters", "expiration", "orders", "payments", "tickets"}
 
 const (
 	// reporting may read the views, in all databases, and nothing else.

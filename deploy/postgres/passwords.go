@@ -12,7 +12,7 @@ import (
 
 // passwordVariable is where a role's password comes from.
 func passwordVariable(role string) string {
-	return "POSTGRES_PASSWORD_" + strings.ToUpper(strings.TrimPrefix(role, "boxoffice_"))
+	return "POSTGRES_PASSWORD_" + strings.ToUpper(strings.ReplaceAll(strings.TrimPrefix(role, "boxoffice_"), "-", "_"))
 }
 
 // passwordsFrom reads the password of every role. The error names all that is wrong.

@@ -16,6 +16,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -70,7 +71,7 @@ func main() {
 	}
 }
 
-// runNATS is nats-server's own main.
+// runNATS is nats-server's own main, with room kept in the streams beside it.
 func runNATS(args []string) error {
 	flags := flag.NewFlagSet("nats-server", flag.ExitOnError)
 	opts, err := server.ConfigureOptions(flags, args, server.PrintServerAndExit, flags.Usage, server.PrintTLSHelpAndDie)
@@ -83,6 +84,12 @@ func runNATS(args []string) error {
 	}
 	s.ConfigureLogger()
 	if err := server.Run(s); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	if err := keepRoom(ctx, s, opts); err != nil {
+		s.Shutdown()
 		return err
 	}
 	s.WaitForShutdown()

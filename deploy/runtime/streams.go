@@ -5,7 +5,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -16,9 +19,13 @@ import (
 // stream refuses an id that it has had a short while ago. Old events go after a while: every service has handled them long
 // since.
 //
+// Together they have a size, of which nine tenths are for the events. A full stream refuses what is published, and the
+// services' journals keep it: what nobody has handled yet is never thrown away for something newer. What everybody has
+// handled is, long before (streams_room.go).
+//
 // To "events" belongs, besides the topics of the aggregates, the one that carried all events in the release before: services
 // still subscribe to it, and handle what was left there. It goes with the release after this one.
-func streams(replicas int) []jetstream.StreamConfig {
+func streams(replicas int, maxBytes int64) []jetstream.StreamConfig {
 	const day = 24 * time.Hour
 	all := []jetstream.StreamConfig{
 		{Name: "events", Subjects: []string{oldTopic, "events.>"}, Description: "events between services", MaxAge: 7 * day, Duplicates: 2 * time.Minute},
@@ -28,8 +35,14 @@ func streams(replicas int) []jetstream.StreamConfig {
 		{Name: "retry", Subjects: []string{"retry.>"}, Description: "dead letters that were sent again", MaxAge: 30 * day, Duplicates: leastDuplicates},
 	}
 	for i := range all {
-		all[i].Storage, all[i].Retention, all[i].Discard = jetstream.FileStorage, jetstream.LimitsPolicy, jetstream.DiscardOld
-		all[i].Replicas = replicas
+		all[i].Storage, all[i].Retention, all[i].Discard = jetstream.FileStorage, jetstream.LimitsPolicy, jetstream.DiscardNew
+		all[i].Replicas, all[i].MaxBytes = replicas, -1 // no limit
+		if maxBytes > 0 {
+			all[i].MaxBytes = maxBytes / 20
+			if all[i].Name == "events" {
+				all[i].MaxBytes = maxBytes - 2*(maxBytes/20)
+			}
+		}
 	}
 	return all
 }
@@ -90,10 +103,32 @@ func moveOldLetters(ctx context.Context, js jetstream.JetStream, from jetstream.
 	return nil
 }
 
+// deleteConsumersOfGateway removes the consumers by which the gateway read dead letters in the release before. Nobody reads by
+// them any more, and what they have not acknowledged would be kept for ever. The service dead-letters has consumers of its
+// own, which begin with the oldest letter that is still there.
+func deleteConsumersOfGateway(ctx context.Context, js jetstream.JetStream, name string) error {
+	stream, err := js.Stream(ctx, name)
+	if err != nil {
+		return err
+	}
+	names := stream.ConsumerNames(ctx)
+	for consumer := range names.Name() {
+		if !strings.HasPrefix(consumer, "gateway-") {
+			continue
+		}
+		if err := stream.DeleteConsumer(ctx, consumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return err
+		}
+	}
+	return names.Err()
+}
+
 // runStreams makes the streams on a server, or brings them up to date, and waits for the server if it must.
 func runStreams(args []string) error {
 	flags := flag.NewFlagSet("nats-streams", flag.ExitOnError)
-	url := flags.String("server", "nats://127.0.0.1:4222", "the server's `URL`; NATS_TOKEN is its token, if it asks for one")
+	size := byteSize(1 << 30)
+	flags.Var(&size, "max-bytes", "what all streams may hold together on each server, as `512MiB` or 8GiB: less than its volume and its max_file_store; 0 is no limit")
+	url := flags.String("server", "nats://127.0.0.1:4222", "the server's `URL`; who asks is in it, or in NATS_USER and NATS_PASSWORD, or in NATS_TOKEN")
 	replicas := flags.Int("replicas", 1, "servers that hold each stream: 1, 3 or 5")
 	wait := flags.Duration("wait", time.Minute, "how long to wait for the server")
 	if err := flags.Parse(args); err != nil {
@@ -102,7 +137,7 @@ func runStreams(args []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), *wait)
 	defer cancel()
 	for {
-		err := ensureStreams(ctx, *url, *replicas)
+		err := ensureStreams(ctx, *url, *replicas, int64(size))
 		if err == nil {
 			return nil
 		}
@@ -118,10 +153,41 @@ func runStreams(args []string) error {
 	}
 }
 
-func ensureStreams(ctx context.Context, url string, replicas int) error {
+// byteSize is a flag that takes a number of bytes, or of KiB, MiB or GiB.
+type byteSize int64
+
+func (b *byteSize) String() string {
+	if *b > 0 && *b%(1<<20) == 0 {
+		return fmt.Sprintf("%dMiB", *b>>20)
+	}
+	return strconv.FormatInt(int64(*b), 10)
+}
+
+func (b *byteSize) Set(text string) error {
+	number, unit := text, int64(1)
+	for i, name := range []string{"KiB", "MiB", "GiB"} {
+		if before, found := strings.CutSuffix(text, name); found {
+			number, unit = before, 1<<(10*(i+1))
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64/unit {
+		return errors.New("it is a number of bytes, or one with KiB, MiB or GiB, as 8GiB")
+	}
+	*b = byteSize(n * unit)
+	return nil
+}
+
+// errNoStorage is JetStream's code for a stream that is to be larger than what the server has left.
+const errNoStorage = 10047
+
+func ensureStreams(ctx context.Context, url string, replicas int, maxBytes int64) error {
 	options := []nats.Option{nats.Name("nats-streams"), nats.Timeout(3 * time.Second)}
 	if token := os.Getenv("NATS_TOKEN"); token != "" {
 		options = append(options, nats.Token(token))
+	}
+	if user := os.Getenv("NATS_USER"); user != "" {
+		options = append(options, nats.UserInfo(user, os.Getenv("NATS_PASSWORD")))
 	}
 	conn, err := nats.Connect(url, options...)
 	if err != nil {
@@ -132,18 +198,31 @@ func ensureStreams(ctx context.Context, url string, replicas int) error {
 	if err != nil {
 		return err
 	}
-	old, err := freeOldDeadTopic(ctx, js)
+	// A cluster that has not chosen who leads answers nothing at all: then the next try is to come soon.
+	first, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	old, err := freeOldDeadTopic(first, js)
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", oldDeadStream, err)
 	}
-	for _, config := range streams(replicas) {
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		_, err := js.CreateOrUpdateStream(ctx, config)
+	for _, config := range streams(replicas, maxBytes) {
+		asking, cancel := context.WithTimeout(ctx, 10*time.Second)
+		_, err := js.CreateOrUpdateStream(asking, config)
 		cancel()
+		if refused := (*jetstream.APIError)(nil); errors.As(err, &refused) && refused.ErrorCode == errNoStorage {
+			return fmt.Errorf("stream %s: the server has no room for %d bytes; give it more (max_file_store, a larger volume), or the streams less (--max-bytes): %w",
+				config.Name, config.MaxBytes, err)
+		}
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", config.Name, err)
 		}
 		fmt.Printf("stream %s is there, on %d servers\n", config.Name, replicas)
+		asking, cancel = context.WithTimeout(ctx, 10*time.Second)
+		err = deleteConsumersOfGateway(asking, js, config.Name)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("consumers of stream %s: %w", config.Name, err)
+		}
 	}
 	if old == nil {
 		return nil

@@ -44,7 +44,7 @@ func (h *house) deadLetterCommand(t testing.TB, args ...string) *exec.Cmd {
 	require.NoError(t, err)
 	address := h.SidecarGRPC("dead-letters")
 	cmd := exec.Command(filepath.Join(filepath.Dir(runFile), ".build", "deadletters"), args...)
-	cmd.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+h.Secret("DAPR_API_TOKEN"))
+	cmd.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+h.APIToken("dead-letters"))
 	return cmd
 }
 
@@ -120,6 +120,7 @@ func (h *house) stateCall(t testing.TB, method, service, path string, body []byt
 	t.Helper()
 	req, err := http.NewRequest(method, h.SidecarHTTP(service)+"/v1.0/state/state"+path, bytes.NewReader(body))
 	require.NoError(t, err)
+	req.Header.Set("dapr-api-token", h.APIToken(service))
 	res, err := h.client.Do(req)
 	require.NoError(t, err)
 	defer func() { _ = res.Body.Close() }()
@@ -260,7 +261,7 @@ func TestDeadLetters_ThoseOfSidecarsAreKeptAndCounted(t *testing.T) {
 func TestGateway_HasNeitherStoreNorBroker(t *testing.T) {
 	t.Parallel()
 	h := sharedHouse(t)
-	r := h.do(t, "GET", h.SidecarHTTP("gateway")+"/v1.0/metadata", nil, "dapr-api-token", h.Secret("DAPR_API_TOKEN"))
+	r := h.do(t, "GET", h.SidecarHTTP("gateway")+"/v1.0/metadata", nil, "dapr-api-token", h.APIToken("gateway"))
 	require.Equal(t, 200, r.status, "%s", r.body)
 	for _, component := range as[struct{ Components []struct{ Name string } }](t, r).Components {
 		require.NotContains(t, []string{"state", "pubsub"}, component.Name)

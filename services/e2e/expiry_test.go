@@ -159,7 +159,7 @@ func (h *house) slotsOf(t *testing.T, o order) (keys []string) {
 	end := o.ExpiresAt.Add(time.Second - 1).Unix()
 	for shard := range 2 {
 		key := fmt.Sprintf("slot/%d.%d", end, shard)
-		if h.do(t, "GET", h.SidecarHTTP("expiration")+"/v1.0/state/state/"+url.PathEscape(key), nil).status == http.StatusOK {
+		if h.do(t, "GET", h.SidecarHTTP("expiration")+"/v1.0/state/state/"+url.PathEscape(key), nil, "dapr-api-token", h.APIToken("expiration")).status == http.StatusOK {
 			keys = append(keys, key)
 		}
 	}
@@ -180,11 +180,13 @@ func TestExpiry_ReminderOfASingleOrderStillFires(t *testing.T) {
 	reminder := h.SidecarHTTP("expiration") + "/v1.0/actors/OrderExpiration/" + given.ID + "/reminders/expire"
 	deadline, err := json.Marshal(map[string]any{"schema": 1, "expiresAt": given.ExpiresAt})
 	require.NoError(t, err)
-	r := h.do(t, "POST", reminder, map[string]any{"dueTime": time.Until(given.ExpiresAt).String(), "period": "15s", "data": deadline})
+	r := h.do(t, "POST", reminder, map[string]any{"dueTime": time.Until(given.ExpiresAt).String(), "period": "15s", "data": deadline}, "dapr-api-token", h.APIToken("expiration"))
 	require.Equal(t, http.StatusNoContent, r.status, "%s", r.body)
 
 	require.Equal(t, "expired", buyer.orderBecomes(t, "cancelled", given.ID).Reason)
 	h.ticketBecomes(t, "available", given.Ticket.ID)
-	eventually(t, "the reminder has ended", func() bool { return h.do(t, "GET", reminder, nil).status != http.StatusOK })
+	eventually(t, "the reminder has ended", func() bool {
+		return h.do(t, "GET", reminder, nil, "dapr-api-token", h.APIToken("expiration")).status != http.StatusOK
+	})
 	require.Zero(t, events.dead(t))
 }

@@ -53,7 +53,7 @@ func liesAbout(t *testing.T, o order) []lie {
 		events.PaymentRefunded{Payment: paid}, events.PaymentFailed{Payment: paid},
 		events.ExpirationComplete{OrderID: o.ID, ExpiresAt: time.Now().Add(-time.Hour), Firing: 1},
 		events.ExpirationComplete{Slot: "1.0", Part: 1, Orders: []events.ExpiredOrder{{ID: o.ID, ExpiresAt: time.Now().Add(-time.Hour)}}},
-		events.UserCreated{User: events.User{ID: uuid.NewString(), Email: "forged@example.com", Version: 1}},
+		events.UserCreated{User: events.User{ID: uuid.NewString(), Version: 1}},
 	} {
 		lies = append(lies, lie{"POST", "/events", inBulk(events.TopicOf(payload.EventType()), forged(t, payload))})
 	}
@@ -82,7 +82,7 @@ func TestForgery_PublicPortsKnowNoEventsAndNoActors(t *testing.T) {
 			for who, headers := range map[string][]string{
 				"a stranger":            nil,
 				"somebody signed in":    {"Authorization", "Bearer " + buyer.token},
-				"one who has the token": {"dapr-api-token", h.Secret("APP_API_TOKEN")},
+				"one who has the token": {"dapr-api-token", h.AppToken(service)},
 			} {
 				headers = append(headers, "Content-Type", "application/cloudevents+json", "dapr-app-id", service)
 				r := h.do(t, lie.method, h.URL(service)+lie.path, lie.body, headers...)
@@ -111,12 +111,16 @@ func TestForgery_CallbackPortsTakeNothingWithoutTheToken(t *testing.T) {
 	h := newHouse(t, stack.Options{})
 	buyer, unpaid := h.orderOf(t, 4200)
 	listed := h.ticketBecomes(t, "reserved", unpaid.Ticket.ID)
-	token := h.Secret("APP_API_TOKEN")
-	require.GreaterOrEqual(t, len(token), 16)
 
 	for _, service := range services() {
+		token := h.AppToken(service)
+		require.GreaterOrEqual(t, len(token), 16)
+		another := h.AppToken(services()[0])
+		if service == services()[0] {
+			another = h.AppToken(services()[1])
+		}
 		for _, lie := range liesAbout(t, unpaid) {
-			for _, shown := range []string{"", "nonsense", token[1:], token + "x", strings.ToUpper(token), "Bearer " + token} {
+			for _, shown := range []string{"", "nonsense", another, h.APIToken(service), h.Secret("APP_API_TOKEN"), token[1:], token + "x", strings.ToUpper(token), "Bearer " + token} {
 				r := h.do(t, lie.method, h.CallbackURL(service)+lie.path, lie.body, "dapr-api-token", shown, "Authorization", "Bearer "+token)
 				require.Equal(t, 401, r.status, "%s %s to %s with %q", lie.method, lie.path, service, shown)
 			}
@@ -130,7 +134,7 @@ func TestForgery_CallbackPortsTakeNothingWithoutTheToken(t *testing.T) {
 	// That it is the token which kept them out, and not a mistake of this test: with it, they are believed.
 	for _, lie := range liesAbout(t, unpaid) {
 		if strings.Contains(lie.body, `"order.completed"`) {
-			r := h.do(t, lie.method, h.CallbackURL("tickets")+lie.path, lie.body, "dapr-api-token", token)
+			r := h.do(t, lie.method, h.CallbackURL("tickets")+lie.path, lie.body, "dapr-api-token", h.AppToken("tickets"))
 			require.Equal(t, 200, r.status)
 			require.JSONEq(t, `{"statuses":[{"entryId":"1","status":"SUCCESS"}]}`, string(r.body))
 		}
@@ -159,11 +163,12 @@ func TestForgery_OnlyPublicPortsAreOnTheNetwork(t *testing.T) {
 	}
 
 	for _, ip := range addresses {
-		private := map[string]string{"the broker": h.Broker().URL, "the sandbox": h.SandboxURL()}
+		private := map[string]string{"the broker": h.Broker().URL, "the sandbox": h.SandboxURL(), "sentry": h.SentryAddress(), "placement": h.PlacementAddress(), "the scheduler": h.SchedulerAddress()}
 		for _, service := range services() {
 			private[service+"'s callbacks"] = h.CallbackURL(service)
 			private[service+"'s sidecar, HTTP"] = h.SidecarHTTP(service)
 			private[service+"'s sidecar, gRPC"] = h.SidecarGRPC(service)
+			private[service+"'s sidecar, for other sidecars"] = h.SidecarInternal(service)
 		}
 		for what, address := range private {
 			require.True(t, reachable(net.IPv4(127, 0, 0, 1), address), "%s, from this machine", what)

@@ -26,7 +26,7 @@ const (
 )
 
 // rolesWithPasswords are all that the migrations make.
-var rolesWithPasswords = []string{"auth", "expiration", "gateway", "orders", "payments", "tickets", "reporting"}
+var rolesWithPasswords = []string{"auth", "dead-letters", "expiration", "orders", "payments", "tickets", "reporting"}
 
 func passwordOf(role string) string { return "secret-of-" + role }
 
@@ -54,10 +54,10 @@ func (m *migrator) run(command string, without ...string) (string, error) {
 	cmd.Env = append(os.Environ(), "PGPASSWORD="+passwordOf(deployer),
 		fmt.Sprintf("DATABASE_URL=postgres://%s@%s/postgres?sslmode=disable", deployer, m.store.address()))
 	for _, role := range rolesWithPasswords {
-		cmd.Env = append(cmd.Env, "POSTGRES_PASSWORD_"+strings.ToUpper(role)+"="+passwordOf(role))
+		cmd.Env = append(cmd.Env, "POSTGRES_PASSWORD_"+strings.ToUpper(strings.ReplaceAll(role, "-", "_"))+"="+passwordOf(role))
 	}
 	for _, role := range without {
-		cmd.Env = append(cmd.Env, "POSTGRES_PASSWORD_"+strings.ToUpper(role)+"=")
+		cmd.Env = append(cmd.Env, "POSTGRES_PASSWORD_"+strings.ToUpper(strings.ReplaceAll(role, "-", "_"))+"=")
 	}
 	text, err := cmd.CombinedOutput()
 	return string(text), err
@@ -129,6 +129,7 @@ spec:
       value: "8"
     - name: actorStateStore
       value: "true"
+scopes: [auth, dead-letters, expiration, orders, payments, tickets]
 `, p.port))
 }
 
@@ -300,7 +301,7 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 		return reportOne[replica](t, store, "orders", "SELECT *, order_status AS status FROM reporting.ticket_replicas WHERE id = '"+listed.ID+"'")
 	})
 
-	require.Empty(t, report[any](t, store, "gateway", "SELECT * FROM reporting.dead_letters"))
+	require.Empty(t, report[any](t, store, "dead-letters", "SELECT * FROM reporting.dead_letters"))
 	type format struct {
 		Kind      string
 		Schema    int

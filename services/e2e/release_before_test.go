@@ -207,7 +207,7 @@ func deadLettersBefore(t *testing.T, h *house, before string) string {
 	t.Helper()
 	command := exec.Command(filepath.Join(before, ".build", "gateway"), "dead-letters", "-json", "list")
 	address := h.SidecarGRPC("gateway")
-	command.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:])
+	command.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+h.APIToken("gateway"))
 	said, err := command.Output()
 	require.NoError(t, err)
 	return string(said)

@@ -24,7 +24,7 @@ func twoOfEverything(t *testing.T) *house {
 // writers are the writers of a service's journal, by id, with their instances. A process has one or more.
 func (h *house) writers(t *testing.T, app string) map[string]string {
 	t.Helper()
-	r := h.do(t, "GET", h.SidecarHTTP(app)+"/v1.0/state/state/journal%2Fregistry", nil)
+	r := h.do(t, "GET", h.SidecarHTTP(app)+"/v1.0/state/state/journal%2Fregistry", nil, "dapr-api-token", h.APIToken(app))
 	require.Equal(t, 200, r.status, "%s", r.body)
 	var registry struct {
 		Writers []struct{ ID, Instance string }

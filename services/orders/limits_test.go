@@ -162,10 +162,11 @@ func TestRefund_TheTicketIsWithheldUntilItsSellerKnowsAndOffersItAgain(t *testin
 	require.NoError(t, err)
 	require.False(t, changed, "a repeat")
 
-	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 2, Sequence: 1}, false), "made before the refund, and late")
+	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 2, Sequence: 1, Status: "available"}, false), "made before the refund, and late")
+	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 3, Sequence: 3, Status: "withheld"}, false), "published again")
 	_, _, err = ticket.Reserve("order-2", "other", noon, terms)
 	require.ErrorIs(t, err, errWithheld)
-	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 5, Sequence: 3}, false))
+	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 5, Sequence: 3, Status: "available"}, false))
 	_, _, err = ticket.Reserve("order-2", "other", noon, terms)
 	require.NoError(t, err)
 }
@@ -327,15 +328,19 @@ func TestDeleteBuyer_EndsWhatIsUnpaidAndRefusesMore(t *testing.T) {
 func TestRefund_ByEvents(t *testing.T) {
 	for name, c := range map[string]struct {
 		refunded int64
+		status   string
 		want     Status
-	}{"in full": {4500, Cancelled}, "a part": {4499, Complete}, "of a release before, which published full ones alone": {0, Cancelled}} {
+	}{
+		"in full": {4500, "refunded", Cancelled}, "a part": {4499, "captured", Complete}, "one that failed": {0, "captured", Complete},
+		"of a release before, which published full ones alone": {0, "refunded", Cancelled},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s, tickets := limitedScene(t, limited, 1)
 			order, err := s.tries(t, tickets[0], "buyer")
 			require.NoError(t, err)
 			payment := events.Payment{ID: "payment-1", OrderID: order.ID, Amount: 4500, Version: 1}
 			require.NoError(t, s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: payment}))
-			payment.Refunded = c.refunded
+			payment.Refunded, payment.Status = c.refunded, c.status
 			for range 2 {
 				require.NoError(t, s.paymentRefunded(t.Context(), events.PaymentRefunded{Payment: payment}))
 				s.requireStatus(t, c.want, order)

@@ -283,15 +283,15 @@ func (t *Ticket) holds(orderID string) bool {
 }
 
 // Hear applies what the tickets service tells of the listing, if it is newer than what is known, or names the seller of a
-// document that does not. It never touches the reservation. A change that the seller made in knowledge of the ticket's refund
-// ends its being withheld.
+// document that does not. It never touches the reservation. A ticket that is withheld is for sale again when its seller has
+// changed the listing after the refund: then it is published as available, after the refund's sequence.
 func (t *Ticket) Hear(listing events.Ticket, deleted bool) (changed bool) {
 	if listing.Version < t.Version || listing.Version == t.Version && (t.UserID != "" || listing.UserID == "") {
 		return false
 	}
 	t.Schema = 1
 	t.UserID = listing.UserID
-	if !deleted && listing.Sequence >= t.Withheld {
+	if !deleted && listing.Status == "available" && listing.Sequence >= t.Withheld {
 		t.Withheld = 0
 	}
 	t.ID = listing.ID

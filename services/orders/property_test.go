@@ -225,6 +225,7 @@ func (m *market) hear(t *rapid.T) {
 	told.Version = rapid.IntRange(1, m.listing.Version+2).Draw(t, "version")
 	told.Price = rapid.Int64Range(50, 1_000_000).Draw(t, "price")
 	told.Sequence = rapid.IntRange(max(0, m.ticket.Sequence-2), m.ticket.Sequence).Draw(t, "the seller knew of")
+	told.Status = rapid.SampledFrom([]string{"available", "withheld", "sold"}).Draw(t, "status")
 	deleted := rapid.IntRange(0, 9).Draw(t, "deleted, if 0") == 0
 	before := copyOf(m.ticket)
 	newer := told.Version > m.listing.Version
@@ -233,7 +234,7 @@ func (m *market) hear(t *rapid.T) {
 	require.Equal(t, before.Sequence, m.ticket.Sequence)
 	if newer {
 		m.listing, m.deleted = told, deleted
-		m.withheld = m.withheld && (deleted || told.Sequence < before.Withheld)
+		m.withheld = m.withheld && (deleted || told.Status != "available" || told.Sequence < before.Withheld)
 	} else {
 		require.Equal(t, before, m.ticket)
 	}

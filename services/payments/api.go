@@ -36,21 +36,30 @@ func (a *api) routes(app *fiber.App, signedIn fiber.Handler) {
 // paymentAnswer is a payment as clients see it. ClientSecret is for Stripe's frontend, to take the buyer through
 // 3-D Secure; it is there while that is wanted.
 type paymentAnswer struct {
-	ID           string    `json:"id"`
-	OrderID      string    `json:"orderId"`
-	StripeID     string    `json:"stripeId"`
-	Status       Status    `json:"status"`
-	Amount       int64     `json:"amount"`
-	Currency     string    `json:"currency"`
-	DeclineCode  string    `json:"declineCode,omitempty"`
-	ClientSecret string    `json:"clientSecret,omitempty"`
+	ID           string `json:"id"`
+	OrderID      string `json:"orderId"`
+	StripeID     string `json:"stripeId"`
+	Status       Status `json:"status"`
+	Amount       int64  `json:"amount"`
+	Currency     string `json:"currency"`
+	DeclineCode  string `json:"declineCode,omitempty"`
+	ClientSecret string `json:"clientSecret,omitempty"`
+	// Refunded is how much was given back so far. RefundFailed says that some of it came back, because the bank could not
+	// take it. Dispute is what the buyer has complained about at the bank.
+	Refunded     int64     `json:"refunded,omitempty"`
+	RefundFailed bool      `json:"refundFailed,omitempty"`
+	Dispute      Dispute   `json:"dispute,omitzero"`
 	CreatedAt    time.Time `json:"createdAt"`
 	UpdatedAt    time.Time `json:"updatedAt"`
 }
 
 func answer(r Receipt) paymentAnswer {
 	p := r.Payment
-	out := paymentAnswer{p.ID, p.OrderID, p.StripeID, p.Status, p.Amount, p.Currency, shownDecline(p.DeclineCode), "", p.CreatedAt, p.UpdatedAt}
+	out := paymentAnswer{
+		ID: p.ID, OrderID: p.OrderID, StripeID: p.StripeID, Status: p.Status, Amount: p.Amount, Currency: p.Currency,
+		DeclineCode: shownDecline(p.DeclineCode), Refunded: p.Refunded, RefundFailed: p.RefundFailed, Dispute: p.Dispute,
+		CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
+	}
 	if p.Status == RequiresAction {
 		out.ClientSecret = r.Intent.ClientSecret
 	}
@@ -209,6 +218,14 @@ func noticeIn(object json.RawMessage) notice {
 		if json.Unmarshal(object, &charge) == nil {
 			told.intent = intentOfCharge(&charge)
 		}
+	case "refund":
+		var refund stripe.Refund
+		told.ask, told.intent.Status = true, unheardOf
+		if json.Unmarshal(object, &refund) == nil && refund.Status == stripe.RefundStatusSucceeded { // a payment that is refunded knows of it
+			told.intent.Status = Refunded
+		}
+	case "dispute":
+		told.ask, told.intent.Status = true, unheardOf
 	default:
 		told.intent.Status = unheardOf
 	}

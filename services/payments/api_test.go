@@ -41,7 +41,7 @@ func newDesk(t *testing.T, secret string) *desk {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
-	d := &desk{newScene(t), rest.New(rest.Options{Name: "payments", Log: quiet}), identity.NewIssuer(private, time.Hour)}
+	d := &desk{newScene(t), rest.New(rest.Options{Name: "payments", Log: quiet, BodyLimit: 65536}), identity.NewIssuer(private, time.Hour)}
 	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return d.issuer.KeySet(), nil })
 	(&api{till: d.till, webhookSecret: secret}).routes(d.app, identity.RequireUser(keys))
 	return d

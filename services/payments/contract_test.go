@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-mock/embedded"
 	"github.com/stripe/stripe-mock/server"
 )
@@ -79,11 +80,16 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 		"Confirm, by token": func() error { _, err := g.Confirm(ctx, payment, 2, Method{Token: "tok_visa"}); return err },
 		"Find":              func() error { _, err := g.Find(ctx, &order, payment.Attempt); return err },
 		"Find, after long":  func() error { _, err := g.Find(ctx, &order, old); return err },
+		"Owner":             func() error { _, err := g.Owner(ctx, payment.StripeID); return err },
 		"Look":              func() error { _, err := g.Look(ctx, payment.StripeID); return err },
-		"Capture":           func() error { _, err := g.Capture(ctx, payment); return err },
-		"Void":              func() error { _, err := g.Void(ctx, payment); return err },
-		"Refund":            func() error { _, err := g.Refund(ctx, payment); return err },
-		"Release":           func() error { return g.Release(ctx, payment.StripeID) },
+		"whole": func() error {
+			_, err := g.whole(ctx, &stripe.PaymentIntent{ID: "pi_1", LatestCharge: &stripe.Charge{Captured: true, Disputed: true, AmountRefunded: 1}}, false)
+			return err
+		},
+		"Capture": func() error { _, err := g.Capture(ctx, payment); return err },
+		"Void":    func() error { _, err := g.Void(ctx, payment); return err },
+		"Refund":  func() error { _, err := g.Refund(ctx, payment); return err },
+		"Release": func() error { return g.Release(ctx, payment.StripeID) },
 	}
 	for name, run := range operations {
 		require.NoError(t, run(), name)
@@ -91,8 +97,10 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 	require.Empty(t, r.rejected)
 	slices.Sort(r.asked)
 	require.Equal(t, []string{
+		"GET /v1/disputes",
 		"GET /v1/payment_intents",
 		"GET /v1/payment_intents/pi_1",
+		"GET /v1/refunds",
 		"POST /v1/payment_intents",
 		"POST /v1/payment_intents/pi_1/cancel",
 		"POST /v1/payment_intents/pi_1/capture",

@@ -115,7 +115,7 @@ func FuzzNoticeIn(f *testing.F) {
 			`{"object":"payment_intent","id":` + string(id) + `,"metadata":{"orderId":` + string(order) + `}}`,
 			`{"object":"charge","payment_intent":` + string(id) + `,"metadata":{"orderId":` + string(order) + `}}`,
 		} {
-			require.Equal(t, notice{Intent{ID: told.intent.ID, Status: unheardOf}, told.orderID}, noticeIn([]byte(again)))
+			require.Equal(t, notice{intent: Intent{ID: told.intent.ID, Status: unheardOf}, orderID: told.orderID}, noticeIn([]byte(again)))
 		}
 	})
 }

@@ -23,6 +23,10 @@ import (
 //	                              └────────┘               │
 //	     (pending, requires_action and failed are voided, too, when the order is cancelled)
 //
+// A refund in parts, and a dispute, leave a payment captured until all is given back; what was given back is in Refunded. A
+// refund that fails makes a refunded payment captured again. All of this happens at Stripe, by people or by banks; what
+// it leads to here is a table in services/README.md, "What Stripe does by itself".
+//
 // Money follows the order, and Order.Due alone says how: an authorized payment is captured when its order is
 // complete; when its order is cancelled, whatever can still become money is voided, and what is money already
 // is refunded.
@@ -60,7 +64,14 @@ type Payment struct {
 	ChargeID    string  `json:"chargeId,omitempty"` // Stripe's latest attempt: tells one decline from the next
 	Attempt     Attempt `json:"attempt"`
 	// Declines counts the attempts that were declined, and those whose outcome is not known; see limits.go.
-	Declines  int       `json:"declines,omitempty"`
+	Declines int `json:"declines,omitempty"`
+	// Refunded is what was given back: by refunds, and by disputes that were lost.
+	Refunded int64 `json:"refunded,omitempty"`
+	// RefundFailed says that a refund did not reach the buyer, and the money is at Stripe again. Somebody must find
+	// another way; it is not tried again by itself.
+	RefundFailed bool    `json:"refundFailed,omitempty"`
+	Dispute      Dispute `json:"dispute,omitzero"` // the last one
+
 	Version   int       `json:"version"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
@@ -84,6 +95,21 @@ type Attempt struct {
 	At time.Time `json:"at,omitzero"`
 }
 
+// Dispute is what a buyer has complained about at the bank. The zero Dispute is none.
+type Dispute struct {
+	ID     string `json:"id"`
+	Status string `json:"status"` // Stripe's
+	Reason string `json:"reason,omitempty"`
+	Amount int64  `json:"amount"`
+}
+
+// undecided says whether the bank holds the money until it has decided. (An inquiry, whose status begins with warning,
+// holds none.)
+func (d Dispute) undecided() bool { return d.Status == "needs_response" || d.Status == "under_review" }
+
+// lost says whether the buyer has got the money for good.
+func (d Dispute) lost() bool { return d.Status == "lost" || d.Status == "prevented" }
+
 // unheardOf is what an intent's status becomes if what Stripe told does not say it.
 const unheardOf Status = "unheard_of"
 
@@ -95,6 +121,13 @@ type Intent struct {
 	ChargeID       string
 	DeclineCode    string // with Failed
 	DeclineMessage string // with Failed, for people
+
+	Refunded int64 // at least this was given back
+	Disputed bool  // at some time
+	// Whole says that Refunded, RefundFailed and Dispute are all that there is to say, and as they are now.
+	Whole        bool
+	RefundFailed bool
+	Dispute      Dispute
 }
 
 // Begin gives an order its payment, whose first attempt is about to be made. It has no intent yet.
@@ -116,6 +149,9 @@ func (o *Order) Begin(method string, now time.Time) *Payment {
 func (o *Order) share() {
 	if p := o.Payment; p != nil {
 		p.OrderID, p.UserID, p.Amount, p.Currency = o.ID, o.UserID, o.Amount, o.Currency
+		if p.Status == Refunded && p.Refunded == 0 { // by a former release, which gave back all
+			p.Refunded = o.Amount
+		}
 	}
 }
 
@@ -173,9 +209,21 @@ func (p *Payment) Observe(i Intent, now time.Time) (event events.Payload, change
 	if p.StripeID == "" && i.ID != "" {
 		p.StripeID, changed = i.ID, true
 	}
-	another := i.Status == Failed && (i.ChargeID != p.ChargeID || i.DeclineCode != p.DeclineCode)
-	if i.Status == p.Status && !another || i.Status == Pending || i.Status == "" || p.Status.ended() {
+	if p.Status == Voided || p.Status == Refunded && !i.Whole || i.Status == Pending || i.Status == "" {
 		return nil, changed
+	}
+	another := i.Status == Failed && (i.ChargeID != p.ChargeID || i.DeclineCode != p.DeclineCode)
+	before := *p
+	if i.Whole {
+		p.reverse(i)
+	}
+	reversed := p.Refunded != before.Refunded
+	if i.Status == p.Status && !another && !reversed {
+		if p.Dispute == before.Dispute && p.RefundFailed == before.RefundFailed {
+			return nil, changed
+		}
+		p.change(now)
+		return nil, true
 	}
 	if p.Status == RequiresAction && i.Status == Failed && !p.Attempt.Open { // the buyer's bank has refused after all
 		p.Declines++
@@ -187,8 +235,23 @@ func (p *Payment) Observe(i Intent, now time.Time) (event events.Payload, change
 		p.DeclineCode = i.DeclineCode
 	}
 	p.change(now)
+	if p.Status == before.Status && reversed || before.Status == Refunded {
+		return events.PaymentRefunded{Payment: p.public()}, true
+	}
 	return p.told(), true
 }
+
+// reverse takes what Stripe says of refunds and disputes. Less given back than before is a refund that has failed, unless
+// a dispute was won after all.
+func (p *Payment) reverse(i Intent) {
+	failed := i.RefundFailed || i.Refunded < p.Refunded && p.Dispute.lost() == i.Dispute.lost()
+	p.RefundFailed = i.Status == Captured && (failed || p.RefundFailed)
+	p.Refunded, p.Dispute = i.Refunded, i.Dispute
+}
+
+// stuck says whether money that was taken cannot be given back by this service: a refund has failed, or the bank decides
+// on a dispute.
+func (p *Payment) stuck() bool { return p != nil && (p.RefundFailed || p.Dispute.undecided()) }
 
 // progress orders the states of an intent at Stripe: it never goes back from one to a lower one.
 func (s Status) progress() int {
@@ -207,7 +270,7 @@ func (s Status) progress() int {
 // no need to ask how things stand now.
 func (p *Payment) Knows(i Intent) bool {
 	switch here, there := p.Status.progress(), i.Status.progress(); {
-	case i.Status == unheardOf:
+	case i.Status == unheardOf, i.Refunded > p.Refunded, i.Disputed && p.Dispute == Dispute{}:
 		return false
 	case i.Status == Pending, there < here:
 		return true
@@ -224,20 +287,7 @@ func (p *Payment) change(now time.Time) {
 
 // told is the event of the payment's status. That a buyer must act is the buyer's business alone.
 func (p *Payment) told() events.Payload {
-	public := events.Payment{
-		ID:          p.ID,
-		OrderID:     p.OrderID,
-		UserID:      p.UserID,
-		StripeID:    p.StripeID,
-		Status:      string(p.Status),
-		Amount:      p.Amount,
-		Currency:    p.Currency,
-		DeclineCode: shownDecline(p.DeclineCode),
-		Version:     p.Version,
-		CreatedAt:   p.CreatedAt,
-		UpdatedAt:   p.UpdatedAt,
-	}
-	switch p.Status {
+	switch public := p.public(); p.Status {
 	case Authorized:
 		return events.PaymentCreated{Payment: public}
 	case Captured:
@@ -250,6 +300,30 @@ func (p *Payment) told() events.Payload {
 		return events.PaymentFailed{Payment: public}
 	}
 	return nil
+}
+
+// public is the state of the payment that other services get. In it a payment that is refunded has given back the whole
+// amount, also if less than that was ever captured.
+func (p *Payment) public() events.Payment {
+	public := events.Payment{
+		ID:          p.ID,
+		OrderID:     p.OrderID,
+		UserID:      p.UserID,
+		StripeID:    p.StripeID,
+		Status:      string(p.Status),
+		Amount:      p.Amount,
+		Currency:    p.Currency,
+		DeclineCode: shownDecline(p.DeclineCode),
+		Version:     p.Version,
+		CreatedAt:   p.CreatedAt,
+		UpdatedAt:   p.UpdatedAt,
+		Refunded:    p.Refunded,
+		Dispute:     p.Dispute.Status,
+	}
+	if p.Status == Refunded {
+		public.Refunded = max(p.Refunded, p.Amount)
+	}
+	return public
 }
 
 // cardDeclined is what clients get in the place of a bank's code that is not for the buyer.
@@ -368,16 +442,16 @@ func (o *Order) Due(payment Status) Action {
 		return Capture
 	case o.Status == OrderCancelled && (payment.open() || payment == Authorized):
 		return Void
-	case o.Status == OrderCancelled && payment == Captured:
+	case o.Status == OrderCancelled && payment == Captured && !o.Payment.stuck():
 		return Refund
 	}
 	return Nothing
 }
 
-// Settled says whether nothing is left to do about the order's payment, unless the order changes.
+// Settled says whether nothing is left to do about the order's payment, unless the order changes, or Stripe tells more.
 func (o *Order) Settled() bool {
 	p := o.Payment
-	return p == nil || p.Status.ended() || o.Status == OrderComplete && p.Status == Captured
+	return p == nil || p.Status.ended() || p.Status == Captured && (o.Status == OrderComplete || o.Status == OrderCancelled && p.stuck())
 }
 
 // Wants says whether somebody must see to a payment that is not settled: something is due, or Stripe may know more

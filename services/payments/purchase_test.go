@@ -297,7 +297,7 @@ func TestHearIntent_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, known)
 	}
-	_, err = s.till.HearIntent(t.Context(), notice{Intent{ID: "pi_nobody", Status: Authorized}, order.ID})
+	_, err = s.till.HearIntent(t.Context(), notice{intent: Intent{ID: "pi_nobody", Status: Authorized}, orderID: order.ID})
 	require.NoError(t, err, "there is none")
 	for _, entry := range s.processor.money(t, order.ID) {
 		require.Equal(t, entry.ID == paid.Payment.StripeID, entry.Held == 2500, "%+v", entry)

@@ -192,7 +192,7 @@ type look func(ctx context.Context, o *Order) (Intent, error)
 
 // asStripeTells asks Stripe, unless nothing can change any more.
 func (t *till) asStripeTells(ctx context.Context, o *Order) (Intent, error) {
-	if o.Payment.Status.ended() || o.Payment.StripeID == "" {
+	if o.Payment.Status == Voided || o.Payment.StripeID == "" {
 		return Intent{}, nil
 	}
 	return t.stripe.Look(ctx, o.Payment.StripeID)
@@ -250,7 +250,7 @@ func (t *till) settle(ctx context.Context, orderID string, look look) (order Ord
 		if err != nil || order.Payment == nil {
 			return err
 		}
-		changed := false
+		changed, settled := false, order.Settled()
 		if order.Payment.unresolved() {
 			told, changed, err = t.resolve(ctx, &a)
 		} else {
@@ -265,6 +265,9 @@ func (t *till) settle(ctx context.Context, orderID string, look look) (order Ord
 			return failed
 		}
 		order = a.order.Value
+		if settled && !order.Settled() {
+			change.Append(unsettled, order.ID)
+		}
 		if changed || more {
 			if err := t.commit(ctx, &a, &change); err != nil {
 				return err
@@ -664,6 +667,7 @@ func (t *till) formerPayment(ctx context.Context, id string) (account, error) {
 type notice struct {
 	intent  Intent
 	orderID string // by its metadata; "" if it has none
+	ask     bool   // whether it is worth a request to Stripe to learn whose it is: refunds and disputes have no metadata
 }
 
 const (
@@ -697,7 +701,7 @@ func (t *till) HearIntent(ctx context.Context, n notice) (known bool, err error)
 	switch {
 	case !order.has(n.intent): // an order has one; if this may get money, that is given up
 		if s := n.intent.Status; s == RequiresAction || s == Authorized || s == Captured {
-			return true, t.stripe.Release(ctx, n.intent.ID)
+			return true, t.release(ctx, n.intent.ID, orderID)
 		}
 		return true, nil
 	case p.Knows(n.intent):
@@ -708,6 +712,16 @@ func (t *till) HearIntent(ctx context.Context, n notice) (known bool, err error)
 	}
 	_, _, err = t.settle(ctx, orderID, t.unlessKnown(n.intent, notAtAll))
 	return true, err
+}
+
+// release gives up an intent that is not the payment of its order. That it is the order's, Stripe must say: a webhook that
+// was signed with a stolen secret names whatever it likes.
+func (t *till) release(ctx context.Context, stripeID, orderID string) error {
+	owner, err := t.stripe.Owner(ctx, stripeID)
+	if err != nil || owner != orderID {
+		return err
+	}
+	return t.stripe.Release(ctx, stripeID)
 }
 
 // has says whether an intent is that of the order's payment, or may be.
@@ -735,7 +749,10 @@ func (t *till) orderOf(ctx context.Context, n notice) (string, error) {
 		return n.orderID, nil
 	}
 	record, err := state.Get[intentRecord](ctx, t.store, intentKey(n.intent.ID))
-	if errors.Is(err, state.ErrNotFound) {
+	switch {
+	case errors.Is(err, state.ErrNotFound) && n.ask:
+		return t.stripe.Owner(ctx, n.intent.ID)
+	case errors.Is(err, state.ErrNotFound):
 		return "", nil
 	}
 	return record.Value.OrderID, err

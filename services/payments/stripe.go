@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/dispute"
 	"github.com/stripe/stripe-go/v76/paymentintent"
 	"github.com/stripe/stripe-go/v76/paymentmethod"
 	"github.com/stripe/stripe-go/v76/refund"
@@ -45,10 +46,11 @@ var errKeyTaken = errors.New("the idempotency key was used for another request")
 // cannot be reached or asks to wait. Another error is a fault of ours. A declined card is none of these: it is
 // an Intent with status Failed.
 type gateway struct {
-	intents paymentintent.Client
-	methods paymentmethod.Client
-	refunds refund.Client
-	clock   func() time.Time
+	intents  paymentintent.Client
+	methods  paymentmethod.Client
+	refunds  refund.Client
+	disputes dispute.Client
+	clock    func() time.Time
 }
 
 // newGateway makes a client for the account of the secret key. An empty url is Stripe's; timeout bounds one request.
@@ -64,10 +66,11 @@ func newGateway(key, url string, timeout time.Duration, log *slog.Logger) *gatew
 	}
 	backend := stripe.GetBackendWithConfig(stripe.APIBackend, config)
 	return &gateway{
-		intents: paymentintent.Client{B: backend, Key: key},
-		methods: paymentmethod.Client{B: backend, Key: key},
-		refunds: refund.Client{B: backend, Key: key},
-		clock:   time.Now,
+		intents:  paymentintent.Client{B: backend, Key: key},
+		methods:  paymentmethod.Client{B: backend, Key: key},
+		refunds:  refund.Client{B: backend, Key: key},
+		disputes: dispute.Client{B: backend, Key: key},
+		clock:    time.Now,
 	}
 }
 
@@ -294,15 +297,78 @@ func (g *gateway) card(ctx context.Context, attempt string, method Method) (stri
 	return made.ID, err
 }
 
-// Look asks for the intent as it is now.
+// Look asks for the intent as it is now, with what was given back of it. That costs further requests only if there are
+// refunds or disputes.
 func (g *gateway) Look(ctx context.Context, stripeID string) (Intent, error) {
+	return g.look(ctx, stripeID, false)
+}
+
+func (g *gateway) look(ctx context.Context, stripeID string, refunded bool) (Intent, error) {
 	params := &stripe.PaymentIntentParams{Params: stripe.Params{Context: ctx}}
 	params.AddExpand("latest_charge")
-	intent, _, err := answered(g.intents.Get(stripeID, params))
-	if err != nil {
-		return Intent{}, understood(err, "look at payment intent "+stripeID)
+	found, err := g.intents.Get(stripeID, params)
+	if err == nil {
+		return g.whole(ctx, found, refunded)
 	}
+	return Intent{}, understood(err, "look at payment intent "+stripeID)
+}
+
+// whole completes what an intent says, with its charge expanded, by its refunds and disputes. Refunds are listed, and not
+// taken from the charge, for one that has failed is seen in the list alone. refunded says that there is one, whatever the
+// charge says.
+func (g *gateway) whole(ctx context.Context, from *stripe.PaymentIntent, refunded bool) (Intent, error) {
+	intent, charge := intentOf(from), from.LatestCharge
+	intent.Whole = true
+	if charge == nil || !charge.Captured || !charge.Disputed && charge.AmountRefunded == 0 && !refunded {
+		return intent, nil
+	}
+	given := int64(0)
+	refunds := g.refunds.List(&stripe.RefundListParams{ListParams: stripe.ListParams{Context: ctx, Limit: stripe.Int64(100)}, PaymentIntent: &from.ID})
+	for refunds.Next() {
+		switch one := refunds.Refund(); one.Status {
+		case stripe.RefundStatusFailed, stripe.RefundStatusCanceled:
+			intent.RefundFailed = true
+		default:
+			given += one.Amount
+		}
+	}
+	if err := refunds.Err(); err != nil {
+		return Intent{}, understood(err, "list the refunds of payment intent "+from.ID)
+	}
+	if charge.Disputed {
+		disputes := g.disputes.List(&stripe.DisputeListParams{ListParams: stripe.ListParams{Context: ctx, Limit: stripe.Int64(100)}, PaymentIntent: &from.ID})
+		for first := true; disputes.Next(); first = false {
+			one := disputes.Dispute()
+			seen := Dispute{ID: one.ID, Status: string(one.Status), Reason: string(one.Reason), Amount: one.Amount}
+			if first { // the newest is listed first
+				intent.Dispute = seen
+			}
+			if seen.lost() {
+				given += seen.Amount
+			}
+		}
+		if err := disputes.Err(); err != nil {
+			return Intent{}, understood(err, "list the disputes of payment intent "+from.ID)
+		}
+	}
+	intent.Refunded, intent.Status = given, Captured
+	if given > 0 && given >= charge.AmountCaptured {
+		intent.Status = Refunded
+	}
+	intent.RefundFailed = intent.RefundFailed && intent.Status == Captured
 	return intent, nil
+}
+
+// Owner is the order that an intent was made for, by its metadata; "" if there is none, or no such intent.
+func (g *gateway) Owner(ctx context.Context, stripeID string) (orderID string, err error) {
+	found, err := g.intents.Get(stripeID, &stripe.PaymentIntentParams{Params: stripe.Params{Context: ctx}})
+	if failure, ok := errors.AsType[*stripe.Error](err); ok && failure.HTTPStatusCode == http.StatusNotFound {
+		return "", nil
+	}
+	if err != nil {
+		return "", understood(err, "look whose payment intent "+stripeID+" is")
+	}
+	return found.Metadata[metadataOrder], nil
 }
 
 // Capture takes the authorized money.
@@ -334,13 +400,21 @@ func (g *gateway) void(ctx context.Context, stripeID, key string) (Intent, error
 	}, "void payment intent "+stripeID)
 }
 
-// Refund gives captured money back, all of it.
+// Refund gives captured money back, all that is left of it. If there was a dispute, Stripe may not allow it: the result's
+// RefundFailed is set if it will not do so later either.
 func (g *gateway) Refund(ctx context.Context, p *Payment) (Intent, error) {
 	metadata := map[string]string{metadataOrder: p.OrderID, "userId": p.UserID}
-	if err := g.refund(ctx, p.StripeID, "payment/"+p.ID+"/refund", metadata); err != nil {
+	err := g.refund(ctx, p.StripeID, "payment/"+p.ID+"/refund", metadata)
+	failure, _ := errors.AsType[*stripe.Error](err)
+	disputed := failure != nil && failure.Code == "charge_disputed"
+	if err != nil && !disputed {
 		return Intent{}, err
 	}
-	return g.Look(ctx, p.StripeID)
+	intent, err := g.look(ctx, p.StripeID, true)
+	if disputed && intent.Status == Captured && !intent.Dispute.undecided() {
+		intent.RefundFailed = true
+	}
+	return intent, err
 }
 
 func (g *gateway) refund(ctx context.Context, stripeID, key string, metadata map[string]string) error {
@@ -463,11 +537,19 @@ func intentOf(from *stripe.PaymentIntent) Intent {
 		to.Status = Voided
 	case stripe.PaymentIntentStatusSucceeded:
 		to.Status = Captured
-		if charge != nil && charge.AmountRefunded > 0 && charge.AmountRefunded >= charge.AmountCaptured {
-			to.Status = Refunded
+		if charge != nil && charge.Captured {
+			to.Refunded, to.Disputed = refundedOf(charge), charge.Disputed
+			if to.Refunded > 0 && to.Refunded >= charge.AmountCaptured {
+				to.Status = Refunded
+			}
 		}
 	}
 	return to
+}
+
+// refundedOf is what was given back of a captured charge. Stripe counts with it what was never captured.
+func refundedOf(charge *stripe.Charge) int64 {
+	return charge.AmountRefunded - max(charge.Amount-charge.AmountCaptured, 0)
 }
 
 // intentOfCharge tells in this service's terms what a charge says of its intent.
@@ -480,10 +562,11 @@ func intentOfCharge(from *stripe.Charge) Intent {
 			to.DeclineCode = from.Outcome.Reason
 		}
 	case from.Status != stripe.ChargeStatusSucceeded:
-	case from.Captured && from.AmountRefunded > 0 && from.AmountRefunded >= from.AmountCaptured:
-		to.Status = Refunded
 	case from.Captured:
-		to.Status = Captured
+		to.Status, to.Refunded, to.Disputed = Captured, refundedOf(from), from.Disputed
+		if to.Refunded > 0 && to.Refunded >= from.AmountCaptured {
+			to.Status = Refunded
+		}
 	case from.Refunded:
 		to.Status = Voided
 	default:

@@ -213,12 +213,10 @@ func (t *Ticket) event(version int, deleted bool) events.Payload {
 		UserID:    t.UserID,
 		Status:    string(t.Status),
 		OrderID:   t.OrderID,
+		Sequence:  t.Sequence,
 		Version:   version,
 		CreatedAt: t.CreatedAt,
 		UpdatedAt: t.UpdatedAt,
-	}
-	if t.Listed == t.Version { // else the seller may have known less of the reservations when the change was made
-		state.Sequence = t.Sequence
 	}
 	switch {
 	case deleted:

@@ -1,6 +1,11 @@
 package proof
 
 import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -11,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -40,12 +46,31 @@ func TestOverlays_EveryServiceHasAllThatBelongsToIt(t *testing.T) {
 
 			annotations := pod.in("metadata", "annotations")
 			require.Equal(t, service, annotations["dapr.io/app-id"])
-			require.Equal(t, "STATE_CONNECTION=postgres-"+service+":connection", annotations["dapr.io/env-from-secret"], "a way to its own database alone")
+			if slices.Contains(keepers, service) {
+				require.Equal(t, "STATE_CONNECTION=postgres-"+service+":connection,BROKER_ACCESS=broker-"+service+":access", annotations["dapr.io/env-from-secret"],
+					"a way to its own database alone, and into the broker as itself")
+			} else {
+				require.Nil(t, annotations["dapr.io/env-from-secret"])
+			}
 			container := named(pod.list("spec", "containers"), service)
 			require.NotNil(t, container, "the container has the name of the service, which `kubectl exec -c` asks for")
-			require.Regexp(t, `/`+service+`:`, container.text("image"))
-			require.Equal(t, strings.Replace(container.text("image"), "/"+service+":", "/daprd:", 1), annotations["dapr.io/sidecar-image"],
+			require.Regexp(t, `/`+programOf(service)+`:`, container.text("image"))
+			require.Equal(t, strings.Replace(container.text("image"), "/"+programOf(service)+":", "/daprd:", 1), annotations["dapr.io/sidecar-image"],
 				"the sidecar's image comes from where the service's comes from")
+			require.Equal(t, []string{"http", "metrics"}, []string{container.list("ports")[0].text("name"), container.list("ports")[1].text("name")})
+			require.Equal(t, ":9091", named(container.list("env"), "METRICS_ADDRESS").text("value"))
+			// Tokens that no other service knows.
+			for variable, name := range map[string]string{"APP_API_TOKEN": "app-api-token-" + service, "DAPR_API_TOKEN": "dapr-api-token-" + service} {
+				ref := named(container.list("env"), variable).in("valueFrom", "secretKeyRef")
+				require.Equal(t, object{"name": name, "key": "token"}, ref, service)
+			}
+			require.Equal(t, "app-api-token-"+service, annotations["dapr.io/app-token-secret"])
+			require.Equal(t, "dapr-api-token-"+service, annotations["dapr.io/api-token-secret"])
+			wantURLs := map[string]string{"auth": "ORDERS_URL", "tickets": "AUTH_URL", "orders": "AUTH_URL", "payments": "AUTH_URL"}
+			if variable := wantURLs[service]; variable != "" {
+				of := strings.ToLower(strings.TrimSuffix(variable, "_URL"))
+				require.Equal(t, fmt.Sprintf("http://%s:8080,http://%[1]s-any:8080", of), named(container.list("env"), variable).text("value"), service)
+			}
 		}
 	})
 }
@@ -103,16 +128,22 @@ func TestOverlays_GoKnowsTheMemoryLimit(t *testing.T) {
 	})
 }
 
+// sidecars are those of all services; keepersAnd are the services with a database, and a job.
+func sidecars() string { return strings.Join(services, ",") }
+
+func keepersAnd(others ...string) string {
+	return strings.Join(append(slices.Clone(keepers), others...), ",")
+}
+
 func TestOverlays_NobodyWhoNeedNotComesIn(t *testing.T) {
 	// Who may come to which port of whom. What is not here comes in nowhere.
-	gateway, keys := "http<-gateway", "dapr-internal<-tickets,orders,payments"
-	everybody := "auth,tickets,orders,payments,expiration,gateway"
+	gateway := "http<-gateway"
 	want := map[string][]string{
-		"auth": {gateway, keys}, "tickets": {gateway}, "orders": {gateway}, "payments": {gateway},
+		"auth": {"http<-gateway,tickets,orders,payments"}, "orders": {"http<-gateway,auth"}, "tickets": {gateway}, "payments": {gateway},
 		"expiration": {gateway, "dapr-internal<-expiration"},
 		"gateway":    {"http<-namespace ingress-nginx"},
-		"postgres":   {"postgres<-" + everybody + ",postgres-databases,postgres-backup"},
-		"nats":       {"nats<-" + everybody + ",nats-streams", "routes<-nats"},
+		"postgres":   {"postgres<-" + keepersAnd("postgres-databases", "postgres-backup")},
+		"nats":       {"nats<-" + keepersAnd("nats-streams"), "routes<-nats"},
 	}
 	each(t, func(t *testing.T, m manifests) {
 		want := maps.Clone(want)
@@ -120,59 +151,135 @@ func TestOverlays_NobodyWhoNeedNotComesIn(t *testing.T) {
 			want["sandbox"] = []string{"http<-payments"}
 			want["gateway"] = []string{"http<-namespace ingress-nginx", "http<-sandbox"}
 		}
-		got := map[string][]string{}
-		closed := false
-		for _, policy := range m.of("NetworkPolicy") {
-			require.Equal(t, []string{"Ingress"}, policy.texts("spec", "policyTypes"), policy.name())
-			if policy.at("spec", "ingress") == nil {
-				require.Empty(t, policy.at("spec", "podSelector"), "who closes the door closes it for all")
-				closed = true
-				continue
-			}
-			for _, rule := range policy.list("spec", "ingress") {
-				got[policyFor(t, policy)] = append(got[policyFor(t, policy)], comers(t, rule)...)
-			}
-		}
-		require.True(t, closed, "nobody comes in unless a policy says so")
+		got := rules(t, m, "ingress", "from")
 		delete(got, "everybody") // Prometheus, where there is one: see parts/observed
-		require.ElementsMatch(t, slices.Collect(maps.Keys(want)), slices.Collect(maps.Keys(got)))
 		for name := range want {
 			require.ElementsMatch(t, want[name], got[name], "who comes in to %s", name)
 		}
+		require.ElementsMatch(t, slices.Collect(maps.Keys(want)), slices.Collect(maps.Keys(got)))
 	})
 }
 
-func policyFor(t *testing.T, policy object) string {
-	t.Helper()
-	labels := policy.in("spec", "podSelector", "matchLabels")
-	if labels["app.kubernetes.io/part-of"] != nil {
-		return "everybody"
-	}
-	require.Len(t, labels, 1, policy.name())
-	return labels.text("app.kubernetes.io/name")
+func TestOverlays_NobodyGoesWhereNothingIsForThem(t *testing.T) {
+	dapr := "6500->namespace dapr-system;50001->namespace dapr-system;50005->namespace dapr-system;50006->namespace dapr-system"
+	each(t, func(t *testing.T, m manifests) {
+		want := map[string][]string{}
+		add := func(who string, to ...string) {
+			for _, name := range strings.Split(who, ",") {
+				want[name] = append(want[name], to...)
+			}
+		}
+		add(sidecars(), strings.Split(dapr, ";")...)
+		add("gateway", "http->auth,tickets,orders,payments,expiration")
+		add("tickets,orders,payments", "http->auth")
+		add("auth", "http->orders", "443->private addresses", "6443->private addresses") // the API server: for the key that signs
+		add("expiration", "dapr-internal->expiration")
+		add(keepersAnd("postgres-databases", "postgres-backup"), "postgres->postgres")
+		add(keepersAnd("nats-streams"), "nats->nats")
+		add("nats", "routes->nats")
+		if _, dev := m.pods()["Deployment sandbox"]; dev {
+			add("payments", "http->sandbox")
+			add("sandbox", "http->gateway")
+		} else {
+			add("payments", "443->public addresses")
+		}
+		got := rules(t, m, "egress", "to")
+		require.Equal(t, []string{"53->namespace kube-system", "53->namespace kube-system"}, got["all"], "names, and nothing else, for all")
+		delete(got, "all")
+		delete(got, "everybody") // the collector of traces, where there is one
+		for name := range want {
+			require.ElementsMatch(t, want[name], got[name], "where %s goes", name)
+		}
+		require.ElementsMatch(t, slices.Collect(maps.Keys(want)), slices.Collect(maps.Keys(got)))
+	})
 }
 
-func comers(t *testing.T, rule object) []string {
+// rules are those of all policies in one direction, by whom they are for: "http<-gateway" or "http->auth".
+func rules(t *testing.T, m manifests, direction, peers string) map[string][]string {
+	t.Helper()
+	got := map[string][]string{}
+	closed := false
+	for _, policy := range m.of("NetworkPolicy") {
+		types := policy.texts("spec", "policyTypes")
+		if !slices.Contains(types, strings.ToUpper(direction[:1])+direction[1:]) {
+			require.Nil(t, policy.at("spec", direction), "%s has rules that count for nothing", policy.name())
+			continue
+		}
+		if policy.at("spec", direction) == nil {
+			if selector, _ := policy.at("spec", "podSelector").(map[string]any); len(selector) == 0 {
+				closed = true
+			}
+			continue
+		}
+		for _, rule := range policy.list("spec", direction) {
+			for _, name := range policiesFor(t, policy) {
+				got[name] = append(got[name], peersOf(t, rule, peers)...)
+			}
+		}
+	}
+	require.True(t, closed, "nobody gets through unless a policy says so")
+	return got
+}
+
+// policiesFor are the names of the pods that a policy is for.
+func policiesFor(t *testing.T, policy object) []string {
+	t.Helper()
+	selector := policy.in("spec", "podSelector")
+	if len(selector) == 0 {
+		return []string{"all"}
+	}
+	if expressions := selector.list("matchExpressions"); len(expressions) == 1 {
+		require.Equal(t, "app.kubernetes.io/name", expressions[0]["key"], policy.name())
+		return expressions[0].texts("values")
+	}
+	labels := selector.in("matchLabels")
+	if labels["app.kubernetes.io/part-of"] != nil {
+		return []string{"everybody"}
+	}
+	require.Len(t, labels, 1, policy.name())
+	return []string{labels.text("app.kubernetes.io/name")}
+}
+
+func peersOf(t *testing.T, rule object, peers string) []string {
 	t.Helper()
 	var who []string
-	for _, from := range rule.list("from") {
-		if namespace := from.text("namespaceSelector", "matchLabels", "kubernetes.io/metadata.name"); namespace != "" {
+	for _, peer := range rule.list(peers) {
+		if namespace := peer.text("namespaceSelector", "matchLabels", "kubernetes.io/metadata.name"); namespace != "" {
 			who = append(who, "namespace "+namespace)
 			continue
 		}
-		if name := from.text("podSelector", "matchLabels", "app.kubernetes.io/name"); name != "" {
+		if block := peer.in("ipBlock"); block != nil {
+			name := "private addresses"
+			if block.text("cidr") == "0.0.0.0/0" {
+				require.Subset(t, block.texts("except"), []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"})
+				name = "public addresses"
+			} else {
+				require.Contains(t, []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"}, block.text("cidr"))
+			}
+			if !slices.Contains(who, name) {
+				who = append(who, name)
+			}
+			continue
+		}
+		if name := peer.text("podSelector", "matchLabels", "app.kubernetes.io/name"); name != "" {
 			who = append(who, name)
 		}
-		for _, expression := range from.list("podSelector", "matchExpressions") {
+		for _, expression := range peer.list("podSelector", "matchExpressions") {
 			require.Equal(t, "app.kubernetes.io/name", expression["key"])
 			who = append(who, expression.texts("values")...)
 		}
 	}
-	require.NotEmpty(t, who, "an empty selector lets everybody in")
+	require.NotEmpty(t, who, "an empty selector is everybody")
+	arrow := "->"
+	if peers == "from" {
+		arrow = "<-"
+	}
 	var all []string
 	for _, port := range rule.list("ports") {
-		require.IsType(t, "", port["port"], "ports have names, of which one is the callback port's never")
-		all = append(all, port.text("port")+"<-"+strings.Join(who, ","))
+		if peers == "from" {
+			require.IsType(t, "", port["port"], "ports have names, of which one is the callback port's never")
+		}
+		all = append(all, fmt.Sprint(port["port"])+arrow+strings.Join(who, ","))
 	}
 	require.NotEmpty(t, all, "a rule without ports opens all of them")
 	return all
@@ -189,8 +296,8 @@ func TestOverlays_ProbesFollowWhatAServiceSaysOfItself(t *testing.T) {
 			require.Equal(t, ready, container.text("readinessProbe", "httpGet", "path"), service)
 			require.Equal(t, "/healthz", container.text("livenessProbe", "httpGet", "path"), "%s: a restart mends no outage", service)
 			require.Equal(t, "/healthz", container.text("startupProbe", "httpGet", "path"), service)
-			if service == "gateway" {
-				continue
+			if service == "gateway" || service == "dead-letters" {
+				continue // the gateway asks for neither
 			}
 			require.Equal(t, true, m.get(t, "Service", service+"-any").at("spec", "publishNotReadyAddresses"))
 			gateway := m.get(t, "Deployment", "gateway").list("spec", "template", "spec", "containers")[0]
@@ -253,11 +360,24 @@ func secretKeys(m manifests) map[string]bool {
 	}
 	for _, pod := range m.pods() {
 		annotations := pod.in("metadata", "annotations")
-		if name := annotations.text("dapr.io/app-token-secret"); name != "" {
-			keys[name+"/token"] = true
+		for _, annotation := range []string{"dapr.io/app-token-secret", "dapr.io/api-token-secret"} {
+			if name := annotations.text(annotation); name != "" {
+				keys[name+"/token"] = true
+			}
 		}
-		if _, from, ok := strings.Cut(annotations.text("dapr.io/env-from-secret"), "="); ok {
-			keys[strings.Replace(from, ":", "/", 1)] = true
+		for _, variable := range strings.Split(annotations.text("dapr.io/env-from-secret"), ",") {
+			if _, from, ok := strings.Cut(variable, "="); ok {
+				keys[strings.Replace(from, ":", "/", 1)] = true
+			}
+		}
+		for _, container := range pod.list("spec", "containers") {
+			for _, from := range container.list("envFrom") { // what the broker's file of users names
+				for _, config := range m.of("ConfigMap") {
+					for _, variable := range regexp.MustCompile(`(?:NATS|REDIS)_PASSWORD_\w+`).FindAllString(config.text("data", "users.conf"), -1) {
+						keys[from.text("secretRef", "name")+"/"+variable] = true
+					}
+				}
+			}
 		}
 	}
 	keys["jwt-signing-key/jwt-signing-key"] = true // auth asks for it by its sidecar
@@ -281,12 +401,16 @@ func TestOverlays_SecretsAreMadeInDevAndNamedElsewhere(t *testing.T) {
 		if len(made) == 0 {
 			for _, key := range asked {
 				name, key, _ := strings.Cut(key, "/")
-				name = regexp.MustCompile(`^postgres-(`+strings.Join(services, "|")+`)$`).ReplaceAllString(name, "postgres-SERVICE")
+				name = regexp.MustCompile(`^(postgres|broker|app-api-token|dapr-api-token)-(`+strings.Join(services, "|")+`)$`).ReplaceAllString(name, "$1-SERVICE")
+				key = regexp.MustCompile(`^(NATS|REDIS)_PASSWORD_.*`).ReplaceAllString(key, "${1}_PASSWORD_SERVICE")
 				require.Regexp(t, "(?m)^\\| `"+name+"`.*`"+regexp.QuoteMeta(key)+"`", string(readme), "README.md says what %s is", name)
 			}
 			return
 		}
 		for _, key := range asked {
+			if strings.HasPrefix(key, "backup-key/") || strings.HasPrefix(key, "restore-key/") {
+				continue // optional: backups of dev are not encrypted
+			}
 			require.True(t, made[key], "%s is asked for and not made", key)
 		}
 	})
@@ -316,33 +440,53 @@ func TestOverlays_TheWorldSeesTheAPIAlone(t *testing.T) {
 	})
 }
 
-func TestOverlays_OnlyTheKeySetMayBeCalled(t *testing.T) {
+func TestOverlays_NobodyIsCalledThroughSidecars(t *testing.T) {
 	each(t, func(t *testing.T, m manifests) {
-		namespace := m.of("Namespace")[0].name()
 		for _, configuration := range m.of("Configuration") {
 			require.Equal(t, true, configuration.at("spec", "mtls", "enabled"))
-			access := configuration.in("spec", "accessControl")
-			require.Equal(t, "deny", access["defaultAction"])
-			if configuration.name() != "auth" {
-				require.Empty(t, access["policies"])
-				continue
+			require.Equal(t, object{"defaultAction": "deny"}, configuration.in("spec", "accessControl"))
+			apis := map[string]bool{}
+			for _, api := range configuration.list("spec", "api", "allowed") {
+				apis[api.text("name")] = true
 			}
-			var callers []string
-			for _, policy := range access.list("policies") {
-				callers = append(callers, policy.text("appId"))
-				require.Equal(t, namespace, policy["namespace"])
-				require.Equal(t, "deny", policy["defaultAction"])
-				require.Equal(t, []object{{"name": "/.well-known/jwks.json", "httpVerb": []any{"GET"}, "action": "allow"}}, policy.list("operations"))
+			want := []string{"state", "publish", "secrets", "metadata", "jobs"}
+			if configuration.name() == "expiration" {
+				want = append(want, "actors")
 			}
-			require.Equal(t, []string{"tickets", "orders", "payments"}, callers)
+			require.ElementsMatch(t, want, slices.Collect(maps.Keys(apis)), "what a service may ask of its sidecar")
 		}
 		for _, service := range services {
 			want := "config"
-			if service == "auth" {
-				want = "auth"
+			if service == "auth" || service == "expiration" {
+				want = service // which lets it ask for its secret, or use actors
 			}
 			require.Equal(t, want, m.get(t, "Deployment", service).text("spec", "template", "metadata", "annotations", "dapr.io/config"))
 		}
+	})
+}
+
+// What JetStream is to hold fits what the server may, and that fits the volume.
+func TestOverlays_TheStreamsFitTheVolume(t *testing.T) {
+	bytes := func(text string) float64 {
+		match := regexp.MustCompile(`^(\d+)(Gi|Mi|GiB|MiB|G|M)$`).FindStringSubmatch(text)
+		require.NotNil(t, match, text)
+		n, err := strconv.ParseFloat(match[1], 64)
+		require.NoError(t, err)
+		return n * map[string]float64{"Gi": 1 << 30, "GiB": 1 << 30, "Mi": 1 << 20, "MiB": 1 << 20, "G": 1e9, "M": 1e6}[match[2]]
+	}
+	each(t, func(t *testing.T, m manifests) {
+		server := m.get(t, "StatefulSet", "nats")
+		volume := bytes(server.list("spec", "volumeClaimTemplates")[0].text("spec", "resources", "requests", "storage"))
+		store := bytes(named(server.list("spec", "template", "spec", "containers")[0].list("env"), "MAX_FILE_STORE").text("value"))
+		streams := 0.0
+		for _, arg := range m.get(t, "Job", "nats-streams").list("spec", "template", "spec", "containers")[0].texts("args") {
+			if size, found := strings.CutPrefix(arg, "--max-bytes="); found {
+				streams = bytes(size)
+			}
+		}
+		require.Positive(t, streams)
+		require.Less(t, streams, store)
+		require.Less(t, store, 0.92*volume)
 	})
 }
 
@@ -350,14 +494,14 @@ func TestOverlays_EventsAreWhatTheyAreEverywhere(t *testing.T) {
 	each(t, func(t *testing.T, m manifests) {
 		committed, err := os.ReadFile(filepath.Join(house, "components/events/subscriptions.yaml"))
 		require.NoError(t, err)
-		for _, name := range regexp.MustCompile(`(?m)^  name: ((\w+)-\w+)$`).FindAllStringSubmatch(string(committed), -1) {
+		for _, name := range regexp.MustCompile(`(?m)^  name: ((\S+)-\w+)$`).FindAllStringSubmatch(string(committed), -1) {
 			subscription := m.get(t, "Subscription", name[1])
 			require.Equal(t, name[2:], subscription.texts("scopes"))
 			require.NotEmpty(t, subscription.text("spec", "routes", "default"))
 		}
 		m.get(t, "Resiliency", "deliveries")
 		for _, name := range []string{"state", "pubsub"} {
-			require.ElementsMatch(t, services, m.get(t, "Component", name).texts("scopes"))
+			require.ElementsMatch(t, keepers, m.get(t, "Component", name).texts("scopes"), "the gateway keeps nothing and publishes nothing")
 		}
 		require.Equal(t, []string{"auth"}, m.get(t, "Component", "secrets").texts("scopes"))
 	})
@@ -379,12 +523,104 @@ func TestRedis_TakesTheBrokersPlace(t *testing.T) {
 	m := render(t, withRedis)
 	pubsub := m.get(t, "Component", "pubsub")
 	require.Equal(t, "pubsub.redis", pubsub.text("spec", "type"))
-	require.Equal(t, "redis", named(pubsub.list("spec", "metadata"), "redisPassword").text("secretKeyRef", "name"))
-	require.ElementsMatch(t, services, pubsub.texts("scopes"))
+	require.Equal(t, "BROKER_ACCESS", named(pubsub.list("spec", "metadata"), "redisPassword").text("envRef"))
+	require.ElementsMatch(t, keepers, pubsub.texts("scopes"))
 	require.NotEmpty(t, m.get(t, "StatefulSet", "redis").list("spec", "volumeClaimTemplates"))
 	require.NotContains(t, m.pods(), "StatefulSet nats")
 	require.Contains(t, m.get(t, "ConfigMap", named(m.pods()["StatefulSet redis"].list("spec", "volumes"), "config").text("configMap", "name")).text("data", "redis.conf"),
 		"appendfsync always", "who publishes is answered when the event is on disk")
+	require.Contains(t, m.text, "user default off", "nobody without a password")
+}
+
+// The program in the container writes the users' passwords where their variables stand, and Redis takes what comes of it.
+func TestRedis_EachServiceIsAUserOfItsOwn(t *testing.T) {
+	redis, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("redis-server is not installed")
+	}
+	m := render(t, withRedis)
+	pod := m.pods()["StatefulSet redis"]
+	files := m.get(t, "ConfigMap", named(pod.list("spec", "volumes"), "config").text("configMap", "name")).in("data")
+	folder, config, run := t.TempDir(), t.TempDir(), t.TempDir()
+	ports, err := freePorts(1)
+	require.NoError(t, err)
+	moves := strings.NewReplacer("/etc/redis/", config+"/", "/run/redis/", run+"/", "dir /data", "dir "+folder, "tls-port 6379", "", "port 0", fmt.Sprintf("port %d", ports[0]),
+		"tls-cert-file", "#", "tls-key-file", "#", "tls-ca-cert-file", "#", "tls-auth-clients", "#", "exec redis-server", "exec "+redis)
+	for name, text := range files {
+		require.NoError(t, os.WriteFile(filepath.Join(config, name), []byte(moves.Replace(text.(string))), 0o600))
+	}
+	command := pod.list("spec", "containers")[0].texts("command")
+	require.Equal(t, []string{"sh", "-c"}, command[:2])
+	env := []string{"REDIS_PASSWORD_ADMIN=root"}
+	for _, service := range keepers {
+		env = append(env, "REDIS_PASSWORD_"+strings.ToUpper(strings.ReplaceAll(service, "-", "_"))+"=p-"+service)
+	}
+	p, err := start("redis", folder, env, "sh", "-c", moves.Replace(command[2]))
+	require.NoError(t, err)
+	t.Cleanup(p.stop)
+	as := func(user, password string, args ...string) string {
+		out, _ := exec.Command("redis-cli", append([]string{"-p", strconv.Itoa(ports[0]), "--user", user, "--pass", password, "--no-auth-warning"}, args...)...).CombinedOutput()
+		return string(out)
+	}
+	require.NoError(t, p.waitFor(20*time.Second, func(context.Context) error {
+		if out := as("admin", "root", "ping"); out != "PONG\n" {
+			return errors.New(out)
+		}
+		return nil
+	}))
+	require.Regexp(t, `^\d+-\d+`, as("orders", "p-orders", "xadd", "events.orders", "*", "data", "{}"))
+	require.Contains(t, as("orders", "p-orders", "xadd", "events.payments", "*", "data", "{}"), "NOPERM")
+	require.Contains(t, as("orders", "p-tickets", "xadd", "events.orders", "*", "data", "{}"), "WRONGPASS")
+	nobody, _ := exec.Command("redis-cli", "-p", strconv.Itoa(ports[0]), "xadd", "events.orders", "*", "data", "{}").CombinedOutput()
+	require.Contains(t, string(nobody), "NOAUTH")
+}
+
+func TestTLS_EveryoneWhoAsksVerifiesWhoAnswers(t *testing.T) {
+	m := render(t, withTLS)
+	for _, service := range services {
+		pod := m.get(t, "Deployment", service).in("spec", "template", "spec")
+		container := pod.list("containers")[0]
+		asks := false
+		for _, variable := range container.list("env") {
+			if name := variable.text("name"); strings.HasSuffix(name, "_URL") && name != "STRIPE_SANDBOX_URL" {
+				asks = true
+				of := strings.ToLower(strings.TrimSuffix(name, "_URL"))
+				require.Equal(t, fmt.Sprintf("https://%s:8080,https://%[1]s-any:8080", of), variable.text("value"), service)
+			}
+		}
+		require.Equal(t, service != "expiration" && service != "dead-letters", asks, service)
+		if asks {
+			require.Equal(t, "/etc/boxoffice/ca/ca.crt", named(container.list("env"), "UPSTREAM_CA_FILE").text("value"), service)
+			require.Equal(t, "/etc/boxoffice/ca", named(container.list("volumeMounts"), "infrastructure-ca").text("mountPath"), service)
+		}
+		if service == "gateway" || service == "dead-letters" {
+			require.Nil(t, named(container.list("env"), "TLS_CERT_FILE"), "%s: nobody but the ingress asks it", service)
+			continue
+		}
+		require.Equal(t, "/etc/boxoffice/tls/tls.crt", named(container.list("env"), "TLS_CERT_FILE").text("value"), service)
+		require.Equal(t, "/etc/boxoffice/tls", named(container.list("volumeMounts"), "tls").text("mountPath"), service)
+		require.Equal(t, "tls-"+service, named(pod.list("volumes"), "tls").text("secret", "secretName"))
+		for _, probe := range []string{"startupProbe", "livenessProbe", "readinessProbe"} {
+			require.Equal(t, "HTTPS", container.text(probe, "httpGet", "scheme"), service)
+			require.NotEmpty(t, container.text(probe, "httpGet", "path"), service)
+		}
+		// The certificate is for both names, by the authority that the others know.
+		secret := m.get(t, "Secret", "tls-"+service).in("data")
+		read := func(data object, key string) []byte {
+			text, err := base64.StdEncoding.DecodeString(data.text(key))
+			require.NoError(t, err)
+			return text
+		}
+		block, _ := pem.Decode(read(secret, "tls.crt"))
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		require.NoError(t, err)
+		pool := x509.NewCertPool()
+		require.True(t, pool.AppendCertsFromPEM(read(m.get(t, "Secret", "infrastructure-ca").in("data"), "ca.crt")))
+		for _, name := range []string{service, service + "-any"} {
+			_, err = certificate.Verify(x509.VerifyOptions{Roots: pool, DNSName: name})
+			require.NoError(t, err)
+		}
+	}
 }
 
 func TestSkaffold_AppliesTheSameTree(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 )
 
@@ -25,9 +26,15 @@ func natsServers(t *testing.T, m manifests) (clients, monitors []string, env []s
 	require.NotEmpty(t, files)
 	dev, err := filepath.Abs("../overlays/dev/secrets")
 	require.NoError(t, err)
-	token, err := os.ReadFile(filepath.Join(dev, "nats-token"))
-	require.NoError(t, err)
-	env = []string{"NATS_TOKEN=" + string(token), "SSL_CERT_FILE=" + filepath.Join(dev, "ca.crt")}
+	env = []string{"SSL_CERT_FILE=" + filepath.Join(dev, "ca.crt")}
+	for _, user := range append([]string{"admin"}, keepers...) {
+		password, err := os.ReadFile(filepath.Join(dev, "nats-"+user))
+		require.NoError(t, err)
+		env = append(env, "NATS_PASSWORD_"+strings.ToUpper(strings.ReplaceAll(user, "-", "_"))+"="+string(password))
+	}
+	for _, name := range []string{"MAX_FILE_STORE"} {
+		env = append(env, name+"="+named(set.list("spec", "template", "spec", "containers")[0].list("env"), name).text("value"))
+	}
 
 	ports, err := freePorts(3 * n)
 	require.NoError(t, err)
@@ -76,6 +83,10 @@ func TestNATS_TheJobMakesTheStreamsOnAllServers(t *testing.T) {
 			clients, monitors, env := natsServers(t, m)
 			job := m.get(t, "Job", "nats-streams").list("spec", "template", "spec", "containers")[0]
 			require.Equal(t, []string{"/nats-streams"}, job.texts("command"))
+			require.Equal(t, "admin", named(job.list("env"), "NATS_USER").text("value"))
+			admin, err := os.ReadFile("../overlays/dev/secrets/nats-admin")
+			require.NoError(t, err)
+			env = append(env, "NATS_USER=admin", "NATS_PASSWORD="+string(admin))
 			args := []string{built("runtime"), "nats-streams"}
 			for _, arg := range job.texts("args") {
 				args = append(args, strings.Replace(arg, "tls://nats:4222", clients[len(clients)-1], 1))
@@ -101,13 +112,40 @@ func TestNATS_TheJobMakesTheStreamsOnAllServers(t *testing.T) {
 				require.EqualValues(t, time.Duration(want.days)*24*time.Hour, config["max_age"])
 				require.EqualValues(t, want.duplicates, config["duplicate_window"])
 				require.Equal(t, want.subjects, config.texts("subjects"))
+				require.Equal(t, "new", config["discard"], "a full stream refuses, and forgets nothing")
+				require.Greater(t, config["max_bytes"], 30e6)
 			}
+			onlyItsOwn(t, clients[0])
 
-			stranger, err := start("stranger", t.TempDir(), []string{env[1], "NATS_TOKEN=guess"}, built("runtime"), "nats-streams", "--server="+clients[0], "--wait=2s")
+			stranger, err := start("stranger", t.TempDir(), []string{env[0], "NATS_USER=admin", "NATS_PASSWORD=guess"}, built("runtime"), "nats-streams", "--server="+clients[0], "--wait=2s")
 			require.NoError(t, err)
 			<-stranger.done
 			require.Contains(t, stranger.lastLines(), "Authorization Violation")
 		})
+	}
+}
+
+// onlyItsOwn shows that a service's user publishes what is the service's, and nothing else.
+func onlyItsOwn(t *testing.T, server string) {
+	t.Helper()
+	password, err := os.ReadFile("../overlays/dev/secrets/nats-tickets")
+	require.NoError(t, err)
+	refused := make(chan error, 10)
+	conn, err := nats.Connect(server, nats.UserInfo("tickets", string(password)), nats.RootCAs("../overlays/dev/secrets/ca.crt"),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = conn.Request("events.tickets", []byte("{}"), 5*time.Second)
+	require.NoError(t, err, "the stream answers")
+	for _, subject := range []string{"events.payments", "events.orders", "dead.orders", "retry.tickets", "$JS.API.STREAM.PURGE.events", "$JS.API.STREAM.DELETE.events", "$JS.API.CONSUMER.DELETE.events.orders-events-tickets"} {
+		require.NoError(t, conn.Publish(subject, []byte("{}")))
+		require.NoError(t, conn.Flush())
+		select {
+		case err := <-refused:
+			require.ErrorContains(t, err, subject)
+		case <-time.After(5 * time.Second):
+			t.Fatalf("tickets may publish on %s", subject)
+		}
 	}
 }
 

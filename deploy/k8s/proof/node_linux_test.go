@@ -398,15 +398,21 @@ func TestNode_SellsATicketAndRollsOutWithoutLosingARequest(t *testing.T) {
 	})
 
 	pod := n.must(t, "", "get", "pod", "-n", namespace, "-l", "app.kubernetes.io/name=tickets", "-o=jsonpath={.items[0].metadata.name}")
-	t.Run("of auth's sidecar others get the key set and nothing else", func(t *testing.T) {
+	t.Run("a sidecar does nothing for who lacks its token, and calls nobody for who has it", func(t *testing.T) {
 		sidecar := client{base: "http://" + n.forward(t, namespace, "pod/"+pod, 3500)}
-		status, keys := sidecar.do(t, http.MethodGet, "/v1.0/invoke/auth/method/.well-known/jwks.json", "")
-		require.Equal(t, http.StatusOK, status, keys)
-		require.NotEmpty(t, keys.list("keys"))
-		status, _ = sidecar.do(t, http.MethodGet, "/v1.0/invoke/auth/method/healthz", "")
-		require.Equal(t, http.StatusForbidden, status)
-		status, _ = sidecar.do(t, http.MethodGet, "/v1.0/invoke/orders/method/healthz", "")
-		require.Equal(t, http.StatusForbidden, status)
+		for _, path := range []string{"/v1.0/invoke/auth/method/.well-known/jwks.json", "/v1.0/metadata", "/v1.0/state/state/x"} {
+			status, _ := sidecar.do(t, http.MethodGet, path, "")
+			require.Equal(t, http.StatusUnauthorized, status, path)
+		}
+		token, err := os.ReadFile("../overlays/dev/secrets/dapr-api-token-tickets")
+		require.NoError(t, err)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, sidecar.base+"/v1.0/invoke/auth/method/.well-known/jwks.json", nil)
+		require.NoError(t, err)
+		req.Header.Set("dapr-api-token", string(token))
+		res, err := insecure.Do(req)
+		require.NoError(t, err)
+		defer res.Body.Close()
+		require.Equal(t, http.StatusForbidden, res.StatusCode)
 	})
 
 	t.Run("a rollout fails no request", func(t *testing.T) {

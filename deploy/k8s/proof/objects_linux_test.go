@@ -19,7 +19,11 @@ var (
 	overlays = []string{"dev", "staging", "production"}
 	// withRedis is no overlay, but as one: Redis in NATS's place.
 	withRedis = "../proof/testdata/redis"
-	services  = []string{"auth", "tickets", "orders", "payments", "expiration", "gateway"}
+	// withTLS is dev, with TLS between the gateway and the services.
+	withTLS  = "../proof/testdata/tls"
+	services = []string{"auth", "tickets", "orders", "payments", "expiration", "dead-letters", "gateway"}
+	// keepers have a database, and a user at the broker.
+	keepers = services[:6]
 )
 
 // object is a Kubernetes resource, or a part of one, as JSON has it.
@@ -209,6 +213,9 @@ func has(got, want any, path string) []string {
 	}
 	return nil
 }
+
+// programOf is the name of a service's folder, program and image.
+func programOf(service string) string { return strings.ReplaceAll(service, "-", "") }
 
 // each runs a test on every overlay.
 func each(t *testing.T, test func(t *testing.T, m manifests)) {

@@ -17,8 +17,11 @@ import (
 	"path/filepath"
 )
 
-// services that have a database.
-var services = []string{"auth", "tickets", "orders", "payments", "expiration", "gateway"}
+// keepers are the services that have a database, and a user at the broker; services are all.
+var (
+	keepers  = []string{"auth", "tickets", "orders", "payments", "expiration", "dead-letters"}
+	services = append([]string{"gateway"}, keepers...)
+)
 
 func main() {
 	dir := flag.String("dir", "deploy/k8s/overlays/dev/secrets", "the `folder` to make them in")
@@ -50,7 +53,7 @@ func (f folder) fill(host string) (int, error) {
 		}
 		return err
 	}
-	for _, name := range []string{"app-api-token", "stripe-webhook-secret", "nats-token", "postgres-admin", "postgres-reporting", "redis-password"} {
+	for _, name := range []string{"stripe-webhook-secret", "nats-admin", "postgres-admin", "postgres-reporting"} {
 		if err := ensure(name, randomText); err != nil {
 			return made, err
 		}
@@ -59,16 +62,40 @@ func (f folder) fill(host string) (int, error) {
 		return made, err
 	}
 	for _, service := range services {
-		if err := ensure("postgres-"+service, randomText); err != nil {
-			return made, err
+		for _, token := range []string{"app-api-token-", "dapr-api-token-"} {
+			if err := ensure(token+service, randomText); err != nil {
+				return made, err
+			}
 		}
-		password, err := os.ReadFile(f.path("postgres-" + service))
+	}
+	for _, service := range keepers {
+		for _, server := range []struct {
+			name, derived string
+			access        func(service, password string) []byte
+		}{
+			{"postgres-" + service, "postgres-" + service + ".connection", connection},
+			{"nats-" + service, "broker-" + service, natsAccess},
+		} {
+			if err := ensure(server.name, randomText); err != nil {
+				return made, err
+			}
+			password, err := os.ReadFile(f.path(server.name))
+			if err != nil {
+				return made, err
+			}
+			if err := ensure(server.derived, func() ([]byte, error) { return server.access(service, string(password)), nil }); err != nil {
+				return made, err
+			}
+		}
+	}
+	// For parts/tls.
+	for _, service := range keepers {
+		if service == "dead-letters" {
+			continue // nobody asks it anything
+		}
+		n, err := f.ensureCertificate("tls-"+service, []string{service, service + "-any", "localhost"})
+		made += n
 		if err != nil {
-			return made, err
-		}
-		if err := ensure("postgres-"+service+".connection", func() ([]byte, error) {
-			return connection(service, string(password)), nil
-		}); err != nil {
 			return made, err
 		}
 	}
@@ -119,10 +146,16 @@ func connection(service, password string) []byte {
 		service, password, service)
 }
 
+// natsAccess is the address of NATS with a service's own user.
+func natsAccess(service, password string) []byte {
+	return fmt.Appendf(nil, "tls://%s:%s@nats:4222", service, password)
+}
+
+// randomText begins with a letter, for NATS takes what begins with a digit for a number.
 func randomText() ([]byte, error) {
 	var bits [24]byte
 	_, _ = rand.Read(bits[:]) // never fails
-	return []byte(base64.RawURLEncoding.EncodeToString(bits[:])), nil
+	return []byte("p" + base64.RawURLEncoding.EncodeToString(bits[:])), nil
 }
 
 func signingKey() ([]byte, error) {

@@ -22,12 +22,13 @@ type bare struct {
 
 const store = "state"
 
-func newBare(ctx context.Context, address string) (*bare, error) {
+func newBare(ctx context.Context, address, token string) (*bare, error) {
 	dapr.SetLogger(log.New(io.Discard, "", 0))
 	sidecar, err := dapr.NewClientWithAddressContext(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("the bare sidecar: %w", err)
 	}
+	sidecar.WithAuthToken(token)
 	return &bare{sidecar: sidecar}, nil
 }
 

@@ -47,6 +47,7 @@ type settings struct {
 	replicas int
 	fill     fill
 	slow     time.Duration
+	limits   bool
 	json     string
 	compared []string // two files of results: nothing is measured
 }
@@ -73,7 +74,7 @@ func parse(args []string) (*settings, error) {
 	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
 	flags.StringVar(&s.set, "set", cmp.Or(os.Getenv("INFRA"), stack.SetEmbedded), "`set` of components: embedded, nats or redis (default: $INFRA, or embedded)")
 	flags.IntVar(&s.clients, "clients", 64, "how many clients at once")
-	flags.IntVar(&s.users, "users", 200, "how many users the clients act as; each costs a bcrypt")
+	flags.IntVar(&s.users, "users", 200, "how many users the clients act as, half of them as sellers; each costs a bcrypt")
 	seconds := flags.Float64("seconds", 5, "how long each measurement lasts")
 	warm := flags.Float64("warm", 1, "how many `seconds` it is warmed up before")
 	settle := flags.Float64("settle", 300, "how many `seconds` the events of a measurement may take at most")
@@ -85,6 +86,7 @@ func parse(args []string) (*settings, error) {
 	fillText := flags.String("fill", "", "what the stores hold before it begins, as `tickets=300000,orders=100000`; made at the services'\nREST API, so it takes minutes. Reservations last a day then")
 	flags.DurationVar(&s.slow, "slow", 0, "add this `time` to each round trip between sidecars and PostgreSQL, as 20ms (sets nats and redis)")
 	flags.BoolVar(&s.cpu, "cpu", false, "show the processor time of an operation, by process, with all processes of PostgreSQL")
+	flags.BoolVar(&s.limits, "limits", false, "turn on what limits a client, too high to be reached, to see what it costs (without it all are off)")
 	flags.StringVar(&s.json, "json", "", "write the results into this `file` as well")
 	flags.StringVar(&s.profile, "profile", "", "collect processor profiles of services, sidecars, NATS and the load into this `folder`, one folder a workload")
 	flags.BoolVar(&s.keep, "keep", false, "keep the stack's folder, with its logs")
@@ -118,8 +120,10 @@ func parse(args []string) (*settings, error) {
 		return nil, errors.New("-slow needs a set with PostgreSQL: -set nats or -set redis")
 	case s.replicas < 1 || s.replicas > stack.MaxReplicas:
 		return nil, fmt.Errorf("%d replicas: there can be 1 to %d", s.replicas, stack.MaxReplicas)
-	case s.clients < 1 || s.users < 1 || s.rounds < 1 || s.span <= 0 || s.warm < 0:
-		return nil, errors.New("-clients, -users, -rounds and -seconds must be greater than 0")
+	case s.users < 2:
+		return nil, errors.New("-users must be 2 or more: a seller and a buyer")
+	case s.clients < 1 || s.rounds < 1 || s.span <= 0 || s.warm < 0:
+		return nil, errors.New("-clients, -rounds and -seconds must be greater than 0")
 	}
 	return s, nil
 }
@@ -168,6 +172,13 @@ func run(ctx context.Context, s *settings) (err error) {
 	}
 	// A key for the real Stripe may be in the environment; no bench should find it.
 	env := stack.WithoutLimits()
+	if s.limits {
+		for name := range env {
+			env[name] = "1000000"
+		}
+		env["RESERVATION_COOLDOWN"] = "15m"
+	}
+	env["SIGNIN_FAILURES"] = "0" // or the flood of sign-ins would be over at once, for its users
 	env["STRIPE_SECRET_KEY"] = ""
 	if s.fill.orders > 0 {
 		env["RESERVATION_WINDOW"] = "24h" // what the stores are filled with must not expire while something is measured

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -40,6 +42,8 @@ type workload struct {
 	front bool
 	// changes says that events follow.
 	changes bool
+	// meanwhile is what as many clients as the settings say do at the same time, all of it; its outcome is shown, not measured.
+	meanwhile func(w *way) job
 	// bare is the same on the bare sidecar, in groups of so many.
 	bare map[int]job
 }
@@ -62,6 +66,8 @@ type result struct {
 	cpu     cpuTimes      // from its begin
 	did     *activity     // from its begin
 	bought  string        // how long the steps of a purchase took
+
+	meanwhile string // what became of that through the gateway
 }
 
 type bench struct {
@@ -91,7 +97,7 @@ func newBench(ctx context.Context, s *settings, running *stack.Stack, apps []str
 		return nil, err
 	}
 	b.meter = &meter{running, b.flow, apps}
-	if b.bare, err = newBare(ctx, running.SidecarGRPC(bareSidecar)); err != nil {
+	if b.bare, err = newBare(ctx, running.SidecarGRPC(bareSidecar), running.APIToken(bareSidecar)); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -138,8 +144,19 @@ func (b *bench) workloads() []*workload {
 				uses: min(boughtRate, 100*clients), clients: clients, front: true, changes: true})
 		}
 	}
+	for _, flooded := range []bool{false, true} {
+		w := &workload{name: fmt.Sprintf("reserve with %d clients", calmClients), expected: []int{201}, job: always(m.reserveOwn),
+			uses: reservedRate / 2, clients: calmClients, front: true, changes: true}
+		if flooded {
+			w.name, w.meanwhile = "  in a flood of sign-ins", m.signInWrong
+		}
+		all = append(all, w)
+	}
 	return all
 }
+
+// calmClients are fewer than it takes to keep the machine busy, so that a flood shows.
+const calmClients = 4
 
 // measure does all of it. The results are those that it came to, also after an error.
 func (b *bench) measure(ctx context.Context) error {
@@ -263,10 +280,15 @@ func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *
 		profiles = profiler{s.profile, b.stack}.during(ctx, w.name, s.warm, s.span)
 	}
 	begin, cpu := time.Now(), b.cpu.times()
+	ended := b.flood(ctx, w, way)
 	m := load(ctx, clients, s.warm, s.span, b.cpu, work)
 	end := time.Now()
+	meanwhile := ended()
 	r.ways[i] = m
 	bought := describeSteps(b.market.steps.take(m))
+	if i == 0 {
+		r.meanwhile = meanwhile
+	}
 	problem := errors.Join(m.wrong(w.expected...), profiles())
 	progress("%-32s %-16s %7.0f/s", w.name, way.name, m.rate())
 	if !w.changes {
@@ -285,6 +307,28 @@ func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *
 	return errors.Join(problem, err)
 }
 
+// flood lets clients do what a workload says that they do meanwhile, until ended is called, which says what became of it.
+func (b *bench) flood(ctx context.Context, w *workload, way *way) (ended func() string) {
+	if w.meanwhile == nil {
+		return func() string { return "" }
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	result := make(chan *measurement, 1)
+	go func() { result <- load(ctx, b.settings.clients, 0, time.Hour, cpuWatch{}, w.meanwhile(way)) }()
+	return func() string {
+		cancel()
+		m := <-result
+		var outcomes []string
+		for _, status := range slices.Sorted(maps.Keys(m.statuses)) {
+			outcomes = append(outcomes, fmt.Sprintf("%d: %d", status, m.statuses[status]))
+		}
+		for _, message := range slices.Sorted(maps.Keys(m.failures)) {
+			outcomes = append(outcomes, fmt.Sprintf("%s: %d", message, m.failures[message]))
+		}
+		return fmt.Sprintf("%.0f/s; %s; p99 %.0f ms", m.rate(), strings.Join(outcomes, ", "), milliseconds(m.percentile(.99)))
+	}
+}
+
 // better takes from another round what was faster.
 func (r *result) better(other *result) {
 	for i, m := range other.ways {
@@ -298,7 +342,7 @@ func (r *result) better(other *result) {
 		}
 	}
 	if other.sustained() > r.sustained() {
-		r.lag, r.handled, r.cpu, r.did, r.bought = other.lag, other.handled, other.cpu, other.did, other.bought
+		r.lag, r.handled, r.cpu, r.did, r.bought, r.meanwhile = other.lag, other.handled, other.cpu, other.did, other.bought, other.meanwhile
 	}
 }
 
@@ -402,6 +446,9 @@ func (b *bench) print(to io.Writer) {
 	for _, r := range b.results {
 		if m := r.ways[0]; m != nil && len(r.workload.expected) > 1 {
 			fmt.Fprintf(to, "%s: %d got it (201), %d did not (409)\n", r.workload.name, m.statuses[201], m.statuses[409])
+		}
+		if r.meanwhile != "" {
+			fmt.Fprintf(to, "%s, of %d clients more: %s\n", strings.TrimSpace(r.workload.name), b.settings.clients, r.meanwhile)
 		}
 	}
 	for _, r := range b.results {

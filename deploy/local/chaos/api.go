@@ -103,7 +103,17 @@ func newTallies() *tallies { return &tallies{byKind: map[string]*tally{}} }
 // maxOdd bounds the odd answers that are kept.
 const maxOdd = 20
 
+// count counts a reply of the marketplace, of which some kinds are odd.
 func (t *tallies) count(kind string, r reply) {
+	t.tally(kind, r)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r.status >= 500 && r.status != http.StatusServiceUnavailable || r.status == http.StatusBadRequest {
+		t.strange("%s was answered %d: %.300s", kind, r.status, r.body)
+	}
+}
+
+func (t *tallies) tally(kind string, r reply) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	k := t.byKind[kind]
@@ -120,9 +130,6 @@ func (t *tallies) count(kind string, r reply) {
 		k.granted++
 	default:
 		k.refused[strings.TrimSpace(fmt.Sprint(r.status, " ", r.code))]++
-		if r.status >= 500 && r.status != http.StatusServiceUnavailable || r.status == http.StatusBadRequest {
-			t.strange("%s was answered %d: %.300s", kind, r.status, r.body)
-		}
 	}
 }
 

@@ -212,6 +212,20 @@ func ready(ctx context.Context, s *stack.Stack, patience time.Duration) error {
 // Right says whether nothing is wrong.
 func (o *Outcome) Right() bool { return o.Report != nil && o.Report.Right() && len(o.Load.odd) == 0 }
 
+// Finding is the first of what is wrong, in a line; "" if nothing is.
+func (o *Outcome) Finding() string {
+	switch {
+	case o.Right():
+		return ""
+	case len(o.Report.Violations) > 0:
+		v := o.Report.Violations[0]
+		return fmt.Sprintf("promise %d, %s: %s (%d violations)", v.Promise, v.Aggregate, v.What, len(o.Report.Violations))
+	case len(o.Load.odd) > 0:
+		return fmt.Sprintf("%s (%d odd answers)", o.Load.odd[0], len(o.Load.odd))
+	}
+	return fmt.Sprint(o.Report.Unanswerable)
+}
+
 // String is the outcome as a table.
 func (o *Outcome) String() string {
 	var b strings.Builder

@@ -138,13 +138,16 @@ func single(chance *rand.Rand, at time.Duration, processes []string, with means)
 	case n < 2 && with.cuts:
 		return fault{at: at, kind: cut, victim: pickFrom(chance, of.sidecars), server: pickFrom(chance, of.servers),
 			length: between(chance, 500*time.Millisecond, 8*time.Second), broken: chance.IntN(2) == 0}
-	case n < 4 && with.disks:
+	case n < 5 && with.disks:
 		victims := of.servers
-		if !slices.Contains(of.servers, stack.Postgres) { // documents are in files, which sidecars write
-			victims = slices.Concat(of.servers, of.servers, of.sidecars)
+		if !slices.Contains(of.servers, stack.Postgres) && chance.IntN(3) > 0 { // documents are in files, which sidecars write
+			victims = nil
+			for _, service := range withJournal(of.services) {
+				victims = append(victims, service+"-dapr")
+			}
 		}
-		return fault{at: at, kind: fill, victim: pickFrom(chance, victims), length: between(chance, 500*time.Millisecond, 5*time.Second)}
-	case n < 6 && with.clocks:
+		return fault{at: at, kind: fill, victim: pickFrom(chance, victims), length: between(chance, time.Second, 5*time.Second)}
+	case n < 7 && with.clocks:
 		return fault{at: at, kind: jump, victim: pickFrom(chance, of.services), length: between(chance, time.Second, 10*time.Second),
 			offset: []time.Duration{clockJump, -clockJump}[chance.IntN(2)]}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +44,12 @@ type reserved struct {
 	buyer *user
 }
 
+// paid is an order that its buyer has paid, perhaps.
+type paid struct {
+	order, intent string
+	amount        int64
+}
+
 // client is one person at a time: what it does is chosen by its own source of chance.
 type client struct {
 	*crowd
@@ -51,6 +58,7 @@ type client struct {
 	users   []*user
 	orders  []reserved // that it may pay or cancel
 	recent  []reserved // that it looks at
+	paid    []paid
 }
 
 const (
@@ -98,8 +106,10 @@ func (c *client) act(ctx context.Context) {
 		c.reserve(ctx, c.wantedByAll())
 	case n < 75:
 		c.pay(ctx)
-	case n < 81:
+	case n < 80:
 		c.cancel(ctx)
+	case n < 81:
+		c.refund(ctx)
 	case n < 88:
 		c.readOrder(ctx)
 	case n < 94:
@@ -481,11 +491,16 @@ func (c *client) pay(ctx context.Context) {
 	r := c.insist(ctx, "pay", "/api/payments", o.buyer, map[string]string{"orderId": o.id, "paymentMethod": card})
 	switch {
 	case r.granted():
-		var made struct{ ID, Status, StripeID string }
+		var made struct {
+			ID, Status, StripeID string
+			Amount               int64
+		}
 		if json.Unmarshal(r.body, &made) != nil {
 			return
 		}
 		c.told.Paid(made.ID, o.id)
+		c.paid = append(c.paid, paid{o.id, made.StripeID, made.Amount})
+		c.paid = c.paid[max(0, len(c.paid)-keptOrders):]
 		if made.Status == "requires_action" {
 			c.authenticate(ctx, made.StripeID)
 		}
@@ -511,5 +526,35 @@ func (c *client) authenticate(ctx context.Context, intent string) {
 	request.Header.Set("Content-Type", "application/json")
 	if response, err := c.front.http.Do(request); err == nil {
 		_ = response.Body.Close()
+	}
+}
+
+// refund gives a buyer's money back in Stripe's dashboard, all or a part of it, as whoever runs the marketplace may do. If it has
+// not been taken (yet), Stripe refuses.
+func (c *client) refund(ctx context.Context) {
+	p, ok := pick(c.chance, c.paid)
+	if !ok || p.intent == "" {
+		return
+	}
+	form := url.Values{"payment_intent": {p.intent}}
+	kind := "refund"
+	if c.chance.IntN(2) == 0 && p.amount > 1 {
+		form.Set("amount", strconv.FormatInt(1+c.chance.Int64N(p.amount-1), 10))
+		kind = "refund a part"
+	}
+	c.told.Request(check.Request{Kind: check.Refund, Order: p.order, Call: time.Now()}) // from now on it may be cancelled
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.sandbox+"/v1/refunds", strings.NewReader(form.Encode()))
+	if err != nil {
+		return
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Authorization", "Bearer sk_test_dashboard")
+	r := reply{}
+	if response, err := c.front.http.Do(request); err == nil {
+		_ = response.Body.Close()
+		r.status = response.StatusCode
+	}
+	if r.status != 0 || ctx.Err() == nil {
+		c.tallies.tally(kind, r)
 	}
 }

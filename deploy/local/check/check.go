@@ -34,8 +34,8 @@ type Market struct {
 	Sidecars  map[string][]string // URLs of sidecars' HTTP APIs by app: tickets, orders and payments are needed
 	Sandbox   string              // URL
 	Broker    broker.Address
-	APIToken  string // of the sidecars, if they want one (DAPR_API_TOKEN)
-	StateName string // the Dapr component; "" is "state"
+	Tokens    map[string]string // what each sidecar wants to be shown (DAPR_API_TOKEN), by the URLs of Sidecars
+	StateName string            // the Dapr component; "" is "state"
 }
 
 // Options say how to look.

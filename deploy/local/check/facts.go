@@ -121,6 +121,8 @@ type paymentDoc struct { // of payments; and orders' record of it, which the rel
 	Status  string `json:"status"`
 	Amount  int64  `json:"amount"`
 	Version int    `json:"version"`
+	// Refunded is what was given back of a payment that is still captured.
+	Refunded int64 `json:"refunded"`
 }
 
 type indexPage struct {
@@ -471,7 +473,7 @@ func (l *looker) get(ctx context.Context, bases []string, path string, into any)
 func (l *looker) ask(ctx context.Context, method string, bases []string, path string, body []byte, into any) (http.Header, error) {
 	var failed []error
 	for _, base := range bases {
-		header, err := l.askOne(ctx, method, base+path, body, into)
+		header, err := l.askOne(ctx, method, base, path, body, into)
 		if err == nil {
 			return header, nil
 		}
@@ -483,16 +485,16 @@ func (l *looker) ask(ctx context.Context, method string, bases []string, path st
 	return nil, errors.Join(failed...)
 }
 
-func (l *looker) askOne(ctx context.Context, method, url string, body []byte, into any) (http.Header, error) {
-	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+func (l *looker) askOne(ctx context.Context, method, base, path string, body []byte, into any) (http.Header, error) {
+	request, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	if l.market.APIToken != "" {
-		request.Header.Set("dapr-api-token", l.market.APIToken)
+	if token := l.market.Tokens[base]; token != "" {
+		request.Header.Set("dapr-api-token", token)
 	}
 	response, err := l.http.Do(request)
 	if err != nil {
@@ -504,7 +506,7 @@ func (l *looker) askOne(ctx context.Context, method, url string, body []byte, in
 		return nil, err
 	}
 	if response.StatusCode/100 != 2 {
-		return nil, fmt.Errorf("%s %s: %s: %.300s", method, url, response.Status, text)
+		return nil, fmt.Errorf("%s %s%s: %s: %.300s", method, base, path, response.Status, text)
 	}
 	if len(text) == 0 {
 		return response.Header, nil

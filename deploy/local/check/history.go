@@ -164,6 +164,7 @@ type lives struct {
 	mayEnd     map[string]time.Time // by order: if it is not complete
 	mayBePaid  map[string]time.Time
 	mayRefund  map[string]time.Time // also if it is complete
+	edits      []time.Time          // of the listing: after a refund, they put it up again
 	ghost      time.Time            // the first reservation with an unknown outcome; zero if there is none
 }
 
@@ -204,6 +205,10 @@ func newLives(requests []Request, jumps []Jump) *lives {
 			sooner(l.mayBePaid, r.Order, r.Call)
 		case Refund:
 			sooner(l.mayRefund, r.Order, r.Call)
+		case Edit:
+			if !r.refused() {
+				l.edits = append(l.edits, r.Call)
+			}
 		case Withdraw:
 			if !r.refused() && (withdrawn.IsZero() || r.Call.Before(withdrawn)) {
 				withdrawn = r.Call
@@ -239,6 +244,7 @@ type lock struct {
 	holder   string // an order; "" if the ticket is free, or has been reserved by a request without an answer
 	complete bool   // the holder is known to be
 	ended    string // the orders that had it before, each with a comma
+	withheld bool   // the last of them was refunded, and the listing has not been put up again as far as is known
 }
 
 func (k lock) hasEnded(order string) bool { return strings.Contains(k.ended, order+",") }
@@ -247,7 +253,13 @@ func (k lock) end() lock {
 	if k.holder == "" {
 		return k
 	}
-	return lock{ended: k.ended + k.holder + ","}
+	return lock{ended: k.ended + k.holder + ",", withheld: k.complete} // a complete order ends by a refund
+}
+
+// last is the order that had the ticket last; "" if there is none.
+func (k lock) last() string {
+	orders := strings.Split(strings.TrimSuffix(k.ended, ","), ",")
+	return orders[len(orders)-1]
 }
 
 // by says whether something that may happen from a time on may have happened before the request was answered.
@@ -258,10 +270,25 @@ func by(from map[string]time.Time, order string, r Request) bool {
 
 // free is the lock when its holder has ended by itself, if that may be.
 func (l *lives) free(k lock, r Request) (lock, bool) {
-	if k.holder == "" || by(l.mayRefund, k.holder, r) || !k.complete && by(l.mayEnd, k.holder, r) {
+	switch {
+	case k.holder == "", !k.complete && by(l.mayEnd, k.holder, r):
+		return k.end(), true
+	case by(l.mayRefund, k.holder, r): // it was complete, whether anybody saw it or not
+		k.complete = true
 		return k.end(), true
 	}
 	return k, false
+}
+
+// offered is the lock of a free ticket that is for sale, if it may be.
+func (l *lives) offered(k lock, r Request) (lock, bool) {
+	k.withheld = k.withheld && !slices.ContainsFunc(l.edits, func(at time.Time) bool { return !at.After(r.Return) && l.refundedBefore(k, at) })
+	return k, k.holder == "" && !k.withheld
+}
+
+// refundedBefore says whether the last order may have been refunded when a request was made that was answered after at.
+func (l *lives) refundedBefore(k lock, at time.Time) bool {
+	return !l.mayRefund[k.last()].After(at)
 }
 
 // paid is the lock when its holder is order and complete, if that may be.
@@ -310,7 +337,14 @@ func (l *lives) reserve(k lock, r Request) (lock, bool) {
 	switch {
 	case r.Granted:
 		k, free := l.free(k, r)
-		return lock{holder: r.Order, ended: k.ended}, free && !k.hasEnded(r.Order)
+		k, offered := l.offered(k, r)
+		return lock{holder: r.Order, ended: k.ended}, free && offered && !k.hasEnded(r.Order)
+	case r.Code == "ticket_withheld":
+		if k.holder != "" {
+			k = k.end()
+		}
+		k.withheld = true
+		return k, by(l.mayRefund, k.last(), r)
 	case r.Code == "ticket_reserved":
 		return k, k.holder != "" && !k.complete || k.holder == "" && !l.ghost.IsZero() && !l.ghost.After(r.Return)
 	case r.Code == "ticket_sold":

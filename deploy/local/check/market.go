@@ -17,11 +17,12 @@ import (
 func Of(s *stack.Stack) Market {
 	m := Market{
 		Gateways: s.GatewayURLs(), Sidecars: map[string][]string{}, Sandbox: s.SandboxURL(), Broker: s.Broker(),
-		APIToken: os.Getenv("DAPR_API_TOKEN"),
+		Tokens: map[string]string{},
 	}
 	for _, app := range read {
 		for _, replica := range s.Replicas(app) {
 			m.Sidecars[app] = append(m.Sidecars[app], s.SidecarHTTP(replica))
+			m.Tokens[s.SidecarHTTP(replica)] = s.APIToken(app)
 		}
 	}
 	return m
@@ -50,9 +51,13 @@ func running(runFile, set string, ports stack.Ports) (Market, error) {
 	if err != nil {
 		return Market{}, err
 	}
-	m := Market{Sidecars: map[string][]string{}, Sandbox: at("http", ports.Sandbox), Broker: address, APIToken: os.Getenv("DAPR_API_TOKEN")}
+	m := Market{Sidecars: map[string][]string{}, Sandbox: at("http", ports.Sandbox), Broker: address, Tokens: map[string]string{}}
 	for _, a := range run.Apps {
-		m.Sidecars[a.ID] = []string{at("http", a.HTTPPort)}
+		sidecar := at("http", a.HTTPPort)
+		m.Sidecars[a.ID] = []string{sidecar}
+		if m.Tokens[sidecar], err = stack.APITokenIn(filepath.Dir(run.Path), a.ID); err != nil {
+			return Market{}, err
+		}
 		if port, err := strconv.Atoi(a.Env["PORT"]); err == nil && a.ID == "gateway" {
 			m.Gateways = []string{at("http", port)}
 		}

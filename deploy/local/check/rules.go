@@ -263,7 +263,11 @@ func (b *book) everythingIsTold() {
 		}
 	}
 	for id, p := range b.payments {
-		if kind, tells := paymentTold[p.Status]; tells && !b.isTold(kind, id, p.Version) {
+		kind, tells := paymentTold[p.Status]
+		if p.Status == "captured" && p.Refunded > 0 { // in part
+			kind = "payment.refunded"
+		}
+		if tells && !b.isTold(kind, id, p.Version) {
 			b.broken(2, "payment "+id, fmt.Sprintf("that it is %s was not told to anybody", p.Status), id, p.OrderID)
 		}
 	}
@@ -338,12 +342,13 @@ func (b *book) everythingIsHeard() {
 
 // Promise 3. Money is kept for complete orders and no others, once, and not before they are complete.
 func (b *book) money() {
-	kept, charges := map[string]int64{}, map[string]int{}
+	kept, charges, refunded := map[string]int64{}, map[string]int{}, map[string]int64{}
 	for _, p := range b.purses {
 		order := p.Metadata["orderId"]
 		o, known := b.orders[order]
 		kept[order] += p.Kept
 		charges[order] += p.Charges
+		refunded[order] += p.Refunded
 		if p.Held > 0 {
 			b.broken(3, "order "+order, fmt.Sprintf("%d are held for it by %s, and it is %s", p.Held, p.ID, o.Status), order)
 		}
@@ -361,23 +366,45 @@ func (b *book) money() {
 			}
 		}
 	}
+	asked := b.refundsAsked()
 	for id, o := range b.orders {
 		due := int64(0)
 		if o.Status == "complete" {
-			due = o.Ticket.Price
+			due = o.Ticket.Price - refunded[id] // in part, by whoever runs the marketplace
 		}
 		if kept[id] != due {
-			b.broken(3, "order "+id, fmt.Sprintf("%d were taken for it and kept; it is %s and its price is %d", kept[id], o.Status, o.Ticket.Price), id)
+			b.broken(3, "order "+id, fmt.Sprintf("%d were taken for it and kept; it is %s, its price is %d, and %d were given back", kept[id], o.Status, o.Ticket.Price, refunded[id]), id)
+		}
+		if refunded[id] > 0 && o.Status == "complete" && b.told != nil && !asked[id] {
+			b.broken(3, "order "+id, fmt.Sprintf("%d were given back, which nobody asked for, and it is complete", refunded[id]), id)
 		}
 		if charges[id] > 1 {
 			b.broken(3, "order "+id, fmt.Sprintf("its buyer's card was charged %d times", charges[id]), id)
 		}
 		p, begun := b.payments[b.accounts[id].paymentID()]
+		if begun && p.Refunded > 0 && p.Refunded != refunded[id] && o.Status == "complete" {
+			b.broken(6, "payment "+p.ID, fmt.Sprintf("it says that %d were given back, and %d were", p.Refunded, refunded[id]), p.ID, id)
+		}
 		want := map[string]string{"complete": "captured", "cancelled": "voided"}[o.Status]
 		if begun && want != "" && p.Status != want && !(want == "voided" && p.Status == "refunded") {
 			b.broken(3, "payment "+p.ID, fmt.Sprintf("it is %s, and its order %s is %s", p.Status, id, o.Status), p.ID, id)
 		}
 	}
+}
+
+// refundsAsked are the orders of which clients have asked for refunds.
+func (b *book) refundsAsked() map[string]bool {
+	asked := map[string]bool{}
+	if b.told != nil {
+		b.told.mu.Lock()
+		defer b.told.mu.Unlock()
+		for _, r := range b.told.requests {
+			if r.Kind == Refund {
+				asked[r.Order] = true
+			}
+		}
+	}
+	return asked
 }
 
 // completedAt is when the order was complete, by what was told; zero if it never was.

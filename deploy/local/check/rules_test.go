@@ -229,6 +229,15 @@ func TestRules_FindWhatIsWrong(t *testing.T) {
 		{2, "dead letters", func(f *facts) { f.counts.Dead = 1 }},
 		{2, "still to be made or handled", func(f *facts) { f.counts.Pending = 1 }},
 		{3, "1000 were taken", func(f *facts) { f.purses[0].Kept, f.purses[0].Captured = 1000, 1000 }},
+		{3, "and 100 were given back", func(f *facts) { f.purses[0].Refunded = 100 }},
+		{3, "which nobody asked for", func(f *facts) { f.purses[0].Refunded, f.purses[0].Kept = 100, 400 }},
+		{6, "it says that 50 were given back, and 100 were", func(f *facts) {
+			f.purses[0].Refunded, f.purses[0].Kept = 100, 400
+			put(f.payments, "payment", func(p *paymentDoc) { p.Refunded = 50 })
+		}},
+		{6, "it is shown as sold for order \"second\" (change 4), and is withheld", func(f *facts) {
+			put(f.seats, "seat", func(s *seatDoc) { s.Reservation, s.Withheld = nil, 4 })
+		}},
 		{3, "0 were taken", func(f *facts) { f.purses = nil }},
 		{3, "are held for it", func(f *facts) { f.purses[0].Held = 500 }},
 		{3, "charged 2 times", func(f *facts) { f.purses[0].Charges = 2 }},

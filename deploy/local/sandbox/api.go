@@ -90,6 +90,11 @@ func (s *Server) routes() {
 		{"GET /v1/refunds", opRetrieve, s.listRefunds},
 		{"GET /v1/refunds/{id}", opRetrieve, s.retrieveRefund},
 		{"GET /v1/charges/{id}", opRetrieve, s.retrieveCharge},
+		{"GET /v1/disputes", opRetrieve, s.listDisputes},
+		{"GET /v1/disputes/{id}", opRetrieve, s.retrieveDispute},
+		{"POST /v1/disputes/{id}/close", opDispute, s.closeDispute},
+		{"GET /v1/events", opRetrieve, s.listEvents},
+		{"GET /v1/events/{id}", opRetrieve, s.retrieveEvent},
 	} {
 		s.mux.HandleFunc(call.pattern, s.serve(call.operation, call.do))
 	}
@@ -99,6 +104,9 @@ func (s *Server) routes() {
 	}))
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/authenticate", s.authenticate)
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/expire", s.expire)
+	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/dispute", s.openDispute)
+	s.mux.HandleFunc("POST /sandbox/disputes/{id}/close", s.endDispute)
+	s.mux.HandleFunc("POST /sandbox/refunds/{id}/fail", s.failRefund)
 	s.mux.HandleFunc("GET /sandbox/ledger", s.ledger)
 	s.mux.HandleFunc("GET /sandbox/calls", s.calls.show)
 	s.mux.HandleFunc("POST /sandbox/faults", s.addFault)
@@ -209,8 +217,13 @@ func (s *Server) work(op operation, req *request) outcome {
 	if err != nil {
 		return outcome{internalError(err).answer(), true}
 	}
-	if slices.Contains(slices.Collect(maps.Values(req.params.nested("expand"))), "latest_charge") {
-		body = s.store.expandCharge(body)
+	for _, path := range req.params.nested("expand") {
+		switch path {
+		case "latest_charge":
+			body = s.store.expandCharge(body)
+		case "data.latest_charge":
+			body = s.store.expandCharges(body)
+		}
 	}
 	return outcome{answer{http.StatusOK, body}, true}
 }

@@ -70,7 +70,7 @@ func (f Fault) moment() (m moment, known bool) {
 	return 0, false
 }
 
-// Operations that a rule may name. The last two are not Stripe's API but what happens at the bank; they cause events.
+// Operations that a rule may name. The last three are not Stripe's API but what happens at the bank; they cause events.
 const (
 	opCreate       = "create"
 	opConfirm      = "confirm"
@@ -81,11 +81,12 @@ const (
 	opMethod       = "method"
 	opAuthenticate = "authenticate"
 	opExpire       = "expire"
+	opDispute      = "dispute"
 	anyOperation   = "*"
 )
 
 func operations() []string {
-	return []string{opCreate, opConfirm, opCapture, opCancel, opRefund, opRetrieve, opMethod, opAuthenticate, opExpire, anyOperation}
+	return []string{opCreate, opConfirm, opCapture, opCancel, opRefund, opRetrieve, opMethod, opAuthenticate, opExpire, opDispute, anyOperation}
 }
 
 // Rule says what goes wrong where, and how often.
@@ -94,7 +95,7 @@ type Rule struct {
 	ID int `json:"id"`
 	// Operation is create, confirm, capture, cancel or refund; retrieve (any GET), method (make a payment method),
 	// or * for all. A request that creates an intent and confirms it is both. Of events it is what caused them, and may
-	// also be authenticate or expire.
+	// also be authenticate, expire or dispute.
 	Operation string `json:"operation"`
 	Fault     Fault  `json:"fault"`
 	// OrderID narrows the rule to what has this metadata.orderId, so that others are left in peace.
@@ -123,7 +124,7 @@ func (r *Rule) check() error {
 		return fmt.Errorf("there is no fault %q; see deploy/README.md for those there are", r.Fault)
 	case !slices.Contains(operations(), r.Operation):
 		return fmt.Errorf("there is no operation %q; it must be one of %s", r.Operation, strings.Join(operations(), ", "))
-	case when != onEvent && (r.Operation == opAuthenticate || r.Operation == opExpire):
+	case when != onEvent && (r.Operation == opAuthenticate || r.Operation == opExpire || r.Operation == opDispute):
 		return fmt.Errorf("%s is not a call of Stripe's API: it can have only webhook faults", r.Operation)
 	case r.Operation == opMethod && (r.OrderID != "" || when == onEvent):
 		return errors.New("a payment method belongs to no order and causes no event: leave orderId out, and webhook faults to other operations")

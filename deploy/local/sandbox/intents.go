@@ -73,6 +73,7 @@ type charge struct {
 	Captured             bool              `json:"captured"`
 	Created              int64             `json:"created"`
 	Currency             string            `json:"currency"`
+	Disputed             bool              `json:"disputed"`
 	FailureCode          *string           `json:"failure_code"`
 	FailureMessage       *string           `json:"failure_message"`
 	Livemode             bool              `json:"livemode"`
@@ -111,6 +112,7 @@ type refund struct {
 	Charge        string            `json:"charge"`
 	Created       int64             `json:"created"`
 	Currency      string            `json:"currency"`
+	FailureReason *string           `json:"failure_reason,omitempty"`
 	Metadata      map[string]string `json:"metadata"`
 	PaymentIntent string            `json:"payment_intent"`
 	Reason        *string           `json:"reason"`
@@ -248,10 +250,12 @@ func (p *paymentIntent) lapsed(ch *charge, now time.Time) bool {
 	return p.Status == requiresCapture && !now.Before(time.Unix(ch.Created, 0).Add(authorizationLife))
 }
 
-// giveBack records a refund of captured money.
-func (ch *charge) giveBack(amount int64) *apiError {
+// giveBack records a refund of captured money. refundable says whether the charge's disputes, if it has any, allow one.
+func (ch *charge) giveBack(amount int64, refundable bool) *apiError {
 	left := ch.AmountCaptured - (ch.AmountRefunded - ch.released())
 	switch {
+	case ch.Disputed && !refundable:
+		return invalid("", "charge_disputed", fmt.Sprintf("Charge %s has been charged back; cannot issue a refund.", ch.ID))
 	case !ch.Paid || !ch.Captured:
 		return invalid("", "", fmt.Sprintf("This charge (%s) has not been captured, so there is nothing to refund.", ch.ID))
 	case left == 0:

@@ -134,7 +134,7 @@ type Ledger struct {
 
 // LedgerEntry is the money of one PaymentIntent. At any time
 //
-//	authorized = held + captured + voided,   captured = kept + refunded
+//	authorized = held + captured + voided,   captured = kept + refunded + disputed
 type LedgerEntry struct {
 	ID       string            `json:"id"`
 	Status   string            `json:"status"`
@@ -150,7 +150,9 @@ type LedgerEntry struct {
 	Captured   int64 `json:"captured"`
 	Voided     int64 `json:"voided"`
 	Refunded   int64 `json:"refunded"`
-	Kept       int64 `json:"kept"`
+	// Disputed is what disputes that are open or lost have taken.
+	Disputed int64 `json:"disputed,omitempty"`
+	Kept     int64 `json:"kept"`
 
 	// CapturedAt is when the money was taken first; nil if none was.
 	CapturedAt *time.Time `json:"capturedAt,omitempty"`
@@ -177,6 +179,10 @@ func (s *store) ledger(orderID string) Ledger {
 			byIntent[c.PaymentIntent] = entry
 		}
 		entry.add(c)
+		for _, d := range s.disputesOf(c.ID) {
+			entry.Disputed += d.withdrawn()
+			entry.Kept -= d.withdrawn()
+		}
 	}
 	for _, id := range s.intentIDs {
 		intent := s.intents[id]

@@ -324,7 +324,7 @@ func (s *Server) createRefund(r *request) (any, *apiError) {
 	if r.params.has("amount") && amount < 1 {
 		return nil, invalid("amount", "parameter_invalid_integer", "This value must be greater than or equal to 1.")
 	}
-	if err := ch.giveBack(amount); err != nil {
+	if err := ch.giveBack(amount, s.refundable(ch)); err != nil {
 		return nil, err
 	}
 	back := &refund{
@@ -334,6 +334,10 @@ func (s *Server) createRefund(r *request) (any, *apiError) {
 	s.store.putCharge(ch)
 	s.store.putRefund(back)
 	s.webhooks.emit("charge.refunded", ch, r)
+	s.webhooks.emit("refund.created", back, r)
+	if ch.Refunded {
+		s.endInquiries(ch, r)
+	}
 	return back, nil
 }
 

@@ -622,7 +622,7 @@ func TestWebhooks_AreSignedAndTellEveryStep(t *testing.T) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.ElementsMatch(c, []string{
 			"payment_intent.payment_failed", "payment_intent.requires_action", "payment_intent.amount_capturable_updated",
-			"payment_intent.succeeded", "charge.refunded", "payment_intent.canceled",
+			"payment_intent.succeeded", "charge.refunded", "refund.created", "payment_intent.canceled",
 		}, r.types())
 	}, 5*time.Second, 10*time.Millisecond)
 	require.Empty(t, r.wrong)

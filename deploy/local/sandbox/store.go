@@ -28,11 +28,15 @@ type store struct {
 	charges   map[string]*charge
 	refunds   map[string]*refund
 	refundIDs []string
-	methods   map[string]*paymentMethod
-	numbers   map[string]string // payment method id → the test card's number
-	events    map[string]*event // those not accepted yet
-	keys      map[string]*idempotencyKey
-	inFlight  map[string]bool // idempotency keys whose request is under way
+	disputes  map[string]*dispute
+	// disputeIDs are in order of creation.
+	disputeIDs []string
+	history    []*event // the last ones, accepted or not; in memory alone
+	methods    map[string]*paymentMethod
+	numbers    map[string]string // payment method id → the test card's number
+	events     map[string]*event // those not accepted yet
+	keys       map[string]*idempotencyKey
+	inFlight   map[string]bool // idempotency keys whose request is under way
 
 	file *os.File
 	// failed is the first error of writing the file. It ends the process's claim to keep state, so it is
@@ -50,19 +54,20 @@ type idempotencyKey struct {
 
 // line is one line of the file: exactly one of its members is set.
 type line struct {
-	Intent *paymentIntent  `json:"paymentIntent,omitempty"`
-	Charge *charge         `json:"charge,omitempty"`
-	Refund *refund         `json:"refund,omitempty"`
-	Method *paymentMethod  `json:"paymentMethod,omitempty"`
-	Number string          `json:"number,omitempty"` // with Method
-	Event  *event          `json:"event,omitempty"`
-	Done   string          `json:"accepted,omitempty"` // id of an event that was accepted
-	Key    *idempotencyKey `json:"idempotencyKey,omitempty"`
+	Intent  *paymentIntent  `json:"paymentIntent,omitempty"`
+	Charge  *charge         `json:"charge,omitempty"`
+	Refund  *refund         `json:"refund,omitempty"`
+	Dispute *dispute        `json:"dispute,omitempty"`
+	Method  *paymentMethod  `json:"paymentMethod,omitempty"`
+	Number  string          `json:"number,omitempty"` // with Method
+	Event   *event          `json:"event,omitempty"`
+	Done    string          `json:"accepted,omitempty"` // id of an event that was accepted
+	Key     *idempotencyKey `json:"idempotencyKey,omitempty"`
 }
 
 func openStore(path string) (*store, error) {
 	s := &store{
-		intents: map[string]*paymentIntent{}, charges: map[string]*charge{}, refunds: map[string]*refund{},
+		intents: map[string]*paymentIntent{}, charges: map[string]*charge{}, refunds: map[string]*refund{}, disputes: map[string]*dispute{},
 		methods: map[string]*paymentMethod{}, numbers: map[string]string{}, events: map[string]*event{},
 		keys: map[string]*idempotencyKey{}, inFlight: map[string]bool{},
 	}
@@ -122,6 +127,11 @@ func (s *store) take(l line) {
 			s.refundIDs = append(s.refundIDs, l.Refund.ID)
 		}
 		s.refunds[l.Refund.ID] = l.Refund
+	case l.Dispute != nil:
+		if s.disputes[l.Dispute.ID] == nil {
+			s.disputeIDs = append(s.disputeIDs, l.Dispute.ID)
+		}
+		s.disputes[l.Dispute.ID] = l.Dispute
 	case l.Method != nil:
 		s.methods[l.Method.ID], s.numbers[l.Method.ID] = l.Method, l.Number
 	case l.Event != nil:
@@ -177,6 +187,9 @@ func (s *store) lines() []line {
 	for _, id := range s.refundIDs {
 		all = append(all, line{Refund: s.refunds[id]})
 	}
+	for _, id := range s.disputeIDs {
+		all = append(all, line{Dispute: s.disputes[id]})
+	}
 	for _, e := range s.pendingEvents() {
 		all = append(all, line{Event: e})
 	}
@@ -213,6 +226,7 @@ func (s *store) put(l line) {
 func (s *store) putIntent(p *paymentIntent) { s.put(line{Intent: p}) }
 func (s *store) putCharge(c *charge)        { s.put(line{Charge: c}) }
 func (s *store) putRefund(r *refund)        { s.put(line{Refund: r}) }
+func (s *store) putDispute(d *dispute)      { s.put(line{Dispute: d}) }
 func (s *store) putMethod(m *paymentMethod, number string) {
 	s.put(line{Method: m, Number: number})
 }
@@ -223,6 +237,27 @@ func (s *store) eventAccepted(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.put(line{Done: id})
+}
+
+// historyLength bounds how many events are listed. (Stripe lists those of 30 days.)
+const historyLength = 5000
+
+// remember adds an event to those that are listed.
+func (s *store) remember(e *event) {
+	if len(s.history) == historyLength {
+		s.history = s.history[1:]
+	}
+	s.history = append(s.history, e)
+}
+
+// disputesOf are the disputes of a charge, oldest first.
+func (s *store) disputesOf(chargeID string) (found []*dispute) {
+	for _, id := range s.disputeIDs {
+		if d := s.disputes[id]; d.Charge == chargeID {
+			found = append(found, d)
+		}
+	}
+	return found
 }
 
 // beginKey claims an idempotency key for a request. It answers with what the same request was told before,
@@ -274,6 +309,27 @@ func (s *store) expandCharge(body []byte) []byte {
 	}
 	object["latest_charge"] = whole
 	expanded, err := json.Marshal(object)
+	if err != nil {
+		return body
+	}
+	return expanded
+}
+
+// expandCharges is expandCharge for each object of a list.
+func (s *store) expandCharges(body []byte) []byte {
+	var page map[string]json.RawMessage
+	var objects []json.RawMessage
+	if json.Unmarshal(body, &page) != nil || json.Unmarshal(page["data"], &objects) != nil {
+		return body
+	}
+	for i := range objects {
+		objects[i] = s.expandCharge(objects[i])
+	}
+	var err error
+	if page["data"], err = json.Marshal(objects); err != nil {
+		return body
+	}
+	expanded, err := json.Marshal(page)
 	if err != nil {
 		return body
 	}

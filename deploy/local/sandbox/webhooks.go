@@ -10,8 +10,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -81,9 +84,6 @@ func (w *webhooks) stop() {
 
 // emit records an event about object and starts sending it. The store is locked by the caller.
 func (w *webhooks) emit(eventType string, object any, r *request) {
-	if w.opts.WebhookURL == "" {
-		return
-	}
 	snapshot, err := json.Marshal(object)
 	if err != nil {
 		w.log.Error("stripe sandbox: event not made", "type", eventType, "error", err)
@@ -95,6 +95,10 @@ func (w *webhooks) emit(eventType string, object any, r *request) {
 	}
 	if r.idempotencyKey != "" {
 		e.Request["idempotency_key"] = r.idempotencyKey
+	}
+	w.store.remember(e)
+	if w.opts.WebhookURL == "" {
+		return
 	}
 	var fault Fault
 	delay := time.Duration(0)
@@ -112,6 +116,43 @@ func (w *webhooks) emit(eventType string, object any, r *request) {
 	case WebhookFirst:
 		r.first = append(r.first, tried)
 	}
+}
+
+// listEvents answers which events there were, newest first, whether their webhooks were accepted or not.
+func (s *Server) listEvents(r *request) (any, *apiError) {
+	if err := r.params.only("created", "type", "types", "delivery_success", "limit", "starting_after", "ending_before"); err != nil {
+		return nil, err
+	}
+	within, err := r.params.createdWithin()
+	if err != nil {
+		return nil, err
+	}
+	types := append(slices.Clone(r.params.Values["types[]"]), slices.Collect(maps.Values(indexed(r.params, "types")))...)
+	if one := r.params.Get("type"); one != "" {
+		types = append(types, one)
+	}
+	if len(types) > 20 {
+		return nil, invalid("types", "", "You may only specify up to 20 event types.")
+	}
+	var found []*event
+	for _, e := range slices.Backward(s.store.history) {
+		matches := func(wanted string) bool {
+			prefix, wildcard := strings.CutSuffix(wanted, "*")
+			return e.Type == wanted || wildcard && strings.HasPrefix(e.Type, prefix)
+		}
+		if within(e.Created) && (len(types) == 0 || slices.ContainsFunc(types, matches)) {
+			found = append(found, e)
+		}
+	}
+	return page(r, found, func(e *event) string { return e.ID })
+}
+
+func (s *Server) retrieveEvent(r *request) (any, *apiError) {
+	at := slices.IndexFunc(s.store.history, func(e *event) bool { return e.ID == r.objectID })
+	if at < 0 {
+		return nil, missing(404, "event", r.objectID, "id")
+	}
+	return s.store.history[at], nil
 }
 
 // start sends an event after delay. tried is closed when the receiver has answered for the first time, or has not.

@@ -20,6 +20,7 @@ const (
 	NATS      = "nats"
 	Postgres  = "postgres"
 	Redis     = "redis"
+	Sentry    = "sentry"
 	Placement = "placement"
 	Scheduler = "scheduler"
 	Sandbox   = "sandbox" // of Stripe
@@ -36,12 +37,14 @@ jetstream {
 }
 `
 
-// natsSecurity: TLS, and a password for everybody.
-const natsSecurity = `tls {
+const natsTLS = `tls {
   cert_file: %q
   key_file: %q
 }
-authorization {
+`
+
+// natsUsers: a password for everybody.
+const natsUsers = `authorization {
   users: [
     {user: %q, password: %q}
 %s  ]
@@ -77,6 +80,9 @@ func (s *Stack) writeNATSConfig() (string, error) {
 	path := filepath.Join(s.data, "nats.conf")
 	text := fmt.Sprintf(natsConfig, s.ports.NATS, s.ports.NATSMonitor, filepath.Join(s.data, "nats"))
 	if s.secured() {
+		text += fmt.Sprintf(natsTLS, s.certificates.Server, s.certificates.ServerKey)
+	}
+	if s.passworded {
 		scopes, err := readScopes(s.components)
 		if err != nil {
 			return "", err
@@ -85,17 +91,21 @@ func (s *Stack) writeNATSConfig() (string, error) {
 		for _, id := range s.appIDs() {
 			users.WriteString(natsUser(id, s.passwords.of(NATS, id), scopes[id]))
 		}
-		text += fmt.Sprintf(natsSecurity, s.certificates.Server, s.certificates.ServerKey, administrator, s.passwords.of(NATS, administrator), &users)
+		text += fmt.Sprintf(natsUsers, administrator, s.passwords.of(NATS, administrator), &users)
 	}
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 
 // natsURL is the address of the broker for one of its users.
 func (s *Stack) natsURL(user string) string {
-	if !s.secured() {
-		return "nats://" + local(s.ports.NATS)
+	address := url.URL{Scheme: "nats", Host: local(s.ports.NATS)}
+	if s.secured() {
+		address.Scheme = "tls"
 	}
-	return (&url.URL{Scheme: "tls", User: url.UserPassword(user, s.passwords.of(NATS, user)), Host: local(s.ports.NATS)}).String()
+	if s.passworded {
+		address.User = url.UserPassword(user, s.passwords.of(NATS, user))
+	}
+	return address.String()
 }
 
 // NATSURL is the address of NATS for who may do everything there.
@@ -115,12 +125,12 @@ func (s *Stack) BrokerAs(user string) broker.Address {
 
 // BrokerOf is the address of the broker of a stack that runs in another process: in that folder, on that set.
 func BrokerOf(folder, set string, ports Ports) (broker.Address, error) {
-	s := &Stack{state: filepath.Join(folder, StateFolder), set: set, ports: ports}
+	s := &Stack{state: filepath.Join(folder, StateFolder), set: set, ports: ports, passworded: true}
+	var err error
+	if s.passwords, err = readPasswords(s.state); err != nil {
+		return broker.Address{}, err
+	}
 	if s.secured() {
-		var err error
-		if s.passwords, err = readPasswords(s.state); err != nil {
-			return broker.Address{}, err
-		}
 		s.certificates = certificatesIn(filepath.Join(s.state, certificatesFolder))
 	}
 	return s.Broker(), nil
@@ -136,24 +146,40 @@ func (s *Stack) infraArgs(name string) ([]string, error) {
 		return s.postgresArgs(), nil
 	case Redis:
 		return s.redisArgs()
-	case Placement:
+	case Sentry:
+		files := filepath.Join(s.state, identitiesFolder, "sentry")
 		return []string{
+			s.runtime, "sentry", "--listen-address=127.0.0.1", flag("port", s.ports.Sentry), flag("healthz-port", s.ports.SentryHealth),
+			"--issuer-credentials=" + files, "--config=" + filepath.Join(files, "config.yaml"),
+			"--enable-metrics=false", "--log-level=warn",
+		}, nil
+	case Placement:
+		return append([]string{
 			s.runtime, "placement", "--listen-address=127.0.0.1", flag("port", s.ports.Placement),
 			"--healthz-listen-address=127.0.0.1", flag("healthz-port", s.ports.PlacementHealth),
 			"--initial-cluster=dapr-placement-0=127.0.0.1:" + strconv.Itoa(s.ports.PlacementRaft),
 			"--enable-metrics=false", "--log-level=warn",
-		}, nil
+		}, s.controlPlaneTLS("dapr-placement")...), nil
 	case Scheduler:
-		return []string{
+		args := []string{
 			s.runtime, "scheduler", "--listen-address=127.0.0.1", flag("port", s.ports.Scheduler),
 			"--healthz-listen-address=127.0.0.1", flag("healthz-port", s.ports.SchedulerHealth),
 			"--override-broadcast-host-port=127.0.0.1:" + strconv.Itoa(s.ports.Scheduler),
 			"--etcd-data-dir=" + filepath.Join(s.data, "scheduler"),
-			flag("etcd-client-port", s.ports.EtcdClient),
-			"--etcd-initial-cluster=dapr-scheduler-server-0=http://localhost:" + strconv.Itoa(s.ports.EtcdPeer),
 			"--etcd-initial-election-tick-advance", // there is nobody to wait for
 			"--enable-metrics=false", "--log-level=warn",
-		}, nil
+		}
+		if !s.mtls {
+			// A runtime of the release before: its etcd listens on ports.
+			for _, name := range []string{"--etcd-client-port=", "--etcd-initial-cluster=dapr-scheduler-server-0=http://localhost:"} {
+				port, err := s.blocks.next()
+				if err != nil {
+					return nil, err
+				}
+				args = append(args, name+strconv.Itoa(port))
+			}
+		}
+		return append(args, s.controlPlaneTLS("dapr-scheduler")...), nil
 	case Sandbox:
 		args := []string{
 			s.launcher, "sandbox", "-addr", "127.0.0.1:" + strconv.Itoa(s.ports.Sandbox),
@@ -172,6 +198,14 @@ func (s *Stack) infraArgs(name string) ([]string, error) {
 	return nil, fmt.Errorf("no process is called %q", name)
 }
 
+// controlPlaneTLS are the flags by which placement or the scheduler takes none but those with a certificate of sentry's.
+func (s *Stack) controlPlaneTLS(id string) []string {
+	if !s.mtls {
+		return nil
+	}
+	return []string{"--tls-enabled", "--sentry-address=" + s.SentryAddress(), "--trust-anchors-file=" + filepath.Join(s.Identity(id), "ca.crt")}
+}
+
 func (s *Stack) infraReady(name string) func(context.Context) error {
 	switch name {
 	case NATS:
@@ -180,6 +214,8 @@ func (s *Stack) infraReady(name string) func(context.Context) error {
 		return s.postgresReady
 	case Redis:
 		return s.redisReady
+	case Sentry:
+		return httpReady(s.ports.SentryHealth, "/healthz")
 	case Placement:
 		return httpReady(s.ports.PlacementHealth, "/healthz")
 	case Scheduler:
@@ -189,7 +225,7 @@ func (s *Stack) infraReady(name string) func(context.Context) error {
 	}
 }
 
-// infraLog: NATS, placement and scheduler have little to say to who develops a service.
+// infraLog: NATS, sentry, placement and scheduler have little to say to who develops a service.
 func infraLog(name string) LogDestination {
 	if name == Sandbox {
 		return LogFileAndConsole
@@ -221,7 +257,11 @@ func (s *Stack) runStreams(ctx context.Context) error {
 	if err := tcpReady(s.ports.NATS)(ctx); err != nil {
 		return err
 	}
-	command := exec.CommandContext(ctx, s.runtime, "nats-streams", "--server="+s.NATSURL(), "--wait=3s")
+	args := []string{"nats-streams", "--server=" + s.NATSURL(), "--wait=3s"}
+	if size := s.environment(nil)[maxBytesVariable]; size != "" && s.mtls { // the runtime of the release before knows no sizes
+		args = append(args, "--max-bytes="+size)
+	}
+	command := exec.CommandContext(ctx, s.runtime, args...)
 	command.Env = os.Environ()
 	if s.secured() {
 		command.Env = append(command.Env, trustVariable+"="+s.certificates.Trusted)

@@ -41,7 +41,7 @@ func prepare(opts Options) (*Stack, error) {
 		proxyPorts: map[string]int{}, proxies: map[string]*proxy{},
 		failures: make(chan *ExitError, 64),
 	}
-	for _, step := range []func(*RunFile) error{s.chooseSet, s.assignPorts, s.choose, s.checkBuilt, s.checkInstalled, s.checkPorts, s.makeFolder} {
+	for _, step := range []func(*RunFile) error{s.chooseSet, s.choosePasswords, s.assignPorts, s.choose, s.chooseIdentities, s.checkBuilt, s.checkInstalled, s.checkPorts, s.makeFolder} {
 		if err := step(run); err != nil {
 			s.release()
 			return nil, err
@@ -244,7 +244,7 @@ func (s *Stack) choose(run *RunFile) error {
 	case s.opts.Infra != nil:
 		s.infra = s.opts.Infra
 	case len(s.chosen) > 0:
-		s.infra = []string{Servers, Placement, Scheduler, Sandbox}
+		s.infra = []string{Servers, Sentry, Placement, Scheduler, Sandbox}
 	default:
 		s.infra = []string{Servers}
 	}
@@ -412,10 +412,18 @@ func (s *Stack) makeFolder(*RunFile) error {
 	if s.secrets, err = ensureSecrets(s.state); err != nil {
 		return err
 	}
+	if err := s.writeTokens(); err != nil {
+		return err
+	}
+	if err := s.makeIdentities(); err != nil {
+		return err
+	}
 	if s.secured() {
 		if s.certificates, err = MakeCertificates(filepath.Join(s.state, certificatesFolder)); err != nil {
 			return err
 		}
+	}
+	if s.passworded {
 		if s.passwords, err = ensurePasswords(s.state); err != nil {
 			return err
 		}
@@ -470,6 +478,8 @@ func (s *Stack) environment(a *App) map[string]string {
 		env["DAPR_GRPC_PORT"] = strconv.Itoa(a.GRPCPort)
 		env["DAPR_METRICS_PORT"] = strconv.Itoa(a.MetricsPort)
 		maps.Copy(env, a.Env)
+		s.tokens(env, a.ID)
+		delete(env, "DAPR_SENTRY_TOKEN_FILE") // its sidecar's
 	}
 	maps.Copy(env, s.opts.Env)
 	if a != nil {

@@ -15,30 +15,32 @@ import (
 
 // Ports are those of a stack that no run file names.
 type Ports struct {
-	NATS, NATSMonitor                                int
-	Postgres, Redis                                  int
-	Placement, PlacementHealth, PlacementRaft        int
-	Scheduler, SchedulerHealth, EtcdClient, EtcdPeer int
-	Sandbox                                          int
+	NATS, NATSMonitor                         int
+	Postgres, Redis                           int
+	Placement, PlacementHealth, PlacementRaft int
+	Scheduler, SchedulerHealth                int
+	Sentry, SentryHealth                      int
+	Sandbox                                   int
 }
 
 // DefaultPorts are the ports that component files and the run file's sandbox address take for granted, and for
-// Dapr's control plane some below those that outgoing connections use: 50005 and 50006, where Dapr's CLI puts
-// it, are often taken by one.
+// Dapr's control plane some below those that outgoing connections use: 50001, 50005 and 50006, where Dapr's CLI
+// looks for it, are often taken by one.
 func DefaultPorts() Ports {
 	return Ports{
 		NATS: 4222, NATSMonitor: 8290, // 8222, where others have it, is a replica's
 		Postgres: 15432, Redis: 16379, // not where those of the system listen
 		Placement: 3850, PlacementHealth: 3851, PlacementRaft: 3852,
-		Scheduler: 3860, SchedulerHealth: 3861, EtcdClient: 3862, EtcdPeer: 3863,
+		Scheduler: 3860, SchedulerHealth: 3861,
+		Sentry: 3870, SentryHealth: 3871,
 		Sandbox: 12112,
 	}
 }
 
-// DaprPorts are DefaultPorts with placement and scheduler where Dapr's CLI looks for them.
+// DaprPorts are DefaultPorts with sentry, placement and scheduler where Dapr's CLI looks for them.
 func DaprPorts() Ports {
 	ports := DefaultPorts()
-	ports.Placement, ports.Scheduler = 50005, 50006
+	ports.Sentry, ports.Placement, ports.Scheduler = 50001, 50005, 50006
 	return ports
 }
 
@@ -69,8 +71,8 @@ func (p *Ports) Flags() []Flag {
 		{"placement-raft-port", "Dapr placement, raft", &p.PlacementRaft, Placement},
 		{"scheduler-port", "Dapr scheduler", &p.Scheduler, Scheduler},
 		{"scheduler-health-port", "Dapr scheduler, health", &p.SchedulerHealth, Scheduler},
-		{"etcd-client-port", "Dapr scheduler, etcd clients", &p.EtcdClient, Scheduler},
-		{"etcd-peer-port", "Dapr scheduler, etcd peers", &p.EtcdPeer, Scheduler},
+		{"sentry-port", "Dapr sentry", &p.Sentry, Sentry},
+		{"sentry-health-port", "Dapr sentry, health", &p.SentryHealth, Sentry},
 		{"sandbox-port", "Stripe sandbox", &p.Sandbox, Sandbox},
 	}
 }

@@ -26,7 +26,8 @@ func TestRuntime_HoldsItsPrograms(t *testing.T) {
 		"scheduler":   {[]string{"scheduler", "--help"}, "Usage of scheduler", 2},
 		"nats-server": {[]string{"nats-server", "--version"}, "nats-server: v2", 0},
 		"versions":    {[]string{"versions"}, "github.com/dapr/dapr v1", 0},
-		"unknown":     {[]string{"sentry"}, `no program "sentry" in this binary`, 1},
+		"sentry":      {[]string{"sentry", "--help"}, "Usage of sentry", 2},
+		"unknown":     {[]string{"injector"}, `no program "injector" in this binary`, 1},
 		"none":        {nil, "usage: runtime", 2},
 	} {
 		t.Run(name, func(t *testing.T) {

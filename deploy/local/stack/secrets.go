@@ -30,7 +30,10 @@ func ensureSecrets(state string) (map[string]string, error) {
 		return nil, err
 	}
 	path := filepath.Join(state, envFile)
-	if err := ensureFile(path, newEnv); err != nil {
+	if err := ensureFile(path, func() ([]byte, error) { return []byte(envHead), nil }); err != nil {
+		return nil, err
+	}
+	if err := completeEnv(path); err != nil {
 		return nil, err
 	}
 	return readEnv(path)
@@ -65,11 +68,39 @@ func newSigningKey() ([]byte, error) {
 	return json.MarshalIndent(map[string]string{"jwt-signing-key": string(block)}, "", "  ")
 }
 
-func newEnv() ([]byte, error) {
-	return fmt.Appendf(nil, `# Made at the first start. For dapr run -f . : set -a; . .state/env; set +a
-APP_API_TOKEN=%s
-STRIPE_WEBHOOK_SECRET=whsec_%s
-`, randomText(), randomText()), nil
+const envHead = "# Made at the first start. For dapr run -f . : set -a; . .state/env; set +a\n"
+
+// completeEnv adds the variables that an env file lacks: a new one all, one of a release before those that it did not have.
+func completeEnv(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var missing []byte
+	if !bytes.HasSuffix(text, []byte("\n")) {
+		missing = []byte("\n")
+	}
+	complete := true
+	for _, variable := range []struct{ name, value string }{
+		{"APP_API_TOKEN", randomText()},
+		{"DAPR_API_TOKEN", randomText()},
+		{"STRIPE_WEBHOOK_SECRET", "whsec_" + randomText()},
+		// For Dapr's CLI. It may be renewed, so the file says where it is.
+		{"DAPR_TRUST_ANCHORS", fmt.Sprintf(`"$(cat %s)"`, filepath.Join(StateFolder, identitiesFolder, "sentry", "ca.crt"))},
+	} {
+		if !bytes.Contains(append([]byte("\n"), text...), []byte("\n"+variable.name+"=")) {
+			missing, complete = append(missing, variable.name+"="+variable.value+"\n"...), false
+		}
+	}
+	if complete {
+		return nil
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(missing)
+	return errors.Join(err, file.Close())
 }
 
 func randomText() string {
@@ -92,6 +123,9 @@ func readEnv(path string) (map[string]string, error) {
 		name, value, found := strings.Cut(line, "=")
 		if !found {
 			return nil, fmt.Errorf("%s: %q is not NAME=value", path, line)
+		}
+		if strings.Contains(value, "$(") {
+			continue // for a shell
 		}
 		env[name] = strings.Trim(value, `'"`)
 	}

@@ -12,7 +12,7 @@ import (
 // The sets of components for which a stack brings the servers. For any other set (a folder of components/) it starts
 // none: whoever wrote it runs them.
 const (
-	SetEmbedded = "embedded" // SQLite, and NATS without a password on this machine alone
+	SetEmbedded = "embedded" // SQLite, and NATS with passwords on this machine alone
 	SetNATS     = "nats"     // PostgreSQL and NATS, with TLS and passwords
 	SetRedis    = "redis"    // PostgreSQL and Redis, with TLS and passwords
 )
@@ -100,6 +100,17 @@ func (s *Stack) StoreName() string {
 
 // secured is whether the set's servers want TLS and passwords.
 func (s *Stack) secured() bool { return s.set == SetNATS || s.set == SetRedis }
+
+// choosePasswords decides whether the broker wants passwords: if sidecars are told theirs. In the set embedded of the release
+// before they were not.
+func (s *Stack) choosePasswords(*RunFile) error {
+	if s.passworded = s.secured(); s.passworded || s.set != SetEmbedded || s.components == "" {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(s.components, "pubsub.yaml"))
+	s.passworded = strings.Contains(string(text), "nats-url")
+	return err
+}
 
 // dataFolder is where a set's own data is: its documents, its events, and the reminders and payments that belong to
 // them. So two sets in one folder do not get into each other's way.

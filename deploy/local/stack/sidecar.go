@@ -55,6 +55,9 @@ func (s *Stack) sidecarArgs(a App) []string {
 	if a.APILogging {
 		args = append(args, "--enable-api-logging")
 	}
+	if s.mtls {
+		args = append(args, "--enable-mtls", "--sentry-address", s.SentryAddress())
+	}
 	if s.has(Placement) || s.opts.FixedPorts != nil {
 		args = append(args, "--placement-host-address", "127.0.0.1:"+strconv.Itoa(s.ports.Placement))
 	}

@@ -1,4 +1,4 @@
-// Package stack brings up the box office on one machine: the servers of a set of components, placement, scheduler, the Stripe sandbox, and
+// Package stack brings up the box office on one machine: the servers of a set of components, sentry, placement, scheduler, the Stripe sandbox, and
 // the apps of a run file (dapr.yaml) with a sidecar each. The launcher behind `make run` is built on it, and so
 // are the tests: a stack has a folder and ports of its own, several may run side by side, and each of its
 // processes can be killed, paused and started again.
@@ -36,8 +36,9 @@ type Options struct {
 	Replicas int
 	// Sidecars are started without an app of the run file.
 	Sidecars []Sidecar
-	// Infra is what to start of Servers (those of the set), Placement, Scheduler and Sandbox; the rest is expected to
-	// be there already, on its port. Nil: all of them if there are apps, else the servers.
+	// Infra is what to start of Servers (those of the set), Sentry, Placement, Scheduler and Sandbox; the rest is expected to
+	// be there already, on its port. Nil: all of them if there are apps, else the servers. Sentry is started with placement or
+	// scheduler, and there is mTLS, if the Configuration asks for it.
 	Infra []string
 	// Set is the folder of components to use in place of the one that the run file names. Empty: what INFRA says in the
 	// environment, or that one. A stack brings the servers of embedded, nats and redis.
@@ -109,6 +110,8 @@ type Stack struct {
 	proxyPorts map[string]int    // where sidecars find the servers that are behind a proxy
 	proxies    map[string]*proxy // by server
 
+	mtls         bool         // between sidecars, and with placement and scheduler
+	passworded   bool         // the broker wants passwords
 	certificates Certificates // of a secured set's servers
 	passwords    passwords
 
@@ -167,12 +170,26 @@ func (s *Stack) launch(ctx context.Context) error {
 			return err
 		}
 	}
+	if s.has(Sentry) {
+		if err := s.processes[Sentry].Start(); err != nil {
+			return err
+		}
+	}
 	if s.has(Postgres) {
 		if err := s.preparePostgres(ctx); err != nil {
 			return err
 		}
 	}
-	if _, err := s.startAll(programs, func(p program) bool { return !p.sidecar }); err != nil {
+	if _, err := s.startAll(programs, func(p program) bool { return !p.sidecar && !p.controlPlane }); err != nil {
+		return err
+	}
+	if s.has(Sentry) {
+		// Placement, scheduler and sidecars give up if it does not answer.
+		if err := s.WaitReady(ctx, Sentry); err != nil {
+			return err
+		}
+	}
+	if _, err := s.startAll(programs, func(p program) bool { return p.controlPlane && p.name != Sentry }); err != nil {
 		return err
 	}
 	for _, name := range []string{Postgres, Redis} {
@@ -219,6 +236,8 @@ type program struct {
 	account *syscall.Credential
 	sidecar bool
 	replica int // of the app, from 1; 0 if it belongs to none
+	// controlPlane is whether it is sentry, or needs sentry.
+	controlPlane bool
 }
 
 func (s *Stack) programs() ([]program, error) {
@@ -231,6 +250,15 @@ func (s *Stack) programs() ([]program, error) {
 		p := program{
 			name: name, dir: s.folder, args: args, env: s.environment(nil),
 			grace: infraGrace, ready: s.infraReady(name), log: infraLog(name),
+		}
+		for _, secret := range tokenVariables {
+			delete(p.env, secret)
+		}
+		if slices.Contains([]string{Sentry, Placement, Scheduler}, name) {
+			p.controlPlane = true
+			if err := s.identity(p.env, "dapr-"+name); err != nil {
+				return nil, err
+			}
 		}
 		if name == Postgres {
 			p.stop = syscall.SIGINT // at SIGTERM it would wait until everybody has gone
@@ -248,6 +276,10 @@ func (s *Stack) programs() ([]program, error) {
 		}
 		if s.secured() {
 			env[trustVariable] = s.certificates.Trusted
+		}
+		s.tokens(env, a.ID)
+		if err := s.identity(env, a.ID); err != nil {
+			return nil, err
 		}
 		programs = append(programs, program{
 			name: sidecarName(a.Name), dir: a.Dir, args: s.sidecarArgs(a), env: env, sidecar: true, replica: a.replica(),
@@ -350,7 +382,7 @@ func (s *Stack) stopAll() error {
 		sidecars = append(sidecars, sidecarName(a.Name))
 	}
 	var failed []error
-	for _, group := range [][]string{gateways, services, sidecars, {Sandbox, Placement, Scheduler}, {NATS, Redis, Postgres}} {
+	for _, group := range [][]string{gateways, services, sidecars, {Sandbox, Placement, Scheduler}, {Sentry, NATS, Redis, Postgres}} {
 		failed = append(failed, s.stopGroup(group)...)
 	}
 	for _, p := range s.proxies {
@@ -375,7 +407,7 @@ func (s *Stack) stopGroup(names []string) []error {
 	return failed
 }
 
-// Process returns a process by name: nats, postgres, redis, placement, scheduler, sandbox, an app by its id, its second replica as
+// Process returns a process by name: nats, postgres, redis, sentry, placement, scheduler, sandbox, an app by its id, its second replica as
 // ID-2, or the sidecar of one of them as ID-dapr or ID-2-dapr. It is nil if the stack has none of that name.
 func (s *Stack) Process(name string) *Process { return s.processes[name] }
 
@@ -430,6 +462,9 @@ func (s *Stack) AppMetrics(app string) string {
 	return s.URL(app) + "/metrics"
 }
 
+// SidecarInternal is the address (host:port) at which a sidecar takes calls of other sidecars.
+func (s *Stack) SidecarInternal(app string) string { return local(s.app(app).InternalPort) }
+
 // SidecarMetrics is the address (a URL) of a sidecar's metrics, in Prometheus' format.
 func (s *Stack) SidecarMetrics(app string) string {
 	return "http://" + local(s.app(app).MetricsPort) + "/metrics"
@@ -459,7 +494,7 @@ func (s *Stack) has(infra string) bool { return slices.Contains(s.infra, infra) 
 // SandboxURL is the address of the Stripe sandbox.
 func (s *Stack) SandboxURL() string { return "http://" + local(s.ports.Sandbox) }
 
-// Secret returns a variable of the stack's .state/env: APP_API_TOKEN or STRIPE_WEBHOOK_SECRET.
+// Secret returns a variable of the stack's .state/env, as STRIPE_WEBHOOK_SECRET. For tokens see APIToken and AppToken.
 func (s *Stack) Secret(name string) string { return s.environment(nil)[name] }
 
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

@@ -242,25 +242,34 @@ func TestStack_StopsThoughADeliveryIsUnderWay(t *testing.T) {
 	require.NoError(t, second.Process("tickets-dapr").Kill(), "so that the test need not wait again")
 }
 
+// ask calls the HTTP API of an app's sidecar.
+func ask(t *testing.T, s *stack.Stack, app, method, path string, body io.Reader) *http.Response {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, s.SidecarHTTP(app)+path, body)
+	require.NoError(t, err)
+	request.Header.Set("dapr-api-token", s.APIToken(app))
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	return response
+}
+
 func TestStack_SecondStartFindsStateAndSecrets(t *testing.T) {
 	runFile := house(t)
 	first := stacktest.Start(t, options(runFile))
 	state := strings.NewReader(`[{"key":"a","value":"kept"}]`)
-	response, err := http.Post(first.SidecarHTTP("tickets")+"/v1.0/state/state", "application/json", state)
-	require.NoError(t, err)
+	response := ask(t, first, "tickets", http.MethodPost, "/v1.0/state/state", state)
 	require.NoError(t, response.Body.Close())
 	require.NoError(t, first.Process("tickets-dapr").Kill())
 	require.NoError(t, first.Process("tickets").Kill())
 	published := connect(t, first)
-	_, err = published.Publish("events.orders", []byte(`{"specversion":"1.0","id":"kept","source":"test","type":"order.created","data":{"Answer":"SUCCESS"}}`))
+	_, err := published.Publish("events.orders", []byte(`{"specversion":"1.0","id":"kept","source":"test","type":"order.created","data":{"Answer":"SUCCESS"}}`))
 	require.NoError(t, err)
 	require.NoError(t, first.Stop())
 	require.NotEmpty(t, first.Secret("APP_API_TOKEN"))
 
 	second := stacktest.Start(t, options(runFile))
 
-	response, err = http.Get(second.SidecarHTTP("tickets") + "/v1.0/state/state/a")
-	require.NoError(t, err)
+	response = ask(t, second, "tickets", http.MethodGet, "/v1.0/state/state/a", nil)
 	value, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	require.NoError(t, response.Body.Close())
@@ -287,8 +296,7 @@ func TestStart_MakesSecretsThatOnlyTheOwnerReads(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), name)
 	}
-	response, err := http.Get(s.SidecarHTTP("auth") + "/v1.0/secrets/secrets/jwt-signing-key")
-	require.NoError(t, err)
+	response := ask(t, s, "auth", http.MethodGet, "/v1.0/secrets/secrets/jwt-signing-key", nil)
 	defer func() { _ = response.Body.Close() }()
 	var secret map[string]string
 	require.NoError(t, json.NewDecoder(response.Body).Decode(&secret))

@@ -1,7 +1,11 @@
 package stack_test
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
@@ -45,6 +50,9 @@ func TestStreams_OfTheReleaseBeforeAreBroughtUpToDate(t *testing.T) {
 	first := stacktest.Start(t, stack.Options{Folder: folder, Apps: none, Infra: []string{stack.NATS}})
 	js := jetStreamOf(t, first)
 	require.Equal(t, allStreams, subjects(t, js))
+	events, err := js.Stream(t.Context(), "events")
+	require.NoError(t, err)
+	require.Positive(t, events.CachedInfo().Config.MaxBytes, "the streams have a size by default")
 
 	// As the release before left them: an event that orders has not handled, and three letters, of which one was taken in.
 	for name := range allStreams {
@@ -82,12 +90,12 @@ func TestStreams_OfTheReleaseBeforeAreBroughtUpToDate(t *testing.T) {
 	js = jetStreamOf(t, second)
 	require.Equal(t, allStreams, subjects(t, js))
 	require.Equal(t, "pending", take(consumer(js, "events", "orders-pull", "events")), "and what was handled does not come again")
-	letters := consumer(js, "events", "gateway-events-dead", "events.dead")
+	letters := consumer(js, "events", "dead-letters-events-dead", "events.dead")
 	require.Equal(t, "letter", take(letters))
 	require.Equal(t, "pending", take(letters))
 
 	// An update that broke off before the letters were moved: once more moves all.
-	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "events-dead", Subjects: []string{"events-dead.left"}})
+	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "events-dead", Subjects: []string{"events-dead.left"}})
 	require.NoError(t, err)
 	publish("events-dead.left", "left")
 	streamsProgram(t, second)
@@ -95,11 +103,90 @@ func TestStreams_OfTheReleaseBeforeAreBroughtUpToDate(t *testing.T) {
 	require.Equal(t, allStreams, subjects(t, js))
 }
 
-func streamsProgram(t *testing.T, s *stack.Stack) {
+// A full stream refuses events, and never throws away what somebody has yet to handle; what everybody has handled makes
+// room by itself.
+func TestStreams_FullOfUnhandledEventsTheyRefuseAndLoseNone(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	metrics := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	s := stacktest.Start(t, stack.Options{Apps: []string{}, Infra: []string{stack.NATS}, Env: map[string]string{"NATS_METRICS_ADDRESS": metrics, "NATS_MAX_BYTES": "64MiB"}})
+	js := jetStreamOf(t, s)
+	stream, err := js.Stream(t.Context(), "events")
+	require.NoError(t, err)
+	require.EqualValues(t, (64<<20)/10*9, stream.CachedInfo().Config.MaxBytes/10*10, "nine tenths are for the events")
+	streamsProgram(t, s, "--max-bytes=2MiB")
+
+	var consumers []jetstream.Consumer
+	for _, name := range []string{"orders-events-tickets", "catalogue-events-tickets"} {
+		consumer, err := js.CreateConsumer(t.Context(), "events", jetstream.ConsumerConfig{Durable: name, FilterSubject: "events.tickets", AckPolicy: jetstream.AckExplicitPolicy})
+		require.NoError(t, err)
+		consumers = append(consumers, consumer)
+	}
+	event := bytes.Repeat([]byte("x"), 10_000)
+	var refused error
+	published := 0
+	for ; refused == nil && published < 1000; published++ {
+		_, refused = js.Publish(t.Context(), "events.tickets", event)
+	}
+	published--
+	require.ErrorContains(t, refused, "maximum bytes exceeded")
+	require.Greater(t, published, 150)
+	time.Sleep(12 * time.Second) // longer than the server takes to look for room, which it must not find here
+	_, refused = js.Publish(t.Context(), "events.orders", event)
+	require.ErrorContains(t, refused, "maximum bytes exceeded")
+	for _, consumer := range consumers {
+		info, err := consumer.Info(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, published, info.NumPending, "nothing that is not handled is thrown away")
+	}
+
+	// One of the two handles all, the other all but the last.
+	handle := func(consumer jetstream.Consumer, n int) {
+		for n > 0 {
+			batch, err := consumer.FetchNoWait(n)
+			require.NoError(t, err)
+			for message := range batch.Messages() {
+				require.NoError(t, message.DoubleAck(t.Context()))
+				n--
+			}
+		}
+	}
+	handle(consumers[0], published)
+	handle(consumers[1], published-1)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		_, err := js.Publish(t.Context(), "events.orders", event)
+		assert.NoError(c, err)
+	}, 30*time.Second, 200*time.Millisecond, "what everybody has handled makes room")
+	last, err := stream.GetMsg(t.Context(), uint64(published))
+	require.NoError(t, err)
+	require.Equal(t, "events.tickets", last.Subject)
+	handle(consumers[1], 1)
+
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		response, err := http.Get("http://" + metrics + "/metrics")
+		if !assert.NoError(c, err) {
+			return
+		}
+		defer func() { _ = response.Body.Close() }()
+		text, err := io.ReadAll(response.Body)
+		assert.NoError(c, err)
+		assert.Contains(c, string(text), `boxoffice_stream_max_bytes{stream="events"} 1887438`)
+		assert.Contains(c, string(text), `boxoffice_stream_pending_events{stream="events",consumer="catalogue-events-tickets"} 0`)
+		assert.Regexp(c, `boxoffice_stream_bytes\{stream="events"\} [1-9]`, string(text))
+	}, 30*time.Second, 200*time.Millisecond)
+
+	streamsProgram(t, s, "--max-bytes=0")
+	stream, err = js.Stream(t.Context(), "events")
+	require.NoError(t, err)
+	require.EqualValues(t, -1, stream.CachedInfo().Config.MaxBytes, "0 turns the limit off")
+}
+
+func streamsProgram(t *testing.T, s *stack.Stack, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, filepath.Join(filepath.Dir(house(t)), ".build", "runtime"), "nats-streams", "--server="+s.NATSURL()).CombinedOutput()
+	out, err := exec.CommandContext(ctx, filepath.Join(filepath.Dir(house(t)), ".build", "runtime"), append([]string{"nats-streams", "--server=" + s.NATSURL()}, args...)...).CombinedOutput()
 	require.NoError(t, err, string(out))
 }
 

@@ -19,15 +19,14 @@ type Payload interface {
 	Aggregate() (id string, version int)
 }
 
-// User is the public state of a user.
+// User is the public state of a user. Schema 1 had the email, which nobody needs; only auth keeps it now.
 type User struct {
 	ID        string    `json:"id"`
-	Email     string    `json:"email"`
 	Version   int       `json:"version"`
 	CreatedAt time.Time `json:"createdAt"`
 }
 
-func (User) Schema() int                { return 1 }
+func (User) Schema() int                { return 2 }
 func (u User) Aggregate() (string, int) { return u.ID, u.Version }
 
 // UserCreated tells that somebody signed up.
@@ -42,8 +41,8 @@ func (UserDeleted) EventType() string { return "user.deleted" }
 
 // Ticket is the public state of a ticket. Price is in the currency's minor unit (cents), Currency an ISO 4217
 // code in lower case. Status is available, reserved, sold or withheld (after a refund, until the seller changes the listing);
-// OrderID is set while it is reserved or sold. Sequence is that of the last change of reservation that the seller's change
-// was made after; releases before did not publish it.
+// OrderID is set while it is reserved or sold. Sequence is that of the last change of reservation which the tickets service has
+// applied; releases before did not publish it.
 type Ticket struct {
 	ID        string    `json:"id"`
 	Title     string    `json:"title"`
@@ -160,7 +159,8 @@ func (e ExpirationComplete) All() []ExpiredOrder {
 }
 
 // Payment is the public state of a payment. Amount is in the currency's minor unit. DeclineCode is Stripe's
-// reason, on failed payments only.
+// reason, on failed payments only. Refunded is how much was given back so far, by refunds and by disputes that were lost:
+// all, if it is not less than Amount. Dispute is Stripe's status of the last dispute, if there was one.
 type Payment struct {
 	ID          string    `json:"id"`
 	OrderID     string    `json:"orderId"`
@@ -171,6 +171,7 @@ type Payment struct {
 	Currency    string    `json:"currency"`
 	Refunded    int64     `json:"refunded,omitempty"` // in all so far, in the currency's minor unit
 	DeclineCode string    `json:"declineCode,omitempty"`
+	Dispute     string    `json:"dispute,omitempty"`
 	Version     int       `json:"version"`
 	CreatedAt   time.Time `json:"createdAt"`
 	UpdatedAt   time.Time `json:"updatedAt"`
@@ -194,14 +195,16 @@ type PaymentVoided struct{ Payment }
 
 func (PaymentVoided) EventType() string { return "payment.voided" }
 
-// PaymentRefunded tells that captured money was given back.
+// PaymentRefunded tells that captured money was given back, whole or in part (see Payment.Refunded), or that a refund has
+// failed, so that less is given back than an earlier event said.
 type PaymentRefunded struct{ Payment }
 
 func (PaymentRefunded) EventType() string { return "payment.refunded" }
 
-// IsFull says whether all of the money was given back. Releases before published full refunds alone, without an amount.
+// IsFull says whether all of the money was given back. Releases before published full refunds alone, without how much was
+// refunded.
 func (p PaymentRefunded) IsFull() bool {
-	return p.Refunded >= p.Amount || p.Refunded == 0
+	return p.Refunded >= p.Amount || p.Refunded == 0 && p.Status == "refunded"
 }
 
 // PaymentFailed tells that an attempt was declined. It frees nothing: the buyer may try again.

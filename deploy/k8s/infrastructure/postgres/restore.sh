@@ -1,11 +1,30 @@
 #!/bin/sh
 # Puts each service's database back as it was in the newest dumps in the folder BACKUPS, or in those of NIGHT
-# (20260131T031700Z). While it runs no service may: README.md says how to close and to open the shop.
+# (20260131T031700Z). While it runs no service may: README.md says how to close and to open the shop. Encrypted dumps need the
+# private key in PRIVATE_KEY, without a passphrase (the secret restore-key, which README.md has you delete again).
 set -eu
-for file in "$BACKUPS"/boxoffice_gateway-*.dump; do newest=$file; done # the last of a night
+export GNUPGHOME="${TMPDIR:-/tmp}/gnupg"
+mkdir -p -m 700 "$GNUPGHOME"
+for file in "$BACKUPS"/boxoffice_dead-letters-*.dump*; do # the last of a night
+	case $file in *.partial) ;; *) newest=$file ;; esac
+done
 newest=${newest##*-}
-night=${NIGHT:-${newest%.dump}}
-for database in boxoffice_auth boxoffice_tickets boxoffice_orders boxoffice_payments boxoffice_expiration boxoffice_gateway; do
-	pg_restore --single-transaction --clean --if-exists --no-owner --role="$database" -d "$database" "$BACKUPS/$database-$night.dump"
+night=${NIGHT:-${newest%%.dump*}}
+databases="boxoffice_auth boxoffice_tickets boxoffice_orders boxoffice_payments boxoffice_expiration boxoffice_dead-letters"
+for database in $databases; do # before anything is overwritten
+	[ -e "$BACKUPS/$database-$night.dump" ] || [ -e "$BACKUPS/$database-$night.dump.gpg" ] || { echo "There is no dump of $database of $night." >&2; exit 1; }
+done
+put() { pg_restore --single-transaction --clean --if-exists --no-owner --role="$1" -d "$1" "$2"; }
+plain=${TMPDIR:-/tmp}/restore.dump
+for database in $databases; do
+	if [ -e "$BACKUPS/$database-$night.dump.gpg" ]; then
+		gpg --batch --quiet --no-tty --import "$PRIVATE_KEY"
+		# Whole and unchanged, or not at all: gpg says so only at the end.
+		gpg --batch --quiet --no-tty --yes --output "$plain" --decrypt "$BACKUPS/$database-$night.dump.gpg"
+		put "$database" "$plain"
+		rm -f "$plain"
+	else
+		put "$database" "$BACKUPS/$database-$night.dump"
+	fi
 	echo "$database: as of $night"
 done

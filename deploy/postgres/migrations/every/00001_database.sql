@@ -1,8 +1,8 @@
 -- This database is its service's. Of all others, only the reporting role may enter.
 -- +goose Up
 -- +goose ENVSUB ON
-REVOKE ALL ON DATABASE boxoffice_${SERVICE} FROM PUBLIC;
-GRANT CONNECT ON DATABASE boxoffice_${SERVICE} TO boxoffice_reporting;
+REVOKE ALL ON DATABASE "boxoffice_${SERVICE}" FROM PUBLIC;
+GRANT CONNECT ON DATABASE "boxoffice_${SERVICE}" TO boxoffice_reporting;
 -- +goose ENVSUB OFF
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 

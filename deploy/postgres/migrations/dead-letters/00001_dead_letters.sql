@@ -15,8 +15,8 @@ SELECT doc ->> 'id' AS id,
        doc ->> 'begun' IS NOT NULL AS sending,
        (doc ->> 'sentAt')::timestamp with time zone AS sent_at,
        (doc ->> 'schema')::integer AS schema
-FROM (SELECT reporting.document(value) AS doc FROM public.state WHERE key LIKE 'gateway||letter/%') AS letters;
-COMMENT ON VIEW reporting.dead_letters IS 'Events that could not be handled, as far as somebody has asked for them: they come here when "dead-letters" is called, not by themselves.';
+FROM (SELECT reporting.document(value) AS doc FROM public.state WHERE key LIKE 'dead-letters||letter/%') AS letters;
+COMMENT ON VIEW reporting.dead_letters IS 'Events that could not be handled, and what was done about them.';
 COMMENT ON COLUMN reporting.dead_letters.service IS 'Who could not handle it.';
 COMMENT ON COLUMN reporting.dead_letters.code IS 'undecodable, refused, failed or given up.';
 COMMENT ON COLUMN reporting.dead_letters.taken_at IS 'When it was taken from the broker into the store.';

@@ -1,0 +1,72 @@
+package broken
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
+)
+
+func root(t *testing.T) string {
+	t.Helper()
+	runFile, err := stack.FindRunFile(".")
+	require.NoError(t, err)
+	return filepath.Dir(runFile)
+}
+
+// Whoever changes what a fault is in hears of it here, and not at night.
+func TestFaults_Apply(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("it needs git")
+	}
+	faults, err := Faults(root(t))
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(faults), 10)
+	inState := 0
+	for _, f := range faults {
+		replace, err := f.Apply(t.Context(), root(t), filepath.Join(t.TempDir(), "sources"))
+		require.NoError(t, err)
+		require.NotEmpty(t, replace)
+		for path := range replace {
+			if filepath.Base(filepath.Dir(path)) == "state" {
+				inState++
+				break
+			}
+		}
+	}
+	require.GreaterOrEqual(t, inState, 3)
+}
+
+func TestFault_ThatIsOutOfDateFails(t *testing.T) {
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("it needs git")
+	}
+	repository := t.TempDir()
+	write := func(name, text string) {
+		path := filepath.Join(repository, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	write(Folder+"/fault.patch", "A line is missing.\nServices: orders\n\ndiff --git a/file.go b/file.go\n--- a/file.go\n+++ b/file.go\n@@ -1,3 +1,2 @@\n one\n-two\n three\n")
+	write("file.go", "one\ntwo\nthree\n")
+	f, err := Find(repository, "fault")
+	require.NoError(t, err)
+	require.Equal(t, []string{"orders"}, f.Services)
+	require.Equal(t, "A line is missing.", f.What)
+	replace, err := f.Apply(t.Context(), repository, filepath.Join(t.TempDir(), "sources"))
+	require.NoError(t, err)
+	text, err := os.ReadFile(replace[filepath.Join(repository, "file.go")])
+	require.NoError(t, err)
+	require.Equal(t, "one\nthree\n", string(text))
+
+	write("file.go", "one\n2\nthree\n")
+	_, err = f.Apply(t.Context(), repository, filepath.Join(t.TempDir(), "sources"))
+	require.ErrorContains(t, err, "the patch fault is out of date")
+	write(Folder+"/nothing.patch", "Nothing.\n")
+	_, err = Faults(repository)
+	require.ErrorContains(t, err, "holds no patch")
+}

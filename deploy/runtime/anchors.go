@@ -1,0 +1,24 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/dapr/dapr/pkg/security/consts"
+)
+
+// anchorsFileVariable names a file with the trust anchors of a sidecar, for who cannot put the text of a file into the environment
+// (docker-compose.yaml). Dapr's own daprd knows DAPR_TRUST_ANCHORS alone, which wins.
+const anchorsFileVariable = "DAPR_TRUST_ANCHORS_FILE"
+
+func readAnchors() error {
+	path := os.Getenv(anchorsFileVariable)
+	if path == "" || os.Getenv(consts.TrustAnchorsEnvVar) != "" {
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", anchorsFileVariable, err)
+	}
+	return os.Setenv(consts.TrustAnchorsEnvVar, string(text))
+}

@@ -1,0 +1,384 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/sandbox"
+	"boxoffice/services/internal/events"
+)
+
+// What Stripe, banks and people in Stripe's dashboard do without being asked: each line of the table "What Stripe does by
+// itself" in services/README.md has a test here.
+
+// dashboard makes a refund as somebody does in Stripe's dashboard. amount "" is all.
+func (p *processor) dashboard(t *testing.T, stripeID, amount string) (refundID string) {
+	t.Helper()
+	form := url.Values{"payment_intent": {stripeID}}
+	if amount != "" {
+		form.Set("amount", amount)
+	}
+	r := httptest.NewRequest("POST", "/v1/refunds", strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Authorization", "Bearer "+sandboxKey)
+	return p.id(t, r)
+}
+
+// bank does what a buyer or a bank does.
+func (p *processor) bank(t *testing.T, path, body string) (id string) {
+	t.Helper()
+	return p.id(t, httptest.NewRequest("POST", "/sandbox"+path, strings.NewReader(body)))
+}
+
+func (p *processor) id(t *testing.T, r *http.Request) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	p.sandbox.ServeHTTP(w, r)
+	require.Less(t, w.Code, 300, w.Body.String())
+	var answer struct {
+		ID string `json:"id"`
+	}
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &answer))
+	return answer.ID
+}
+
+// shop is a desk to which the sandbox sends its webhooks.
+func newShop(t *testing.T) *desk {
+	t.Helper()
+	d := newDesk(t, webhookSecret)
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		req := httptest.NewRequest("POST", "/api/payments/webhook", bytes.NewReader(body))
+		req.Header = r.Header
+		res, err := d.app.Test(req, -1)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		res.Body.Close()
+		w.WriteHeader(res.StatusCode)
+	}))
+	t.Cleanup(receiver.Close)
+	d.processor = newProcessor(t, sandbox.Options{WebhookURL: receiver.URL, WebhookSecret: webhookSecret})
+	d.till.stripe = d.processor.gateway()
+	return d
+}
+
+// sells leads an order to where its money was taken.
+func (s *scene) sells(t *testing.T) (complete events.Order, stripeID string) {
+	t.Helper()
+	order := s.hears(t)
+	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	complete = after(order, "complete")
+	require.NoError(t, s.HearOrder(t.Context(), complete))
+	s.requireMoney(t, order.ID, 0, 2500, 0)
+	return complete, receipt.Payment.StripeID
+}
+
+// requireShown waits until the payment is shown so.
+func (d *desk) requireShown(t *testing.T, orderID string, status Status, refunded int64, failed bool, dispute string) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		d.round(t)
+		shown := d.send(t, buyer, "GET", "/api/payments/"+orderID, "").payment(t)
+		assert.Equal(c, []any{status, refunded, failed, dispute}, []any{shown.Status, shown.Refunded, shown.RefundFailed, shown.Dispute.Status})
+	}, 10*time.Second, 10*time.Millisecond)
+}
+
+// requireRefundedEvents checks what was told of refunds so far.
+func (d *desk) requireRefundedEvents(t *testing.T, amounts ...int64) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		d.sidecar.mu.Lock()
+		defer d.sidecar.mu.Unlock()
+		told := []int64{}
+		for _, event := range d.sidecar.published {
+			if event.Type == "payment.refunded" {
+				var e events.PaymentRefunded
+				assert.NoError(c, json.Unmarshal(event.Data, &e))
+				assert.EqualValues(c, 2500, e.Amount)
+				told = append(told, e.Refunded)
+			}
+		}
+		assert.Equal(c, append([]int64{}, amounts...), told)
+	}, 10*time.Second, 10*time.Millisecond)
+}
+
+func TestReversal_AFullRefundInTheDashboard(t *testing.T) {
+	d := newShop(t)
+	order, intent := d.sells(t)
+	d.processor.dashboard(t, intent, "")
+	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	d.requireRefundedEvents(t, 2500)
+
+	cancelled := after(order, "cancelled") // what orders makes of it
+	cancelled.Reason = "refunded"
+	wrote := d.processor.wrote.Load()
+	require.NoError(t, d.HearOrder(t.Context(), cancelled))
+	require.Equal(t, wrote, d.processor.wrote.Load(), "there is nothing left to give back")
+	d.requireMoney(t, order.ID, 0, 2500, 2500)
+	d.requireRefundedEvents(t, 2500)
+}
+
+func TestReversal_RefundsInParts(t *testing.T) {
+	d := newShop(t)
+	order, intent := d.sells(t)
+	d.processor.dashboard(t, intent, "1000")
+	d.requireShown(t, order.ID, Captured, 1000, false, "")
+	d.requireRefundedEvents(t, 1000)
+	d.processor.dashboard(t, intent, "1000")
+	d.requireShown(t, order.ID, Captured, 2000, false, "")
+	d.processor.dashboard(t, intent, "500")
+	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	d.requireRefundedEvents(t, 1000, 2000, 2500)
+}
+
+func TestReversal_AnOrderThatEndsAfterAPartialRefundGivesBackTheRest(t *testing.T) {
+	d := newShop(t)
+	order, intent := d.sells(t)
+	d.processor.dashboard(t, intent, "1000")
+	d.requireShown(t, order.ID, Captured, 1000, false, "")
+	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	d.requireMoney(t, order.ID, 0, 2500, 2500)
+}
+
+func TestReversal_ARefundThatFailsIsShownAndNotTriedAgain(t *testing.T) {
+	d := newShop(t)
+	order, intent := d.sells(t)
+	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	refunds := d.processor.refunds(t, intent)
+	d.processor.bank(t, "/refunds/"+refunds[0]+"/fail", "")
+	d.requireShown(t, order.ID, Captured, 0, true, "")
+	d.requireRefundedEvents(t, 2500, 0)
+
+	wrote := d.processor.wrote.Load()
+	d.sweeps(t)
+	d.round(t)
+	require.Equal(t, wrote, d.processor.wrote.Load(), "it would fail again")
+	require.Empty(t, d.ahead(t), "nobody but people can do more")
+
+	d.processor.dashboard(t, intent, "") // to another card of the buyer's, say
+	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	d.requireRefundedEvents(t, 2500, 0, 2500)
+}
+
+func TestReversal_ARefundThatFailsAtOnce(t *testing.T) {
+	s := newScene(t)
+	order, intent := s.sells(t)
+	fails := func(r *http.Request, w *httptest.ResponseRecorder) {
+		if r.Method == http.MethodPost && r.URL.Path == "/v1/refunds" && w.Header().Get("Idempotent-Replayed") == "" {
+			var made struct {
+				ID string `json:"id"`
+			}
+			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &made))
+			s.processor.bank(t, "/refunds/"+made.ID+"/fail", "")
+		}
+	}
+	s.processor.after.Store(&fails)
+	require.NoError(t, s.till.HearOrder(t.Context(), after(order, "cancelled")))
+	_, _, err := s.settle(t.Context(), order.ID, s.asStripeTells)
+	require.NoError(t, err)
+	a, err := s.load(t.Context(), order.ID)
+	require.NoError(t, err)
+	require.Equal(t, Captured, a.order.Value.Payment.Status)
+	require.True(t, a.order.Value.Payment.RefundFailed)
+	require.Len(t, s.processor.refunds(t, intent), 1)
+}
+
+func (p *processor) refunds(t *testing.T, stripeID string) (ids []string) {
+	t.Helper()
+	r := httptest.NewRequest("GET", "/v1/refunds?payment_intent="+stripeID, nil)
+	r.Header.Set("Authorization", "Bearer "+sandboxKey)
+	w := httptest.NewRecorder()
+	p.sandbox.ServeHTTP(w, r)
+	var list struct {
+		Data []struct {
+			ID string `json:"id"`
+		} `json:"data"`
+	}
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &list), w.Body.String())
+	for _, one := range list.Data {
+		ids = append(ids, one.ID)
+	}
+	return ids
+}
+
+func TestReversal_ADisputeIsShownAndWhenItIsLostIsARefund(t *testing.T) {
+	d := newShop(t)
+	order, intent := d.sells(t)
+	dispute := d.processor.bank(t, "/payment_intents/"+intent+"/dispute", `{"reason":"product_not_received"}`)
+	d.requireShown(t, order.ID, Captured, 0, false, "needs_response")
+	shown := d.send(t, buyer, "GET", "/api/payments/"+order.ID, "").payment(t)
+	require.Equal(t, Dispute{ID: dispute, Status: "needs_response", Reason: "product_not_received", Amount: 2500}, shown.Dispute)
+	d.requireRefundedEvents(t)
+
+	d.processor.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"lost"}`)
+	d.requireShown(t, order.ID, Refunded, 2500, false, "lost")
+	d.requireRefundedEvents(t, 2500)
+	wrote := d.processor.wrote.Load()
+	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+	require.Equal(t, wrote, d.processor.wrote.Load(), "the buyer has it already")
+}
+
+func TestReversal_ADisputeThatIsWonChangesNothing(t *testing.T) {
+	d := newShop(t)
+	order, intent := d.sells(t)
+	dispute := d.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
+	d.requireShown(t, order.ID, Captured, 0, false, "needs_response")
+	d.processor.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"won"}`)
+	d.requireShown(t, order.ID, Captured, 0, false, "won")
+	d.requireRefundedEvents(t)
+	d.requireTold(t, "payment.created", "payment.captured")
+}
+
+func TestReversal_AnOrderThatEndsDuringADisputeWaitsForTheBank(t *testing.T) {
+	for _, outcome := range []string{"won", "lost"} {
+		t.Run(outcome, func(t *testing.T) {
+			d := newShop(t)
+			order, intent := d.sells(t)
+			dispute := d.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
+			d.requireShown(t, order.ID, Captured, 0, false, "needs_response")
+			wrote := d.processor.wrote.Load()
+			require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+			d.sweeps(t)
+			require.Equal(t, wrote, d.processor.wrote.Load(), "Stripe allows no refund now")
+			require.Empty(t, d.ahead(t))
+
+			d.processor.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"`+outcome+`"}`)
+			d.requireShown(t, order.ID, Refunded, 2500, false, outcome)
+			d.requireRefundedEvents(t, 2500)
+			entry := d.processor.money(t, order.ID)[0]
+			require.Zero(t, entry.Kept, "%+v", entry)
+		})
+	}
+}
+
+func TestReversal_AnOrderThatEndsBeforeItsDisputeIsHeardOf(t *testing.T) {
+	s := newScene(t) // no webhook arrives
+	order, intent := s.sells(t)
+	s.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
+	require.NoError(t, s.HearOrder(t.Context(), after(order, "cancelled")), "that it is disputed is found out when it is to be refunded")
+	a, err := s.load(t.Context(), order.ID)
+	require.NoError(t, err)
+	require.Equal(t, "needs_response", a.order.Value.Payment.Dispute.Status)
+	require.True(t, a.order.Value.Settled())
+}
+
+func TestReversal_ADisputeOfAPart(t *testing.T) {
+	d := newShop(t)
+	order, intent := d.sells(t)
+	dispute := d.processor.bank(t, "/payment_intents/"+intent+"/dispute", `{"amount":700}`)
+	d.processor.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"lost"}`)
+	d.requireShown(t, order.ID, Captured, 700, false, "lost")
+	d.requireRefundedEvents(t, 700)
+
+	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+	d.requireShown(t, order.ID, Captured, 700, true, "lost") // Stripe refunds nothing of a charge whose dispute was lost
+	d.sweeps(t)
+	require.Empty(t, d.ahead(t))
+}
+
+func TestReversal_AnInquiryTakesNothing(t *testing.T) {
+	d := newShop(t)
+	order, intent := d.sells(t)
+	d.processor.bank(t, "/payment_intents/"+intent+"/dispute", `{"inquiry":true}`)
+	d.requireShown(t, order.ID, Captured, 0, false, "warning_needs_response")
+	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+	d.requireShown(t, order.ID, Refunded, 2500, false, "warning_closed")
+}
+
+func TestReversal_WebhooksLateAndRepeatedChangeNothing(t *testing.T) {
+	d := newShop(t)
+	order, intent := d.sells(t)
+	captured := d.processor.notice(intent)
+	d.processor.dashboard(t, intent, "1000")
+	d.requireShown(t, order.ID, Captured, 1000, false, "")
+	partly := notice{intent: Intent{ID: intent, Status: Captured, Refunded: 1000}, orderID: order.ID}
+	d.processor.dashboard(t, intent, "")
+	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	asked := d.processor.asked.Load()
+	for _, told := range []notice{captured, partly, captured, partly} {
+		known, err := d.till.HearIntent(t.Context(), told)
+		require.NoError(t, err)
+		require.True(t, known)
+	}
+	require.Equal(t, asked, d.processor.asked.Load())
+	d.requireRefundedEvents(t, 1000, 2500)
+}
+
+// aboutObject tells of a refund or dispute, which name their intent and nothing else.
+func aboutObject(object, id, stripeID, status string) []byte {
+	return fmt.Appendf(nil, `{"id":"evt_1","object":"event","type":"x","data":{"object":{"id":%q,"object":%q,"status":%q,"amount":2500,"payment_intent":%q,"metadata":{}}}}`, id, object, status, stripeID)
+}
+
+func TestReversal_OfAStrangersIntentIsNotOurs(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	for _, body := range [][]byte{aboutObject("refund", "re_1", "pi_nobody", "succeeded"), aboutObject("dispute", "dp_1", "pi_nobody", "lost")} {
+		res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
+		require.Equal(t, 200, res.StatusCode, res.text)
+		require.JSONEq(t, `{"received":true,"known":false}`, res.text)
+	}
+}
+
+func TestWebhook_AStolenSecretMovesNoMoney(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	victim := d.hears(t)
+	held := d.post(t, victim.ID, "pm_card_visa").payment(t)
+	sold, taken := d.sells(t)
+	attacker := d.hears(t)
+	d.post(t, attacker.ID, "pm_card_chargeDeclined")
+	forged := func(stripeID, orderID string) {
+		for _, status := range []string{"requires_capture", "succeeded", "canceled", "requires_action"} {
+			body := about(stripeID, orderID, status)
+			res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
+			require.Equal(t, 200, res.StatusCode, res.text)
+		}
+		for _, body := range [][]byte{aboutObject("refund", "re_1", stripeID, "succeeded"), aboutObject("dispute", "dp_1", stripeID, "lost")} {
+			res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
+			require.Equal(t, 200, res.StatusCode, res.text)
+		}
+		d.round(t)
+	}
+	forged(held.StripeID, attacker.ID) // "this intent belongs to another order": it would be ended
+	forged(taken, attacker.ID)
+	forged(held.StripeID, victim.ID)
+	forged(taken, sold.ID)
+	d.requireMoney(t, victim.ID, 2500, 0, 0)
+	d.requireMoney(t, sold.ID, 0, 2500, 0)
+}
+
+func TestWebhook_ReplaysAndLargeBodies(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	body := about("pi_nobody", "", "canceled")
+	for age, status := range map[time.Duration]int{4 * time.Minute: 200, 299 * time.Second: 200, 302 * time.Second: 400, time.Hour: 400} {
+		res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now().Add(-age)))
+		require.Equal(t, status, res.StatusCode, "signed %s ago: %s", age, res.text)
+	}
+	large := `{"id":"evt_1","object":"event","padding":"` + strings.Repeat("x", 70_000) + `"}`
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() { _ = d.app.Listener(listener) }()
+	t.Cleanup(func() { _ = d.app.Shutdown() })
+	req, err := http.NewRequest("POST", "http://"+listener.Addr().String()+"/api/payments/webhook", strings.NewReader(large))
+	require.NoError(t, err)
+	req.Header.Set("Stripe-Signature", signed([]byte(large), webhookSecret, time.Now()))
+	res, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	res.Body.Close()
+	require.Equal(t, 413, res.StatusCode)
+}
