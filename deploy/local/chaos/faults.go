@@ -451,8 +451,8 @@ func (t *tormentor) suffer(ctx context.Context, f fault) {
 	}
 }
 
-// fill takes the room on a process's disk for a while. A process that does not recover is started again, as its operator's
-// health check would do it: NATS ends JetStream when it cannot write.
+// fill takes the room on a process's disk for a while. A process that does not recover is started again, as its operator
+// would do it: a stream of NATS takes nothing after a write error, and its health check says so.
 func (t *tormentor) fill(ctx context.Context, f fault) {
 	p := t.stack.Process(f.victim)
 	free, err := p.FillDisk()

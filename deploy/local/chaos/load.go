@@ -64,8 +64,7 @@ type client struct {
 const (
 	usersEach    = 6   // a client is, by and by, that many people
 	wantedAmong  = 40  // buyers look at that many of the newest tickets
-	hotTickets   = 3   // that everybody wants
-	hotShare     = 10  // one of so many new tickets becomes a hot one
+	hotTickets   = 4   // that everybody wants
 	keptOrders   = 30  // orders that a client remembers
 	triesWithKey = 3   // a request with an Idempotency-Key is repeated if its outcome is not known
 	ownShare     = 50  // one of so many who come across their own ticket tries to buy it
@@ -295,10 +294,17 @@ func (c *client) list(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tickets = append(c.tickets, offered{t.ID, seller})
-	if len(c.hot) < hotTickets || c.chance.IntN(hotShare) == 0 {
+	if len(c.hot) < hotTickets {
 		c.hot = append(c.hot, offered{t.ID, seller})
-		c.hot = c.hot[max(0, len(c.hot)-hotTickets):]
 	}
+}
+
+// cool makes a ticket one that nobody wants any more. Until it is sold a hot one is reserved again and again, also in the moment in
+// which a reservation of it is over.
+func (c *client) cool(ticket string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hot = slices.DeleteFunc(c.hot, func(o offered) bool { return o.id == ticket })
 }
 
 // edit changes a ticket, two browsers at once: both have read the same version, and one at most may win.
@@ -411,6 +417,9 @@ func (c *client) reserve(ctx context.Context, wanted offered) {
 	made := c.readOrderOf(t.reply)
 	c.note(t, check.Request{Kind: check.Reserve, Ticket: wanted.id, Buyer: buyer.id, Order: made.ID, ExpiresAt: made.ExpiresAt})
 	if !t.granted() {
+		if t.status == http.StatusConflict && t.code != "ticket_reserved" || t.status == http.StatusNotFound {
+			c.cool(wanted.id)
+		}
 		return
 	}
 	if buyer == wanted.owner {
