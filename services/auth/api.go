@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"time"
@@ -13,29 +12,32 @@ import (
 	"boxoffice/services/internal/rest"
 )
 
-// api is what clients call.
+// api is what clients and other services call.
 type api struct {
 	accounts *accounts
 	issuer   *identity.Issuer
+	verifier *identity.Verifier
 	cookie   identity.CookieSecurity
 }
 
-const keySetPath = "/.well-known/jwks.json"
-
-// routes are this service's REST API, and the keys for the other services.
+// routes are this service's REST API, and keys and revocations for the other services.
 func (a api) routes(app *fiber.App) {
-	// Its own keys are at hand.
-	verifier := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return a.issuer.KeySet(), nil })
+	signedIn := identity.RequireUser(a.verifier)
 	users := app.Group("/api/users")
 	users.Post("/signup", a.signUp)
 	users.Post("/signin", a.signIn)
+	users.Post("/refresh", a.refresh)
 	users.Post("/signout", a.signOut)
-	users.Get("/currentuser", identity.OptionalUser(verifier), a.currentUser)
+	users.Post("/signout-everywhere", signedIn, a.signOutEverywhere)
+	users.Post("/password", signedIn, a.changePassword)
+	users.Get("/currentuser", identity.OptionalUser(a.verifier), a.currentUser)
+	users.Delete("/currentuser", signedIn, a.deleteUser)
 
-	app.Get(keySetPath, func(c *fiber.Ctx) error {
-		c.Set(fiber.HeaderCacheControl, "public, max-age=300")
+	app.Get(identity.KeysPath, func(c *fiber.Ctx) error {
+		c.Set(fiber.HeaderCacheControl, "public, max-age=60")
 		return c.JSON(a.issuer.KeySet())
 	})
+	app.Get(identity.RevocationsPath, a.revocations)
 }
 
 // credentials are what somebody signs up or in with. What a valid email and password are, the domain says.
@@ -68,11 +70,11 @@ func (a api) signUp(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	user, err := a.accounts.SignUp(rest.Context(c), email, request.Password)
+	in, err := a.accounts.SignUp(rest.Context(c), email, request.Password)
 	if err != nil {
 		return err
 	}
-	return a.welcome(c.Status(fiber.StatusCreated), user)
+	return a.welcome(c.Status(fiber.StatusCreated), in)
 }
 
 // valid returns the email in its normal form, and else all that is wrong at once.
@@ -105,27 +107,121 @@ func (a api) signIn(c *fiber.Ctx) error {
 		// Nobody can have signed up with it. It is no secret which emails can be, so it needs to take no time.
 		return errCredentials
 	}
-	user, err := a.accounts.SignIn(rest.Context(c), email, request.Password)
+	in, err := a.accounts.SignIn(rest.Context(c), email, request.Password)
 	if err != nil {
 		return err
 	}
-	return a.welcome(c, user)
+	return a.welcome(c, in)
 }
 
-// welcome gives the user a token.
-func (a api) welcome(c *fiber.Ctx, user User) error {
-	token, expires, err := a.issuer.Issue(identity.User{ID: user.ID, Email: user.Email}, time.Now())
+// welcome gives the user a token, and the session's refresh token.
+func (a api) welcome(c *fiber.Ctx, in signedInUser) error {
+	token, expires, err := a.issuer.Issue(identity.User{ID: in.ID, Email: in.Email, Epoch: in.Epoch, Session: in.Session.ID}, time.Now())
 	if err != nil {
 		return err
 	}
-	rest.Annotate(c, slog.String("userId", user.ID))
+	rest.Annotate(c, slog.String("userId", in.ID))
 	identity.SetCookie(c, a.cookie, token, expires)
-	return c.JSON(signedIn{User: answer(user), Token: token})
+	if in.Session.ID != "" {
+		identity.SetRefreshCookie(c, a.cookie, in.Refresh.String(), in.Session.ExpiresAt)
+	}
+	return c.JSON(signedIn{User: answer(in.User), Token: token})
 }
 
-func (a api) signOut(c *fiber.Ctx) error {
+// farewell takes both cookies from the browser.
+func (a api) farewell(c *fiber.Ctx) {
 	identity.ClearCookie(c, a.cookie)
+	identity.ClearRefreshCookie(c, a.cookie)
+}
+
+func (a api) refresh(c *fiber.Ctx) error {
+	token, err := parseRefreshToken(identity.RefreshTokenOf(c))
+	if err != nil {
+		return err
+	}
+	in, err := a.accounts.Refresh(rest.Context(c), token)
+	if errors.Is(err, errSession) {
+		identity.ClearRefreshCookie(c, a.cookie)
+	}
+	if err != nil {
+		return err
+	}
+	return a.welcome(c, in)
+}
+
+// signOut needs no token that is good: whoever comes with a cookie goes without. The session ends if the token says which,
+// also when its time is over.
+func (a api) signOut(c *fiber.Ctx) error {
+	a.farewell(c)
+	if token, err := identity.TokenOf(c); err == nil {
+		if who, err := a.verifier.Ended(rest.Context(c), token); err == nil {
+			if err := a.accounts.SignOut(rest.Context(c), who); err != nil {
+				return err
+			}
+		}
+	}
 	return c.JSON(struct{}{})
+}
+
+func (a api) signOutEverywhere(c *fiber.Ctx) error {
+	asking, _ := identity.UserOf(c)
+	if err := a.accounts.SignOutEverywhere(rest.Context(c), asking); err != nil {
+		return err
+	}
+	a.farewell(c)
+	return c.JSON(struct{}{})
+}
+
+type passwordChange struct {
+	OldPassword string `json:"oldPassword" validate:"required"`
+	NewPassword string `json:"newPassword" validate:"required"`
+}
+
+func (a api) changePassword(c *fiber.Ctx) error {
+	request, err := rest.Decode[passwordChange](c)
+	if err != nil {
+		return err
+	}
+	if err := CheckPassword(request.NewPassword); err != nil {
+		return inField(err, "newPassword")
+	}
+	asking, _ := identity.UserOf(c)
+	in, err := a.accounts.ChangePassword(rest.Context(c), asking, request.OldPassword, request.NewPassword)
+	if err != nil {
+		return inField(err, "oldPassword")
+	}
+	return a.welcome(c, in)
+}
+
+// confirmation is the password of somebody who is signed in, said once more for what cannot be undone.
+type confirmation struct {
+	Password string `json:"password" validate:"required"`
+}
+
+func (a api) deleteUser(c *fiber.Ctx) error {
+	request, err := rest.Decode[confirmation](c)
+	if err != nil {
+		return err
+	}
+	asking, _ := identity.UserOf(c)
+	token, err := identity.TokenOf(c)
+	if err != nil {
+		return err
+	}
+	if err := a.accounts.Delete(rest.Context(c), asking, token, request.Password); err != nil {
+		return inField(err, "password")
+	}
+	a.farewell(c)
+	return c.SendStatus(fiber.StatusNoContent)
+}
+
+// inField says in which member of the request a password is that is wrong or not valid.
+func inField(err error, field string) error {
+	p, ok := errors.AsType[*problem.Error](err)
+	if ok && (errors.Is(p, errPassword) || p.Kind == problem.Invalid) {
+		return p.WithField(field)
+	}
+	return err
 }
 
 func (a api) currentUser(c *fiber.Ctx) error {
@@ -133,14 +229,30 @@ func (a api) currentUser(c *fiber.Ctx) error {
 		CurrentUser *userAnswer `json:"currentUser"`
 	}
 	if asking, ok := identity.UserOf(c); ok {
-		user, found, err := a.accounts.User(rest.Context(c), asking.ID)
-		if err != nil {
+		user, err := a.accounts.Account(rest.Context(c), asking)
+		switch {
+		case errors.Is(err, identity.ErrRevoked):
+		case err != nil:
 			return err
-		}
-		if found {
-			u := answer(user)
+		default:
+			u := answer(user.Value)
 			current.CurrentUser = &u
 		}
 	}
 	return c.JSON(current)
+}
+
+// revocations answers the other services. Who has the list already is told so.
+func (a api) revocations(c *fiber.Ctx) error {
+	list, err := a.accounts.revoked.List(rest.Context(c))
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderCacheControl, "no-cache")
+	c.Set(fiber.HeaderETag, list.etag)
+	if c.Get(fiber.HeaderIfNoneMatch) == list.etag {
+		return c.SendStatus(fiber.StatusNotModified)
+	}
+	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+	return c.Send(list.body)
 }

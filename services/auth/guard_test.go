@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,12 +21,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/bcrypt"
 
+	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 )
 
 func newTestPasswords(t *testing.T) *passwords {
 	t.Helper()
-	p, err := newPasswords(bcrypt.MinCost)
+	p, err := newPasswords(bcrypt.MinCost, 0, nil)
 	require.NoError(t, err)
 	return p
 }
@@ -203,34 +205,160 @@ func encode(t *testing.T, key any) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
-func TestSigningKey_WaitsForTheSecretStore(t *testing.T) {
+func TestSigningKeys_WaitForTheSecretStore(t *testing.T) {
 	private := newKey(t)
 
-	got, err := signingKey(t.Context(), &store{fails: 2, value: encode(t, private)})
+	got, err := signingKeys(t.Context(), &store{fails: 2, value: encode(t, private)})
 
 	require.NoError(t, err)
-	require.Equal(t, private, got)
+	require.Equal(t, keys{private: private}, got)
 }
 
-func TestSigningKey_SaysWhatIsMissing(t *testing.T) {
+func TestSigningKeys_SayWhatIsMissing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := signingKey(ctx, &store{fails: 1})
+	_, err := signingKeys(ctx, &store{fails: 1})
 	require.ErrorContains(t, err, "jwt-signing-key")
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 
 	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
+	good, public := encode(t, newKey(t)), encodePublic(t, newKey(t), nil)
 	for name, text := range map[string]string{
-		"nothing":           "",
-		"no PEM":            "secret",
-		"another algorithm": encode(t, other),
-		"no PKCS #8":        string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("secret")})),
-		"a public key":      string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("secret")})),
+		"nothing":                    "",
+		"no PEM":                     "secret",
+		"another algorithm":          encode(t, other),
+		"no PKCS #8":                 string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("secret")})),
+		"no public key":              string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("secret")})),
+		"a public key first":         public + good,
+		"a certificate":              string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("secret")})),
+		"another algorithm later":    good + encode(t, other),
+		"an end that is not a time":  good + encodePublic(t, newKey(t), map[string]string{"Expires": "tomorrow"}),
+		"a certificate after a key":  good + string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})),
+		"no public key after a good": good + string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := signingKey(t.Context(), &store{value: text})
+			_, err := signingKeys(t.Context(), &store{value: text})
 			require.ErrorContains(t, err, "secret jwt-signing-key in the store secrets")
 		})
 	}
+}
+
+func encodePublic(t *testing.T, key ed25519.PrivateKey, headers map[string]string) string {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	require.NoError(t, err)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Headers: headers, Bytes: der}))
+}
+
+func TestParseKeys_TheFirstSignsAndTheOthersAreServedUntilTheyExpire(t *testing.T) {
+	signs, next, last, gone := newKey(t), newKey(t), newKey(t), newKey(t)
+	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	text := encode(t, signs) + "\n" + encode(t, next) +
+		encodePublic(t, last, map[string]string{"Expires": "2026-11-01T12:00:00Z"}) +
+		encodePublic(t, gone, map[string]string{"Expires": "2026-11-01T11:59:59Z"})
+
+	got, err := parseKeys(text, at)
+
+	require.NoError(t, err)
+	require.Equal(t, keys{signs, []ed25519.PublicKey{next.Public().(ed25519.PublicKey), last.Public().(ed25519.PublicKey)}}, got)
+}
+
+func TestWatchKeys_TakesUpWhatChangesAndGoesOnWhenItCannotRead(t *testing.T) {
+	first, second := newKey(t), newKey(t)
+	texts := []string{encode(t, first), "nonsense", encode(t, second)}
+	ctx, cancel := context.WithCancel(t.Context())
+	var signing []ed25519.PrivateKey
+
+	err := watchKeys(ctx, secretsFunc(func() (string, error) {
+		if len(texts) == 0 {
+			cancel()
+			return "", io.ErrUnexpectedEOF
+		}
+		text := texts[0]
+		texts = texts[1:]
+		return text, nil
+	}), time.Millisecond, slog.New(slog.DiscardHandler), func(k keys) { signing = append(signing, k.private) })
+
+	require.NoError(t, err)
+	require.Equal(t, []ed25519.PrivateKey{first, second}, signing)
+}
+
+type secretsFunc func() (string, error)
+
+func (f secretsFunc) GetSecret(_ context.Context, _, key string, _ map[string]string) (map[string]string, error) {
+	text, err := f()
+	return map[string]string{key: text}, err
+}
+
+func TestUseKeys_TokensOfBothKeysAreGoodWhileBothAreServed(t *testing.T) {
+	old, next := newKey(t), newKey(t)
+	issuer, verifier := newIdentity(keys{private: old}, time.Hour)
+	use := useKeys(issuer, verifier, slog.New(slog.DiscardHandler))
+	token := func() string {
+		text, _, err := issuer.Issue(identity.User{ID: "ada"}, time.Now())
+		require.NoError(t, err)
+		return text
+	}
+	verify := func(text string) error { _, err := verifier.Verify(t.Context(), text); return err }
+	first := token()
+	require.NoError(t, verify(first))
+
+	use(keys{next, []ed25519.PublicKey{old.Public().(ed25519.PublicKey)}})
+	second := token()
+	require.NoError(t, verify(first))
+	require.NoError(t, verify(second))
+	require.Len(t, issuer.KeySet().Keys, 2)
+
+	use(keys{private: next})
+	require.Error(t, verify(first))
+	require.NoError(t, verify(second))
+}
+
+func TestPasswords_RefuseWhoWouldWaitForTooLong(t *testing.T) {
+	p, err := newPasswords(bcrypt.MinCost, 2*time.Second, nil)
+	require.NoError(t, err)
+	for range cap(p.cores) {
+		p.cores <- struct{}{}
+	}
+	p.took.Store(int64(time.Second))
+	ctx, cancel := context.WithCancel(t.Context())
+	var inLine sync.WaitGroup
+	for range 3 * cap(p.cores) {
+		inLine.Go(func() { _, _ = p.Hash(ctx, "correct horse") })
+	}
+	require.Eventually(t, func() bool { return p.waiting.Load() == int64(3*cap(p.cores)) }, 5*time.Second, time.Millisecond)
+
+	for name, try := range map[string]func() error{
+		"before anything": p.Admit,
+		"to hash":         func() error { _, err := p.Hash(t.Context(), "correct horse"); return err },
+		"to compare":      func() error { _, err := p.Match(t.Context(), "", "correct horse", always); return err },
+	} {
+		refused, ok := errors.AsType[*problem.Error](try())
+		require.True(t, ok, name)
+		require.Equal(t, problem.Unavailable, refused.Kind, name)
+		require.Equal(t, "overloaded", refused.Details[0].Code, name)
+		require.InDelta(t, 3, refused.RetryAfter.Seconds(), 0.1, name)
+	}
+
+	cancel()
+	inLine.Wait()
+	require.Zero(t, p.waiting.Load())
+	require.NoError(t, p.Admit())
+	for range cap(p.cores) {
+		<-p.cores
+	}
+	_, err = p.Hash(t.Context(), "correct horse")
+	require.NoError(t, err)
+	require.Less(t, p.took.Load(), int64(time.Second), "it is measured")
+}
+
+func TestPasswords_OneIsNeverRefusedHoweverSlowTheMachine(t *testing.T) {
+	p, err := newPasswords(bcrypt.MinCost, time.Second, nil)
+	require.NoError(t, err)
+	p.took.Store(int64(time.Minute))
+
+	_, err = p.Hash(t.Context(), "correct horse")
+
+	require.NoError(t, err)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 )
 
@@ -15,6 +16,10 @@ const (
 	secretName  = "jwt-signing-key"
 	// askAgain is how long to wait before the sidecar is asked again: at start it may not have its components.
 	askAgain = 200 * time.Millisecond
+	// secretTime bounds one question for the secret.
+	secretTime = 5 * time.Second
+	// expires is the header of a PEM block that says until when its key is served, in RFC 3339.
+	expires = "Expires"
 )
 
 // secrets is what is asked of the sidecar here.
@@ -22,38 +27,127 @@ type secrets interface {
 	GetSecret(ctx context.Context, store, key string, meta map[string]string) (map[string]string, error)
 }
 
-// signingKey reads the private key from the Dapr secret store, waiting for it until ctx ends.
-func signingKey(ctx context.Context, from secrets) (ed25519.PrivateKey, error) {
+// keys are what the secret holds: blocks of PEM, one after the other. The first is the private key that signs. Those after
+// it are served to whoever verifies: the next one, before it signs, and the last, as long as its tokens are good. They may
+// be private or public keys.
+type keys struct {
+	private ed25519.PrivateKey
+	others  []ed25519.PublicKey
+}
+
+// signingKeys reads the keys from the Dapr secret store, waiting for it until ctx ends.
+func signingKeys(ctx context.Context, from secrets) (keys, error) {
 	for {
-		secret, err := from.GetSecret(ctx, secretStore, secretName, nil)
+		text, err := readSecret(ctx, from)
 		if err == nil {
-			private, err := parseKey(secret[secretName])
-			if err != nil {
-				return nil, fmt.Errorf("secret %s in the store %s: %w", secretName, secretStore, err)
-			}
-			return private, nil
+			return parseSecret(text)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("read the secret %s from the store %s: %w", secretName, secretStore, err)
+			return keys{}, fmt.Errorf("read the secret %s from the store %s: %w", secretName, secretStore, err)
 		case <-time.After(askAgain):
 		}
 	}
 }
 
-// parseKey reads an Ed25519 private key, PKCS #8 in PEM. Its errors hold nothing of the key.
-func parseKey(text string) (ed25519.PrivateKey, error) {
-	block, _ := pem.Decode([]byte(text))
-	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, errors.New("it is no private key in PEM (PKCS #8)")
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+func readSecret(ctx context.Context, from secrets) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, secretTime)
+	defer cancel()
+	secret, err := from.GetSecret(ctx, secretStore, secretName, nil)
+	return secret[secretName], err
+}
+
+func parseSecret(text string) (keys, error) {
+	k, err := parseKeys(text, time.Now())
 	if err != nil {
-		return nil, errors.New("it is not PKCS #8")
+		return keys{}, fmt.Errorf("secret %s in the store %s: %w", secretName, secretStore, err)
 	}
-	private, ok := key.(ed25519.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("it is a %T, not an Ed25519 key", key)
+	return k, nil
+}
+
+// watchKeys reads the secret every period, and hands on what has changed, also by the time, until ctx ends. What cannot be
+// read changes nothing. It returns nil.
+func watchKeys(ctx context.Context, from secrets, period time.Duration, log *slog.Logger, changed func(keys)) error {
+	failed := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(period):
+		}
+		text, err := readSecret(ctx, from)
+		var k keys
+		if err == nil {
+			k, err = parseSecret(text)
+		}
+		if err == nil {
+			changed(k)
+		} else if ctx.Err() == nil && !failed {
+			log.Warn("the keys cannot be read again; those that are known go on", "error", err)
+		}
+		failed = err != nil
 	}
-	return private, nil
+}
+
+// parseKeys reads the keys of a secret at a time. Its errors hold nothing of them.
+func parseKeys(text string, now time.Time) (keys, error) {
+	var k keys
+	rest := []byte(text)
+	for n := 1; ; n++ {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if until, ok := block.Headers[expires]; ok && n > 1 {
+			end, err := time.Parse(time.RFC3339, until)
+			if err != nil {
+				return keys{}, fmt.Errorf("key %d: the header %s is not a time like 2026-12-31T12:00:00Z", n, expires)
+			}
+			if now.After(end) {
+				continue
+			}
+		}
+		private, public, err := parseKey(block)
+		switch {
+		case err != nil:
+			return keys{}, fmt.Errorf("key %d: %w", n, err)
+		case n > 1:
+			k.others = append(k.others, public)
+		case private == nil:
+			return keys{}, errors.New("key 1 is a public key; it must be the private key that signs")
+		default:
+			k.private = private
+		}
+	}
+	if k.private == nil {
+		return keys{}, errors.New("it is no private key in PEM (PKCS #8)")
+	}
+	return k, nil
+}
+
+// parseKey reads an Ed25519 key: a private one (PKCS #8) with its public part, or a public one (SPKI) alone.
+func parseKey(block *pem.Block) (ed25519.PrivateKey, ed25519.PublicKey, error) {
+	switch block.Type {
+	case "PRIVATE KEY":
+		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		if err != nil {
+			return nil, nil, errors.New("it is not PKCS #8")
+		}
+		private, ok := key.(ed25519.PrivateKey)
+		if !ok {
+			return nil, nil, fmt.Errorf("it is a %T, not an Ed25519 key", key)
+		}
+		return private, private.Public().(ed25519.PublicKey), nil
+	case "PUBLIC KEY":
+		key, err := x509.ParsePKIXPublicKey(block.Bytes)
+		if err != nil {
+			return nil, nil, errors.New("it is not a public key (SPKI)")
+		}
+		public, ok := key.(ed25519.PublicKey)
+		if !ok {
+			return nil, nil, fmt.Errorf("it is a %T, not an Ed25519 key", key)
+		}
+		return nil, public, nil
+	}
+	return nil, nil, errors.New("it is neither a PRIVATE KEY (PKCS #8) nor a PUBLIC KEY in PEM")
 }

@@ -73,14 +73,14 @@ func TestCheckPassword_CountsBytes(t *testing.T) {
 	}
 }
 
-func TestUser_CreatedTellsNothingOfThePassword(t *testing.T) {
+func TestUser_CreatedSaysNothingPersonal(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	user := SignUp("7", "ada@example.com", "$2a$10$secret", at)
 
 	told, err := json.Marshal(user.Created())
 
 	require.NoError(t, err)
-	require.JSONEq(t, `{"id":"7","email":"ada@example.com","version":1,"createdAt":"2026-01-02T03:04:05Z"}`, string(told))
+	require.JSONEq(t, `{"id":"7","version":1,"createdAt":"2026-01-02T03:04:05Z"}`, string(told))
 	require.Equal(t, "user.created", user.Created().EventType())
 }
 
@@ -98,4 +98,93 @@ func TestValid_TellsAllThatIsWrongAtOnce(t *testing.T) {
 func TestEmailKey_HoldsNothingThatKeysMayNot(t *testing.T) {
 	require.Equal(t, "email/a%2Fd%7C%7Ca@example.com", emailKey("a/d||a@example.com"))
 	require.NotEqual(t, emailKey("a%2Fd@example.com"), emailKey("a/d@example.com"))
+}
+
+func TestUser_AdmitsTokensOfTheirEpochAndLater(t *testing.T) {
+	user := SignUp("7", "ada@example.com", "hash", time.Now())
+	require.True(t, user.Admits(0))
+
+	user = user.SignOutEverywhere()
+	require.False(t, user.Admits(0))
+	require.True(t, user.Admits(1))
+	require.Equal(t, 2, user.Version)
+	require.Equal(t, 2, user.Schema, "a process of the release before must leave it alone")
+
+	user = user.ChangePassword("other")
+	require.False(t, user.Admits(1))
+	require.True(t, user.Admits(2))
+	require.Equal(t, "other", user.PasswordHash)
+	require.Equal(t, "ada@example.com", user.Email)
+}
+
+func TestUser_DeletedKeepsNothingPersonal(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	user := SignUp("7", "ada@example.com", "hash", at).Delete(at.Add(time.Hour))
+
+	require.True(t, user.Deleted())
+	require.False(t, user.Admits(1), "of no epoch")
+	document, err := json.Marshal(user)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"schema":2,"id":"7","epoch":1,"version":2,"createdAt":"2026-01-02T03:04:05Z","deletedAt":"2026-01-02T04:04:05Z"}`, string(document))
+	event, err := json.Marshal(user.Gone())
+	require.NoError(t, err)
+	require.JSONEq(t, `{"id":"7","version":2,"createdAt":"2026-01-02T03:04:05Z"}`, string(event))
+	require.Equal(t, "user.deleted", user.Gone().EventType())
+}
+
+func TestSession_OpensWithItsLastRefreshTokenAlone(t *testing.T) {
+	at := time.Now()
+	user := SignUp("7", "ada@example.com", "hash", at).SignOutEverywhere()
+	session, first := newSession(user, at, time.Hour)
+	require.Equal(t, user.Epoch, session.Epoch)
+	require.Equal(t, at.Add(time.Hour), session.ExpiresAt)
+	require.True(t, session.Opens(first))
+
+	next, second := session.rotate()
+	require.True(t, next.Opens(second))
+	require.False(t, next.Opens(first))
+	require.Equal(t, session.ExpiresAt, next.ExpiresAt, "no use makes it longer")
+
+	document, err := json.Marshal(next)
+	require.NoError(t, err)
+	_, secret, _ := strings.Cut(second.String(), ".")
+	require.NotContains(t, string(document), secret)
+}
+
+func TestParseRefreshToken(t *testing.T) {
+	_, token := newSession(User{}, time.Now(), time.Hour)
+	got, err := parseRefreshToken(token.String())
+	require.NoError(t, err)
+	require.Equal(t, token, got)
+
+	id, secret, _ := strings.Cut(token.String(), ".")
+	for name, text := range map[string]string{
+		"nothing":          "",
+		"no secret":        id,
+		"an empty secret":  id + ".",
+		"no id":            "." + secret,
+		"a short secret":   id + "." + secret[1:],
+		"a long secret":    id + "." + secret + "AAAA",
+		"an id with a key": "../user/7." + secret,
+		"upper case":       strings.ToUpper(id) + "X." + secret,
+		"braces":           "{" + id + "}." + secret,
+	} {
+		_, err := parseRefreshToken(text)
+		require.ErrorIs(t, err, errSession, name)
+	}
+}
+
+func TestRevokedPart_ForgetsWhatNoTokenCanBeGoodForAnyMore(t *testing.T) {
+	at := time.Now()
+	part := revokedPart{
+		Users:    map[string]revokedUser{"past": {1, at.Add(-time.Second)}, "now": {2, at.Add(time.Second)}},
+		Sessions: map[string]time.Time{"past": at.Add(-time.Second), "now": at.Add(time.Second)},
+	}
+
+	part.forget(at)
+
+	require.Len(t, part.Users, 1)
+	require.Contains(t, part.Users, "now")
+	require.Len(t, part.Sessions, 1)
+	require.Contains(t, part.Sessions, "now")
 }

@@ -60,7 +60,7 @@ func onEmbedded(t *testing.T, reason string) {
 // inTests adds what makes tests quick.
 func inTests(opts stack.Options) stack.Options {
 	env := stack.WithoutLimits()
-	maps.Copy(env, map[string]string{"BCRYPT_COST": "4", "SWEEP_PERIOD": "1s", "STRIPE_TIMEOUT": "1s"})
+	maps.Copy(env, map[string]string{"BCRYPT_COST": "4", "SWEEP_PERIOD": "1s", "STRIPE_TIMEOUT": "1s", "AUTH_PERIOD": "1s", "KEYS_PERIOD": "1s"})
 	maps.Copy(env, opts.Env)
 	opts.Env, opts.DatabaseTemplate = env, filepath.Join(work, "databases")
 	return opts

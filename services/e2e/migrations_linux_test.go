@@ -129,6 +129,7 @@ spec:
       value: "8"
     - name: actorStateStore
       value: "true"
+scopes: [auth, dead-letters, expiration, orders, payments, tickets]
 `, p.port))
 }
 

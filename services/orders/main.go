@@ -46,7 +46,9 @@ func main() {
 			return err
 		}
 		b := newBox(store, cfg.terms(), s.Log)
-		b.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
+		verifier := identity.NewRevokingVerifier(auth.Fetch)
+		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
+		b.routes(s.Public, identity.RequireUser(verifier))
 		b.subscribe(s.Events)
 		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(orders, b.lastEvents))
 		return nil

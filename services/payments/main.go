@@ -71,7 +71,9 @@ func main() {
 		t := newTill(store, newGateway(key, url, cfg.StripeTimeout, s.Log), s.Log)
 		t.limits = limits{perOrder: cfg.Attempts, perHour: cfg.AttemptsPerHour}
 		a := &api{till: t, webhookSecret: cfg.WebhookSecret}
-		a.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
+		verifier := identity.NewRevokingVerifier(auth.Fetch)
+		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
+		a.routes(s.Public, identity.RequireUser(verifier))
 		t.subscribe(s.Events)
 		s.Go("agenda", t.agenda.run)
 		swept := newSweep(t, cfg.SweepPeriod, s.Log)

@@ -33,7 +33,9 @@ func main() {
 			return err
 		}
 		l := newListings(store, cfg.Currency, cfg.MinPrice, s.Log)
-		l.routes(s.Public, identity.RequireUser(identity.NewVerifier(auth.Keys)))
+		verifier := identity.NewRevokingVerifier(auth.Fetch)
+		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
+		l.routes(s.Public, identity.RequireUser(verifier))
 		l.subscribe(s.Events)
 		s.Go("withdraw listings of deleted accounts", l.RunWithdrawals)
 		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(allTickets, l.lastEvents))

@@ -18,7 +18,7 @@ func apply(t *testing.T, c *cluster, overlay string) manifests {
 
 func TestApply_TheAPIServerTakesEveryOverlayAndKeepsAllOfIt(t *testing.T) {
 	c := sharedCluster(t)
-	for _, overlay := range append([]string{withRedis}, overlays...) {
+	for _, overlay := range append([]string{withRedis, withTLS}, overlays...) {
 		t.Run(filepath.Base(overlay), func(t *testing.T) {
 			m := apply(t, c, overlay)
 			file := filepath.Join(t.TempDir(), "rendered.yaml")

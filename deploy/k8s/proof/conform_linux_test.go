@@ -53,7 +53,7 @@ func TestConform_EveryOverlayFitsTheSchemas(t *testing.T) {
 		out, err := command.CombinedOutput()
 		return string(out), err
 	}
-	for _, overlay := range append([]string{withRedis}, overlays...) {
+	for _, overlay := range append([]string{withRedis, withTLS}, overlays...) {
 		out, err := check(render(t, overlay).text)
 		require.NoError(t, err, out)
 		require.Contains(t, out, "Invalid: 0, Errors: 0, Skipped: 0", overlay)

@@ -2,6 +2,9 @@ package proof
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -570,6 +573,54 @@ func TestRedis_EachServiceIsAUserOfItsOwn(t *testing.T) {
 	require.Contains(t, as("orders", "p-tickets", "xadd", "events.orders", "*", "data", "{}"), "WRONGPASS")
 	nobody, _ := exec.Command("redis-cli", "-p", strconv.Itoa(ports[0]), "xadd", "events.orders", "*", "data", "{}").CombinedOutput()
 	require.Contains(t, string(nobody), "NOAUTH")
+}
+
+func TestTLS_EveryoneWhoAsksVerifiesWhoAnswers(t *testing.T) {
+	m := render(t, withTLS)
+	for _, service := range services {
+		pod := m.get(t, "Deployment", service).in("spec", "template", "spec")
+		container := pod.list("containers")[0]
+		asks := false
+		for _, variable := range container.list("env") {
+			if name := variable.text("name"); strings.HasSuffix(name, "_URL") && name != "STRIPE_SANDBOX_URL" {
+				asks = true
+				of := strings.ToLower(strings.TrimSuffix(name, "_URL"))
+				require.Equal(t, fmt.Sprintf("https://%s:8080,https://%[1]s-any:8080", of), variable.text("value"), service)
+			}
+		}
+		require.Equal(t, service != "expiration" && service != "dead-letters", asks, service)
+		if asks {
+			require.Equal(t, "/etc/boxoffice/ca/ca.crt", named(container.list("env"), "UPSTREAM_CA_FILE").text("value"), service)
+			require.Equal(t, "/etc/boxoffice/ca", named(container.list("volumeMounts"), "infrastructure-ca").text("mountPath"), service)
+		}
+		if service == "gateway" || service == "dead-letters" {
+			require.Nil(t, named(container.list("env"), "TLS_CERT_FILE"), "%s: nobody but the ingress asks it", service)
+			continue
+		}
+		require.Equal(t, "/etc/boxoffice/tls/tls.crt", named(container.list("env"), "TLS_CERT_FILE").text("value"), service)
+		require.Equal(t, "/etc/boxoffice/tls", named(container.list("volumeMounts"), "tls").text("mountPath"), service)
+		require.Equal(t, "tls-"+service, named(pod.list("volumes"), "tls").text("secret", "secretName"))
+		for _, probe := range []string{"startupProbe", "livenessProbe", "readinessProbe"} {
+			require.Equal(t, "HTTPS", container.text(probe, "httpGet", "scheme"), service)
+			require.NotEmpty(t, container.text(probe, "httpGet", "path"), service)
+		}
+		// The certificate is for both names, by the authority that the others know.
+		secret := m.get(t, "Secret", "tls-"+service).in("data")
+		read := func(data object, key string) []byte {
+			text, err := base64.StdEncoding.DecodeString(data.text(key))
+			require.NoError(t, err)
+			return text
+		}
+		block, _ := pem.Decode(read(secret, "tls.crt"))
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		require.NoError(t, err)
+		pool := x509.NewCertPool()
+		require.True(t, pool.AppendCertsFromPEM(read(m.get(t, "Secret", "infrastructure-ca").in("data"), "ca.crt")))
+		for _, name := range []string{service, service + "-any"} {
+			_, err = certificate.Verify(x509.VerifyOptions{Roots: pool, DNSName: name})
+			require.NoError(t, err)
+		}
+	}
 }
 
 func TestSkaffold_AppliesTheSameTree(t *testing.T) {

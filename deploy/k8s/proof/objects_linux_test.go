@@ -19,7 +19,9 @@ var (
 	overlays = []string{"dev", "staging", "production"}
 	// withRedis is no overlay, but as one: Redis in NATS's place.
 	withRedis = "../proof/testdata/redis"
-	services  = []string{"auth", "tickets", "orders", "payments", "expiration", "dead-letters", "gateway"}
+	// withTLS is dev, with TLS between the gateway and the services.
+	withTLS  = "../proof/testdata/tls"
+	services = []string{"auth", "tickets", "orders", "payments", "expiration", "dead-letters", "gateway"}
 	// keepers have a database, and a user at the broker.
 	keepers = services[:6]
 )

@@ -88,6 +88,17 @@ func (f folder) fill(host string) (int, error) {
 			}
 		}
 	}
+	// For parts/tls.
+	for _, service := range keepers {
+		if service == "dead-letters" {
+			continue // nobody asks it anything
+		}
+		n, err := f.ensureCertificate("tls-"+service, []string{service, service + "-any", "localhost"})
+		made += n
+		if err != nil {
+			return made, err
+		}
+	}
 	// Under the name localhost for whoever forwards a port to them.
 	for _, pair := range []struct {
 		name  string

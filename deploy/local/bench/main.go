@@ -74,7 +74,7 @@ func parse(args []string) (*settings, error) {
 	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
 	flags.StringVar(&s.set, "set", cmp.Or(os.Getenv("INFRA"), stack.SetEmbedded), "`set` of components: embedded, nats or redis (default: $INFRA, or embedded)")
 	flags.IntVar(&s.clients, "clients", 64, "how many clients at once")
-	flags.IntVar(&s.users, "users", 200, "how many users the clients act as; each costs a bcrypt")
+	flags.IntVar(&s.users, "users", 200, "how many users the clients act as, half of them as sellers; each costs a bcrypt")
 	seconds := flags.Float64("seconds", 5, "how long each measurement lasts")
 	warm := flags.Float64("warm", 1, "how many `seconds` it is warmed up before")
 	settle := flags.Float64("settle", 300, "how many `seconds` the events of a measurement may take at most")
@@ -120,8 +120,10 @@ func parse(args []string) (*settings, error) {
 		return nil, errors.New("-slow needs a set with PostgreSQL: -set nats or -set redis")
 	case s.replicas < 1 || s.replicas > stack.MaxReplicas:
 		return nil, fmt.Errorf("%d replicas: there can be 1 to %d", s.replicas, stack.MaxReplicas)
-	case s.clients < 1 || s.users < 1 || s.rounds < 1 || s.span <= 0 || s.warm < 0:
-		return nil, errors.New("-clients, -users, -rounds and -seconds must be greater than 0")
+	case s.users < 2:
+		return nil, errors.New("-users must be 2 or more: a seller and a buyer")
+	case s.clients < 1 || s.rounds < 1 || s.span <= 0 || s.warm < 0:
+		return nil, errors.New("-clients, -rounds and -seconds must be greater than 0")
 	}
 	return s, nil
 }

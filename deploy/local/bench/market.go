@@ -210,11 +210,13 @@ func (m *market) signInWrong(w *way) job {
 	}
 }
 
-// user is whoever sits at a client this time.
-func (m *market) user(client int) string { return m.users[client%len(m.users)] }
+// seller is whoever sells at a client: one of the first half of the users, for nobody may buy their own tickets.
+func (m *market) seller(client int) string { return m.users[client%(len(m.users)/2)] }
 
-// buyer is one of all users, for most people buy once.
-func (m *market) buyer() string { return m.users[rand.IntN(len(m.users))] }
+// buyer is one of the other half, for most people buy once.
+func (m *market) buyer() string {
+	return m.users[len(m.users)/2+rand.IntN(len(m.users)-len(m.users)/2)]
+}
 
 func (m *market) put(id string) {
 	m.mu.Lock()
@@ -243,7 +245,7 @@ func (m *market) left() int {
 const offer = `{"title":"Front row, seat 17","price":4500}`
 
 func (m *market) list(w *way, client int) (id string, status int, err error) {
-	status, err = w.tickets.call("POST", "/api/tickets", m.user(client), offer, created(&id))
+	status, err = w.tickets.call("POST", "/api/tickets", m.seller(client), offer, created(&id))
 	return id, status, err
 }
 

@@ -257,7 +257,11 @@ func (s *Stack) runStreams(ctx context.Context) error {
 	if err := tcpReady(s.ports.NATS)(ctx); err != nil {
 		return err
 	}
-	command := exec.CommandContext(ctx, s.runtime, "nats-streams", "--server="+s.NATSURL(), "--wait=3s")
+	args := []string{"nats-streams", "--server=" + s.NATSURL(), "--wait=3s"}
+	if size := s.environment(nil)[maxBytesVariable]; size != "" && s.mtls { // the runtime of the release before knows no sizes
+		args = append(args, "--max-bytes="+size)
+	}
+	command := exec.CommandContext(ctx, s.runtime, args...)
 	command.Env = os.Environ()
 	if s.secured() {
 		command.Env = append(command.Env, trustVariable+"="+s.certificates.Trusted)

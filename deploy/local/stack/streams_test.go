@@ -50,6 +50,9 @@ func TestStreams_OfTheReleaseBeforeAreBroughtUpToDate(t *testing.T) {
 	first := stacktest.Start(t, stack.Options{Folder: folder, Apps: none, Infra: []string{stack.NATS}})
 	js := jetStreamOf(t, first)
 	require.Equal(t, allStreams, subjects(t, js))
+	events, err := js.Stream(t.Context(), "events")
+	require.NoError(t, err)
+	require.Positive(t, events.CachedInfo().Config.MaxBytes, "the streams have a size by default")
 
 	// As the release before left them: an event that orders has not handled, and three letters, of which one was taken in.
 	for name := range allStreams {
@@ -92,7 +95,7 @@ func TestStreams_OfTheReleaseBeforeAreBroughtUpToDate(t *testing.T) {
 	require.Equal(t, "pending", take(letters))
 
 	// An update that broke off before the letters were moved: once more moves all.
-	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "events-dead", Subjects: []string{"events-dead.left"}})
+	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "events-dead", Subjects: []string{"events-dead.left"}})
 	require.NoError(t, err)
 	publish("events-dead.left", "left")
 	streamsProgram(t, second)
@@ -107,11 +110,11 @@ func TestStreams_FullOfUnhandledEventsTheyRefuseAndLoseNone(t *testing.T) {
 	require.NoError(t, err)
 	metrics := listener.Addr().String()
 	require.NoError(t, listener.Close())
-	s := stacktest.Start(t, stack.Options{Apps: []string{}, Infra: []string{stack.NATS}, Env: map[string]string{"NATS_METRICS_ADDRESS": metrics}})
+	s := stacktest.Start(t, stack.Options{Apps: []string{}, Infra: []string{stack.NATS}, Env: map[string]string{"NATS_METRICS_ADDRESS": metrics, "NATS_MAX_BYTES": "64MiB"}})
 	js := jetStreamOf(t, s)
 	stream, err := js.Stream(t.Context(), "events")
 	require.NoError(t, err)
-	require.Positive(t, stream.CachedInfo().Config.MaxBytes, "the streams have a size by default")
+	require.EqualValues(t, (64<<20)/10*9, stream.CachedInfo().Config.MaxBytes/10*10, "nine tenths are for the events")
 	streamsProgram(t, s, "--max-bytes=2MiB")
 
 	var consumers []jetstream.Consumer

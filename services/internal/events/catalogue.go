@@ -19,15 +19,14 @@ type Payload interface {
 	Aggregate() (id string, version int)
 }
 
-// User is the public state of a user.
+// User is the public state of a user. Schema 1 had the email, which nobody needs; only auth keeps it now.
 type User struct {
 	ID        string    `json:"id"`
-	Email     string    `json:"email"`
 	Version   int       `json:"version"`
 	CreatedAt time.Time `json:"createdAt"`
 }
 
-func (User) Schema() int                { return 1 }
+func (User) Schema() int                { return 2 }
 func (u User) Aggregate() (string, int) { return u.ID, u.Version }
 
 // UserCreated tells that somebody signed up.

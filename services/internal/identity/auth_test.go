@@ -1,127 +1,184 @@
 package identity
 
 import (
+	"context"
+	"crypto/ed25519"
 	"encoding/json"
-	"encoding/pem"
+	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
-	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/problem"
 )
 
-// authServer answers as auth would.
-func authServer(t *testing.T, answer http.HandlerFunc) string {
-	t.Helper()
-	server := httptest.NewServer(answer)
-	t.Cleanup(server.Close)
-	return server.URL
+// serveTrust answers as auth does, with what it is given.
+func serveTrust(keys, revocations []byte) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(KeysPath, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(keys) })
+	mux.HandleFunc(RevocationsPath, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		if r.Header.Get("If-None-Match") == `"1"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		_, _ = w.Write(revocations)
+	})
+	return mux
 }
 
-func newAuth(t *testing.T, urls ...string) *Auth {
+func encoded(t *testing.T, value any) []byte {
 	t.Helper()
-	auth, err := NewAuth(AuthConfig{AuthURLs: urls})
+	text, err := json.Marshal(value)
 	require.NoError(t, err)
-	t.Cleanup(auth.client.CloseIdleConnections)
+	return text
+}
+
+func authAt(t *testing.T, answers http.Handler) *Auth {
+	t.Helper()
+	server := httptest.NewServer(answers)
+	t.Cleanup(server.Close)
+	auth, err := NewAuth(AuthConfig{AuthURLs: []string{server.URL}})
+	require.NoError(t, err)
+	t.Cleanup(auth.peer.Close)
 	return auth
 }
 
-func serveKeys(set KeySet) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/.well-known/jwks.json" {
-			http.NotFound(w, r)
-			return
-		}
-		_ = json.NewEncoder(w).Encode(set)
-	}
-}
-
-func TestAuth_FetchesTheKeySet(t *testing.T) {
+func TestAuth_FetchesKeysAndRevocations(t *testing.T) {
 	set := newIssuer(t).KeySet()
+	auth := authAt(t, serveTrust(encoded(t, set), []byte(`{"users":{"ada":3},"sessions":["s"]}`)))
 
-	got, err := newAuth(t, authServer(t, serveKeys(set))+"/").Keys(t.Context())
-
-	require.NoError(t, err)
-	require.Equal(t, set, got)
-}
-
-func TestAuth_AsksEachAddressInTurnAndStaysWithTheOneThatAnswers(t *testing.T) {
-	set := newIssuer(t).KeySet()
-	failed := 0
-	broken := authServer(t, func(w http.ResponseWriter, _ *http.Request) { failed++; w.WriteHeader(500) })
-	auth := newAuth(t, broken, "http://127.0.0.1:1", authServer(t, serveKeys(set)))
-
-	for range 3 {
-		got, err := auth.Keys(t.Context())
+	for range 2 { // the second time it is told that nothing has changed
+		trust, err := auth.Fetch(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, set, got)
+		require.Equal(t, Trust{set, Revocations{Users: map[string]int{"ada": 3}, Sessions: []string{"s"}}}, trust)
 	}
-
-	require.Equal(t, 1, failed)
 }
 
-func TestAuth_RefusesWhatIsNoAnswerOfAuth(t *testing.T) {
-	elsewhere := authServer(t, serveKeys(newIssuer(t).KeySet()))
-	for name, answer := range map[string]http.HandlerFunc{
-		"a redirect":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere+r.URL.Path, 302) },
-		"not found":     http.NotFound,
-		"not JSON":      func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) },
-		"without end":   func(w http.ResponseWriter, _ *http.Request) { endless(w) },
-		"broken off":    func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"another shape": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"keys":1}`)) },
+func TestAuth_OfTheReleaseBeforeRevokesNothing(t *testing.T) {
+	set := newIssuer(t).KeySet()
+	mux := http.NewServeMux()
+	mux.HandleFunc(KeysPath, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(encoded(t, set)) })
+
+	trust, err := authAt(t, mux).Fetch(t.Context())
+
+	require.NoError(t, err)
+	require.Equal(t, Trust{Keys: set}, trust)
+}
+
+func TestAuth_RefusesWhatItCannotRead(t *testing.T) {
+	keys := encoded(t, newIssuer(t).KeySet())
+	for name, answers := range map[string]http.Handler{
+		"keys":        serveTrust([]byte(`<html>`), []byte(`{}`)),
+		"revocations": serveTrust(keys, []byte(`{"users":["ada"]}`)),
 	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := newAuth(t, authServer(t, answer)).Keys(t.Context())
-			require.Error(t, err)
-		})
+		_, err := authAt(t, answers).Fetch(t.Context())
+		require.Error(t, err, name)
 	}
 }
 
-func endless(w http.ResponseWriter) {
-	chunk := []byte(strings.Repeat(" ", 1<<20))
-	for {
-		if _, err := w.Write(chunk); err != nil {
-			return
+func TestVerifier_RefusesRevokedTokensAlsoThoseThatItRemembers(t *testing.T) {
+	issuer := newIssuer(t)
+	v, clock := newVerifier(&keyServer{set: issuer.KeySet()})
+	token := func(user User) string {
+		text, _, err := issuer.Issue(user, clock.now())
+		require.NoError(t, err)
+		return text
+	}
+	before, after := token(User{ID: "ada", Epoch: 2, Session: "one"}), token(User{ID: "ada", Epoch: 3, Session: "two"})
+	bob, reused := token(User{ID: "bob"}), token(User{ID: "bob", Session: "reused"})
+	for _, good := range []string{before, after, bob, reused} {
+		_, err := v.Verify(t.Context(), good)
+		require.NoError(t, err)
+	}
+
+	require.NoError(t, v.Set(Trust{issuer.KeySet(), Revocations{Users: map[string]int{"ada": 3}, Sessions: []string{"reused", ""}}}))
+
+	for range 2 {
+		for _, revoked := range []string{before, reused, token(User{ID: "ada"})} {
+			user, err := v.Verify(t.Context(), revoked)
+			require.Zero(t, user)
+			require.ErrorIs(t, err, ErrRevoked)
+			require.Equal(t, problem.Unauthorized, problem.KindOf(err))
+		}
+		for _, good := range []string{after, bob} {
+			_, err := v.Verify(t.Context(), good)
+			require.NoError(t, err)
 		}
 	}
 }
 
-func TestAuth_DoesNotWaitLongForAnAddressThatIsSilent(t *testing.T) {
-	silent := authServer(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	set := newIssuer(t).KeySet()
-	began := time.Now()
-
-	got, err := newAuth(t, silent, authServer(t, serveKeys(set))).Keys(t.Context())
-
+func TestVerifier_KnowsWhoseTokenHasEnded(t *testing.T) {
+	issuer := newIssuer(t)
+	v, clock := newVerifier(&keyServer{set: issuer.KeySet()})
+	user := User{ID: "ada", Email: "ada@example.com", Epoch: 2, Session: "one"}
+	token, _, err := issuer.Issue(user, clock.now())
 	require.NoError(t, err)
-	require.Equal(t, set, got)
-	require.Less(t, time.Since(began), fetchTime)
+	clock.advance(24 * time.Hour)
+
+	_, err = v.Verify(t.Context(), token)
+	require.ErrorIs(t, err, errExpired)
+	got, err := v.Ended(t.Context(), token)
+	require.NoError(t, err)
+	require.Equal(t, user, got)
+
+	for _, bad := range []string{"", "a.b.c", token + "x", issue(t, newIssuer(t), clock.now())} {
+		_, err = v.Ended(t.Context(), bad)
+		require.ErrorIs(t, err, errToken)
+	}
 }
 
-func TestAuth_TrustsThePrivateAuthorityAlone(t *testing.T) {
-	set := newIssuer(t).KeySet()
-	server := httptest.NewTLSServer(serveKeys(set))
-	defer server.Close()
-	file := filepath.Join(t.TempDir(), "ca.crt")
-	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+func TestVerifier_WatchFetchesEveryPeriodAndGoesOnAfterFailures(t *testing.T) {
+	issuer := newIssuer(t)
+	var asked atomic.Int32
+	v := NewRevokingVerifier(func(context.Context) (Trust, error) {
+		switch n := asked.Add(1); n {
+		case 1, 3:
+			return Trust{}, errors.New("away")
+		default:
+			return Trust{issuer.KeySet(), Revocations{Users: map[string]int{ada.ID: int(n)}}}, nil
+		}
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- v.Watch(ctx, 10*time.Millisecond, slog.New(slog.DiscardHandler)) }()
 
-	auth, err := NewAuth(AuthConfig{AuthURLs: []string{server.URL}, CAFile: file})
+	require.Eventually(t, func() bool { return asked.Load() >= 5 }, 10*time.Second, time.Millisecond)
+	_, err := v.Verify(t.Context(), issue(t, issuer, time.Now()))
+	require.ErrorIs(t, err, ErrRevoked)
+
+	cancel()
+	require.NoError(t, <-ended)
+}
+
+func TestIssuer_SignsWithOneKeyAndListsAll(t *testing.T) {
+	old, next := newPrivateKey(t), newPrivateKey(t)
+	issuer, at := NewIssuer(old, time.Hour), time.Now()
+	v := NewVerifier(func(context.Context) (KeySet, error) { return issuer.KeySet(), nil })
+	first := issue(t, issuer, at)
+
+	steps := []func(){
+		func() { issuer.SetKeys(old, next.Public().(ed25519.PublicKey)) },
+		func() { issuer.SetKeys(next, old.Public().(ed25519.PublicKey), next.Public().(ed25519.PublicKey)) },
+	}
+	for _, step := range steps {
+		step()
+		require.Len(t, issuer.KeySet().Keys, 2)
+		require.NoError(t, v.Set(Trust{Keys: issuer.KeySet()}))
+		for _, token := range []string{first, issue(t, issuer, at)} {
+			_, err := v.Verify(t.Context(), token)
+			require.NoError(t, err)
+		}
+	}
+	issuer.SetKeys(next)
+	require.NoError(t, v.Set(Trust{Keys: issuer.KeySet()}))
+	_, err := v.Verify(t.Context(), first)
+	require.ErrorIs(t, err, errToken)
+	_, err = v.Verify(t.Context(), issue(t, issuer, at))
 	require.NoError(t, err)
-	defer auth.client.CloseIdleConnections()
-	got, err := auth.Keys(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, set, got)
-
-	_, err = newAuth(t, server.URL).Keys(t.Context())
-	require.ErrorContains(t, err, "certificate")
-
-	_, err = NewAuth(AuthConfig{CAFile: file + ".none"})
-	require.ErrorContains(t, err, "UPSTREAM_CA_FILE")
-	require.NoError(t, os.WriteFile(file, []byte("nothing"), 0o600))
-	_, err = NewAuth(AuthConfig{CAFile: file})
-	require.ErrorContains(t, err, "UPSTREAM_CA_FILE")
 }

@@ -3,6 +3,7 @@ package identity
 import (
 	"crypto/ed25519"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -10,28 +11,54 @@ import (
 
 // claims are those of our tokens: sub is the user's id.
 type claims struct {
-	Email string `json:"email"`
+	Email   string `json:"email"`
+	Epoch   int    `json:"epoch,omitempty"`
+	Session string `json:"sid,omitempty"`
 	jwt.RegisteredClaims
 }
 
-// Issuer makes tokens. Only auth has one.
+// Issuer makes tokens. Only auth has one. Its methods may be called in parallel.
 type Issuer struct {
-	private  ed25519.PrivateKey
-	key      Key
 	lifetime time.Duration
+	ring     atomic.Pointer[keyRing]
+}
+
+// keyRing is the key that signs, and all keys whose tokens are good.
+type keyRing struct {
+	private ed25519.PrivateKey
+	id      string
+	set     KeySet
 }
 
 // NewIssuer makes an Issuer whose tokens are good for lifetime.
 func NewIssuer(private ed25519.PrivateKey, lifetime time.Duration) *Issuer {
-	return &Issuer{private: private, key: newKey(private.Public().(ed25519.PublicKey)), lifetime: lifetime}
+	i := &Issuer{lifetime: lifetime}
+	i.SetKeys(private)
+	return i
+}
+
+// SetKeys replaces the key that signs, and those whose tokens are good besides: the next one, which verifiers are to know
+// before it signs, and the last, whose tokens are still in use.
+func (i *Issuer) SetKeys(private ed25519.PrivateKey, others ...ed25519.PublicKey) {
+	signs := newKey(private.Public().(ed25519.PublicKey))
+	ring := &keyRing{private: private, id: signs.ID, set: KeySet{Keys: []Key{signs}}}
+	for _, public := range others {
+		if key := newKey(public); key.ID != signs.ID {
+			ring.set.Keys = append(ring.set.Keys, key)
+		}
+	}
+	i.ring.Store(ring)
 }
 
 // Issue makes a token for user. Its times are whole seconds, as a JWT's are.
 func (i *Issuer) Issue(user User, now time.Time) (token string, expires time.Time, err error) {
+	ring := i.ring.Load()
 	now = now.UTC().Truncate(time.Second)
 	expires = now.Add(i.lifetime)
 	unsigned := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
-		Email: user.Email,
+		Email:   user.Email,
+		Epoch:   user.Epoch,
+		Session: user.Session,
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer:    issuedBy,
 			Subject:   user.ID,
@@ -39,13 +66,16 @@ func (i *Issuer) Issue(user User, now time.Time) (token string, expires time.Tim
 			ExpiresAt: jwt.NewNumericDate(expires),
 		},
 	})
-	unsigned.Header["kid"] = i.key.ID
-	token, err = unsigned.SignedString(i.private)
+	unsigned.Header["kid"] = ring.id
+	token, err = unsigned.SignedString(ring.private)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("sign a token: %w", err)
 	}
 	return token, expires, nil
 }
 
-// KeySet is what others need to verify this issuer's tokens.
-func (i *Issuer) KeySet() KeySet { return KeySet{Keys: []Key{i.key}} }
+// KeySet is what others need to verify this issuer's tokens. The first key is the one that signs.
+func (i *Issuer) KeySet() KeySet { return i.ring.Load().set }
+
+// Lifetime is how long a token is good.
+func (i *Issuer) Lifetime() time.Duration { return i.lifetime }

@@ -12,8 +12,15 @@ import (
 	"boxoffice/services/internal/rest"
 )
 
-// cookieName is the cookie that carries a browser's token.
-const cookieName = "jwt"
+const (
+	// cookieName is the cookie that carries a browser's token.
+	cookieName = "jwt"
+	// refreshCookieName is the cookie that carries what a new token is given for. Browsers send it to RefreshPath alone, and
+	// never with a request that another site has caused.
+	refreshCookieName = "refresh"
+	// RefreshPath is where auth takes refresh tokens.
+	RefreshPath = "/api/users/refresh"
+)
 
 type userKey struct{}
 
@@ -63,6 +70,9 @@ func setUser(c *fiber.Ctx, user User) {
 	rest.Annotate(c, slog.String("userId", user.ID))
 }
 
+// TokenOf returns the token that a request brings, as it is, not verified. The problem is of kind Unauthorized.
+func TokenOf(c *fiber.Ctx) (string, error) { return tokenOf(c) }
+
 // tokenOf takes the token from the Authorization header, which wins, or from the cookie.
 func tokenOf(c *fiber.Ctx) (string, error) {
 	if header := c.Get(fiber.HeaderAuthorization); header != "" {
@@ -102,6 +112,31 @@ func ClearCookie(c *fiber.Ctx, security CookieSecurity) {
 	cookie := newCookie(c, security)
 	cookie.Expires = time.Unix(0, 0)
 	c.Cookie(cookie)
+}
+
+// SetRefreshCookie gives the browser a refresh token to keep until it expires.
+func SetRefreshCookie(c *fiber.Ctx, security CookieSecurity, token string, expires time.Time) {
+	cookie := newRefreshCookie(c, security)
+	cookie.Value = token
+	cookie.Expires = expires
+	cookie.MaxAge = max(1, int(time.Until(expires).Seconds()))
+	c.Cookie(cookie)
+}
+
+// ClearRefreshCookie takes the refresh token from the browser.
+func ClearRefreshCookie(c *fiber.Ctx, security CookieSecurity) {
+	cookie := newRefreshCookie(c, security)
+	cookie.Expires = time.Unix(0, 0)
+	c.Cookie(cookie)
+}
+
+// RefreshTokenOf returns the refresh token that a request brings, or "".
+func RefreshTokenOf(c *fiber.Ctx) string { return c.Cookies(refreshCookieName) }
+
+func newRefreshCookie(c *fiber.Ctx, security CookieSecurity) *fiber.Cookie {
+	cookie := newCookie(c, security)
+	cookie.Name, cookie.Path, cookie.SameSite = refreshCookieName, RefreshPath, fiber.CookieSameSiteStrictMode
+	return cookie
 }
 
 func newCookie(c *fiber.Ctx, security CookieSecurity) *fiber.Cookie {

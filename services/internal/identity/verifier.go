@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -17,17 +19,17 @@ import (
 )
 
 const (
-	// leeway is how far apart the clocks of auth and of this machine may be.
-	leeway = 5 * time.Second
-	// fetchTime bounds one fetch of the keys, from however many addresses.
-	fetchTime = 5 * time.Second
-	// fetchPause is the least time between two fetches: tokens that name keys which do not exist must not turn
-	// into load on auth. While there are no keys at all, it is shorter.
+	// Leeway is how far apart the clocks of auth and of this machine may be.
+	Leeway = 5 * time.Second
+	// fetchTime bounds one fetch of keys and revocations, from however many addresses.
+	fetchTime = 10 * time.Second
+	// fetchPause is the least time between two fetches that tokens cause: those that name keys which do not exist must
+	// not turn into load on auth. While there are no keys at all, it is shorter.
 	fetchPause      = 5 * time.Second
 	firstFetchPause = 500 * time.Millisecond
-	// keysAge is when known keys are fetched again, so that one that auth has withdrawn is not taken for ever.
-	keysAge = 10 * time.Minute
-	// longestToken bounds what is worth parsing; ours are about 400 bytes.
+	// failedFetchPause is the time until Watch tries again after a fetch that failed.
+	failedFetchPause = 2 * time.Second
+	// longestToken bounds what is worth parsing; ours are about 500 bytes.
 	longestToken = 4 << 10
 	// rememberedTokens bounds the tokens whose signature is not checked again at every request: that takes as
 	// long as all the rest of a request's handling.
@@ -38,22 +40,27 @@ var (
 	errNotSignedIn = problem.New(problem.Unauthorized, "You are not signed in.").WithCode("not_signed_in")
 	errExpired     = problem.New(problem.Unauthorized, "Your session has ended. Sign in again.").WithCode("token_expired")
 	errToken       = problem.New(problem.Unauthorized, "The token is not valid. Sign in again.").WithCode("token_invalid")
-	errNoKeys      = problem.New(problem.Unavailable, "Signing in cannot be checked at the moment. Try again shortly.").
+	// ErrRevoked refuses a token whose user has signed out everywhere, changed the password or deleted the account, or
+	// whose session was ended because its refresh token was used twice.
+	ErrRevoked = problem.New(problem.Unauthorized, "You were signed out. Sign in again.").WithCode("token_revoked")
+	errNoKeys  = problem.New(problem.Unavailable, "Signing in cannot be checked at the moment. Try again shortly.").
 			WithCode("keys_unavailable").WithRetryAfter(time.Second)
 )
 
-// Verifier checks tokens with a key set that it fetches when it needs it and keeps. It goes on with the keys
-// it has while they cannot be fetched. Its methods may be called in parallel.
+// Verifier checks tokens with keys and revocations that it fetches and keeps. It goes on with what it has while that
+// cannot be fetched. Its methods may be called in parallel.
 type Verifier struct {
-	fetch   func(context.Context) (KeySet, error)
+	fetch   func(context.Context) (Trust, error)
 	now     func() time.Time
 	parser  *jwt.Parser
 	flights singleflight.Group
 
-	mu      sync.RWMutex
-	keys    map[string]ed25519.PublicKey // nil until they were fetched once
-	fetched time.Time                    // when keys arrived
-	tried   time.Time                    // when the last fetch ended
+	mu    sync.RWMutex
+	keys  map[string]ed25519.PublicKey // nil until they were fetched once
+	tried time.Time                    // when the last fetch ended that a token caused
+	// epochs and sessions are what is revoked.
+	epochs   map[string]int
+	sessions map[string]struct{}
 	// good holds tokens that these keys have verified. It begins anew when it is full or the keys change.
 	good map[string]verified
 }
@@ -64,19 +71,30 @@ type verified struct {
 	expires time.Time
 }
 
-// NewVerifier makes a Verifier without keys; the first token makes it fetch them.
+// NewVerifier makes a Verifier of keys alone, without revocations. The first token makes it fetch them.
 func NewVerifier(fetch func(context.Context) (KeySet, error)) *Verifier {
+	return NewRevokingVerifier(func(ctx context.Context) (Trust, error) {
+		set, err := fetch(ctx)
+		return Trust{Keys: set}, err
+	})
+}
+
+// NewRevokingVerifier makes a Verifier of keys and revocations. Run Watch beside it, or it learns of revocations only when a
+// token makes it fetch keys.
+func NewRevokingVerifier(fetch func(context.Context) (Trust, error)) *Verifier {
 	v := &Verifier{fetch: fetch, now: time.Now}
-	v.parser = jwt.NewParser(
-		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
+	v.parser = jwt.NewParser(append(v.signatureRules(),
 		jwt.WithIssuer(issuedBy),
 		jwt.WithExpirationRequired(),
 		jwt.WithIssuedAt(),
-		jwt.WithLeeway(leeway),
-		jwt.WithStrictDecoding(),
+		jwt.WithLeeway(Leeway),
 		jwt.WithTimeFunc(func() time.Time { return v.now() }),
-	)
+	)...)
 	return v
+}
+
+func (v *Verifier) signatureRules() []jwt.ParserOption {
+	return []jwt.ParserOption{jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithStrictDecoding()}
 }
 
 // Verify returns whom the token was issued to. Its error is a problem: Unauthorized if the token is not good
@@ -86,14 +104,9 @@ func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
 		return User{}, errToken
 	}
 	if user, ok := v.remembered(token); ok {
-		return user, nil
+		return v.unlessRevoked(user)
 	}
-	var c claims
-	var kid string
-	_, err := v.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
-		kid, _ = t.Header["kid"].(string)
-		return v.key(ctx, kid)
-	})
+	c, kid, err := v.parse(ctx, v.parser, token)
 	switch {
 	case errors.Is(err, errNoKeys):
 		return User{}, errNoKeys.Because(err)
@@ -104,19 +117,51 @@ func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
 	case c.Subject == "" || c.IssuedAt == nil:
 		return User{}, errToken
 	}
-	user := User{ID: c.Subject, Email: c.Email}
+	user := c.user()
 	v.remember(token, kid, verified{user, c.ExpiresAt.Time})
+	return v.unlessRevoked(user)
+}
+
+// Ended returns whom a token was issued to, also if its time is over or it is revoked. It serves to end the token's session,
+// and nothing else.
+func (v *Verifier) Ended(ctx context.Context, token string) (User, error) {
+	if len(token) > longestToken {
+		return User{}, errToken
+	}
+	lax := jwt.NewParser(append(v.signatureRules(), jwt.WithoutClaimsValidation())...)
+	c, _, err := v.parse(ctx, lax, token)
+	if err != nil || c.Issuer != issuedBy || c.Subject == "" {
+		return User{}, errToken.Because(err)
+	}
+	return c.user(), nil
+}
+
+func (v *Verifier) parse(ctx context.Context, parser *jwt.Parser, token string) (c claims, kid string, err error) {
+	_, err = parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
+		kid, _ = t.Header["kid"].(string)
+		return v.key(ctx, kid)
+	})
+	return c, kid, err
+}
+
+func (c claims) user() User {
+	return User{ID: c.Subject, Email: c.Email, Epoch: c.Epoch, Session: c.Session}
+}
+
+func (v *Verifier) unlessRevoked(user User) (User, error) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	_, ended := v.sessions[user.Session]
+	if ended || user.Epoch < v.epochs[user.ID] {
+		return User{}, ErrRevoked
+	}
 	return user, nil
 }
 
 func (v *Verifier) remembered(token string) (User, bool) {
 	v.mu.RLock()
 	known, ok := v.good[token]
-	old := v.old()
 	v.mu.RUnlock()
-	if old {
-		v.refresh(context.Background())
-	}
 	return known.user, ok && v.now().Before(known.expires)
 }
 
@@ -132,7 +177,10 @@ func (v *Verifier) remember(token, kid string, seen verified) {
 	v.good[strings.Clone(token)] = seen
 }
 
-var errUnknownKey = errors.New("unknown key")
+var (
+	errUnknownKey = errors.New("unknown key")
+	errSoon       = errors.New("the keys were asked for a moment ago")
+)
 
 // key returns the key of that id, fetching the keys if it is not among those that are known.
 func (v *Verifier) key(ctx context.Context, kid string) (ed25519.PublicKey, error) {
@@ -158,58 +206,98 @@ func (v *Verifier) known(kid string) (ed25519.PublicKey, bool) {
 	return key, known
 }
 
-// old says whether the keys should be fetched anew, beside the work that goes on with them. v.mu is held.
-func (v *Verifier) old() bool {
-	return v.keys != nil && v.now().Sub(v.fetched) > keysAge && v.now().Sub(v.tried) > fetchPause
-}
-
-// wait fetches the keys and returns when they are here or ctx ends.
+// wait fetches keys and revocations and returns when they are here or ctx ends.
 func (v *Verifier) wait(ctx context.Context) error {
+	v.mu.RLock()
+	pause := fetchPause
+	if v.keys == nil {
+		pause = firstFetchPause
+	}
+	v.mu.RUnlock()
 	select {
-	case result := <-v.refresh(ctx):
+	case result := <-v.refresh(ctx, pause):
 		return result.Err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// refresh fetches the keys, unless that was tried a moment ago. All who ask for the same fetch share it, so it
-// does not end with the request that happened to be first; it ends with fetchTime.
-func (v *Verifier) refresh(ctx context.Context) <-chan singleflight.Result {
+// Watch fetches keys and revocations at once and then every period, within a fifth, until ctx ends. A fetch that fails
+// is tried again soon. It returns nil.
+func (v *Verifier) Watch(ctx context.Context, period time.Duration, log *slog.Logger) error {
+	failed := false
+	for {
+		result := <-v.refresh(ctx, 0)
+		pause := period*4/5 + rand.N(period*2/5)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(result.Err, errSoon): // a token's question came in between
+			pause, result.Err = failedFetchPause, nil
+		case result.Err != nil:
+			pause = min(pause, failedFetchPause)
+			if !failed {
+				log.Warn("auth's keys and revocations cannot be fetched; tokens are verified by what is known", "error", result.Err)
+			}
+		case failed:
+			log.Info("auth's keys and revocations are fetched again")
+		}
+		failed = result.Err != nil
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// refresh fetches keys and revocations, unless a token caused that less than a pause ago. All who ask for the same fetch share it,
+// so it does not end with the request that happened to be first; it ends with fetchTime.
+func (v *Verifier) refresh(ctx context.Context, pause time.Duration) <-chan singleflight.Result {
 	return v.flights.DoChan("", func() (any, error) {
 		v.mu.RLock()
-		pause := fetchPause
-		if v.keys == nil {
-			pause = firstFetchPause
-		}
 		soon := v.now().Sub(v.tried) < pause
 		v.mu.RUnlock()
 		if soon {
-			return nil, errors.New("the keys were asked for a moment ago")
+			return nil, errSoon
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime)
 		defer cancel()
-		set, err := v.fetch(ctx)
-
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		v.tried = v.now()
-		if err != nil {
-			return nil, err
+		trust, err := v.fetch(ctx)
+		if err == nil {
+			err = v.Set(trust)
 		}
-		keys := make(map[string]ed25519.PublicKey, len(set.Keys))
-		for _, key := range set.Keys {
-			if public, ok := key.public(); ok {
-				keys[key.ID] = public
-			}
+		if pause > 0 {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.tried = v.now()
 		}
-		if len(keys) == 0 {
-			return nil, fmt.Errorf("the key set holds no Ed25519 key among its %d", len(set.Keys))
-		}
-		if !maps.EqualFunc(keys, v.keys, func(a, b ed25519.PublicKey) bool { return a.Equal(b) }) {
-			v.good = nil
-		}
-		v.keys, v.fetched = keys, v.tried
-		return nil, nil
+		return nil, err
 	})
+}
+
+// Set replaces what tokens are verified with. It fails, and leaves things as they are, if there is no key among the keys.
+func (v *Verifier) Set(trust Trust) error {
+	keys := make(map[string]ed25519.PublicKey, len(trust.Keys.Keys))
+	for _, key := range trust.Keys.Keys {
+		if public, ok := key.public(); ok {
+			keys[key.ID] = public
+		}
+	}
+	if len(keys) == 0 {
+		return fmt.Errorf("the key set holds no Ed25519 key among its %d", len(trust.Keys.Keys))
+	}
+	sessions := make(map[string]struct{}, len(trust.Revocations.Sessions))
+	for _, id := range trust.Revocations.Sessions {
+		if id != "" { // tokens of the release before have no session
+			sessions[id] = struct{}{}
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !maps.EqualFunc(keys, v.keys, func(a, b ed25519.PublicKey) bool { return a.Equal(b) }) {
+		v.good = nil
+	}
+	v.keys, v.epochs, v.sessions = keys, trust.Revocations.Users, sessions
+	return nil
 }

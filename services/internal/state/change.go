@@ -70,6 +70,15 @@ func (c *Change) Update(key, etag string, value any) {
 	c.put(write{key: key, etag: etag}, value)
 }
 
+// UpdateFor replaces a document, if its ETag is still the given one, and the store forgets it after ttl.
+func (c *Change) UpdateFor(key, etag string, value any, ttl time.Duration) {
+	if etag == "" {
+		c.fail(fmt.Errorf("update %s: no ETag; use CreateFor for a new document", key))
+		return
+	}
+	c.put(write{key: key, etag: etag, ttl: ttl}, value)
+}
+
 // Put writes a document as it was read: it must not exist yet if it had no ETag, and have this ETag if it had one.
 func (c *Change) Put(key, etag string, value any) { c.put(write{key: key, etag: etag}, value) }
 

@@ -1,0 +1,349 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/broker"
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/state"
+)
+
+// member is somebody who has signed up.
+type member struct {
+	reply
+	email, password string
+}
+
+func (r running) member(t *testing.T, email string) member {
+	t.Helper()
+	up := r.ask(t, "POST", "/api/users/signup", `{"email":"`+email+`","password":"correct horse"}`)
+	require.Equal(t, 201, up.status, up.body)
+	return member{up, email, "correct horse"}
+}
+
+func (r running) signIn(t *testing.T, m member) reply {
+	t.Helper()
+	in := r.ask(t, "POST", "/api/users/signin", `{"email":"`+m.email+`","password":"`+m.password+`"}`)
+	require.Equal(t, 200, in.status, in.body)
+	return in
+}
+
+func (r running) refreshed(t *testing.T, refresh *http.Cookie) reply {
+	t.Helper()
+	return r.ask(t, "POST", "/api/users/refresh", "", "Cookie", "refresh="+refresh.Value)
+}
+
+// current says whether auth knows who has the token.
+func (r running) current(t *testing.T, token string) bool {
+	t.Helper()
+	got := r.ask(t, "GET", "/api/users/currentuser", "", "Authorization", "Bearer "+token)
+	require.Equal(t, 200, got.status, got.body)
+	return got.CurrentUser != nil
+}
+
+// verifier is one of another service, which has just fetched what auth says.
+func (r running) elsewhere(t *testing.T) *identity.Verifier {
+	t.Helper()
+	var trust identity.Trust
+	for path, into := range map[string]any{identity.KeysPath: &trust.Keys, identity.RevocationsPath: &trust.Revocations} {
+		got := r.ask(t, "GET", path, "")
+		require.Equal(t, 200, got.status, got.body)
+		require.NoError(t, json.Unmarshal([]byte(got.body), into))
+	}
+	v := identity.NewRevokingVerifier(nil)
+	require.NoError(t, v.Set(trust))
+	return v
+}
+
+// revokedElsewhere waits until other services refuse the token.
+func (r running) revokedElsewhere(t *testing.T, token string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		_, err := r.elsewhere(t).Verify(t.Context(), token)
+		return err != nil
+	}, 3*time.Second, 50*time.Millisecond)
+	_, err := r.elsewhere(t).Verify(t.Context(), token)
+	require.ErrorIs(t, err, identity.ErrRevoked)
+}
+
+func bearer(token string) []string { return []string{"Authorization", "Bearer " + token} }
+
+func TestAccounts(t *testing.T) {
+	auth := start(t, 3)
+
+	t.Run("a refresh token gives a new token, once", func(t *testing.T) {
+		ada := auth.member(t, "refresh@example.com")
+		require.Equal(t, "/api/users/refresh", ada.refresh.Path)
+		require.True(t, ada.refresh.HttpOnly)
+		require.Equal(t, http.SameSiteStrictMode, ada.refresh.SameSite)
+		require.InDelta(t, (30 * 24 * time.Hour).Seconds(), ada.refresh.MaxAge, 60)
+
+		first := auth.refreshed(t, ada.refresh)
+		require.Equal(t, 200, first.status, first.body)
+		require.Equal(t, ada.User, first.User)
+		require.Equal(t, first.Token, first.cookie.Value)
+		require.NotEqual(t, ada.refresh.Value, first.refresh.Value)
+		require.True(t, auth.current(t, first.Token))
+		second := auth.refreshed(t, first.refresh)
+		require.Equal(t, 200, second.status)
+		another := auth.signIn(t, ada)
+
+		reused := auth.refreshed(t, first.refresh)
+		require.Equal(t, 401, reused.status)
+		require.Equal(t, "session_ended", reused.Errors[0].Code)
+		require.Empty(t, reused.refresh.Value, "it is taken from the browser")
+		require.Equal(t, 401, auth.refreshed(t, second.refresh).status, "the session is over for whoever has its last token, too")
+		require.Equal(t, 200, auth.refreshed(t, another.refresh).status, "another session is not concerned")
+		auth.revokedElsewhere(t, second.Token)
+		require.False(t, auth.current(t, second.Token))
+		_, err := auth.elsewhere(t).Verify(t.Context(), another.Token)
+		require.NoError(t, err)
+	})
+
+	t.Run("of many who use a refresh token at once, one at most gets a token, and the session ends", func(t *testing.T) {
+		ada := auth.member(t, "many@example.com")
+		replies := make([]reply, 8)
+		var all sync.WaitGroup
+		for i := range replies {
+			all.Go(func() { replies[i] = auth.refreshed(t, ada.refresh) })
+		}
+		all.Wait()
+		var granted []reply
+		for _, r := range replies {
+			if r.status == 200 {
+				granted = append(granted, r)
+			} else {
+				require.Equal(t, 401, r.status, r.body)
+			}
+		}
+		require.LessOrEqual(t, len(granted), 1)
+		for _, r := range granted {
+			require.Equal(t, 401, auth.refreshed(t, r.refresh).status)
+		}
+	})
+
+	t.Run("what is no refresh token is refused", func(t *testing.T) {
+		for _, value := range []string{"", "x", "01a2095f-a4f6-7b50-824b-f6eddc3cbeaf.x", strings.Repeat("A", 3000)} {
+			got := auth.ask(t, "POST", "/api/users/refresh", "", "Cookie", "refresh="+value)
+			require.Equal(t, 401, got.status)
+			require.Equal(t, "session_ended", got.Errors[0].Code)
+		}
+		ada := auth.member(t, "guess@example.com")
+		id, secret, _ := strings.Cut(ada.refresh.Value, ".")
+		guess := &http.Cookie{Value: id + "." + strings.Map(func(r rune) rune {
+			if r == 'A' {
+				return 'B'
+			}
+			return 'A'
+		}, secret[:len(secret)-1]) + "A"}
+		require.Equal(t, 401, auth.refreshed(t, guess).status)
+	})
+
+	t.Run("signing out ends the session, and no other", func(t *testing.T) {
+		ada := auth.member(t, "out@example.com")
+		other := auth.signIn(t, ada)
+
+		out := auth.ask(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+ada.Token)
+		require.Equal(t, 200, out.status)
+		require.Empty(t, out.cookie.Value)
+		require.Empty(t, out.refresh.Value)
+		require.Equal(t, "/api/users/refresh", out.refresh.Path)
+		require.True(t, out.refresh.Expires.Before(time.Now()))
+
+		require.Equal(t, 401, auth.refreshed(t, ada.refresh).status)
+		require.Equal(t, 200, auth.refreshed(t, other.refresh).status)
+	})
+
+	t.Run("signing out with a token whose time is over ends the session", func(t *testing.T) {
+		ada := auth.member(t, "late@example.com")
+		user, err := auth.verifier.Verify(t.Context(), ada.Token)
+		require.NoError(t, err)
+		old, _, err := auth.issuer.Issue(user, time.Now().Add(-2*time.Hour))
+		require.NoError(t, err)
+		require.False(t, auth.current(t, old))
+
+		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+old).status)
+
+		require.Equal(t, 401, auth.refreshed(t, ada.refresh).status)
+	})
+
+	t.Run("signing out everywhere ends all sessions and tokens", func(t *testing.T) {
+		ada, bob := auth.member(t, "everywhere@example.com"), auth.member(t, "bystander@example.com")
+		other := auth.signIn(t, ada)
+		require.Equal(t, 401, auth.ask(t, "POST", "/api/users/signout-everywhere", "").status)
+
+		out := auth.ask(t, "POST", "/api/users/signout-everywhere", "", bearer(ada.Token)...)
+		require.Equal(t, 200, out.status, out.body)
+		require.JSONEq(t, `{}`, out.body)
+		require.Empty(t, out.cookie.Value)
+		require.Empty(t, out.refresh.Value)
+
+		for _, session := range []reply{ada.reply, other} {
+			require.False(t, auth.current(t, session.Token), "auth knows at once")
+			require.Equal(t, 401, auth.refreshed(t, session.refresh).status)
+			auth.revokedElsewhere(t, session.Token)
+			again := auth.ask(t, "POST", "/api/users/signout-everywhere", "", bearer(session.Token)...)
+			require.Equal(t, 401, again.status)
+			require.Equal(t, "token_revoked", again.Errors[0].Code)
+		}
+		again := auth.signIn(t, ada)
+		require.True(t, auth.current(t, again.Token))
+		_, err := auth.elsewhere(t).Verify(t.Context(), again.Token)
+		require.NoError(t, err)
+		require.True(t, auth.current(t, bob.Token))
+		require.Equal(t, 200, auth.refreshed(t, bob.refresh).status)
+	})
+
+	t.Run("a new password needs the old one and ends what was", func(t *testing.T) {
+		ada := auth.member(t, "password@example.com")
+		other := auth.signIn(t, ada)
+		change := func(token, body string) reply {
+			return auth.ask(t, "POST", "/api/users/password", body, bearer(token)...)
+		}
+
+		for body, want := range map[string]struct {
+			status      int
+			field, code string
+		}{
+			`{"oldPassword":"wrong horse","newPassword":"battery staple"}`: {403, "oldPassword", "wrong_password"},
+			`{"oldPassword":"correct horse","newPassword":"short"}`:        {400, "newPassword", "min"},
+			`{"newPassword":"battery staple"}`:                             {400, "oldPassword", "required"},
+			`{"oldPassword":"correct horse"}`:                              {400, "newPassword", "required"},
+		} {
+			got := change(ada.Token, body)
+			require.Equal(t, want.status, got.status, got.body)
+			require.Equal(t, want.field, got.Errors[0].Field)
+			require.Equal(t, want.code, got.Errors[0].Code)
+		}
+		require.Equal(t, 401, auth.ask(t, "POST", "/api/users/password", `{}`).status)
+		require.True(t, auth.current(t, other.Token), "nothing has happened yet")
+
+		changed := change(ada.Token, `{"oldPassword":"correct horse","newPassword":"battery staple"}`)
+		require.Equal(t, 200, changed.status, changed.body)
+		require.Equal(t, changed.Token, changed.cookie.Value)
+		require.True(t, auth.current(t, changed.Token))
+		require.Equal(t, 200, auth.refreshed(t, changed.refresh).status)
+
+		for _, before := range []reply{ada.reply, other} {
+			require.False(t, auth.current(t, before.Token))
+			require.Equal(t, 401, auth.refreshed(t, before.refresh).status)
+			auth.revokedElsewhere(t, before.Token)
+		}
+		require.Equal(t, 401, auth.ask(t, "POST", "/api/users/signin", `{"email":"password@example.com","password":"correct horse"}`).status)
+		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signin", `{"email":"password@example.com","password":"battery staple"}`).status)
+	})
+
+	t.Run("an old password cannot be guessed", func(t *testing.T) {
+		ada := auth.member(t, "guessed@example.com")
+		for range 3 {
+			require.Equal(t, 403, auth.ask(t, "POST", "/api/users/password", `{"oldPassword":"wrong horse","newPassword":"battery staple"}`, bearer(ada.Token)...).status)
+		}
+		for _, right := range []reply{
+			auth.ask(t, "POST", "/api/users/password", `{"oldPassword":"correct horse","newPassword":"battery staple"}`, bearer(ada.Token)...),
+			auth.ask(t, "DELETE", "/api/users/currentuser", `{"password":"correct horse"}`, bearer(ada.Token)...),
+			auth.ask(t, "POST", "/api/users/signin", `{"email":"guessed@example.com","password":"correct horse"}`),
+		} {
+			require.Equal(t, 429, right.status, right.body)
+			require.Equal(t, "too_many_attempts", right.Errors[0].Code)
+		}
+	})
+
+	t.Run("an account is deleted when its orders are settled", func(t *testing.T) {
+		ada := auth.member(t, "deleted@example.com")
+		remove := func(body string) reply {
+			return auth.ask(t, "DELETE", "/api/users/currentuser", body, bearer(ada.Token)...)
+		}
+		const right = `{"password":"correct horse"}`
+
+		auth.orders.set(200, `{"unsettled":1}`)
+		got := remove(right)
+		require.Equal(t, 409, got.status, got.body)
+		require.Equal(t, "orders_unsettled", got.Errors[0].Code)
+		for status, body := range map[int]string{500: `{}`, 401: `{}`, 404: `{}`, 200: `{}`, 202: `{"unsettled":0}`} {
+			auth.orders.set(status, body)
+			got = remove(right)
+			require.Equal(t, 503, got.status, got.body)
+			require.NotEmpty(t, got.header.Get("Retry-After"))
+		}
+		auth.orders.set(200, `{"unsettled":0}`)
+		got = remove(`{"password":"wrong horse"}`)
+		require.Equal(t, 403, got.status)
+		require.Equal(t, "password", got.Errors[0].Field)
+		require.Equal(t, 400, remove(`{}`).status)
+		require.True(t, auth.current(t, ada.Token))
+
+		got = remove(right)
+		require.Equal(t, 204, got.status, got.body)
+		require.Empty(t, got.cookie.Value)
+		require.Empty(t, got.refresh.Value)
+
+		require.False(t, auth.current(t, ada.Token))
+		auth.revokedElsewhere(t, ada.Token)
+		require.Equal(t, 401, auth.refreshed(t, ada.refresh).status)
+		require.Equal(t, 401, remove(right).status)
+		in := auth.ask(t, "POST", "/api/users/signin", `{"email":"deleted@example.com","password":"correct horse"}`)
+		require.Equal(t, 401, in.status)
+		require.Equal(t, "invalid_credentials", in.Errors[0].Code)
+
+		kept, err := state.Get[User](t.Context(), auth.store, userKey(ada.User.ID))
+		require.NoError(t, err)
+		require.True(t, kept.Value.Deleted())
+		require.Empty(t, kept.Value.Email)
+		require.Empty(t, kept.Value.PasswordHash)
+
+		again := auth.member(t, "deleted@example.com")
+		require.NotEqual(t, ada.User.ID, again.User.ID, "the email may sign up again, as somebody else")
+		require.True(t, auth.current(t, again.Token))
+
+		stream, err := broker.Open(auth.broker)
+		require.NoError(t, err)
+		defer stream.Close()
+		require.Eventually(t, func() bool {
+			all, err := stream.Events(t.Context(), "")
+			require.NoError(t, err)
+			for _, message := range all {
+				var event events.Event
+				require.NoError(t, json.Unmarshal(message.Data, &event))
+				require.NotContains(t, string(message.Data), "example.com", "an email")
+				if event.Type != "user.deleted" {
+					continue
+				}
+				require.Equal(t, "events.users", message.Topic)
+				var user events.UserDeleted
+				require.NoError(t, json.Unmarshal(event.Data, &user))
+				require.Equal(t, ada.User.ID, user.ID)
+				require.Equal(t, 2, user.Version)
+				return true
+			}
+			return false
+		}, 10*time.Second, 20*time.Millisecond)
+	})
+
+	t.Run("tokens of the release before, which have no epoch and no session, are good", func(t *testing.T) {
+		ada := auth.member(t, "before@example.com")
+		token, _, err := auth.issuer.Issue(identity.User{ID: ada.User.ID, Email: ada.email}, time.Now())
+		require.NoError(t, err)
+		require.True(t, auth.current(t, token))
+		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout-everywhere", "", bearer(token)...).status)
+		require.False(t, auth.current(t, token))
+	})
+
+	t.Run("revocations are answered once, and then by not changed", func(t *testing.T) {
+		got := auth.ask(t, "GET", identity.RevocationsPath, "")
+		require.Equal(t, 200, got.status)
+		require.Equal(t, "application/json", got.header.Get("Content-Type"))
+		etag := got.header.Get("ETag")
+		require.NotEmpty(t, etag)
+		same := auth.ask(t, "GET", identity.RevocationsPath, "", "If-None-Match", etag)
+		require.Equal(t, 304, same.status)
+		require.Empty(t, same.body)
+	})
+}
