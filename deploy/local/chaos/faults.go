@@ -464,9 +464,9 @@ func (t *tormentor) fill(ctx context.Context, f fault) {
 	if p.PID() == 0 {
 		return
 	}
-	recovering, cancel := context.WithTimeout(ctx, recoveryTime)
+	recovering, cancel := context.WithTimeout(context.WithoutCancel(ctx), recoveryTime) // also when the load is over
 	defer cancel()
-	if t.stack.IsReady(recovering, f.victim) || ctx.Err() != nil {
+	if t.stack.IsReady(recovering, f.victim) {
 		return
 	}
 	t.log("%s does not recover from a full disk, and is started again", f.victim)
