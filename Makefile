@@ -38,7 +38,7 @@ DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
 
 .DEFAULT_GOAL := help
 .PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-infra build-before test-upgrade test-coverage fuzz \
-	bench chaos check check-the-check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
+	bench chaos check check-the-check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
 help: ## say what there is
@@ -260,6 +260,9 @@ vulncheck: ## look for known vulnerabilities in what the code calls
 
 pin-images: ## pin the images of others by digest (needs docker with buildx, and the registries)
 	@deploy/docker/pin.sh
+
+rotate-keys: ## change the key that signs beside the running stack, without signing anybody out: two minutes (ARGS=-h)
+	@go run ./deploy/local rotate-keys $(ARGS)
 
 reset: ## forget all users, tickets, orders, events and secrets
 	@go run ./deploy/local reset

@@ -4,6 +4,7 @@
 //	local infra      only what the services need, for `dapr run -f .` with Dapr's own CLI
 //	local sandbox    the Stripe sandbox alone
 //	local certs      certificates for servers that you run yourself
+//	local rotate-keys  change the key that signs, without signing anybody out
 //	local reset      forget all users, tickets, orders, events and secrets
 //
 // Each takes -h. The work is in the package stack, which tests use as well; here is what a person sees of it.
@@ -37,6 +38,8 @@ const usage = `usage: local run|infra|sandbox|check|chaos|check-the-check|certs|
   check-the-check
              build services with faults, and see whether chaos finds them
   certs      make certificates for servers that you run yourself
+  rotate-keys
+             change the key that signs, without signing anybody out
   reset      delete the state: users, tickets, orders, events, secrets
 
 local run -h shows the flags of run, and so on.
@@ -69,6 +72,8 @@ func main() {
 		err = broken.Command(ctx, args)
 	case "certs":
 		err = certs(args)
+	case "rotate-keys":
+		err = rotateKeys(ctx, args)
 	case "reset":
 		err = reset(args)
 	case "help", "-h", "-help", "--help":

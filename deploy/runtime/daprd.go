@@ -13,7 +13,6 @@ import (
 	nrsqlite "github.com/dapr/components-contrib/nameresolution/sqlite"
 	secretskubernetes "github.com/dapr/components-contrib/secretstores/kubernetes"
 	"github.com/dapr/components-contrib/secretstores/local/env"
-	"github.com/dapr/components-contrib/secretstores/local/file"
 	postgres "github.com/dapr/components-contrib/state/postgresql/v2"
 	stateredis "github.com/dapr/components-contrib/state/redis"
 	"github.com/dapr/components-contrib/state/sqlite"
@@ -48,7 +47,7 @@ import (
 func componentRegistry(log logger.Logger) *registry.Options {
 	secrets := secretstores.NewRegistry()
 	secrets.Logger = log
-	secrets.RegisterComponent(file.NewLocalSecretStore, "local.file")
+	secrets.RegisterComponent(newSecretFile, "local.file") // see secrets.go
 	secrets.RegisterComponent(env.NewEnvSecretStore, "local.env")
 	secrets.RegisterComponent(secretskubernetes.NewKubernetesSecretStore, "kubernetes")
 
