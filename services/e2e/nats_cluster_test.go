@@ -134,7 +134,7 @@ func (c *natsCluster) resources(t *testing.T) []string {
 	file := filepath.Join(folder, "pubsub.yaml")
 	usual, err := os.ReadFile(file)
 	require.NoError(t, err)
-	text := strings.Replace(string(usual), "nats://127.0.0.1:4222", c.urls(), 1)
+	text := strings.Replace(string(usual), "      secretKeyRef:\n        name: nats-url\n        key: nats-url\n", "      value: "+c.urls()+"\n", 1)
 	require.NotEqual(t, string(usual), text)
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	return []string{folder, filepath.Join(components, "events")}

@@ -328,15 +328,19 @@ func TestDeleteBuyer_EndsWhatIsUnpaidAndRefusesMore(t *testing.T) {
 func TestRefund_ByEvents(t *testing.T) {
 	for name, c := range map[string]struct {
 		refunded int64
+		status   string
 		want     Status
-	}{"in full": {4500, Cancelled}, "a part": {4499, Complete}, "of a release before, which published full ones alone": {0, Cancelled}} {
+	}{
+		"in full": {4500, "refunded", Cancelled}, "a part": {4499, "captured", Complete}, "one that failed": {0, "captured", Complete},
+		"of a release before, which published full ones alone": {0, "refunded", Cancelled},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s, tickets := limitedScene(t, limited, 1)
 			order, err := s.tries(t, tickets[0], "buyer")
 			require.NoError(t, err)
 			payment := events.Payment{ID: "payment-1", OrderID: order.ID, Amount: 4500, Version: 1}
 			require.NoError(t, s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: payment}))
-			payment.Refunded = c.refunded
+			payment.Refunded, payment.Status = c.refunded, c.status
 			for range 2 {
 				require.NoError(t, s.paymentRefunded(t.Context(), events.PaymentRefunded{Payment: payment}))
 				s.requireStatus(t, c.want, order)

@@ -201,9 +201,10 @@ type PaymentRefunded struct{ Payment }
 
 func (PaymentRefunded) EventType() string { return "payment.refunded" }
 
-// IsFull says whether all of the money was given back. Releases before published full refunds alone, without an amount.
+// IsFull says whether all of the money was given back. Releases before published full refunds alone, without how much was
+// refunded.
 func (p PaymentRefunded) IsFull() bool {
-	return p.Refunded >= p.Amount || p.Refunded == 0
+	return p.Refunded >= p.Amount || p.Refunded == 0 && p.Status == "refunded"
 }
 
 // PaymentFailed tells that an attempt was declined. It frees nothing: the buyer may try again.
