@@ -36,7 +36,7 @@ var ofOthers = map[string]bool{
 func registered(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
-	name := regexp.MustCompile(`Name:\s*"(boxoffice_\w+)"|# TYPE (boxoffice_\w+)`)
+	name := regexp.MustCompile(`(?:Name:\s*|NewDesc\()"(boxoffice_\w+)"|# TYPE (boxoffice_\w+)`)
 	for _, folder := range []string{"../../services", "../runtime"} {
 		require.NoError(t, filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {

@@ -86,10 +86,12 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 			_, err := g.whole(ctx, &stripe.PaymentIntent{ID: "pi_1", LatestCharge: &stripe.Charge{Captured: true, Disputed: true, AmountRefunded: 1}}, false)
 			return err
 		},
-		"Capture": func() error { _, err := g.Capture(ctx, payment); return err },
-		"Void":    func() error { _, err := g.Void(ctx, payment); return err },
-		"Refund":  func() error { _, err := g.Refund(ctx, payment); return err },
-		"Release": func() error { return g.Release(ctx, payment.StripeID) },
+		"Intents":   func() error { return g.Intents(ctx, noon, func([]listed) error { return nil }) },
+		"Reversals": func() error { return g.Reversals(ctx, noon, func([]notice) error { return nil }) },
+		"Capture":   func() error { _, err := g.Capture(ctx, payment); return err },
+		"Void":      func() error { _, err := g.Void(ctx, payment); return err },
+		"Refund":    func() error { _, err := g.Refund(ctx, payment); return err },
+		"Release":   func() error { return g.Release(ctx, payment.StripeID) },
 	}
 	for name, run := range operations {
 		require.NoError(t, run(), name)
@@ -98,6 +100,7 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 	slices.Sort(r.asked)
 	require.Equal(t, []string{
 		"GET /v1/disputes",
+		"GET /v1/events",
 		"GET /v1/payment_intents",
 		"GET /v1/payment_intents/pi_1",
 		"GET /v1/refunds",

@@ -127,6 +127,7 @@ func (t *till) admit(ctx context.Context, change *state.Change, user state.Doc[u
 		attempts = declined(attempts, most)
 	}
 	if len(attempts) >= limit {
+		t.meters.refused.WithLabelValues("user").Inc()
 		return errUserAttempts.WithRetryAfter(attempts[len(attempts)-limit].At.Add(attemptWindow).Sub(at))
 	}
 	attempts = append(attempts, userAttempt{OrderID: order.ID, At: at})

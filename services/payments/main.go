@@ -1,8 +1,9 @@
 // Command payments is the service of the money: it authorizes it when a buyer pays, takes it when the order is
 // complete, and gives it back when the order is not. Read payment.go for the rules, store.go for what is kept
-// and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, agenda.go
-// for when that happens without a request, limits.go for how many cards may be declined, sweep.go for how nothing is forgotten, recent.go for what is remembered so as
-// not to be read again, api.go for what clients and Stripe call, subscriptions.go for what it hears.
+// and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, limits.go for how
+// many cards may be declined, agenda.go for when things happen without a request, sweep.go for how nothing is forgotten,
+// compare.go for the daily look at all that Stripe has, meters.go for what operators see, recent.go for what is remembered
+// so as not to be read again, api.go for what clients and Stripe call, subscriptions.go for what it hears.
 package main
 
 import (
@@ -11,11 +12,13 @@ import (
 	"time"
 
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/service"
 )
 
 type config struct {
 	service.Config
+	reconcile.Settings
 	identity.AuthConfig
 	// StripeKey is the account's secret key. Without one, SandboxURL is used.
 	StripeKey string `env:"STRIPE_SECRET_KEY"`
@@ -68,7 +71,12 @@ func main() {
 		if cfg.WebhookSecret == "" {
 			s.Log.Warn("webhooks are not taken: STRIPE_WEBHOOK_SECRET is not set")
 		}
-		t := newTill(store, newGateway(key, url, cfg.StripeTimeout, s.Log), s.Log)
+		g := newGateway(key, url, cfg.StripeTimeout, s.Log)
+		if g.origin, err = readOrigin(ctx, store); err != nil {
+			return err
+		}
+		t := newTill(store, g, s.Log)
+		t.meters = newMeters(s.Metrics)
 		t.limits = limits{perOrder: cfg.Attempts, perHour: cfg.AttemptsPerHour}
 		a := &api{till: t, webhookSecret: cfg.WebhookSecret}
 		verifier := identity.NewRevokingVerifier(auth.Fetch)
@@ -79,6 +87,7 @@ func main() {
 		swept := newSweep(t, cfg.SweepPeriod, s.Log)
 		s.Go("sweep", swept.run)
 		s.Job("sweep", cfg.SweepPeriod, swept.fire)
+		reconcile.Start(s, store, cfg.Settings, t.comparison())
 		return nil
 	})
 }

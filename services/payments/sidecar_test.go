@@ -50,7 +50,7 @@ func (m *memory) countRead(keys ...string) {
 // isOurs says whether a key is that of a document which store.go names, or of an answer that is kept.
 func isOurs(key string) bool {
 	prefix, _, _ := strings.Cut(key, "/")
-	return slices.Contains([]string{"order", "attempt", "payment", "intent", "sweep", "idempotency", "user"}, prefix)
+	return slices.Contains([]string{"order", "attempt", "payment", "intent", "sweep", "idempotency", "user", "origin"}, prefix)
 }
 
 func (m *memory) get(key string) *client.StateItem {

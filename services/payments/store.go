@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/state"
@@ -19,6 +21,7 @@ import (
 //	user/{id}          userAttempts: the attempts of a user in the last hour; see limits.go
 //	index/unsettled    orders whose payment has begun, and again when one that was settled is not any more; see sweep
 //	sweep/unsettled    watermark: how far that index is worked off
+//	origin             originRecord: tells the intents of this service from those of others at the same Stripe account
 //
 // and those of releases up to schema 1 of an order:
 //
@@ -87,10 +90,13 @@ type till struct {
 	patience patience
 	limits   limits
 	triers   triers
+	meters   *meters
+	log      *slog.Logger
+	young    time.Duration // see youngIntent; tests shorten it
 }
 
 func newTill(store *state.Store, stripe *gateway, log *slog.Logger) *till {
-	t := &till{store: store, stripe: stripe, recent: newRecent()}
+	t := &till{store: store, stripe: stripe, recent: newRecent(), log: log, meters: newMeters(prometheus.NewRegistry()), young: youngIntent}
 	t.agenda = newAgenda(t, log)
 	return t
 }
@@ -250,7 +256,7 @@ func (t *till) settle(ctx context.Context, orderID string, look look) (order Ord
 		if err != nil || order.Payment == nil {
 			return err
 		}
-		changed, settled := false, order.Settled()
+		changed, settled, before := false, order.Settled(), *order.Payment
 		if order.Payment.unresolved() {
 			told, changed, err = t.resolve(ctx, &a)
 		} else {
@@ -272,10 +278,23 @@ func (t *till) settle(ctx context.Context, orderID string, look look) (order Ord
 			if err := t.commit(ctx, &a, &change); err != nil {
 				return err
 			}
+			t.reversed(before, order)
 		}
 		return failed
 	})
 	return order, told, err
+}
+
+// reversed counts, and says to operators, what has become known of refunds and disputes.
+func (t *till) reversed(before Payment, order Order) {
+	p := *order.Payment
+	t.meters.reversed(before, p)
+	if p.RefundFailed && !before.RefundFailed {
+		t.log.Error("a refund has failed; the money is at Stripe again, and nothing tries it again: somebody must find another way", "orderId", p.OrderID, "stripeId", p.StripeID)
+	}
+	if p.Dispute.Status != before.Dispute.Status {
+		t.log.Warn("a payment is disputed", "orderId", p.OrderID, "stripeId", p.StripeID, "dispute", p.Dispute.ID, "status", p.Dispute.Status, "reason", p.Dispute.Reason)
+	}
 }
 
 // resolve finds the intent of an attempt whose outcome was never written down. If that has come to nothing, or was
@@ -509,6 +528,7 @@ func (w *wish) begin(ctx context.Context, a *account) error {
 		return state.ErrConflict // with this one; now that its outcome is known, look again
 	case NewAttempt:
 		if most := w.till.limits.perOrder; most > 0 && before >= most {
+			w.till.meters.refused.WithLabelValues("order").Inc()
 			return errOrderAttempts
 		}
 		if err := w.till.admit(ctx, &change, w.user, order, before); err != nil {
@@ -812,6 +832,10 @@ func (t *till) apply(ctx context.Context, told events.Order) (left time.Duration
 	if !order.Hear(told) {
 		return never, nil
 	}
+	var before Payment
+	if order.Payment != nil {
+		before = *order.Payment
+	}
 	var change state.Change
 	left = never
 	switch p := order.Payment; {
@@ -831,7 +855,11 @@ func (t *till) apply(ctx context.Context, told events.Order) (left time.Duration
 	if settled && !order.Settled() {
 		change.Append(unsettled, order.ID)
 	}
-	return left, t.commit(ctx, &a, &change)
+	err = t.commit(ctx, &a, &change)
+	if err == nil && order.Payment != nil {
+		t.reversed(before, *order)
+	}
+	return left, err
 }
 
 // now is the time as documents hold it.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/dispute"
+	"github.com/stripe/stripe-go/v76/event"
 	"github.com/stripe/stripe-go/v76/paymentintent"
 	"github.com/stripe/stripe-go/v76/paymentmethod"
 	"github.com/stripe/stripe-go/v76/refund"
@@ -50,7 +51,10 @@ type gateway struct {
 	methods  paymentmethod.Client
 	refunds  refund.Client
 	disputes dispute.Client
+	events   event.Client
 	clock    func() time.Time
+	// origin marks the intents that this service makes: others may use the same account. See compare.go.
+	origin string
 }
 
 // newGateway makes a client for the account of the secret key. An empty url is Stripe's; timeout bounds one request.
@@ -70,6 +74,7 @@ func newGateway(key, url string, timeout time.Duration, log *slog.Logger) *gatew
 		methods:  paymentmethod.Client{B: backend, Key: key},
 		refunds:  refund.Client{B: backend, Key: key},
 		disputes: dispute.Client{B: backend, Key: key},
+		events:   event.Client{B: backend, Key: key},
 		clock:    time.Now,
 	}
 }
@@ -231,8 +236,12 @@ func (g *gateway) Release(ctx context.Context, stripeID string) error {
 	return err
 }
 
-// metadataOrder names the member of an intent's metadata by which it is known whose it is.
-const metadataOrder = "orderId"
+// Members of an intent's metadata, by which it is known whose it is.
+const (
+	metadataOrder  = "orderId"
+	metadataUser   = "userId"
+	metadataOrigin = "origin"
+)
 
 func attemptKeyAtStripe(orderID string, number int) string {
 	return "order/" + orderID + "/attempt/" + strconv.Itoa(number)
@@ -247,7 +256,10 @@ func (g *gateway) create(ctx context.Context, order *Order, key, card string) (I
 		Currency:           stripe.String(order.Currency),
 		CaptureMethod:      stripe.String(string(stripe.PaymentIntentCaptureMethodManual)),
 		PaymentMethodTypes: stripe.StringSlice([]string{string(stripe.PaymentMethodTypeCard)}),
-		Metadata:           map[string]string{metadataOrder: order.ID, "userId": order.UserID},
+		Metadata:           map[string]string{metadataOrder: order.ID, metadataUser: order.UserID},
+	}
+	if g.origin != "" {
+		params.Metadata[metadataOrigin] = g.origin
 	}
 	if card != "" {
 		params.Confirm, params.PaymentMethod = stripe.Bool(true), stripe.String(card)
@@ -371,6 +383,88 @@ func (g *gateway) Owner(ctx context.Context, stripeID string) (orderID string, e
 	return found.Metadata[metadataOrder], nil
 }
 
+// listed is an intent as Stripe lists it, with whose it is.
+type listed struct {
+	Intent
+	OrderID, UserID, Origin string
+	Amount                  int64
+	Currency                string
+	CreatedAt               time.Time
+}
+
+// pageLength is how many intents or events are asked for at once; Stripe allows no more.
+const pageLength = 100
+
+// Intents calls each with all intents made since a time that have an order, up to pageLength at a time, the newest first. What was
+// refunded is as the charge says.
+func (g *gateway) Intents(ctx context.Context, since time.Time, each func([]listed) error) error {
+	params := &stripe.PaymentIntentListParams{
+		ListParams:   stripe.ListParams{Context: ctx, Limit: stripe.Int64(pageLength)},
+		CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()},
+	}
+	params.AddExpand("data.latest_charge")
+	found := g.intents.List(params)
+	return inPages(func() (one listed, more bool, err error) {
+		for found.Next() {
+			intent := found.PaymentIntent()
+			one = listed{intentOf(intent), intent.Metadata[metadataOrder], intent.Metadata[metadataUser], intent.Metadata[metadataOrigin], intent.Amount, string(intent.Currency), time.Unix(intent.Created, 0).UTC()}
+			if one.OrderID != "" {
+				return one, true, nil
+			}
+		}
+		return listed{}, false, understood(found.Err(), "list the payment intents")
+	}, each)
+}
+
+// reversalEvents are the types of Stripe's events that tell of refunds and disputes, which may come long after the intent
+// was made.
+var reversalEvents = []string{"charge.refunded", "charge.refund.updated", "charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed"}
+
+// Reversals calls each with what Stripe's events since a time tell of refunds and disputes, in pages as Intents does. Stripe keeps
+// events for 30 days, whether their webhooks were taken or not.
+func (g *gateway) Reversals(ctx context.Context, since time.Time, each func([]notice) error) error {
+	found := g.events.List(&stripe.EventListParams{
+		ListParams:   stripe.ListParams{Context: ctx, Limit: stripe.Int64(pageLength)},
+		CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()},
+		Types:        stripe.StringSlice(reversalEvents),
+	})
+	return inPages(func() (one notice, more bool, err error) {
+		for found.Next() {
+			if data := found.Event().Data; data != nil {
+				if one = noticeIn(data.Raw); one.intent.ID != "" {
+					return one, true, nil
+				}
+			}
+		}
+		return notice{}, false, understood(found.Err(), "list the events")
+	}, each)
+}
+
+// inPages calls each with up to pageLength of what next returns, until there is no more.
+func inPages[T any](next func() (one T, more bool, err error), each func([]T) error) error {
+	for {
+		var page []T
+		for len(page) < pageLength {
+			one, more, err := next()
+			if err != nil {
+				return err
+			}
+			if !more {
+				break
+			}
+			page = append(page, one)
+		}
+		if len(page) > 0 {
+			if err := each(page); err != nil {
+				return err
+			}
+		}
+		if len(page) < pageLength {
+			return nil
+		}
+	}
+}
+
 // Capture takes the authorized money.
 func (g *gateway) Capture(ctx context.Context, p *Payment) (Intent, error) {
 	return g.latest(ctx, p.StripeID, "payment/"+p.ID+"/capture", func(key string) (Intent, http.Header, error) {
@@ -403,7 +497,7 @@ func (g *gateway) void(ctx context.Context, stripeID, key string) (Intent, error
 // Refund gives captured money back, all that is left of it. If there was a dispute, Stripe may not allow it: the result's
 // RefundFailed is set if it will not do so later either.
 func (g *gateway) Refund(ctx context.Context, p *Payment) (Intent, error) {
-	metadata := map[string]string{metadataOrder: p.OrderID, "userId": p.UserID}
+	metadata := map[string]string{metadataOrder: p.OrderID, metadataUser: p.UserID}
 	err := g.refund(ctx, p.StripeID, "payment/"+p.ID+"/refund", metadata)
 	failure, _ := errors.AsType[*stripe.Error](err)
 	disputed := failure != nil && failure.Code == "charge_disputed"

@@ -30,6 +30,7 @@ type sweep struct {
 	// patience is how long a payment may be as it is before the sweep sees to it: until then somebody else does.
 	patience time.Duration
 	fired    chan struct{} // holds one token when the job has fired
+	period   time.Duration
 }
 
 // watermark is the document that says how far the index of the unsettled is worked off. In each partition of it, all
@@ -72,7 +73,7 @@ const (
 )
 
 func newSweep(t *till, period time.Duration, log *slog.Logger) *sweep {
-	return &sweep{till: t, log: log, patience: period / 2, fired: make(chan struct{}, 1)}
+	return &sweep{till: t, log: log, patience: period / 2, fired: make(chan struct{}, 1), period: period}
 }
 
 // fire asks for a pass, unless one is asked for already. It never waits.
@@ -111,6 +112,7 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 	defer settling.Wait()
 	room := make(chan struct{}, settlingAtOnce)
 
+	var left backlog
 	var open []state.Entry // the first entry of each payment that is not settled
 	met := map[string]bool{}
 	end := mark.Value.Places
@@ -125,7 +127,11 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 		}
 		read += len(entries)
 		end = next
-		orders, err := s.orders(ctx, entries)
+		ids := make([]string, len(entries))
+		for i, entry := range entries {
+			ids[i] = entry.ID
+		}
+		orders, err := s.till.orders(ctx, ids)
 		if err != nil {
 			return err
 		}
@@ -136,6 +142,7 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 			}
 			met[entry.ID] = true
 			open = append(open, entry)
+			left.add(order.Payment.CreatedAt)
 			if now().Sub(order.Payment.UpdatedAt) < patience || !order.Wants() {
 				continue
 			}
@@ -150,16 +157,17 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 			})
 		}
 	}
+	s.till.meters.swept(left, time.Now(), staleAfter*s.period)
 	return s.move(ctx, mark, open, read, end)
 }
 
-// orders reads the orders of these entries with their payments, by id.
-func (s *sweep) orders(ctx context.Context, entries []state.Entry) (map[string]*Order, error) {
-	var keys []string
-	for _, entry := range entries {
-		keys = append(keys, orderKey(entry.ID))
+// orders reads orders with their payments, by id. One that is not known is not among them.
+func (t *till) orders(ctx context.Context, ids []string) (map[string]*Order, error) {
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = orderKey(id)
 	}
-	docs, err := state.GetMany[Order](ctx, s.till.store, keys)
+	docs, err := state.GetMany[Order](ctx, t.store, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +183,7 @@ func (s *sweep) orders(ctx context.Context, entries []state.Entry) (map[string]*
 			attempts = append(attempts, attemptKey(order.ID))
 		}
 	}
-	payments, err := state.GetMany[formerPayment](ctx, s.till.store, former)
+	payments, err := state.GetMany[formerPayment](ctx, t.store, former)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +196,7 @@ func (s *sweep) orders(ctx context.Context, entries []state.Entry) (map[string]*
 		a.carryOver()
 		orders[doc.Value.OrderID] = &a.order.Value
 	}
-	begun, err := state.GetMany[firstAttempt](ctx, s.till.store, attempts)
+	begun, err := state.GetMany[firstAttempt](ctx, t.store, attempts)
 	if err != nil {
 		return nil, err
 	}

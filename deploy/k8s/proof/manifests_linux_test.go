@@ -575,6 +575,31 @@ func TestRedis_EachServiceIsAUserOfItsOwn(t *testing.T) {
 	require.Contains(t, string(nobody), "NOAUTH")
 }
 
+// As deploy/k8s/release.sh leaves an overlay: the sidecar's image, which is named in an annotation, has a digest of its own.
+func TestRelease_TheSidecarIsPinnedByDigestAsWell(t *testing.T) {
+	needs(t, "cluster")
+	folder := t.TempDir()
+	for _, path := range []string{"components", "deploy/k8s/base", "deploy/k8s/infrastructure", "deploy/k8s/parts", "deploy/k8s/overlays/production"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(folder, filepath.Dir(path)), 0o755))
+		out, err := exec.Command("cp", "-R", filepath.Join(house, path), filepath.Join(folder, path)).CombinedOutput()
+		require.NoError(t, err, string(out))
+	}
+	file := filepath.Join(folder, "deploy/k8s/overlays/production/kustomization.yaml")
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	n := 0
+	pinned := regexp.MustCompile(`newTag: 1\.0\.0`).ReplaceAllStringFunc(string(text), func(string) string {
+		n++
+		return fmt.Sprintf("digest: sha256:%064d", n)
+	})
+	require.NoError(t, os.WriteFile(file, []byte(pinned), 0o600))
+	daprd := regexp.MustCompile(`boxoffice/daprd\n +digest: (sha256:\d+)`).FindStringSubmatch(pinned)[1]
+	rendered, err := exec.Command(built("cluster"), "kubectl", "kustomize", filepath.Dir(file)).CombinedOutput()
+	require.NoError(t, err, string(rendered))
+	require.Equal(t, len(services), strings.Count(string(rendered), "dapr.io/sidecar-image: registry.example.com/boxoffice/daprd@"+daprd+"\n"))
+	require.NotContains(t, string(rendered), "registry.example.com/boxoffice/gateway:")
+}
+
 func TestTLS_EveryoneWhoAsksVerifiesWhoAnswers(t *testing.T) {
 	m := render(t, withTLS)
 	for _, service := range services {

@@ -78,7 +78,7 @@ func (r Result) String() string {
 	}
 	switch {
 	case r.Err != nil:
-		found = "could not be tried: " + r.Err.Error()
+		found, _, _ = strings.Cut("could not be tried: "+r.Err.Error(), "\n")
 	case found == "" && r.Fault.Name == "":
 		found = "nothing, as it should be"
 	case found == "":
@@ -142,6 +142,9 @@ func Command(ctx context.Context, args []string) error {
 		}
 		if *verbose || f.Name == "" && !result.Right(opts.Limit) {
 			fmt.Println(result.Long)
+		}
+		if result.Err != nil {
+			fmt.Println(result.Err)
 		}
 	}
 	if len(wrong) > 0 {

@@ -149,6 +149,9 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	<-cared
 	out.Faults, out.Died = t.happened, t.died
 	out.Report, err = check.Check(ctx, check.Of(s), check.Options{Patience: opts.Settle, Quiet: true, Late: lateness, Told: people.told, Jumps: t.jumps})
+	if err == nil {
+		people.tryRevoked(ctx)
+	}
 	out.Duration = time.Since(begin)
 	return out, err
 }

@@ -451,8 +451,8 @@ func (t *tormentor) suffer(ctx context.Context, f fault) {
 	}
 }
 
-// fill takes the room on a process's disk for a while. A process that does not recover is started again, as its operator's
-// health check would do it: NATS ends JetStream when it cannot write.
+// fill takes the room on a process's disk for a while. A process that does not recover is started again, as its operator
+// would do it: a stream of NATS takes nothing after a write error, and its health check says so.
 func (t *tormentor) fill(ctx context.Context, f fault) {
 	p := t.stack.Process(f.victim)
 	free, err := p.FillDisk()
@@ -464,9 +464,9 @@ func (t *tormentor) fill(ctx context.Context, f fault) {
 	if p.PID() == 0 {
 		return
 	}
-	recovering, cancel := context.WithTimeout(ctx, recoveryTime)
+	recovering, cancel := context.WithTimeout(context.WithoutCancel(ctx), recoveryTime) // also when the load is over
 	defer cancel()
-	if t.stack.IsReady(recovering, f.victim) || ctx.Err() != nil {
+	if t.stack.IsReady(recovering, f.victim) {
 		return
 	}
 	t.log("%s does not recover from a full disk, and is started again", f.victim)

@@ -28,6 +28,7 @@ type crowd struct {
 	mu      sync.Mutex
 	tickets []offered // newest last
 	hot     []offered // that everybody wants
+	revoked []string  // tokens that are good no more
 }
 
 // offered is a ticket and its seller.
@@ -36,7 +37,7 @@ type offered struct {
 	owner *user
 }
 
-type user struct{ id, token string }
+type user struct{ id, email, token string }
 
 // reserved is an order that its buyer may yet pay or cancel.
 type reserved struct {
@@ -64,8 +65,7 @@ type client struct {
 const (
 	usersEach    = 6   // a client is, by and by, that many people
 	wantedAmong  = 40  // buyers look at that many of the newest tickets
-	hotTickets   = 3   // that everybody wants
-	hotShare     = 10  // one of so many new tickets becomes a hot one
+	hotTickets   = 4   // that everybody wants
 	keptOrders   = 30  // orders that a client remembers
 	triesWithKey = 3   // a request with an Idempotency-Key is repeated if its outcome is not known
 	ownShare     = 50  // one of so many who come across their own ticket tries to buy it
@@ -91,6 +91,14 @@ func (c *crowd) run(ctx context.Context, clients int, seed uint64) {
 func (c *client) act(ctx context.Context) {
 	if len(c.users) == 0 || len(c.users) < usersEach && c.chance.IntN(20) == 0 {
 		c.signUp(ctx)
+		return
+	}
+	switch c.chance.IntN(400) {
+	case 0, 1:
+		c.signOutEverywhere(ctx)
+		return
+	case 2:
+		c.deleteAccount(ctx)
 		return
 	}
 	switch n := c.chance.IntN(100); {
@@ -251,16 +259,100 @@ func (c *client) somebody() *user {
 const password = "a password in the chaos"
 
 func (c *client) signUp(ctx context.Context) {
-	r := c.ask(ctx, "sign up", http.MethodPost, "/api/users/signup", "", "", map[string]string{
-		"email": uuid.NewString() + "@example.com", "password": password,
-	})
+	email := uuid.NewString() + "@example.com"
+	r := c.ask(ctx, "sign up", http.MethodPost, "/api/users/signup", "", "", map[string]string{"email": email, "password": password})
 	var made struct {
 		User  struct{ ID string }
 		Token string
 	}
 	if r.granted() && json.Unmarshal(r.body, &made) == nil {
 		c.told.User(made.User.ID)
-		c.users = append(c.users, &user{made.User.ID, made.Token})
+		c.users = append(c.users, &user{made.User.ID, email, made.Token})
+	}
+}
+
+// signOutEverywhere revokes somebody's tokens, and signs them in again.
+func (c *client) signOutEverywhere(ctx context.Context) {
+	u := c.somebody()
+	switch r := c.ask(ctx, "sign out everywhere", http.MethodPost, "/api/users/signout-everywhere", u.token, "", nil); {
+	case r.granted():
+		c.revoke(u.token)
+	case !r.unclear():
+		return
+	}
+	for range triesWithKey {
+		r := c.ask(ctx, "sign in", http.MethodPost, "/api/users/signin", "", "", map[string]string{"email": u.email, "password": password})
+		var made struct{ Token string }
+		if r.granted() && json.Unmarshal(r.body, &made) == nil {
+			u.token = made.Token
+			return
+		}
+	}
+	c.forget(u) // who cannot sign in is gone for this run
+}
+
+// deleteAccount deletes somebody's account, unless orders of theirs are not settled. What they sell is withdrawn by and by, and
+// what they have not paid is cancelled.
+func (c *client) deleteAccount(ctx context.Context) {
+	u := c.somebody()
+	call := time.Now()
+	r := c.ask(ctx, "delete the account", http.MethodDelete, "/api/users/currentuser", u.token, "", map[string]string{"password": password})
+	if !r.granted() && !r.unclear() {
+		return
+	}
+	for _, t := range c.offeredBy(u) {
+		c.told.Request(check.Request{Kind: check.Withdraw, Ticket: t.id, Call: call})
+	}
+	for _, o := range c.recent {
+		if o.buyer == u {
+			c.told.Request(check.Request{Kind: check.Cancel, Order: o.id, Call: call})
+		}
+	}
+	c.forget(u)
+	if r.granted() {
+		c.revoke(u.token)
+	}
+}
+
+func (c *client) offeredBy(u *user) []offered {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(c.tickets), func(t offered) bool { return t.owner != u })
+}
+
+func (c *client) forget(u *user) {
+	c.users = slices.DeleteFunc(c.users, func(other *user) bool { return other == u })
+	mine := func(o reserved) bool { return o.buyer == u }
+	c.orders, c.recent = slices.DeleteFunc(c.orders, mine), slices.DeleteFunc(c.recent, mine)
+}
+
+func (c *crowd) revoke(token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.revoked = append(c.revoked, token)
+}
+
+// revocationTime is how long a revoked token may be good for, in a marketplace at rest.
+const revocationTime = time.Minute
+
+// tryRevoked notes tokens that are still good, though they were revoked, when the marketplace is at rest.
+func (c *crowd) tryRevoked(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, revocationTime)
+	defer cancel()
+	for _, token := range c.revoked {
+		for gateway := range c.front.urls {
+			for {
+				r := c.front.call(ctx, gateway, http.MethodGet, "/api/orders?limit=1", token, "", nil)
+				if r.status == http.StatusUnauthorized {
+					break
+				}
+				if ctx.Err() != nil {
+					c.tallies.note("a token that was revoked is still good: %d", r.status)
+					return
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
 	}
 }
 
@@ -295,10 +387,17 @@ func (c *client) list(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tickets = append(c.tickets, offered{t.ID, seller})
-	if len(c.hot) < hotTickets || c.chance.IntN(hotShare) == 0 {
+	if len(c.hot) < hotTickets {
 		c.hot = append(c.hot, offered{t.ID, seller})
-		c.hot = c.hot[max(0, len(c.hot)-hotTickets):]
 	}
+}
+
+// cool makes a ticket one that nobody wants any more. Until it is sold a hot one is reserved again and again, also in the moment in
+// which a reservation of it is over.
+func (c *client) cool(ticket string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hot = slices.DeleteFunc(c.hot, func(o offered) bool { return o.id == ticket })
 }
 
 // edit changes a ticket, two browsers at once: both have read the same version, and one at most may win.
@@ -411,6 +510,9 @@ func (c *client) reserve(ctx context.Context, wanted offered) {
 	made := c.readOrderOf(t.reply)
 	c.note(t, check.Request{Kind: check.Reserve, Ticket: wanted.id, Buyer: buyer.id, Order: made.ID, ExpiresAt: made.ExpiresAt})
 	if !t.granted() {
+		if t.status == http.StatusConflict && t.code != "ticket_reserved" || t.status == http.StatusNotFound {
+			c.cool(wanted.id)
+		}
 		return
 	}
 	if buyer == wanted.owner {

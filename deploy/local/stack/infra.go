@@ -209,7 +209,7 @@ func (s *Stack) controlPlaneTLS(id string) []string {
 func (s *Stack) infraReady(name string) func(context.Context) error {
 	switch name {
 	case NATS:
-		return httpReady(s.ports.NATSMonitor, "/healthz?js-enabled-only=true")
+		return httpReady(s.ports.NATSMonitor, "/healthz") // all of it: after a write error of its disk a stream takes nothing until a restart
 	case Postgres:
 		return s.postgresReady
 	case Redis:

@@ -1,0 +1,428 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/reconcile"
+	"boxoffice/services/internal/state"
+)
+
+// differences are what a comparison has found, by kind.
+type differences map[string]int
+
+// compares makes the daily comparison, of whatever age things are.
+func (s *scene) compares(t *testing.T) differences {
+	t.Helper()
+	found, err := s.tryToCompare(t)
+	require.NoError(t, err)
+	return found
+}
+
+func (s *scene) tryToCompare(t *testing.T) (differences, error) {
+	t.Helper()
+	s.young = 0
+	registry := prometheus.NewRegistry()
+	err := reconcile.New(s.store, reconcile.Settings{ReconcileEvery: time.Nanosecond}, quiet, registry, s.comparison()).ReconcileIfDue(t.Context())
+	metrics, failed := registry.Gather()
+	require.NoError(t, failed)
+	found := differences{}
+	for _, family := range metrics {
+		if family.GetName() == "boxoffice_reconcile_differences_total" {
+			for _, metric := range family.Metric {
+				for _, label := range metric.Label {
+					if label.GetName() == "kind" {
+						found[label.GetValue()] = int(metric.Counter.GetValue())
+					}
+				}
+			}
+		}
+	}
+	return found, err
+}
+
+// restores gives the service documents as a backup has them.
+func (s *scene) restores(t *testing.T, backup map[string]document) {
+	t.Helper()
+	s.sidecar.mu.Lock()
+	defer s.sidecar.mu.Unlock()
+	for key, doc := range s.sidecar.documents {
+		if !isOurs(key) {
+			continue
+		}
+		if before, kept := backup[key]; kept {
+			before.etag = doc.etag + "-restored"
+			s.sidecar.documents[key] = before
+		} else {
+			delete(s.sidecar.documents, key)
+		}
+	}
+	s.till = newTill(s.store, s.stripe, quiet)
+}
+
+func (s *scene) backup() map[string]document {
+	s.sidecar.mu.Lock()
+	defer s.sidecar.mu.Unlock()
+	backup := map[string]document{}
+	for key, doc := range s.sidecar.documents {
+		backup[key] = doc
+	}
+	return backup
+}
+
+func (s *scene) payment(t *testing.T, orderID string) Payment {
+	t.Helper()
+	a, err := s.load(t.Context(), orderID)
+	require.NoError(t, err)
+	require.NotNil(t, a.order.Value.Payment)
+	return *a.order.Value.Payment
+}
+
+// lost is what orders answers to a payment whose order it does not know.
+func lost(orderID string) events.Order {
+	return events.Order{ID: orderID, UserID: buyer, Status: "cancelled", Reason: "unknown", Version: 1 << 20, Ticket: events.OrderedTicket{Price: 2500, Currency: "usd"}}
+}
+
+func TestCompare_WithNothingToFindOnlyPublishesAgain(t *testing.T) {
+	s := newScene(t)
+	sold, _ := s.sells(t)
+	held := s.hears(t)
+	_, err := s.pay(t.Context(), held.ID, "pm_card_visa")
+	require.NoError(t, err)
+	refused := s.hears(t)
+	_, err = s.pay(t.Context(), refused.ID, declinedByBank)
+	require.Error(t, err)
+	s.requireTold(t, "payment.created", "payment.captured", "payment.created", "payment.failed")
+	wrote := s.processor.wrote.Load()
+	require.Empty(t, s.compares(t))
+	require.Equal(t, wrote, s.processor.wrote.Load())
+	s.requireTold(t, "payment.created", "payment.captured", "payment.created", "payment.failed", "payment.captured", "payment.created")
+	require.Equal(t, Captured, s.payment(t, sold.ID).Status)
+}
+
+func TestCompare_FindsWhatWebhooksDidNotTell(t *testing.T) {
+	for name, c := range map[string]struct {
+		happens  func(t *testing.T, s *scene, intent string)
+		status   Status
+		refunded int64
+		failed   bool
+		dispute  string
+	}{
+		"a refund": {func(t *testing.T, s *scene, intent string) { s.processor.dashboard(t, intent, "") }, Refunded, 2500, false, ""},
+		"a part":   {func(t *testing.T, s *scene, intent string) { s.processor.dashboard(t, intent, "700") }, Captured, 700, false, ""},
+		"a refund that failed": {func(t *testing.T, s *scene, intent string) {
+			id := s.processor.dashboard(t, intent, "")
+			_, _, err := s.settle(t.Context(), s.processor.notice(intent).orderID, s.asStripeTells)
+			require.NoError(t, err)
+			s.processor.bank(t, "/refunds/"+id+"/fail", "")
+		}, Captured, 0, true, ""},
+		"a dispute": {func(t *testing.T, s *scene, intent string) {
+			s.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
+		}, Captured, 0, false, "needs_response"},
+		"a dispute that was lost": {func(t *testing.T, s *scene, intent string) {
+			id := s.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
+			_, _, err := s.settle(t.Context(), s.processor.notice(intent).orderID, s.asStripeTells)
+			require.NoError(t, err)
+			s.processor.bank(t, "/disputes/"+id+"/close", `{"outcome":"lost"}`)
+		}, Refunded, 2500, false, "lost"},
+	} {
+		for _, from := range []string{"the list of intents", "the list of events"} {
+			t.Run(name+", by "+from, func(t *testing.T) {
+				s := newScene(t)
+				order, intent := s.sells(t)
+				c.happens(t, s, intent)
+				other := func(w http.ResponseWriter, r *http.Request) bool {
+					if r.Method == http.MethodGet && r.URL.Path == map[string]string{"the list of intents": "/v1/events", "the list of events": "/v1/payment_intents"}[from] {
+						_, _ = w.Write([]byte(`{"object":"list","data":[],"has_more":false}`))
+						return true
+					}
+					return false
+				}
+				s.processor.before.Store(&other)
+				if name == "a dispute that was lost" && from == "the list of intents" {
+					t.Skip("a charge does not say how a dispute ended")
+				}
+				require.Equal(t, differences{behind: 1}, s.compares(t))
+				p := s.payment(t, order.ID)
+				require.Equal(t, []any{c.status, c.refunded, c.failed, c.dispute}, []any{p.Status, p.Refunded, p.RefundFailed, p.Dispute.Status})
+				require.Empty(t, s.compares(t), "once")
+			})
+		}
+	}
+}
+
+func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
+	t.Run("authorized, and orders completes it", func(t *testing.T) {
+		s := newScene(t)
+		order := s.hears(t)
+		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err)
+		s.restores(t, nil)
+		require.Equal(t, differences{unknown: 1}, s.compares(t))
+		s.requireTold(t, "payment.created", "payment.created")
+		require.Contains(t, s.ahead(t), order.ID, "it waits for its order")
+		_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err, "it is paid")
+		require.NoError(t, s.HearOrder(t.Context(), after(order, "complete")))
+		s.requireMoney(t, order.ID, 0, 2500, 0)
+		require.Empty(t, s.compares(t))
+	})
+	t.Run("authorized, and orders has lost the order, too", func(t *testing.T) {
+		s := newScene(t)
+		order := s.hears(t)
+		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err)
+		s.restores(t, nil)
+		s.compares(t)
+		require.NoError(t, s.HearOrder(t.Context(), lost(order.ID)))
+		s.requireMoney(t, order.ID, 0, 0, 0)
+		require.Equal(t, Voided, s.payment(t, order.ID).Status)
+	})
+	t.Run("captured", func(t *testing.T) {
+		s := newScene(t)
+		order, _ := s.sells(t)
+		s.restores(t, nil)
+		require.Equal(t, differences{unknown: 1}, s.compares(t))
+		s.requireTold(t, "payment.created", "payment.captured", "payment.created", "payment.captured")
+		require.NoError(t, s.HearOrder(t.Context(), order))
+		s.requireMoney(t, order.ID, 0, 2500, 0)
+		s.sweeps(t)
+		require.Empty(t, s.ahead(t))
+	})
+	t.Run("captured, and orders has lost the order, too", func(t *testing.T) {
+		s := newScene(t)
+		order, _ := s.sells(t)
+		s.restores(t, nil)
+		s.compares(t)
+		require.NoError(t, s.HearOrder(t.Context(), lost(order.ID)))
+		s.requireMoney(t, order.ID, 0, 2500, 2500)
+	})
+	t.Run("a backup from between reservation and payment", func(t *testing.T) {
+		s := newScene(t)
+		order := s.hears(t)
+		backup := s.backup()
+		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err)
+		complete := after(order, "complete")
+		require.NoError(t, s.HearOrder(t.Context(), complete))
+		s.restores(t, backup)
+		require.Equal(t, differences{unknown: 1}, s.compares(t))
+		require.NoError(t, s.HearOrder(t.Context(), complete), "by the reconciliation of orders")
+		require.Equal(t, Captured, s.payment(t, order.ID).Status)
+		s.requireMoney(t, order.ID, 0, 2500, 0)
+	})
+	t.Run("a backup from between payment and capture", func(t *testing.T) {
+		s := newScene(t)
+		order := s.hears(t)
+		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err)
+		backup := s.backup()
+		complete := after(order, "complete")
+		require.NoError(t, s.HearOrder(t.Context(), complete))
+		s.restores(t, backup)
+		require.Equal(t, differences{behind: 1}, s.compares(t))
+		require.Equal(t, Captured, s.payment(t, order.ID).Status)
+		require.NoError(t, s.HearOrder(t.Context(), complete))
+		s.requireMoney(t, order.ID, 0, 2500, 0)
+	})
+	t.Run("nothing was paid yet", func(t *testing.T) {
+		s := newScene(t)
+		order := s.hears(t)
+		waiting, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+		require.NoError(t, err)
+		s.restores(t, nil)
+		require.Equal(t, differences{unknown: 1}, s.compares(t))
+		require.Equal(t, Voided, s.processor.notice(waiting.Payment.StripeID).intent.Status, "nobody can pay it any more")
+		require.Empty(t, s.compares(t))
+	})
+}
+
+func TestCompare_AnOrderThatOrdersHasLostIsGivenBack(t *testing.T) {
+	s := newScene(t)
+	held := s.hears(t)
+	_, err := s.pay(t.Context(), held.ID, "pm_card_visa")
+	require.NoError(t, err)
+	sold, _ := s.sells(t)
+	for _, order := range []events.Order{held, sold} {
+		for range 2 { // as often as it is told
+			require.NoError(t, s.HearOrder(t.Context(), lost(order.ID)))
+		}
+	}
+	s.requireMoney(t, held.ID, 0, 0, 0)
+	s.requireMoney(t, sold.ID, 0, 2500, 2500)
+}
+
+func TestCompare_LeavesAloneWhatIsNotItsOwn(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	s.restores(t, nil)
+	s.stripe.origin = "another-system"
+	require.Empty(t, s.compares(t))
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+}
+
+func TestCompare_LeavesToOthersWhatIsYoung(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	s.restores(t, nil)
+	registry := prometheus.NewRegistry()
+	require.NoError(t, reconcile.New(s.store, reconcile.Settings{ReconcileEvery: time.Hour}, quiet, registry, s.comparison()).ReconcileIfDue(t.Context()))
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+	_, err = s.load(t.Context(), order.ID)
+	require.ErrorIs(t, err, errNoOrder)
+}
+
+func TestCompare_AStrayIntentKeepsNoMoney(t *testing.T) {
+	s := newScene(t)
+	sold, intent := s.sells(t)
+	order := Order{ID: sold.ID, UserID: buyer, Amount: 2500, Currency: "usd"}
+	_, _, err := s.stripe.create(t.Context(), &order, "by hand", "pm_card_visa")
+	require.NoError(t, err)
+	require.Equal(t, differences{stray: 1}, s.compares(t))
+	for _, entry := range s.processor.money(t, sold.ID) {
+		require.Zero(t, entry.Held)
+		require.Equal(t, entry.ID == intent, entry.Kept == 2500)
+	}
+	require.Empty(t, s.compares(t))
+}
+
+func TestCompare_ReadsInBulk(t *testing.T) {
+	s := newScene(t)
+	for range 230 {
+		order := Order{ID: uuid.NewString(), UserID: buyer, Amount: 2500, Currency: "usd", Schema: orderSchema, Status: OrderCreated, Version: 1, ExpiresAt: now().Add(time.Hour)}
+		made, _, err := s.stripe.create(t.Context(), &order, order.ID, "pm_card_visa")
+		require.NoError(t, err)
+		payment := order.Begin("visa", now())
+		payment.Conclude(1, false)
+		payment.Observe(made, now())
+		var change state.Change
+		change.Create(orderKey(order.ID), order)
+		require.NoError(t, s.store.Commit(t.Context(), &change))
+	}
+	require.Equal(t, costs{reads: 3, stripeReads: 4}, s.costs(t, func() { require.Empty(t, s.compares(t)) }), "three pages, and one of events")
+}
+
+func TestCompare_GoesOnAfterStripeWasAway(t *testing.T) {
+	s := newScene(t)
+	order, intent := s.sells(t)
+	s.processor.dashboard(t, intent, "")
+	away := func(w http.ResponseWriter, r *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	}
+	s.processor.before.Store(&away)
+	_, err := s.tryToCompare(t)
+	require.Error(t, err)
+	s.processor.before.Store(nil)
+	require.Eventually(t, func() bool {
+		_, err := s.tryToCompare(t)
+		return err == nil && s.payment(t, order.ID).Status == Refunded
+	}, 5*time.Second, time.Millisecond)
+}
+
+func TestCompare_TwoReplicasAtOnceTellEachThingOnce(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	s.requireTold(t, "payment.created")
+	s.restores(t, nil)
+	store, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = store.Close(context.Background()) })
+	second := newTill(store, s.stripe, quiet)
+	var all sync.WaitGroup
+	for _, replica := range []*till{s.till, second, s.till, second} {
+		all.Go(func() {
+			err := s.stripe.Intents(t.Context(), noon.AddDate(-20, 0, 0), func(page []listed) error {
+				for _, made := range page {
+					if _, err := replica.adopt(t.Context(), made); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			assert.NoError(t, err)
+		})
+	}
+	all.Wait()
+	s.requireTold(t, "payment.created", "payment.created")
+	require.Equal(t, Authorized, s.payment(t, order.ID).Status)
+}
+
+func TestOrigin_IsMadeOnce(t *testing.T) {
+	s := newScene(t)
+	first, err := readOrigin(t.Context(), s.store)
+	require.NoError(t, err)
+	again, err := readOrigin(t.Context(), s.store)
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+	require.NoError(t, uuid.Validate(first))
+	s.stripe.origin = first
+	order := s.hears(t)
+	_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	require.Equal(t, first, s.processor.money(t, order.ID)[0].Metadata["origin"])
+}
+
+func TestMeters_SayHowOldTheOldestUnsettledPaymentIs(t *testing.T) {
+	s := newScene(t)
+	require.Zero(t, testutil.CollectAndCount(s.meters, "boxoffice_payments_unsettled"), "nothing is known yet")
+	s.sells(t)
+	for range 2 {
+		order := s.hears(t)
+		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err)
+	}
+	s.sweeps(t)
+	require.InDelta(t, 2, gauge(t, s.meters, "boxoffice_payments_unsettled"), 0)
+	require.InDelta(t, 1, gauge(t, s.meters, "boxoffice_payments_oldest_unsettled_seconds"), 5)
+	s.meters.swept(backlog{payments: 1, oldest: time.Now().Add(-time.Hour)}, time.Now(), time.Minute)
+	require.InDelta(t, 3600, gauge(t, s.meters, "boxoffice_payments_oldest_unsettled_seconds"), 5)
+	s.meters.swept(backlog{}, time.Now(), time.Minute)
+	require.Zero(t, gauge(t, s.meters, "boxoffice_payments_oldest_unsettled_seconds"))
+	s.meters.swept(backlog{payments: 1, oldest: time.Now().Add(-time.Hour)}, time.Now().Add(-2*time.Minute), time.Minute)
+	require.Zero(t, testutil.CollectAndCount(s.meters, "boxoffice_payments_unsettled"), "another process has swept since")
+}
+
+func gauge(t *testing.T, m *meters, name string) float64 {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(m)
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	for _, family := range families {
+		if family.GetName() == name {
+			return family.Metric[0].Gauge.GetValue()
+		}
+	}
+	require.Fail(t, "there is no "+name)
+	return 0
+}
+
+func TestMeters_CountRefundsThatFailedAndDisputes(t *testing.T) {
+	s := newScene(t)
+	order, intent := s.sells(t)
+	require.NoError(t, s.HearOrder(t.Context(), after(order, "cancelled")))
+	s.processor.bank(t, "/refunds/"+s.processor.refunds(t, intent)[0]+"/fail", "")
+	s.compares(t)
+	require.InDelta(t, 1, testutil.ToFloat64(s.meters.refundsFailed), 0)
+	_, intent = s.sells(t)
+	s.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
+	s.compares(t)
+	require.InDelta(t, 1, testutil.ToFloat64(s.meters.disputes.WithLabelValues("needs_response")), 0)
+}
