@@ -38,7 +38,8 @@ func main() {
 		l.routes(s.Public, identity.RequireUser(verifier))
 		l.subscribe(s.Events)
 		s.Go("withdraw listings of deleted accounts", l.RunWithdrawals)
-		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(allTickets, l.lastEvents))
+		s.Go("remove deleted tickets from lists", l.compactor.Run)
+		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(allTickets, l.lastEvents), l.compactAll())
 		return nil
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/state"
 )
 
@@ -26,4 +27,13 @@ func (l *listings) lastEvents(ctx context.Context, ids []string) ([]events.Paylo
 		last[i] = doc.Value.AsListed()
 	}
 	return last, nil
+}
+
+// compactAll is a step that removes deleted tickets from the whole index of all tickets; the compactor otherwise goes through its
+// newest pages alone.
+func (l *listings) compactAll() reconcile.Step {
+	return reconcile.Step{Name: "compact list", Run: func(ctx context.Context, _ *reconcile.Pass) error {
+		_, err := l.compactor.All(ctx)
+		return err
+	}}
 }

@@ -30,10 +30,15 @@ type listings struct {
 	minPrice int64
 	log      *slog.Logger
 	leaving  chan struct{} // holds a token when listings are to be withdrawn
+	// compactor removes deleted tickets from the index of all tickets.
+	compactor *state.Compactor[Ticket]
 }
 
 func newListings(store *state.Store, currency string, minPrice int64, log *slog.Logger) *listings {
-	return &listings{store: store, currency: currency, minPrice: minPrice, log: log, leaving: make(chan struct{}, 1)}
+	return &listings{
+		store: store, currency: currency, minPrice: minPrice, log: log, leaving: make(chan struct{}, 1),
+		compactor: state.NewCompactor(store, allTickets, ticketKey, (*Ticket).Unlist),
+	}
 }
 
 // Create lists a ticket.
@@ -105,6 +110,9 @@ func (l *listings) decide(ctx context.Context, id string, transition func(*Ticke
 			return err
 		}
 		var change state.Change
+		if ticket.Relist() {
+			change.Append(allTickets, id)
+		}
 		change.Update(doc.Key, doc.ETag, ticket)
 		if event := ticket.Event(); event != nil {
 			change.Emit(ctx, event)
@@ -112,6 +120,9 @@ func (l *listings) decide(ctx context.Context, id string, transition func(*Ticke
 		}
 		return l.store.Commit(ctx, &change)
 	})
+	if err == nil && ticket.Deleted && !ticket.Unlisted {
+		l.compactor.Wake()
+	}
 	return ticket, err
 }
 

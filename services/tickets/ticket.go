@@ -37,17 +37,19 @@ const (
 // Ticket is a listing. Price is in the currency's minor unit. A deleted ticket stays as a mark, so that an
 // event which comes late does not bring it back.
 type Ticket struct {
-	Schema    int    `json:"schema"`
-	ID        string `json:"id"`
-	Title     string `json:"title"`
-	Price     int64  `json:"price"`
-	Currency  string `json:"currency"`
-	UserID    string `json:"userId"`
-	Status    Status `json:"status"`
-	OrderID   string `json:"orderId,omitempty"`
-	Sequence  int    `json:"sequence"` // of the last change of reservation that was heard
-	Deleted   bool   `json:"deleted,omitempty"`
-	Withdrawn bool   `json:"withdrawn,omitempty"` // deleted by its seller, though a sale may stand against that
+	Schema   int    `json:"schema"`
+	ID       string `json:"id"`
+	Title    string `json:"title"`
+	Price    int64  `json:"price"`
+	Currency string `json:"currency"`
+	UserID   string `json:"userId"`
+	Status   Status `json:"status"`
+	OrderID  string `json:"orderId,omitempty"`
+	Sequence int    `json:"sequence"` // of the last change of reservation that was heard
+	Deleted  bool   `json:"deleted,omitempty"`
+	// Unlisted says that the deleted ticket has no entry in the index of all tickets any more.
+	Unlisted  bool `json:"unlisted,omitempty"`
+	Withdrawn bool `json:"withdrawn,omitempty"` // deleted by its seller, though a sale may stand against that
 	// Ending says that its seller's account was deleted while somebody had the ticket. It is deleted when it is free again.
 	Ending  bool `json:"ending,omitempty"`
 	Version int  `json:"version"`
@@ -226,4 +228,17 @@ func (t *Ticket) event(version int, deleted bool) events.Payload {
 	default:
 		return events.TicketUpdated{Ticket: state}
 	}
+}
+
+// Unlist says whether the ticket's entry in the index of all tickets is to be removed, and notes that it is.
+func (t *Ticket) Unlist() bool {
+	t.Unlisted = t.Deleted
+	return t.Deleted
+}
+
+// Relist says whether the ticket must get an entry again, because a sale has brought it back, and notes that it has.
+func (t *Ticket) Relist() bool {
+	again := t.Unlisted && !t.Deleted
+	t.Unlisted = t.Unlisted && t.Deleted
+	return again
 }

@@ -192,3 +192,19 @@ func TestAsListed_IsTheSellersLastChangeWhateverBecameOfTheTicketSince(t *testin
 	require.True(t, ok, "what the seller did last was to delete it")
 	require.Equal(t, 5, deleted.Version)
 }
+
+func TestRelist_ASoldTicketThatComesBackIsListedAgainIfItsEntryWasRemoved(t *testing.T) {
+	ticket := listed()
+	require.False(t, ticket.Unlist())
+	require.NoError(t, ticket.Delete("seller", 0, noon))
+	require.True(t, ticket.Unlist())
+	require.False(t, ticket.Relist(), "it is deleted")
+	require.True(t, ticket.Hear(Sold, order(2), noon))
+	require.True(t, ticket.Relist())
+	require.False(t, ticket.Relist(), "once")
+
+	kept := listed()
+	require.NoError(t, kept.Delete("seller", 0, noon))
+	require.True(t, kept.Hear(Sold, order(2), noon))
+	require.False(t, kept.Relist(), "its entry is still there")
+}

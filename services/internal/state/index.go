@@ -25,8 +25,10 @@ import (
 //	index/{name}@{partition}/{number}  a full page
 //	index/{name}, index/{name}/{n}     the partition "legacy": what the release before has appended
 //
-// Entries are never removed. What has been deleted is skipped when a list is read. Who works an index off, from its
-// oldest entries on, keeps the Places that it has come to; see Store.Forward.
+// What has been deleted is skipped when a list is read, and Compact removes its entries from full pages, so that a list does not
+// walk them. Places stay what they are: a removed entry leaves an empty one, and a page without any left says where to go on.
+// Who works an index off, from its oldest entries on, keeps the Places that it has come to (see Store.Forward), and can delete
+// the pages before them (see Change.Trim).
 
 const (
 	// pageLength is how many ids a page holds: less than 1 kB of UUIDs. A short head is cheap to write; several pages are
@@ -39,11 +41,15 @@ const (
 	headsRemembered = 4096
 )
 
-// indexPage is a page of an index, oldest entry first. Number counts from 1; the head has the highest.
+// indexPage is a page of an index, oldest entry first; one that was removed is "". Number counts from 1; the head has the highest.
 type indexPage struct {
 	Schema int      `json:"schema"`
 	Number int      `json:"number"`
 	IDs    []string `json:"ids"`
+	// Removed says that no entry is left, neither here nor on the pages before, down to the one with the number Before. 0: on no
+	// page before.
+	Removed bool `json:"removed,omitempty"`
+	Before  int  `json:"before,omitempty"`
 }
 
 func indexHeadKey(index, partition string) string {
@@ -280,7 +286,7 @@ func parseCursor(s string) (cursor, error) {
 type backward struct {
 	name  string
 	place Place // what is next is before it
-	pages map[int][]string
+	pages map[int]indexPage
 }
 
 // next is the newest entry that was not taken yet, if its page is in memory.
@@ -288,7 +294,7 @@ func (b *backward) next() (id string, ok bool) {
 	if b.place.Entry == 0 {
 		return "", false
 	}
-	return b.pages[b.place.Page][b.place.Entry-1], true
+	return b.pages[b.place.Page].IDs[b.place.Entry-1], true
 }
 
 // settle moves to the page before when the place's page has nothing more. It returns the number of the page that must
@@ -303,7 +309,15 @@ func (b *backward) settle() (missing int) {
 		if !loaded {
 			return b.place.Page
 		}
-		if b.place.Entry = min(b.place.Entry, len(page)); b.place.Entry > 0 {
+		if page.Removed {
+			b.place = Place{Page: page.Before, Entry: legacyPageLength}
+			continue
+		}
+		b.place.Entry = min(b.place.Entry, len(page.IDs))
+		for b.place.Entry > 0 && page.IDs[b.place.Entry-1] == "" {
+			b.place.Entry--
+		}
+		if b.place.Entry > 0 {
 			return 0
 		}
 	}
@@ -326,7 +340,7 @@ func (s *Store) Page(ctx context.Context, index string, limit int, from string) 
 	}
 	var parts []*backward
 	for name, head := range heads {
-		b := &backward{name: name, place: Place{Page: head.Number, Entry: len(head.IDs)}, pages: map[int][]string{head.Number: head.IDs}}
+		b := &backward{name: name, place: Place{Page: head.Number, Entry: len(head.IDs)}, pages: map[int]indexPage{head.Number: head}}
 		if begin != nil {
 			place, more := begin[name]
 			if !more {
@@ -395,7 +409,7 @@ func (s *Store) loadPages(ctx context.Context, index string, parts []*backward, 
 	}
 	for _, doc := range docs {
 		m := missing[doc.Key]
-		m.part.pages[m.number] = doc.Value.IDs
+		m.part.pages[m.number] = doc.Value
 	}
 	return s.loadPages(ctx, index, parts, wanted) // settles on what was read
 }
@@ -442,11 +456,18 @@ func (s *Store) Forward(ctx context.Context, index string, from Places) (entries
 	if err := s.forwardPages(ctx, index, keys, pages); err != nil {
 		return nil, nil, err
 	}
+	moved := false
 	for name, page := range pages {
 		for at := next[name]; at.Entry < len(page.IDs); at = at.Next() {
-			entries = append(entries, Entry{ID: page.IDs[at.Entry], Partition: name, At: at})
+			if page.IDs[at.Entry] != "" {
+				entries = append(entries, Entry{ID: page.IDs[at.Entry], Partition: name, At: at})
+			}
 			next[name] = at.Next()
 		}
+		moved = moved || from[name].Before(next[name])
+	}
+	if len(entries) == 0 && moved { // all that was read is removed, and that is not the end
+		return s.Forward(ctx, index, next)
 	}
 	return entries, next, nil
 }

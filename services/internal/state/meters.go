@@ -10,6 +10,8 @@ type meters struct {
 	conflicts       prometheus.Counter
 	retries         prometheus.Counter
 	backlog         prometheus.Gauge
+	entries         prometheus.Gauge
+	limits          *prometheus.GaugeVec
 	published       prometheus.Counter
 	publishFailures prometheus.Counter
 }
@@ -33,6 +35,12 @@ func newMeters(r prometheus.Registerer) *meters {
 		backlog: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "boxoffice_journal_backlog_events", Help: "Committed events that the broker has not accepted yet.",
 		}),
+		entries: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "boxoffice_journal_entries", Help: "Journal entries (transactions) whose events the broker has not accepted yet.",
+		}),
+		limits: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "boxoffice_journal_limit", Help: "How many entries (JOURNAL_SLOTS) and events may wait for the broker; past either, changes that cause events are refused.",
+		}, []string{"of"}),
 		published: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "boxoffice_journal_published_events_total", Help: "Events accepted by the broker.",
 		}),
@@ -40,6 +48,6 @@ func newMeters(r prometheus.Registerer) *meters {
 			Name: "boxoffice_journal_publish_failures_total", Help: "Publications that the broker did not accept and that were tried again.",
 		}),
 	}
-	r.MustRegister(m.batchChanges, m.commitSeconds, m.conflicts, m.retries, m.backlog, m.published, m.publishFailures)
+	r.MustRegister(m.batchChanges, m.commitSeconds, m.conflicts, m.retries, m.backlog, m.entries, m.limits, m.published, m.publishFailures)
 	return m
 }

@@ -31,15 +31,18 @@ type publisher struct {
 
 	mu      sync.Mutex
 	queue   []pending
-	waiting int           // events in queue or under way
-	entries int           // journal entries in queue or under way
-	wake    chan struct{} // holds a token while the queue may have work
-	emptied chan struct{} // closed and replaced when waiting falls to 0
+	waiting int               // events in queue or under way
+	entries int               // journal entries in queue or under way
+	taken   map[int]time.Time // since when the oldest entry has waited, by the bulk that is under way
+	bulks   int               // begun so far
+	wake    chan struct{}     // holds a token while the queue may have work
+	emptied chan struct{}     // closed and replaced when waiting falls to 0
 }
 
 // pending are the events of one journal entry.
 type pending struct {
 	events []record
+	since  time.Time
 	done   func()
 }
 
@@ -52,18 +55,38 @@ func newPublisher(sidecar Sidecar, opts Options, m *meters) *publisher {
 		slots:   opts.Slots,
 		wake:    make(chan struct{}, publishers),
 		emptied: make(chan struct{}),
+		taken:   map[int]time.Time{},
 	}
+}
+
+// oldest is how long the entry that waits longest for the broker has waited.
+func (p *publisher) oldest(now time.Time) (age time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) > 0 {
+		age = now.Sub(p.queue[0].since)
+	}
+	for _, since := range p.taken {
+		age = max(age, now.Sub(since))
+	}
+	return age
 }
 
 // add queues events; done is called when the broker has accepted all of them.
 func (p *publisher) add(events []record, done func()) {
 	p.mu.Lock()
-	p.queue = append(p.queue, pending{events, done})
+	p.queue = append(p.queue, pending{events, time.Now(), done})
 	p.waiting += len(events)
 	p.entries++
-	p.meters.backlog.Set(float64(p.waiting))
+	p.measure()
 	p.mu.Unlock()
 	p.signal()
+}
+
+// measure sets the gauges. The caller holds the lock.
+func (p *publisher) measure() {
+	p.meters.backlog.Set(float64(p.waiting))
+	p.meters.entries.Set(float64(p.entries))
 }
 
 func (p *publisher) signal() {
@@ -133,6 +156,11 @@ func (p *publisher) publishNext(ctx context.Context) bool {
 		p.queue = p.queue[1:]
 	}
 	more := len(p.queue) > 0
+	p.bulks++
+	bulk := p.bulks
+	if len(taken) > 0 {
+		p.taken[bulk] = taken[0].since
+	}
 	p.mu.Unlock()
 	if len(taken) == 0 {
 		return false
@@ -147,9 +175,10 @@ func (p *publisher) publishNext(ctx context.Context) bool {
 		entry.done()
 	}
 	p.mu.Lock()
+	delete(p.taken, bulk)
 	p.waiting -= len(batch)
 	p.entries -= len(taken)
-	p.meters.backlog.Set(float64(p.waiting))
+	p.measure()
 	if p.waiting == 0 {
 		close(p.emptied)
 		p.emptied = make(chan struct{})

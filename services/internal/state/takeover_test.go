@@ -570,8 +570,8 @@ func TestLegacy_WhatTheReleaseBeforeLeftIsPublishedAndListed(t *testing.T) {
 	for n := range legacyPageLength + 3 {
 		old = append(old, fmt.Sprintf("01-%04d", n))
 	}
-	put("index/all/1", indexPage{1, 1, old[:legacyPageLength]})
-	put("index/all", indexPage{1, 2, old[legacyPageLength:]})
+	put("index/all/1", indexPage{Schema: 1, Number: 1, IDs: old[:legacyPageLength]})
+	put("index/all", indexPage{Schema: 1, Number: 2, IDs: old[legacyPageLength:]})
 
 	s, f := onMemory(t, m, Options{Instance: "here", Lease: 100 * time.Millisecond})
 	for _, user := range []string{"one", "two", "three", "four"} {
