@@ -131,6 +131,7 @@ func TestSessions_SigningOutEverywhereIsHeardByAll(t *testing.T) {
 	refused(t, 401, h.refresh(t, first), "session_ended")
 	refused(t, 401, h.refresh(t, other), "session_ended")
 	require.Equal(t, acceptedByAll, h.accepts(t, bystander.token))
+	require.Equal(t, 404, h.do(t, "GET", "/.well-known/revocations", nil).status, "the list is for services alone")
 	require.Equal(t, acceptedByAll, h.accepts(t, h.signInAs(t, somebody).token), "who signs in again is in")
 }
 

@@ -34,7 +34,7 @@ func FuzzForwarded(f *testing.F) {
 		f.Add([]byte(headers), "http://user:secret@other/api/orders", true)
 		f.Add([]byte(headers), "https://other/api/orders", false)
 	}
-	u, err := newUpstream("tickets", []string{"http://127.0.0.1:1"}, 0, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")})
+	u, err := newUpstream("tickets", []string{"http://127.0.0.1:1"}, nil, 0, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")})
 	require.NoError(f, err)
 	app := rest.New(rest.Options{Name: "gateway", Log: slog.New(slog.DiscardHandler)})
 	var sent bytes.Buffer

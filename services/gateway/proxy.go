@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -29,8 +30,9 @@ const (
 )
 
 // routes sends each part of the API to its service.
-func routes(app *fiber.App, to func(name string, addresses []string) (*upstream, error), cfg config) error {
+func routes(app *fiber.App, limits *limits, to func(name string, addresses []string) (*upstream, error), cfg config) error {
 	app.Use(secure)
+	app.Use(limits.handle)
 	for _, service := range []struct {
 		name      string
 		addresses []string
@@ -82,11 +84,12 @@ type upstream struct {
 	turn     atomic.Uint32
 }
 
-// newUpstream takes the addresses of a service's replicas, each of the form http://host:port.
-func newUpstream(name string, addresses []string, timeout time.Duration, trusted []netip.Prefix) (*upstream, error) {
+// newUpstream takes the addresses of a service's replicas, each of the form http://host:port or https://host:port. For the
+// latter roots are the authorities that are trusted; nil: the system's.
+func newUpstream(name string, addresses []string, roots *x509.CertPool, timeout time.Duration, trusted []netip.Prefix) (*upstream, error) {
 	u := &upstream{name: name, timeout: timeout, trusted: trusted}
 	for _, address := range addresses {
-		r, err := newReplica(address)
+		r, err := newReplica(address, roots)
 		if err != nil {
 			return nil, fmt.Errorf("address of %s: %w", name, err)
 		}
@@ -197,7 +200,7 @@ func (u *upstream) send(req *fasthttp.Request, res *fasthttp.Response) error {
 
 func (u *upstream) unavailable(err error) error {
 	err = fmt.Errorf("call %s: %w", u.name, err)
-	if isTimeout(err) {
+	if isTimeout(err) && !errors.Is(err, errUnconnected) {
 		return problem.New(problem.Unavailable, "The %s service did not answer in time. What was asked of it may still happen.", u.name).
 			WithCode("upstream_timeout").WithRetryAfter(retryAfter).Because(err)
 	}

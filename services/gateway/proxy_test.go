@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/rest"
@@ -51,20 +53,29 @@ func gone(t *testing.T) string {
 // are separated by commas.
 func gateway(t *testing.T, service string, change ...func(*config)) string {
 	t.Helper()
-	replicas := strings.Split(service, ",")
-	cfg := config{
-		AuthURLs: replicas, TicketsURLs: replicas, OrdersURLs: replicas, PaymentsURLs: replicas, ExpirationURLs: replicas,
-		UpstreamTimeout: 10 * time.Second,
-	}
-	cfg.BodyLimit = 64 << 10
+	cfg := config{UpstreamTimeout: 10 * time.Second}
 	for _, c := range change {
 		c(&cfg)
+	}
+	return gatewayTo(t, service, nil, cfg)
+}
+
+// gatewayTo runs the gateway with a configuration, before one service that stands for all.
+func gatewayTo(t *testing.T, service string, roots *x509.CertPool, cfg config) string {
+	t.Helper()
+	cfg.BodyLimit = 64 << 10
+	replicas := strings.Split(service, ",")
+	for _, of := range []*[]string{&cfg.AuthURLs, &cfg.TicketsURLs, &cfg.OrdersURLs, &cfg.PaymentsURLs, &cfg.ExpirationURLs} {
+		if *of == nil {
+			*of = replicas
+		}
 	}
 	app := rest.New(rest.Options{
 		Name: "gateway", Log: slog.New(slog.DiscardHandler), BodyLimit: cfg.BodyLimit, TrustedProxies: cfg.TrustedProxies, Edge: cfg.Edge(),
 	})
-	require.NoError(t, routes(app, func(name string, addresses []string) (*upstream, error) {
-		u, err := newUpstream(name, addresses, cfg.UpstreamTimeout, cfg.TrustedProxies)
+	limits := newLimits(cfg, byName, prometheus.NewRegistry())
+	require.NoError(t, routes(app, limits, func(name string, addresses []string) (*upstream, error) {
+		u, err := newUpstream(name, addresses, roots, cfg.UpstreamTimeout, cfg.TrustedProxies)
 		require.NoError(t, err)
 		go u.watch(t.Context(), slog.New(slog.DiscardHandler))
 		return u, nil
@@ -466,21 +477,21 @@ func TestUpstream_IsReadyWhenItSaysSo(t *testing.T) {
 			w.WriteHeader(503)
 		}
 		fmt.Fprint(w, `{"status":"x"}`)
-	}), gone(t)}, time.Second, nil)
+	}), gone(t)}, nil, time.Second, nil)
 	require.NoError(t, err)
 
 	require.ErrorContains(t, u.ready(t.Context()), `call orders: it answers 503: {"status":"x"}`)
 	ready.Store(true)
 	require.NoError(t, u.ready(t.Context()))
 
-	u, err = newUpstream("orders", []string{gone(t)}, time.Second, nil)
+	u, err = newUpstream("orders", []string{gone(t)}, nil, time.Second, nil)
 	require.NoError(t, err)
 	require.ErrorContains(t, u.ready(t.Context()), "refused")
 }
 
 func TestNewUpstream_RefusesOtherAddresses(t *testing.T) {
-	for _, address := range []string{"", "localhost:80", "https://localhost", "http://", "http://localhost/api", "http://localhost?x=y", "ftp://localhost", "http://a b"} {
-		_, err := newUpstream("orders", []string{"http://localhost:1", address}, time.Second, nil)
+	for _, address := range []string{"", "localhost:80", "https://localhost/api", "https://", "http://", "http://localhost/api", "http://localhost?x=y", "ftp://localhost", "http://a b"} {
+		_, err := newUpstream("orders", []string{"http://localhost:1", address}, nil, time.Second, nil)
 		require.ErrorContains(t, err, "address of orders", address)
 	}
 }
@@ -491,7 +502,7 @@ func BenchmarkProxy(b *testing.B) {
 	service, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
 	go func() { _ = app.Listener(service) }()
-	u, err := newUpstream("tickets", []string{"http://" + service.Addr().String()}, time.Second, nil)
+	u, err := newUpstream("tickets", []string{"http://" + service.Addr().String()}, nil, time.Second, nil)
 	require.NoError(b, err)
 	front := rest.New(rest.Options{Log: slog.New(slog.DiscardHandler)})
 	front.Get("/api/tickets", u.proxy)

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,24 +36,30 @@ type replica struct {
 	busy   atomic.Int64
 }
 
-// newReplica takes an address of the form http://host:port.
-func newReplica(address string) (*replica, error) {
+// newReplica takes an address of the form http://host:port or https://host:port.
+func newReplica(address string, roots *x509.CertPool) (*replica, error) {
 	parsed, err := url.Parse(address)
 	if err != nil {
 		return nil, err
 	}
-	if parsed.Scheme != "http" || parsed.Hostname() == "" || strings.Trim(parsed.Path, "/") != "" || parsed.RawQuery != "" {
-		return nil, fmt.Errorf("%q is not of the form http://host:port", address)
+	if parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Hostname() == "" || strings.Trim(parsed.Path, "/") != "" || parsed.RawQuery != "" {
+		return nil, fmt.Errorf("%q is not of the form http://host:port or https://host:port", address)
+	}
+	port := "80"
+	var secure *tls.Config
+	if parsed.Scheme == "https" {
+		port = "443"
+		secure = &tls.Config{RootCAs: roots, ServerName: parsed.Hostname(), MinVersion: tls.VersionTLS12}
 	}
 	dialAddress := parsed.Host
 	if parsed.Port() == "" {
-		dialAddress = net.JoinHostPort(parsed.Hostname(), "80")
+		dialAddress = net.JoinHostPort(parsed.Hostname(), port)
 	}
 	return &replica{
 		host: parsed.Host,
 		client: &fasthttp.HostClient{
 			Addr:                     dialAddress,
-			Dial:                     dial,
+			Dial:                     func(address string) (net.Conn, error) { return dial(address, secure) },
 			MaxConns:                 maxConnections,
 			MaxConnWaitTimeout:       connectionWait,
 			MaxIdleConnDuration:      keptConnection,

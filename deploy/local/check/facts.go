@@ -505,6 +505,15 @@ func (l *looker) askOne(ctx context.Context, method, base, path string, body []b
 	if err != nil {
 		return nil, err
 	}
+	// A list of many pages is more than the gateway lets one client ask for at once.
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && response.StatusCode == http.StatusTooManyRequests {
+		select {
+		case <-time.After(time.Duration(seconds) * time.Second):
+			return l.askOne(ctx, method, base, path, body, into)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	if response.StatusCode/100 != 2 {
 		return nil, fmt.Errorf("%s %s%s: %s: %.300s", method, base, path, response.Status, text)
 	}

@@ -24,10 +24,10 @@ import (
 const (
 	defaultBodyLimit = 1 << 20
 	// headerLimit bounds the request line with all headers.
-	headerLimit = 16 << 10
-	// readTime bounds the reading of one request, writeTime the writing of one answer, and idleTime how long a
-	// connection may wait for its next request.
-	readTime  = 15 * time.Second
+	headerLimit          = 16 << 10
+	defaultHeaderTimeout = 5 * time.Second
+	defaultBodyTimeout   = 15 * time.Second
+	// writeTime bounds the writing of one response, and idleTime how long a connection may wait for its next request.
 	writeTime = 30 * time.Second
 	idleTime  = 90 * time.Second
 	// handlingTime is the deadline of Context.
@@ -43,6 +43,8 @@ type Options struct {
 	Metrics prometheus.Registerer
 	// BodyLimit is the longest request body in bytes. Default 1 MiB.
 	BodyLimit int
+	// HeaderTimeout bounds the time in which a request's headers arrive, BodyTimeout that of its body. Defaults: 5 s, 15 s.
+	HeaderTimeout, BodyTimeout time.Duration
 	// TrustedProxies are the networks of proxies whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix
 	// Edge is for the app that anybody can call; nil for those behind it.
@@ -54,6 +56,8 @@ type Edge struct {
 	// TraceSampling is the share of requests, 0 to 1, whose trace is marked as one to be recorded. What clients mark is
 	// not believed.
 	TraceSampling float64
+	// ConnectionsPerAddress bounds the connections of one address (see LimitConnections); 0 is no bound.
+	ConnectionsPerAddress int
 }
 
 // New makes an app without routes. Values that a handler takes from its fiber.Ctx may be kept after the
@@ -67,6 +71,12 @@ func New(o Options) *fiber.App {
 	}
 	if o.BodyLimit == 0 {
 		o.BodyLimit = defaultBodyLimit
+	}
+	if o.HeaderTimeout == 0 {
+		o.HeaderTimeout = defaultHeaderTimeout
+	}
+	if o.BodyTimeout == 0 {
+		o.BodyTimeout = defaultBodyTimeout
 	}
 	w := newWatch(o.Log, o.Metrics)
 	w.trusted = o.TrustedProxies
@@ -83,12 +93,16 @@ func New(o Options) *fiber.App {
 		IdleTimeout:                  idleTime,
 		Immutable:                    true,
 		ReadBufferSize:               headerLimit,
-		ReadTimeout:                  readTime,
+		ReadTimeout:                  o.HeaderTimeout, // until the headers are complete; a byte now and then does not help
 		WriteTimeout:                 writeTime,
 	})
 	// What cannot be read is told in the log without its bytes: a cookie may be among them.
 	app.Server().SecureErrorLogMessage = true
+	app.Server().HeaderReceived = func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+		return fasthttp.RequestConfig{ReadTimeout: o.BodyTimeout}
+	}
 	refuseUnknownMethods(app)
+	app.Server().Handler = served(app.Server().Handler)
 	app.Use(w.request)
 	app.Use(recover.New(recover.Config{
 		EnableStackTrace:  true,

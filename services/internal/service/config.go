@@ -40,6 +40,16 @@ type Config struct {
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"auto" validate:"oneof=auto json text"`
 	// BodyLimit bounds a request's body, in bytes.
 	BodyLimit int `env:"BODY_LIMIT" envDefault:"65536" validate:"min=1024"`
+	// MaxConnections bounds the connections to the public port; 0 is no bound. At the bound a new one takes the place of the one
+	// that has waited longest for its client (rest.LimitConnections).
+	MaxConnections int `env:"MAX_CONNECTIONS" envDefault:"4096" validate:"min=0"`
+	// HeaderTimeout bounds the time in which a request's headers arrive, and BodyTimeout that of its body.
+	HeaderTimeout time.Duration `env:"HEADER_TIMEOUT" envDefault:"5s" validate:"min=100ms,max=5m"`
+	BodyTimeout   time.Duration `env:"BODY_TIMEOUT" envDefault:"15s" validate:"min=100ms,max=5m"`
+	// TLSCertFile and TLSKeyFile hold the certificate of the public port and its key, in PEM; then it speaks HTTPS alone. The
+	// files may be replaced while the process runs.
+	TLSCertFile string `env:"TLS_CERT_FILE" validate:"required_with=TLSKeyFile"`
+	TLSKeyFile  string `env:"TLS_KEY_FILE" validate:"required_with=TLSCertFile"`
 	// TrustedProxies are the networks of proxies before this process, whose X-Forwarded headers are believed. What anybody else
 	// says there is not.
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`

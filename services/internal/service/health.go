@@ -45,6 +45,29 @@ func (s *Service) readiness(ctx context.Context) (readinessReport, bool) {
 		report.Status = "shutting down"
 		return report, false
 	}
+	if s.ReadyAge == 0 {
+		return s.check(ctx)
+	}
+	// Who asks while the checks run waits for them, and gets their answer.
+	s.checking.Lock()
+	defer s.checking.Unlock()
+	if s.checked.at.IsZero() || time.Since(s.checked.at) >= s.ReadyAge {
+		s.checked.report, s.checked.ready = s.check(context.WithoutCancel(ctx))
+		s.checked.at = time.Now()
+	}
+	return s.checked.report, s.checked.ready
+}
+
+// lastCheck is what the last checks found.
+type lastCheck struct {
+	at     time.Time
+	report readinessReport
+	ready  bool
+}
+
+// check asks for everything that the service needs.
+func (s *Service) check(ctx context.Context) (readinessReport, bool) {
+	report := readinessReport{Status: "ready", Checks: map[string]string{}}
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	results := make([]error, len(s.checks))

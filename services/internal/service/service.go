@@ -19,6 +19,7 @@ package service
 import (
 	"context"
 	"crypto/subtle"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -64,10 +65,14 @@ type Service struct {
 	Events *events.Router
 	// Dapr is the sidecar.
 	Dapr client.Client
+	// ReadyAge is how long an answer of /readyz may be given again, for whoever asks meanwhile. 0: everything is checked for each.
+	ReadyAge time.Duration
 
 	config     *Config
 	callbacks  common.Service
 	checks     []check
+	checking   sync.Mutex
+	checked    lastCheck // guarded by checking
 	onShutdown []step
 	background sync.WaitGroup
 	running    context.Context // ends when the service is told to stop
@@ -148,7 +153,8 @@ func newService(name string, cfg *Config, logger *slog.Logger) *Service {
 		Log:     logger,
 		Metrics: metrics,
 		Public: rest.New(rest.Options{
-			Name: name, Log: logger, Metrics: metrics, BodyLimit: cfg.BodyLimit, TrustedProxies: cfg.TrustedProxies, Edge: cfg.edge,
+			Name: name, Log: logger, Metrics: metrics, BodyLimit: cfg.BodyLimit,
+			HeaderTimeout: cfg.HeaderTimeout, BodyTimeout: cfg.BodyTimeout, TrustedProxies: cfg.TrustedProxies, Edge: cfg.edge,
 		}),
 		Callback: chi.NewRouter(),
 		config:   cfg,
@@ -182,9 +188,29 @@ func (s *Service) start(ctx context.Context, build func(context.Context, *Servic
 	s.serveMetrics()
 	s.serveProfiles()
 	s.serve("callback port "+strconv.Itoa(s.config.CallbackPort), s.callbacks.Start)
-	s.serve("public port "+strconv.Itoa(s.config.Port), func() error {
-		return s.Public.Listen(":" + strconv.Itoa(s.config.Port))
-	})
+	return s.servePublic(ctx)
+}
+
+// servePublic opens the public port.
+func (s *Service) servePublic(ctx context.Context) error {
+	secure, err := s.tlsConfig()
+	if err != nil {
+		return err
+	}
+	port := strconv.Itoa(s.config.Port)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+port)
+	if err != nil {
+		return fmt.Errorf("public port %s: %w", port, err)
+	}
+	limits := rest.ConnectionLimits{Total: s.config.MaxConnections, Trusted: s.config.TrustedProxies}
+	if s.config.edge != nil {
+		limits.PerAddress = s.config.edge.ConnectionsPerAddress
+	}
+	listener = rest.LimitConnections(listener, limits, s.Metrics)
+	if secure != nil {
+		listener = tls.NewListener(listener, secure)
+	}
+	s.serve("public port "+port, func() error { return s.Public.Listener(listener) })
 	return nil
 }
 

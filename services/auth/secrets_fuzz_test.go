@@ -1,0 +1,54 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Whatever a refresh cookie holds, it is read as exactly the token that it is, or refused.
+func FuzzRefreshToken(f *testing.F) {
+	_, token := newSession(User{}, time.Now(), time.Hour)
+	f.Add(token.String())
+	f.Add(strings.ToUpper(token.String()))
+	f.Add(token.String() + "=")
+	f.Add("user/7." + strings.Repeat("A", 43))
+	f.Add(".")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, text string) {
+		token, err := parseRefreshToken(text)
+		if err != nil {
+			require.ErrorIs(t, err, errSession)
+			return
+		}
+		require.Equal(t, text, token.String())
+		require.NotContains(t, token.session, "/")
+		require.Len(t, token.secret, secretBytes)
+	})
+}
+
+// Whatever the secret holds, it has a key that signs or is refused, in words that hold nothing of it.
+func FuzzKeys(f *testing.F) {
+	t := &testing.T{}
+	one, two := encode(t, newKey(t)), encodePublic(t, newKey(t), map[string]string{"Expires": "2026-01-02T03:04:05Z"})
+	f.Add(one)
+	f.Add(one + two)
+	f.Add(two + one)
+	f.Add(one[:len(one)-30])
+	f.Add("")
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, text string) {
+		k, err := parseKeys(text, at)
+		if err == nil {
+			require.NotNil(t, k.private)
+			return
+		}
+		for _, line := range strings.Split(text, "\n") {
+			if len(line) > 24 {
+				require.NotContains(t, err.Error(), line)
+			}
+		}
+	})
+}

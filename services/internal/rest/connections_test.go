@@ -1,0 +1,183 @@
+package rest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+)
+
+// bounded serves an app whose connections are bounded. GET /slow sends to entered, and waits for release.
+func bounded(t *testing.T, limits ConnectionLimits, change ...func(*Options)) (address string, entered, release chan bool) {
+	t.Helper()
+	o := quiet()
+	for _, c := range change {
+		c(&o)
+	}
+	app := New(o)
+	entered, release = make(chan bool), make(chan bool)
+	app.Get("/", func(c *fiber.Ctx) error { return c.SendString("done") })
+	app.Get("/slow", func(c *fiber.Ctx) error {
+		entered <- true
+		<-release
+		return c.SendString("done")
+	})
+	app.Post("/", func(c *fiber.Ctx) error { return c.Send(c.Body()) })
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() { _ = app.Listener(LimitConnections(l, limits, prometheus.NewRegistry())) }()
+	t.Cleanup(func() { _ = app.ShutdownWithTimeout(time.Second) })
+	return l.Addr().String(), entered, release
+}
+
+type caller struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func connect(t *testing.T, address string) caller {
+	t.Helper()
+	c, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	return caller{c, bufio.NewReader(c)}
+}
+
+func (c caller) say(t *testing.T, text string) {
+	t.Helper()
+	_, err := io.WriteString(c, text)
+	require.NoError(t, err)
+}
+
+// hears waits for a response, and says whether there was one.
+func (c caller) hears(t *testing.T) bool {
+	t.Helper()
+	res, err := http.ReadResponse(c.in, nil)
+	if err != nil {
+		return false
+	}
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	return res.StatusCode == 200 && string(body) == "done"
+}
+
+// isCut waits until the other end closes the connection.
+func (c caller) isCut(t *testing.T) {
+	t.Helper()
+	_, err := io.Copy(io.Discard, c.in)
+	if timed, ok := err.(net.Error); ok {
+		require.False(t, timed.Timeout(), "it was not cut")
+	}
+}
+
+const request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+func TestLimitConnections_ANewOneTakesThePlaceOfTheOneThatWaitsLongest(t *testing.T) {
+	for name, limits := range map[string]ConnectionLimits{"total": {Total: 3}, "of one address": {PerAddress: 3}} {
+		t.Run(name, func(t *testing.T) {
+			address, entered, release := bounded(t, limits)
+			first := connect(t, address)
+			first.say(t, "GET / HTTP/1.1\r\nX-Dri")
+			second := connect(t, address)
+			second.say(t, request)
+			require.True(t, second.hears(t))
+			first.say(t, "p") // a byte now and then is no request
+			third := connect(t, address)
+			third.say(t, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+			<-entered
+
+			fourth := connect(t, address)
+			fourth.say(t, request)
+			require.True(t, fourth.hears(t), "there is room for who sends a request")
+			first.isCut(t)
+			fifth := connect(t, address)
+			fifth.say(t, request)
+			require.True(t, fifth.hears(t))
+			second.isCut(t)
+			release <- true
+			require.True(t, third.hears(t), "nobody is cut off while a request is being handled")
+			third.say(t, request)
+			require.True(t, third.hears(t))
+		})
+	}
+}
+
+func TestLimitConnections_ANewOneIsRefusedWhileAllOthersAreServed(t *testing.T) {
+	address, entered, release := bounded(t, ConnectionLimits{Total: 2})
+	var busy []caller
+	for range 2 {
+		c := connect(t, address)
+		c.say(t, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+		<-entered
+		busy = append(busy, c)
+	}
+	connect(t, address).isCut(t)
+	for range busy {
+		release <- true
+	}
+	for _, c := range busy {
+		require.True(t, c.hears(t))
+		require.NoError(t, c.Close())
+	}
+	later := connect(t, address)
+	later.say(t, request)
+	require.True(t, later.hears(t))
+}
+
+func TestLimitConnections_TrustedProxiesHaveAsManyAsTheyNeed(t *testing.T) {
+	address, _, _ := bounded(t, ConnectionLimits{PerAddress: 2, Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	var all []caller
+	for range 10 {
+		all = append(all, connect(t, address))
+	}
+	for _, c := range all {
+		c.say(t, request)
+		require.True(t, c.hears(t))
+	}
+}
+
+func TestNew_CutsClientsThatAreSlow(t *testing.T) {
+	address, _, _ := bounded(t, ConnectionLimits{}, func(o *Options) { o.HeaderTimeout, o.BodyTimeout = 200*time.Millisecond, 600*time.Millisecond })
+	drips := func(t *testing.T, begin string, least, most time.Duration) {
+		t.Parallel()
+		c := connect(t, address)
+		began := time.Now()
+		c.say(t, begin)
+		go func() {
+			for {
+				if _, err := io.WriteString(c, "x"); err != nil {
+					return
+				}
+				time.Sleep(20 * time.Millisecond)
+			}
+		}()
+		res, err := http.ReadResponse(c.in, nil)
+		if err == nil { // it may be lost with the connection
+			require.Equal(t, 408, res.StatusCode)
+		}
+		c.isCut(t)
+		require.Greater(t, time.Since(began), least)
+		require.Less(t, time.Since(began), most)
+	}
+	t.Run("headers", func(t *testing.T) {
+		drips(t, "GET / HTTP/1.1\r\nHost: x\r\nX-Drip: ", 150*time.Millisecond, 550*time.Millisecond)
+	})
+	t.Run("a body", func(t *testing.T) {
+		drips(t, fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", 10_000), 500*time.Millisecond, 3*time.Second)
+	})
+	t.Run("nothing at all", func(t *testing.T) {
+		t.Parallel()
+		began := time.Now()
+		connect(t, address).isCut(t)
+		require.Less(t, time.Since(began), 3*time.Second)
+	})
+}
