@@ -140,6 +140,14 @@ func (c *natsCluster) resources(t *testing.T) []string {
 	return []string{folder, filepath.Join(components, "events")}
 }
 
+// consumers is how many subscriptions there are to topics of the stream of events: each has one.
+func (c *natsCluster) consumers(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.root, "components", "events", "subscriptions.yaml"))
+	require.NoError(t, err)
+	return strings.Count(string(text), "\n  topic: events")
+}
+
 // whole waits until all three hold the stream of events and its consumers, up to date, and returns who leads the stream.
 func (c *natsCluster) whole(t *testing.T) (leader string) {
 	t.Helper()
@@ -169,8 +177,7 @@ func (c *natsCluster) whole(t *testing.T) (leader string) {
 				return false
 			}
 		}
-		return consumers.Err() == nil && len(seen) == 10 && // a service and topic, and each service's of the release before
-			three(info.Cluster)
+		return consumers.Err() == nil && len(seen) == c.consumers(t) && three(info.Cluster)
 	})
 	return leader
 }

@@ -221,7 +221,7 @@ func (t *till) adopt(ctx context.Context, made listed) (kind string, err error) 
 			a.order.Key = orderKey(order.ID)
 		}
 		payment := order.Begin("", made.CreatedAt)
-		payment.Conclude(payment.Attempt.Number, false)
+		payment.Conclude(payment.Attempt.Number, told.Status == Failed)
 		payment.StripeID = made.ID
 		var change state.Change
 		if told.Status == Captured { // it was authorized first, and that is what orders waits for

@@ -426,3 +426,28 @@ func TestMeters_CountRefundsThatFailedAndDisputes(t *testing.T) {
 	s.compares(t)
 	require.InDelta(t, 1, testutil.ToFloat64(s.meters.disputes.WithLabelValues("needs_response")), 0)
 }
+
+func TestHearIntent_AnOrderWithoutItsPaymentGetsItAgain(t *testing.T) {
+	s := newScene(t)
+	s.stripe.origin = "ours"
+	order := s.hears(t)
+	backup := s.backup()
+	paid, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	s.restores(t, backup)
+	known, err := s.HearIntent(t.Context(), paid.Payment.StripeID)
+	require.NoError(t, err)
+	require.True(t, known)
+	require.Equal(t, Authorized, s.payment(t, order.ID).Status, "its order may be complete, and must not lose its money")
+	s.requireMoney(t, order.ID, 2500, 0, 0)
+
+	other := s.hears(t)
+	s.stripe.origin = "somebody else's"
+	byHand := Order{ID: other.ID, UserID: buyer, Amount: 2500, Currency: "usd"}
+	made, _, err := s.stripe.create(t.Context(), &byHand, "by hand", "pm_card_visa")
+	require.NoError(t, err)
+	s.stripe.origin = "ours"
+	_, err = s.HearIntent(t.Context(), made.ID)
+	require.NoError(t, err)
+	s.requireMoney(t, other.ID, 0, 0, 0)
+}

@@ -80,7 +80,7 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 		"Confirm, by token": func() error { _, err := g.Confirm(ctx, payment, 2, Method{Token: "tok_visa"}); return err },
 		"Find":              func() error { _, err := g.Find(ctx, &order, payment.Attempt); return err },
 		"Find, after long":  func() error { _, err := g.Find(ctx, &order, old); return err },
-		"Owner":             func() error { _, err := g.Owner(ctx, payment.StripeID); return err },
+		"Whose":             func() error { _, err := g.Whose(ctx, payment.StripeID); return err },
 		"Look":              func() error { _, err := g.Look(ctx, payment.StripeID); return err },
 		"whole": func() error {
 			_, err := g.whole(ctx, &stripe.PaymentIntent{ID: "pi_1", LatestCharge: &stripe.Charge{Captured: true, Disputed: true, AmountRefunded: 1}}, false)

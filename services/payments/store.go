@@ -721,7 +721,7 @@ func (t *till) HearIntent(ctx context.Context, n notice) (known bool, err error)
 	switch {
 	case !order.has(n.intent): // an order has one; if this may get money, that is given up
 		if s := n.intent.Status; s == RequiresAction || s == Authorized || s == Captured {
-			return true, t.release(ctx, n.intent.ID, orderID)
+			return true, t.notThePayments(ctx, n.intent.ID, &order)
 		}
 		return true, nil
 	case p.Knows(n.intent):
@@ -734,11 +734,16 @@ func (t *till) HearIntent(ctx context.Context, n notice) (known bool, err error)
 	return true, err
 }
 
-// release gives up an intent that is not the payment of its order. That it is the order's, Stripe must say: a webhook that
-// was signed with a stolen secret names whatever it likes.
-func (t *till) release(ctx context.Context, stripeID, orderID string) error {
-	owner, err := t.stripe.Owner(ctx, stripeID)
-	if err != nil || owner != orderID {
+// notThePayments gives up an intent that is not the payment of its order. An order without a payment gets it again: a
+// backup is older than it. That it is the order's, Stripe must say: a webhook that was signed with a stolen secret names
+// whatever it likes.
+func (t *till) notThePayments(ctx context.Context, stripeID string, order *Order) error {
+	made, err := t.stripe.Whose(ctx, stripeID)
+	if err != nil || made.OrderID != order.ID {
+		return err
+	}
+	if order.Payment == nil && made.Origin == t.stripe.origin {
+		_, err = t.adopt(ctx, made)
 		return err
 	}
 	return t.stripe.Release(ctx, stripeID)
@@ -771,7 +776,8 @@ func (t *till) orderOf(ctx context.Context, n notice) (string, error) {
 	record, err := state.Get[intentRecord](ctx, t.store, intentKey(n.intent.ID))
 	switch {
 	case errors.Is(err, state.ErrNotFound) && n.ask:
-		return t.stripe.Owner(ctx, n.intent.ID)
+		made, err := t.stripe.Whose(ctx, n.intent.ID)
+		return made.OrderID, err
 	case errors.Is(err, state.ErrNotFound):
 		return "", nil
 	}

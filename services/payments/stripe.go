@@ -371,18 +371,6 @@ func (g *gateway) whole(ctx context.Context, from *stripe.PaymentIntent, refunde
 	return intent, nil
 }
 
-// Owner is the order that an intent was made for, by its metadata; "" if there is none, or no such intent.
-func (g *gateway) Owner(ctx context.Context, stripeID string) (orderID string, err error) {
-	found, err := g.intents.Get(stripeID, &stripe.PaymentIntentParams{Params: stripe.Params{Context: ctx}})
-	if failure, ok := errors.AsType[*stripe.Error](err); ok && failure.HTTPStatusCode == http.StatusNotFound {
-		return "", nil
-	}
-	if err != nil {
-		return "", understood(err, "look whose payment intent "+stripeID+" is")
-	}
-	return found.Metadata[metadataOrder], nil
-}
-
 // listed is an intent as Stripe lists it, with whose it is.
 type listed struct {
 	Intent
@@ -390,6 +378,25 @@ type listed struct {
 	Amount                  int64
 	Currency                string
 	CreatedAt               time.Time
+}
+
+func listedOf(from *stripe.PaymentIntent) listed {
+	return listed{
+		Intent: intentOf(from), OrderID: from.Metadata[metadataOrder], UserID: from.Metadata[metadataUser], Origin: from.Metadata[metadataOrigin],
+		Amount: from.Amount, Currency: string(from.Currency), CreatedAt: time.Unix(from.Created, 0).UTC(),
+	}
+}
+
+// Whose says whose an intent is. The zero value is that of one that does not exist.
+func (g *gateway) Whose(ctx context.Context, stripeID string) (listed, error) {
+	found, err := g.intents.Get(stripeID, &stripe.PaymentIntentParams{Params: stripe.Params{Context: ctx}})
+	if failure, ok := errors.AsType[*stripe.Error](err); ok && failure.HTTPStatusCode == http.StatusNotFound {
+		return listed{}, nil
+	}
+	if err != nil {
+		return listed{}, understood(err, "look whose payment intent "+stripeID+" is")
+	}
+	return listedOf(found), nil
 }
 
 // pageLength is how many intents or events are asked for at once; Stripe allows no more.
@@ -406,9 +413,7 @@ func (g *gateway) Intents(ctx context.Context, since time.Time, each func([]list
 	found := g.intents.List(params)
 	return inPages(func() (one listed, more bool, err error) {
 		for found.Next() {
-			intent := found.PaymentIntent()
-			one = listed{intentOf(intent), intent.Metadata[metadataOrder], intent.Metadata[metadataUser], intent.Metadata[metadataOrigin], intent.Amount, string(intent.Currency), time.Unix(intent.Created, 0).UTC()}
-			if one.OrderID != "" {
+			if one = listedOf(found.PaymentIntent()); one.OrderID != "" {
 				return one, true, nil
 			}
 		}

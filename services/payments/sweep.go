@@ -38,6 +38,8 @@ type sweep struct {
 type watermark struct {
 	Schema int          `json:"schema"`
 	Places state.Places `json:"places"`
+	// Trimmed is up to where the index' pages are deleted. Should it be lost, that is done again.
+	Trimmed state.Places `json:"trimmed,omitempty"`
 	// Page and Entry are the place in the only partition that there was up to schema 1.
 	Page  int `json:"page,omitempty"`
 	Entry int `json:"entry,omitempty"`
@@ -70,6 +72,8 @@ const (
 	carriedShare  = 4
 	// carriedAtOnce bounds the entries that one transaction appends again: about 40 kB.
 	carriedAtOnce = 1000
+	// trimmedAtOnce bounds the pages that one transaction deletes.
+	trimmedAtOnce = 200
 )
 
 func newSweep(t *till, period time.Duration, log *slog.Logger) *sweep {
@@ -245,6 +249,8 @@ func (s *sweep) move(ctx context.Context, mark state.Doc[watermark], open []stat
 		}
 	}
 	moved := watermark{Schema: watermarkSchema, Places: to}
+	// Pages before the old watermark, not the new one: a pass that began with the old one may still read on from there.
+	moved.Trimmed = change.Trim(unsettled, mark.Value.Trimmed, mark.Value.Places, trimmedAtOnce)
 	if mark.ETag == "" {
 		change.Create(watermarkKey, moved)
 	} else {

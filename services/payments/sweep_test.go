@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -226,6 +227,31 @@ func TestSweep_TheWatermarkOfEachPartitionIsItsOldestThatIsOpen(t *testing.T) {
 	end := state.Places{"1": {Page: 3}, "2": {Page: 4}, "3": {Page: 2}}
 	require.NoError(t, newSweep(s.till, time.Minute, quiet).move(t.Context(), mark, open, 20, end))
 	require.Equal(t, state.Places{"1": {Page: 2, Entry: 5}, "2": {Page: 4}, "3": {Page: 1, Entry: 1}}, s.watermark(t))
+}
+
+// The index of the unsettled would otherwise grow for ever: a page for each twenty payments.
+func TestSweep_DeletesThePagesThatAreWorkedOff(t *testing.T) {
+	s := newScene(t)
+	for range 10 {
+		var change state.Change
+		for range 50 {
+			change.Append(unsettled, uuid.NewString()) // of orders that are not there, as after a restore
+		}
+		require.NoError(t, s.store.Commit(t.Context(), &change))
+		s.sweeps(t)
+	}
+	trimmed := 0
+	for partition, place := range s.watermark(t) { // one for each writer of the store
+		for page := 1; page < place.Page; page++ {
+			_, err := state.Get[any](t.Context(), s.store, fmt.Sprintf("index/%s@%s/%d", unsettled, partition, page))
+			if errors.Is(err, state.ErrNotFound) {
+				trimmed++
+			}
+		}
+	}
+	require.Greater(t, trimmed, 15, "of 25 pages")
+	s.sweeps(t)
+	require.Empty(t, s.ahead(t))
 }
 
 // TestSweep_TwoReplicasSettleTheSameAtOnce lets two processes over one store sweep, run their agendas and hear the

@@ -95,7 +95,7 @@ func Command(ctx context.Context, args []string) error {
 	opts := Options{Log: func(format string, args ...any) { fmt.Printf(format+"\n", args...) }}
 	flags := flag.NewFlagSet("local check-the-check", flag.ContinueOnError)
 	flags.Uint64Var(&opts.Seed, "seed", 11, "of all chance")
-	flags.DurationVar(&opts.Load, "time", 45*time.Second, "of the load in each run")
+	flags.DurationVar(&opts.Load, "time", 55*time.Second, "of the load in each run")
 	flags.DurationVar(&opts.Settle, "settle", 30*time.Second, "how long it may take until all is at rest")
 	flags.DurationVar(&opts.Limit, "limit", 2*time.Minute, "how long it may take to find a fault")
 	flags.StringVar(&opts.Set, "set", "", "`set` of components: embedded, nats or redis (default: $INFRA, or embedded)")

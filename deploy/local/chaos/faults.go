@@ -98,7 +98,7 @@ const (
 	longFreeze = 7 * time.Second
 	// firstOverlap is when the first of the overlapping faults begins, and pauseOfOverlaps the mean time to the next.
 	firstOverlap    = 3 * time.Second
-	pauseOfOverlaps = 14 * time.Second
+	pauseOfOverlaps = 9 * time.Second
 	// clockJump is how far a clock is set wrong.
 	clockJump = 10 * time.Minute
 )
@@ -194,7 +194,7 @@ func overlapping(chance *rand.Rand, at time.Duration, service string, processes 
 			f.length = max(f.length, after)
 		}
 	}
-	killed := between(chance, 400*time.Millisecond, 2*time.Second)
+	killed := between(chance, time.Second, 2500*time.Millisecond)
 	both := []string{service, service + "-dapr"}
 	do(killed, kill, both...)
 	var over time.Duration
@@ -229,7 +229,7 @@ func withJournal(services []string) (some []string) {
 	for _, name := range services {
 		switch app, _, _ := strings.Cut(name, "-"); app {
 		case "orders", "tickets":
-			some = append(some, name, name)
+			some = append(some, name, name, name)
 		case "payments", "expiration", "auth":
 			some = append(some, name)
 		}

@@ -172,6 +172,22 @@ func TestRules_ASaleBringsAListingBack(t *testing.T) {
 	require.Empty(t, f.report(Options{Late: time.Minute}).Violations)
 }
 
+func TestRules_APartMayBeGivenBack(t *testing.T) {
+	f := sold()
+	f.purses[0].Refunded, f.purses[0].Kept = 100, 400
+	f.told.Request(Request{Kind: Refund, Order: "second"})
+	put(f.payments, "payment", func(p *paymentDoc) { p.Refunded = 100 })
+	for i := range f.told.orders { // as whoever was answered so
+		o := f.told.orders[i]
+		f.told.Request(reserve(1, 2, o.ID))
+		f.told.Request(of(Cancel, 3, 4, o.ID))
+	}
+	require.Empty(t, f.report(Options{Late: time.Minute}).Violations, "it was seen with the capture")
+	put(f.payments, "payment", func(p *paymentDoc) { p.Version = 5 })
+	f.events = append(f.events, told("payment.refunded", "payment", 5, nil))
+	require.Empty(t, f.report(Options{Late: time.Minute}).Violations)
+}
+
 func TestRules_FindWhatIsWrong(t *testing.T) {
 	tests := []struct {
 		promise int
@@ -211,6 +227,11 @@ func TestRules_FindWhatIsWrong(t *testing.T) {
 			f.events = append(f.events, told("ticket.updated", "seat", 6, nil))
 		}},
 		{2, "that it is captured was not told", func(f *facts) { without(f, "payment.captured:payment:4") }},
+		{2, "that it is captured was not told", func(f *facts) {
+			f.purses[0].Refunded, f.purses[0].Kept = 100, 400
+			put(f.payments, "payment", func(p *paymentDoc) { p.Refunded, p.Version = 100, 5 })
+			f.told.Request(Request{Kind: Refund, Order: "second"})
+		}},
 		{2, "there is no such thing", func(f *facts) {
 			f.events = append(f.events, told("order.created", "ghost", 1, order("ghost", "created", 9, 1)))
 		}},

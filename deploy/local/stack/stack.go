@@ -183,13 +183,7 @@ func (s *Stack) launch(ctx context.Context) error {
 	if _, err := s.startAll(programs, func(p program) bool { return !p.sidecar && !p.controlPlane }); err != nil {
 		return err
 	}
-	if s.has(Sentry) {
-		// Placement, scheduler and sidecars give up if it does not answer.
-		if err := s.WaitReady(ctx, Sentry); err != nil {
-			return err
-		}
-	}
-	if _, err := s.startAll(programs, func(p program) bool { return p.controlPlane && p.name != Sentry }); err != nil {
+	if err := s.startControlPlane(ctx, programs); err != nil {
 		return err
 	}
 	for _, name := range []string{Postgres, Redis} {
@@ -201,11 +195,6 @@ func (s *Stack) launch(ctx context.Context) error {
 	}
 	if err := s.startProxies(); err != nil {
 		return err
-	}
-	if s.has(NATS) {
-		if err := s.ensureStreams(ctx); err != nil {
-			return err
-		}
 	}
 	first, err := s.startAll(programs, func(p program) bool { return p.sidecar && p.replica == 1 })
 	if err != nil {
@@ -221,6 +210,34 @@ func (s *Stack) launch(ctx context.Context) error {
 		return err
 	}
 	return s.WaitReady(ctx)
+}
+
+// startControlPlane starts placement and scheduler when sentry answers, for they give up without, and makes the streams of NATS
+// meanwhile. It returns when both are done.
+func (s *Stack) startControlPlane(ctx context.Context, programs []program) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	streams := make(chan error, 1)
+	go func() {
+		var err error
+		if s.has(NATS) {
+			err = s.ensureStreams(ctx)
+		}
+		streams <- err
+	}()
+	var err error
+	if s.has(Sentry) {
+		err = s.WaitReady(ctx, Sentry)
+	}
+	if err == nil {
+		_, err = s.startAll(programs, func(p program) bool { return p.controlPlane && p.name != Sentry })
+	}
+	if err != nil {
+		cancel()
+		<-streams
+		return err
+	}
+	return <-streams
 }
 
 // program is what there is to know of a process before it runs.

@@ -204,7 +204,7 @@ func deadLetters(t *testing.T, s *stack.Stack) int {
 func TestStack_DeliversByTopicAndKeepsWhatIsDropped(t *testing.T) {
 	s := stacktest.Start(t, options(house(t)))
 
-	publish(t, s, "foreign", "events.users", "SUCCESS")
+	publish(t, s, "foreign", "events.payments", "SUCCESS")
 	publish(t, s, "taken", "events.orders", "SUCCESS")
 	publish(t, s, "again", "retry.tickets", "SUCCESS")
 	publish(t, s, "of before", "events", "SUCCESS")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dapr/go-sdk/client"
+	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
@@ -277,4 +279,42 @@ func TestReconcile_PublishesNoFasterThanItMay(t *testing.T) {
 	require.NoError(t, r.ReconcileIfDue(t.Context()))
 	require.GreaterOrEqual(t, time.Since(began), 450*time.Millisecond)
 	require.Len(t, s.again(), 150)
+}
+
+// From the owner's publication to the consumer's count: what a consumer commits because of an event that was published again is a
+// repair, and what it knew before is not.
+func TestReconcile_AConsumerCountsWhatItCommits(t *testing.T) {
+	owner := newSidecar()
+	now := time.Now()
+	r := reconciler(openStore(t, owner, "owner"), Settings{ReconcileEvery: time.Minute}, &now, Step{"users", func(ctx context.Context, p *Pass) error {
+		return p.Publish(ctx, thing{ID: "u1", Version: 1}.event())
+	}})
+	consumer := openStore(t, newSidecar(), "consumer")
+	registry := prometheus.NewRegistry()
+	router := events.NewRouter(events.Options{Service: "tested", Instance: "here", Deliveries: 3, Log: slog.New(slog.DiscardHandler), Metrics: registry})
+	events.On(router, func(ctx context.Context, e events.UserCreated) error {
+		var change state.Change
+		change.Create("user/"+e.ID, thing{Schema: 1, ID: e.ID})
+		if err := consumer.Commit(ctx, &change); !errors.Is(err, state.ErrConflict) {
+			return err
+		}
+		return nil
+	})
+	mux := chi.NewRouter()
+	router.Mount(mux)
+	for range 2 {
+		now = now.Add(time.Hour)
+		require.NoError(t, r.ReconcileIfDue(t.Context()))
+		body, err := json.Marshal(owner.published[len(owner.published)-1])
+		require.NoError(t, err)
+		response := httptest.NewRecorder()
+		mux.ServeHTTP(response, httptest.NewRequest("POST", "/events", strings.NewReader(`{"topic":"events.users","entries":[{"entryId":"0","event":`+string(body)+`}]}`)))
+		require.Contains(t, response.Body.String(), "SUCCESS")
+		require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
+			# HELP boxoffice_reconcile_repairs_total Events of a reconciliation that told this service what it did not know: what was repaired here, by type.
+			# TYPE boxoffice_reconcile_repairs_total counter
+			boxoffice_reconcile_repairs_total{type="user.created"} 1
+		`), "boxoffice_reconcile_repairs_total"))
+	}
+	require.Len(t, owner.published, 2)
 }

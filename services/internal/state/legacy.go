@@ -104,9 +104,11 @@ func (s *Store) takeOverLegacy(ctx context.Context, w legacyWriter, doc Doc[lega
 	if err != nil {
 		return err
 	}
-	for from := 0; from < slots; from += recoveryChunk {
+	// From the top, for the search begins at the bottom and ends where nothing is: so one that is interrupted leaves no slots that
+	// nobody looks for.
+	for to := slots; to > 0; to -= recoveryChunk {
 		var ops []*client.StateOperation
-		for slot := from; slot < from+recoveryChunk; slot++ {
+		for slot := to - recoveryChunk; slot < to; slot++ {
 			ops = append(ops, removal(legacySlotKey(w.ID, slot)))
 		}
 		if err := s.execute(ctx, ops); err != nil {

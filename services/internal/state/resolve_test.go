@@ -2,11 +2,14 @@ package state
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/dapr/go-sdk/client"
 	"github.com/stretchr/testify/require"
 )
 
@@ -161,5 +164,40 @@ func TestTakeOver_EventsOfADeadWriterOutliveThoseWhoTakeOver(t *testing.T) {
 	require.NoError(t, last.takeOver(t.Context(), w))
 	for _, event := range left {
 		require.True(t, onLast.took(event))
+	}
+}
+
+// Who looks for slots of the release before begins at the first and stops where there are none.
+func TestLegacy_ATakeoverThatIsInterruptedLeavesNoSlotsBehind(t *testing.T) {
+	m := newMemory()
+	put := func(key string, value any) {
+		body, err := json.Marshal(value)
+		require.NoError(t, err)
+		require.NoError(t, m.execute([]*client.StateOperation{write{key: key, value: body, blind: true}.operation()}))
+	}
+	put("journal/writers", map[string]any{"schema": 1, "writers": []any{map[string]any{"id": "w-1", "instance": "elsewhere"}}})
+	put("journal/w-1", map[string]any{"schema": 1, "instance": "elsewhere", "batch": "b", "closed": false})
+	for slot := range 3*recoveryChunk + 2 {
+		put(legacySlotKey("w-1", slot), map[string]any{"schema": 1, "batch": "b", "events": []any{}})
+	}
+	s, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
+	calls := 0
+	f.set(func(f *faults) {
+		f.transact = func(ctx context.Context, pass func(context.Context) error) error {
+			if calls++; calls == 4 { // it is closed, and some of its slots are deleted
+				return errFault
+			}
+			return pass(ctx)
+		}
+	})
+	takeOver := func() error {
+		doc, err := Get[legacyWriterDocument](t.Context(), s, writerKey("w-1"))
+		require.NoError(t, err)
+		return s.takeOverLegacy(t.Context(), legacyWriter{ID: "w-1"}, doc)
+	}
+	require.Error(t, takeOver())
+	require.NoError(t, takeOver())
+	for key := range m.all() {
+		require.False(t, strings.HasPrefix(key, "journal/w-1"), "%s is left", key)
 	}
 }
