@@ -58,7 +58,7 @@ func (r running) elsewhere(t *testing.T) *identity.Verifier {
 		require.Equal(t, 200, got.status, got.body)
 		require.NoError(t, json.Unmarshal([]byte(got.body), into))
 	}
-	v := identity.NewRevokingVerifier(nil)
+	v := identity.NewRevokingVerifier(nil, nil)
 	require.NoError(t, v.Set(trust))
 	return v
 }

@@ -52,7 +52,7 @@ func TestRestore_OrdersThatAreLostEndQuietlyAndTheirMoneyGoesBack(t *testing.T) 
 	onEmbedded(t, "its databases are files")
 	folder, backup := t.TempDir(), t.TempDir()
 	start := func(people ...*person) *house {
-		h := newHouse(t, stack.Options{Folder: folder, Env: map[string]string{"RESERVATION_WINDOW": "25s", "REMINDER_PERIOD": "1s"}})
+		h := newHouse(t, stack.Options{Folder: folder, Env: map[string]string{"RESERVATION_WINDOW": "25s", "REMINDER_PERIOD": "1s", "RECONCILE_EVERY": "5s"}})
 		for _, p := range people {
 			p.house = h
 		}
@@ -98,8 +98,9 @@ func TestRestore_OrdersThatAreLostEndQuietlyAndTheirMoneyGoesBack(t *testing.T) 
 		eventually(t, "the reminder of "+slot+" has ended", func() bool { return last.do(t, "GET", reminder, nil).status != 200 })
 	}
 
-	// Both are for sale.
+	// Both are for sale, and shown so.
 	for _, seat := range seats {
+		require.Empty(t, last.ticketBecomes(t, "available", seat.ID).OrderID)
 		status, paid := other.pay(t, other.reserved(t, seat.ID).ID, goodCard)
 		require.Equal(t, 201, status)
 		other.paymentBecomes(t, "captured", paid.ID)

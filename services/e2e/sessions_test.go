@@ -207,6 +207,11 @@ func TestSessions_ServicesGoOnWhileAuthIsAway(t *testing.T) {
 		require.Equal(t, 200, buys(somebody.token))
 		require.Equal(t, 401, buys(out.token))
 	})
+	h.without(t, "auth-dapr", func() {
+		r := h.do(t, "POST", "/api/users/signout", nil, "Cookie", "jwt="+somebody.token)
+		refused(t, 503, r)
+		require.Empty(t, r.cookie("jwt").Value, "the browser is signed out all the same")
+	})
 	h.without(t, "orders", func() {
 		r := h.do(t, "DELETE", "/api/users/currentuser", map[string]string{"password": somebody.password}, "Authorization", "Bearer "+somebody.token)
 		refused(t, 503, r, "orders_unavailable")

@@ -66,7 +66,7 @@ func main() {
 			})
 			return u, nil
 		}
-		verifier := identity.NewRevokingVerifier(auth.Fetch)
+		verifier := identity.NewRevokingVerifier(auth.Fetch, s.Metrics)
 		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
 		limits := newLimits(cfg, verifier.Verify, s.Metrics)
 		return routes(s.Public, limits, to, cfg)

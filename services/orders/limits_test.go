@@ -407,3 +407,65 @@ func TestLost_AnOrderWhoseMoneyIsTakenIsCompleteAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, orders)
 }
+
+// Tickets knows changes of a reservation that this service has lost with its database.
+func TestLost_ATicketThatTicketsKnowsMoreOfCatchesUp(t *testing.T) {
+	listing := func(id string, sequence int, order string) events.Ticket {
+		return events.Ticket{ID: id, UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Status: "reserved", OrderID: order, Version: 1, Sequence: sequence}
+	}
+	sequence := func(s *expiryScene, id string) (int, *Reservation) {
+		doc, err := state.Get[Ticket](t.Context(), s.store, ticketKey(id))
+		require.NoError(t, err)
+		return doc.Value.Sequence, doc.Value.Reservation
+	}
+	published := func(s *expiryScene, id string) {
+		require.Eventually(t, func() bool { return s.published(id) }, 5*time.Second, time.Millisecond, id)
+	}
+	t.Run("nobody has it", func(t *testing.T) {
+		s, tickets := limitedScene(t, limited, 1)
+		for range 2 { // the second is a repeat, and finds that all is well
+			require.NoError(t, s.ticketTold(t.Context(), listing(tickets[0], 3, "lost"), false))
+			at, holder := sequence(s, tickets[0])
+			require.Equal(t, 4, at)
+			require.Nil(t, holder)
+		}
+		published(s, fmt.Sprintf("order.cancelled:lost:%d", lostVersion+4))
+	})
+	t.Run("it is not known at all", func(t *testing.T) {
+		s, id := newExpiryScene(t), uuid.NewString()
+		require.NoError(t, s.ticketTold(t.Context(), listing(id, 2, "lost"), false))
+		at, _ := sequence(s, id)
+		require.Equal(t, 3, at)
+		published(s, fmt.Sprintf("order.cancelled:lost:%d", lostVersion+3))
+	})
+	t.Run("another has it since", func(t *testing.T) {
+		for _, ahead := range []int{0, 2} {
+			s, tickets := limitedScene(t, limited, 1)
+			order, err := s.tries(t, tickets[0], "buyer")
+			require.NoError(t, err)
+			require.NoError(t, s.ticketTold(t.Context(), listing(tickets[0], 1+ahead, "lost"), false))
+			at, holder := sequence(s, tickets[0])
+			require.Equal(t, 2+ahead, at)
+			require.Equal(t, order.ID, holder.OrderID)
+			published(s, "order.created:"+order.ID+":2")
+			require.NoError(t, s.ticketTold(t.Context(), listing(tickets[0], 2+ahead, order.ID), false))
+			again, _ := sequence(s, tickets[0])
+			require.Equal(t, at, again)
+			_, err = s.Complete(t.Context(), order.ID, "payment-1")
+			require.NoError(t, err)
+		}
+	})
+	t.Run("what tickets knows is old", func(t *testing.T) {
+		s, tickets := limitedScene(t, limited, 1)
+		order, err := s.tries(t, tickets[0], "buyer")
+		require.NoError(t, err)
+		require.NoError(t, s.Cancel(t.Context(), order.ID, ByUser, func(*Order) error { return nil }))
+		before, _ := s.sidecar.calls()
+		require.NoError(t, s.ticketTold(t.Context(), listing(tickets[0], 1, order.ID), false))
+		require.NoError(t, s.ticketTold(t.Context(), listing(tickets[0], 0, ""), false))
+		after, _ := s.sidecar.calls()
+		require.LessOrEqual(t, after-before, 1, "a first-write is tried")
+		at, _ := sequence(s, tickets[0])
+		require.Equal(t, 2, at)
+	})
+}

@@ -51,3 +51,48 @@ func (b *box) unlessLost(ctx context.Context, orderID string, err error) error {
 	b.log.WarnContext(ctx, "an event's order is not known, and the event is ignored; a restored backup may be older", "order", orderID)
 	return nil
 }
+
+// CatchUp says that tickets has applied a change of the ticket's reservation which this service has lost, so that it would
+// take the next changes for old ones. The sequence then goes on after that change. Outside of a restore, tickets knows no
+// change that was not committed here, and at the same sequence both know the same holder.
+func (t *Ticket) CatchUp(listing events.Ticket) (behind bool) {
+	holder := ""
+	if t.Reservation != nil {
+		holder = t.Reservation.OrderID
+	}
+	if listing.Sequence == 0 || listing.Sequence < t.Sequence || listing.Sequence == t.Sequence && listing.OrderID == holder {
+		return false
+	}
+	t.Sequence = listing.Sequence + 1
+	return true
+}
+
+// correct adds to a change that lets a ticket catch up what tickets then has to know: whose it is now, or, if it is nobody's
+// and tickets shows an order that is lost, that this order is cancelled.
+func (b *box) correct(ctx context.Context, change *state.Change, ticket *Ticket, listing events.Ticket) error {
+	b.log.WarnContext(ctx, "tickets knows a later change of a ticket's reservation; a restored backup may be older", "ticket", ticket.ID, "order", listing.OrderID)
+	switch {
+	case ticket.Reservation != nil:
+		order, err := b.Order(ctx, ticket.Reservation.OrderID)
+		if err != nil {
+			return err
+		}
+		order.Value.settle(order.Value.Status, ticket.Sequence, now())
+		change.Update(order.Key, order.ETag, order.Value)
+		change.Emit(ctx, order.Value.Told())
+	case listing.OrderID != "":
+		at := now()
+		change.Emit(ctx, events.OrderCancelled{Order: events.Order{
+			ID:        listing.OrderID,
+			Status:    string(Cancelled),
+			Reason:    string(Unknown),
+			ExpiresAt: at,
+			Ticket:    events.OrderedTicket{ID: ticket.ID, Title: ticket.Title, Price: ticket.Price, Currency: ticket.Currency},
+			Sequence:  ticket.Sequence,
+			Version:   lostVersion + ticket.Sequence,
+			CreatedAt: at,
+			UpdatedAt: at,
+		}})
+	}
+	return nil
+}

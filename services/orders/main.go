@@ -46,7 +46,7 @@ func main() {
 			return err
 		}
 		b := newBox(store, cfg.terms(), s.Log)
-		verifier := identity.NewRevokingVerifier(auth.Fetch)
+		verifier := identity.NewRevokingVerifier(auth.Fetch, s.Metrics)
 		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
 		b.routes(s.Public, identity.RequireUser(verifier))
 		b.subscribe(s.Events)

@@ -321,7 +321,7 @@ func (b *box) TellAgain(ctx context.Context, order *Order) error {
 // HearTicket brings the projection of a listing up to what the tickets service has published. It returns the order
 // that loses its ticket by that, if any.
 func (b *box) HearTicket(ctx context.Context, listing events.Ticket, deleted bool) (reservation *Reservation, err error) {
-	if listing.Version == 1 { // mostly a listing that is new here: that is known without reading
+	if listing.Version == 1 && listing.Sequence == 0 { // mostly a listing that is new here: that is known without reading
 		var ticket Ticket
 		ticket.Hear(listing, deleted)
 		var change state.Change
@@ -336,11 +336,17 @@ func (b *box) HearTicket(ctx context.Context, listing events.Ticket, deleted boo
 			return err
 		}
 		changed := doc.Value.Hear(listing, deleted)
+		behind := doc.Value.CatchUp(listing)
 		reservation = doc.Value.Reservation
-		if !changed {
+		if !changed && !behind {
 			return nil
 		}
 		var change state.Change
+		if behind {
+			if err := b.correct(ctx, &change, &doc.Value, listing); err != nil {
+				return err
+			}
+		}
 		change.Put(doc.Key, doc.ETag, doc.Value)
 		return b.store.Commit(ctx, &change)
 	})

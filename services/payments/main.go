@@ -79,7 +79,7 @@ func main() {
 		t.meters = newMeters(s.Metrics)
 		t.limits = limits{perOrder: cfg.Attempts, perHour: cfg.AttemptsPerHour}
 		a := &api{till: t, webhookSecret: cfg.WebhookSecret}
-		verifier := identity.NewRevokingVerifier(auth.Fetch)
+		verifier := identity.NewRevokingVerifier(auth.Fetch, s.Metrics)
 		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
 		a.routes(s.Public, identity.RequireUser(verifier))
 		t.subscribe(s.Events)

@@ -400,14 +400,17 @@ func (o *Order) Hear(told events.Order) (changed bool) {
 	if told.Version <= o.Version {
 		return false
 	}
+	known := o.Version > 0
 	o.Schema = orderSchema
 	o.ID = told.ID
-	o.UserID = told.UserID
 	o.Status = OrderStatus(told.Status)
-	o.ExpiresAt = told.ExpiresAt
-	o.Amount = told.Ticket.Price
-	o.Currency = told.Ticket.Currency
 	o.Version = told.Version
+	if !known || told.Reason != "unknown" { // else the orders service has lost the order, and knows less of it than this one
+		o.UserID = told.UserID
+		o.ExpiresAt = told.ExpiresAt
+		o.Amount = told.Ticket.Price
+		o.Currency = told.Ticket.Currency
+	}
 	o.share()
 	return true
 }

@@ -33,7 +33,7 @@ func main() {
 			return err
 		}
 		l := newListings(store, cfg.Currency, cfg.MinPrice, s.Log)
-		verifier := identity.NewRevokingVerifier(auth.Fetch)
+		verifier := identity.NewRevokingVerifier(auth.Fetch, s.Metrics)
 		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
 		l.routes(s.Public, identity.RequireUser(verifier))
 		l.subscribe(s.Events)

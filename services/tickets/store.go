@@ -74,13 +74,33 @@ func (l *listings) Change(ctx context.Context, id, seller string, expect Expect,
 	if err := offer.AtLeast(l.minPrice); err != nil {
 		return Ticket{}, err
 	}
-	return l.decide(ctx, id, func(t *Ticket) (bool, error) { return true, t.Change(seller, expect, offer, now()) })
+	ticket, err := l.decide(ctx, id, func(t *Ticket) (bool, error) { return true, t.Change(seller, expect, offer, now()) })
+	l.askIfTaken(ctx, ticket, err)
+	return ticket, err
 }
 
 // Delete withdraws a listing.
 func (l *listings) Delete(ctx context.Context, id, seller string, expect Expect) error {
-	_, err := l.decide(ctx, id, func(t *Ticket) (bool, error) { return true, t.Delete(seller, expect, now()) })
+	ticket, err := l.decide(ctx, id, func(t *Ticket) (bool, error) { return true, t.Delete(seller, expect, now()) })
+	l.askIfTaken(ctx, ticket, err)
 	return err
+}
+
+// takenTime is from when on a ticket that somebody has is published again when its seller may not change it: longer than any
+// reservation lasts.
+const takenTime = 25 * time.Hour
+
+// askIfTaken publishes a ticket again that its seller could not change because somebody has had it for long. If the orders
+// service has lost that order, with a restored backup, it says so then, and the seller may try again.
+func (l *listings) askIfTaken(ctx context.Context, ticket Ticket, err error) {
+	if !errors.Is(err, errReserved) && !errors.Is(err, errSold) || now().Sub(ticket.UpdatedAt) < takenTime {
+		return
+	}
+	var change state.Change
+	change.Emit(ctx, ticket.AsListed())
+	if err := l.store.Commit(ctx, &change); err != nil {
+		l.log.WarnContext(ctx, "could not publish a ticket again", "ticket", ticket.ID, "error", err)
+	}
 }
 
 // Hear brings a ticket up to what the orders service tells of its reservation. Tickets begin here and are never

@@ -16,7 +16,7 @@ func (l *listings) subscribe(r *events.Router) {
 }
 
 // orderCancelled makes a ticket free again; one whose sale was refunded is withheld. An order that the orders service has lost
-// is cancelled without any word which ticket it was for (services/orders/lost.go), and is no concern of this service.
+// may be cancelled without any word which ticket it was for (services/orders/lost.go), and is no concern of this service then.
 func (l *listings) orderCancelled(ctx context.Context, e events.OrderCancelled) error {
 	switch {
 	case e.Reason == "unknown" && e.Ticket.ID == "":

@@ -2,6 +2,7 @@ package proof
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -143,6 +144,36 @@ func TestInjection_WhatTheServicesNeedOfTheirEnvironmentIsThere(t *testing.T) {
 			}
 			// There is no sidecar, which it finds out once it is content with its environment.
 			p, err := start(service, t.TempDir(), append(env, "START_TIMEOUT=1s"), built(programOf(service)))
+			require.NoError(t, err)
+			defer p.stop()
+			select {
+			case <-p.done:
+			case <-time.After(time.Minute):
+				t.Fatal("it does not give up")
+			}
+			require.Contains(t, p.lastLines(), "no sidecar answers", "%s", strings.Join(env, " "))
+		})
+	}
+}
+
+// With parts/tls the services take their certificates and the authority, and addresses of https.
+func TestTLS_TheServicesTakeTheirEnvironment(t *testing.T) {
+	m := render(t, withTLS)
+	dev, err := filepath.Abs("../overlays/dev/secrets")
+	require.NoError(t, err)
+	for _, service := range services {
+		t.Run(service, func(t *testing.T) {
+			needs(t, programOf(service))
+			files := strings.NewReplacer("/etc/boxoffice/ca/", dev+"/", "/etc/boxoffice/tls/tls.", dev+"/tls-"+service+".")
+			env := []string{"START_TIMEOUT=1s", "DAPR_GRPC_PORT=50001"} // which Dapr's injector sets
+			for _, variable := range m.get(t, "Deployment", service).list("spec", "template", "spec", "containers")[0].list("env") {
+				value := files.Replace(variable.text("value"))
+				if variable.at("valueFrom", "secretKeyRef") != nil {
+					value = "a-secret-of-some-length"
+				}
+				env = append(env, variable.text("name")+"="+value)
+			}
+			p, err := start(service, t.TempDir(), env, built(programOf(service)))
 			require.NoError(t, err)
 			defer p.stop()
 			select {

@@ -51,6 +51,7 @@ func (s *Stack) chooseIdentities(run *RunFile) error {
 	if err != nil {
 		return err
 	}
+	s.mtlsWanted = wanted
 	if needed := s.has(Sentry) || s.has(Placement) || s.has(Scheduler); !wanted || !needed {
 		s.infra = slices.DeleteFunc(s.infra, func(name string) bool { return name == Sentry })
 		return nil

@@ -169,7 +169,7 @@ func (s *Stack) infraArgs(name string) ([]string, error) {
 			"--etcd-initial-election-tick-advance", // there is nobody to wait for
 			"--enable-metrics=false", "--log-level=warn",
 		}
-		if !s.mtls {
+		if !s.mtlsWanted {
 			// A runtime of the release before: its etcd listens on ports.
 			for _, name := range []string{"--etcd-client-port=", "--etcd-initial-cluster=dapr-scheduler-server-0=http://localhost:"} {
 				port, err := s.blocks.next()
@@ -258,7 +258,7 @@ func (s *Stack) runStreams(ctx context.Context) error {
 		return err
 	}
 	args := []string{"nats-streams", "--server=" + s.NATSURL(), "--wait=3s"}
-	if size := s.environment(nil)[maxBytesVariable]; size != "" && s.mtls { // the runtime of the release before knows no sizes
+	if size := s.environment(nil)[maxBytesVariable]; size != "" && s.mtlsWanted { // the runtime of the release before knows no sizes
 		args = append(args, "--max-bytes="+size)
 	}
 	command := exec.CommandContext(ctx, s.runtime, args...)

@@ -111,6 +111,7 @@ type Stack struct {
 	proxies    map[string]*proxy // by server
 
 	mtls         bool         // between sidecars, and with placement and scheduler
+	mtlsWanted   bool         // by the Configuration, which is not one of the release before then
 	passworded   bool         // the broker wants passwords
 	certificates Certificates // of a secured set's servers
 	passwords    passwords

@@ -114,7 +114,7 @@ func TestStreams_FullOfUnhandledEventsTheyRefuseAndLoseNone(t *testing.T) {
 	js := jetStreamOf(t, s)
 	stream, err := js.Stream(t.Context(), "events")
 	require.NoError(t, err)
-	require.EqualValues(t, (64<<20)/10*9, stream.CachedInfo().Config.MaxBytes/10*10, "nine tenths are for the events")
+	require.EqualValues(t, (64<<20)-2*((64<<20)/20), stream.CachedInfo().Config.MaxBytes, "nine tenths are for the events")
 	streamsProgram(t, s, "--max-bytes=2MiB")
 
 	var consumers []jetstream.Consumer

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/problem"
@@ -143,7 +144,7 @@ func TestVerifier_WatchFetchesEveryPeriodAndGoesOnAfterFailures(t *testing.T) {
 		default:
 			return Trust{issuer.KeySet(), Revocations{Users: map[string]int{ada.ID: int(n)}}}, nil
 		}
-	})
+	}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- v.Watch(ctx, 10*time.Millisecond, slog.New(slog.DiscardHandler)) }()
@@ -181,4 +182,27 @@ func TestIssuer_SignsWithOneKeyAndListsAll(t *testing.T) {
 	require.ErrorIs(t, err, errToken)
 	_, err = v.Verify(t.Context(), issue(t, issuer, at))
 	require.NoError(t, err)
+}
+
+func TestVerifier_CountsHowOldIsWhatItKnows(t *testing.T) {
+	issuer, metrics := newIssuer(t), prometheus.NewRegistry()
+	var err error
+	v, clock := NewRevokingVerifier(func(context.Context) (Trust, error) { return Trust{Keys: issuer.KeySet()}, err }, metrics), newClock()
+	v.now = clock.now
+	age := func() float64 {
+		found, err := metrics.Gather()
+		require.NoError(t, err)
+		require.Equal(t, "boxoffice_revocations_age_seconds", found[0].GetName())
+		return found[0].GetMetric()[0].GetGauge().GetValue()
+	}
+	clock.advance(time.Minute)
+	require.InDelta(t, 60, age(), 1)
+
+	require.NoError(t, poll(v))
+	require.Zero(t, age())
+
+	err = errors.New("away")
+	clock.advance(time.Minute)
+	require.Error(t, poll(v))
+	require.EqualValues(t, 60, age())
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 
 	"boxoffice/services/internal/problem"
@@ -58,6 +59,7 @@ type Verifier struct {
 	mu    sync.RWMutex
 	keys  map[string]ed25519.PublicKey // nil until they were fetched once
 	tried time.Time                    // when the last fetch ended that a token caused
+	since time.Time                    // of what is known: when it was set
 	// epochs and sessions are what is revoked.
 	epochs   map[string]int
 	sessions map[string]struct{}
@@ -76,13 +78,18 @@ func NewVerifier(fetch func(context.Context) (KeySet, error)) *Verifier {
 	return NewRevokingVerifier(func(ctx context.Context) (Trust, error) {
 		set, err := fetch(ctx)
 		return Trust{Keys: set}, err
-	})
+	}, nil)
 }
 
 // NewRevokingVerifier makes a Verifier of keys and revocations. Run Watch beside it, or it learns of revocations only when a
-// token makes it fetch keys.
-func NewRevokingVerifier(fetch func(context.Context) (Trust, error)) *Verifier {
-	v := &Verifier{fetch: fetch, now: time.Now}
+// token makes it fetch keys. metrics may be nil.
+func NewRevokingVerifier(fetch func(context.Context) (Trust, error), metrics prometheus.Registerer) *Verifier {
+	v := &Verifier{fetch: fetch, now: time.Now, since: time.Now()}
+	if metrics != nil {
+		metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "boxoffice_revocations_age_seconds", Help: "How long ago auth was asked last for keys and revocations and answered, or the process started.",
+		}, func() float64 { return v.age().Seconds() }))
+	}
 	v.parser = jwt.NewParser(append(v.signatureRules(),
 		jwt.WithIssuer(issuedBy),
 		jwt.WithExpirationRequired(),
@@ -298,6 +305,13 @@ func (v *Verifier) Set(trust Trust) error {
 	if !maps.EqualFunc(keys, v.keys, func(a, b ed25519.PublicKey) bool { return a.Equal(b) }) {
 		v.good = nil
 	}
-	v.keys, v.epochs, v.sessions = keys, trust.Revocations.Users, sessions
+	v.keys, v.epochs, v.sessions, v.since = keys, trust.Revocations.Users, sessions, v.now()
 	return nil
+}
+
+// age is how old is what the verifier knows.
+func (v *Verifier) age() time.Duration {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.now().Sub(v.since)
 }
