@@ -239,3 +239,19 @@ func TestAPI_TooManyAttempts(t *testing.T) {
 	require.Equal(t, "too_many_attempts", res.errors(t)[0].Code)
 	require.Contains(t, []string{"3599", "3600"}, res.Header.Get("Retry-After"))
 }
+
+func TestLimits_AnOrderWhoseEventIsOnItsWayIsWaitedFor(t *testing.T) {
+	s := newScene(t)
+	s.limits = limits{perOrder: 5, perHour: 10}
+	for range 15 {
+		order := reserved()
+		go func() {
+			time.Sleep(30 * time.Millisecond)
+			_ = s.till.HearOrder(context.Background(), order)
+		}()
+		began := time.Now()
+		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err)
+		require.Less(t, time.Since(began), 2*time.Second)
+	}
+}

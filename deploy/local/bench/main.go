@@ -177,6 +177,9 @@ func run(ctx context.Context, s *settings) (err error) {
 			env[name] = "1000000"
 		}
 		env["RESERVATION_COOLDOWN"] = "15m"
+		env["RESERVATIONS_PER_USER"] = "1000" // the most that orders takes
+		// What is paid does not count, so these are not reached.
+		env["PAYMENT_ATTEMPTS"], env["PAYMENT_ATTEMPTS_PER_HOUR"] = "5", "10"
 	}
 	env["SIGNIN_FAILURES"] = "0" // or the flood of sign-ins would be over at once, for its users
 	env["STRIPE_SECRET_KEY"] = ""
