@@ -25,9 +25,9 @@ type config struct {
 	// UpstreamTimeout bounds one call to a service; it is longer than the deadline that services give themselves.
 	UpstreamTimeout time.Duration `env:"UPSTREAM_TIMEOUT" envDefault:"20s" validate:"min=1s,max=5m"`
 	// RateLimit bounds the requests a second of one address, and of one user; twice as many may come at once. 0: no limit.
-	RateLimit float64 `env:"RATE_LIMIT" envDefault:"100" validate:"min=0"`
+	RateLimit float64 `env:"RATE_LIMIT" envDefault:"100" validate:"min=0,max=1000000000"`
 	// SigninRate bounds, in the same way, those for which a password is hashed; four times as many may come at once. 0: no limit.
-	SigninRate float64 `env:"SIGNIN_RATE" envDefault:"5" validate:"min=0"`
+	SigninRate float64 `env:"SIGNIN_RATE" envDefault:"5" validate:"min=0,max=1000000000"`
 	// ConnectionsPerAddress bounds the open connections of one address that is no trusted proxy's. 0: no limit.
 	ConnectionsPerAddress int `env:"CONNECTIONS_PER_ADDRESS" envDefault:"256" validate:"min=0"`
 	// TraceSampling is the share of requests whose trace is recorded. What clients ask for is not believed.
