@@ -350,6 +350,14 @@ func (s *Server) retrieveRefund(r *request) (any, *apiError) {
 }
 
 func (s *Server) listRefunds(r *request) (any, *apiError) {
+	return listOfCharges(r, s.store.refundIDs, s.store.refunds, func(b *refund) (id, intent, charge string, created int64) {
+		return b.ID, b.PaymentIntent, b.Charge, b.Created
+	})
+}
+
+// listOfCharges answers which objects that belong to charges fit the request's filters, newest first. ids are in the order of their
+// creation.
+func listOfCharges[T any](r *request, ids []string, all map[string]T, about func(T) (id, intent, charge string, created int64)) (any, *apiError) {
 	if err := r.params.only("payment_intent", "charge", "created", "limit", "starting_after", "ending_before"); err != nil {
 		return nil, err
 	}
@@ -357,20 +365,18 @@ func (s *Server) listRefunds(r *request) (any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	var found []*refund
-	for _, id := range slices.Backward(s.store.refundIDs) {
-		back := s.store.refunds[id]
-		if intent := r.params.Get("payment_intent"); intent != "" && back.PaymentIntent != intent {
-			continue
-		}
-		if ch := r.params.Get("charge"); ch != "" && back.Charge != ch {
-			continue
-		}
-		if within(back.Created) {
-			found = append(found, back)
+	fits := func(filter, value string) bool { return r.params.Get(filter) == "" || r.params.Get(filter) == value }
+	var found []T
+	for _, key := range slices.Backward(ids) {
+		_, intent, charge, created := about(all[key])
+		if fits("payment_intent", intent) && fits("charge", charge) && within(created) {
+			found = append(found, all[key])
 		}
 	}
-	return page(r, found, func(b *refund) string { return b.ID })
+	return page(r, found, func(one T) string {
+		id, _, _, _ := about(one)
+		return id
+	})
 }
 
 func (s *Server) retrieveCharge(r *request) (any, *apiError) {
