@@ -177,6 +177,9 @@ func (t *till) addAttempt(ctx context.Context, a *account) error {
 // commit writes the account with the change, on the condition that it is as it was read.
 func (t *till) commit(ctx context.Context, a *account, change *state.Change) error {
 	order := &a.order.Value
+	if err := t.record(ctx, change, order); err != nil {
+		return err
+	}
 	if a.order.ETag == "" {
 		change.Create(a.order.Key, order)
 	} else {
@@ -189,6 +192,9 @@ func (t *till) commit(ctx context.Context, a *account, change *state.Change) err
 		return err
 	}
 	t.recent.put(*order)
+	if p := order.Payment; p != nil && p.Exhausted && order.Due(p.Status) == Void {
+		t.agenda.add(order.ID, 0)
+	}
 	return nil
 }
 
@@ -493,6 +499,10 @@ func (w *wish) load(ctx context.Context) (account, error) {
 func (w *wish) begin(ctx context.Context, a *account) error {
 	order := &a.order.Value
 	payment := order.Payment
+	if payment != nil && payment.Exhausted && (payment.Status.open() || payment.Status == Voided) {
+		w.till.meters.refused.WithLabelValues("order").Inc()
+		return errOrderAttempts
+	}
 	if payment != nil && payment.Status.ended() {
 		return errCancelled
 	}
@@ -517,7 +527,7 @@ func (w *wish) begin(ctx context.Context, a *account) error {
 		w.till.recent.put(*order)
 		return nil
 	}
-	before := payment.Declines
+	before, inHour := payment.Declines, payment.inHour()
 	switch payment.Try(w.method.digest(), now()) {
 	case ResumeAttempt:
 		w.attempt = payment.Attempt
@@ -531,7 +541,7 @@ func (w *wish) begin(ctx context.Context, a *account) error {
 			w.till.meters.refused.WithLabelValues("order").Inc()
 			return errOrderAttempts
 		}
-		if err := w.till.admit(ctx, &change, w.user, order, before); err != nil {
+		if err := w.till.admit(ctx, &change, w.user, order, inHour); err != nil {
 			return err
 		}
 		if err := w.till.commit(ctx, a, &change); err != nil {
@@ -607,7 +617,10 @@ func (w *wish) ask(ctx context.Context, a *account) (told Intent, err error) {
 // harm if this fails.
 func (w *wish) refused(ctx context.Context, a *account, declined bool) {
 	var change state.Change
-	a.order.Value.Payment.Conclude(w.attempt.Number, declined)
+	payment := a.order.Value.Payment
+	if payment.Conclude(w.attempt.Number, declined) && !declined {
+		payment.Fruitless++
+	}
 	w.concluded = w.till.commit(ctx, a, &change) == nil
 }
 
@@ -617,6 +630,9 @@ func (r Receipt) refusal(method Method) error {
 	case Authorized, Captured, RequiresAction:
 		return nil
 	case Voided, Refunded:
+		if r.Payment.Exhausted {
+			return errOrderAttempts
+		}
 		return errCancelled
 	case Failed:
 		code := r.Payment.DeclineCode
