@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/state"
 )
@@ -211,6 +212,33 @@ func TestLimits_CardsThatCameToNothingCountInTheHour(t *testing.T) {
 			s.requireTooMany(t, s.hears(t).ID, card(4), problem.TooManyRequests)
 		})
 	}
+}
+
+// TestAPI_AsksStripeSeldomForABuyerWhoAsksOften: Stripe bounds an account's requests a second.
+func TestAPI_AsksStripeSeldomForABuyerWhoAsksOften(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	d.looks.every = time.Hour
+	order := d.hears(t)
+	const card = "pm_card_authenticationRequired"
+	key := []string{idempotency.Header, "once"}
+	waiting := d.post(t, order.ID, card, key...).payment(t)
+	require.Equal(t, costs{stripeReads: 1}.stripeReads, d.costs(t, func() {
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				for _, res := range []response{d.send(t, buyer, "GET", "/api/payments/"+waiting.ID, ""), d.post(t, order.ID, card), d.post(t, order.ID, card, key...)} {
+					assert.Equal(t, waiting.ClientSecret, res.payment(t).ClientSecret, res.text)
+				}
+			})
+		}
+		all.Wait()
+	}).stripeReads)
+	d.sidecar.requireNowhere(t, waiting.ClientSecret)
+
+	d.processor.authenticate(t, waiting.StripeID, "succeed")
+	require.Equal(t, RequiresAction, d.send(t, buyer, "GET", "/api/payments/"+waiting.ID, "").payment(t).Status)
+	d.looks.every = 0
+	require.Equal(t, Authorized, d.send(t, buyer, "GET", "/api/payments/"+waiting.ID, "").payment(t).Status)
 }
 
 func TestLimits_AUserHasSoManyDeclinedCardsAnHour(t *testing.T) {

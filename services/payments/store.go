@@ -90,13 +90,14 @@ type till struct {
 	patience patience
 	limits   limits
 	triers   triers
+	looks    looks
 	meters   *meters
 	log      *slog.Logger
 	young    time.Duration // see youngIntent; tests shorten it
 }
 
 func newTill(store *state.Store, stripe *gateway, log *slog.Logger) *till {
-	t := &till{store: store, stripe: stripe, recent: newRecent(), log: log, meters: newMeters(prometheus.NewRegistry()), young: youngIntent}
+	t := &till{store: store, stripe: stripe, recent: newRecent(), log: log, meters: newMeters(prometheus.NewRegistry()), young: youngIntent, looks: looks{every: lookEvery}}
 	t.agenda = newAgenda(t, log)
 	return t
 }
@@ -208,6 +209,15 @@ func (t *till) asStripeTells(ctx context.Context, o *Order) (Intent, error) {
 		return Intent{}, nil
 	}
 	return t.stripe.Look(ctx, o.Payment.StripeID)
+}
+
+// asAsked asks Stripe for a buyer who wants to know: once in a while, however often the buyer does. In between the result is
+// the client secret alone.
+func (t *till) asAsked(ctx context.Context, o *Order) (Intent, error) {
+	if o.Payment.Status == Voided || o.Payment.StripeID == "" {
+		return Intent{}, nil
+	}
+	return t.looks.look(ctx, t.stripe, o.Payment.StripeID)
 }
 
 // asNeeded asks Stripe only if the outcome of an attempt is open and the order does not say what is to be done anyway.
@@ -585,7 +595,7 @@ func (w *wish) ask(ctx context.Context, a *account) (told Intent, err error) {
 		}
 		return t.asStripeTells(ctx, order)
 	case w.attempt.Number == 0 && payment.Status == RequiresAction:
-		return t.asStripeTells(ctx, order)
+		return t.asAsked(ctx, order)
 	case !mine, !payment.Status.open():
 		return Intent{}, nil // paid already, or by another attempt meanwhile
 	case order.Status != OrderCreated: // not live any more: it ends without an attempt
@@ -651,8 +661,8 @@ func declinedCard(code, message string) *problem.Error {
 	return problem.New(problem.Declined, "%s", message).WithCode(shown)
 }
 
-// Payment reads a payment of the buyer's. While it is open, Stripe is asked how it stands, so that a buyer who
-// looks again sees what the bank said even if no webhook comes; if Stripe cannot be asked, what is known is
+// Payment reads a payment of the buyer's. While it is open, Stripe is asked every few seconds how it stands, so that a
+// buyer who looks again sees what the bank said even if no webhook comes; if Stripe cannot be asked, what is known is
 // shown.
 func (t *till) Payment(ctx context.Context, id, buyer string) (Receipt, error) {
 	a, err := t.load(ctx, id)
@@ -673,7 +683,7 @@ func (t *till) Payment(ctx context.Context, id, buyer string) (Receipt, error) {
 	if !order.Payment.Status.open() {
 		return receipt, nil
 	}
-	order, told, err := t.settle(ctx, order.ID, t.asStripeTells)
+	order, told, err := t.settle(ctx, order.ID, t.asAsked)
 	if err != nil && problem.KindOf(err) != problem.Unavailable {
 		return Receipt{}, err
 	}
