@@ -96,7 +96,7 @@ func (b *box) Reserve(ctx context.Context, ticketID, user string, keep keepAnswe
 		if err := b.hold(ctx, &buyer.Value, order, now); err != nil {
 			return Order{}, err
 		}
-		change.PutFor(buyer.Key, buyer.ETag, buyer.Value, b.terms.Window+buyerTime)
+		change.PutFor(buyer.Key, buyer.ETag, buyer.Value, buyer.Value.End().Sub(now)+buyerTime)
 	}
 	change.Update(ticket.Key, ticket.ETag, ticket.Value)
 	change.Insert(orderKey(order.ID), order)
