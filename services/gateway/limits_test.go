@@ -273,20 +273,19 @@ func TestUpstream_DoesNotWaitLongForAHandshake(t *testing.T) {
 // Each service has connections of its own: a flood of sign-ins, which auth takes long for, holds up nobody who buys.
 func TestUpstream_OneThatIsSlowDoesNotHoldUpOthers(t *testing.T) {
 	release := make(chan struct{})
-	slow := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
+	arrived := atomic.Int32{}
+	slow := serve(t, func(http.ResponseWriter, *http.Request) { arrived.Add(1); <-release })
 	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) {}), func(c *config) { c.AuthURLs = []string{slow} })
 	var signingIn sync.WaitGroup
-	begun := atomic.Int32{}
 	for range 300 {
 		signingIn.Go(func() {
-			begun.Add(1)
 			res, err := http.Post(url+"/api/users/signin", "application/json", strings.NewReader("{}"))
 			if err == nil {
 				_ = res.Body.Close()
 			}
 		})
 	}
-	eventually(t, "all of them wait", func() bool { return begun.Load() == 300 })
+	eventually(t, "all of them wait", func() bool { return arrived.Load() == 300 })
 	began := time.Now()
 	for range 20 {
 		require.Equal(t, 200, do(t, "POST", url+"/api/orders", "{}").status)

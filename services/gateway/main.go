@@ -46,7 +46,7 @@ func main() {
 	var cfg config
 	service.Main("gateway", &cfg, func(_ context.Context, s *service.Service) error {
 		s.ReadyAge = readyAge
-		auth, err := identity.NewAuth(cfg.AuthConfig)
+		verifier, err := s.VerifyTokens(cfg.AuthConfig)
 		if err != nil {
 			return err
 		}
@@ -66,8 +66,6 @@ func main() {
 			})
 			return u, nil
 		}
-		verifier := identity.NewRevokingVerifier(auth.Fetch, s.Metrics)
-		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
 		limits := newLimits(cfg, verifier.Verify, s.Metrics)
 		return routes(s.Public, limits, to, cfg)
 	})
