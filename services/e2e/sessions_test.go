@@ -239,6 +239,7 @@ func TestSessions_ServicesGoOnWhileAuthIsAway(t *testing.T) {
 		refused(t, 503, r)
 		require.Empty(t, r.cookie("jwt").Value, "the browser is signed out all the same")
 	})
+	eventually(t, "auth reaches its store again", func() bool { return h.do(t, "GET", "/readyz", nil).status == 200 })
 	h.without(t, "orders", func() {
 		r := h.do(t, "DELETE", "/api/users/currentuser", map[string]string{"password": somebody.password}, "Authorization", "Bearer "+somebody.token)
 		refused(t, 503, r, "orders_unavailable")
