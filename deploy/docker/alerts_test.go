@@ -53,6 +53,21 @@ func registered(t *testing.T) map[string]bool {
 	return names
 }
 
+// Each of our metrics is described in a README of the repository, by its whole name.
+func TestMetrics_EachIsInAREADME(t *testing.T) {
+	var readmes strings.Builder
+	for _, path := range []string{"../../README.md", "../../services/README.md"} {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		readmes.Write(text)
+	}
+	described := map[string]bool{}
+	for _, name := range regexp.MustCompile("`(boxoffice_\\w+)").FindAllStringSubmatch(readmes.String(), -1) {
+		described[name[1]] = true
+	}
+	require.Equal(t, registered(t), described)
+}
+
 // metrics are the names in an expression: words that are neither functions, labels, nor the language's.
 func metrics(expr string) []string {
 	expr = regexp.MustCompile(`\{[^}]*\}|\[[^]]*\]|\b(by|without|on|ignoring)\s*\([^)]*\)|\b(or|unless|offset \w+)\b`).ReplaceAllString(expr, " ")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/services/internal/events"
 )
 
 // Something that the services need goes away for a while, under load, and comes back. What can go on goes on, the
@@ -270,6 +272,79 @@ func TestOutage_BrokerGoneForLong_ChangesAreRefusedWhenTheJournalIsFull(t *testi
 	}
 	h.ticketBecomes(t, "reserved", seat.ID)
 	require.Zero(t, events.dead(t))
+}
+
+// fill publishes events that nobody reacts to until the stream refuses even a small one.
+func (s *stream) fill(t *testing.T, topic string) {
+	t.Helper()
+	for _, size := range []int{10_000, 50} {
+		filler, err := json.Marshal(events.Event{
+			SpecVersion: "1.0", ID: "filler", Source: "/test", Type: "order.filler", Time: time.Now(),
+			Data: json.RawMessage(strconv.Quote(strings.Repeat("x", size))),
+		})
+		require.NoError(t, err)
+		for n := 0; err == nil; n++ {
+			require.Less(t, n, 1000, "the stream is never full")
+			err = s.broker.Publish(t.Context(), topic, filler)
+		}
+		require.ErrorContains(t, err, "maximum bytes exceeded")
+	}
+}
+
+// A consumer that is away for long fills the stream. The broker then refuses what the services publish, and removes nothing that
+// the consumer has yet to handle.
+func TestOutage_StreamFull_ChangesAreRefusedUntilItsEventsAreHandled(t *testing.T) {
+	t.Parallel()
+	onEmbedded(t, "the size of the streams is NATS's")
+	const slots = 8
+	h := newHouse(t, stack.Options{Env: map[string]string{"JOURNAL_SLOTS": strconv.Itoa(slots), "NATS_MAX_BYTES": "2MiB"}})
+	stream := h.stream(t)
+	seller, buyer := h.signUp(t), h.signUp(t)
+	seat := seller.list(t, "Reserved while the stream is full", 1000)
+	known(t, buyer, seat)
+	stream.settled(t)
+	var listed []ticket
+	var reserved order
+
+	h.without(t, "expiration", func() {
+		stream.fill(t, "events.orders")
+		eventuallyWithin(t, time.Minute, "what everybody had handled before makes room", func() bool {
+			state, err := stream.broker.State(t.Context())
+			return err == nil && !state.Whole
+		})
+		stream.fill(t, "events.orders") // now the oldest event is one that expiration has yet to handle
+
+		// Each service takes changes until its journal is full.
+		for range slots {
+			listed = append(listed, seller.list(t, "Listed while the stream is full", 1000))
+		}
+		f := later(t, seller.do(t, "POST", "/api/tickets", offer{Title: "One too many", Price: 1000}))
+		require.Contains(t, f.Detail, "message broker")
+		becomes(t, "[journal]", "what tickets lacks", func() string { return fmt.Sprint(h.notReady(t, "tickets")) })
+		reserved = buyer.reserved(t, seat.ID)
+
+		require.Len(t, seller.tickets(t), 1+slots, "what is refused is not written, and reads go on")
+		require.Equal(t, reserved, buyer.order(t, reserved.ID))
+		for _, one := range listed {
+			require.False(t, stream.has("ticket.created:"+one.ID+":1"), "the stream was not full")
+		}
+	})
+
+	eventuallyWithin(t, time.Minute, "tickets are listed again", func() bool {
+		return seller.do(t, "POST", "/api/tickets", offer{Title: "After all", Price: 1000}).status == 201
+	})
+	h.lack(t, nil)
+	for _, one := range listed {
+		stream.holds(t, "ticket.created:"+one.ID+":1")
+		known(t, buyer, one)
+	}
+	h.ticketBecomes(t, "reserved", seat.ID)
+	status, _ := buyer.pay(t, reserved.ID, goodCard)
+	require.Equal(t, 201, status)
+	buyer.orderBecomes(t, "complete", reserved.ID)
+	h.ticketBecomes(t, "sold", seat.ID)
+	stream.settled(t)
+	require.Zero(t, stream.dead(t))
 }
 
 // Reservations are short, so that those of the outage, which nobody pays, have to end by themselves.

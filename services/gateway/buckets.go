@@ -25,13 +25,17 @@ type buckets[K comparable] struct {
 	younger, older map[K]int64 // nanoseconds
 }
 
-// newBuckets makes buckets of that many tokens a second, and burst times as many at once; nil for 0 a second, which is no limit.
+// longestInterval keeps times within an int64: a rate of less than a token in it is one token in it.
+const longestInterval = 365 * 24 * time.Hour
+
+// newBuckets makes buckets of that many tokens a second, at most 1e9, and burst times as many at once; nil for 0 a second, which is no limit.
 func newBuckets[K comparable](name string, perSecond, burst float64) *buckets[K] {
 	if perSecond <= 0 {
 		return nil
 	}
+	interval := time.Duration(min(float64(time.Second)/perSecond, float64(longestInterval)))
 	b := &buckets[K]{
-		name: name, interval: time.Duration(float64(time.Second) / perSecond), burst: max(1, int(perSecond*burst)),
+		name: name, interval: interval, burst: max(1, int(perSecond*burst)),
 		half: maxBuckets / 2, younger: map[K]int64{},
 	}
 	b.window = seconds(b.interval * time.Duration(b.burst))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,8 +23,16 @@ const (
 	verifyTime = 200 * time.Millisecond
 )
 
-// hashes are the requests for which auth hashes a password, which takes far more of the machine than any other.
-var hashes = []string{"POST /api/users/signup", "POST /api/users/signin", "POST /api/users/password", "DELETE /api/users/currentuser"}
+// hashes are the routes on which auth hashes a password, which takes far more of the machine than any other request.
+var hashes = []struct{ method, path string }{
+	{fiber.MethodPost, "/api/users/signup"},
+	{fiber.MethodPost, "/api/users/signin"},
+	{fiber.MethodPost, "/api/users/password"},
+	{fiber.MethodDelete, "/api/users/currentuser"},
+}
+
+// hashesKey marks a request on one of these routes, in its locals.
+const hashesKey = "hashes a password"
 
 // limits bound how often one client and one user may ask. An address is that of a connection, or the one that a trusted proxy
 // names (rest.Client). A user is whom a verified token names: one that is not verified would let anybody use up another's
@@ -54,6 +61,18 @@ func newLimits(cfg config, verify func(ctx context.Context, token string) (ident
 	return l
 }
 
+// routes puts the limits before what is added to the app after it. Which requests hash a password is for the router to say: it
+// matches paths as auth's does, so no other spelling of a path (slashes at its end) has auth hash and is not counted.
+func (l *limits) routes(app *fiber.App) {
+	for _, route := range hashes {
+		app.Add(route.method, route.path, func(c *fiber.Ctx) error {
+			c.Locals(hashesKey, true)
+			return c.Next()
+		})
+	}
+	app.Use(l.handle)
+}
+
 // handle lets a request through, or refuses it. The response says how much is left.
 func (l *limits) handle(c *fiber.Ctx) error {
 	verdicts, err := l.judge(c)
@@ -70,7 +89,7 @@ func (l *limits) judge(c *fiber.Ctx) ([]verdict, error) {
 	var verdicts []verdict
 	now := time.Now()
 	address := rest.NetworkOf(rest.Client(c))
-	hash := l.signins != nil && slices.Contains(hashes, c.Method()+" "+strings.TrimSuffix(c.Path(), "/"))
+	hash := l.signins != nil && c.Locals(hashesKey) != nil
 	met := func(v verdict, whose string) error {
 		verdicts = append(verdicts, v)
 		if v.allowed() {

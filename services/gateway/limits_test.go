@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,9 +19,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofiber/fiber/v2"
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/service"
 )
 
 // byName takes a token "of NAME" for good.
@@ -151,6 +155,64 @@ func TestLimits_PasswordsHaveALimitOfTheirOwn(t *testing.T) {
 	require.Equal(t, []int{200, 429}, []int{change("198.51.100.20"), change("198.51.100.21")}, "of one user, from two addresses")
 }
 
+// However a path is spelled: what reaches one of auth's handlers that hash a password is counted.
+func TestLimits_NoSpellingOfAPathHashesAPasswordUncounted(t *testing.T) {
+	app := rest.New(rest.Options{Name: "auth", Log: slog.New(slog.DiscardHandler)})
+	var hashed atomic.Int32
+	for _, route := range hashes { // as in services/auth/api.go
+		app.Group("/api/users").Add(route.method, strings.TrimPrefix(route.path, "/api/users"), func(*fiber.Ctx) error {
+			hashed.Add(1)
+			return nil
+		})
+	}
+	l := listen(t)
+	go func() { _ = app.Listener(l) }()
+	t.Cleanup(func() { _ = app.Shutdown() })
+	url := gateway(t, "http://"+l.Addr().String(), limited(1000, 0.01))
+	for i, route := range hashes {
+		address, last := fmt.Sprintf("198.51.100.%d", i), route.path[strings.LastIndex(route.path, "/")+1:]
+		before := hashed.Load()
+		for _, path := range []string{
+			route.path, route.path + "/", route.path + "//", route.path + "///", route.path + "?a=b", route.path + "//?a=b", route.path + "/.", route.path + "/x/..",
+			"//api/users/" + last, "/api//users/" + last, "/api/users//" + last, "/api/users/./" + last, "/api/users/" + strings.ToUpper(last),
+			route.path + "%2F", route.path + "/%2F", "/api/users/%73" + last[1:], route.path + ";", route.path + "%00",
+		} {
+			do(t, route.method, url+path, "{}", from(address)...)
+			require.Equal(t, before+1, hashed.Load(), path)
+		}
+	}
+}
+
+func TestConfig_RatesAreBounded(t *testing.T) {
+	for name, value := range map[string]string{"PORT": "1", "APP_PORT": "2", "DAPR_GRPC_PORT": "3", "APP_API_TOKEN": "a token that is long enough for this, surely"} {
+		t.Setenv(name, value)
+	}
+	for _, name := range []string{"AUTH_URL", "TICKETS_URL", "ORDERS_URL", "PAYMENTS_URL", "EXPIRATION_URL"} {
+		t.Setenv(name, "http://127.0.0.1:8101")
+	}
+	for _, name := range []string{"RATE_LIMIT", "SIGNIN_RATE"} {
+		for _, right := range []string{"0", "1e-300", "0.5", "1e9"} {
+			t.Setenv(name, right)
+			var cfg config
+			require.NoError(t, service.Load(&cfg), right)
+			for _, b := range []*buckets[string]{newBuckets[string]("user", cfg.RateLimit, requestBurst), newBuckets[string]("user", cfg.SigninRate, signinBurst)} {
+				if b != nil {
+					now := time.Now()
+					require.True(t, b.take("a", now).allowed())
+					require.True(t, b.take("a", now.Add(2*longestInterval)).allowed())
+				}
+			}
+		}
+		for _, wrong := range []string{"-1", "1000000001", "1e10", "Inf", "NaN"} {
+			t.Setenv(name, wrong)
+			require.ErrorContains(t, service.Load(&config{}), name+" must be at ", wrong)
+		}
+		t.Setenv(name, "2e9")
+		require.ErrorContains(t, service.Load(&config{}), name+" must be at most 1000000000")
+		t.Setenv(name, "1")
+	}
+}
+
 func TestLimits_ZeroIsNone(t *testing.T) {
 	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) {}), limited(0, 0))
 	for range 50 {
@@ -211,20 +273,19 @@ func TestUpstream_DoesNotWaitLongForAHandshake(t *testing.T) {
 // Each service has connections of its own: a flood of sign-ins, which auth takes long for, holds up nobody who buys.
 func TestUpstream_OneThatIsSlowDoesNotHoldUpOthers(t *testing.T) {
 	release := make(chan struct{})
-	slow := serve(t, func(http.ResponseWriter, *http.Request) { <-release })
+	arrived := atomic.Int32{}
+	slow := serve(t, func(http.ResponseWriter, *http.Request) { arrived.Add(1); <-release })
 	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) {}), func(c *config) { c.AuthURLs = []string{slow} })
 	var signingIn sync.WaitGroup
-	begun := atomic.Int32{}
 	for range 300 {
 		signingIn.Go(func() {
-			begun.Add(1)
 			res, err := http.Post(url+"/api/users/signin", "application/json", strings.NewReader("{}"))
 			if err == nil {
 				_ = res.Body.Close()
 			}
 		})
 	}
-	eventually(t, "all of them wait", func() bool { return begun.Load() == 300 })
+	eventually(t, "all of them wait", func() bool { return arrived.Load() == 300 })
 	began := time.Now()
 	for range 20 {
 		require.Equal(t, 200, do(t, "POST", url+"/api/orders", "{}").status)

@@ -25,9 +25,9 @@ type config struct {
 	// UpstreamTimeout bounds one call to a service; it is longer than the deadline that services give themselves.
 	UpstreamTimeout time.Duration `env:"UPSTREAM_TIMEOUT" envDefault:"20s" validate:"min=1s,max=5m"`
 	// RateLimit bounds the requests a second of one address, and of one user; twice as many may come at once. 0: no limit.
-	RateLimit float64 `env:"RATE_LIMIT" envDefault:"100" validate:"min=0"`
+	RateLimit float64 `env:"RATE_LIMIT" envDefault:"100" validate:"min=0,max=1000000000"`
 	// SigninRate bounds, in the same way, those for which a password is hashed; four times as many may come at once. 0: no limit.
-	SigninRate float64 `env:"SIGNIN_RATE" envDefault:"5" validate:"min=0"`
+	SigninRate float64 `env:"SIGNIN_RATE" envDefault:"5" validate:"min=0,max=1000000000"`
 	// ConnectionsPerAddress bounds the open connections of one address that is no trusted proxy's. 0: no limit.
 	ConnectionsPerAddress int `env:"CONNECTIONS_PER_ADDRESS" envDefault:"256" validate:"min=0"`
 	// TraceSampling is the share of requests whose trace is recorded. What clients ask for is not believed.
@@ -46,7 +46,7 @@ func main() {
 	var cfg config
 	service.Main("gateway", &cfg, func(_ context.Context, s *service.Service) error {
 		s.ReadyAge = readyAge
-		auth, err := identity.NewAuth(cfg.AuthConfig)
+		verifier, err := s.VerifyTokens(cfg.AuthConfig)
 		if err != nil {
 			return err
 		}
@@ -66,8 +66,6 @@ func main() {
 			})
 			return u, nil
 		}
-		verifier := identity.NewRevokingVerifier(auth.Fetch, s.Metrics)
-		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
 		limits := newLimits(cfg, verifier.Verify, s.Metrics)
 		return routes(s.Public, limits, to, cfg)
 	})

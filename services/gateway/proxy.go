@@ -32,7 +32,7 @@ const (
 // routes sends each part of the API to its service.
 func routes(app *fiber.App, limits *limits, to func(name string, addresses []string) (*upstream, error), cfg config) error {
 	app.Use(secure)
-	app.Use(limits.handle)
+	limits.routes(app)
 	for _, service := range []struct {
 		name      string
 		addresses []string

@@ -37,7 +37,7 @@ func (c *config) terms() Terms {
 func main() {
 	var cfg config
 	service.Main("orders", &cfg, func(ctx context.Context, s *service.Service) error {
-		auth, err := identity.NewAuth(cfg.AuthConfig)
+		verifier, err := s.VerifyTokens(cfg.AuthConfig)
 		if err != nil {
 			return err
 		}
@@ -46,11 +46,9 @@ func main() {
 			return err
 		}
 		b := newBox(store, cfg.terms(), s.Log)
-		verifier := identity.NewRevokingVerifier(auth.Fetch, s.Metrics)
-		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
 		b.routes(s.Public, identity.RequireUser(verifier))
 		b.subscribe(s.Events)
-		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(orders, b.lastEvents))
+		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(store, orders, orderKey, (*Order).Told))
 		return nil
 	})
 }

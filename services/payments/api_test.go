@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -366,24 +365,8 @@ func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
 
 // TestWebhook_OfTheSandbox lets the sandbox send its own webhooks, over HTTP, to the service.
 func TestWebhook_OfTheSandbox(t *testing.T) {
-	d := newDesk(t, webhookSecret)
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		req := httptest.NewRequest("POST", "/api/payments/webhook", bytes.NewReader(body))
-		req.Header = r.Header
-		res, err := d.app.Test(req, -1)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-		res.Body.Close()
-		w.WriteHeader(res.StatusCode)
-	}))
-	defer receiver.Close()
-	p := newProcessor(t, sandbox.Options{WebhookURL: receiver.URL, WebhookSecret: webhookSecret})
-	d.processor = p
-	d.till.stripe = p.gateway()
-
+	d := newShop(t)
+	p := d.processor
 	order := d.hears(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
 	p.authenticate(t, waiting.StripeID, "succeed")

@@ -57,7 +57,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		auth, err := identity.NewAuth(cfg.AuthConfig)
+		verifier, err := s.VerifyTokens(cfg.AuthConfig)
 		if err != nil {
 			return err
 		}
@@ -79,8 +79,6 @@ func main() {
 		t.meters = newMeters(s.Metrics)
 		t.limits = limits{perOrder: cfg.Attempts, perHour: cfg.AttemptsPerHour}
 		a := &api{till: t, webhookSecret: cfg.WebhookSecret}
-		verifier := identity.NewRevokingVerifier(auth.Fetch, s.Metrics)
-		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
 		a.routes(s.Public, identity.RequireUser(verifier))
 		t.subscribe(s.Events)
 		s.Go("agenda", t.agenda.run)

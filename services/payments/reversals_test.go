@@ -54,7 +54,7 @@ func (p *processor) id(t *testing.T, r *http.Request) string {
 	return answer.ID
 }
 
-// shop is a desk to which the sandbox sends its webhooks.
+// newShop makes a desk to which the sandbox sends its webhooks.
 func newShop(t *testing.T) *desk {
 	t.Helper()
 	d := newDesk(t, webhookSecret)
@@ -156,6 +156,72 @@ func TestReversal_AnOrderThatEndsAfterAPartialRefundGivesBackTheRest(t *testing.
 	d.requireMoney(t, order.ID, 0, 2500, 2500)
 }
 
+func TestReversal_ARefundThatIsPendingIsARefund(t *testing.T) {
+	d := newShop(t)
+	pending := func(r *http.Request, w *httptest.ResponseRecorder) {
+		if r.URL.Path == "/v1/refunds" {
+			w.Body = bytes.NewBuffer(bytes.ReplaceAll(w.Body.Bytes(), []byte(`"status":"succeeded"`), []byte(`"status":"pending"`)))
+			w.Header().Del("Content-Length")
+		}
+	}
+	d.processor.after.Store(&pending)
+	order, intent := d.sells(t)
+	d.processor.dashboard(t, intent, "1000")
+	d.requireShown(t, order.ID, Captured, 1000, false, "")
+	d.requireRefundedEvents(t, 1000)
+	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	d.requireMoney(t, order.ID, 0, 2500, 2500)
+}
+
+func TestReversal_ACaptureInTheDashboard(t *testing.T) {
+	for end, kept := range map[string]bool{"complete": true, "cancelled": false} {
+		t.Run(end, func(t *testing.T) {
+			d := newShop(t)
+			order := d.hears(t)
+			receipt, err := d.pay(t.Context(), order.ID, "pm_card_visa")
+			require.NoError(t, err)
+			r := httptest.NewRequest("POST", "/v1/payment_intents/"+receipt.Payment.StripeID+"/capture", nil)
+			r.Header.Set("Authorization", "Bearer "+sandboxKey)
+			d.processor.id(t, r)
+			d.requireShown(t, order.ID, Captured, 0, false, "")
+			d.requireTold(t, "payment.created", "payment.captured")
+
+			require.NoError(t, d.HearOrder(t.Context(), after(order, end)))
+			if kept {
+				d.requireMoney(t, order.ID, 0, 2500, 0)
+				d.requireTold(t, "payment.created", "payment.captured")
+				return
+			}
+			d.requireShown(t, order.ID, Refunded, 2500, false, "")
+			d.requireMoney(t, order.ID, 0, 2500, 2500)
+		})
+	}
+}
+
+func TestReversal_WarningsReviewsAndPayoutsChangeNothing(t *testing.T) {
+	for eventType, object := range map[string]string{
+		"radar.early_fraud_warning.created": `{"id":"issfr_1","object":"radar.early_fraud_warning","actionable":true,"fraud_type":"misc","payment_intent":%q}`,
+		"review.opened":                     `{"id":"prv_1","object":"review","open":true,"reason":"rule","payment_intent":%q}`,
+		"review.closed":                     `{"id":"prv_1","object":"review","open":false,"reason":"approved","payment_intent":%q}`,
+		"payout.paid":                       `{"id":"po_1","object":"payout","amount":2500,"status":"paid","description":%q}`,
+	} {
+		t.Run(eventType, func(t *testing.T) {
+			d := newDesk(t, webhookSecret)
+			order, intent := d.sells(t)
+			before := d.send(t, buyer, "GET", "/api/payments/"+order.ID, "").payment(t)
+			wrote := d.processor.wrote.Load()
+			body := fmt.Appendf(nil, `{"id":"evt_1","object":"event","type":%q,"data":{"object":`+object+`}}`, eventType, intent)
+			res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
+			require.Equal(t, 200, res.StatusCode, res.text)
+			d.round(t)
+			require.Equal(t, before, d.send(t, buyer, "GET", "/api/payments/"+order.ID, "").payment(t))
+			require.Equal(t, wrote, d.processor.wrote.Load())
+			d.requireTold(t, "payment.created", "payment.captured")
+		})
+	}
+}
+
 func TestReversal_ARefundThatFailsIsShownAndNotTriedAgain(t *testing.T) {
 	d := newShop(t)
 	order, intent := d.sells(t)
@@ -219,20 +285,24 @@ func (p *processor) refunds(t *testing.T, stripeID string) (ids []string) {
 }
 
 func TestReversal_ADisputeIsShownAndWhenItIsLostIsARefund(t *testing.T) {
-	d := newShop(t)
-	order, intent := d.sells(t)
-	dispute := d.processor.bank(t, "/payment_intents/"+intent+"/dispute", `{"reason":"product_not_received"}`)
-	d.requireShown(t, order.ID, Captured, 0, false, "needs_response")
-	shown := d.send(t, buyer, "GET", "/api/payments/"+order.ID, "").payment(t)
-	require.Equal(t, Dispute{ID: dispute, Status: "needs_response", Reason: "product_not_received", Amount: 2500}, shown.Dispute)
-	d.requireRefundedEvents(t)
+	for _, outcome := range []string{"lost", "prevented"} {
+		t.Run(outcome, func(t *testing.T) {
+			d := newShop(t)
+			order, intent := d.sells(t)
+			dispute := d.processor.bank(t, "/payment_intents/"+intent+"/dispute", `{"reason":"product_not_received"}`)
+			d.requireShown(t, order.ID, Captured, 0, false, "needs_response")
+			shown := d.send(t, buyer, "GET", "/api/payments/"+order.ID, "").payment(t)
+			require.Equal(t, Dispute{ID: dispute, Status: "needs_response", Reason: "product_not_received", Amount: 2500}, shown.Dispute)
+			d.requireRefundedEvents(t)
 
-	d.processor.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"lost"}`)
-	d.requireShown(t, order.ID, Refunded, 2500, false, "lost")
-	d.requireRefundedEvents(t, 2500)
-	wrote := d.processor.wrote.Load()
-	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
-	require.Equal(t, wrote, d.processor.wrote.Load(), "the buyer has it already")
+			d.processor.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"`+outcome+`"}`)
+			d.requireShown(t, order.ID, Refunded, 2500, false, outcome)
+			d.requireRefundedEvents(t, 2500)
+			wrote := d.processor.wrote.Load()
+			require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+			require.Equal(t, wrote, d.processor.wrote.Load(), "the buyer has it already")
+		})
+	}
 }
 
 func TestReversal_ADisputeThatIsWonChangesNothing(t *testing.T) {

@@ -115,8 +115,8 @@ func (t *till) load(ctx context.Context, orderID string) (account, error) {
 }
 
 // loadNew is load for an order that may be so new that its event is still on the way.
-func (t *till) loadNew(ctx context.Context, orderID string) (account, error) {
-	order, err := state.GetReplica[Order](ctx, t.store, orderKey(orderID), orderID)
+func (t *till) loadNew(ctx context.Context, orderID, buyer string) (account, error) {
+	order, err := state.GetReplica[Order](ctx, t.store, orderKey(orderID), orderID, buyer)
 	return t.loaded(ctx, order, err)
 }
 
@@ -502,7 +502,7 @@ func (w *wish) load(ctx context.Context) (account, error) {
 	case w.beaten:
 		return w.till.loadWithAttempt(ctx, w.orderID)
 	}
-	return w.till.loadNew(ctx, w.orderID)
+	return w.till.loadNew(ctx, w.orderID, w.buyer)
 }
 
 // begin writes down the attempt that is to be made, if one is.

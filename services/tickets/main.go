@@ -24,7 +24,7 @@ type config struct {
 func main() {
 	var cfg config
 	service.Main("tickets", &cfg, func(ctx context.Context, s *service.Service) error {
-		auth, err := identity.NewAuth(cfg.AuthConfig)
+		verifier, err := s.VerifyTokens(cfg.AuthConfig)
 		if err != nil {
 			return err
 		}
@@ -33,13 +33,11 @@ func main() {
 			return err
 		}
 		l := newListings(store, cfg.Currency, cfg.MinPrice, s.Log)
-		verifier := identity.NewRevokingVerifier(auth.Fetch, s.Metrics)
-		s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
 		l.routes(s.Public, identity.RequireUser(verifier))
 		l.subscribe(s.Events)
 		s.Go("withdraw listings of deleted accounts", l.RunWithdrawals)
 		s.Go("remove deleted tickets from lists", l.compactor.Run)
-		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(allTickets, l.lastEvents), l.compactAll())
+		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(store, allTickets, ticketKey, (*Ticket).AsListed), l.compactAll())
 		return nil
 	})
 }

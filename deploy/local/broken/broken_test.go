@@ -4,6 +4,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -39,6 +41,27 @@ func TestFaults_Apply(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, inState, 3)
+}
+
+// Each fault has a line in the README's table, with its name and what the patch says of it, and no other line is there.
+func TestFaults_AreThoseOfTheREADME(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root(t), "README.md"))
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(text), "\n| build | what is wrong with it |")
+	require.True(t, found)
+	table, _, found = strings.Cut(table, "\n| without a fault |")
+	require.True(t, found)
+	described := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([^|]+) \\|").FindAllStringSubmatch(table, -1) {
+		described[row[1]] = row[2]
+	}
+	faults, err := Faults(root(t))
+	require.NoError(t, err)
+	want := map[string]string{}
+	for _, f := range faults {
+		want[f.Name] = f.What
+	}
+	require.Equal(t, want, described)
 }
 
 func TestFault_ThatIsOutOfDateFails(t *testing.T) {

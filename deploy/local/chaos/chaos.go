@@ -1,9 +1,9 @@
 // Package chaos proves that the marketplace keeps its promises whatever happens to its processes. It starts a stack
-// of its own with replicas of everything, lets a crowd work on it, kills, stops and freezes processes at random
-// meanwhile, lets it come to rest, and then checks it (see package check).
+// of its own with replicas of everything, lets a crowd work on it, causes faults at random meanwhile, lets it come to
+// rest, and then checks it (see package check).
 //
-// Chance comes from a seed: the same seed, time and number of replicas bring the same faults at the same moments, and
-// clients that choose alike. What the machine does between is its own.
+// Chance comes from a seed: the same seed, time, number of replicas, set and clocks bring the same faults at the same
+// moments, and clients that choose alike. What the machine does between is its own.
 //
 // Read load.go for what the crowd does, faults.go for what happens to the processes.
 package chaos
@@ -271,8 +271,14 @@ func (o *Outcome) String() string {
 }
 
 const about = `Starts a stack of its own, on free ports and in a folder of its own, with replicas of everything; lets
-clients work on it while its processes are killed, stopped and frozen at random; waits until it is at rest; and
-checks every promise. It fails if one does not hold, and keeps the folder then. The seed brings the same faults again.`
+clients work on it while there are faults at random; waits until it is at rest; and checks every promise. It fails if one
+does not hold, and keeps the folder then.
+
+Faults: processes killed, stopped and frozen; several at once (the broker is away, a service is killed with its sidecar, and
+whoever takes over from it as well); the network cut between sidecars and broker or PostgreSQL, and a full disk (both on Linux
+alone); a clock of a service moved by ten minutes; answers of the sandbox that are late, wrong or missing.
+
+The same -seed, -time, -replicas, -set and -clocks bring the same faults at the same moments.`
 
 // Command is the chaos as a subcommand.
 func Command(ctx context.Context, args []string) error {

@@ -23,6 +23,7 @@ const (
 	underReview          = "under_review"
 	disputeWon           = "won"
 	disputeLost          = "lost"
+	disputePrevented     = "prevented" // the buyer was given the money before the bank decided
 	inquiryNeedsResponse = "warning_needs_response"
 	inquiryClosed        = "warning_closed"
 )
@@ -128,7 +129,7 @@ func (s *Server) closeDispute(r *request) (any, *apiError) {
 
 // decide ends a dispute. The store is locked by the caller.
 func (s *Server) decide(d *dispute, status string, r *request) {
-	d.Status, d.IsChargeRefundable = status, status != disputeLost
+	d.Status, d.IsChargeRefundable = status, status != disputeLost && status != disputePrevented
 	s.store.putDispute(d)
 	s.webhooks.emit("charge.dispute.closed", d, r)
 	if status == disputeWon {
@@ -195,15 +196,15 @@ func (s *Server) openDispute(w http.ResponseWriter, httpRequest *http.Request) {
 
 // endDispute does what the bank does in the end:
 //
-//	POST /sandbox/disputes/{id}/close   {"outcome": "won" | "lost"}
+//	POST /sandbox/disputes/{id}/close   {"outcome": "won" | "lost" | "prevented"}
 //
 // An inquiry that is won is closed; one that is lost becomes a dispute. It answers with the dispute, or 409 if it is closed.
 func (s *Server) endDispute(w http.ResponseWriter, httpRequest *http.Request) {
 	var wanted struct {
 		Outcome string `json:"outcome"`
 	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, httpRequest.Body, maxBodyBytes)).Decode(&wanted); err != nil || wanted.Outcome != disputeWon && wanted.Outcome != disputeLost {
-		writeJSON(w, http.StatusBadRequest, map[string]string{"error": `outcome must be "won" or "lost"`})
+	if err := json.NewDecoder(http.MaxBytesReader(w, httpRequest.Body, maxBodyBytes)).Decode(&wanted); err != nil || !slices.Contains([]string{disputeWon, disputeLost, disputePrevented}, wanted.Outcome) {
+		writeJSON(w, http.StatusBadRequest, map[string]string{"error": `outcome must be "won", "lost" or "prevented"`})
 		return
 	}
 	r := sandboxRequest(httpRequest, opDispute)
@@ -224,7 +225,7 @@ func (s *Server) endDispute(w http.ResponseWriter, httpRequest *http.Request) {
 		s.store.putDispute(d)
 		s.webhooks.emit("charge.dispute.updated", d, r)
 		s.webhooks.emit("charge.dispute.funds_withdrawn", d, r)
-	case d.inquiry():
+	case d.inquiry() && wanted.Outcome == disputeWon:
 		s.decide(d, inquiryClosed, r)
 	default:
 		s.decide(d, wanted.Outcome, r)

@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Settings of Go's runtime for every process that the stack starts. Some fifteen processes of Go share the machine, and
+// Settings of Go's runtime for every process that the stack starts. Twenty processes of Go share the machine, and
 // by default each behaves as if it were alone. deploy/README.md ("Settings of Go's runtime") has the measurements.
 //
 // A variable that whoever starts the stack has in the environment wins, and so do the run file and the options.

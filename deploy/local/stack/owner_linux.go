@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"bufio"
 	"fmt"
 	"net"
 	"os"
@@ -13,21 +12,26 @@ import (
 	"unsafe"
 )
 
-// ownsConnection is whether a process has the connection whose own end is at address, on 127.0.0.1.
-func ownsConnection(pid int, address net.Addr) bool {
-	at, ok := address.(*net.TCPAddr)
-	if pid == 0 || !ok {
-		return false
+// ownsConnection is whether a process has the connection from one address to the other, both on 127.0.0.1. One address alone would
+// not do: the kernel gives the same port to connections that go to different addresses.
+func ownsConnection(pid int, from, to net.Addr) bool {
+	ends := ""
+	for _, address := range []net.Addr{from, to} {
+		at, ok := address.(*net.TCPAddr)
+		if pid == 0 || !ok {
+			return false
+		}
+		ends += fmt.Sprintf(" 0100007F:%04X", at.Port)
 	}
-	table, err := os.Open("/proc/net/tcp") // proc(5)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = table.Close() }()
-	own := fmt.Sprintf("0100007F:%04X", at.Port)
-	for lines := bufio.NewScanner(table); lines.Scan(); {
-		if fields := strings.Fields(lines.Text()); len(fields) > 9 && fields[1] == own {
-			return slices.Contains(openFiles(pid), "socket:["+fields[9]+"]")
+	// While other connections come and go, the kernel may leave one out of the table.
+	for range 3 {
+		table, err := os.ReadFile("/proc/net/tcp") // proc(5)
+		if err != nil {
+			return false
+		}
+		if _, line, found := strings.Cut(string(table), ends+" "); found {
+			fields := strings.Fields(line)
+			return len(fields) > 6 && slices.Contains(openFiles(pid), "socket:["+fields[6]+"]")
 		}
 	}
 	return false

@@ -139,7 +139,7 @@ func (p *proxy) end(c *cut, broken bool) {
 
 // holdIf stops a link if its client is the process of a cut.
 func (p *proxy) holdIf(l *link, c *cut) {
-	if l.cut == nil && ownsConnection(c.process.PID(), l.client.RemoteAddr()) {
+	if l.cut == nil && ownsConnection(c.process.PID(), l.client.RemoteAddr(), l.client.LocalAddr()) {
 		l.cut, l.held = c, make(chan struct{})
 	}
 }

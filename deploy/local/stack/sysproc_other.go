@@ -31,7 +31,7 @@ func postgresAccount() (*syscall.Credential, error) {
 }
 
 // ownsConnection: other systems do not say whose a connection is, so a cut is one for all.
-func ownsConnection(int, net.Addr) bool { return true }
+func ownsConnection(int, net.Addr, net.Addr) bool { return true }
 
 // CanFillDisk is whether Process.FillDisk works here.
 const CanFillDisk = false

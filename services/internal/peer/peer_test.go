@@ -71,7 +71,7 @@ func TestGet_AsksEachAddressInTurnAndStaysWithTheOneThatAnswers(t *testing.T) {
 func TestGet_RefusesWhatIsNoAnswer(t *testing.T) {
 	elsewhere := serve(t, say("secret"))
 	for name, answer := range map[string]http.HandlerFunc{
-		"a redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere, 302) },
+		"a redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere, http.StatusFound) },
 		"not found":   http.NotFound,
 		"broken off":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"without end": endless,

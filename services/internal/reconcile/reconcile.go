@@ -301,26 +301,31 @@ func (p *Pass) write(ctx context.Context) error {
 const rememberedIDs = 500_000
 
 // RepublishRecent is a step that publishes the last event of every aggregate of a kind that has changed lately (noted by
-// state.Change.Note). last reads aggregates, in bulk, and returns their last events; one that has none is left out.
-func RepublishRecent(kind string, last func(ctx context.Context, ids []string) ([]events.Payload, error)) Step {
+// state.Change.Note). key is the key of an aggregate's document, and event the aggregate's last event. One that does not exist any
+// more is left out.
+func RepublishRecent[T any](store *state.Store, kind string, key func(id string) string, event func(*T) events.Payload) Step {
 	return Step{Name: kind, Run: func(ctx context.Context, p *Pass) error {
 		seen := map[string]struct{}{}
-		return p.r.store.Recent(ctx, kind, p.Since(), p.document.StartedAt, func(ids []string) error {
+		return store.Recent(ctx, kind, p.Since(), p.document.StartedAt, func(ids []string) error {
 			var fresh []string
 			for _, id := range ids {
 				if _, again := seen[id]; !again {
-					fresh = append(fresh, id)
+					fresh = append(fresh, key(id))
 					seen[id] = struct{}{}
 				}
 			}
 			if len(seen) > rememberedIDs {
 				clear(seen)
 			}
-			payloads, err := last(ctx, fresh)
+			docs, err := state.GetMany[T](ctx, store, fresh)
 			if err != nil {
 				return err
 			}
-			return p.Publish(ctx, payloads...)
+			last := make([]events.Payload, len(docs))
+			for i := range docs {
+				last[i] = event(&docs[i].Value)
+			}
+			return p.Publish(ctx, last...)
 		})
 	}}
 }

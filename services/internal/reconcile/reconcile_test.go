@@ -141,16 +141,7 @@ func touch(t *testing.T, store *state.Store, id string, at time.Time) {
 }
 
 func republish(store *state.Store) Step {
-	return RepublishRecent("things", func(ctx context.Context, ids []string) (last []events.Payload, err error) {
-		for _, id := range ids {
-			doc, err := state.Get[thing](ctx, store, "thing/"+id)
-			if err != nil {
-				return nil, err
-			}
-			last = append(last, doc.Value.event())
-		}
-		return last, nil
-	})
+	return RepublishRecent(store, "things", func(id string) string { return "thing/" + id }, (*thing).event)
 }
 
 func reconciler(store *state.Store, settings Settings, now *time.Time, steps ...Step) *Reconciler {

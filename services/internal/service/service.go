@@ -47,6 +47,7 @@ import (
 	"google.golang.org/grpc/backoff"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/state"
 )
@@ -265,6 +266,18 @@ func (s *Service) Go(name string, work func(ctx context.Context) error) {
 			s.fail(fmt.Errorf("%s: %w", name, err))
 		}
 	})
+}
+
+// VerifyTokens returns what verifies the tokens of the service's users, by the keys and revocations that auth publishes. They are
+// fetched until the service stops. It fails if the authority's file of the configuration cannot be read.
+func (s *Service) VerifyTokens(cfg identity.AuthConfig) (*identity.Verifier, error) {
+	auth, err := identity.NewAuth(cfg)
+	if err != nil {
+		return nil, err
+	}
+	verifier := identity.NewRevokingVerifier(auth.Fetch, s.Metrics)
+	s.Go("keys and revocations", func(ctx context.Context) error { return verifier.Watch(ctx, cfg.AuthPeriod, s.Log) })
+	return verifier, nil
 }
 
 // OpenStore opens the service's state store and closes it at shutdown, when its events are out.
