@@ -22,6 +22,10 @@ type composeFile struct {
 		Entrypoint  []string
 		Command     []string
 		Environment map[string]string
+		EnvFile     []struct {
+			Path     string
+			Required bool
+		} `yaml:"env_file"`
 		NetworkMode string `yaml:"network_mode"`
 		ReadOnly    bool   `yaml:"read_only"`
 		MemLimit    string `yaml:"mem_limit"`
@@ -125,6 +129,36 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 			require.Contains(t, slices.Concat(sidecar.Entrypoint, sidecar.Command), flag, app.ID)
 		}
 	}
+}
+
+// Whoever reads where a setting goes finds it there.
+func TestCompose_SettingsComeFromTheFilesThatTheREADMENames(t *testing.T) {
+	var compose composeFile
+	var run runFile
+	read(t, "../../docker-compose.yaml", &compose)
+	read(t, "../../dapr.yaml", &run)
+	passed := map[string]bool{}
+	for _, app := range run.Apps {
+		service := compose.Services[app.ID]
+		require.Len(t, service.EnvFile, 1, app.ID)
+		require.Equal(t, "settings.env", service.EnvFile[0].Path, app.ID)
+		require.False(t, service.EnvFile[0].Required, app.ID)
+		for name, value := range service.Environment {
+			if strings.HasPrefix(value, "${"+name+"}") || strings.HasPrefix(value, "${"+name+":") {
+				passed[name] = true
+			}
+		}
+	}
+	text, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	_, list, found := strings.Cut(string(text), "- **`.env`** has those that the compose file names:")
+	require.True(t, found)
+	list, _, _ = strings.Cut(list, ". In `settings.env`")
+	named := map[string]bool{}
+	for _, name := range regexp.MustCompile("`([A-Z_]+)`").FindAllStringSubmatch(list, -1) {
+		named[name[1]] = true
+	}
+	require.Equal(t, passed, named)
 }
 
 // Go's collector must run before the kernel ends the process, and need not much earlier.

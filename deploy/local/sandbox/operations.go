@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -379,6 +380,24 @@ func listOfCharges[T any](r *request, ids []string, all map[string]T, about func
 	})
 }
 
+func (s *Server) listCharges(r *request) (any, *apiError) {
+	if err := r.params.only("payment_intent", "created", "limit", "starting_after", "ending_before"); err != nil {
+		return nil, err
+	}
+	within, err := r.params.createdWithin()
+	if err != nil {
+		return nil, err
+	}
+	var found []*charge
+	for _, ch := range s.store.charges {
+		if intent := r.params.Get("payment_intent"); (intent == "" || ch.PaymentIntent == intent) && within(ch.Created) {
+			found = append(found, ch)
+		}
+	}
+	slices.SortFunc(found, func(a, b *charge) int { return cmp.Or(cmp.Compare(b.Created, a.Created), cmp.Compare(b.ID, a.ID)) })
+	return page(r, found, func(ch *charge) string { return ch.ID })
+}
+
 func (s *Server) retrieveCharge(r *request) (any, *apiError) {
 	ch := s.store.charges[r.objectID]
 	if ch == nil {
@@ -391,6 +410,13 @@ func (s *Server) intentOf(r *request) (*paymentIntent, *apiError) {
 	intent := s.store.intents[r.objectID]
 	if intent == nil {
 		return nil, missing(404, "payment_intent", r.objectID, "intent")
+	}
+	secret := r.params.Get("client_secret")
+	switch {
+	case r.publishable && secret == "":
+		return nil, invalid("client_secret", "parameter_missing", "Missing required param: client_secret.")
+	case secret != "" && secret != intent.ClientSecret:
+		return nil, invalid("client_secret", "payment_intent_invalid_parameter", "The client_secret provided does not match any associated PaymentIntent on this account.")
 	}
 	return intent, nil
 }
