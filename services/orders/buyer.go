@@ -64,6 +64,17 @@ func (b *Buyer) Hold(order Order, now time.Time, terms Terms) error {
 	return nil
 }
 
+// End is when the last of the buyer's reservations is over. It is not a window away if the window was longer when an earlier
+// one was made.
+func (b *Buyer) End() (end time.Time) {
+	for _, o := range b.Unpaid {
+		if o.ExpiresAt.After(end) {
+			end = o.ExpiresAt
+		}
+	}
+	return end
+}
+
 // Delete refuses the buyer every reservation from now on.
 func (b *Buyer) Delete() (changed bool) {
 	if b.Deleted {

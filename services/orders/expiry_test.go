@@ -27,8 +27,9 @@ type expirySidecar struct {
 	documents    map[string]*client.StateItem
 	transactions int
 	reads        int
-	committing   func()          // called before a transaction; may be nil
-	published    map[string]bool // events, by their ids
+	committing   func()            // called before a transaction; may be nil
+	published    map[string]bool   // events, by their ids
+	lifetimes    map[string]string // of documents, in seconds, as they were last written
 }
 
 func (m *expirySidecar) GetState(_ context.Context, _, key string, _ map[string]string) (*client.StateItem, error) {
@@ -77,6 +78,7 @@ func (m *expirySidecar) ExecuteStateTransaction(_ context.Context, _ string, _ m
 			delete(m.documents, op.Item.Key)
 			continue
 		}
+		m.lifetimes[op.Item.Key] = op.Item.Metadata["ttlInSeconds"]
 		m.documents[op.Item.Key] = &client.StateItem{Key: op.Item.Key, Value: op.Item.Value, Etag: strconv.Itoa(m.transactions)}
 	}
 	return nil
@@ -125,7 +127,7 @@ type expiryScene struct {
 
 func newExpiryScene(t *testing.T) *expiryScene {
 	t.Helper()
-	s := &expiryScene{sidecar: &expirySidecar{documents: map[string]*client.StateItem{}, published: map[string]bool{}}}
+	s := &expiryScene{sidecar: &expirySidecar{documents: map[string]*client.StateItem{}, published: map[string]bool{}, lifetimes: map[string]string{}}}
 	store, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "orders", Instance: "test", Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = store.Close(context.Background()) })

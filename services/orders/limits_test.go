@@ -257,6 +257,25 @@ func TestReserve_TheBoundCostsNoFurtherCall(t *testing.T) {
 	}
 }
 
+// The window was longer when the buyer's first reservation was made.
+func TestReserve_TheBuyersDocumentOutlivesAllReservations(t *testing.T) {
+	s, tickets := limitedScene(t, Terms{Window: 24 * time.Hour, PerUser: 1000}, 2)
+	lifetime := func() time.Duration {
+		s.sidecar.mu.Lock()
+		defer s.sidecar.mu.Unlock()
+		seconds, err := time.ParseDuration(s.sidecar.lifetimes[buyerKey("buyer")] + "s")
+		require.NoError(t, err)
+		return seconds
+	}
+	_, err := s.tries(t, tickets[0], "buyer")
+	require.NoError(t, err)
+	require.InDelta(t, 24*time.Hour+buyerTime, lifetime(), float64(time.Minute))
+	s.terms.Window = time.Minute
+	_, err = s.tries(t, tickets[1], "buyer")
+	require.NoError(t, err)
+	require.InDelta(t, 24*time.Hour+buyerTime, lifetime(), float64(time.Minute))
+}
+
 func TestReserve_AgainAfterAnOrderThatNobodyHasCancelled(t *testing.T) {
 	s := newExpiryScene(t)
 	s.terms = limited
@@ -447,13 +466,42 @@ func TestLost_ATicketThatTicketsKnowsMoreOfCatchesUp(t *testing.T) {
 			at, holder := sequence(s, tickets[0])
 			require.Equal(t, 2+ahead, at)
 			require.Equal(t, order.ID, holder.OrderID)
-			published(s, "order.created:"+order.ID+":2")
+			version := lostVersion + 2 + ahead
+			published(s, fmt.Sprintf("order.created:%s:%d", order.ID, version))
 			require.NoError(t, s.ticketTold(t.Context(), listing(tickets[0], 2+ahead, order.ID), false))
 			again, _ := sequence(s, tickets[0])
 			require.Equal(t, at, again)
-			_, err = s.Complete(t.Context(), order.ID, "payment-1")
+			completed, err := s.Complete(t.Context(), order.ID, "payment-1")
 			require.NoError(t, err)
+			require.Equal(t, version+1, completed.Version, "above any that payments may know of before the restore")
 		}
+	})
+	t.Run("its sale was refunded", func(t *testing.T) {
+		s, tickets := limitedScene(t, limited, 1)
+		refunded := listing(tickets[0], 3, "")
+		refunded.Status = "withheld"
+		require.NoError(t, s.ticketTold(t.Context(), refunded, false))
+		at, _ := sequence(s, tickets[0])
+		require.Equal(t, 4, at)
+		_, err := s.tries(t, tickets[0], "buyer")
+		require.ErrorIs(t, err, errWithheld)
+
+		offered := listing(tickets[0], 3, "")
+		offered.Status, offered.Version = "available", 2
+		require.NoError(t, s.ticketTold(t.Context(), offered, false))
+		_, err = s.tries(t, tickets[0], "buyer")
+		require.NoError(t, err, "its seller has offered it again")
+	})
+	t.Run("its sale was refunded, and another has it since", func(t *testing.T) {
+		s, tickets := limitedScene(t, limited, 1)
+		order, err := s.tries(t, tickets[0], "buyer")
+		require.NoError(t, err)
+		refunded := listing(tickets[0], 3, "")
+		refunded.Status = "withheld"
+		require.NoError(t, s.ticketTold(t.Context(), refunded, false))
+		require.NoError(t, s.Cancel(t.Context(), order.ID, Withdrawn, func(*Order) error { return nil }))
+		_, err = s.tries(t, tickets[0], "other")
+		require.NoError(t, err)
 	})
 	t.Run("what tickets knows is old", func(t *testing.T) {
 		s, tickets := limitedScene(t, limited, 1)

@@ -53,7 +53,7 @@ func (b *box) unlessLost(ctx context.Context, orderID string, err error) error {
 }
 
 // CatchUp says that tickets has applied a change of the ticket's reservation which this service has lost, so that it would
-// take the next changes for old ones. The sequence then goes on after that change. Outside of a restore, tickets knows no
+// take the next changes for old ones. The sequence then goes on after that change, and a ticket that is withheld stays so. Outside of a restore, tickets knows no
 // change that was not committed here, and at the same sequence both know the same holder.
 func (t *Ticket) CatchUp(listing events.Ticket) (behind bool) {
 	holder := ""
@@ -62,6 +62,9 @@ func (t *Ticket) CatchUp(listing events.Ticket) (behind bool) {
 	}
 	if listing.Sequence == 0 || listing.Sequence < t.Sequence || listing.Sequence == t.Sequence && listing.OrderID == holder {
 		return false
+	}
+	if listing.Status == "withheld" && t.Reservation == nil {
+		t.Withheld = listing.Sequence // that of the refund, after which the seller has not offered the ticket again
 	}
 	t.Sequence = listing.Sequence + 1
 	return true
@@ -77,6 +80,9 @@ func (b *box) correct(ctx context.Context, change *state.Change, ticket *Ticket,
 		if err != nil {
 			return err
 		}
+		// Payments may know later versions of the order. None is as high as this one: each change of an order is one of its
+		// ticket's sequence, too.
+		order.Value.Version = max(order.Value.Version, lostVersion+ticket.Sequence-1)
 		order.Value.settle(order.Value.Status, ticket.Sequence, now())
 		change.Update(order.Key, order.ETag, order.Value)
 		change.Emit(ctx, order.Value.Told())

@@ -96,7 +96,7 @@ func (b *box) Reserve(ctx context.Context, ticketID, user string, keep keepAnswe
 		if err := b.hold(ctx, &buyer.Value, order, now); err != nil {
 			return Order{}, err
 		}
-		change.PutFor(buyer.Key, buyer.ETag, buyer.Value, b.terms.Window+buyerTime)
+		change.PutFor(buyer.Key, buyer.ETag, buyer.Value, buyer.Value.End().Sub(now)+buyerTime)
 	}
 	change.Update(ticket.Key, ticket.ETag, ticket.Value)
 	change.Insert(orderKey(order.ID), order)
@@ -114,10 +114,10 @@ func (b *box) Reserve(ctx context.Context, ticketID, user string, keep keepAnswe
 // document is not read.
 func (b *box) ticketAndBuyer(ctx context.Context, ticketID, user string) (ticket state.Doc[Ticket], buyer state.Doc[Buyer], err error) {
 	if b.terms.PerUser == 0 {
-		ticket, err = state.GetReplica[Ticket](ctx, b.store, ticketKey(ticketID), ticketID)
+		ticket, err = state.GetReplica[Ticket](ctx, b.store, ticketKey(ticketID), ticketID, user)
 		return ticket, buyer, err
 	}
-	return state.GetReplicaAnd[Ticket, Buyer](ctx, b.store, ticketKey(ticketID), ticketID, buyerKey(user))
+	return state.GetReplicaAnd[Ticket, Buyer](ctx, b.store, ticketKey(ticketID), ticketID, user, buyerKey(user))
 }
 
 // hold adds an order to those of its buyer. Only when these seem too many, it reads which of them are unpaid.

@@ -32,6 +32,10 @@ const (
 	leavingTime = 2 * time.Minute
 	// leaversPeriod is how often a process looks whether listings are to be withdrawn.
 	leaversPeriod = 30 * time.Second
+	// leaversPause is for how long a process rests after it has looked, at least, and leaversShare how many times as long as it
+	// took: whoever deletes one account after the other must not keep it looking through all tickets for ever.
+	leaversPause = 2 * time.Second
+	leaversShare = 20
 	// listingsAtOnce is how many tickets are read at once.
 	listingsAtOnce = 200
 )
@@ -82,19 +86,34 @@ func (l *listings) changeLeavers(ctx context.Context, change func(*Leavers) (cha
 
 // RunWithdrawals withdraws listings of sellers whose accounts were deleted, until ctx ends.
 func (l *listings) RunWithdrawals(ctx context.Context) error {
-	clock := time.NewTicker(leaversPeriod)
-	defer clock.Stop()
-	for {
+	withRests(ctx, l.leaving, func() {
 		if withdrawn, err := l.Withdraw(ctx); err != nil && ctx.Err() == nil {
 			l.log.Warn("could not withdraw the listings of deleted accounts; trying again", "error", err)
 		} else if withdrawn > 0 {
 			l.log.Info("withdrew listings of deleted accounts", "tickets", withdrawn)
 		}
+	})
+	return nil
+}
+
+// withRests calls pass, again once a leaversPeriod, or sooner when wake says so, until ctx ends. Between two passes it rests; what
+// wakes it meanwhile leads to one pass after the rest.
+func withRests(ctx context.Context, wake <-chan struct{}, pass func()) {
+	for {
+		began := time.Now()
+		pass()
+		rest := time.After(max(leaversPause, leaversShare*time.Since(began)))
+		period := time.After(leaversPeriod)
 		select {
-		case <-l.leaving:
-		case <-clock.C:
+		case <-rest:
 		case <-ctx.Done():
-			return nil
+			return
+		}
+		select {
+		case <-wake:
+		case <-period:
+		case <-ctx.Done():
+			return
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/state"
@@ -30,13 +31,19 @@ type listings struct {
 	minPrice int64
 	log      *slog.Logger
 	leaving  chan struct{} // holds a token when listings are to be withdrawn
+	// asked is when askIfTaken last published each ticket.
+	asked *lru.Cache[string, time.Time]
 	// compactor removes deleted tickets from the index of all tickets.
 	compactor *state.Compactor[Ticket]
 }
 
 func newListings(store *state.Store, currency string, minPrice int64, log *slog.Logger) *listings {
+	asked, err := lru.New[string, time.Time](askedRemembered)
+	if err != nil {
+		panic(err) // the size is a constant
+	}
 	return &listings{
-		store: store, currency: currency, minPrice: minPrice, log: log, leaving: make(chan struct{}, 1),
+		store: store, currency: currency, minPrice: minPrice, log: log, leaving: make(chan struct{}, 1), asked: asked,
 		compactor: state.NewCompactor(store, allTickets, ticketKey, (*Ticket).Unlist),
 	}
 }
@@ -86,9 +93,15 @@ func (l *listings) Delete(ctx context.Context, id, seller string, expect Expect)
 	return err
 }
 
-// takenTime is from when on a ticket that somebody has is published again when its seller may not change it: longer than any
-// reservation lasts.
-const takenTime = 25 * time.Hour
+const (
+	// takenTime is from when on a ticket that somebody has is published again when its seller may not change it: longer than any
+	// reservation lasts.
+	takenTime = 25 * time.Hour
+	// askedTime is for how long it is not published once more, or each refused request would publish an event.
+	askedTime = time.Hour
+	// askedRemembered bounds how many tickets a process remembers as published again.
+	askedRemembered = 16384
+)
 
 // askIfTaken publishes a ticket again that its seller could not change because somebody has had it for long. If the orders
 // service has lost that order, with a restored backup, it says so then, and the seller may try again.
@@ -96,9 +109,14 @@ func (l *listings) askIfTaken(ctx context.Context, ticket Ticket, err error) {
 	if !errors.Is(err, errReserved) && !errors.Is(err, errSold) || now().Sub(ticket.UpdatedAt) < takenTime {
 		return
 	}
+	if last, known := l.asked.Get(ticket.ID); known && now().Sub(last) < askedTime {
+		return
+	}
+	l.asked.Add(ticket.ID, now())
 	var change state.Change
 	change.Emit(ctx, ticket.AsListed())
 	if err := l.store.Commit(ctx, &change); err != nil {
+		l.asked.Remove(ticket.ID)
 		l.log.WarnContext(ctx, "could not publish a ticket again", "ticket", ticket.ID, "error", err)
 	}
 }

@@ -18,13 +18,18 @@ const (
 	// firstLook is how long GetReplica waits until it looks into the store again, for an event may be handled by another
 	// replica. The wait doubles each time.
 	firstLook = 100 * time.Millisecond
+	// maxWaiting and maxWaitingOfUser bound the requests of a process, and of one user, that wait for such documents. A client can
+	// make up a young id, and would hold a connection for as long as it is waited for.
+	maxWaiting       = 64
+	maxWaitingOfUser = 4
 )
 
 // GetReplica is Get for a document that another service's event creates. A client that has just got an id may
 // use it here before the event has arrived; so if there is no document yet, and id is a UUIDv7 made a moment
-// ago, it waits for a short while until this process has handled the event before it returns ErrNotFound.
-func GetReplica[T any](ctx context.Context, s *Store, key, id string) (doc Doc[T], err error) {
-	err = s.awaitReplica(ctx, key, id, func() error {
+// ago, it waits for a short while until this process has handled the event before it returns ErrNotFound. If too many
+// requests wait, or too many of this user's, it does not wait.
+func GetReplica[T any](ctx context.Context, s *Store, key, id, user string) (doc Doc[T], err error) {
+	err = s.awaitReplica(ctx, key, id, user, func() error {
 		doc, err = Get[T](ctx, s, key)
 		return err
 	})
@@ -32,8 +37,8 @@ func GetReplica[T any](ctx context.Context, s *Store, key, id string) (doc Doc[T
 }
 
 // GetReplicaAnd is GetReplica, and reads a second document with the same call. If the second does not exist, it has no ETag.
-func GetReplicaAnd[A, B any](ctx context.Context, s *Store, key, id, keyB string) (replica Doc[A], other Doc[B], err error) {
-	err = s.awaitReplica(ctx, key, id, func() error {
+func GetReplicaAnd[A, B any](ctx context.Context, s *Store, key, id, user, keyB string) (replica Doc[A], other Doc[B], err error) {
+	err = s.awaitReplica(ctx, key, id, user, func() error {
 		if replica, other, err = GetBoth[A, B](ctx, s, key, keyB); err == nil && replica.ETag == "" {
 			err = fmt.Errorf("%s: %w", key, ErrNotFound)
 		}
@@ -43,18 +48,27 @@ func GetReplicaAnd[A, B any](ctx context.Context, s *Store, key, id, keyB string
 }
 
 // awaitReplica calls get, which reads the document under key, until it does not return ErrNotFound any more, or it is not
-// to be expected that the document comes.
-func (s *Store) awaitReplica(ctx context.Context, key, id string, get func() error) error {
+// to be expected that the document comes, or too many wait.
+func (s *Store) awaitReplica(ctx context.Context, key, id, user string, get func() error) error {
 	if !bornWithin(id, newborn) {
 		return get()
 	}
 	deadline := time.Now().Add(projectionLag)
+	admitted := false
 	for pause := firstLook; ; pause *= 2 {
 		arrived, forget := s.arrivals.expect(key) // before the read, so that it is not missed
 		err := get()
 		if !errors.Is(err, ErrNotFound) || time.Now().After(deadline) {
 			forget()
 			return err
+		}
+		if !admitted {
+			if !s.arrivals.admit(user) {
+				forget()
+				return err
+			}
+			defer s.arrivals.leave(user)
+			admitted = true
 		}
 		select {
 		case <-arrived:
@@ -71,6 +85,33 @@ func (s *Store) awaitReplica(ctx context.Context, key, id string, get func() err
 type arrivals struct {
 	mu      sync.Mutex
 	waiting map[string][]chan struct{}
+
+	admitted int            // requests that wait
+	ofUser   map[string]int // how many of them are each user's
+}
+
+// admit says whether one more request of this user may wait. If so, leave must be called when it has.
+func (a *arrivals) admit(user string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.admitted >= maxWaiting || a.ofUser[user] >= maxWaitingOfUser {
+		return false
+	}
+	if a.ofUser == nil {
+		a.ofUser = map[string]int{}
+	}
+	a.admitted++
+	a.ofUser[user]++
+	return true
+}
+
+func (a *arrivals) leave(user string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.admitted--
+	if a.ofUser[user]--; a.ofUser[user] == 0 {
+		delete(a.ofUser, user)
+	}
 }
 
 // expect returns a channel that is closed when this process has created the document under key. forget must be called

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dapr/go-sdk/client"
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/events"
@@ -597,11 +598,54 @@ func TestGetReplica_WaitsForWhatWasBornAMomentAgo(t *testing.T) {
 		time.Sleep(30 * time.Millisecond) // the event is on its way
 		_ = s.Commit(context.Background(), &c)
 	}()
-	doc, err := GetReplica[thing](t.Context(), s, "replica/"+fresh, fresh)
+	doc, err := GetReplica[thing](t.Context(), s, "replica/"+fresh, fresh, "user")
 	require.NoError(t, err)
 	require.Equal(t, "arrived", doc.Value.Text)
 
 	require.True(t, bornWithin(fresh, newborn))
 	require.False(t, bornWithin("01890a5d-ac96-774b-bcce-b302099a8057", newborn), "a UUIDv7 of 2023")
 	require.False(t, bornWithin(uuid.NewString(), newborn), "not a UUIDv7")
+}
+
+// A client can make up young ids: so many requests wait for their documents as are bounded, and the others are answered at once.
+func TestGetReplica_FewWaitForWhatDoesNotCome(t *testing.T) {
+	s, _ := onMemory(t, newMemory(), Options{})
+	madeUp := func() string { return uuid.Must(uuid.NewV7()).String() }
+	waiting, release := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for user := range maxWaiting / maxWaitingOfUser {
+		for n := range maxWaitingOfUser {
+			all.Go(func() {
+				id := madeUp()
+				_, err := GetReplica[thing](waiting, s, "replica/"+id, id, fmt.Sprint(user))
+				assert.ErrorIs(t, err, ErrNotFound)
+			})
+			require.Eventually(t, func() bool {
+				s.arrivals.mu.Lock()
+				defer s.arrivals.mu.Unlock()
+				return s.arrivals.admitted == user*maxWaitingOfUser+n+1
+			}, 3*time.Second, time.Millisecond)
+		}
+		began, id := time.Now(), madeUp()
+		_, err := GetReplica[thing](t.Context(), s, "replica/"+id, id, fmt.Sprint(user))
+		require.ErrorIs(t, err, ErrNotFound)
+		require.Less(t, time.Since(began), projectionLag/2, "one user waits with a few requests")
+	}
+	began, id := time.Now(), madeUp()
+	_, _, err := GetReplicaAnd[thing, thing](t.Context(), s, "replica/"+id, id, "other", "key")
+	require.ErrorIs(t, err, ErrNotFound)
+	require.Less(t, time.Since(began), projectionLag/2)
+
+	release()
+	all.Wait()
+	require.Zero(t, s.arrivals.admitted)
+	require.Empty(t, s.arrivals.ofUser)
+	require.Empty(t, s.arrivals.waiting)
+	go func() {
+		var c Change
+		c.Create("replica/"+id, thing{1, "arrived"})
+		_ = s.Commit(context.Background(), &c)
+	}()
+	_, err = GetReplica[thing](t.Context(), s, "replica/"+id, id, "other")
+	require.NoError(t, err, "there is room again")
 }
