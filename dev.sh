@@ -34,8 +34,12 @@ choose() {
 		;;
 	4) make dev-infra-down ;;
 	5) need_engine && make docker-secrets docker-build-all ;;
-	6) need_engine && free "${GATEWAY_PORT:-8080}" && make docker-secrets && docker compose up -d --wait ;;
-	7) need_engine && docker compose down ;;
+	6)
+		# Without another choice, payments that move no money.
+		grep -qs '^PAYMENTS=.' .env || export PAYMENTS="${PAYMENTS:-sandbox}"
+		need_engine && free "${GATEWAY_PORT:-8080}" && make docker-secrets && docker compose up -d --wait
+		;;
+	7) need_engine && PAYMENTS="${PAYMENTS:-sandbox}" docker compose down ;;
 	8) need go git make && make test ;;
 	9) need go git make && make lint ;;
 	q | "") exit 0 ;;

@@ -165,10 +165,10 @@ func TestCompose_SettingsComeFromTheFilesThatTheREADMENames(t *testing.T) {
 	var run runFile
 	read(t, "../../docker-compose.yaml", &compose)
 	read(t, "../../dapr.yaml", &run)
-	passed := map[string]bool{}
+	passed := map[string]bool{"STRIPE_SECRET_KEY": true} // by payments/stripe.env
 	for _, app := range run.Apps {
 		service := compose.Services[app.ID]
-		require.Len(t, service.EnvFile, 1, app.ID)
+		require.NotEmpty(t, service.EnvFile, app.ID)
 		require.Equal(t, "settings.env", service.EnvFile[0].Path, app.ID)
 		require.False(t, service.EnvFile[0].Required, app.ID)
 		for name, value := range service.Environment {
@@ -294,22 +294,58 @@ func TestCompose_StartsWithWhatSecretsMakesAndAWayToPay(t *testing.T) {
 	require.NotEqual(t, made["DAPR_API_TOKEN_AUTH"], made["DAPR_API_TOKEN_ORDERS"])
 
 	_, err = interpolate(string(text), made)
-	require.EqualError(t, err, "PAYMENTS: set STRIPE_SECRET_KEY in .env, or PAYMENTS=sandbox for payments that move no money")
+	require.EqualError(t, err, "PAYMENTS: set PAYMENTS in .env, to stripe (and STRIPE_SECRET_KEY) or to sandbox (moves no money)")
+	// Compose fills in the file of the chosen way as well.
+	way := func(env map[string]string) (string, error) {
+		text, err := os.ReadFile("payments/" + env["PAYMENTS"] + ".env")
+		require.NoError(t, err)
+		return interpolate(string(text), env)
+	}
 	made["PAYMENTS"] = "sandbox"
 	filled, err := interpolate(string(text), made)
 	require.NoError(t, err)
-	require.Contains(t, filled, "STRIPE_SANDBOX_URL: http://sandbox:12112\n")
-	delete(made, "PAYMENTS")
+	require.Contains(t, filled, "path: deploy/docker/payments/sandbox.env\n")
+	chosen, err := way(made)
+	require.NoError(t, err)
+	require.Contains(t, chosen, "\nSTRIPE_SANDBOX_URL=http://sandbox:12112\n")
+	made["PAYMENTS"] = "stripe"
+	_, err = way(made)
+	require.EqualError(t, err, "STRIPE_SECRET_KEY: PAYMENTS=stripe needs it in .env")
 	made["STRIPE_SECRET_KEY"] = "sk_test_1"
 	filled, err = interpolate(string(text), made)
 	require.NoError(t, err)
-	require.Contains(t, filled, "STRIPE_SANDBOX_URL: \n", "with a key there is no way to the sandbox")
-	require.Contains(t, filled, "STRIPE_SECRET_KEY: sk_test_1\n")
+	chosen, err = way(made)
+	require.NoError(t, err)
+	require.NotContains(t, filled+chosen, "STRIPE_SANDBOX_URL", "with a key there is no way to the sandbox")
+	require.Equal(t, 1, strings.Count(filled+chosen, "sk_test_1"), "the key has one name")
 
 	again, err := run(folder, "deploy/docker/secrets.sh")
 	require.NoError(t, err, again)
 	delete(made, "STRIPE_SECRET_KEY")
+	delete(made, "PAYMENTS")
 	require.Equal(t, made, env(), "what is there stays")
+}
+
+// Compose refuses to do anything while it does not know how people pay, so each job that runs it says so.
+func TestWorkflow_JobsThatUseComposeSayHowPeoplePay(t *testing.T) {
+	var workflow struct {
+		Jobs map[string]struct {
+			Env   map[string]string
+			Steps []struct{ Run string }
+		}
+	}
+	read(t, "../../.github/workflows/checks.yml", &workflow)
+	found := 0
+	for name, job := range workflow.Jobs {
+		for _, step := range job.Steps {
+			if strings.Contains(step.Run, "docker compose ") {
+				found++
+				require.Equal(t, "sandbox", job.Env["PAYMENTS"], name)
+				break
+			}
+		}
+	}
+	require.Equal(t, 2, found)
 }
 
 // interpolate fills in variables as compose does: ${NAME}, ${NAME:-default}, ${NAME:+instead}, ${NAME:?why}, one in the other, and

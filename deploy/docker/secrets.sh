@@ -27,5 +27,5 @@ if ! grep -q '^JWT_SIGNING_KEY=' .env; then
 	key=$(openssl genpkey -algorithm ed25519)
 	add JWT_SIGNING_KEY "\"${key//$'\n'/\\n}\"" # in double quotes, compose makes \n a line's end
 fi
-grep -qE '^(STRIPE_SECRET_KEY|PAYMENTS)=.' .env ||
-	echo "Say in .env how people pay: STRIPE_SECRET_KEY=sk_…, or PAYMENTS=sandbox for payments that move no money."
+grep -q '^PAYMENTS=.' .env || [ -n "${PAYMENTS:-}" ] ||
+	echo "Say in .env how people pay: PAYMENTS=stripe and STRIPE_SECRET_KEY=sk_…, or PAYMENTS=sandbox for payments that move no money."
