@@ -128,7 +128,7 @@ func runStreams(args []string) error {
 	flags := flag.NewFlagSet("nats-streams", flag.ExitOnError)
 	size := byteSize(1 << 30)
 	flags.Var(&size, "max-bytes", "what all streams may hold together on each server, as `512MiB` or 8GiB: less than its volume and its max_file_store; 0 is no limit")
-	url := flags.String("server", "nats://127.0.0.1:4222", "the server's `URL`; who asks is in it, or in NATS_USER and NATS_PASSWORD, or in NATS_TOKEN")
+	url := flags.String("server", "nats://127.0.0.1:4222", "the server's `URL`; who asks is in it, or in NATS_USER and NATS_PASSWORD")
 	replicas := flags.Int("replicas", 1, "servers that hold each stream: 1, 3 or 5")
 	wait := flags.Duration("wait", time.Minute, "how long to wait for the server")
 	if err := flags.Parse(args); err != nil {
@@ -183,9 +183,6 @@ const errNoStorage = 10047
 
 func ensureStreams(ctx context.Context, url string, replicas int, maxBytes int64) error {
 	options := []nats.Option{nats.Name("nats-streams"), nats.Timeout(3 * time.Second)}
-	if token := os.Getenv("NATS_TOKEN"); token != "" {
-		options = append(options, nats.Token(token))
-	}
 	if user := os.Getenv("NATS_USER"); user != "" {
 		options = append(options, nats.UserInfo(user, os.Getenv("NATS_PASSWORD")))
 	}

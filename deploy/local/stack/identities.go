@@ -104,9 +104,6 @@ func (s *Stack) Identity(app string) string {
 	return filepath.Join(s.state, identitiesFolder, "apps", app)
 }
 
-// MTLS is whether sidecars trust each other by certificates alone.
-func (s *Stack) MTLS() bool { return s.mtls }
-
 // SentryAddress is where sentry listens (host:port).
 func (s *Stack) SentryAddress() string { return local(s.ports.Sentry) }
 

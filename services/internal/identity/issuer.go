@@ -76,6 +76,3 @@ func (i *Issuer) Issue(user User, now time.Time) (token string, expires time.Tim
 
 // KeySet is what others need to verify this issuer's tokens. The first key is the one that signs.
 func (i *Issuer) KeySet() KeySet { return i.ring.Load().set }
-
-// Lifetime is how long a token is good.
-func (i *Issuer) Lifetime() time.Duration { return i.lifetime }
