@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/url"
 	"reflect"
 	"strings"
 	"sync"
@@ -71,6 +75,7 @@ const heartbeat = 2 * time.Second
 type jetStream struct {
 	log      logger.Logger
 	settings jetStreamSettings
+	idKey    []byte // see messageID
 	conn     *nats.Conn
 	js       jetstream.JetStream
 
@@ -98,6 +103,7 @@ func (j *jetStream) Init(_ context.Context, meta pubsub.Metadata) error {
 	case s.MaxAckPending == 0:
 		s.MaxAckPending = max(256, 4*s.HandlersAtOnce)
 	}
+	j.idKey = s.idKey()
 	options := []nats.Option{
 		nats.Name(s.Name),
 		nats.RetryOnFailedConnect(true),
@@ -132,22 +138,56 @@ func (j *jetStream) Init(_ context.Context, meta pubsub.Metadata) error {
 // Features implements pubsub.PubSub. Without this one Dapr would leave BulkPublish alone, and publish one by one.
 func (*jetStream) Features() []pubsub.Feature { return []pubsub.Feature{pubsub.FeatureBulkPublish} }
 
-// message is data for a topic. The id of a CloudEvent lets the server drop it if it has seen it a short while ago on the
-// same topic: what two services could not handle goes into one stream, and is not the same for that.
-func message(topic string, data []byte) *nats.Msg {
+// message is data for a topic. The id of a CloudEvent, made into a message id, lets the server drop the event if the same user
+// has published it on the same topic a short while ago.
+func (j *jetStream) message(topic string, data []byte) *nats.Msg {
 	msg := nats.NewMsg(topic)
 	msg.Data = data
 	if id := eventID(data); id != "" {
-		msg.Header[nats.MsgIdHdr] = []string{topic + "/" + id}
+		msg.Header[nats.MsgIdHdr] = []string{messageID(j.idKey, topic, id)}
 	}
 	return msg
+}
+
+// messageID is what the server knows an event by. It compares ids in the whole stream, whoever published them and on whatever
+// topic. The ids of events can be foretold, so another user could publish the id of an event that is to come on a topic of its
+// own; then the server would acknowledge the event as a repeat, and drop it. So the message id is an HMAC-SHA256, shortened to
+// 128 bits, of topic and event id under a secret of the publishing user, the same in all its replicas. Without a secret it is
+// topic and event id as they are. The topic is part of it because what two services could not handle goes into one stream.
+func messageID(key []byte, topic, event string) string {
+	plain := topic + "/" + event
+	if len(key) == 0 {
+		return plain
+	}
+	sum := hmac.New(sha256.New, key)
+	_, _ = sum.Write([]byte(plain)) // never fails
+	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil)[:16])
+}
+
+// idKey is the secret that only this user of the server knows: the password in natsURL, of which several servers have the same, or
+// else the seed. It is empty for who has neither; a token is not a user's own.
+func (s *jetStreamSettings) idKey() []byte {
+	for address := range strings.SplitSeq(s.NatsURL, ",") {
+		address = strings.TrimSpace(address)
+		if !strings.Contains(address, "://") {
+			address = "nats://" + address
+		}
+		parsed, err := url.Parse(address)
+		if err != nil {
+			continue // nats.Connect says what is wrong with it
+		}
+		if password, ok := parsed.User.Password(); ok && password != "" {
+			return []byte(password)
+		}
+	}
+	return []byte(s.SeedKey)
 }
 
 // Publish returns when the stream has the message.
 func (j *jetStream) Publish(ctx context.Context, req *pubsub.PublishRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
-	if _, err := j.js.PublishMsg(ctx, message(req.Topic, req.Data)); err != nil {
+	if _, err := j.js.PublishMsg(ctx, j.message(req.Topic, req.Data)); err != nil {
 		return pubsub.NewRetriableError(err)
 	}
 	return nil
@@ -163,7 +203,7 @@ func (j *jetStream) BulkPublish(ctx context.Context, req *pubsub.BulkPublishRequ
 	}
 	answers := make([]jetstream.PubAckFuture, len(req.Entries))
 	for i, entry := range req.Entries {
-		answer, err := j.js.PublishMsgAsync(message(req.Topic, entry.Event))
+		answer, err := j.js.PublishMsgAsync(j.message(req.Topic, entry.Event))
 		if err != nil {
 			failed(entry.EntryId, err)
 		}

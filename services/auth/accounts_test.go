@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -81,13 +83,15 @@ func TestAccounts(t *testing.T) {
 
 	t.Run("a refresh token gives a new token, once", func(t *testing.T) {
 		ada := auth.member(t, "refresh@example.com")
-		require.Equal(t, "/api/users/refresh", ada.refresh.Path)
+		require.Equal(t, "/api/users", ada.refresh.Path)
 		require.True(t, ada.refresh.HttpOnly)
 		require.Equal(t, http.SameSiteStrictMode, ada.refresh.SameSite)
 		require.InDelta(t, (30 * 24 * time.Hour).Seconds(), ada.refresh.MaxAge, 60)
 
 		first := auth.refreshed(t, ada.refresh)
 		require.Equal(t, 200, first.status, first.body)
+		require.Empty(t, first.old.Value, "a browser sends the cookie of the release before first, so it is cleared")
+		require.True(t, first.old.Expires.Before(time.Now()))
 		require.Equal(t, ada.User, first.User)
 		require.Equal(t, first.Token, first.cookie.Value)
 		require.NotEqual(t, ada.refresh.Value, first.refresh.Value)
@@ -155,8 +159,10 @@ func TestAccounts(t *testing.T) {
 		require.Equal(t, 200, out.status)
 		require.Empty(t, out.cookie.Value)
 		require.Empty(t, out.refresh.Value)
-		require.Equal(t, "/api/users/refresh", out.refresh.Path)
+		require.Equal(t, "/api/users", out.refresh.Path)
 		require.True(t, out.refresh.Expires.Before(time.Now()))
+		require.Empty(t, out.old.Value)
+		require.True(t, out.old.Expires.Before(time.Now()))
 
 		require.Equal(t, 401, auth.refreshed(t, ada.refresh).status)
 		require.Equal(t, 200, auth.refreshed(t, other.refresh).status)
@@ -173,6 +179,35 @@ func TestAccounts(t *testing.T) {
 		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+old).status)
 
 		require.Equal(t, 401, auth.refreshed(t, ada.refresh).status)
+	})
+
+	t.Run("signing out with the refresh token alone ends the session, and no other", func(t *testing.T) {
+		ada := auth.member(t, "dropped@example.com")
+		other := auth.signIn(t, ada)
+		out := func(refresh string) reply {
+			return auth.ask(t, "POST", "/api/users/signout", "", "Cookie", "refresh="+refresh)
+		}
+
+		next := auth.refreshed(t, ada.refresh)
+		for what, refresh := range map[string]string{
+			"a token that was replaced":       ada.refresh.Value,
+			"the secret of another session":   strings.Split(next.refresh.Value, ".")[0] + "." + strings.Split(other.refresh.Value, ".")[1],
+			"a token that is none":            "x",
+			"a session that was never there":  "01a2095f-a4f6-7b50-824b-f6eddc3cbeaf." + strings.Split(other.refresh.Value, ".")[1],
+			"the refresh cookie without text": "",
+		} {
+			require.Equal(t, 200, out(refresh).status, what)
+		}
+		next = auth.refreshed(t, next.refresh)
+		require.Equal(t, 200, next.status, "none of them ended the session")
+
+		signedOut := out(next.refresh.Value)
+
+		require.Equal(t, 200, signedOut.status)
+		require.Empty(t, signedOut.refresh.Value)
+		require.Equal(t, 401, auth.refreshed(t, next.refresh).status)
+		require.Equal(t, 200, auth.refreshed(t, other.refresh).status)
+		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+next.Token+"; refresh="+next.refresh.Value).status, "once more")
 	})
 
 	t.Run("signing out everywhere ends all sessions and tokens", func(t *testing.T) {
@@ -334,6 +369,32 @@ func TestAccounts(t *testing.T) {
 		require.True(t, auth.current(t, token))
 		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout-everywhere", "", bearer(token)...).status)
 		require.False(t, auth.current(t, token))
+	})
+
+	t.Run("revocations are kept for as long as any token can be good", func(t *testing.T) {
+		everywhere, reusing := auth.member(t, "longest@example.com"), auth.member(t, "reusing@example.com")
+		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout-everywhere", "", bearer(everywhere.Token)...).status)
+		require.Equal(t, 200, auth.refreshed(t, reusing.refresh).status)
+		require.Equal(t, 401, auth.refreshed(t, reusing.refresh).status)
+		who, err := auth.verifier.Verify(t.Context(), reusing.Token)
+		require.NoError(t, err)
+
+		until := map[string]time.Time{}
+		for n := range revokedParts {
+			part, err := state.Get[revokedPart](t.Context(), auth.store, revokedKey(n))
+			if errors.Is(err, state.ErrNotFound) {
+				continue
+			}
+			require.NoError(t, err)
+			for id, user := range part.Value.Users {
+				until[id] = user.Until
+			}
+			maps.Copy(until, part.Value.Sessions)
+		}
+
+		for _, id := range []string{everywhere.User.ID, who.Session} {
+			require.WithinDuration(t, time.Now().Add(24*time.Hour+revocationSlack), until[id], 10*time.Second)
+		}
 	})
 
 	t.Run("revocations are answered once, and then by not changed", func(t *testing.T) {

@@ -150,9 +150,14 @@ func (a api) refresh(c *fiber.Ctx) error {
 }
 
 // signOut needs no token that is good: whoever comes with a cookie goes without. The session ends if the token says which,
-// also when its time is over.
+// also when its time is over, or if the refresh token does: browsers drop the token's cookie when its time is over.
 func (a api) signOut(c *fiber.Ctx) error {
 	a.farewell(c)
+	if refresh, err := parseRefreshToken(identity.RefreshTokenOf(c)); err == nil {
+		if err := a.accounts.SignOutRefresh(rest.Context(c), refresh); err != nil {
+			return err
+		}
+	}
 	if token, err := identity.TokenOf(c); err == nil {
 		if who, err := a.verifier.Ended(rest.Context(c), token); err == nil {
 			if err := a.accounts.SignOut(rest.Context(c), who); err != nil {

@@ -62,7 +62,7 @@ func start(t *testing.T, signinFailures int) running {
 	r.issuer, r.verifier = newIdentity(k, time.Hour)
 	api{
 		accounts: &accounts{
-			store: store, passwords: checker, attempts: newAttempts(signinFailures), revoked: &revocations{store: store, lifetime: time.Hour},
+			store: store, passwords: checker, attempts: newAttempts(signinFailures), revoked: &revocations{store: store},
 			orders: orders{to}, sessionLifetime: 30 * 24 * time.Hour, log: log,
 		},
 		issuer:   r.issuer,
@@ -103,6 +103,7 @@ type reply struct {
 	status  int
 	cookie  *http.Cookie // the token's
 	refresh *http.Cookie // the refresh token's
+	old     *http.Cookie // the refresh token's at the path of the release before
 	header  http.Header
 	body    string
 
@@ -130,10 +131,12 @@ func (r running) ask(t *testing.T, method, path, body string, headers ...string)
 		require.NoError(t, json.Unmarshal(raw, &got), got.body)
 	}
 	for _, cookie := range res.Cookies() {
-		switch cookie.Name {
-		case "jwt":
+		switch {
+		case cookie.Name == "jwt":
 			got.cookie = cookie
-		case "refresh":
+		case cookie.Name == "refresh" && cookie.Path == "/api/users/refresh":
+			got.old = cookie
+		case cookie.Name == "refresh":
 			got.refresh = cookie
 		}
 	}

@@ -215,14 +215,25 @@ func (a *accounts) SignOut(ctx context.Context, who identity.User) error {
 	if who.Session == "" {
 		return nil
 	}
+	return a.end(ctx, who.Session, func(s Session) bool { return s.UserID == who.ID })
+}
+
+// SignOutRefresh ends the session of a refresh token if it is the current one. Its tokens stay good until their time is over.
+// A token that was replaced ends nothing here: the browser that has the current one may be signed in on purpose.
+func (a *accounts) SignOutRefresh(ctx context.Context, token refreshToken) error {
+	return a.end(ctx, token.session, func(s Session) bool { return s.Opens(token) })
+}
+
+// end deletes a session that is there, if may says that whoever asks may end it.
+func (a *accounts) end(ctx context.Context, id string, may func(Session) bool) error {
 	return state.Retry(ctx, func(ctx context.Context) error {
-		session, err := state.Get[Session](ctx, a.store, sessionKey(who.Session))
+		session, err := state.Get[Session](ctx, a.store, sessionKey(id))
 		switch {
 		case errors.Is(err, state.ErrNotFound):
 			return nil
 		case err != nil:
 			return err
-		case session.Value.UserID != who.ID:
+		case !may(session.Value):
 			return nil
 		}
 		var change state.Change

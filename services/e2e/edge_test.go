@@ -43,7 +43,7 @@ func TestEdge_WrongMethodsAre405(t *testing.T) {
 		"/api/users/signup":          "POST",
 		"/api/users/signin":          "POST",
 		"/api/users/signout":         "POST",
-		"/api/users/currentuser":     "GET",
+		"/api/users/currentuser":     "GET DELETE",
 		"/.well-known/jwks.json":     "GET",
 		"/api/tickets":               "GET POST",
 		"/api/tickets/" + unknownID:  "GET PUT DELETE",

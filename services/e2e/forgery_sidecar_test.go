@@ -201,6 +201,21 @@ func internalCalls(t *testing.T, o order) map[string]func(context.Context, *grpc
 	return calls
 }
 
+// refusesCertificate requires that somebody listens at an address, and ends the TLS handshake because of the certificate.
+func refusesCertificate(t *testing.T, address string, certificate tls.Certificate) {
+	t.Helper()
+	conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{certificate}})
+	if err == nil { // with TLS 1.3, the server's answer to the certificate comes later
+		defer func() { _ = conn.Close() }()
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+		for err == nil {
+			_, err = conn.Read(make([]byte, 1024))
+		}
+	}
+	require.ErrorContains(t, err, "remote error: tls: ")
+	require.ErrorContains(t, err, "certificate")
+}
+
 // daprd shows its app's token to whatever it was told to call, so who may tell it must be known.
 func TestForgery_InternalPortsTakeCallsOfNobodyElse(t *testing.T) {
 	t.Parallel()
@@ -214,6 +229,9 @@ func TestForgery_InternalPortsTakeCallsOfNobodyElse(t *testing.T) {
 
 	for _, service := range services() {
 		for who, certificate := range callers {
+			if who != service && certificate != nil {
+				refusesCertificate(t, h.SidecarInternal(service), *certificate)
+			}
 			conn := dialAs(t, h.SidecarInternal(service), certificate)
 			for what, call := range internalCalls(t, unpaid) {
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -224,6 +242,8 @@ func TestForgery_InternalPortsTakeCallsOfNobodyElse(t *testing.T) {
 					require.Equal(t, codes.Unavailable, status.Code(err), "%s, %s at %s's sidecar: no connection, but %v", who, what, service, err)
 				case strings.HasPrefix(what, "CallLocal"):
 					require.Equal(t, codes.PermissionDenied, status.Code(err), "%s, %s at its own sidecar: %v", who, what, err)
+				default:
+					require.NotEqual(t, codes.Unavailable, status.Code(err), "%s, %s reaches its own sidecar: %v", who, what, err)
 				}
 			}
 		}

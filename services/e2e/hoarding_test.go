@@ -65,7 +65,7 @@ func TestHoarding_WhoLetATicketExpireLetsOthersTryFirst(t *testing.T) {
 	seats := []ticket{seller.list(t, "Held for nothing", 500), seller.list(t, "Given back at the last moment", 500)}
 	expired := buyer.reserved(t, seats[0].ID)
 	given := buyer.reserved(t, seats[1].ID)
-	time.Sleep(time.Until(given.ExpiresAt.Add(-500 * time.Millisecond)))
+	time.Sleep(time.Until(given.ExpiresAt.Add(-500 * time.Millisecond))) // the cooldown grows with the time for which it was held
 	require.Equal(t, 204, buyer.cancel(t, given.ID))
 	r := buyer.do(t, "POST", "/api/orders", wanted{seats[1].ID})
 	refused(t, 409, r, "reservation_cooldown")

@@ -156,3 +156,26 @@ func TestCardTesting_IsStoppedAndLearnsNothing(t *testing.T) {
 	status, _ := somebody.pay(t, somebody.reserved(t, seller.list(t, "Four", 1500).ID).ID, goodCard)
 	require.Equal(t, http.StatusCreated, status)
 }
+
+// TestCardTesting_WithAClientSecretIsStopped has a card tester confirm the intent at Stripe, past the box office.
+func TestCardTesting_WithAClientSecretIsStopped(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, stack.Options{Env: map[string]string{"PAYMENT_ATTEMPTS": "3", "PAYMENT_ATTEMPTS_PER_HOUR": "10"}})
+	tester := h.signUp(t)
+	bought := tester.reserved(t, h.signUp(t).list(t, "One", 1500).ID)
+	status, begun := tester.pay(t, bought.ID, secureCard)
+	require.Equal(t, 201, status)
+	confirm := func(card string) int {
+		form := "client_secret=" + begun.ClientSecret + "&payment_method=" + card
+		return h.do(t, "POST", h.SandboxURL()+"/v1/payment_intents/"+begun.StripeID+"/confirm", form,
+			"Content-Type", "application/x-www-form-urlencoded", "Authorization", "Bearer pk_test_sandbox").status
+	}
+	for range 3 {
+		require.Equal(t, 402, confirm("pm_card_chargeDeclined"))
+	}
+	tester.orderBecomes(t, "cancelled", bought.ID)
+	tester.paymentBecomes(t, "voided", begun.ID)
+	require.Equal(t, 400, confirm(goodCard), "the intent is canceled, so its client secret is worth nothing")
+	refused(t, 409, tester.do(t, "POST", "/api/payments", paying{OrderID: bought.ID, PaymentMethod: goodCard}), "too_many_attempts")
+	h.money(t, bought.ID, 0, 0, 0)
+}

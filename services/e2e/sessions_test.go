@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"testing"
 	"time"
 
@@ -75,7 +77,7 @@ func TestSessions_ARefreshTokenIsGoodOnce(t *testing.T) {
 	h := sharedHouse(t)
 	somebody := h.signUp(t)
 	first, other := h.signInAs(t, somebody), h.signInAs(t, somebody)
-	require.Equal(t, "/api/users/refresh", first.refresh.Path)
+	require.Equal(t, "/api/users", first.refresh.Path)
 	require.True(t, first.refresh.HttpOnly)
 	require.Equal(t, http.SameSiteStrictMode, first.refresh.SameSite)
 	require.InDelta(t, (30 * 24 * time.Hour).Seconds(), first.refresh.MaxAge, 60)
@@ -109,6 +111,31 @@ func TestSessions_SigningOutEndsThisSession(t *testing.T) {
 		require.Empty(t, r.cookie(name).Value, name)
 		require.True(t, r.cookie(name).Expires.Before(time.Now()), name)
 	}
+	refused(t, 401, h.refresh(t, first), "session_ended")
+	require.Equal(t, 200, h.refresh(t, other).status)
+}
+
+// A browser drops the token's cookie when its time is over, and keeps that of the refresh token.
+func TestSessions_SigningOutWithoutATokenEndsThisSession(t *testing.T) {
+	t.Parallel()
+	h := sharedHouse(t)
+	somebody := h.signUp(t)
+	first, other := h.signInAs(t, somebody), h.signInAs(t, somebody)
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	home, err := url.Parse(h.GatewayURL() + "/api/users/signin")
+	require.NoError(t, err)
+	jar.SetCookies(home, []*http.Cookie{first.refresh})
+	signOut, err := url.Parse(h.GatewayURL() + "/api/users/signout")
+	require.NoError(t, err)
+	sent := jar.Cookies(signOut)
+	require.Len(t, sent, 1, "the browser sends the refresh token")
+
+	r := h.do(t, "POST", "/api/users/signout", nil, "Cookie", sent[0].String())
+
+	require.Equal(t, 200, r.status)
+	jar.SetCookies(signOut, (&http.Response{Header: r.header}).Cookies())
+	require.Empty(t, jar.Cookies(signOut))
 	refused(t, 401, h.refresh(t, first), "session_ended")
 	require.Equal(t, 200, h.refresh(t, other).status)
 }
@@ -203,7 +230,12 @@ func TestSessions_ServicesGoOnWhileAuthIsAway(t *testing.T) {
 
 	h.without(t, "auth", func() {
 		eventually(t, "auth is away", func() bool { return h.do(t, "GET", "/.well-known/jwks.json", nil).status == 503 })
-		time.Sleep(3 * time.Second) // some periods in which nothing can be fetched
+		for _, service := range []string{"gateway", "orders"} {
+			eventually(t, service+" has had no revocations for some periods", func() bool {
+				age, found := h.metric(service, "boxoffice_revocations_age_seconds")
+				return found && age > 3
+			})
+		}
 		require.Equal(t, 200, buys(somebody.token))
 		require.Equal(t, 401, buys(out.token))
 	})
@@ -212,6 +244,7 @@ func TestSessions_ServicesGoOnWhileAuthIsAway(t *testing.T) {
 		refused(t, 503, r)
 		require.Empty(t, r.cookie("jwt").Value, "the browser is signed out all the same")
 	})
+	eventually(t, "auth reaches its store again", func() bool { return h.do(t, "GET", "/readyz", nil).status == 200 })
 	h.without(t, "orders", func() {
 		r := h.do(t, "DELETE", "/api/users/currentuser", map[string]string{"password": somebody.password}, "Authorization", "Bearer "+somebody.token)
 		refused(t, 503, r, "orders_unavailable")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -153,8 +154,10 @@ func (s *stream) heard() (last, unheard string) {
 func (s *stream) untold() string {
 	for _, service := range []string{"auth", "tickets", "orders", "payments", "expiration"} {
 		for _, replica := range s.house.Replicas(service) {
-			if p := s.house.Process(replica); p != nil && p.PID() != 0 && !s.metricIsZero(replica, "boxoffice_journal_backlog_events") {
-				return "the journal of " + replica
+			if p := s.house.Process(replica); p != nil && p.PID() != 0 {
+				if backlog, found := s.house.metric(replica, "boxoffice_journal_backlog_events"); !found || backlog > 0 {
+					return "the journal of " + replica
+				}
 			}
 		}
 	}
@@ -172,12 +175,22 @@ func (s *stream) untold() string {
 	return ""
 }
 
-func (s *stream) metricIsZero(service, name string) bool {
-	res, err := s.house.client.Get(s.house.AppMetrics(service))
+// metric is the value of a metric without labels that a service's process shows.
+func (h *house) metric(process, name string) (value float64, found bool) {
+	res, err := h.client.Get(h.AppMetrics(process))
 	if err != nil {
-		return false
+		return 0, false
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
-	return err == nil && strings.Contains(string(body), "\n"+name+" 0\n")
+	if err != nil {
+		return 0, false
+	}
+	_, text, found := strings.Cut(string(body), "\n"+name+" ")
+	if !found {
+		return 0, false
+	}
+	text, _, _ = strings.Cut(text, "\n")
+	value, err = strconv.ParseFloat(text, 64)
+	return value, err == nil
 }

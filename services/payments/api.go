@@ -134,7 +134,7 @@ func (a *api) again(c *fiber.Ctx, before *idempotency.Answer) error {
 	if body.Status != RequiresAction {
 		return before.Send(c)
 	}
-	intent, err := a.till.stripe.Look(rest.Context(c), body.StripeID)
+	intent, err := a.till.looks.look(rest.Context(c), a.till.stripe, body.StripeID)
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,11 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 		"Whose":             func() error { _, err := g.Whose(ctx, payment.StripeID); return err },
 		"Look":              func() error { _, err := g.Look(ctx, payment.StripeID); return err },
 		"whole": func() error {
-			_, err := g.whole(ctx, &stripe.PaymentIntent{ID: "pi_1", LatestCharge: &stripe.Charge{Captured: true, Disputed: true, AmountRefunded: 1}}, false)
+			_, err := g.whole(ctx, &stripe.PaymentIntent{ID: "pi_1", Status: stripe.PaymentIntentStatusSucceeded, LatestCharge: &stripe.Charge{Captured: true, Disputed: true, AmountRefunded: 1}}, false)
+			return err
+		},
+		"whole, declined": func() error {
+			_, err := g.whole(ctx, &stripe.PaymentIntent{ID: "pi_1", Status: stripe.PaymentIntentStatusRequiresAction, LatestCharge: &stripe.Charge{}}, false)
 			return err
 		},
 		"Intents":   func() error { return g.Intents(ctx, noon, func([]listed) error { return nil }) },
@@ -99,6 +103,7 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 	require.Empty(t, r.rejected)
 	slices.Sort(r.asked)
 	require.Equal(t, []string{
+		"GET /v1/charges",
 		"GET /v1/disputes",
 		"GET /v1/events",
 		"GET /v1/payment_intents",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,14 @@ import (
 // Card testing: somebody tries many stolen cards to learn which of them work. Two limits are in its way: how many cards
 // may be declined for an order, and how many of a user within an hour. What is over a limit is refused, and nothing is
 // sent to Stripe.
+//
+// Cards are tried at Stripe, too, past this service: whoever has an intent's client secret and the publishable key may
+// confirm the intent. Such declines are counted when a webhook tells of them: the number of failed charges is Stripe's.
+// When a limit is reached, the intent is canceled. Until then Stripe takes what arrives: a limit is exceeded by what is
+// sent there within the time that a webhook takes.
+//
+// A user's hour also counts what only costs requests to Stripe: cards that Stripe does not know, and those that are given
+// up, while the bank waits for the buyer, for another.
 //
 // An attempt counts from the moment at which it is written down, and no longer counts when it is known that it was not
 // declined. So both limits hold however many requests, processes and orders of a user there are at once: an order's
@@ -37,7 +46,7 @@ const attemptWindow = time.Hour
 var (
 	errOrderAttempts = problem.New(problem.Conflict, "Too many cards were declined for this order. It cannot be paid with another one; nothing was charged.").
 				WithField("orderId").WithCode("too_many_attempts")
-	errUserAttempts = problem.New(problem.TooManyRequests, "Too many of your cards were declined within an hour. Wait before you try another one; nothing was charged.").
+	errUserAttempts = problem.New(problem.TooManyRequests, "Too many of your cards were declined or not known within an hour. Wait before you try another one; nothing was charged.").
 			WithCode("too_many_attempts")
 )
 
@@ -80,12 +89,64 @@ func (r *triers) has(user string, at time.Time) bool {
 
 func userKey(id string) string { return "user/" + id }
 
-// mayDecline is how many attempts of the payment were declined or may still be: one that waits for the buyer's bank may.
-func (p *Payment) mayDecline() int {
+// inHour is how many attempts of the payment count for its user: those that were declined, or may still be, as one that
+// waits for the buyer's bank may; and those that came to nothing.
+func (p *Payment) inHour() int {
 	if p.Status == RequiresAction {
-		return p.Declines + 1
+		return p.Declines + p.Fruitless + 1
+	}
+	return p.Declines + p.Fruitless
+}
+
+// declined is how many attempts were declined, without the one that is under way.
+func (p *Payment) declined() int {
+	if p.Attempt.Open {
+		return p.Declines - 1
 	}
 	return p.Declines
+}
+
+// record adds to the user's document the declines that Observe has found, and marks the payment as exhausted if they, or
+// the order's, are too many.
+func (t *till) record(ctx context.Context, change *state.Change, order *Order) error {
+	p := order.Payment
+	if p == nil {
+		return nil
+	}
+	if t.limits.perOrder > 0 && p.declined() >= t.limits.perOrder {
+		p.Exhausted = true
+	}
+	if p.unrecorded == 0 || t.limits.perHour == 0 {
+		return nil
+	}
+	user, err := state.Get[userAttempts](ctx, t.store, userKey(order.UserID))
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	at := now()
+	attempts := since(user.Value.Attempts, at.Add(-attemptWindow))
+	for range min(p.unrecorded, t.limits.perHour) {
+		attempts = append(attempts, userAttempt{OrderID: order.ID, At: at})
+	}
+	if len(attempts) >= t.limits.perHour {
+		if attempts, err = t.counted(ctx, attempts, order.ID, p.inHour()); err != nil {
+			return err
+		}
+		p.Exhausted = p.Exhausted || len(attempts) >= t.limits.perHour
+	}
+	t.triers.put(order.UserID, at)
+	change.PutFor(userKey(order.UserID), user.ETag, userAttempts{Schema: 1, Attempts: attempts}, attemptWindow)
+	return nil
+}
+
+// counted leaves out the attempts that do not count; n of the given order do.
+func (t *till) counted(ctx context.Context, attempts []userAttempt, orderID string, n int) ([]userAttempt, error) {
+	most, err := t.inHour(ctx, attempts, orderID)
+	if err != nil {
+		return nil, err
+	}
+	most[orderID] = n
+	return declined(attempts, most), nil
 }
 
 // since leaves out the attempts that are older than a time.
@@ -93,7 +154,7 @@ func since(attempts []userAttempt, at time.Time) []userAttempt {
 	return slices.DeleteFunc(slices.Clone(attempts), func(a userAttempt) bool { return !a.At.After(at) })
 }
 
-// declined leaves out the attempts of which it is known that they were not declined: of each order the oldest, so that no
+// declined leaves out the attempts of which it is known that they do not count: of each order the oldest, so that no
 // more are left than it says.
 func declined(attempts []userAttempt, most map[string]int) []userAttempt {
 	var left []userAttempt
@@ -109,8 +170,7 @@ func declined(attempts []userAttempt, most map[string]int) []userAttempt {
 	return left
 }
 
-// admit adds an attempt for an order to those that the user has made. before is how many of the order's attempts may have
-// been declined. It returns errUserAttempts, with the time to wait, if there are too many.
+// admit adds an attempt for an order to those that the user has made. before is how many of the order's attempts count. It returns errUserAttempts, with the time to wait, if there are too many.
 func (t *till) admit(ctx context.Context, change *state.Change, user state.Doc[userAttempts], order *Order, before int) error {
 	limit := t.limits.perHour
 	if limit == 0 {
@@ -119,12 +179,10 @@ func (t *till) admit(ctx context.Context, change *state.Change, user state.Doc[u
 	at := now()
 	attempts := since(user.Value.Attempts, at.Add(-attemptWindow))
 	if len(attempts) >= limit {
-		most, err := t.mayDecline(ctx, attempts, order.ID)
-		if err != nil {
+		var err error
+		if attempts, err = t.counted(ctx, attempts, order.ID, before); err != nil {
 			return err
 		}
-		most[order.ID] = before
-		attempts = declined(attempts, most)
 	}
 	if len(attempts) >= limit {
 		t.meters.refused.WithLabelValues("user").Inc()
@@ -136,9 +194,9 @@ func (t *till) admit(ctx context.Context, change *state.Change, user state.Doc[u
 	return nil
 }
 
-// mayDecline says of the orders of these attempts, but for one, how many attempts may have been declined. An order of
-// which that is not known is not among them.
-func (t *till) mayDecline(ctx context.Context, attempts []userAttempt, except string) (map[string]int, error) {
+// inHour says of the orders of these attempts, but for one, how many attempts count. An order of which that is not known
+// is not among them.
+func (t *till) inHour(ctx context.Context, attempts []userAttempt, except string) (map[string]int, error) {
 	var keys []string
 	for _, attempt := range attempts {
 		if key := orderKey(attempt.OrderID); attempt.OrderID != except && !slices.Contains(keys, key) {
@@ -152,7 +210,7 @@ func (t *till) mayDecline(ctx context.Context, attempts []userAttempt, except st
 	most := map[string]int{}
 	for _, doc := range docs {
 		if p := doc.Value.Payment; p != nil {
-			most[strings.TrimPrefix(doc.Key, orderKey(""))] = p.mayDecline()
+			most[strings.TrimPrefix(doc.Key, orderKey(""))] = p.inHour()
 		}
 	}
 	return most, nil

@@ -3,6 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/state"
 )
@@ -58,7 +63,7 @@ func TestLimits_AnOrderTakesSoManyDeclinedCards(t *testing.T) {
 
 func TestLimits_OnlyDeclinesCount(t *testing.T) {
 	s := newScene(t)
-	s.limits = limits{perOrder: 1, perHour: 1}
+	s.limits = limits{perOrder: 1, perHour: 4} // in the hour, what came to nothing counts as well
 	order := s.hears(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_nobody_knows")
 	requireProblem(t, err, problem.Invalid)
@@ -84,6 +89,156 @@ func TestLimits_ABankThatRefusesAfterItHasSeenTheBuyerCounts(t *testing.T) {
 	_, err = s.HearIntent(t.Context(), waiting.Payment.StripeID)
 	require.NoError(t, err)
 	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
+}
+
+// confirm makes an attempt as a buyer's browser can: with a client secret and the publishable key.
+func (p *processor) confirm(t *testing.T, stripeID, secret, card string) (status int) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("POST", "/v1/payment_intents/"+stripeID+"/confirm", strings.NewReader(url.Values{"client_secret": {secret}, "payment_method": {card}}.Encode()))
+	r.Header.Set("Authorization", "Bearer pk_test_sandbox")
+	p.sandbox.ServeHTTP(w, r)
+	return w.Code
+}
+
+// waits makes an attempt for which the bank waits for the buyer, so that the client secret is known.
+func (s *scene) waits(t *testing.T, orderID string) (stripeID, secret string) {
+	t.Helper()
+	receipt, err := s.pay(t.Context(), orderID, "pm_card_authenticationRequired")
+	require.NoError(t, err)
+	require.NotEmpty(t, receipt.Intent.ClientSecret)
+	return receipt.Payment.StripeID, receipt.Intent.ClientSecret
+}
+
+func TestLimits_DeclinesWithTheClientSecretCount(t *testing.T) {
+	s := newScene(t)
+	s.limits.perOrder = 3
+	order := s.hears(t)
+	stripeID, secret := s.waits(t, order.ID)
+	for n := range 3 {
+		require.Equal(t, 402, s.processor.confirm(t, stripeID, secret, declinedByBank))
+		for range 2 { // the second tells nothing new
+			_, err := s.HearIntent(t.Context(), stripeID)
+			require.NoError(t, err)
+		}
+		require.Equal(t, n+1, s.payment(t, order.ID).Declines)
+	}
+	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
+	s.round(t)
+	require.Equal(t, Voided, s.payment(t, order.ID).Status)
+	require.Equal(t, 400, s.processor.confirm(t, stripeID, secret, "pm_card_visa"), "the client secret is worth nothing")
+	require.Equal(t, 3, s.declines(t, order))
+	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
+	s.requireMoney(t, order.ID, 0, 0, 0)
+	s.requireTold(t, "payment.failed", "payment.failed", "payment.failed", "payment.voided")
+}
+
+func TestLimits_TheSweepCancelsWhatTheAgendaDidNot(t *testing.T) {
+	s := newScene(t)
+	s.limits.perOrder = 1
+	order := s.hears(t)
+	_, err := s.pay(t.Context(), order.ID, declinedByBank)
+	requireProblem(t, err, problem.Declined)
+	require.NoError(t, newSweep(s.till, time.Minute, quiet).pass(t.Context(), 0))
+	require.Equal(t, Voided, s.payment(t, order.ID).Status)
+}
+
+func TestLimits_ADeclineThatIsHeardOfAfterAnotherCardCounts(t *testing.T) {
+	s := newScene(t)
+	order := s.hears(t)
+	waiting, err := s.pay(t.Context(), order.ID, "pm_card_threeDSecureRequiredChargeDeclined")
+	require.NoError(t, err)
+	s.processor.authenticate(t, waiting.Payment.StripeID, "succeed")
+	late := s.processor.notice(waiting.Payment.StripeID)
+	require.Equal(t, Failed, late.intent.Status)
+	_, err = s.pay(t.Context(), order.ID, declinedByBank)
+	requireProblem(t, err, problem.Declined)
+	for range 2 {
+		_, err = s.till.HearIntent(t.Context(), late)
+		require.NoError(t, err)
+		require.Equal(t, 2, s.payment(t, order.ID).Declines)
+	}
+}
+
+func TestLimits_DeclinesWithTheClientSecretCountForTheUser(t *testing.T) {
+	s := newScene(t)
+	s.limits.perHour = 4
+	order, other, third := s.hears(t), s.hears(t), s.hears(t)
+	stripeID, secret := s.waits(t, order.ID)
+	for range 2 {
+		s.processor.confirm(t, stripeID, secret, declinedByBank)
+		_, err := s.HearIntent(t.Context(), stripeID)
+		require.NoError(t, err)
+	}
+	otherID, otherSecret := s.waits(t, other.ID)
+	s.processor.confirm(t, otherID, otherSecret, declinedByBank)
+	_, err := s.HearIntent(t.Context(), otherID)
+	require.NoError(t, err)
+	require.False(t, s.payment(t, other.ID).Exhausted, "three of four")
+	s.processor.confirm(t, otherID, otherSecret, declinedByBank)
+	_, err = s.HearIntent(t.Context(), otherID)
+	require.NoError(t, err)
+	s.requireTooMany(t, third.ID, "pm_card_visa", problem.TooManyRequests)
+
+	s.round(t)
+	require.Equal(t, Voided, s.payment(t, other.ID).Status, "the hour is used up, and with it this client secret")
+	s.processor.confirm(t, stripeID, secret, declinedByBank)
+	_, err = s.HearIntent(t.Context(), stripeID)
+	require.NoError(t, err)
+	s.round(t)
+	require.Equal(t, Voided, s.payment(t, order.ID).Status)
+	require.Equal(t, 5, s.declines(t, order, other, third))
+}
+
+func TestLimits_CardsThatCameToNothingCountInTheHour(t *testing.T) {
+	for name, card := range map[string]func(n int) string{
+		"a payment method that Stripe does not know": func(n int) string { return fmt.Sprintf("pm_%d", n) },
+		"a token that Stripe does not know":          func(n int) string { return fmt.Sprintf("tok_%d", n) },
+		"given up while the bank waited": func(n int) string {
+			return []string{"pm_card_authenticationRequired", "pm_card_threeDSecureRequired"}[n%2]
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			s.limits = limits{perOrder: 2, perHour: 3}
+			order := s.hears(t)
+			for n := range 3 {
+				_, err := s.pay(t.Context(), order.ID, card(n))
+				if err != nil {
+					requireProblem(t, err, problem.Invalid)
+				}
+			}
+			s.requireTooMany(t, order.ID, card(3), problem.TooManyRequests)
+			s.requireTooMany(t, s.hears(t).ID, card(4), problem.TooManyRequests)
+		})
+	}
+}
+
+// TestAPI_AsksStripeSeldomForABuyerWhoAsksOften: Stripe bounds an account's requests a second.
+func TestAPI_AsksStripeSeldomForABuyerWhoAsksOften(t *testing.T) {
+	d := newDesk(t, webhookSecret)
+	d.looks.every = time.Hour
+	order := d.hears(t)
+	const card = "pm_card_authenticationRequired"
+	key := []string{idempotency.Header, "once"}
+	waiting := d.post(t, order.ID, card, key...).payment(t)
+	require.Equal(t, costs{stripeReads: 1}.stripeReads, d.costs(t, func() {
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				for _, res := range []response{d.send(t, buyer, "GET", "/api/payments/"+waiting.ID, ""), d.post(t, order.ID, card), d.post(t, order.ID, card, key...)} {
+					assert.Equal(t, waiting.ClientSecret, res.payment(t).ClientSecret, res.text)
+				}
+			})
+		}
+		all.Wait()
+	}).stripeReads)
+	d.sidecar.requireNowhere(t, waiting.ClientSecret)
+
+	d.processor.authenticate(t, waiting.StripeID, "succeed")
+	require.Equal(t, RequiresAction, d.send(t, buyer, "GET", "/api/payments/"+waiting.ID, "").payment(t).Status)
+	d.looks.every = 0
+	require.Equal(t, Authorized, d.send(t, buyer, "GET", "/api/payments/"+waiting.ID, "").payment(t).Status)
 }
 
 func TestLimits_AUserHasSoManyDeclinedCardsAnHour(t *testing.T) {

@@ -3,7 +3,7 @@
 // and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, limits.go for how
 // many cards may be declined, agenda.go for when things happen without a request, sweep.go for how nothing is forgotten,
 // compare.go for the daily look at all that Stripe has, meters.go for what operators see, recent.go for what is remembered
-// so as not to be read again, api.go for what clients and Stripe call, subscriptions.go for what it hears.
+// so as not to be read again, looks.go for how seldom Stripe is asked for a buyer who asks often, api.go for what clients and Stripe call, subscriptions.go for what it hears.
 package main
 
 import (

@@ -21,7 +21,8 @@ import (
 //	     │ declined      │        │     failed          voided                refunded
 //	     └───────────────┴────────┼────────▲               ▲
 //	                              └────────┘               │
-//	     (pending, requires_action and failed are voided, too, when the order is cancelled)
+//	     (pending, requires_action and failed are voided, too, when the order is cancelled, or too many cards were
+//	     declined for it)
 //
 // A refund in parts, and a dispute, leave a payment captured until all is given back; what was given back is in Refunded. A
 // refund that fails makes a refunded payment captured again. All of this happens at Stripe, by people or by banks; what
@@ -29,7 +30,7 @@ import (
 //
 // Money follows the order, and Order.Due alone says how: an authorized payment is captured when its order is
 // complete; when its order is cancelled, whatever can still become money is voided, and what is money already
-// is refunded.
+// is refunded. The only thing that ends a live order's payment is that too many cards were declined: the order follows it.
 //
 // Stripe's word on a PaymentIntent is the truth. A payment never decides its next status by itself: Observe
 // takes what Stripe says, so an answer, a webhook and a second look all lead to the same place, and in whatever
@@ -63,8 +64,14 @@ type Payment struct {
 	DeclineCode string  `json:"declineCode,omitempty"`
 	ChargeID    string  `json:"chargeId,omitempty"` // Stripe's latest attempt: tells one decline from the next
 	Attempt     Attempt `json:"attempt"`
-	// Declines counts the attempts that were declined, and those whose outcome is not known; see limits.go.
+	// Declines counts the attempts that were declined, whoever made them, and those whose outcome is not known; see
+	// limits.go.
 	Declines int `json:"declines,omitempty"`
+	// Fruitless counts the attempts that count for the user's hour alone: Stripe did not know the card, or another card was
+	// tried while the bank waited for the buyer.
+	Fruitless int `json:"fruitless,omitempty"`
+	// Exhausted says that no more cards may be declined: the intent is canceled, so that its client secret is worth nothing.
+	Exhausted bool `json:"exhausted,omitempty"`
 	// Refunded is what was given back: by refunds, and by disputes that were lost.
 	Refunded int64 `json:"refunded,omitempty"`
 	// RefundFailed says that a refund did not reach the buyer, and the money is at Stripe again. Somebody must find
@@ -81,6 +88,8 @@ type Payment struct {
 	UserID   string `json:"-"`
 	Amount   int64  `json:"-"`
 	Currency string `json:"-"`
+
+	unrecorded int // declines that are not in the user's document yet: Observe has found them
 }
 
 // Attempt is one try with one card. It is written down before Stripe is asked, and is open until its outcome is written
@@ -121,6 +130,9 @@ type Intent struct {
 	ChargeID       string
 	DeclineCode    string // with Failed
 	DeclineMessage string // with Failed, for people
+
+	// Declines is how many of its charges have failed; 0 also if Stripe was not asked that.
+	Declines int
 
 	Refunded int64 // at least this was given back
 	Disputed bool  // at some time
@@ -185,6 +197,9 @@ func (p *Payment) Try(method string, now time.Time) Plan {
 	case !p.Status.open(), p.Status == RequiresAction && same:
 		return ShowAsItIs
 	}
+	if p.Status == RequiresAction {
+		p.Fruitless++
+	}
 	p.Attempt = Attempt{Number: p.Attempt.Number + 1, Method: method, Open: true, At: now}
 	p.Declines++
 	return NewAttempt
@@ -209,7 +224,13 @@ func (p *Payment) Observe(i Intent, now time.Time) (event events.Payload, change
 	if p.StripeID == "" && i.ID != "" {
 		p.StripeID, changed = i.ID, true
 	}
-	if p.Status == Voided || p.Status == Refunded && !i.Whole || i.Status == Pending || i.Status == "" {
+	if p.Status == Voided || p.Status == Refunded && !i.Whole || i.Status == "" {
+		return nil, changed
+	}
+	if p.countDeclines(i) {
+		changed = true
+	}
+	if i.Status == Pending {
 		return nil, changed
 	}
 	another := i.Status == Failed && (i.ChargeID != p.ChargeID || i.DeclineCode != p.DeclineCode)
@@ -225,9 +246,6 @@ func (p *Payment) Observe(i Intent, now time.Time) (event events.Payload, change
 		p.change(now)
 		return nil, true
 	}
-	if p.Status == RequiresAction && i.Status == Failed && !p.Attempt.Open { // the buyer's bank has refused after all
-		p.Declines++
-	}
 	p.Status = i.Status
 	p.ChargeID = i.ChargeID
 	p.DeclineCode = ""
@@ -239,6 +257,22 @@ func (p *Payment) Observe(i Intent, now time.Time) (event events.Payload, change
 		return events.PaymentRefunded{Payment: p.public()}, true
 	}
 	return p.told(), true
+}
+
+// countDeclines counts the declines that nobody has counted. Whoever has the client secret makes attempts without this
+// service, so the number of failed charges at Stripe is what counts; a buyer who fails 3-D Secure makes no charge. The
+// outcome of an open attempt is counted already.
+func (p *Payment) countDeclines(i Intent) (changed bool) {
+	more := i.Declines - p.Declines
+	if more <= 0 && p.Status == RequiresAction && i.Status == Failed && !p.Attempt.Open { // the buyer's bank has refused after all
+		more = 1
+	}
+	if more <= 0 {
+		return false
+	}
+	p.Declines += more
+	p.unrecorded += more
+	return true
 }
 
 // reverse takes what Stripe says of refunds and disputes. Less given back than before is a refund that has failed, unless
@@ -441,6 +475,8 @@ const (
 // Due says what the order's state asks of its payment.
 func (o *Order) Due(payment Status) Action {
 	switch {
+	case o.Status == OrderCreated && payment.open() && o.Payment != nil && o.Payment.Exhausted:
+		return Void
 	case o.Status == OrderComplete && payment == Authorized:
 		return Capture
 	case o.Status == OrderCancelled && (payment.open() || payment == Authorized):

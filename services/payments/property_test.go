@@ -27,12 +27,14 @@ type intentAtStripe struct {
 	charge         int          // the number of the latest attempt that reached the bank
 	tried          map[int]bool // the idempotency keys of confirmations
 	declines       int          // of confirmations, at once
+	failed         int          // charges, whoever has made the attempt
+	secret         bool         // the buyer has got the client secret
 	authorizations int
 	captures       int
 	refunds        int // of this service
 
 	refunded int64 // by whom ever
-	failed   bool  // the last refund
+	bounced  bool  // the last refund
 	dispute  Dispute
 }
 
@@ -54,7 +56,10 @@ func (i *intentAtStripe) look() Intent {
 		if i.given() >= price {
 			to.Status = Refunded
 		}
-		to.RefundFailed = i.failed && to.Status == Captured
+		to.RefundFailed = i.bounced && to.Status == Captured
+	}
+	if i.status.open() {
+		to.Declines = i.failed
 	}
 	if i.status == Failed {
 		to.DeclineCode = "insufficient_funds"
@@ -69,6 +74,9 @@ func (i *intentAtStripe) confirm(attempt int, outcome Status) Intent {
 		if outcome == Failed {
 			i.declines++
 		}
+		told := i.look()
+		told.Declines = 0 // the answer does not say it
+		return told
 	}
 	return i.look()
 }
@@ -77,6 +85,10 @@ func (i *intentAtStripe) confirm(attempt int, outcome Status) Intent {
 func (i *intentAtStripe) reach(outcome Status) {
 	i.charge++
 	i.status = outcome
+	i.secret = i.secret || outcome == RequiresAction
+	if outcome == Failed {
+		i.failed++
+	}
 	if outcome == Authorized {
 		i.authorizations++
 	}
@@ -90,7 +102,7 @@ func (i *intentAtStripe) do(action Action) Intent {
 	case action == Void && (i.status.open() || i.status == Authorized):
 		i.status = Voided
 	case action == Refund && i.status == Captured && i.refundable():
-		i.refunded, i.failed = price, false
+		i.refunded, i.bounced = price, false
 		i.refunds++
 	case action == Refund && i.dispute.lost():
 		to := i.look()
@@ -305,6 +317,9 @@ func (w *town) commit(write documents, told []events.Payload) bool {
 		w.heard = append(w.heard, event)
 	}
 	w.docs.order = write.read().order
+	if p := w.docs.order.Payment; p != nil && p.declined() >= w.limit { // as till.record says
+		p.Exhausted = true
+	}
 	w.docs.etag++
 	return true
 }
@@ -747,6 +762,13 @@ func (w *town) commands() map[string]func(*rapid.T) {
 				}
 			}
 		},
+		"a card is tried with the client secret": func(t *rapid.T) {
+			for _, intent := range w.stripe.intents {
+				if intent.secret && intent.status.open() {
+					intent.reach(rapid.SampledFrom([]Status{Authorized, Failed, Failed, RequiresAction}).Draw(t, "the bank says"))
+				}
+			}
+		},
 		"a backup is made": func(*rapid.T) {
 			docs := w.docs.read()
 			w.backup = &docs
@@ -762,14 +784,14 @@ func (w *town) commands() map[string]func(*rapid.T) {
 				if intent.refundable() {
 					left := price - intent.given()
 					intent.refunded += min(rapid.SampledFrom([]int64{1000, 2500}).Draw(t, "amount"), left)
-					intent.failed = false
+					intent.bounced = false
 				}
 			}
 		},
 		"a refund fails": func(t *rapid.T) {
 			for _, intent := range w.stripe.intents {
 				if intent.status == Captured && intent.refunded > 0 && rapid.Bool().Draw(t, "really") {
-					intent.refunded, intent.failed = 0, true
+					intent.refunded, intent.bounced = 0, true
 				}
 			}
 		},
@@ -881,6 +903,10 @@ func TestMoney_FollowsTheOrderWhateverTheInterleaving(t *testing.T) {
 			require.Equal(t, stripes.Status, payment.Status, "the payment is as Stripe says")
 			require.Equal(t, stripes.Refunded, payment.Refunded)
 			require.Equal(t, stripes.Dispute, payment.Dispute)
+		}
+		if payment.Status.open() {
+			require.GreaterOrEqual(t, payment.Declines, stripes.Declines, "each decline is counted, whoever made the attempt")
+			require.Less(t, payment.declined(), w.limit, "a client secret is worth nothing when too many cards were declined")
 		}
 		for _, event := range w.heard {
 			if e, ok := event.(events.PaymentRefunded); ok && e.Refunded >= e.Amount {

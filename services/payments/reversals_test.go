@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -158,9 +159,14 @@ func TestReversal_AnOrderThatEndsAfterAPartialRefundGivesBackTheRest(t *testing.
 
 func TestReversal_ARefundThatIsPendingIsARefund(t *testing.T) {
 	d := newShop(t)
+	var shown atomic.Bool
 	pending := func(r *http.Request, w *httptest.ResponseRecorder) {
 		if r.URL.Path == "/v1/refunds" {
-			w.Body = bytes.NewBuffer(bytes.ReplaceAll(w.Body.Bytes(), []byte(`"status":"succeeded"`), []byte(`"status":"pending"`)))
+			body := bytes.ReplaceAll(w.Body.Bytes(), []byte(`"succeeded"`), []byte(`"pending"`))
+			if bytes.Contains(body, []byte(`"pending"`)) {
+				shown.Store(true)
+			}
+			w.Body = bytes.NewBuffer(body)
 			w.Header().Del("Content-Length")
 		}
 	}
@@ -172,6 +178,7 @@ func TestReversal_ARefundThatIsPendingIsARefund(t *testing.T) {
 	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
 	d.requireShown(t, order.ID, Refunded, 2500, false, "")
 	d.requireMoney(t, order.ID, 0, 2500, 2500)
+	require.True(t, shown.Load(), "no refund was pending")
 }
 
 func TestReversal_ACaptureInTheDashboard(t *testing.T) {

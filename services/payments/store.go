@@ -90,13 +90,14 @@ type till struct {
 	patience patience
 	limits   limits
 	triers   triers
+	looks    looks
 	meters   *meters
 	log      *slog.Logger
 	young    time.Duration // see youngIntent; tests shorten it
 }
 
 func newTill(store *state.Store, stripe *gateway, log *slog.Logger) *till {
-	t := &till{store: store, stripe: stripe, recent: newRecent(), log: log, meters: newMeters(prometheus.NewRegistry()), young: youngIntent}
+	t := &till{store: store, stripe: stripe, recent: newRecent(), log: log, meters: newMeters(prometheus.NewRegistry()), young: youngIntent, looks: looks{every: lookEvery}}
 	t.agenda = newAgenda(t, log)
 	return t
 }
@@ -177,6 +178,9 @@ func (t *till) addAttempt(ctx context.Context, a *account) error {
 // commit writes the account with the change, on the condition that it is as it was read.
 func (t *till) commit(ctx context.Context, a *account, change *state.Change) error {
 	order := &a.order.Value
+	if err := t.record(ctx, change, order); err != nil {
+		return err
+	}
 	if a.order.ETag == "" {
 		change.Create(a.order.Key, order)
 	} else {
@@ -189,6 +193,9 @@ func (t *till) commit(ctx context.Context, a *account, change *state.Change) err
 		return err
 	}
 	t.recent.put(*order)
+	if p := order.Payment; p != nil && p.Exhausted && order.Due(p.Status) == Void {
+		t.agenda.add(order.ID, 0)
+	}
 	return nil
 }
 
@@ -202,6 +209,15 @@ func (t *till) asStripeTells(ctx context.Context, o *Order) (Intent, error) {
 		return Intent{}, nil
 	}
 	return t.stripe.Look(ctx, o.Payment.StripeID)
+}
+
+// asAsked asks Stripe for a buyer who wants to know: once in a while, however often the buyer does. In between the result is
+// the client secret alone.
+func (t *till) asAsked(ctx context.Context, o *Order) (Intent, error) {
+	if o.Payment.Status == Voided || o.Payment.StripeID == "" {
+		return Intent{}, nil
+	}
+	return t.looks.look(ctx, t.stripe, o.Payment.StripeID)
 }
 
 // asNeeded asks Stripe only if the outcome of an attempt is open and the order does not say what is to be done anyway.
@@ -493,6 +509,10 @@ func (w *wish) load(ctx context.Context) (account, error) {
 func (w *wish) begin(ctx context.Context, a *account) error {
 	order := &a.order.Value
 	payment := order.Payment
+	if payment != nil && payment.Exhausted && (payment.Status.open() || payment.Status == Voided) {
+		w.till.meters.refused.WithLabelValues("order").Inc()
+		return errOrderAttempts
+	}
 	if payment != nil && payment.Status.ended() {
 		return errCancelled
 	}
@@ -517,7 +537,7 @@ func (w *wish) begin(ctx context.Context, a *account) error {
 		w.till.recent.put(*order)
 		return nil
 	}
-	before := payment.Declines
+	before, inHour := payment.Declines, payment.inHour()
 	switch payment.Try(w.method.digest(), now()) {
 	case ResumeAttempt:
 		w.attempt = payment.Attempt
@@ -531,7 +551,7 @@ func (w *wish) begin(ctx context.Context, a *account) error {
 			w.till.meters.refused.WithLabelValues("order").Inc()
 			return errOrderAttempts
 		}
-		if err := w.till.admit(ctx, &change, w.user, order, before); err != nil {
+		if err := w.till.admit(ctx, &change, w.user, order, inHour); err != nil {
 			return err
 		}
 		if err := w.till.commit(ctx, a, &change); err != nil {
@@ -575,7 +595,7 @@ func (w *wish) ask(ctx context.Context, a *account) (told Intent, err error) {
 		}
 		return t.asStripeTells(ctx, order)
 	case w.attempt.Number == 0 && payment.Status == RequiresAction:
-		return t.asStripeTells(ctx, order)
+		return t.asAsked(ctx, order)
 	case !mine, !payment.Status.open():
 		return Intent{}, nil // paid already, or by another attempt meanwhile
 	case order.Status != OrderCreated: // not live any more: it ends without an attempt
@@ -607,7 +627,10 @@ func (w *wish) ask(ctx context.Context, a *account) (told Intent, err error) {
 // harm if this fails.
 func (w *wish) refused(ctx context.Context, a *account, declined bool) {
 	var change state.Change
-	a.order.Value.Payment.Conclude(w.attempt.Number, declined)
+	payment := a.order.Value.Payment
+	if payment.Conclude(w.attempt.Number, declined) && !declined {
+		payment.Fruitless++
+	}
 	w.concluded = w.till.commit(ctx, a, &change) == nil
 }
 
@@ -617,6 +640,9 @@ func (r Receipt) refusal(method Method) error {
 	case Authorized, Captured, RequiresAction:
 		return nil
 	case Voided, Refunded:
+		if r.Payment.Exhausted {
+			return errOrderAttempts
+		}
 		return errCancelled
 	case Failed:
 		code := r.Payment.DeclineCode
@@ -635,8 +661,8 @@ func declinedCard(code, message string) *problem.Error {
 	return problem.New(problem.Declined, "%s", message).WithCode(shown)
 }
 
-// Payment reads a payment of the buyer's. While it is open, Stripe is asked how it stands, so that a buyer who
-// looks again sees what the bank said even if no webhook comes; if Stripe cannot be asked, what is known is
+// Payment reads a payment of the buyer's. While it is open, Stripe is asked every few seconds how it stands, so that a
+// buyer who looks again sees what the bank said even if no webhook comes; if Stripe cannot be asked, what is known is
 // shown.
 func (t *till) Payment(ctx context.Context, id, buyer string) (Receipt, error) {
 	a, err := t.load(ctx, id)
@@ -657,7 +683,7 @@ func (t *till) Payment(ctx context.Context, id, buyer string) (Receipt, error) {
 	if !order.Payment.Status.open() {
 		return receipt, nil
 	}
-	order, told, err := t.settle(ctx, order.ID, t.asStripeTells)
+	order, told, err := t.settle(ctx, order.ID, t.asAsked)
 	if err != nil && problem.KindOf(err) != problem.Unavailable {
 		return Receipt{}, err
 	}

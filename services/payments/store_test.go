@@ -35,7 +35,9 @@ func newScene(t *testing.T) *scene {
 	m, store := openMemory(t)
 	g := p.gateway()
 	g.intents.B.SetMaxNetworkRetries(0)
-	return &scene{newTill(store, g, quiet), m, p}
+	s := &scene{newTill(store, g, quiet), m, p}
+	s.looks.every = 0 // what a test has Stripe say is seen at once
+	return s
 }
 
 // HearOrder takes an order's event and settles its payment at once, as the agenda does soon after.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stripe/stripe-go/v76"
+	"github.com/stripe/stripe-go/v76/charge"
 	"github.com/stripe/stripe-go/v76/dispute"
 	"github.com/stripe/stripe-go/v76/event"
 	"github.com/stripe/stripe-go/v76/paymentintent"
@@ -48,6 +49,7 @@ var errKeyTaken = errors.New("the idempotency key was used for another request")
 // an Intent with status Failed.
 type gateway struct {
 	intents  paymentintent.Client
+	charges  charge.Client
 	methods  paymentmethod.Client
 	refunds  refund.Client
 	disputes dispute.Client
@@ -71,6 +73,7 @@ func newGateway(key, url string, timeout time.Duration, log *slog.Logger) *gatew
 	backend := stripe.GetBackendWithConfig(stripe.APIBackend, config)
 	return &gateway{
 		intents:  paymentintent.Client{B: backend, Key: key},
+		charges:  charge.Client{B: backend, Key: key},
 		methods:  paymentmethod.Client{B: backend, Key: key},
 		refunds:  refund.Client{B: backend, Key: key},
 		disputes: dispute.Client{B: backend, Key: key},
@@ -309,8 +312,8 @@ func (g *gateway) card(ctx context.Context, attempt string, method Method) (stri
 	return made.ID, err
 }
 
-// Look asks for the intent as it is now, with what was given back of it. That costs further requests only if there are
-// refunds or disputes.
+// Look asks for the intent as it is now, with what was given back of it, and how many cards were declined if another may
+// be. That costs further requests only if there are refunds, disputes or declines.
 func (g *gateway) Look(ctx context.Context, stripeID string) (Intent, error) {
 	return g.look(ctx, stripeID, false)
 }
@@ -331,6 +334,11 @@ func (g *gateway) look(ctx context.Context, stripeID string, refunded bool) (Int
 func (g *gateway) whole(ctx context.Context, from *stripe.PaymentIntent, refunded bool) (Intent, error) {
 	intent, charge := intentOf(from), from.LatestCharge
 	intent.Whole = true
+	if charge != nil && intent.Status.open() {
+		var err error
+		intent.Declines, err = g.declines(ctx, from.ID)
+		return intent, err
+	}
 	if charge == nil || !charge.Captured || !charge.Disputed && charge.AmountRefunded == 0 && !refunded {
 		return intent, nil
 	}
@@ -369,6 +377,17 @@ func (g *gateway) whole(ctx context.Context, from *stripe.PaymentIntent, refunde
 	}
 	intent.RefundFailed = intent.RefundFailed && intent.Status == Captured
 	return intent, nil
+}
+
+// declines counts the failed charges of an intent.
+func (g *gateway) declines(ctx context.Context, stripeID string) (n int, err error) {
+	charges := g.charges.List(&stripe.ChargeListParams{ListParams: stripe.ListParams{Context: ctx, Limit: stripe.Int64(pageLength)}, PaymentIntent: &stripeID})
+	for charges.Next() {
+		if charges.Charge().Status == stripe.ChargeStatusFailed {
+			n++
+		}
+	}
+	return n, understood(charges.Err(), "list the charges of payment intent "+stripeID)
 }
 
 // listed is an intent as Stripe lists it, with whose it is.

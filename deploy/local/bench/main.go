@@ -174,7 +174,9 @@ func run(ctx context.Context, s *settings) (err error) {
 	env := stack.WithoutLimits()
 	if s.limits {
 		for name := range env {
-			env[name] = "1000000"
+			if name != "NATS_MAX_BYTES" { // it limits no client
+				env[name] = "1000000"
+			}
 		}
 		env["RESERVATION_COOLDOWN"] = "15m"
 		env["RESERVATIONS_PER_USER"] = "1000" // the most that orders takes

@@ -72,6 +72,12 @@ func (s *Server) Close() error {
 	return s.store.close()
 }
 
+// What a publishable key may do, for an intent whose client secret comes along.
+const (
+	retrievePattern = "GET /v1/payment_intents/{id}"
+	confirmPattern  = "POST /v1/payment_intents/{id}/confirm"
+)
+
 func (s *Server) routes() {
 	for _, call := range []struct {
 		pattern   string
@@ -80,8 +86,8 @@ func (s *Server) routes() {
 	}{
 		{"POST /v1/payment_intents", opCreate, s.createIntent},
 		{"GET /v1/payment_intents", opRetrieve, s.listIntents},
-		{"GET /v1/payment_intents/{id}", opRetrieve, s.retrieveIntent},
-		{"POST /v1/payment_intents/{id}/confirm", opConfirm, s.confirmIntent},
+		{retrievePattern, opRetrieve, s.retrieveIntent},
+		{confirmPattern, opConfirm, s.confirmIntent},
 		{"POST /v1/payment_intents/{id}/capture", opCapture, s.captureIntent},
 		{"POST /v1/payment_intents/{id}/cancel", opCancel, s.cancelIntent},
 		{"POST /v1/payment_methods", opMethod, s.createMethod},
@@ -89,6 +95,7 @@ func (s *Server) routes() {
 		{"POST /v1/refunds", opRefund, s.createRefund},
 		{"GET /v1/refunds", opRetrieve, s.listRefunds},
 		{"GET /v1/refunds/{id}", opRetrieve, s.retrieveRefund},
+		{"GET /v1/charges", opRetrieve, s.listCharges},
 		{"GET /v1/charges/{id}", opRetrieve, s.retrieveCharge},
 		{"GET /v1/disputes", opRetrieve, s.listDisputes},
 		{"GET /v1/disputes/{id}", opRetrieve, s.retrieveDispute},
@@ -133,6 +140,7 @@ type request struct {
 	orderID        string // of the intent it is about; "" if there is none
 	idempotencyKey string
 	params         params
+	publishable    bool // it comes with a publishable key, as from a buyer's browser
 	now            time.Time
 	// first are events that must have been sent before the answer goes out: each is closed after its first try.
 	first []<-chan struct{}
@@ -165,11 +173,15 @@ func (s *Server) serve(name string, op operation) http.HandlerFunc {
 		w.Header().Set("Request-Id", req.id)
 		w.Header().Set("Stripe-Version", apiVersion)
 
-		if err := s.authenticated(r); err != nil {
+		var err *apiError
+		if req.publishable, err = s.authenticated(r); err == nil && req.publishable && r.Pattern != confirmPattern && r.Pattern != retrievePattern {
+			err = &apiError{status: 403, errorObject: errorObject{Type: "invalid_request_error", Code: "secret_key_required",
+				Message: "This API call cannot be made with a publishable API key. Please use a secret API key. You can find a list of your API keys at https://dashboard.stripe.com/account/apikeys."}}
+		}
+		if err != nil {
 			s.send(w, req, err.answer())
 			return
 		}
-		var err *apiError
 		if req.params, err = parseParams(w, r); err != nil {
 			s.send(w, req, err.answer())
 			return
@@ -235,8 +247,9 @@ func (s *Server) send(w http.ResponseWriter, req *request, a answer) {
 	_, _ = w.Write(a.Body)
 }
 
-// authenticated checks the API key: a Bearer token, or the user name of Basic authentication.
-func (s *Server) authenticated(r *http.Request) *apiError {
+// authenticated checks the API key: a Bearer token, or the user name of Basic authentication. Any pk_test_… is a
+// publishable key.
+func (s *Server) authenticated(r *http.Request) (publishable bool, failure *apiError) {
 	header := r.Header.Get("Authorization")
 	key, bearer := strings.CutPrefix(header, "Bearer ")
 	if !bearer {
@@ -250,12 +263,15 @@ func (s *Server) authenticated(r *http.Request) *apiError {
 	}
 	key = strings.TrimSpace(key)
 	if key == "" {
-		return unauthorized("You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication for details, or we can help at https://support.stripe.com/.")
+		return false, unauthorized("You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication for details, or we can help at https://support.stripe.com/.")
+	}
+	if strings.HasPrefix(key, "pk_test_") {
+		return true, nil
 	}
 	if s.opts.SecretKey != "" && key != s.opts.SecretKey || s.opts.SecretKey == "" && !strings.HasPrefix(key, "sk_test_") {
-		return unauthorized("Invalid API Key provided: " + masked(key))
+		return false, unauthorized("Invalid API Key provided: " + masked(key))
 	}
-	return nil
+	return false, nil
 }
 
 // masked shows enough of a key to tell which it is.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/stripe/stripe-go/v76"
+	stripecharge "github.com/stripe/stripe-go/v76/charge"
 )
 
 // authorizing is the request that creates an intent and confirms it.
@@ -128,4 +129,48 @@ func TestAuthorize_WebhooksTellTheOrder(t *testing.T) {
 	for range 3 { // authorized, canceled, and the charge's refund
 		require.Equal(t, "order-1", <-orders)
 	}
+}
+
+// TestPublishableKey_ConfirmsWithTheClientSecretAlone: a buyer's browser can do this much, as at Stripe.
+func TestPublishableKey_ConfirmsWithTheClientSecretAlone(t *testing.T) {
+	b := newBench(t, Options{})
+	intent := b.create(t)
+	browser := b.intents
+	browser.Key = "pk_test_box"
+	confirm := func(secret *string) (*stripe.PaymentIntent, error) {
+		params := &stripe.PaymentIntentConfirmParams{PaymentMethod: stripe.String("pm_card_chargeDeclined")}
+		if secret != nil {
+			params.AddExtra("client_secret", *secret)
+		}
+		return browser.Confirm(intent.ID, params)
+	}
+	_, err := confirm(nil)
+	require.Equal(t, "client_secret", stripeError(t, err).Param)
+	_, err = confirm(stripe.String(intent.ID + "_secret_guessed"))
+	require.Equal(t, "client_secret", stripeError(t, err).Param)
+	for range 2 {
+		_, err = confirm(&intent.ClientSecret)
+		require.Equal(t, http.StatusPaymentRequired, stripeError(t, err).HTTPStatusCode)
+	}
+	seen, err := browser.Get(intent.ID, &stripe.PaymentIntentParams{ClientSecret: &intent.ClientSecret})
+	require.NoError(t, err)
+	require.Equal(t, stripe.PaymentIntentStatusRequiresPaymentMethod, seen.Status)
+
+	_, err = browser.Cancel(intent.ID, nil)
+	require.Equal(t, http.StatusForbidden, stripeError(t, err).HTTPStatusCode)
+	_, err = browser.New(manual(2500))
+	require.Equal(t, http.StatusForbidden, stripeError(t, err).HTTPStatusCode)
+
+	charges := stripecharge.Client{B: b.intents.B, Key: b.intents.Key}.List(&stripe.ChargeListParams{PaymentIntent: &intent.ID})
+	n := 0
+	for ; charges.Next(); n++ {
+		require.Equal(t, stripe.ChargeStatusFailed, charges.Charge().Status)
+	}
+	require.NoError(t, charges.Err())
+	require.Equal(t, 2, n)
+
+	_, err = b.intents.Cancel(intent.ID, nil)
+	require.NoError(t, err)
+	_, err = confirm(&intent.ClientSecret)
+	require.Equal(t, stripe.ErrorCodePaymentIntentUnexpectedState, stripeError(t, err).Code)
 }

@@ -91,27 +91,9 @@ func (s *Server) retrieveDispute(r *request) (any, *apiError) {
 }
 
 func (s *Server) listDisputes(r *request) (any, *apiError) {
-	if err := r.params.only("payment_intent", "charge", "created", "limit", "starting_after", "ending_before"); err != nil {
-		return nil, err
-	}
-	within, err := r.params.createdWithin()
-	if err != nil {
-		return nil, err
-	}
-	var found []*dispute
-	for _, id := range slices.Backward(s.store.disputeIDs) {
-		d := s.store.disputes[id]
-		if intent := r.params.Get("payment_intent"); intent != "" && d.PaymentIntent != intent {
-			continue
-		}
-		if ch := r.params.Get("charge"); ch != "" && d.Charge != ch {
-			continue
-		}
-		if within(d.Created) {
-			found = append(found, d)
-		}
-	}
-	return page(r, found, func(d *dispute) string { return d.ID })
+	return listOfCharges(r, s.store.disputeIDs, s.store.disputes, func(d *dispute) (id, intent, charge string, created int64) {
+		return d.ID, d.PaymentIntent, d.Charge, d.Created
+	})
 }
 
 // closeDispute gives a dispute up: it is lost.

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -350,6 +351,14 @@ func (s *Server) retrieveRefund(r *request) (any, *apiError) {
 }
 
 func (s *Server) listRefunds(r *request) (any, *apiError) {
+	return listOfCharges(r, s.store.refundIDs, s.store.refunds, func(b *refund) (id, intent, charge string, created int64) {
+		return b.ID, b.PaymentIntent, b.Charge, b.Created
+	})
+}
+
+// listOfCharges answers which objects that belong to charges fit the request's filters, newest first. ids are in the order of their
+// creation.
+func listOfCharges[T any](r *request, ids []string, all map[string]T, about func(T) (id, intent, charge string, created int64)) (any, *apiError) {
 	if err := r.params.only("payment_intent", "charge", "created", "limit", "starting_after", "ending_before"); err != nil {
 		return nil, err
 	}
@@ -357,20 +366,36 @@ func (s *Server) listRefunds(r *request) (any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	var found []*refund
-	for _, id := range slices.Backward(s.store.refundIDs) {
-		back := s.store.refunds[id]
-		if intent := r.params.Get("payment_intent"); intent != "" && back.PaymentIntent != intent {
-			continue
-		}
-		if ch := r.params.Get("charge"); ch != "" && back.Charge != ch {
-			continue
-		}
-		if within(back.Created) {
-			found = append(found, back)
+	fits := func(filter, value string) bool { return r.params.Get(filter) == "" || r.params.Get(filter) == value }
+	var found []T
+	for _, key := range slices.Backward(ids) {
+		_, intent, charge, created := about(all[key])
+		if fits("payment_intent", intent) && fits("charge", charge) && within(created) {
+			found = append(found, all[key])
 		}
 	}
-	return page(r, found, func(b *refund) string { return b.ID })
+	return page(r, found, func(one T) string {
+		id, _, _, _ := about(one)
+		return id
+	})
+}
+
+func (s *Server) listCharges(r *request) (any, *apiError) {
+	if err := r.params.only("payment_intent", "created", "limit", "starting_after", "ending_before"); err != nil {
+		return nil, err
+	}
+	within, err := r.params.createdWithin()
+	if err != nil {
+		return nil, err
+	}
+	var found []*charge
+	for _, ch := range s.store.charges {
+		if intent := r.params.Get("payment_intent"); (intent == "" || ch.PaymentIntent == intent) && within(ch.Created) {
+			found = append(found, ch)
+		}
+	}
+	slices.SortFunc(found, func(a, b *charge) int { return cmp.Or(cmp.Compare(b.Created, a.Created), cmp.Compare(b.ID, a.ID)) })
+	return page(r, found, func(ch *charge) string { return ch.ID })
 }
 
 func (s *Server) retrieveCharge(r *request) (any, *apiError) {
@@ -385,6 +410,13 @@ func (s *Server) intentOf(r *request) (*paymentIntent, *apiError) {
 	intent := s.store.intents[r.objectID]
 	if intent == nil {
 		return nil, missing(404, "payment_intent", r.objectID, "intent")
+	}
+	secret := r.params.Get("client_secret")
+	switch {
+	case r.publishable && secret == "":
+		return nil, invalid("client_secret", "parameter_missing", "Missing required param: client_secret.")
+	case secret != "" && secret != intent.ClientSecret:
+		return nil, invalid("client_secret", "payment_intent_invalid_parameter", "The client_secret provided does not match any associated PaymentIntent on this account.")
 	}
 	return intent, nil
 }

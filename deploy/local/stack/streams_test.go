@@ -3,6 +3,7 @@ package stack_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -132,7 +133,9 @@ func TestStreams_FullOfUnhandledEventsTheyRefuseAndLoseNone(t *testing.T) {
 	published--
 	require.ErrorContains(t, refused, "maximum bytes exceeded")
 	require.Greater(t, published, 150)
-	time.Sleep(12 * time.Second) // longer than the server takes to look for room, which it must not find here
+	full, err := stream.Info(t.Context())
+	require.NoError(t, err)
+	requireMetric(t, metrics, fmt.Sprintf(`boxoffice_stream_bytes\{stream="events"\} %d\n`, full.State.Bytes)) // the server has looked for room
 	_, refused = js.Publish(t.Context(), "events.orders", event)
 	require.ErrorContains(t, refused, "maximum bytes exceeded")
 	for _, consumer := range consumers {
@@ -163,23 +166,33 @@ func TestStreams_FullOfUnhandledEventsTheyRefuseAndLoseNone(t *testing.T) {
 	require.Equal(t, "events.tickets", last.Subject)
 	handle(consumers[1], 1)
 
+	for _, metric := range []string{
+		`boxoffice_stream_max_bytes\{stream="events"\} 1887438`,
+		`boxoffice_stream_pending_events\{stream="events",consumer="catalogue-events-tickets"\} 0`,
+		`boxoffice_stream_bytes\{stream="events"\} [1-9]`,
+	} {
+		requireMetric(t, metrics, metric)
+	}
+
+	streamsProgram(t, s, "--max-bytes=0")
+	stream, err = js.Stream(t.Context(), "events")
+	require.NoError(t, err)
+	require.EqualValues(t, -1, stream.CachedInfo().Config.MaxBytes, "0 turns the limit off")
+}
+
+// requireMetric waits until a server's metrics match a regular expression.
+func requireMetric(t *testing.T, address, expression string) {
+	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		response, err := http.Get("http://" + metrics + "/metrics")
+		response, err := http.Get("http://" + address + "/metrics")
 		if !assert.NoError(c, err) {
 			return
 		}
 		defer func() { _ = response.Body.Close() }()
 		text, err := io.ReadAll(response.Body)
 		assert.NoError(c, err)
-		assert.Contains(c, string(text), `boxoffice_stream_max_bytes{stream="events"} 1887438`)
-		assert.Contains(c, string(text), `boxoffice_stream_pending_events{stream="events",consumer="catalogue-events-tickets"} 0`)
-		assert.Regexp(c, `boxoffice_stream_bytes\{stream="events"\} [1-9]`, string(text))
+		assert.Regexp(c, expression, string(text))
 	}, 30*time.Second, 200*time.Millisecond)
-
-	streamsProgram(t, s, "--max-bytes=0")
-	stream, err = js.Stream(t.Context(), "events")
-	require.NoError(t, err)
-	require.EqualValues(t, -1, stream.CachedInfo().Config.MaxBytes, "0 turns the limit off")
 }
 
 func streamsProgram(t *testing.T, s *stack.Stack, args ...string) {

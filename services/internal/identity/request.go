@@ -3,6 +3,7 @@ package identity
 import (
 	"log/slog"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 
@@ -15,11 +16,14 @@ import (
 const (
 	// cookieName is the cookie that carries a browser's token.
 	cookieName = "jwt"
-	// refreshCookieName is the cookie that carries what a new token is given for. Browsers send it to RefreshPath alone, and
-	// never with a request that another site has caused.
+	// refreshCookieName is the cookie that carries what a new token is given for. Browsers send it to refreshCookiePath alone,
+	// and never with a request that another site has caused.
 	refreshCookieName = "refresh"
-	// RefreshPath is where auth takes refresh tokens.
-	RefreshPath = "/api/users/refresh"
+	// refreshCookiePath holds what takes refresh tokens: to refresh, and to sign out when the token's cookie is gone.
+	refreshCookiePath = "/api/users"
+	// oldRefreshCookiePath was the path in the release before. Browsers keep a cookie a path, and send the one with the longer
+	// path first, so the old one is cleared whenever the new one is set or cleared. It goes with a later release.
+	oldRefreshCookiePath = "/api/users/refresh"
 )
 
 type userKey struct{}
@@ -121,6 +125,7 @@ func SetRefreshCookie(c *fiber.Ctx, security CookieSecurity, token string, expir
 	cookie.Expires = expires
 	cookie.MaxAge = max(1, int(time.Until(expires).Seconds()))
 	c.Cookie(cookie)
+	clearOldRefreshCookie(c)
 }
 
 // ClearRefreshCookie takes the refresh token from the browser.
@@ -128,6 +133,13 @@ func ClearRefreshCookie(c *fiber.Ctx, security CookieSecurity) {
 	cookie := newRefreshCookie(c, security)
 	cookie.Expires = time.Unix(0, 0)
 	c.Cookie(cookie)
+	clearOldRefreshCookie(c)
+}
+
+// clearOldRefreshCookie adds a second cookie of the same name, which c.Cookie cannot: it would replace the first.
+func clearOldRefreshCookie(c *fiber.Ctx) {
+	expired := http.Cookie{Name: refreshCookieName, Path: oldRefreshCookiePath, Expires: time.Unix(1, 0), HttpOnly: true, SameSite: http.SameSiteStrictMode}
+	c.Response().Header.Add(fiber.HeaderSetCookie, expired.String())
 }
 
 // RefreshTokenOf returns the refresh token that a request brings, or "".
@@ -135,7 +147,7 @@ func RefreshTokenOf(c *fiber.Ctx) string { return c.Cookies(refreshCookieName) }
 
 func newRefreshCookie(c *fiber.Ctx, security CookieSecurity) *fiber.Cookie {
 	cookie := newCookie(c, security)
-	cookie.Name, cookie.Path, cookie.SameSite = refreshCookieName, RefreshPath, fiber.CookieSameSiteStrictMode
+	cookie.Name, cookie.Path, cookie.SameSite = refreshCookieName, refreshCookiePath, fiber.CookieSameSiteStrictMode
 	return cookie
 }
 

@@ -157,7 +157,7 @@ func TestNew_CutsClientsThatAreSlow(t *testing.T) {
 				if _, err := io.WriteString(c, "x"); err != nil {
 					return
 				}
-				time.Sleep(20 * time.Millisecond)
+				time.Sleep(20 * time.Millisecond) // how slow the client is
 			}
 		}()
 		res, err := http.ReadResponse(c.in, nil)
