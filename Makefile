@@ -38,7 +38,7 @@ DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
 
 .DEFAULT_GOAL := help
 .PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-infra build-before test-upgrade test-coverage fuzz \
-	bench chaos check check-the-check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
+	bench chaos check check-the-check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint vulncheck pin-images rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
 help: ## say what there is
@@ -55,7 +55,7 @@ infra: build-runtime build ## start what the services need, for: dapr run -f .
 dead-letters: ## list the events that could not be handled, or ARGS='show ID', 'send ID', send-all
 	@DAPR_API_TOKEN=$$(cat .state/tokens/dead-letters) && export DAPR_API_TOKEN && \
 	DAPR_GRPC_PORT=$$(awk '/appID:/ { app = $$3 } app == "dead-letters" && $$1 == "daprGRPCPort:" { print $$2 }' dapr.yaml) \
-		.build/deadletters $(or $(ARGS),list)
+		.build/dead-letters $(or $(ARGS),list)
 
 migrate-up: ## give a PostgreSQL server its roles, databases and reports (deploy/postgres/README.md)
 	@cd deploy/postgres && go run . $(ARGS) up

@@ -28,7 +28,7 @@ choose() {
 	3)
 		need go git make || return 0
 		[ -f .state/dev-infra.pid ] || { echo "  First start the servers (2)."; return 0; }
-		read -rp "  Which service (auth, tickets, orders, payments, expiration, gateway)? " service
+		read -rp "  Which service (auth, tickets, orders, payments, expiration, dead-letters, gateway)? " service
 		[ -f "services/$service/main.go" ] || { echo "  There is no service $service."; return 0; }
 		make "dev-$service"
 		;;

@@ -43,7 +43,8 @@ type runFile struct {
 		AppHealthThreshold     int    `yaml:"appHealthThreshold"`
 	}
 	Apps []struct {
-		ID string `yaml:"appID"`
+		ID      string `yaml:"appID"`
+		Command []string
 	}
 }
 
@@ -73,7 +74,7 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 
 	for _, app := range run.Apps {
 		service, sidecar, pod := compose.Services[app.ID], compose.Services[app.ID+"-dapr"], compose.Services[app.ID+"-pod"]
-		require.Contains(t, service.Image, "/"+strings.ReplaceAll(app.ID, "-", "")+":", app.ID)
+		require.Contains(t, service.Image, "/"+app.ID+":", app.ID)
 		require.True(t, service.ReadOnly && sidecar.ReadOnly, app.ID)
 		require.Equal(t, "service:"+app.ID+"-pod", service.NetworkMode, app.ID)
 		require.Equal(t, service.NetworkMode, sidecar.NetworkMode, app.ID)
@@ -129,6 +130,33 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 			require.Contains(t, slices.Concat(sidecar.Entrypoint, sidecar.Command), flag, app.ID)
 		}
 	}
+}
+
+// One name is an app's everywhere: in Dapr, and of its folder, program, image and make's targets.
+func TestNames_AnAppIsNamedLikeItsFolder(t *testing.T) {
+	var run runFile
+	read(t, "../../dapr.yaml", &run)
+	var apps []string
+	for _, app := range run.Apps {
+		apps = append(apps, app.ID)
+		require.Equal(t, []string{".build/" + app.ID}, app.Command)
+	}
+	folders, err := filepath.Glob("../../services/*/main.go")
+	require.NoError(t, err)
+	for i, folder := range folders {
+		folders[i] = filepath.Base(filepath.Dir(folder))
+	}
+	require.ElementsMatch(t, apps, folders)
+
+	var workflow struct {
+		Jobs struct {
+			Image struct {
+				Strategy struct{ Matrix struct{ Name []string } }
+			}
+		}
+	}
+	read(t, "../../.github/workflows/images.yml", &workflow)
+	require.ElementsMatch(t, append(apps, "daprd", "migrate", "local"), workflow.Jobs.Image.Strategy.Matrix.Name)
 }
 
 // Whoever reads where a setting goes finds it there.

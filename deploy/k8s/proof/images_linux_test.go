@@ -164,8 +164,8 @@ func images(dapr string) ([]image, error) {
 		ours("ghcr.io/dapr/injector:"+dapr, "controlplane", "injector"),
 	}
 	for _, service := range services {
-		im := ours("docker.io/boxoffice/"+programOf(service)+":dev", programOf(service))
-		im.entrypoint = []string{"/" + programOf(service)}
+		im := ours("docker.io/boxoffice/"+service+":dev", service)
+		im.entrypoint = []string{"/" + service}
 		all = append(all, im)
 	}
 	postgres, err := postgresImage()

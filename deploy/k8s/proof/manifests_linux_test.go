@@ -54,8 +54,8 @@ func TestOverlays_EveryServiceHasAllThatBelongsToIt(t *testing.T) {
 			}
 			container := named(pod.list("spec", "containers"), service)
 			require.NotNil(t, container, "the container has the name of the service, which `kubectl exec -c` asks for")
-			require.Regexp(t, `/`+programOf(service)+`:`, container.text("image"))
-			require.Equal(t, strings.Replace(container.text("image"), "/"+programOf(service)+":", "/daprd:", 1), annotations["dapr.io/sidecar-image"],
+			require.Regexp(t, `/`+service+`:`, container.text("image"))
+			require.Equal(t, strings.Replace(container.text("image"), "/"+service+":", "/daprd:", 1), annotations["dapr.io/sidecar-image"],
 				"the sidecar's image comes from where the service's comes from")
 			require.Equal(t, []string{"http", "metrics"}, []string{container.list("ports")[0].text("name"), container.list("ports")[1].text("name")})
 			require.Equal(t, ":9091", named(container.list("env"), "METRICS_ADDRESS").text("value"))

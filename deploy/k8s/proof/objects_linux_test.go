@@ -214,9 +214,6 @@ func has(got, want any, path string) []string {
 	return nil
 }
 
-// programOf is the name of a service's folder, program and image.
-func programOf(service string) string { return strings.ReplaceAll(service, "-", "") }
-
 // each runs a test on every overlay.
 func each(t *testing.T, test func(t *testing.T, m manifests)) {
 	for _, overlay := range overlays {

@@ -19,7 +19,7 @@ import (
 	"boxoffice/services/internal/state"
 )
 
-const usage = `usage: deadletters [-json] list|show ID|send ID|send-all
+const usage = `usage: dead-letters [-json] list|show ID|send ID|send-all
 
   list       say which events could not be handled: where, when, how often it was tried, and why
   show ID    all that is known of one, and the event itself
@@ -38,13 +38,13 @@ Exit status: 0 done, 1 not done (the text says why), 2 a wrong command line.
 // commandTime bounds a command, however many letters there are.
 const commandTime = time.Minute
 
-// Command runs `deadletters` with args and returns the exit status.
+// Command runs `dead-letters` with args and returns the exit status.
 func Command(ctx context.Context, args []string, out, problems io.Writer) int {
-	flags := flag.NewFlagSet("deadletters", flag.ContinueOnError)
+	flags := flag.NewFlagSet("dead-letters", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	asJSON := flags.Bool("json", false, "")
 	wrong := func(format string, args ...any) int {
-		fmt.Fprintf(problems, "deadletters: "+format+"\n\n%s", append(args, usage)...)
+		fmt.Fprintf(problems, "dead-letters: "+format+"\n\n%s", append(args, usage)...)
 		return 2
 	}
 	var words []string
@@ -80,7 +80,7 @@ func Command(ctx context.Context, args []string, out, problems io.Writer) int {
 		return run.do(ctx, b, words, printer{out, *asJSON})
 	})
 	if err != nil {
-		fmt.Fprintf(problems, "deadletters: %v\n", err)
+		fmt.Fprintf(problems, "dead-letters: %v\n", err)
 		return 1
 	}
 	return 0

@@ -19,7 +19,7 @@ import (
 	"boxoffice/deploy/local/stack"
 )
 
-// letter is a dead letter as `deadletters -json` shows it.
+// letter is a dead letter as `dead-letters -json` shows it.
 type letter struct {
 	ID           string          `json:"id"`
 	Status       string          `json:"status"`
@@ -37,13 +37,13 @@ type letter struct {
 	SentAt       *time.Time      `json:"sentAt"`
 }
 
-// deadLetterCommand prepares `deadletters`, as a person runs it beside the service.
+// deadLetterCommand prepares `dead-letters`, as a person runs it beside the service.
 func (h *house) deadLetterCommand(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	runFile, err := stack.FindRunFile(".")
 	require.NoError(t, err)
 	address := h.SidecarGRPC("dead-letters")
-	cmd := exec.Command(filepath.Join(filepath.Dir(runFile), ".build", "deadletters"), args...)
+	cmd := exec.Command(filepath.Join(filepath.Dir(runFile), ".build", "dead-letters"), args...)
 	cmd.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+h.APIToken("dead-letters"))
 	return cmd
 }

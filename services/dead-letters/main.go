@@ -1,5 +1,5 @@
-// Command deadletters keeps the events that could not be handled (dead letters): what services and their sidecars put on the
-// topics dead.SERVICE. It counts those that wait for somebody. As `deadletters list` and so on it lists them, shows
+// Command dead-letters keeps the events that could not be handled (dead letters): what services and their sidecars put on the
+// topics dead.SERVICE. It counts those that wait for somebody. As `dead-letters list` and so on it lists them, shows
 // them, and sends them again, through the sidecar of the process that runs beside it.
 //
 // Read letter.go for what a letter is and what may be done with it, store.go for its documents, subscriptions.go for how
