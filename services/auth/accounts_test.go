@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -367,6 +369,32 @@ func TestAccounts(t *testing.T) {
 		require.True(t, auth.current(t, token))
 		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout-everywhere", "", bearer(token)...).status)
 		require.False(t, auth.current(t, token))
+	})
+
+	t.Run("revocations are kept for as long as any token can be good", func(t *testing.T) {
+		everywhere, reusing := auth.member(t, "longest@example.com"), auth.member(t, "reusing@example.com")
+		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout-everywhere", "", bearer(everywhere.Token)...).status)
+		require.Equal(t, 200, auth.refreshed(t, reusing.refresh).status)
+		require.Equal(t, 401, auth.refreshed(t, reusing.refresh).status)
+		who, err := auth.verifier.Verify(t.Context(), reusing.Token)
+		require.NoError(t, err)
+
+		until := map[string]time.Time{}
+		for n := range revokedParts {
+			part, err := state.Get[revokedPart](t.Context(), auth.store, revokedKey(n))
+			if errors.Is(err, state.ErrNotFound) {
+				continue
+			}
+			require.NoError(t, err)
+			for id, user := range part.Value.Users {
+				until[id] = user.Until
+			}
+			maps.Copy(until, part.Value.Sessions)
+		}
+
+		for _, id := range []string{everywhere.User.ID, who.Session} {
+			require.WithinDuration(t, time.Now().Add(24*time.Hour+revocationSlack), until[id], 10*time.Second)
+		}
 	})
 
 	t.Run("revocations are answered once, and then by not changed", func(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 
 type config struct {
 	service.Config
-	// TokenLifetime is how long a token is good.
+	// TokenLifetime is how long a token is good. Its maximum is longestTokenLifetime.
 	TokenLifetime time.Duration `env:"TOKEN_LIFETIME" envDefault:"1h" validate:"min=15m,max=24h"`
 	// SessionLifetime is how long a session lasts, from the sign-in on: as long new tokens are given for its refresh token.
 	// 0: there are no sessions, and a sign-in ends with its token.
@@ -66,7 +66,7 @@ func main() {
 			store:           store,
 			passwords:       checker,
 			attempts:        newAttempts(cfg.SigninFailures),
-			revoked:         &revocations{store: store, lifetime: cfg.TokenLifetime},
+			revoked:         &revocations{store: store},
 			orders:          orders{ordersPeer},
 			sessionLifetime: cfg.SessionLifetime,
 			log:             s.Log,

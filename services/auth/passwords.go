@@ -19,7 +19,8 @@ import (
 type passwords struct {
 	cost  int
 	cores chan struct{}
-	// decoy is compared with when there is no user, so that it takes as long as if there were.
+	// decoy is compared with when there is no user, so that it takes as long as if there were, except for users whose password was
+	// hashed at another cost, before the setting was changed.
 	decoy []byte
 
 	maxWait time.Duration // 0: however long

@@ -80,15 +80,18 @@ func (p *revokedPart) forget(now time.Time) {
 	}
 }
 
-// revocationSlack is how much longer than its tokens' lifetime a revocation is kept: clocks differ, and a token may be
-// issued a moment after the revocation by a request that began before it.
-const revocationSlack = time.Minute
+const (
+	// longestTokenLifetime is the most that TOKEN_LIFETIME can be set to. A revocation is kept for as long, whatever the setting is:
+	// before it was lowered, or in another replica, tokens may have been issued with the longest.
+	longestTokenLifetime = 24 * time.Hour
+	// revocationSlack is how much longer than that a revocation is kept: clocks differ, and a token may be issued a moment after
+	// the revocation by a request that began before it.
+	revocationSlack = time.Minute
+)
 
 // revocations are what is revoked, as the store has it.
 type revocations struct {
 	store *state.Store
-	// lifetime is that of tokens.
-	lifetime time.Duration
 
 	mu     sync.Mutex
 	known  *revocationList
@@ -116,7 +119,7 @@ const revocationsAge = time.Second
 func (r *revocations) read(ctx context.Context, id string, now time.Time) (*revoking, error) {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(id)) // never fails
-	into := &revoking{key: revokedKey(int(hash.Sum32() % revokedParts)), until: now.Add(r.lifetime + revocationSlack)}
+	into := &revoking{key: revokedKey(int(hash.Sum32() % revokedParts)), until: now.Add(longestTokenLifetime + revocationSlack)}
 	part, err := state.Get[revokedPart](ctx, r.store, into.key)
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return nil, err

@@ -245,6 +245,9 @@ func TestSessions_ServicesGoOnWhileAuthIsAway(t *testing.T) {
 		require.Empty(t, r.cookie("jwt").Value, "the browser is signed out all the same")
 	})
 	eventually(t, "auth reaches its store again", func() bool { return h.do(t, "GET", "/readyz", nil).status == 200 })
+	eventually(t, "auth reaches its sidecar again", func() bool {
+		return h.do(t, "GET", "/api/users/currentuser", nil, "Authorization", "Bearer "+somebody.token).status == 200
+	})
 	h.without(t, "orders", func() {
 		r := h.do(t, "DELETE", "/api/users/currentuser", map[string]string{"password": somebody.password}, "Authorization", "Bearer "+somebody.token)
 		refused(t, 503, r, "orders_unavailable")

@@ -171,6 +171,27 @@ func TestRefund_TheTicketIsWithheldUntilItsSellerKnowsAndOffersItAgain(t *testin
 	require.NoError(t, err)
 }
 
+func TestRefund_AListingOfferedAgainAndDeletedIsNotWithheldInWhateverOrderItsEventsCome(t *testing.T) {
+	offered := events.Ticket{ID: "ticket-1", UserID: "seller", Version: 5, Sequence: 3, Status: "available"}
+	deleted := offered
+	deleted.Version = 6
+	refunded := func() Ticket {
+		ticket, order := reserved(t)
+		require.NoError(t, order.Complete(&ticket, "payment-1", noon))
+		_, err := order.Cancel(&ticket, Refunded, noon, terms)
+		require.NoError(t, err)
+		return ticket
+	}
+
+	inOrder, inReverse := refunded(), refunded()
+	inOrder.Hear(offered, false)
+	inOrder.Hear(deleted, true)
+	inReverse.Hear(deleted, true)
+	inReverse.Hear(offered, false)
+	require.Equal(t, inOrder, inReverse)
+	require.Zero(t, inReverse.Withheld)
+}
+
 // limitedScene has tickets of a seller, and limits.
 func limitedScene(t *testing.T, terms Terms, tickets int) (s *expiryScene, ids []string) {
 	s = newExpiryScene(t)

@@ -291,7 +291,7 @@ func (t *Ticket) Hear(listing events.Ticket, deleted bool) (changed bool) {
 	}
 	t.Schema = 1
 	t.UserID = listing.UserID
-	if !deleted && listing.Status == "available" && listing.Sequence >= t.Withheld {
+	if listing.Status == "available" && listing.Sequence >= t.Withheld { // also one that was deleted: it was put up again before
 		t.Withheld = 0
 	}
 	t.ID = listing.ID

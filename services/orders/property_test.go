@@ -234,7 +234,7 @@ func (m *market) hear(t *rapid.T) {
 	require.Equal(t, before.Sequence, m.ticket.Sequence)
 	if newer {
 		m.listing, m.deleted = told, deleted
-		m.withheld = m.withheld && (deleted || told.Status != "available" || told.Sequence < before.Withheld)
+		m.withheld = m.withheld && (told.Status != "available" || told.Sequence < before.Withheld)
 	} else {
 		require.Equal(t, before, m.ticket)
 	}

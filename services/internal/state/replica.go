@@ -21,7 +21,7 @@ const (
 	// maxWaiting and maxWaitingOfUser bound the requests of a process, and of one user, that wait for such documents. A client can
 	// make up a young id, and would hold a connection for as long as it is waited for.
 	maxWaiting       = 64
-	maxWaitingOfUser = 4
+	maxWaitingOfUser = 8
 )
 
 // GetReplica is Get for a document that another service's event creates. A client that has just got an id may
