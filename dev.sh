@@ -35,8 +35,8 @@ choose() {
 	4) make dev-infra-down ;;
 	5) need_engine && make docker-secrets docker-build-all ;;
 	6)
-		# Without another choice, payments that move no money.
-		grep -qs '^PAYMENTS=.' .env || export PAYMENTS="${PAYMENTS:-sandbox}"
+		# Without a choice and without a key, payments move no money; with a key compose asks for the choice.
+		[ -n "${STRIPE_SECRET_KEY:-}" ] || grep -qsE '^(PAYMENTS|STRIPE_SECRET_KEY)=.' .env || export PAYMENTS="${PAYMENTS:-sandbox}"
 		need_engine && free "${GATEWAY_PORT:-8080}" && make docker-secrets && docker compose up -d --wait
 		;;
 	7) need_engine && PAYMENTS="${PAYMENTS:-sandbox}" docker compose down ;;
