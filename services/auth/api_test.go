@@ -62,7 +62,7 @@ func start(t *testing.T, signinFailures int) running {
 	r.issuer, r.verifier = newIdentity(k, time.Hour)
 	api{
 		accounts: &accounts{
-			store: store, passwords: checker, attempts: newAttempts(signinFailures), revoked: &revocations{store: store},
+			store: store, passwords: checker, attempts: newAttempts(signinFailures), revoked: &revocations{store: store, lifetime: time.Hour, started: time.Now()},
 			orders: orders{to}, sessionLifetime: 30 * 24 * time.Hour, log: log,
 		},
 		issuer:   r.issuer,

@@ -18,3 +18,12 @@ func TestConfig_NoTokenIsGoodForLongerThanRevocationsAreKept(t *testing.T) {
 
 	require.Equal(t, longestTokenLifetime, longest)
 }
+
+func TestRevocations_AreKeptAsLongAsTokensOfTheirUserMayBeGood(t *testing.T) {
+	noon := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	r := revocations{lifetime: 15 * time.Minute, started: noon}
+
+	require.Equal(t, 24*time.Hour+time.Minute, r.keep(noon.Add(-time.Second)), "of an old user: the lifetime may have been lowered")
+	require.Equal(t, 24*time.Hour+time.Minute, r.keep(noon.Add(time.Hour)), "other processes may still have the old lifetime")
+	require.Equal(t, 16*time.Minute, r.keep(noon.Add(time.Hour+time.Second)), "of a new user")
+}

@@ -66,7 +66,7 @@ func main() {
 			store:           store,
 			passwords:       checker,
 			attempts:        newAttempts(cfg.SigninFailures),
-			revoked:         &revocations{store: store},
+			revoked:         &revocations{store: store, lifetime: cfg.TokenLifetime, started: time.Now()},
 			orders:          orders{ordersPeer},
 			sessionLifetime: cfg.SessionLifetime,
 			log:             s.Log,

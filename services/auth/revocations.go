@@ -81,17 +81,22 @@ func (p *revokedPart) forget(now time.Time) {
 }
 
 const (
-	// longestTokenLifetime is the most that TOKEN_LIFETIME can be set to. A revocation is kept for as long, whatever the setting is:
-	// before it was lowered, or in another replica, tokens may have been issued with the longest.
+	// longestTokenLifetime is the most that TOKEN_LIFETIME can be set to. Tokens of users and sessions that are older than this
+	// process may have been issued with it, before the setting was lowered.
 	longestTokenLifetime = 24 * time.Hour
-	// revocationSlack is how much longer than that a revocation is kept: clocks differ, and a token may be issued a moment after
-	// the revocation by a request that began before it.
+	// rolloutTime is how long after the start of this process others may still work with another setting.
+	rolloutTime = time.Hour
+	// revocationSlack is how much longer than its tokens a revocation is kept: clocks differ, and a token may be issued a moment
+	// after the revocation by a request that began before it.
 	revocationSlack = time.Minute
 )
 
 // revocations are what is revoked, as the store has it.
 type revocations struct {
 	store *state.Store
+	// lifetime is that of tokens, and started is when this process began to issue them.
+	lifetime time.Duration
+	started  time.Time
 
 	mu     sync.Mutex
 	known  *revocationList
@@ -115,11 +120,20 @@ func (l *revocationList) Ended(session string) bool {
 // revocationsAge is how old the list may be that auth answers with. It bounds the reads that questions cause.
 const revocationsAge = time.Second
 
-// read returns the part in which a user or a session is, ready to be changed.
-func (r *revocations) read(ctx context.Context, id string, now time.Time) (*revoking, error) {
+// keep is how long a revocation is kept of a user or session that began at a time: as long as a token of it may be good. Those
+// that are new have no tokens of another lifetime than today's. So whoever signs up and out, again and again, leaves little.
+func (r *revocations) keep(began time.Time) time.Duration {
+	if began.After(r.started.Add(rolloutTime)) {
+		return r.lifetime + revocationSlack
+	}
+	return longestTokenLifetime + revocationSlack
+}
+
+// read returns the part in which a user or a session is that began at a time, ready to be changed.
+func (r *revocations) read(ctx context.Context, id string, began, now time.Time) (*revoking, error) {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(id)) // never fails
-	into := &revoking{key: revokedKey(int(hash.Sum32() % revokedParts)), until: now.Add(longestTokenLifetime + revocationSlack)}
+	into := &revoking{key: revokedKey(int(hash.Sum32() % revokedParts)), until: now.Add(r.keep(began))}
 	part, err := state.Get[revokedPart](ctx, r.store, into.key)
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return nil, err

@@ -195,7 +195,7 @@ func (a *accounts) Refresh(ctx context.Context, token refreshToken) (signedInUse
 
 // endReused ends a session of which a refresh token was used twice. It returns errSession when that is done.
 func (a *accounts) endReused(ctx context.Context, session state.Doc[Session], at time.Time) error {
-	revoking, err := a.revoked.read(ctx, session.Value.ID, at)
+	revoking, err := a.revoked.read(ctx, session.Value.ID, session.Value.CreatedAt, at)
 	if err != nil {
 		return err
 	}
@@ -348,7 +348,7 @@ func (a *accounts) confirmed(ctx context.Context, asking identity.User, password
 
 // replace adds to a change a user whose epoch was raised, and the revocation of the tokens of earlier epochs.
 func (a *accounts) replace(ctx context.Context, change *state.Change, user state.Doc[User], next User, at time.Time) error {
-	revoking, err := a.revoked.read(ctx, next.ID, at)
+	revoking, err := a.revoked.read(ctx, next.ID, next.CreatedAt, at)
 	if err != nil {
 		return err
 	}
