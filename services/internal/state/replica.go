@@ -19,8 +19,9 @@ const (
 	// replica. The wait doubles each time.
 	firstLook = 100 * time.Millisecond
 	// maxWaiting and maxWaitingOfUser bound the requests of a process, and of one user, that wait for such documents. A client can
-	// make up a young id, and would hold a connection for as long as it is waited for.
-	maxWaiting       = 64
+	// make up a young id, and would hold a connection for as long as it is waited for: the gateway has 1024 to a service, of which
+	// half stay free. A ticket that has just been listed may have hundreds of buyers who wait.
+	maxWaiting       = 512
 	maxWaitingOfUser = 8
 )
 
