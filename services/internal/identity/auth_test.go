@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -155,6 +157,30 @@ func TestVerifier_WatchFetchesEveryPeriodAndGoesOnAfterFailures(t *testing.T) {
 
 	cancel()
 	require.NoError(t, <-ended)
+}
+
+// Services start side by side: that auth is the last is no news.
+func TestVerifier_WatchWarnsWhenASecondFetchInARowFails(t *testing.T) {
+	issuer := newIssuer(t)
+	var asked atomic.Int32
+	v := NewRevokingVerifier(func(context.Context) (Trust, error) {
+		switch asked.Add(1) {
+		case 1, 3, 4, 5:
+			return Trust{}, errors.New("away")
+		default:
+			return Trust{Keys: issuer.KeySet()}, nil
+		}
+	}, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	var logged bytes.Buffer
+	go func() { ended <- v.Watch(ctx, 10*time.Millisecond, slog.New(slog.NewTextHandler(&logged, nil))) }()
+	require.Eventually(t, func() bool { return asked.Load() >= 8 }, 10*time.Second, time.Millisecond)
+	cancel()
+	require.NoError(t, <-ended)
+
+	require.Equal(t, 1, strings.Count(logged.String(), "cannot be fetched"), logged.String())
+	require.Equal(t, 1, strings.Count(logged.String(), "are fetched again"), logged.String())
 }
 
 func TestIssuer_SignsWithOneKeyAndListsAll(t *testing.T) {

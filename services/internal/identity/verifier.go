@@ -230,9 +230,9 @@ func (v *Verifier) wait(ctx context.Context) error {
 }
 
 // Watch fetches keys and revocations at once and then every period, within a fifth, until ctx ends. A fetch that fails
-// is tried again soon. It returns nil.
+// is tried again soon, and logged if that fails, too: services start side by side, and auth may be the last. It returns nil.
 func (v *Verifier) Watch(ctx context.Context, period time.Duration, log *slog.Logger) error {
-	failed := false
+	failures := 0 // in a row
 	for {
 		result := <-v.refresh(ctx, 0)
 		pause := period*4/5 + rand.N(period*2/5)
@@ -240,16 +240,18 @@ func (v *Verifier) Watch(ctx context.Context, period time.Duration, log *slog.Lo
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(result.Err, errSoon): // a token's question came in between
-			pause, result.Err = failedFetchPause, nil
+			pause, failures = failedFetchPause, 0
 		case result.Err != nil:
 			pause = min(pause, failedFetchPause)
-			if !failed {
+			if failures++; failures == 2 {
 				log.Warn("auth's keys and revocations cannot be fetched; tokens are verified by what is known", "error", result.Err)
 			}
-		case failed:
-			log.Info("auth's keys and revocations are fetched again")
+		default:
+			if failures >= 2 {
+				log.Info("auth's keys and revocations are fetched again")
+			}
+			failures = 0
 		}
-		failed = result.Err != nil
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
