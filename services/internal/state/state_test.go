@@ -618,7 +618,9 @@ func TestGetReplica_FewWaitForWhatDoesNotCome(t *testing.T) {
 			all.Go(func() {
 				id := madeUp()
 				_, err := GetReplica[thing](waiting, s, "replica/"+id, id, fmt.Sprint(user))
-				assert.ErrorIs(t, err, ErrNotFound)
+				if !errors.Is(err, context.Canceled) { // released in the middle of a read
+					assert.ErrorIs(t, err, ErrNotFound)
+				}
 			})
 			require.Eventually(t, func() bool {
 				s.arrivals.mu.Lock()
