@@ -19,9 +19,11 @@ type ConnectionLimits struct {
 }
 
 // connections are those of a port. A connection waits while no request of it is being handled: before its first request is
-// complete, between two requests, and while the client reads a response. When a bound is reached, a new connection takes the place of the one that has waited
-// longest: whoever opens connections and sends nothing, or a byte now and then, loses them, and whoever sends a request
-// at once is served. A new one is refused only while all others are being served.
+// complete, between two requests, and while the client reads a response. When a bound is reached, a waiting connection is
+// closed to make room for a new one: first those that have never sent a complete request, then the others, and of each the
+// one that has waited longest. So a client that opens connections and sends nothing, or a byte now and then, loses them, and
+// a client that reuses a connection for its next request keeps it. A new connection is refused only while requests of all
+// others are being handled.
 type connections struct {
 	net.Listener
 	limits ConnectionLimits
@@ -30,13 +32,34 @@ type connections struct {
 
 	mu        sync.Mutex
 	total     int
-	waiting   list.List // of *connection, the one that has waited longest first
+	waiting   waitingConnections
 	byAddress map[netip.Addr]*addressConnections
 }
 
 type addressConnections struct {
 	total   int
-	waiting list.List
+	waiting waitingConnections
+}
+
+// waitingConnections are lists of *connection, the one that has waited longest first: those that have not sent a complete
+// request yet, and those that wait for their next one.
+type waitingConnections struct{ unused, idle list.List }
+
+// first is the connection to close next, or nil.
+func (w *waitingConnections) first() *connection {
+	for _, l := range []*list.List{&w.unused, &w.idle} {
+		if e := l.Front(); e != nil {
+			return e.Value.(*connection)
+		}
+	}
+	return nil
+}
+
+func (w *waitingConnections) of(c *connection) *list.List {
+	if c.used {
+		return &w.idle
+	}
+	return &w.unused
 }
 
 // LimitConnections bounds the connections that a listener accepts. The app that serves them must be one of New.
@@ -61,6 +84,7 @@ type connection struct {
 	same    *addressConnections // of that address; nil if it does not count
 	// Places in the two lists of waiting connections; nil while it does not wait. Guarded by all.mu, as closed is.
 	place, placeOfSame *list.Element
+	used               bool // it has sent a complete request; it changes only while the connection does not wait
 	closed             bool
 }
 
@@ -98,22 +122,20 @@ func (c *connections) admit(conn *connection) (cut *connection, admitted bool) {
 			c.byAddress[conn.address] = conn.same
 		}
 	}
-	var oldest *list.Element
 	switch {
 	case conn.same != nil && conn.same.total >= c.limits.PerAddress:
 		c.cut.WithLabelValues("address").Inc()
-		if oldest = conn.same.waiting.Front(); oldest == nil {
+		if cut = conn.same.waiting.first(); cut == nil {
 			return nil, false
 		}
 	case c.limits.Total > 0 && c.total >= c.limits.Total:
 		c.cut.WithLabelValues("total").Inc()
-		if oldest = c.waiting.Front(); oldest == nil {
+		if cut = c.waiting.first(); cut == nil {
 			c.forget(conn)
 			return nil, false
 		}
 	}
-	if oldest != nil {
-		cut = oldest.Value.(*connection)
+	if cut != nil {
 		cut.remove()
 	}
 	if conn.same != nil {
@@ -135,20 +157,20 @@ func (c *connections) forget(conn *connection) {
 
 // wait puts the connection at the end of those that wait. all.mu is held.
 func (c *connection) wait() {
-	c.place = c.all.waiting.PushBack(c)
+	c.place = c.all.waiting.of(c).PushBack(c)
 	if c.same != nil {
-		c.placeOfSame = c.same.waiting.PushBack(c)
+		c.placeOfSame = c.same.waiting.of(c).PushBack(c)
 	}
 }
 
 // work takes it from those that wait. all.mu is held.
 func (c *connection) work() {
 	if c.place != nil {
-		c.all.waiting.Remove(c.place)
+		c.all.waiting.of(c).Remove(c.place)
 		c.place = nil
 	}
 	if c.placeOfSame != nil {
-		c.same.waiting.Remove(c.placeOfSame)
+		c.same.waiting.of(c).Remove(c.placeOfSame)
 		c.placeOfSame = nil
 	}
 }
@@ -180,6 +202,7 @@ func (c *connection) begin() {
 	c.all.mu.Lock()
 	defer c.all.mu.Unlock()
 	c.work()
+	c.used = true
 }
 
 func (c *connection) end() {

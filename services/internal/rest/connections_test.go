@@ -111,6 +111,23 @@ func TestLimitConnections_ANewOneTakesThePlaceOfTheOneThatWaitsLongest(t *testin
 	}
 }
 
+func TestLimitConnections_OneThatHasSentARequestIsClosedAfterThoseThatHaveNot(t *testing.T) {
+	for name, limits := range map[string]ConnectionLimits{"total": {Total: 3}, "of one address": {PerAddress: 3}} {
+		t.Run(name, func(t *testing.T) {
+			address, _, _ := bounded(t, limits)
+			buyer := connect(t, address)
+			buyer.say(t, request)
+			require.True(t, buyer.hears(t))
+			for range 5 { // the buyer has waited longer than each of these
+				dripping := connect(t, address)
+				dripping.say(t, "GET / HTTP/1.1\r\nX-Dri")
+			}
+			buyer.say(t, request)
+			require.True(t, buyer.hears(t), "the connection is kept for the next request")
+		})
+	}
+}
+
 func TestLimitConnections_ANewOneIsRefusedWhileAllOthersAreServed(t *testing.T) {
 	address, entered, release := bounded(t, ConnectionLimits{Total: 2})
 	var busy []caller
