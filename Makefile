@@ -1,6 +1,7 @@
 # Everything is started from here; `make` alone says what there is. It needs Go, make and git.
 
 SERVICES        := $(patsubst %/main.go,%,$(wildcard services/*/main.go))
+PROGRAMS        := ./deploy/local ./deploy/stripe ./deploy/proof
 RUNTIME_SOURCES := $(wildcard deploy/runtime/*.go) deploy/runtime/go.mod deploy/runtime/go.sum
 # The last commit of the release before, from which an upgrade to this one is tested.
 RELEASE_BEFORE  := 7440bbfc7a488291511faff8a21ef178877089aa
@@ -9,7 +10,7 @@ ACTIONLINT      := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 GOVULNCHECK     := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 AIR             := github.com/air-verse/air@v1.67.4
 # The packages whose tests start real sidecars; all others are unit tests.
-STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/local/\(stack\|chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
+STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/\(local/stack\|proof/chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
 # The race detector needs a C compiler; without one the tests run all the same.
 RACE            := $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
 # Tests with stacks wait most of the time, and those of a package while another is linked, so more of them run at once than
@@ -33,7 +34,7 @@ export CGO_ENABLED ?= 0
 export GOEXPERIMENT ?= $(shell GOEXPERIMENT=jsonv2 go env GOEXPERIMENT 2> /dev/null)
 build-runtime build-before build-cluster build-node: export GOEXPERIMENT :=
 
-DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-build-daprd docker-build-migrate docker-build-local
+DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-build-daprd docker-build-migrate docker-build-stripe
 DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
 
 .DEFAULT_GOAL := help
@@ -64,7 +65,7 @@ migrate-status: ## say what has been applied to a PostgreSQL server
 	@cd deploy/postgres && go run . $(ARGS) status
 
 build: ## build the services and the launcher
-	@go build -trimpath -o .build/ $(addprefix ./,$(SERVICES)) ./deploy/local
+	@go build -trimpath -o .build/ $(addprefix ./,$(SERVICES)) $(PROGRAMS)
 
 # Compared by content, for a checkout gives every file a new time.
 build-runtime: SOURCES = $(shell cat $(RUNTIME_SOURCES) | git hash-object --stdin)
@@ -112,9 +113,10 @@ test-infra: build-runtime build ## run the end-to-end tests on every set of comp
 	done; \
 	printf '\n%-10s %5s %7s %7s %8s %7s\n' set tests passed failed skipped time; cat $$work/table; exit $$failed
 
-# All of it is built, Dapr's runtime as well, so that it is what people run.
+# All of it is built, Dapr's runtime as well, so that it is what people run. The stand-in for Stripe was a command of its
+# launcher, and is a program of its own now.
 build-before: ## build the release before from the history, for test-upgrade
-	@folder=.build/release-before; if [ "$$(cat $$folder/commit 2>/dev/null)" = $(RELEASE_BEFORE) ]; then exit 0; fi; \
+	@folder=.build/release-before; if [ "$$(cat $$folder/commit 2>/dev/null)" = $(RELEASE_BEFORE) ] && [ -x $$folder/.build/stripe ]; then exit 0; fi; \
 	git cat-file -e '$(RELEASE_BEFORE)^{commit}' 2>/dev/null || { \
 		echo "The release before, $(RELEASE_BEFORE), is not in this clone's history (git fetch --unshallow): its test is skipped."; \
 		test -z "$$CI_REQUIRE_UPGRADE"; exit; }; \
@@ -122,6 +124,7 @@ build-before: ## build the release before from the history, for test-upgrade
 	rm -rf $$folder && mkdir -p $$folder/.build && git archive $(RELEASE_BEFORE) | tar -x -C $$folder && cd $$folder && \
 	go build -trimpath -o .build/ $$(ls -d services/*/main.go | sed 's|^\(.*\)/main.go|./\1|') ./deploy/local && \
 	(cd deploy/runtime && go build -trimpath -ldflags='-s -w' -o ../../.build/runtime .) && \
+	printf '#!/bin/sh\nexec "$${0%%/*}/local" sandbox "$$@"\n' > .build/stripe && chmod +x .build/stripe && \
 	echo $(RELEASE_BEFORE) > commit && echo "Built $$folder."
 
 test-upgrade: SETS ?= embedded nats
@@ -135,7 +138,7 @@ test-upgrade: build-runtime build build-before ## let programs of the release be
 test-coverage: export GOCOVERDIR = $(CURDIR)/.build/coverage
 test-coverage: build-runtime ## run all tests and say how much of the code they reach
 	rm -rf $(GOCOVERDIR); mkdir -p $(GOCOVERDIR)
-	go build -cover -coverpkg=./... -o .build/ $(addprefix ./,$(SERVICES)) ./deploy/local
+	go build -cover -coverpkg=./... -o .build/ $(addprefix ./,$(SERVICES)) $(PROGRAMS)
 	go test -count=1 -p 1 -parallel $(AT_ONCE) -timeout 9m -cover -coverpkg=./... ./... -args -test.gocoverdir=$(GOCOVERDIR)
 	go tool covdata textfmt -i=$(GOCOVERDIR) -o coverage.out
 	@$(MAKE) --no-print-directory build
@@ -164,17 +167,17 @@ fuzz: ## throw broken input at all that reads what comes from outside (FUZZTIME=
 	done; exit $$failed
 
 bench: build-runtime build ## measure this stack beside a bare sidecar (ARGS=-h shows the settings)
-	@go build -trimpath -o .build/bench ./deploy/local/bench
+	@go build -trimpath -o .build/bench ./deploy/proof/bench
 	@.build/bench $(ARGS)
 
 chaos: build-runtime build ## kill and freeze everything under load, then check (SEED=7 TIME=10m; ARGS=-h)
-	@.build/local chaos $(if $(SEED),-seed $(SEED)) $(if $(TIME),-time $(TIME)) $(ARGS)
+	@.build/proof chaos $(if $(SEED),-seed $(SEED)) $(if $(TIME),-time $(TIME)) $(ARGS)
 
 check-the-check: build-runtime build ## build services with faults, and see whether chaos finds each (ARGS='-run etag*'; ARGS=-h)
-	@.build/local check-the-check $(ARGS)
+	@.build/proof mutants $(ARGS)
 
 check: build ## look whether the running stack keeps its promises (ARGS=-h)
-	@.build/local check $(ARGS)
+	@.build/proof check $(ARGS)
 
 # The cluster is the one that kubectl speaks to. Without kubectl the one in .build/cluster does.
 OVERLAY         := dev
@@ -229,7 +232,7 @@ docker-secrets: ## make the passwords and keys of docker-compose.yaml that are m
 
 docker-build-all: $(DOCKER_BUILDS) ## build all images; one alone: docker-build-tickets, and so on
 
-docker-build-daprd docker-build-migrate docker-build-local: docker-build-%:
+docker-build-daprd docker-build-migrate docker-build-stripe: docker-build-%:
 	$(DOCKER_BUILD) --target $* -t $(REGISTRY)/$*:$(TAG) .
 
 $(patsubst services/%,docker-build-%,$(SERVICES)): docker-build-%:

@@ -2,7 +2,6 @@
 //
 //	local run        everything: servers, placement, scheduler, the Stripe sandbox, the services with their sidecars
 //	local infra      only what the services need, for `dapr run -f .` with Dapr's own CLI
-//	local sandbox    the Stripe sandbox alone
 //	local certs      certificates for servers that you run yourself
 //	local rotate-keys  change the key that signs, without signing anybody out
 //	local reset      forget all users, tickets, orders, events and secrets
@@ -19,24 +18,13 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
-
-	"boxoffice/deploy/local/broken"
-	"boxoffice/deploy/local/chaos"
-	"boxoffice/deploy/local/check"
-	"boxoffice/deploy/local/sandbox"
 )
 
-const usage = `usage: local run|infra|sandbox|check|chaos|check-the-check|certs|reset [flags]
+const usage = `usage: local run|infra|certs|rotate-keys|reset [flags]
 
   run        start everything: servers, placement, scheduler, the Stripe sandbox,
              and the services of dapr.yaml with a sidecar each
   infra      start only what the services need, for dapr run -f .
-  sandbox    start the Stripe sandbox alone
-  check      look whether the running stack keeps its promises
-  chaos      start a stack of its own, load it, kill and freeze its processes,
-             and then check it
-  check-the-check
-             build services with faults, and see whether chaos finds them
   certs      make certificates for servers that you run yourself
   rotate-keys
              change the key that signs, without signing anybody out
@@ -62,14 +50,6 @@ func main() {
 		err = run(ctx, args)
 	case "infra":
 		err = infra(ctx, args)
-	case "sandbox":
-		err = sandbox.Command(ctx, args)
-	case "check":
-		err = check.Command(ctx, args)
-	case "chaos":
-		err = chaos.Command(ctx, args)
-	case "check-the-check":
-		err = broken.Command(ctx, args)
 	case "certs":
 		err = certs(args)
 	case "rotate-keys":

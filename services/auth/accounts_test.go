@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/broker"
+	"boxoffice/deploy/proof/broker"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/state"

@@ -17,9 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/bcrypt"
 
-	"boxoffice/deploy/local/broker"
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
+	"boxoffice/deploy/proof/broker"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/peer"

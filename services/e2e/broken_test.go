@@ -9,15 +9,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/broken"
-	"boxoffice/deploy/local/chaos"
-	"boxoffice/deploy/local/check"
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
+	"boxoffice/deploy/proof/chaos"
+	"boxoffice/deploy/proof/check"
+	"boxoffice/deploy/proof/mutants"
 )
 
 // A check that cannot fail proves nothing. Here a service is built with a fault in it, one that somebody could make (the
-// patches of deploy/local/broken), and the checker must find it by what comes of it under load. Most faults need the help of
+// patches of deploy/proof/mutants), and the checker must find it by what comes of it under load. Most faults need the help of
 // others, of processes and networks, to show: `make check-the-check` looks for all of them, and takes longer.
 
 func TestChecker_FindsMistakes(t *testing.T) {
@@ -38,7 +38,7 @@ func TestChecker_FindsMistakes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			fault, err := broken.Find(root, c.name)
+			fault, err := mutants.Find(root, c.name)
 			require.NoError(t, err)
 			programs, err := fault.Build(t.Context(), root, t.TempDir())
 			require.NoError(t, err)

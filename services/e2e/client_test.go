@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/sandbox"
+	"boxoffice/deploy/stripe/sandbox"
 )
 
 // The client of the public API that all tests use. Calls that return a reply or a status may be made from any

@@ -22,9 +22,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/broker"
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
+	"boxoffice/deploy/proof/broker"
 )
 
 // house is a running stack and a client of it.

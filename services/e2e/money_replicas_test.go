@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/sandbox"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/stripe/sandbox"
 )
 
 // atBoth sends the same request with the same idempotency key to both replicas of a service at the same moment, and

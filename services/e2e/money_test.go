@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/sandbox"
+	"boxoffice/deploy/stripe/sandbox"
 )
 
 // Stripe has bad days: it breaks, is away, forgets to tell, or times out once it has done the work. Whatever it does,

@@ -16,8 +16,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/broker"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/broker"
 )
 
 // natsCluster are three servers of NATS that hold each stream together, as deploy/k8s/infrastructure/nats-cluster has

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/sandbox"
+	"boxoffice/deploy/stripe/sandbox"
 )
 
 // A buyer who cancels and pays at the same moment gets one or the other: the ticket and no money back, or the

@@ -11,10 +11,10 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/check"
-	"boxoffice/deploy/local/sandbox"
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
+	"boxoffice/deploy/proof/check"
+	"boxoffice/deploy/stripe/sandbox"
 )
 
 // requireUpgrade makes a failure of what is skipped without the release before.

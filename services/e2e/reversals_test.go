@@ -6,8 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/sandbox"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/stripe/sandbox"
 )
 
 // What Stripe and banks do without being asked, through the whole system. services/payments/reversals_test.go has all cases.

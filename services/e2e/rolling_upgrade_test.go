@@ -19,8 +19,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/check"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/check"
 )
 
 // onFreePorts replaces the ports of a run file, but for the sandbox's, which the stack replaces.

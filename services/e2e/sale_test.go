@@ -5,8 +5,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/sandbox"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/stripe/sandbox"
 )
 
 func TestSale_TicketIsListedReservedPaidAndSold(t *testing.T) {

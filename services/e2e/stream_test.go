@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/broker"
+	"boxoffice/deploy/proof/broker"
 	"boxoffice/services/internal/events"
 )
 

@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/broker"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/broker"
 	"boxoffice/services/internal/events"
 )
 

@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/sandbox"
+	"boxoffice/deploy/stripe/sandbox"
 	"boxoffice/services/internal/problem"
 )
 

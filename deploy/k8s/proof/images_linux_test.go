@@ -155,7 +155,7 @@ func images(dapr string) ([]image, error) {
 	all := []image{
 		pause,
 		ours("docker.io/boxoffice/daprd:dev", "runtime", "daprd", "nats-server", "nats-streams"),
-		ours("docker.io/boxoffice/local:dev", "local"),
+		ours("docker.io/boxoffice/stripe:dev", "stripe"),
 		ours("docker.io/boxoffice/migrate:dev", "migrate"),
 		ours("ghcr.io/dapr/placement:"+dapr, "runtime", "placement"),
 		ours("ghcr.io/dapr/scheduler:"+dapr, "runtime", "scheduler"),

@@ -41,7 +41,7 @@ func needsNode(t *testing.T) {
 	if os.Getenv("CI_REQUIRE_NODE") == "" {
 		t.Skip("it makes this machine a node of a cluster: make test-node")
 	}
-	needs(t, "cluster", "node", "pause", "controlplane", "runtime", "migrate", "local")
+	needs(t, "cluster", "node", "pause", "controlplane", "runtime", "migrate", "stripe")
 	var missing []string
 	if os.Getuid() != 0 {
 		missing = append(missing, "root")

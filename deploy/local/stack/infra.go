@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"strings"
 
-	"boxoffice/deploy/local/broker"
+	"boxoffice/deploy/proof/broker"
 )
 
 // The processes that services need and no run file names.
@@ -182,7 +182,7 @@ func (s *Stack) infraArgs(name string) ([]string, error) {
 		return append(args, s.controlPlaneTLS("dapr-scheduler")...), nil
 	case Sandbox:
 		args := []string{
-			s.launcher, "sandbox", "-addr", "127.0.0.1:" + strconv.Itoa(s.ports.Sandbox),
+			s.stripe, "-addr", "127.0.0.1:" + strconv.Itoa(s.ports.Sandbox),
 			"-file", filepath.Join(s.data, "stripe-sandbox.jsonl"),
 		}
 		// Stripe knows the public address alone. Without a gateway of our own, payments' own will do.

@@ -36,7 +36,7 @@ func prepare(opts Options) (*Stack, error) {
 	}
 	s := &Stack{
 		opts: opts, root: root, folder: folder, state: filepath.Join(folder, StateFolder),
-		runtime: filepath.Join(root, ".build", "runtime"), launcher: filepath.Join(root, ".build", "local"),
+		runtime: filepath.Join(root, ".build", "runtime"), stripe: filepath.Join(root, ".build", "stripe"),
 		moves: moves{}, rendered: map[string]string{}, processes: map[string]*Process{}, profiles: map[string]int{},
 		proxyPorts: map[string]int{}, proxies: map[string]*proxy{},
 		failures: make(chan *ExitError, 64),
@@ -303,7 +303,7 @@ func absoluteCommand(a App) []string {
 func (s *Stack) checkBuilt(*RunFile) error {
 	needed := []string{s.runtime}
 	if s.has(Sandbox) {
-		needed = append(needed, s.launcher)
+		needed = append(needed, s.stripe)
 	}
 	for _, a := range s.chosen {
 		if command := absoluteCommand(a); len(command) > 0 && filepath.IsAbs(command[0]) {

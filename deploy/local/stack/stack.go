@@ -98,7 +98,7 @@ type Stack struct {
 	data       string   // folder of the set's own data, in state
 	lock       *os.File // on the state folder
 	runtime    string   // binaries
-	launcher   string
+	stripe     string
 
 	ports    Ports
 	moves    moves

@@ -24,7 +24,7 @@ import (
 	"strings"
 	"time"
 
-	"boxoffice/deploy/local/broker"
+	"boxoffice/deploy/proof/broker"
 )
 
 // Market is where a marketplace can be looked at. Of several addresses of one kind any will do; the first that

@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"boxoffice/deploy/local/check"
+	"boxoffice/deploy/proof/check"
 )
 
 // crowd is everybody who uses the marketplace while it suffers.

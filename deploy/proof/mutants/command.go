@@ -1,4 +1,4 @@
-package broken
+package mutants
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"boxoffice/deploy/local/chaos"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/chaos"
 )
 
 // Options say how to look for faults.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/chaos"
+	"boxoffice/deploy/proof/chaos"
 )
 
 func TestChaos_BreaksNoPromise(t *testing.T) {

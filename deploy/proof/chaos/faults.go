@@ -13,10 +13,10 @@ import (
 	"sync"
 	"time"
 
-	"boxoffice/deploy/local/check"
-	"boxoffice/deploy/local/overlay"
-	"boxoffice/deploy/local/sandbox"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/check"
+	"boxoffice/deploy/proof/overlay"
+	"boxoffice/deploy/stripe/sandbox"
 )
 
 // fault is something that happens to a process at a time after the begin.

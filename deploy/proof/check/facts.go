@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"boxoffice/deploy/local/broker"
+	"boxoffice/deploy/proof/broker"
 )
 
 // The documents, as far as they are looked at. See the head of each service's store.go.

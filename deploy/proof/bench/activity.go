@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"strings"
 
-	"boxoffice/deploy/local/sandbox"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/stripe/sandbox"
 )
 
 // activity is what a stack has done so far, as its processes count it. The difference of two, divided by the operations

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"boxoffice/deploy/local/broker"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/broker"
 )
 
 // eventFlow looks at how far the events of a stack have come: those that a journal still holds, those that the

@@ -25,9 +25,9 @@ import (
 	"syscall"
 	"time"
 
-	"boxoffice/deploy/local/check"
-	"boxoffice/deploy/local/overlay"
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/check"
+	"boxoffice/deploy/proof/overlay"
 )
 
 // Options say how much of it.

@@ -1,9 +1,9 @@
-// Package broken builds services with a fault in them, one that somebody could make, and looks whether chaos finds it. A
+// Package mutants builds services with a fault in them, one that somebody could make, and looks whether chaos finds it. A
 // check that cannot fail proves nothing.
 //
 // Each fault is a patch under builds. A patch that no longer applies is an error: whoever changes the code brings it up to
 // date, as a fault of the same kind.
-package broken
+package mutants
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"slices"
 	"strings"
 
-	"boxoffice/deploy/local/overlay"
+	"boxoffice/deploy/proof/overlay"
 )
 
 // Fault is one that services are built with. Its file begins with what is wrong, in plain words, and a line "Services:" with
@@ -28,7 +28,7 @@ type Fault struct {
 }
 
 // Folder is where the faults are, in the repository.
-const Folder = "deploy/local/broken/builds"
+const Folder = "deploy/proof/mutants/builds"
 
 const servicesHead = "Services: "
 

@@ -84,7 +84,7 @@ func clockRules(ctx context.Context, folder string) (map[string]string, error) {
 		return nil, err
 	}
 	if strings.Count(string(source), nowBefore) != 1 {
-		return nil, fmt.Errorf("%s has another Now than this knows: bring deploy/local/overlay/clock.go up to date", original)
+		return nil, fmt.Errorf("%s has another Now than this knows: bring deploy/proof/overlay/clock.go up to date", original)
 	}
 	changed, added := filepath.Join(folder, "time.go.txt"), filepath.Join(folder, "clock.go.txt")
 	if err := os.WriteFile(changed, []byte(strings.Replace(string(source), nowBefore, nowAfter, 1)), 0o600); err != nil {
