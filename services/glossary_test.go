@@ -1,0 +1,103 @@
+// Package services_test compares the code with the glossary of services/README.md.
+package services_test
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Words that people replace with plain ones, beside those of the glossary's last column: they are no term's opposite.
+var vagueWords = []string{"whoever", "look", "looks", "leave", "leaves"}
+
+// Texts that are not ours to choose, or names of the glossary itself.
+var allowed = regexp.MustCompile(`(?i)box[ -]?office|LookPath|` + "`till`")
+
+// Files that are not written by us, whose text is what somebody else sends, or that never change (migrations that were applied).
+var foreign = regexp.MustCompile(`/testdata/|\.sum$|^deploy/k8s/cluster/.*crd|^LICENSE$|^deploy/postgres/migrations/|\.pem$|\.png$|\.svg$`)
+
+func TestGlossary_ReplacedWordsDoNotOccur(t *testing.T) {
+	replaced := replacedWords(t)
+	files, err := exec.Command("git", "-C", "..", "ls-files").Output()
+	if err != nil {
+		t.Skipf("the list of files is git's: %v", err)
+	}
+	for name := range strings.Lines(string(files)) {
+		name = strings.TrimSpace(name)
+		if foreign.MatchString(name) || name == "services/glossary_test.go" {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join("..", name))
+		if err != nil || bytes.IndexByte(content, 0) >= 0 {
+			continue // deleted in the work tree, or not a text
+		}
+		for _, word := range words(name) {
+			if slices.Contains(replaced, word) {
+				t.Errorf("%s: the file's name has the word %q", name, word)
+			}
+		}
+		lines := bufio.NewScanner(bytes.NewReader(content))
+		lines.Buffer(nil, 1<<20)
+		for number := 1; lines.Scan(); number++ {
+			if name == "services/README.md" && strings.HasPrefix(lines.Text(), "| ") && strings.Count(lines.Text(), " | ") == 2 && inGlossary(string(content), lines.Text()) {
+				continue
+			}
+			for _, word := range words(lines.Text()) {
+				if slices.Contains(replaced, word) {
+					t.Errorf("%s:%d: the word %q; services/README.md, Glossary, has another", name, number, word)
+				}
+			}
+		}
+	}
+}
+
+// replacedWords are those of the glossary's last column.
+func replacedWords(t *testing.T) []string {
+	t.Helper()
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	replaced := slices.Clone(vagueWords)
+	terms := 0
+	for line := range strings.Lines(glossary(string(readme))) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if len(cells) != 3 {
+			continue
+		}
+		terms++
+		for word := range strings.SplitSeq(cells[2], ",") {
+			if word = strings.TrimSpace(word); word != "" && word != "not" && word != "---" {
+				replaced = append(replaced, word)
+			}
+		}
+	}
+	require.Greater(t, terms, 30, "the glossary was not found")
+	return replaced
+}
+
+func glossary(readme string) string {
+	_, after, _ := strings.Cut(readme, "\n## Glossary\n")
+	section, _, _ := strings.Cut(after, "\n## ")
+	return section
+}
+
+func inGlossary(readme, line string) bool { return strings.Contains(glossary(readme), line) }
+
+var (
+	camel  = regexp.MustCompile(`([a-z0-9])([A-Z])`)
+	letter = regexp.MustCompile(`[A-Za-z]+`)
+)
+
+// words splits a text into words in lower case; names of Go are split where the case changes.
+func words(text string) []string {
+	text = allowed.ReplaceAllString(text, "")
+	text = camel.ReplaceAllString(text, "$1 $2")
+	return letter.FindAllString(strings.ToLower(text), -1)
+}
