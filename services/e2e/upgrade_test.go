@@ -67,7 +67,7 @@ func TestUpgrade_WhatIsLeftOnTheOldTopicsIsHandled(t *testing.T) {
 	other := ordered(uuid.NewString())
 	var otherEvent events.Event
 	require.NoError(t, json.Unmarshal(other, &otherEvent))
-	stream.tellOn(t, "events.dead", []byte(forged(t, events.Letter{
+	stream.tellOn(t, "events.dead", []byte(forged(t, events.DeadLetter{
 		Service: "tickets", Code: events.Refused, Reason: "there is no ticket", Attempts: 1, FirstFailure: now, LastFailure: now,
 		EventID: otherEvent.ID, EventKind: otherEvent.Type, Event: other,
 	})))
