@@ -23,7 +23,7 @@ import (
 
 // api is this service's REST API: two calls for signed-in buyers, and one for Stripe, which signs instead.
 type api struct {
-	till *till
+	store *store
 	// webhookSecret is what Stripe signs webhooks with; without one there are no webhooks.
 	webhookSecret string
 }
@@ -91,7 +91,7 @@ func (a *api) pay(c *fiber.Ctx) error {
 		return err
 	}
 	ctx := rest.Context(c)
-	before, err := once.Find(ctx, a.till.store)
+	before, err := once.Find(ctx, a.store.documents)
 	if err != nil {
 		return err
 	}
@@ -99,9 +99,9 @@ func (a *api) pay(c *fiber.Ctx) error {
 		return a.again(c, before)
 	}
 	method := Method{PaymentMethod: request.PaymentMethod, Token: request.Token}
-	receipt, err := a.till.Pay(ctx, strings.ToLower(request.OrderID), buyer.ID, method, func(ctx context.Context, change *state.Change, r Receipt, again bool) (err error) {
+	receipt, err := a.store.Pay(ctx, strings.ToLower(request.OrderID), buyer.ID, method, func(ctx context.Context, change *state.Change, r Receipt, again bool) (err error) {
 		if again {
-			if before, err = once.Find(ctx, a.till.store); before != nil || err != nil {
+			if before, err = once.Find(ctx, a.store.documents); before != nil || err != nil {
 				return err
 			}
 		}
@@ -135,7 +135,7 @@ func (a *api) again(c *fiber.Ctx, before *idempotency.Response) error {
 	if body.Status != RequiresAction {
 		return before.Send(c)
 	}
-	intent, err := a.till.looks.look(rest.Context(c), a.till.stripe, body.StripeID)
+	intent, err := a.store.refreshes.get(rest.Context(c), a.store.stripe, body.StripeID)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (a *api) show(c *fiber.Ctx) error {
 		return err
 	}
 	buyer, _ := identity.UserOf(c)
-	receipt, err := a.till.Payment(rest.Context(c), id, buyer.ID)
+	receipt, err := a.store.Payment(rest.Context(c), id, buyer.ID)
 	if err != nil {
 		return err
 	}
@@ -179,14 +179,14 @@ func (a *api) webhook(c *fiber.Ctx) error {
 		return errNotSigned.Because(err)
 	}
 	rest.Annotate(c, slog.String("stripeEvent", event.ID), slog.String("stripeEventType", string(event.Type)))
-	var told notice
+	var reported notice
 	if event.Data != nil {
-		told = noticeIn(event.Data.Raw)
+		reported = noticeIn(event.Data.Raw)
 	}
 	known := false
-	if told.intent.ID != "" {
-		if known, err = a.till.HearIntent(rest.Context(c), told); err != nil {
-			return fmt.Errorf("webhook %s of payment intent %s: %w", event.Type, told.intent.ID, err)
+	if reported.intent.ID != "" {
+		if known, err = a.store.HandleNotice(rest.Context(c), reported); err != nil {
+			return fmt.Errorf("webhook %s of payment intent %s: %w", event.Type, reported.intent.ID, err)
 		}
 	}
 	return c.JSON(fiber.Map{"received": true, "known": known})
@@ -204,32 +204,32 @@ func noticeIn(object json.RawMessage) notice {
 	if json.Unmarshal(object, &it) != nil {
 		return notice{}
 	}
-	told := notice{orderID: it.Metadata[metadataOrder]}
+	reported := notice{orderID: it.Metadata[metadataOrder]}
 	switch it.Object {
 	case "payment_intent":
 		var intent stripe.PaymentIntent
-		if told.intent = (Intent{ID: it.ID, Status: unheardOf}); json.Unmarshal(object, &intent) == nil && slices.Contains(statusesAtStripe, intent.Status) {
-			told.intent = intentOf(&intent)
+		if reported.intent = (Intent{ID: it.ID, Status: Unknown}); json.Unmarshal(object, &intent) == nil && slices.Contains(statusesAtStripe, intent.Status) {
+			reported.intent = intentOf(&intent)
 		}
-		return told
+		return reported
 	case "charge":
 		var charge stripe.Charge
 		if json.Unmarshal(object, &charge) == nil {
-			told.intent = intentOfCharge(&charge)
+			reported.intent = intentOfCharge(&charge)
 		}
 	case "refund":
 		var refund stripe.Refund
-		told.ask, told.intent.Status = true, unheardOf
+		reported.ask, reported.intent.Status = true, Unknown
 		if json.Unmarshal(object, &refund) == nil && refund.Status == stripe.RefundStatusSucceeded { // a payment that is refunded knows of it
-			told.intent.Status = Refunded
+			reported.intent.Status = Refunded
 		}
 	case "dispute":
-		told.ask, told.intent.Status = true, unheardOf
+		reported.ask, reported.intent.Status = true, Unknown
 	default:
-		told.intent.Status = unheardOf
+		reported.intent.Status = Unknown
 	}
-	if json.Unmarshal(it.PaymentIntent, &told.intent.ID) != nil { // expanded, or not there
+	if json.Unmarshal(it.PaymentIntent, &reported.intent.ID) != nil { // expanded, or not there
 		return notice{}
 	}
-	return told
+	return reported
 }
