@@ -30,7 +30,7 @@ import (
 // running is the service's API on a real sidecar.
 type running struct {
 	public   *fiber.App
-	broker   broker.Address
+	broker   stack.BrokerAddress
 	store    *state.Store
 	issuer   *identity.Issuer
 	verifier *identity.Verifier

@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"boxoffice/deploy/proof/broker"
 )
 
 // The processes that services need and no run file names.
@@ -112,23 +110,23 @@ func (s *Stack) natsURL(user string) string {
 func (s *Stack) NATSURL() string { return s.natsURL(administrator) }
 
 // Broker is the address of the broker for who may do everything there.
-func (s *Stack) Broker() broker.Address { return s.BrokerAs(administrator) }
+func (s *Stack) Broker() BrokerAddress { return s.BrokerAs(administrator) }
 
 // BrokerAs is the address of the broker for an app, with what the app may do there.
-func (s *Stack) BrokerAs(user string) broker.Address {
+func (s *Stack) BrokerAs(user string) BrokerAddress {
 	if s.set == SetRedis {
 		account := url.UserPassword(user, s.passwords.of(Redis, user))
-		return broker.Address{URL: (&url.URL{Scheme: "rediss", User: account, Host: local(s.ports.Redis)}).String(), Authority: s.certificates.Authority}
+		return BrokerAddress{URL: (&url.URL{Scheme: "rediss", User: account, Host: local(s.ports.Redis)}).String(), Authority: s.certificates.Authority}
 	}
-	return broker.Address{URL: s.natsURL(user), Authority: s.certificates.Authority}
+	return BrokerAddress{URL: s.natsURL(user), Authority: s.certificates.Authority}
 }
 
 // BrokerOf is the address of the broker of a stack that runs in another process: in that folder, on that set.
-func BrokerOf(folder, set string, ports Ports) (broker.Address, error) {
+func BrokerOf(folder, set string, ports Ports) (BrokerAddress, error) {
 	s := &Stack{state: filepath.Join(folder, StateFolder), set: set, ports: ports, passworded: true}
 	var err error
 	if s.passwords, err = readPasswords(s.state); err != nil {
-		return broker.Address{}, err
+		return BrokerAddress{}, err
 	}
 	if s.secured() {
 		s.certificates = certificatesIn(filepath.Join(s.state, certificatesFolder))

@@ -7,24 +7,9 @@ import (
 	"fmt"
 	"net/url"
 	"time"
+
+	"boxoffice/deploy/local/stack"
 )
-
-// Address is where a broker is and who may do everything there.
-type Address struct {
-	// URL has the user and the password, if it wants them: nats://, tls:// (NATS over TLS), rediss://.
-	URL string
-	// Authority is the file of the certificate that signed the broker's. Empty: the system's authorities.
-	Authority string
-}
-
-// Host is the address without what is secret of it.
-func (a Address) Host() string {
-	parsed, err := url.Parse(a.URL)
-	if err != nil {
-		return "an address that is none"
-	}
-	return parsed.Host
-}
 
 // Message is one that a topic of events holds.
 type Message struct {
@@ -62,7 +47,7 @@ type Broker interface {
 }
 
 // Open connects to a broker. The error of one that is not there says so.
-func Open(address Address) (Broker, error) {
+func Open(address stack.BrokerAddress) (Broker, error) {
 	parsed, err := url.Parse(address.URL)
 	if err != nil {
 		return nil, fmt.Errorf("the broker's address: %w", err)

@@ -92,12 +92,12 @@ func TestBroker_WantsItsPasswordAndShowsACertificate(t *testing.T) {
 			require.NoError(t, err)
 
 			parsed.User = url.UserPassword(parsed.User.Username(), "wrong")
-			_, err = broker.Open(broker.Address{URL: parsed.String(), Authority: right.Authority})
+			_, err = broker.Open(stack.BrokerAddress{URL: parsed.String(), Authority: right.Authority})
 			require.Error(t, err, "a wrong password")
 			parsed.User = nil
-			_, err = broker.Open(broker.Address{URL: parsed.String(), Authority: right.Authority})
+			_, err = broker.Open(stack.BrokerAddress{URL: parsed.String(), Authority: right.Authority})
 			require.Error(t, err, "no password")
-			_, err = broker.Open(broker.Address{URL: right.URL})
+			_, err = broker.Open(stack.BrokerAddress{URL: right.URL})
 			require.ErrorContains(t, err, "certificate", "an authority that is not trusted")
 		})
 	}

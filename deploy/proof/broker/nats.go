@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"boxoffice/deploy/local/stack"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,7 @@ type natsBroker struct {
 // The streams: "events" holds the topics events.>, and that of the release before; the others dead.> and retry.>.
 const natsStream, natsDead, natsRetry = "events", "dead", "retry"
 
-func openNATS(address Address) (Broker, error) {
+func openNATS(address stack.BrokerAddress) (Broker, error) {
 	options := []nats.Option{nats.Timeout(answerTime), nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond)}
 	if address.Authority != "" {
 		options = append(options, nats.RootCAs(address.Authority))

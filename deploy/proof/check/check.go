@@ -15,6 +15,7 @@
 package check
 
 import (
+	"boxoffice/deploy/local/stack"
 	"cmp"
 	"context"
 	"errors"
@@ -23,8 +24,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"boxoffice/deploy/proof/broker"
 )
 
 // Market is where a marketplace can be looked at. Of several addresses of one kind any will do; the first that
@@ -33,7 +32,7 @@ type Market struct {
 	Gateways  []string            // URLs
 	Sidecars  map[string][]string // URLs of sidecars' HTTP APIs by app: tickets, orders and payments are needed
 	Sandbox   string              // URL
-	Broker    broker.Address
+	Broker    stack.BrokerAddress
 	Tokens    map[string]string // what each sidecar wants to be shown (DAPR_API_TOKEN), by the URLs of Sidecars
 	StateName string            // the Dapr component; "" is "state"
 }

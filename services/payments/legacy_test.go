@@ -14,18 +14,18 @@ import (
 
 // Documents as the release before has written them, whose payments had documents of their own.
 
-// former is an order and its payment of that release.
-type former struct {
+// legacy is an order and its payment of that release.
+type legacy struct {
 	order     events.Order
 	paymentID string
 	stripeID  string
 }
 
-// leftByFormerRelease makes a payment with an intent as that release did, and leaves its documents with this status. The
+// storedByLegacyRelease makes a payment with an intent as that release did, and leaves its documents with this status. The
 // attempt is open if the outcome was never written down.
-func (s *scene) leftByFormerRelease(t *testing.T, card string, status Status, open bool) former {
+func (s *scene) storedByLegacyRelease(t *testing.T, card string, status Status, open bool) legacy {
 	t.Helper()
-	f := former{order: reserved(), paymentID: uuid.Must(uuid.NewV7()).String()}
+	f := legacy{order: reserved(), paymentID: uuid.Must(uuid.NewV7()).String()}
 	order := Order{ID: f.order.ID, UserID: buyer, Amount: 2500, Currency: "usd"}
 	made, _, err := s.stripe.create(t.Context(), &order, "order/"+order.ID+"/create", "")
 	require.NoError(t, err)
@@ -56,16 +56,16 @@ func (s *scene) leftByFormerRelease(t *testing.T, card string, status Status, op
 		f.paymentID, order.ID, buyer, f.stripeID, status, decline, charge, Method{PaymentMethod: card}.digest(), open, at, at)))
 	change.Create(intentKey(f.stripeID), json.RawMessage(fmt.Sprintf(`{"schema":1,"orderId":%q}`, order.ID)))
 	change.Append(unsettled, order.ID)
-	require.NoError(t, s.store.Commit(t.Context(), &change))
+	require.NoError(t, s.documents.Commit(t.Context(), &change))
 	return f
 }
 
 // requireCarriedOver checks that a payment is part of its order's document, has kept its id, and is found by it.
-func (s *scene) requireCarriedOver(t *testing.T, f former, status Status) {
+func (s *scene) requireCarriedOver(t *testing.T, f legacy, status Status) {
 	t.Helper()
 	a, err := s.load(t.Context(), f.order.ID)
 	require.NoError(t, err)
-	require.Empty(t, a.former.ETag)
+	require.Empty(t, a.legacy.ETag)
 	require.Equal(t, f.paymentID, a.order.Value.Payment.ID)
 	require.Equal(t, status, a.order.Value.Payment.Status)
 	require.JSONEq(t, fmt.Sprintf(`{"schema":2,"id":%q,"orderId":%q}`, f.paymentID, f.order.ID), string(s.sidecar.get(paymentKey(f.paymentID)).Value))
@@ -75,7 +75,7 @@ func (s *scene) requireCarriedOver(t *testing.T, f former, status Status) {
 	s.requireShown(t, f, status)
 }
 
-func (s *scene) requireShown(t *testing.T, f former, status Status) {
+func (s *scene) requireShown(t *testing.T, f legacy, status Status) {
 	t.Helper()
 	shown, err := s.Payment(t.Context(), f.paymentID, buyer)
 	require.NoError(t, err)
@@ -87,11 +87,11 @@ func (s *scene) requireShown(t *testing.T, f former, status Status) {
 	require.ErrorIs(t, err, errNoPayment, "it has an id of its own")
 }
 
-func TestFormer_APaymentIsShownAsItIs(t *testing.T) {
+func TestLegacy_APaymentIsShownAsItIs(t *testing.T) {
 	for card, status := range map[string]Status{"pm_card_visa": Authorized, "pm_card_chargeDeclined": Failed, "pm_card_authenticationRequired": RequiresAction, "pm_card_mastercard": Captured} {
 		t.Run(string(status), func(t *testing.T) {
 			s := newScene(t)
-			f := s.leftByFormerRelease(t, card, status, false)
+			f := s.storedByLegacyRelease(t, card, status, false)
 			s.requireShown(t, f, status)
 			if status != Failed { // whose declines were not counted
 				require.Contains(t, string(s.sidecar.get(paymentKey(f.paymentID)).Value), `"schema":1`, "to look changes nothing")
@@ -100,7 +100,7 @@ func TestFormer_APaymentIsShownAsItIs(t *testing.T) {
 	}
 }
 
-func TestFormer_MoneyFollowsTheOrder(t *testing.T) {
+func TestLegacy_MoneyFollowsTheOrder(t *testing.T) {
 	for name, c := range map[string]struct {
 		card     string
 		status   Status
@@ -108,7 +108,7 @@ func TestFormer_MoneyFollowsTheOrder(t *testing.T) {
 		then     Status
 		captured int64
 		refunded int64
-		told     string
+		reported string
 	}{
 		"authorized, complete":       {"pm_card_visa", Authorized, "complete", Captured, 2500, 0, "payment.captured"},
 		"authorized, cancelled":      {"pm_card_visa", Authorized, "cancelled", Voided, 0, 0, "payment.voided"},
@@ -118,18 +118,18 @@ func TestFormer_MoneyFollowsTheOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			f := s.leftByFormerRelease(t, c.card, c.status, false)
-			require.NoError(t, s.till.HearOrder(t.Context(), after(f.order, c.ends)))
+			f := s.storedByLegacyRelease(t, c.card, c.status, false)
+			require.NoError(t, s.store.ApplyOrder(t.Context(), after(f.order, c.ends)))
 			s.requireMoney(t, f.order.ID, 0, c.captured, c.refunded)
 			s.requireCarriedOver(t, f, c.then)
-			s.requireTold(t, c.told)
+			s.requireEvents(t, c.reported)
 		})
 	}
 }
 
-func TestFormer_AnOpenAttemptIsResumedUnderItsKey(t *testing.T) {
+func TestLegacy_AnOpenAttemptIsResumedUnderItsKey(t *testing.T) {
 	s := newScene(t)
-	f := s.leftByFormerRelease(t, "pm_card_visa", Pending, true)
+	f := s.storedByLegacyRelease(t, "pm_card_visa", Pending, true)
 	seen := s.processor.attemptKeys()
 	paid, err := s.pay(t.Context(), f.order.ID, "pm_card_visa")
 	require.NoError(t, err)
@@ -138,14 +138,14 @@ func TestFormer_AnOpenAttemptIsResumedUnderItsKey(t *testing.T) {
 	require.Equal(t, []string{"order/" + f.order.ID + "/attempt/1/confirm"}, seen())
 	s.requireMoney(t, f.order.ID, 2500, 0, 0)
 	s.requireCarriedOver(t, f, Authorized)
-	s.requireTold(t, "payment.created")
+	s.requireEvents(t, "payment.created")
 }
 
-func TestFormer_AnotherCardPaysTheSameIntent(t *testing.T) {
+func TestLegacy_AnotherCardPaysTheSameIntent(t *testing.T) {
 	for card, status := range map[string]Status{"pm_card_chargeDeclined": Failed, "pm_card_authenticationRequired": RequiresAction} {
 		t.Run(string(status), func(t *testing.T) {
 			s := newScene(t)
-			f := s.leftByFormerRelease(t, card, status, false)
+			f := s.storedByLegacyRelease(t, card, status, false)
 			paid, err := s.pay(t.Context(), f.order.ID, "pm_card_visa")
 			require.NoError(t, err)
 			require.Equal(t, f.stripeID, paid.Payment.StripeID)
@@ -155,24 +155,24 @@ func TestFormer_AnotherCardPaysTheSameIntent(t *testing.T) {
 	}
 }
 
-func TestFormer_AWebhookFindsItWithoutMetadata(t *testing.T) {
+func TestLegacy_AWebhookFindsItWithoutMetadata(t *testing.T) {
 	s := newScene(t)
-	f := s.leftByFormerRelease(t, "pm_card_authenticationRequired", RequiresAction, false)
+	f := s.storedByLegacyRelease(t, "pm_card_authenticationRequired", RequiresAction, false)
 	s.processor.authenticate(t, f.stripeID, "succeed")
-	known, err := s.till.HearIntent(t.Context(), notice{intent: Intent{ID: f.stripeID, Status: Authorized}})
+	known, err := s.store.HandleNotice(t.Context(), notice{intent: Intent{ID: f.stripeID, Status: Authorized}})
 	require.NoError(t, err)
 	require.True(t, known)
 	s.requireCarriedOver(t, f, Authorized)
-	s.requireTold(t, "payment.created")
+	s.requireEvents(t, "payment.created")
 }
 
-func TestFormer_WhatWasLeftIsSwept(t *testing.T) {
+func TestLegacy_WhatWasLeftIsSwept(t *testing.T) {
 	s := newScene(t)
-	settled := s.leftByFormerRelease(t, "pm_card_visa", Captured, false)
-	lost := s.leftByFormerRelease(t, "pm_card_visa", Pending, true)
+	settled := s.storedByLegacyRelease(t, "pm_card_visa", Captured, false)
+	lost := s.storedByLegacyRelease(t, "pm_card_visa", Pending, true)
 	var change state.Change
 	change.Create(watermarkKey, json.RawMessage(`{"schema":1,"page":1,"entry":1}`))
-	require.NoError(t, s.store.Commit(t.Context(), &change))
+	require.NoError(t, s.documents.Commit(t.Context(), &change))
 	require.Equal(t, state.Places{firstPartition: {Page: 1, Entry: 1}}, s.watermark(t))
 	asked := s.processor.asked.Load()
 	s.sweeps(t)
@@ -180,7 +180,7 @@ func TestFormer_WhatWasLeftIsSwept(t *testing.T) {
 	s.requireMoney(t, lost.order.ID, 2500, 0, 0)
 	s.requireCarriedOver(t, lost, Authorized)
 	s.requireShown(t, settled, Captured)
-	require.NoError(t, s.till.HearOrder(t.Context(), after(lost.order, "complete")))
+	require.NoError(t, s.store.ApplyOrder(t.Context(), after(lost.order, "complete")))
 	s.sweeps(t)
 	require.Empty(t, s.ahead(t))
 	require.Equal(t, state.Place{Page: 1, Entry: 1}, s.watermark(t)[firstPartition])

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
-	"boxoffice/services/internal/events"
+	"boxoffice/deploy/proof/event"
 )
 
 // Something that the services need goes away for a while, under load, and comes back. What can go on goes on, the
@@ -278,11 +278,8 @@ func TestOutage_BrokerGoneForLong_ChangesAreRefusedWhenTheJournalIsFull(t *testi
 func (s *stream) fill(t *testing.T, topic string) {
 	t.Helper()
 	for _, size := range []int{10_000, 50} {
-		filler, err := json.Marshal(events.Event{
-			SpecVersion: "1.0", ID: "filler", Source: "/test", Type: "order.filler", Time: time.Now(),
-			Data: json.RawMessage(strconv.Quote(strings.Repeat("x", size))),
-		})
-		require.NoError(t, err)
+		filler := event.New("order.filler", "none", 1, strings.Repeat("x", size)).JSON()
+		var err error
 		for n := 0; err == nil; n++ {
 			require.Less(t, n, 1000, "the stream is never full")
 			err = s.broker.Publish(t.Context(), topic, filler)

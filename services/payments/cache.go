@@ -2,13 +2,13 @@ package main
 
 import "sync"
 
-// recentLength bounds how many orders are remembered: about 4 MB.
-const recentLength = 8192
+// cacheLength bounds how many orders are remembered: about 4 MB.
+const cacheLength = 8192
 
 // recent remembers the orders that this process has read or written last, and which of them it works on now. It only
 // serves to see that there is nothing to do, for what it remembers may be older than what is on disk: whatever is
 // written is decided on what was read, and guarded by its ETag.
-type recent struct {
+type cache struct {
 	mu     sync.Mutex
 	orders map[string]Order
 	ring   []string // the ids in the order in which they came
@@ -16,12 +16,12 @@ type recent struct {
 	busy   map[string]int
 }
 
-func newRecent() *recent {
-	return &recent{orders: map[string]Order{}, ring: make([]string, recentLength), busy: map[string]int{}}
+func newCache() *cache {
+	return &cache{orders: map[string]Order{}, ring: make([]string, cacheLength), busy: map[string]int{}}
 }
 
 // put remembers an order as it is on disk.
-func (r *recent) put(o Order) {
+func (r *cache) put(o Order) {
 	if o.Payment != nil {
 		payment := *o.Payment
 		o.Payment = &payment
@@ -41,7 +41,7 @@ func (r *recent) put(o Order) {
 }
 
 // get returns an order as it was when this process saw it last. Its payment must not be changed.
-func (r *recent) get(id string) (o Order, known bool) {
+func (r *cache) get(id string) (o Order, known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o, known = r.orders[id]
@@ -49,7 +49,7 @@ func (r *recent) get(id string) (o Order, known bool) {
 }
 
 // work notes that this process is about to write down what became of an order's payment, until done is called.
-func (r *recent) work(id string) (done func()) {
+func (r *cache) work(id string) (done func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.busy[id]++
@@ -62,7 +62,7 @@ func (r *recent) work(id string) (done func()) {
 	}
 }
 
-func (r *recent) working(id string) bool {
+func (r *cache) working(id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.busy[id] > 0

@@ -14,7 +14,7 @@ import (
 
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/proof/broker"
-	"boxoffice/services/internal/events"
+	"boxoffice/deploy/proof/event"
 )
 
 // mayPublish are the topics on which each service publishes.
@@ -69,9 +69,9 @@ func TestTopics_ASidecarPublishesItsOwnServicesAlone(t *testing.T) {
 
 	// On its own topic a service can publish what it wants, and is believed in what is its own.
 	buyer, unpaid := h.orderOf(t, 4200)
-	order := events.Order{ID: unpaid.ID, UserID: unpaid.UserID, Status: "complete", Ticket: events.OrderedTicket{ID: unpaid.Ticket.ID}, Sequence: 1000, Version: 1000}
-	require.Equal(t, http.StatusNoContent, h.publishBySidecar(t, "tickets", "events.tickets", forged(t, events.ExpirationComplete{OrderID: unpaid.ID, ExpiresAt: time.Now(), Firing: 1})))
-	require.Equal(t, http.StatusNoContent, h.publishBySidecar(t, "payments", "events.payments", forged(t, events.OrderCompleted{Order: order})))
+	order := event.Order{ID: unpaid.ID, UserID: unpaid.UserID, Status: "complete", Ticket: event.OrderedTicket{ID: unpaid.Ticket.ID}, Sequence: 1000, Version: 1000}
+	require.Equal(t, http.StatusNoContent, h.publishBySidecar(t, "tickets", "events.tickets", forged(event.ExpirationOfOne(event.ExpiredOrder{ID: unpaid.ID, ExpiresAt: time.Now()}, 1))))
+	require.Equal(t, http.StatusNoContent, h.publishBySidecar(t, "payments", "events.payments", forged(order.Event("order.completed"))))
 	for _, id := range []string{"expiration.complete:" + unpaid.ID + ":1", "order.completed:" + unpaid.ID + ":1000"} {
 		foreign := h.letterOf(t, "orders", id)
 		require.Equal(t, "foreign", foreign.Code)

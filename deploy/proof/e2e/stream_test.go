@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/proof/broker"
-	"boxoffice/services/internal/events"
+	"boxoffice/deploy/proof/event"
 )
 
 // stream is all that the broker has, for tests that look at what was published, or publish it once more. It bears
@@ -28,7 +28,7 @@ type stream struct {
 
 // told is an event as the stream holds it. What cannot be decoded has no id and no type.
 type told struct {
-	events.Event
+	event.Event
 	message broker.Message
 	raw     []byte
 }
@@ -54,9 +54,8 @@ func (s *stream) read() []told {
 	}
 	messages, _ := s.broker.Events(ctx, last)
 	for _, message := range messages {
-		event := told{message: message, raw: message.Data}
-		_ = json.Unmarshal(message.Data, &event.Event)
-		s.told = append(s.told, event)
+		decoded, _ := event.Read(message.Data)
+		s.told = append(s.told, told{decoded, message, message.Data})
 	}
 	return s.told
 }
@@ -77,9 +76,9 @@ func (s *stream) holds(t testing.TB, ids ...string) {
 // tell publishes an event on the topic of its type, as one that the broker does not have already.
 func (s *stream) tell(t testing.TB, raw []byte) {
 	t.Helper()
-	var event events.Event
-	require.NoError(t, json.Unmarshal(raw, &event))
-	s.tellOn(t, events.TopicOf(event.Type), raw)
+	e, err := event.Read(raw)
+	require.NoError(t, err)
+	s.tellOn(t, event.Topic(e.Type), raw)
 }
 
 // tellOn publishes whatever it is on a topic.
@@ -94,8 +93,8 @@ func (s *stream) sentAgain(t testing.TB, service, id string) {
 	eventually(t, id+" was sent again to "+service, func() bool {
 		all, err := s.broker.Retries(t.Context())
 		return err == nil && slices.ContainsFunc(all, func(m broker.Message) bool {
-			var event events.Event
-			return m.Topic == "retry."+service && json.Unmarshal(m.Data, &event) == nil && event.ID == id+"@"+service
+			e, err := event.Read(m.Data)
+			return m.Topic == "retry."+service && err == nil && e.ID == id+"@"+service
 		})
 	})
 }
@@ -103,8 +102,8 @@ func (s *stream) sentAgain(t testing.TB, service, id string) {
 // takeBack removes events from their topics.
 func (s *stream) takeBack(t testing.TB, all []told) {
 	t.Helper()
-	for _, event := range all {
-		require.NoError(t, s.broker.Remove(t.Context(), event.message))
+	for _, e := range all {
+		require.NoError(t, s.broker.Remove(t.Context(), e.message))
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 // next was another process's.
 const staleAfter = 3
 
-// meters measure what operators must know of payments.
-type meters struct {
+// metrics measure what operators must know of payments.
+type metrics struct {
 	refused       *prometheus.CounterVec
 	refundsFailed prometheus.Counter
 	disputes      *prometheus.CounterVec
@@ -36,8 +36,8 @@ func (b *backlog) add(begun time.Time) {
 	}
 }
 
-func newMeters(registry prometheus.Registerer) *meters {
-	m := &meters{
+func newMetrics(registry prometheus.Registerer) *metrics {
+	m := &metrics{
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "boxoffice_payments_attempts_refused_total", Help: "Attempts to pay that were refused because too many cards were declined, by limit: order or user.",
 		}, []string{"limit"}),
@@ -57,20 +57,20 @@ func newMeters(registry prometheus.Registerer) *meters {
 }
 
 // swept notes what a pass has found. It counts for some time, until the next pass.
-func (m *meters) swept(left backlog, at time.Time, counts time.Duration) {
+func (m *metrics) swept(left backlog, at time.Time, counts time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.left, m.until = left, at.Add(counts)
 }
 
 // Describe implements prometheus.Collector.
-func (m *meters) Describe(to chan<- *prometheus.Desc) {
+func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	to <- m.count
 	to <- m.oldest
 }
 
 // Collect implements prometheus.Collector.
-func (m *meters) Collect(to chan<- prometheus.Metric) {
+func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	m.mu.Lock()
 	left, until := m.left, m.until
 	m.mu.Unlock()
@@ -87,7 +87,7 @@ func (m *meters) Collect(to chan<- prometheus.Metric) {
 }
 
 // reversed counts what a payment's change says of refunds and disputes.
-func (m *meters) reversed(before, after Payment) {
+func (m *metrics) reversed(before, after Payment) {
 	if after.RefundFailed && !before.RefundFailed {
 		m.refundsFailed.Inc()
 	}

@@ -34,7 +34,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"boxoffice/deploy/local/stack"
-	"boxoffice/services/internal/events"
+	"boxoffice/deploy/proof/event"
 )
 
 // dialAs connects to a gRPC port: without TLS if certificate is nil, else with it. It does not verify the server, as an attacker
@@ -140,8 +140,8 @@ func TestForgery_SentrySignsNothingWithoutTheAppsToken(t *testing.T) {
 // internalCalls are all calls that sidecars make of each other, with what would do harm in them.
 func internalCalls(t *testing.T, o order) map[string]func(context.Context, *grpc.ClientConn) error {
 	t.Helper()
-	paid := events.Payment{ID: unknownID, OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 4200, Currency: "usd", Version: 1}
-	body := []byte(inBulk("events.payments", forged(t, events.PaymentCreated{Payment: paid})))
+	paid := event.Payment{ID: unknownID, OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 4200, Currency: "usd", Version: 1}
+	body := []byte(inBulk("events.payments", forged(paid.Event("payment.created"))))
 	calls := map[string]func(context.Context, *grpc.ClientConn) error{}
 	invocation := func(method string, body []byte) *internalpb.InternalInvokeRequest {
 		return &internalpb.InternalInvokeRequest{
@@ -257,8 +257,8 @@ func TestForgery_InternalPortsTakeCallsOfNobodyElse(t *testing.T) {
 // apiCalls are the calls of a sidecar's HTTP API that would do something.
 func apiCalls(t *testing.T, o order) []lie {
 	t.Helper()
-	paid := events.Payment{ID: unknownID, OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 4200, Currency: "usd", Version: 1}
-	event := forged(t, events.PaymentCreated{Payment: paid})
+	paid := event.Payment{ID: unknownID, OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 4200, Currency: "usd", Version: 1}
+	body := forged(paid.Event("payment.created"))
 	calls := []lie{
 		{"GET", "/v1.0/metadata", ""}, {"PUT", "/v1.0/metadata/a", "b"}, {"POST", "/v1.0/shutdown", ""},
 		{"POST", "/v1.0/state/state", `[{"key":"forged","value":1}]`}, {"GET", "/v1.0/state/state/forged", ""}, {"DELETE", "/v1.0/state/state/forged", ""},
@@ -271,13 +271,13 @@ func apiCalls(t *testing.T, o order) []lie {
 	}
 	for topic := range map[string]bool{"events.payments": true, "events.orders": true, "retry.orders": true} {
 		calls = append(calls,
-			lie{"POST", "/v1.0/publish/pubsub/" + topic, event},
-			lie{"POST", "/v1.0/publish/pubsub/" + topic + "?metadata.rawPayload=true", event},
-			lie{"POST", "/v1.0/publish/bulk/pubsub/" + topic, `[{"entryId":"1","event":` + event + `,"contentType":"application/json"}]`},
+			lie{"POST", "/v1.0/publish/pubsub/" + topic, body},
+			lie{"POST", "/v1.0/publish/pubsub/" + topic + "?metadata.rawPayload=true", body},
+			lie{"POST", "/v1.0/publish/bulk/pubsub/" + topic, `[{"entryId":"1","event":` + body + `,"contentType":"application/json"}]`},
 		)
 	}
 	for _, service := range services() {
-		calls = append(calls, lie{"POST", "/v1.0/invoke/" + service + "/method/events", inBulk("events.payments", event)})
+		calls = append(calls, lie{"POST", "/v1.0/invoke/" + service + "/method/events", inBulk("events.payments", body)})
 	}
 	return calls
 }

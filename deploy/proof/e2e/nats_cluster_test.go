@@ -218,7 +218,7 @@ func TestBrokerOfThree_SalesGoOnWhileOneIsAway(t *testing.T) {
 		Resources: c.resources(t),
 		Env:       map[string]string{"RESERVATION_WINDOW": "30s", "REMINDER_PERIOD": "1s"},
 	})
-	b, err := broker.Open(broker.Address{URL: c.servers[0].url})
+	b, err := broker.Open(stack.BrokerAddress{URL: c.servers[0].url})
 	require.NoError(t, err)
 	t.Cleanup(b.Close)
 	events := &stream{house: h, broker: b}

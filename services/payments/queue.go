@@ -14,52 +14,52 @@ const (
 	settlingAtOnce = 8
 	// settleTime bounds one settling; Stripe may have to be asked twice.
 	settleTime = 25 * time.Second
-	// firstLook is how long a payment may be open before Stripe is asked about it unbidden, and the first wait
+	// firstRefresh is how long a payment may be open before Stripe is asked about it unbidden, and the first wait
 	// after a settling that failed. The wait doubles each time, up to longestWait.
-	firstLook   = 15 * time.Second
-	firstRetry  = 500 * time.Millisecond
-	longestWait = 2 * time.Minute
+	firstRefresh = 15 * time.Second
+	firstRetry   = 500 * time.Millisecond
+	longestWait  = 2 * time.Minute
 )
 
-// agenda settles payments outside of requests and deliveries. Only so many events are handled side by side (with
+// queue settles payments outside of requests and deliveries. Only so many events are handled side by side (with
 // Dapr's own JetStream component, one), so a handler waits for Stripe only while Stripe is quick: otherwise it writes
 // down what the order has become, and the money follows from here.
 //
-// The agenda is a list in memory of the orders whose payment is to be looked at, and when: at once if the order
+// The queue is a list in memory of the orders whose payment is to be refreshed at, and when: at once if the order
 // has ended, later if the payment is open, in case the webhook does not come or the outcome was lost. It makes that
 // quick, and no more: nothing depends on it. Each order on it is also in the index of the unsettled, written in the
 // transaction that put it here; in it the sweep finds what a process leaves.
-type agenda struct {
-	till *till
-	log  *slog.Logger
-	wake chan struct{} // holds one token when an appointment was made
+type queue struct {
+	store *store
+	log   *slog.Logger
+	wake  chan struct{} // holds one token when an queued was made
 
 	mu    sync.Mutex
-	next  map[string]appointment // by order
-	heard map[string]Intent      // what webhooks told of these orders' intents that was not known yet
+	next  map[string]queued // by order
+	heard map[string]Intent // what webhooks reported of these orders' intents that was not known yet
 }
 
-// appointment is when a payment is looked at, and the wait that led there. Busy ones are being looked at.
-type appointment struct {
+// queued is when a payment is refreshed at, and the wait that led there. Busy ones are being refreshed at.
+type queued struct {
 	at   time.Time
 	wait time.Duration
 	busy bool
 }
 
-func newAgenda(t *till, log *slog.Logger) *agenda {
-	return &agenda{till: t, log: log, wake: make(chan struct{}, 1), next: map[string]appointment{}, heard: map[string]Intent{}}
+func newQueue(t *store, log *slog.Logger) *queue {
+	return &queue{store: t, log: log, wake: make(chan struct{}, 1), next: map[string]queued{}, heard: map[string]Intent{}}
 }
 
-// add makes an appointment for an order's payment, unless there is an earlier one. It returns the appointment's
+// add makes an queued for an order's payment, unless there is an earlier one. It returns the queued's
 // time, or that of the earlier.
-func (a *agenda) add(orderID string, wait time.Duration) time.Time {
+func (a *queue) add(orderID string, wait time.Duration) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	at := time.Now().Add(wait)
 	if now, listed := a.next[orderID]; listed && !now.busy && now.at.Before(at) {
 		return now.at
 	}
-	a.next[orderID] = appointment{at: at, wait: wait}
+	a.next[orderID] = queued{at: at, wait: wait}
 	select {
 	case a.wake <- struct{}{}:
 	default:
@@ -67,18 +67,18 @@ func (a *agenda) add(orderID string, wait time.Duration) time.Time {
 	return at
 }
 
-// hear has an order's payment looked at when whoever is about to write down what a webhook told has had time to.
-func (a *agenda) hear(orderID string, told Intent) {
+// hear has an order's payment refreshed at when whoever is about to write down what a webhook reported has had time to.
+func (a *queue) hear(orderID string, reported Intent) {
 	a.mu.Lock()
-	if before, listed := a.heard[orderID]; !listed || told.Status.progress() >= before.Status.progress() {
-		a.heard[orderID] = told
+	if before, listed := a.heard[orderID]; !listed || reported.Status.progress() >= before.Status.progress() {
+		a.heard[orderID] = reported
 	}
 	a.mu.Unlock()
 	a.add(orderID, overtakenWait)
 }
 
 // take returns the orders whose time has come, and marks them busy; and when the next one's comes.
-func (a *agenda) take(now time.Time) (due []string, wait time.Duration) {
+func (a *queue) take(now time.Time) (due []string, wait time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	wait = longestWait
@@ -96,8 +96,8 @@ func (a *agenda) take(now time.Time) (due []string, wait time.Duration) {
 	return due, wait
 }
 
-// run settles what is on the agenda until ctx ends.
-func (a *agenda) run(ctx context.Context) error {
+// run settles what is on the queue until ctx ends.
+func (a *queue) run(ctx context.Context) error {
 	var settling sync.WaitGroup
 	defer settling.Wait()
 	places := make(chan struct{}, settlingAtOnce)
@@ -123,24 +123,24 @@ func (a *agenda) run(ctx context.Context) error {
 	}
 }
 
-// settle looks at one payment and makes the next appointment, if there is need of one.
-func (a *agenda) settle(ctx context.Context, orderID string) {
+// settle refreshes at one payment and makes the next queued, if there is need of one.
+func (a *queue) settle(ctx context.Context, orderID string) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
 	a.mu.Lock()
 	before := a.next[orderID]
-	told, heard := a.heard[orderID]
+	reported, heard := a.heard[orderID]
 	delete(a.heard, orderID)
 	a.mu.Unlock()
 
-	look := a.till.asNeeded
+	look := a.store.asNeeded
 	if heard {
-		look = a.till.unlessKnown(told, look)
+		look = a.store.unlessKnown(reported, look)
 	}
 	var order Order
 	var err error
-	if !a.till.followed(orderID, told) {
-		order, _, err = a.till.settle(ctx, orderID, look)
+	if !a.store.followed(orderID, reported) {
+		order, _, err = a.store.settle(ctx, orderID, look)
 	}
 	waiting := order.Payment != nil && order.Payment.Status.open() && !order.Payment.idle()
 	again := time.Duration(0)
@@ -149,25 +149,25 @@ func (a *agenda) settle(ctx context.Context, orderID string) {
 		again = min(max(2*before.wait, firstRetry), longestWait)
 		a.log.Warn("a payment is not settled yet", "orderId", orderID, "nextTry", again.String(), "error", err)
 	case waiting:
-		again = min(max(2*before.wait, firstLook), longestWait)
+		again = min(max(2*before.wait, firstRefresh), longestWait)
 	}
 
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch now, listed := a.next[orderID]; {
-	case !listed || !now.busy: // there is news: somebody made another appointment meanwhile
+	case !listed || !now.busy: // there is news: somebody made another queued meanwhile
 	case again > 0:
-		a.next[orderID] = appointment{at: time.Now().Add(again), wait: again}
+		a.next[orderID] = queued{at: time.Now().Add(again), wait: again}
 	default:
 		delete(a.next, orderID)
 	}
 }
 
-// followed says whether an order's payment is known to be where it should be, and to be as far as what a webhook told.
-func (t *till) followed(orderID string, told Intent) bool {
-	order, known := t.recent.get(orderID)
+// followed says whether an order's payment is known to be where it should be, and to be as far as what a webhook reported.
+func (t *store) followed(orderID string, reported Intent) bool {
+	order, known := t.cache.get(orderID)
 	p := order.Payment
-	return known && p != nil && !p.Status.open() && order.Due(p.Status) == Nothing && (told.Status == "" || p.Knows(told))
+	return known && p != nil && !p.Status.open() && order.Due(p.Status) == Nothing && (reported.Status == "" || p.Knows(reported))
 }
 
 // quickAnswer is how long a delivery waits for Stripe, and afterQuick how long deliveries do not wait at all after one
@@ -177,13 +177,13 @@ const (
 	afterQuick  = 10 * time.Second
 )
 
-// patience is what deliveries have with Stripe.
-type patience struct{ exhausted atomic.Int64 } // until when, in Unix nanoseconds
+// budget is what deliveries have with Stripe.
+type budget struct{ exhausted atomic.Int64 } // until when, in Unix nanoseconds
 
-func (p *patience) has() bool { return time.Now().UnixNano() >= p.exhausted.Load() }
+func (p *budget) has() bool { return time.Now().UnixNano() >= p.exhausted.Load() }
 
 // spend bounds the wait for Stripe; done must be called after it.
-func (p *patience) spend(ctx context.Context) (asking context.Context, done func()) {
+func (p *budget) spend(ctx context.Context) (asking context.Context, done func()) {
 	asking, cancel := context.WithTimeout(ctx, quickAnswer)
 	return asking, func() {
 		if asking.Err() != nil {

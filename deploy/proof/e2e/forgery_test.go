@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/url"
@@ -13,18 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
-	"boxoffice/services/internal/events"
+	"boxoffice/deploy/proof/event"
 )
 
 // forged is an event as a sidecar would deliver it.
-func forged(t *testing.T, payload events.Payload) string {
-	t.Helper()
-	event, err := events.New(t.Context(), payload)
-	require.NoError(t, err)
-	event.Source = "/forged"
-	text, err := json.Marshal(event)
-	require.NoError(t, err)
-	return string(text)
+func forged(e event.Event) string {
+	e.Source = "/forged"
+	return string(e.JSON())
 }
 
 // inBulk is the delivery of one event that came on a topic.
@@ -38,24 +32,24 @@ type lie struct{ method, path, body string }
 // liesAbout is all that could be told to make somebody's order complete, or its ticket free.
 func liesAbout(t *testing.T, o order) []lie {
 	t.Helper()
-	told := events.Order{
+	changed := event.Order{
 		ID: o.ID, UserID: o.UserID, Status: "complete", ExpiresAt: time.Now().Add(-time.Hour),
-		Ticket:   events.OrderedTicket{ID: o.Ticket.ID, Title: "Forged", Price: 1, Currency: "usd"},
+		Ticket:   event.OrderedTicket{ID: o.Ticket.ID, Title: "Forged", Price: 1, Currency: "usd"},
 		Sequence: 1000, Version: 1000, CreatedAt: o.CreatedAt, UpdatedAt: time.Now(),
 	}
-	listing := events.Ticket{ID: o.Ticket.ID, Title: "Forged", Price: 1, Currency: "usd", Status: "available", Version: 1000}
-	paid := events.Payment{ID: uuid.NewString(), OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 1, Currency: "usd", Version: 1000}
+	listing := event.Ticket{ID: o.Ticket.ID, Title: "Forged", Price: 1, Currency: "usd", Status: "available", Version: 1000}
+	paid := event.Payment{ID: uuid.NewString(), OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 1, Currency: "usd", Version: 1000}
 	var lies []lie
-	for _, payload := range []events.Payload{
-		events.OrderCreated{Order: told}, events.OrderCompleted{Order: told}, events.OrderCancelled{Order: told},
-		events.TicketCreated{Ticket: listing}, events.TicketUpdated{Ticket: listing}, events.TicketDeleted{Ticket: listing},
-		events.PaymentCreated{Payment: paid}, events.PaymentCaptured{Payment: paid}, events.PaymentVoided{Payment: paid},
-		events.PaymentRefunded{Payment: paid}, events.PaymentFailed{Payment: paid},
-		events.ExpirationComplete{OrderID: o.ID, ExpiresAt: time.Now().Add(-time.Hour), Firing: 1},
-		events.ExpirationComplete{Slot: "1.0", Part: 1, Orders: []events.ExpiredOrder{{ID: o.ID, ExpiresAt: time.Now().Add(-time.Hour)}}},
-		events.UserCreated{User: events.User{ID: uuid.NewString(), Version: 1}},
+	expired := event.ExpiredOrder{ID: o.ID, ExpiresAt: time.Now().Add(-time.Hour)}
+	for _, e := range []event.Event{
+		changed.Event("order.created"), changed.Event("order.completed"), changed.Event("order.cancelled"),
+		listing.Event("ticket.created"), listing.Event("ticket.updated"), listing.Event("ticket.deleted"),
+		paid.Event("payment.created"), paid.Event("payment.captured"), paid.Event("payment.voided"),
+		paid.Event("payment.refunded"), paid.Event("payment.failed"),
+		event.ExpirationOfOne(expired, 1), event.Expiration("1.0", 1, expired),
+		event.User{ID: uuid.NewString(), Version: 1}.Event("user.created"),
 	} {
-		lies = append(lies, lie{"POST", "/events", inBulk(events.TopicOf(payload.EventType()), forged(t, payload))})
+		lies = append(lies, lie{"POST", "/events", inBulk(event.Topic(e.Type), forged(e))})
 	}
 	reminder := `{"data":{"schema":1,"expiresAt":"2020-01-01T00:00:00Z"},"dueTime":"0s","period":"1s"}`
 	return append(lies,

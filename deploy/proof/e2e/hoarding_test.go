@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -11,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
-	"boxoffice/services/internal/events"
+	"boxoffice/deploy/proof/event"
 )
 
 // Nobody keeps more tickets from others than a buyer needs, however many requests they send and wherever to.
@@ -142,9 +141,9 @@ func TestAccounts_ThatAreDeletedGiveUpTicketsAndListings(t *testing.T) {
 	bought := h.sold(t, leaver)
 	stream := h.stream(t)
 
-	deleted := forged(t, events.UserDeleted{User: events.User{ID: leaver.ID, Version: 2}})
+	deleted := event.User{ID: leaver.ID, Version: 2}.Event("user.deleted").JSON()
 	for range 2 { // the second is a repeat
-		stream.tell(t, []byte(deleted))
+		stream.tell(t, deleted)
 		require.Equal(t, "user", leaver.orderBecomes(t, "cancelled", unpaid.ID).Reason)
 		becomes(t, http.StatusNotFound, "the status of the listing", func() int { return h.do(t, "GET", "/api/tickets/"+listed.ID, nil).status })
 		stream.settled(t)
@@ -168,14 +167,11 @@ func TestAccounts_ThatAreDeletedGiveUpTicketsAndListings(t *testing.T) {
 // refunds publishes a refund, as the payments service does.
 func (s *stream) refunds(t *testing.T, p payment, buyer string, refunded int64) {
 	t.Helper()
-	event, err := json.Marshal(events.Payment{
+	refund := event.Payment{
 		ID: p.ID, OrderID: p.OrderID, UserID: buyer, StripeID: p.StripeID, Status: "captured",
 		Amount: p.Amount, Refunded: refunded, Currency: p.Currency, Version: 1000 + int(refunded), CreatedAt: p.CreatedAt, UpdatedAt: time.Now(),
-	})
-	require.NoError(t, err)
-	var carried events.PaymentRefunded
-	require.NoError(t, json.Unmarshal(event, &carried))
-	s.tell(t, []byte(forged(t, carried)))
+	}
+	s.tell(t, refund.Event("payment.refunded").JSON())
 }
 
 func TestRefund_OfAllEndsTheOrderAndWithholdsTheTicketUntilItsSellerSells(t *testing.T) {

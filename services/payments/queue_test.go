@@ -12,41 +12,41 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// round does what the agenda does when it is later than every appointment.
+// round does what the queue does when it is later than every queued.
 func (s *scene) round(t *testing.T) {
 	t.Helper()
-	due, _ := s.agenda.take(time.Now().Add(24 * time.Hour))
+	due, _ := s.queue.take(time.Now().Add(24 * time.Hour))
 	for _, orderID := range due {
-		s.agenda.settle(t.Context(), orderID)
+		s.queue.settle(t.Context(), orderID)
 	}
 }
 
-// impatient has deliveries not wait for Stripe, as after one that waited in vain.
-func (s *scene) impatient() { s.patience.exhausted.Store(time.Now().Add(time.Hour).UnixNano()) }
+// withoutBudget has deliveries not wait for Stripe, as after one that waited in vain.
+func (s *scene) withoutBudget() { s.budget.exhausted.Store(time.Now().Add(time.Hour).UnixNano()) }
 
-// running runs the agenda until the test ends.
+// running runs the queue until the test ends.
 func (s *scene) running(t *testing.T) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- s.agenda.run(ctx) }()
+	go func() { ended <- s.queue.run(ctx) }()
 	t.Cleanup(func() { stop(); require.NoError(t, <-ended) })
 }
 
-func (s *scene) authorized(t *testing.T) (orderID string, told func(status string) error) {
+func (s *scene) authorized(t *testing.T) (orderID string, reported func(status string) error) {
 	t.Helper()
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	return order.ID, func(status string) error {
 		order = after(order, status)
-		return s.till.HearOrder(t.Context(), order)
+		return s.store.ApplyOrder(t.Context(), order)
 	}
 }
 
-func TestAgenda_MoneyFollowsTheOrderSoon(t *testing.T) {
+func TestQueue_MoneyFollowsTheOrderSoon(t *testing.T) {
 	s := newScene(t)
-	s.impatient()
+	s.withoutBudget()
 	s.running(t)
 	taken, tell := s.authorized(t)
 	require.NoError(t, tell("complete"))
@@ -57,7 +57,7 @@ func TestAgenda_MoneyFollowsTheOrderSoon(t *testing.T) {
 	}, 5*time.Second, 5*time.Millisecond)
 }
 
-func TestAgenda_AnEventIsTakenWhileStripeIsAway(t *testing.T) {
+func TestQueue_AnEventIsTakenWhileStripeIsAway(t *testing.T) {
 	s := newScene(t)
 	id, tell := s.authorized(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
@@ -66,35 +66,35 @@ func TestAgenda_AnEventIsTakenWhileStripeIsAway(t *testing.T) {
 	}
 	s.processor.before.Store(&away)
 	require.NoError(t, tell("complete"))
-	require.Equal(t, firstRetry, s.agenda.next[id].wait)
+	require.Equal(t, firstRetry, s.queue.next[id].wait)
 	s.round(t)
-	require.Equal(t, 2*firstRetry, s.agenda.next[id].wait)
+	require.Equal(t, 2*firstRetry, s.queue.next[id].wait)
 	s.processor.before.Store(nil)
 	s.round(t)
 	s.requireMoney(t, id, 0, 2500, 0)
-	require.Empty(t, s.agenda.next)
+	require.Empty(t, s.queue.next)
 }
 
-func TestAgenda_FindsOutWhatTheBankSaidWithoutAWebhook(t *testing.T) {
+func TestQueue_FindsOutWhatTheBankSaidWithoutAWebhook(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
-	due, wait := s.agenda.take(time.Now())
+	due, wait := s.queue.take(time.Now())
 	require.Empty(t, due, "not at once")
-	require.InDelta(t, firstLook, wait, float64(5*time.Second))
+	require.InDelta(t, firstRefresh, wait, float64(5*time.Second))
 
 	s.round(t)
-	require.Equal(t, 2*firstLook, s.agenda.next[order.ID].wait, "still open")
+	require.Equal(t, 2*firstRefresh, s.queue.next[order.ID].wait, "still open")
 	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed")
 	s.round(t)
-	s.requireTold(t, "payment.created")
-	require.Empty(t, s.agenda.next)
+	s.requireEvents(t, "payment.created")
+	require.Empty(t, s.queue.next)
 }
 
-func TestAgenda_FindsOutAnOutcomeThatWasLost(t *testing.T) {
+func TestQueue_FindsOutAnOutcomeThatWasLost(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	lose := func(*http.Request, *httptest.ResponseRecorder) {
 		panic(http.ErrAbortHandler)
 	}
@@ -102,30 +102,30 @@ func TestAgenda_FindsOutAnOutcomeThatWasLost(t *testing.T) {
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
 	s.round(t)
-	require.Len(t, s.agenda.next, 1, "Stripe is still away")
+	require.Len(t, s.queue.next, 1, "Stripe is still away")
 	s.processor.after.Store(nil)
 	s.round(t)
-	s.requireTold(t, "payment.created")
-	require.Empty(t, s.agenda.next)
+	s.requireEvents(t, "payment.created")
+	require.Empty(t, s.queue.next)
 }
 
-func TestAgenda_HoldsOnlyWhatIsOpen(t *testing.T) {
+func TestQueue_HoldsOnlyWhatIsOpen(t *testing.T) {
 	s := newScene(t)
 	s.authorized(t)
-	_, err := s.pay(t.Context(), s.hears(t).ID, "pm_card_chargeDeclined")
+	_, err := s.pay(t.Context(), s.createOrder(t).ID, "pm_card_chargeDeclined")
 	requireProblem(t, err, problem.Declined)
-	require.NoError(t, s.till.HearOrder(t.Context(), after(reserved(), "cancelled"))) // never paid
-	require.Empty(t, s.agenda.next)
+	require.NoError(t, s.store.ApplyOrder(t.Context(), after(reserved(), "cancelled"))) // never paid
+	require.Empty(t, s.queue.next)
 }
 
-func TestAgenda_NewsIsNotLost(t *testing.T) {
-	a := newAgenda(nil, quiet)
-	a.add("order", firstLook)
+func TestQueue_NewsIsNotLost(t *testing.T) {
+	a := newQueue(nil, quiet)
+	a.add("order", firstRefresh)
 	a.add("order", 0)
 	due, _ := a.take(time.Now())
-	require.Equal(t, []string{"order"}, due, "the earlier appointment stands")
+	require.Equal(t, []string{"order"}, due, "the earlier queued stands")
 
 	again := a.add("order", 0) // while it is busy
-	require.False(t, a.next["order"].busy, "it is looked at once more")
-	require.Equal(t, again, a.add("order", firstLook))
+	require.False(t, a.next["order"].busy, "it is refreshed at once more")
+	require.Equal(t, again, a.add("order", firstRefresh))
 }

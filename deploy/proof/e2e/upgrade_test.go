@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +11,7 @@ import (
 
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
-	"boxoffice/services/internal/events"
+	"boxoffice/deploy/proof/event"
 )
 
 // oldStreams gives NATS the streams that the release before had. (On Redis a stream is made by whoever publishes first.)
@@ -54,29 +52,29 @@ func TestUpgrade_WhatIsLeftOnTheOldTopicsIsHandled(t *testing.T) {
 	before := houseOf(stacktest.Start(t, inTests(stack.Options{Folder: folder, Apps: []string{}})))
 	oldStreams(t, before.Stack)
 	stream := before.stream(t)
-	listing := events.Ticket{ID: uuid.NewString(), Title: "Listed before", Price: 1000, Currency: "usd", UserID: uuid.NewString(), Status: "available", Version: 1, CreatedAt: time.Now(), UpdatedAt: time.Now()}
-	stream.tellOn(t, "events", []byte(strings.Replace(forged(t, events.TicketCreated{Ticket: listing}), "/forged", "/tickets", 1)))
+	listing := event.Ticket{ID: uuid.NewString(), Title: "Listed before", Price: 1000, Currency: "usd", UserID: uuid.NewString(), Status: "available", Version: 1, CreatedAt: time.Now(), UpdatedAt: time.Now()}
+	stream.tellOn(t, "events", listing.Event("ticket.created").JSON())
 	id := uuid.NewString()
-	event := "order.created:" + id + ":1"
+	eventID := "order.created:" + id + ":1"
 	stream.tellOn(t, "events", ordered(id))
-	stream.tellOn(t, "events", []byte(strings.Replace(forged(t, events.UserCreated{User: events.User{ID: uuid.NewString(), Version: 1}}), "/forged", "/auth", 1)))
+	stream.tellOn(t, "events", event.User{ID: uuid.NewString(), Version: 1}.Event("user.created").JSON())
 
 	bare := uuid.NewString()
 	stream.tellOn(t, "events.dead", ordered(bare))
 	now := time.Now()
 	other := ordered(uuid.NewString())
-	var otherEvent events.Event
-	require.NoError(t, json.Unmarshal(other, &otherEvent))
-	stream.tellOn(t, "events.dead", []byte(forged(t, events.Letter{
-		Service: "tickets", Code: events.Refused, Reason: "there is no ticket", Attempts: 1, FirstFailure: now, LastFailure: now,
-		EventID: otherEvent.ID, EventKind: otherEvent.Type, Event: other,
-	})))
+	otherEvent, err := event.Read(other)
+	require.NoError(t, err)
+	stream.tellOn(t, "events.dead", event.New("event.dead", "tickets:"+otherEvent.ID, 1, letter{
+		Service: "tickets", Code: "refused", Reason: "there is no ticket", Attempts: 1, FirstFailure: now, LastFailure: now,
+		EventID: otherEvent.ID, EventType: otherEvent.Type, Event: other,
+	}).JSON())
 	require.NoError(t, before.Stop())
 
 	h := newHouse(t, stack.Options{Folder: folder})
 	stream = h.stream(t)
 	known(t, h.signUp(t), ticket{ID: listing.ID})
-	require.Equal(t, "refused", h.letterOf(t, "tickets", event).Code, "it came, and there is no such ticket")
+	require.Equal(t, "refused", h.letterOf(t, "tickets", eventID).Code, "it came, and there is no such ticket")
 	stream.settled(t)
 
 	nobodys := h.letterOf(t, "", "order.created:"+bare+":1")
