@@ -13,6 +13,7 @@ import (
 	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/webhook"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
@@ -85,7 +86,7 @@ func (a *api) pay(c *fiber.Ctx) error {
 		return problem.New(problem.Invalid, "Send a payment method or a token, not both.").WithField("token").WithCode("excluded_with")
 	}
 	buyer, _ := identity.UserOf(c)
-	once, err := idempotency.Of(c, buyer.ID)
+	once, err := idempotency.Of(c, id.User(buyer.ID))
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func (a *api) pay(c *fiber.Ctx) error {
 			}
 		}
 		// What is kept is without the client secret.
-		return once.Keep(change, paidStatus(r), location(r.Payment), answer(Receipt{Payment: r.Payment}))
+		return once.Keep(change, idempotency.Response{Status: paidStatus(r), Location: location(r.Payment), Body: answer(Receipt{Payment: r.Payment})})
 	})
 	if err != nil {
 		return err
@@ -126,10 +127,10 @@ func paidStatus(r Receipt) int {
 }
 
 // again answers as before. The client secret is not kept; Stripe is asked for it.
-func (a *api) again(c *fiber.Ctx, before *idempotency.Answer) error {
+func (a *api) again(c *fiber.Ctx, before *idempotency.Response) error {
 	var body paymentAnswer
-	if err := json.Unmarshal(before.Body, &body); err != nil {
-		return fmt.Errorf("read the answer kept for a request: %w", err)
+	if err := before.Decode(&body); err != nil {
+		return err
 	}
 	if body.Status != RequiresAction {
 		return before.Send(c)
@@ -139,14 +140,12 @@ func (a *api) again(c *fiber.Ctx, before *idempotency.Answer) error {
 		return err
 	}
 	body.ClientSecret = intent.ClientSecret
-	if before.Body, err = json.Marshal(body); err != nil {
-		return fmt.Errorf("encode a payment: %w", err)
-	}
+	before.Body = body
 	return before.Send(c)
 }
 
 func (a *api) show(c *fiber.Ctx) error {
-	id, err := rest.PathID(c, "id")
+	id, err := rest.PathID[string](c, "id")
 	if err != nil {
 		return err
 	}

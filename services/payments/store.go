@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/state"
 )
@@ -116,7 +117,7 @@ func (t *store) load(ctx context.Context, orderID string) (account, error) {
 
 // loadNew is load for an order that may be so new that its event is still on the way.
 func (t *store) loadNew(ctx context.Context, orderID, buyer string) (account, error) {
-	order, err := state.GetReplica[Order](ctx, t.documents, orderKey(orderID), orderID, buyer)
+	order, err := state.GetProjection[Order](ctx, t.documents, orderKey(orderID), orderID, id.User(buyer))
 	return t.loaded(ctx, order, err)
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"boxoffice/services/internal/id"
 )
 
 const (
@@ -15,7 +17,7 @@ const (
 	projectionLag = 5 * time.Second
 	// newborn is the age up to which an aggregate that is not found may be one whose event is still on its way.
 	newborn = 10 * time.Second
-	// firstLook is how long GetReplica waits until it looks into the store again, for an event may be handled by another
+	// firstLook is how long GetProjection waits until it looks into the store again, for an event may be handled by another
 	// replica. The wait doubles each time.
 	firstLook = 100 * time.Millisecond
 	// maxWaiting and maxWaitingOfUser bound the requests of a process, and of one user, that wait for such documents. A client can
@@ -25,21 +27,21 @@ const (
 	maxWaitingOfUser = 8
 )
 
-// GetReplica is Get for a document that another service's event creates. A client that has just got an id may
+// GetProjection is Get for a document that another service's event creates. A client that has just got an id may
 // use it here before the event has arrived; so if there is no document yet, and id is a UUIDv7 made a moment
 // ago, it waits for a short while until this process has handled the event before it returns ErrNotFound. If too many
 // requests wait, or too many of this user's, it does not wait.
-func GetReplica[T any](ctx context.Context, s *Store, key, id, user string) (doc Doc[T], err error) {
-	err = s.awaitReplica(ctx, key, id, user, func() error {
+func GetProjection[T any, ID ~string](ctx context.Context, s *Store, key string, of ID, user id.User) (doc Doc[T], err error) {
+	err = s.awaitProjection(ctx, key, string(of), user, func() error {
 		doc, err = Get[T](ctx, s, key)
 		return err
 	})
 	return doc, err
 }
 
-// GetReplicaAnd is GetReplica, and reads a second document with the same call. If the second does not exist, it has no ETag.
-func GetReplicaAnd[A, B any](ctx context.Context, s *Store, key, id, user, keyB string) (replica Doc[A], other Doc[B], err error) {
-	err = s.awaitReplica(ctx, key, id, user, func() error {
+// GetProjectionAnd is GetProjection, and reads a second document with the same call. If the second does not exist, it has no ETag.
+func GetProjectionAnd[A, B any, ID ~string](ctx context.Context, s *Store, key string, of ID, user id.User, keyB string) (replica Doc[A], other Doc[B], err error) {
+	err = s.awaitProjection(ctx, key, string(of), user, func() error {
 		if replica, other, err = GetBoth[A, B](ctx, s, key, keyB); err == nil && replica.ETag == "" {
 			err = fmt.Errorf("%s: %w", key, ErrNotFound)
 		}
@@ -48,10 +50,10 @@ func GetReplicaAnd[A, B any](ctx context.Context, s *Store, key, id, user, keyB 
 	return replica, other, err
 }
 
-// awaitReplica calls get, which reads the document under key, until it does not return ErrNotFound any more, or it is not
+// awaitProjection calls get, which reads the document under key, until it does not return ErrNotFound any more, or it is not
 // to be expected that the document comes, or too many wait.
-func (s *Store) awaitReplica(ctx context.Context, key, id, user string, get func() error) error {
-	if !bornWithin(id, newborn) {
+func (s *Store) awaitProjection(ctx context.Context, key, of string, user id.User, get func() error) error {
+	if !bornWithin(of, newborn) {
 		return get()
 	}
 	deadline := time.Now().Add(projectionLag)
@@ -87,26 +89,26 @@ type arrivals struct {
 	mu      sync.Mutex
 	waiting map[string][]chan struct{}
 
-	admitted int            // requests that wait
-	ofUser   map[string]int // how many of them are each user's
+	admitted int             // requests that wait
+	ofUser   map[id.User]int // how many of them are each user's
 }
 
 // admit says whether one more request of this user may wait. If so, leave must be called when it has.
-func (a *arrivals) admit(user string) bool {
+func (a *arrivals) admit(user id.User) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.admitted >= maxWaiting || a.ofUser[user] >= maxWaitingOfUser {
 		return false
 	}
 	if a.ofUser == nil {
-		a.ofUser = map[string]int{}
+		a.ofUser = map[id.User]int{}
 	}
 	a.admitted++
 	a.ofUser[user]++
 	return true
 }
 
-func (a *arrivals) leave(user string) {
+func (a *arrivals) leave(user id.User) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.admitted--

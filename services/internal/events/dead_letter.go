@@ -25,9 +25,9 @@ const (
 	GivenUp Code = "given up"
 )
 
-// Letter is a dead letter: an event that a service has given up, with why, when and where. It travels on
+// DeadLetter is a dead letter: an event that a service has given up, with why, when and where. It travels on
 // the service's DeadLetterTopic, in an envelope of its own.
-type Letter struct {
+type DeadLetter struct {
 	Service      string    `json:"service"`
 	Instance     string    `json:"instance"`
 	Code         Code      `json:"code"`
@@ -43,21 +43,21 @@ type Letter struct {
 	Raw   []byte          `json:"raw,omitempty"`
 }
 
-// letterType is the CloudEvents type of an envelope that holds a Letter.
-const letterType = "event.dead"
+// deadLetterType is the CloudEvents type of an envelope that holds a DeadLetter.
+const deadLetterType = "event.dead"
 
 // EventType implements Payload.
-func (Letter) EventType() string { return letterType }
+func (DeadLetter) EventType() string { return deadLetterType }
 
 // Schema implements Payload.
-func (Letter) Schema() int { return 1 }
+func (DeadLetter) Schema() int { return 1 }
 
 // Aggregate implements Payload. It names the service and the event: the same letter sent twice is one, and two
 // services' letters of one event are two.
-func (l Letter) Aggregate() (string, int) { return l.Service + ":" + l.name(), 1 }
+func (l DeadLetter) Aggregate() (string, int) { return l.Service + ":" + l.name(), 1 }
 
 // name is the event's id, or what stands for it when it cannot be read.
-func (l Letter) name() string {
+func (l DeadLetter) name() string {
 	if l.EventID != "" {
 		return l.EventID
 	}
@@ -66,14 +66,14 @@ func (l Letter) name() string {
 }
 
 // ID is short, for people to type, and the same for every copy of the letter.
-func (l Letter) ID() string {
+func (l DeadLetter) ID() string {
 	id, _ := l.Aggregate()
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:6])
 }
 
 // Bytes are the event as it was delivered.
-func (l Letter) Bytes() []byte {
+func (l DeadLetter) Bytes() []byte {
 	if l.Event != nil {
 		return l.Event
 	}
@@ -81,7 +81,7 @@ func (l Letter) Bytes() []byte {
 }
 
 // hold puts the event into the letter, and reads of it what can be read.
-func (l *Letter) hold(body []byte) {
+func (l *DeadLetter) hold(body []byte) {
 	if !json.Valid(body) {
 		l.Raw = body
 		return
@@ -96,14 +96,14 @@ func (l *Letter) hold(body []byte) {
 	l.EventKind, _ = envelope.Type.(string)
 }
 
-// ReadLetter reads a message of a topic of dead letters: a Letter, or the bare event that a sidecar put there, which was
+// ReadDeadLetter reads a message of a topic of dead letters: a DeadLetter, or the bare event that a sidecar put there, which was
 // first seen now. Whose it is the topic says, on which that service alone can publish, whatever the letter says. Only on
 // OldDeadLetterTopic the letter counts, and a bare event is nobody's.
-func ReadLetter(topic string, body []byte, now time.Time) Letter {
+func ReadDeadLetter(topic string, body []byte, now time.Time) DeadLetter {
 	var event Event
-	var letter Letter
-	if json.Unmarshal(body, &event) != nil || decode(event, Letter{}, &letter) != nil {
-		letter = Letter{
+	var letter DeadLetter
+	if json.Unmarshal(body, &event) != nil || decode(event, DeadLetter{}, &letter) != nil {
+		letter = DeadLetter{
 			Code:         GivenUp,
 			Reason:       "given up by a sidecar: it could not deliver the event to its service",
 			FirstFailure: now,
@@ -119,7 +119,7 @@ func ReadLetter(topic string, body []byte, now time.Time) Letter {
 
 // Renewed is the letter's event under a new id, for the broker drops an id that it has seen a short while ago, and several
 // services may have letters of one event; sending counts from 1. An error says why this cannot be sent.
-func (l Letter) Renewed(sending int) ([]byte, error) {
+func (l DeadLetter) Renewed(sending int) ([]byte, error) {
 	if l.Code == Foreign {
 		return nil, fmt.Errorf("letter %s holds an event that its owner did not publish: no service may handle it", l.ID())
 	}
