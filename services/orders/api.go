@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
@@ -54,18 +55,18 @@ func (b *box) reserve(c *fiber.Ctx) error {
 		return err
 	}
 	buyer, _ := identity.UserOf(c)
-	once, err := idempotency.Of(c, buyer.ID)
+	once, err := idempotency.Of(c, id.User(buyer.ID))
 	if err != nil {
 		return err
 	}
 	var order Order
-	var before *idempotency.Answer
+	var before *idempotency.Response
 	err = state.Retry(rest.Context(c), func(ctx context.Context) (err error) {
 		if before, err = once.Find(ctx, b.store); before != nil || err != nil {
 			return err
 		}
 		order, err = b.Reserve(ctx, strings.ToLower(request.TicketID), buyer.ID, func(change *state.Change, order Order) error {
-			return once.Keep(change, fiber.StatusCreated, location(order), answer(order))
+			return once.Keep(change, idempotency.Response{Status: fiber.StatusCreated, Location: location(order), Body: answer(order)})
 		})
 		if problem.KindOf(err) == problem.Conflict {
 			// Perhaps because of a copy of this request, since we looked.
@@ -120,7 +121,7 @@ func (b *box) unsettled(c *fiber.Ctx) error {
 }
 
 func (b *box) show(c *fiber.Ctx) error {
-	id, err := rest.PathID(c, "id")
+	id, err := rest.PathID[string](c, "id")
 	if err != nil {
 		return err
 	}
@@ -135,7 +136,7 @@ func (b *box) show(c *fiber.Ctx) error {
 }
 
 func (b *box) cancel(c *fiber.Ctx) error {
-	id, err := rest.PathID(c, "id")
+	id, err := rest.PathID[string](c, "id")
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/state"
 )
 
@@ -114,10 +115,10 @@ func (b *box) Reserve(ctx context.Context, ticketID, user string, keep keepAnswe
 // document is not read.
 func (b *box) ticketAndBuyer(ctx context.Context, ticketID, user string) (ticket state.Doc[Ticket], buyer state.Doc[Buyer], err error) {
 	if b.terms.PerUser == 0 {
-		ticket, err = state.GetReplica[Ticket](ctx, b.store, ticketKey(ticketID), ticketID, user)
+		ticket, err = state.GetProjection[Ticket](ctx, b.store, ticketKey(ticketID), ticketID, id.User(user))
 		return ticket, buyer, err
 	}
-	return state.GetReplicaAnd[Ticket, Buyer](ctx, b.store, ticketKey(ticketID), ticketID, user, buyerKey(user))
+	return state.GetProjectionAnd[Ticket, Buyer](ctx, b.store, ticketKey(ticketID), ticketID, id.User(user), buyerKey(user))
 }
 
 // hold adds an order to those of its buyer. Only when these seem too many, it reads which of them are unpaid.
