@@ -18,7 +18,7 @@ import (
 
 // A check that cannot fail proves nothing. Here a service is built with a fault in it, one that somebody could make (the
 // patches of deploy/proof/mutants), and the checker must find it by what comes of it under load. Most faults need the help of
-// others, of processes and networks, to show: `make check-the-check` looks for all of them, and takes longer.
+// others, of processes and networks, to show: `make test-mutants` looks for all of them, and takes longer.
 
 func TestChecker_FindsMistakes(t *testing.T) {
 	t.Parallel()
