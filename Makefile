@@ -100,10 +100,10 @@ test-infra: SETS ?= embedded nats redis
 test-infra: RUN  ?= .
 test-infra: build-runtime build ## run the end-to-end tests on every set of components (SETS='nats redis', RUN=a pattern)
 	@failed=0; processes='stacktest\.go:[0-9]*:'; work=$$(mktemp -d); trap 'rm -rf $$work' EXIT; \
-	go test -c -o $$work/suite ./services/e2e || exit 1; \
+	go test -c -o $$work/suite ./deploy/proof/e2e || exit 1; \
 	for set in $(SETS); do \
 		echo "The end-to-end tests on the set $$set …"; result=ok; begun=$$(date +%s); \
-		(cd services/e2e && $(IN_MEMORY) $(SPARING) INFRA=$$set $$work/suite -test.v -test.timeout 9m -test.parallel $(AT_ONCE) -test.run '$(RUN)') > $$work/log 2>&1 || result=FAILED; \
+		(cd deploy/proof/e2e && $(IN_MEMORY) $(SPARING) INFRA=$$set $$work/suite -test.v -test.timeout 9m -test.parallel $(AT_ONCE) -test.run '$(RUN)') > $$work/log 2>&1 || result=FAILED; \
 		grep -q '^--- PASS' $$work/log || result=FAILED; \
 		[ $$result = ok ] || { failed=1; grep -vE "^=== |--- (PASS|SKIP)|$$processes" $$work/log; grep "$$processes" $$work/log | tail -n 300; }; \
 		awk -v set=$$set -v seconds=$$(($$(date +%s) - begun)) -v result=$$result ' \
@@ -131,7 +131,7 @@ test-upgrade: SETS ?= embedded nats
 test-upgrade: build-runtime build build-before ## let programs of the release before write, and those of this one go on (SETS='embedded nats')
 	@for set in $(SETS); do \
 		echo "An upgrade from the release before, on the set $$set …"; \
-		$(IN_MEMORY) INFRA=$$set go test -count=1 -timeout 9m -run '^TestUpgrade_' ./services/e2e || exit 1; \
+		$(IN_MEMORY) INFRA=$$set go test -count=1 -timeout 9m -run '^TestUpgrade_' ./deploy/proof/e2e || exit 1; \
 	done
 
 # The services write what they reached when they end; tests that start one leave it in the same folder.

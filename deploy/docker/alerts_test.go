@@ -37,8 +37,8 @@ func registered(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
 	name := regexp.MustCompile(`(?:Name:\s*|NewDesc\()"(boxoffice_\w+)"|# TYPE (boxoffice_\w+)`)
-	for _, folder := range []string{"../../services", "../runtime"} {
-		require.NoError(t, filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+	for _, place := range []string{"../../services", "../runtime"} {
+		require.NoError(t, filepath.WalkDir(place, func(path string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err
 			}
@@ -53,13 +53,18 @@ func registered(t *testing.T) map[string]bool {
 	return names
 }
 
-// Each of our metrics is described in a README of the repository, by its whole name.
-func TestMetrics_EachIsInAREADME(t *testing.T) {
+// Each of our metrics is described in a page under services or in deploy/operations.md, by its whole name.
+func TestMetrics_EachIsDocumented(t *testing.T) {
 	var readmes strings.Builder
-	for _, path := range []string{"../../README.md", "../../services/README.md"} {
-		text, err := os.ReadFile(path)
-		require.NoError(t, err)
-		readmes.Write(text)
+	for _, place := range []string{"../../services", "../operations.md"} {
+		require.NoError(t, filepath.WalkDir(place, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || filepath.Ext(path) != ".md" {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			readmes.Write(text)
+			return err
+		}))
 	}
 	described := map[string]bool{}
 	for _, name := range regexp.MustCompile("`(boxoffice_\\w+)").FindAllStringSubmatch(readmes.String(), -1) {

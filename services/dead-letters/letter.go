@@ -11,7 +11,7 @@ import (
 type Letter struct {
 	Schema int    `json:"schema"`
 	ID     string `json:"id"`
-	events.Letter
+	events.DeadLetter
 	TakenAt time.Time `json:"takenAt"`
 
 	// Sendings counts how often it was sent again. Begun is the event of the last of them until the broker is known
@@ -44,8 +44,8 @@ func (l *Letter) status() status {
 
 // newLetter is a letter that has just come in, on a topic of dead letters.
 func newLetter(topic string, body []byte, now time.Time) Letter {
-	l := events.ReadLetter(topic, body, now)
-	return Letter{Schema: 1, ID: l.ID(), Letter: l, TakenAt: now, Version: 1}
+	l := events.ReadDeadLetter(topic, body, now)
+	return Letter{Schema: 1, ID: l.ID(), DeadLetter: l, TakenAt: now, Version: 1}
 }
 
 // begin makes the event that is to be sent, under an id of its own. A sending that has begun already is the one to

@@ -13,6 +13,7 @@ import (
 	"github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-go/v76/webhook"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
@@ -22,7 +23,7 @@ import (
 
 // api is this service's REST API: two calls for signed-in buyers, and one for Stripe, which signs instead.
 type api struct {
-	till *till
+	store *store
 	// webhookSecret is what Stripe signs webhooks with; without one there are no webhooks.
 	webhookSecret string
 }
@@ -85,12 +86,12 @@ func (a *api) pay(c *fiber.Ctx) error {
 		return problem.New(problem.Invalid, "Send a payment method or a token, not both.").WithField("token").WithCode("excluded_with")
 	}
 	buyer, _ := identity.UserOf(c)
-	once, err := idempotency.Of(c, buyer.ID)
+	once, err := idempotency.Of(c, id.User(buyer.ID))
 	if err != nil {
 		return err
 	}
 	ctx := rest.Context(c)
-	before, err := once.Find(ctx, a.till.store)
+	before, err := once.Find(ctx, a.store.documents)
 	if err != nil {
 		return err
 	}
@@ -98,14 +99,14 @@ func (a *api) pay(c *fiber.Ctx) error {
 		return a.again(c, before)
 	}
 	method := Method{PaymentMethod: request.PaymentMethod, Token: request.Token}
-	receipt, err := a.till.Pay(ctx, strings.ToLower(request.OrderID), buyer.ID, method, func(ctx context.Context, change *state.Change, r Receipt, again bool) (err error) {
+	receipt, err := a.store.Pay(ctx, strings.ToLower(request.OrderID), buyer.ID, method, func(ctx context.Context, change *state.Change, r Receipt, again bool) (err error) {
 		if again {
-			if before, err = once.Find(ctx, a.till.store); before != nil || err != nil {
+			if before, err = once.Find(ctx, a.store.documents); before != nil || err != nil {
 				return err
 			}
 		}
 		// What is kept is without the client secret.
-		return once.Keep(change, paidStatus(r), location(r.Payment), answer(Receipt{Payment: r.Payment}))
+		return once.Keep(change, idempotency.Response{Status: paidStatus(r), Location: location(r.Payment), Body: answer(Receipt{Payment: r.Payment})})
 	})
 	if err != nil {
 		return err
@@ -126,32 +127,30 @@ func paidStatus(r Receipt) int {
 }
 
 // again answers as before. The client secret is not kept; Stripe is asked for it.
-func (a *api) again(c *fiber.Ctx, before *idempotency.Answer) error {
+func (a *api) again(c *fiber.Ctx, before *idempotency.Response) error {
 	var body paymentAnswer
-	if err := json.Unmarshal(before.Body, &body); err != nil {
-		return fmt.Errorf("read the answer kept for a request: %w", err)
+	if err := before.Decode(&body); err != nil {
+		return err
 	}
 	if body.Status != RequiresAction {
 		return before.Send(c)
 	}
-	intent, err := a.till.looks.look(rest.Context(c), a.till.stripe, body.StripeID)
+	intent, err := a.store.refreshes.get(rest.Context(c), a.store.stripe, body.StripeID)
 	if err != nil {
 		return err
 	}
 	body.ClientSecret = intent.ClientSecret
-	if before.Body, err = json.Marshal(body); err != nil {
-		return fmt.Errorf("encode a payment: %w", err)
-	}
+	before.Body = body
 	return before.Send(c)
 }
 
 func (a *api) show(c *fiber.Ctx) error {
-	id, err := rest.PathID(c, "id")
+	id, err := rest.PathID[string](c, "id")
 	if err != nil {
 		return err
 	}
 	buyer, _ := identity.UserOf(c)
-	receipt, err := a.till.Payment(rest.Context(c), id, buyer.ID)
+	receipt, err := a.store.Payment(rest.Context(c), id, buyer.ID)
 	if err != nil {
 		return err
 	}
@@ -180,14 +179,14 @@ func (a *api) webhook(c *fiber.Ctx) error {
 		return errNotSigned.Because(err)
 	}
 	rest.Annotate(c, slog.String("stripeEvent", event.ID), slog.String("stripeEventType", string(event.Type)))
-	var told notice
+	var reported notice
 	if event.Data != nil {
-		told = noticeIn(event.Data.Raw)
+		reported = noticeIn(event.Data.Raw)
 	}
 	known := false
-	if told.intent.ID != "" {
-		if known, err = a.till.HearIntent(rest.Context(c), told); err != nil {
-			return fmt.Errorf("webhook %s of payment intent %s: %w", event.Type, told.intent.ID, err)
+	if reported.intent.ID != "" {
+		if known, err = a.store.HandleNotice(rest.Context(c), reported); err != nil {
+			return fmt.Errorf("webhook %s of payment intent %s: %w", event.Type, reported.intent.ID, err)
 		}
 	}
 	return c.JSON(fiber.Map{"received": true, "known": known})
@@ -205,32 +204,32 @@ func noticeIn(object json.RawMessage) notice {
 	if json.Unmarshal(object, &it) != nil {
 		return notice{}
 	}
-	told := notice{orderID: it.Metadata[metadataOrder]}
+	reported := notice{orderID: it.Metadata[metadataOrder]}
 	switch it.Object {
 	case "payment_intent":
 		var intent stripe.PaymentIntent
-		if told.intent = (Intent{ID: it.ID, Status: unheardOf}); json.Unmarshal(object, &intent) == nil && slices.Contains(statusesAtStripe, intent.Status) {
-			told.intent = intentOf(&intent)
+		if reported.intent = (Intent{ID: it.ID, Status: Unknown}); json.Unmarshal(object, &intent) == nil && slices.Contains(statusesAtStripe, intent.Status) {
+			reported.intent = intentOf(&intent)
 		}
-		return told
+		return reported
 	case "charge":
 		var charge stripe.Charge
 		if json.Unmarshal(object, &charge) == nil {
-			told.intent = intentOfCharge(&charge)
+			reported.intent = intentOfCharge(&charge)
 		}
 	case "refund":
 		var refund stripe.Refund
-		told.ask, told.intent.Status = true, unheardOf
+		reported.ask, reported.intent.Status = true, Unknown
 		if json.Unmarshal(object, &refund) == nil && refund.Status == stripe.RefundStatusSucceeded { // a payment that is refunded knows of it
-			told.intent.Status = Refunded
+			reported.intent.Status = Refunded
 		}
 	case "dispute":
-		told.ask, told.intent.Status = true, unheardOf
+		reported.ask, reported.intent.Status = true, Unknown
 	default:
-		told.intent.Status = unheardOf
+		reported.intent.Status = Unknown
 	}
-	if json.Unmarshal(it.PaymentIntent, &told.intent.ID) != nil { // expanded, or not there
+	if json.Unmarshal(it.PaymentIntent, &reported.intent.ID) != nil { // expanded, or not there
 		return notice{}
 	}
-	return told
+	return reported
 }

@@ -42,7 +42,7 @@ func newDesk(t *testing.T, secret string) *desk {
 	require.NoError(t, err)
 	d := &desk{newScene(t), rest.New(rest.Options{Name: "payments", Log: quiet, BodyLimit: 65536}), identity.NewIssuer(private, time.Hour)}
 	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return d.issuer.KeySet(), nil })
-	(&api{till: d.till, webhookSecret: secret}).routes(d.app, identity.RequireUser(keys))
+	(&api{store: d.store, webhookSecret: secret}).routes(d.app, identity.RequireUser(keys))
 	return d
 }
 
@@ -100,7 +100,7 @@ func (d *desk) post(t *testing.T, orderID, card string, header ...string) respon
 
 func TestAPI_PayAndShow(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.hears(t)
+	order := d.createOrder(t)
 	first := d.post(t, order.ID, "pm_card_visa")
 	require.Equal(t, 201, first.StatusCode, first.text)
 	paid := first.payment(t)
@@ -122,7 +122,7 @@ func TestAPI_PayAndShow(t *testing.T) {
 
 func TestAPI_PayByToken_AndAnAmountFromTheClientIsNotHeard(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.hears(t)
+	order := d.createOrder(t)
 	res := d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"token":"tok_visa","amount":1}`, strings.ToUpper(order.ID)))
 	require.Equal(t, 201, res.StatusCode, res.text)
 	require.EqualValues(t, 2500, res.payment(t).Amount)
@@ -131,7 +131,7 @@ func TestAPI_PayByToken_AndAnAmountFromTheClientIsNotHeard(t *testing.T) {
 
 func TestAPI_TheClientSecretIsThereWhileTheBankWaits(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.hears(t)
+	order := d.createOrder(t)
 	const card = "pm_card_authenticationRequired"
 	key := []string{idempotency.Header, "once"}
 	first := d.post(t, order.ID, card, key...)
@@ -156,17 +156,17 @@ func TestAPI_TheClientSecretIsThereWhileTheBankWaits(t *testing.T) {
 
 func TestAPI_Refusals(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	live := d.hears(t)
+	live := d.createOrder(t)
 	cancelled := after(reserved(), "cancelled")
-	require.NoError(t, d.HearOrder(t.Context(), cancelled))
+	require.NoError(t, d.ApplyOrder(t.Context(), cancelled))
 	complete := after(reserved(), "complete")
-	require.NoError(t, d.HearOrder(t.Context(), complete))
+	require.NoError(t, d.ApplyOrder(t.Context(), complete))
 	expired := reserved()
 	expired.ExpiresAt = now()
-	require.NoError(t, d.HearOrder(t.Context(), expired))
+	require.NoError(t, d.ApplyOrder(t.Context(), expired))
 	cheap := reserved()
 	cheap.Ticket.Price = 20
-	require.NoError(t, d.HearOrder(t.Context(), cheap))
+	require.NoError(t, d.ApplyOrder(t.Context(), cheap))
 	const noOrder = "00000000-0000-7000-8000-000000000000"
 
 	body := func(orderID, card string) string {
@@ -222,7 +222,7 @@ func TestAPI_Refusals(t *testing.T) {
 
 func TestAPI_ShowRefusals(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.hears(t)
+	order := d.createOrder(t)
 	id := d.post(t, order.ID, "pm_card_visa").payment(t).ID
 	for path, want := range map[string]int{id: 403, uuid.NewString(): 404, "17": 404} {
 		require.Equal(t, want, d.send(t, "buyer-2", "GET", "/api/payments/"+path, "").StatusCode, path)
@@ -232,13 +232,13 @@ func TestAPI_ShowRefusals(t *testing.T) {
 
 func TestAPI_IdempotencyKey(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order, other := d.hears(t), d.hears(t)
+	order, other := d.createOrder(t), d.createOrder(t)
 	key := []string{idempotency.Header, "key-1"}
 
 	require.Equal(t, 402, d.post(t, order.ID, "pm_card_chargeDeclined", key...).StatusCode)
 	first := d.post(t, order.ID, "pm_card_visa", key...)
 	require.Equal(t, 201, first.StatusCode, "a refusal does not use the key up")
-	require.NoError(t, d.HearOrder(t.Context(), after(order, "complete")))
+	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "complete")))
 	again := d.post(t, order.ID, "pm_card_visa", key...)
 	require.Equal(t, 201, again.StatusCode)
 	require.Equal(t, first.text, again.text, "as it was, though it is captured now")
@@ -258,7 +258,7 @@ func TestAPI_TheSameRequestManyTimesAtOnceIsOnePayment(t *testing.T) {
 	for name, header := range map[string][]string{"with a key": {idempotency.Header, "key-1"}, "without": nil} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, webhookSecret)
-			order := d.hears(t)
+			order := d.createOrder(t)
 			var mu sync.Mutex
 			ids := map[string]bool{}
 			var all sync.WaitGroup
@@ -278,7 +278,7 @@ func TestAPI_TheSameRequestManyTimesAtOnceIsOnePayment(t *testing.T) {
 			all.Wait()
 			require.Len(t, ids, 1)
 			d.requireMoney(t, order.ID, 2500, 0, 0)
-			d.requireTold(t, "payment.created")
+			d.requireEvents(t, "payment.created")
 		})
 	}
 }
@@ -294,7 +294,7 @@ func about(stripeID, orderID, status string) []byte {
 
 func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.hears(t)
+	order := d.createOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
 	d.processor.authenticate(t, waiting.StripeID, "succeed")
 	body := about(waiting.StripeID, order.ID, "canceled")
@@ -314,15 +314,15 @@ func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
 		})
 	}
 	require.Equal(t, asked, d.processor.asked.Load())
-	d.requireTold(t)
+	d.requireEvents(t)
 
-	for range 2 { // told twice
+	for range 2 { // reported twice
 		res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 		require.Equal(t, 200, res.StatusCode, res.text)
 		require.JSONEq(t, `{"received":true,"known":true}`, res.text)
 		d.round(t)
 	}
-	d.requireTold(t, "payment.created") // what counts is what Stripe says when asked, not what the webhook says
+	d.requireEvents(t, "payment.created") // what counts is what Stripe says when asked, not what the webhook says
 }
 
 func TestWebhook_WithoutASecretNothingIsTaken(t *testing.T) {
@@ -351,7 +351,7 @@ func TestWebhook_OfOthersIsAcknowledged(t *testing.T) {
 
 func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.hears(t)
+	order := d.createOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -367,14 +367,14 @@ func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
 func TestWebhook_OfTheSandbox(t *testing.T) {
 	d := newShop(t)
 	p := d.processor
-	order := d.hears(t)
+	order := d.createOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
 	p.authenticate(t, waiting.StripeID, "succeed")
-	d.requireTold(t, "payment.created")
-	require.NoError(t, d.HearOrder(t.Context(), after(order, "complete")))
+	d.requireEvents(t, "payment.created")
+	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "complete")))
 	require.Eventually(t, func() bool { return get[sandbox.Ledger](t, p.sandbox, "/sandbox/ledger").Undelivered == 0 }, 5*time.Second, 5*time.Millisecond)
 	d.requireMoney(t, order.ID, 0, 2500, 0)
-	d.requireTold(t, "payment.created", "payment.captured")
+	d.requireEvents(t, "payment.created", "payment.captured")
 }
 
 func TestConfig_SaysWhomToPay(t *testing.T) {

@@ -19,10 +19,10 @@ import (
 // orders answers to one whose order it does not know with a cancellation, by which the money is given back.
 
 const (
-	// youngIntent is up to which age an intent or a change of a payment is left alone: somebody may be about to write down
+	// minIntentAge is up to which age an intent or a change of a payment is left alone: somebody may be about to write down
 	// what becomes of it.
-	youngIntent = 10 * time.Minute
-	originKey   = "origin"
+	minIntentAge = 10 * time.Minute
+	originKey    = "origin"
 )
 
 // Kinds of differences, as they are counted.
@@ -41,9 +41,9 @@ type originRecord struct {
 }
 
 // readOrigin reads the origin, and makes it at the first start.
-func readOrigin(ctx context.Context, store *state.Store) (id string, err error) {
+func readOrigin(ctx context.Context, documents *state.Store) (id string, err error) {
 	err = state.Retry(ctx, func(ctx context.Context) error {
-		doc, err := state.Get[originRecord](ctx, store, originKey)
+		doc, err := state.Get[originRecord](ctx, documents, originKey)
 		if !errors.Is(err, state.ErrNotFound) {
 			id = doc.Value.ID
 			return err
@@ -51,25 +51,25 @@ func readOrigin(ctx context.Context, store *state.Store) (id string, err error) 
 		id = uuid.NewString()
 		var change state.Change
 		change.Create(originKey, originRecord{Schema: 1, ID: id})
-		return store.Commit(ctx, &change)
+		return documents.Commit(ctx, &change)
 	})
 	return id, err
 }
 
 // comparison is the step of a reconciliation that compares the payments with Stripe.
-func (t *till) comparison() reconcile.Step {
+func (t *store) comparison() reconcile.Step {
 	return reconcile.Step{Name: "stripe", Run: func(ctx context.Context, p *reconcile.Pass) error {
 		err := t.stripe.Intents(ctx, p.Since(), func(page []listed) error { return t.compare(ctx, p, page) })
 		if err != nil {
 			return err
 		}
-		looked := map[string]bool{}
-		return t.stripe.Reversals(ctx, p.Since(), func(page []notice) error { return t.compareReversals(ctx, p, page, looked) })
+		refreshed := map[string]bool{}
+		return t.stripe.Reversals(ctx, p.Since(), func(page []notice) error { return t.compareReversals(ctx, p, page, refreshed) })
 	}}
 }
 
 // compare compares some intents with the payments.
-func (t *till) compare(ctx context.Context, p *reconcile.Pass, page []listed) error {
+func (t *store) compare(ctx context.Context, p *reconcile.Pass, page []listed) error {
 	if err := p.Alive(ctx); err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (t *till) compare(ctx context.Context, p *reconcile.Pass, page []listed) er
 			}
 			continue
 		}
-		if now().Sub(made.CreatedAt) < t.young || made.Status == Voided || made.Status == Refunded {
+		if now().Sub(made.CreatedAt) < t.minAge || made.Status == Voided || made.Status == Refunded {
 			continue
 		}
 		if !known && made.Origin != t.stripe.origin { // somebody else's
@@ -112,10 +112,10 @@ func (t *till) compare(ctx context.Context, p *reconcile.Pass, page []listed) er
 }
 
 // catchUp has a payment look at Stripe, if Stripe says more than it knows. It returns the event to publish again.
-func (t *till) catchUp(ctx context.Context, p *reconcile.Pass, order *Order, told Intent) (events.Payload, error) {
+func (t *store) catchUp(ctx context.Context, p *reconcile.Pass, order *Order, reported Intent) (events.Payload, error) {
 	payment := order.Payment
-	if !payment.agrees(told) && now().Sub(payment.UpdatedAt) >= t.young {
-		current, err := t.lookAgain(ctx, p, order.ID)
+	if !payment.agrees(reported) && now().Sub(payment.UpdatedAt) >= t.minAge {
+		current, err := t.refresh(ctx, p, order.ID)
 		if err != nil || current.Payment == nil {
 			return nil, err
 		}
@@ -124,7 +124,7 @@ func (t *till) catchUp(ctx context.Context, p *reconcile.Pass, order *Order, tol
 	if payment.Status.progress() == 0 {
 		return nil, nil // nobody waits for an event of a payment that is open
 	}
-	return payment.told(), nil
+	return payment.Event(), nil
 }
 
 // agrees says whether a payment is as a list of Stripe's says, which has nothing of disputes but that there was one.
@@ -139,14 +139,14 @@ func (p *Payment) agrees(listed Intent) bool {
 	return listed.Status.progress() < Captured.progress() || listed.Status == Voided || listed.Refunded == refunded
 }
 
-// lookAgain settles a payment by what Stripe says now, and counts if that was news.
-func (t *till) lookAgain(ctx context.Context, p *reconcile.Pass, orderID string) (Order, error) {
+// refresh settles a payment by what Stripe says now, and counts if that was news.
+func (t *store) refresh(ctx context.Context, p *reconcile.Pass, orderID string) (Order, error) {
 	a, err := t.loadWithAttempt(ctx, orderID)
 	if err != nil || a.order.Value.Payment == nil {
 		return a.order.Value, err
 	}
 	before := a.order.Value.Payment.Version
-	order, _, err := t.settle(ctx, orderID, t.asStripeTells)
+	order, _, err := t.settle(ctx, orderID, t.always)
 	if isLate(err) {
 		err = nil // the sweep goes on with it
 	}
@@ -158,7 +158,7 @@ func (t *till) lookAgain(ctx context.Context, p *reconcile.Pass, orderID string)
 }
 
 // compareReversals has the payments look at Stripe that do not know of a refund or dispute, each once.
-func (t *till) compareReversals(ctx context.Context, p *reconcile.Pass, page []notice, looked map[string]bool) error {
+func (t *store) compareReversals(ctx context.Context, p *reconcile.Pass, page []notice, refreshed map[string]bool) error {
 	if err := p.Alive(ctx); err != nil {
 		return err
 	}
@@ -175,13 +175,13 @@ func (t *till) compareReversals(ctx context.Context, p *reconcile.Pass, page []n
 	if err != nil {
 		return err
 	}
-	for _, told := range page {
-		order, known := orders[told.orderID]
-		if !known || looked[order.ID] || order.Payment == nil || order.Payment.StripeID != told.intent.ID || order.Payment.Knows(told.intent) {
+	for _, reported := range page {
+		order, known := orders[reported.orderID]
+		if !known || refreshed[order.ID] || order.Payment == nil || order.Payment.StripeID != reported.intent.ID || order.Payment.Knows(reported.intent) {
 			continue
 		}
-		looked[order.ID] = true
-		if _, err := t.lookAgain(ctx, p, order.ID); err != nil {
+		refreshed[order.ID] = true
+		if _, err := t.refresh(ctx, p, order.ID); err != nil {
 			return err
 		}
 	}
@@ -190,7 +190,7 @@ func (t *till) compareReversals(ctx context.Context, p *reconcile.Pass, page []n
 
 // adopt gives an intent that no payment knows its payment again, and says what kind of difference that was; "" if it was none
 // after all. One in which there is no money, and one of an order that has another, is given up instead.
-func (t *till) adopt(ctx context.Context, made listed) (kind string, err error) {
+func (t *store) adopt(ctx context.Context, made listed) (kind string, err error) {
 	err = state.Retry(ctx, func(ctx context.Context) error {
 		kind = unknown
 		a, err := t.loadWithAttempt(ctx, made.OrderID)
@@ -207,28 +207,28 @@ func (t *till) adopt(ctx context.Context, made listed) (kind string, err error) 
 			kind = stray
 			return t.stripe.Release(ctx, made.ID)
 		}
-		told, err := t.stripe.Look(ctx, made.ID)
+		reported, err := t.stripe.Get(ctx, made.ID)
 		switch {
 		case err != nil:
 			return err
-		case told.Status == Voided || told.Status == Refunded:
+		case reported.Status == Voided || reported.Status == Refunded:
 			kind = ""
 			return nil
-		case lost && told.Status.open():
+		case lost && reported.Status.open():
 			return t.stripe.Release(ctx, made.ID)
 		case lost:
 			*order = Order{Schema: orderSchema, ID: made.OrderID, UserID: made.UserID, Status: OrderCreated, Amount: made.Amount, Currency: made.Currency}
 			a.order.Key = orderKey(order.ID)
 		}
 		payment := order.Begin("", made.CreatedAt)
-		payment.Conclude(payment.Attempt.Number, told.Status == Failed)
+		payment.Conclude(payment.Attempt.Number, reported.Status == Failed)
 		payment.StripeID = made.ID
 		var change state.Change
-		if told.Status == Captured { // it was authorized first, and that is what orders waits for
-			event, _ := payment.Observe(Intent{ID: told.ID, Status: Authorized, ChargeID: told.ChargeID}, now())
+		if reported.Status == Captured { // it was authorized first, and that is what orders waits for
+			event, _ := payment.Observe(Intent{ID: reported.ID, Status: Authorized, ChargeID: reported.ChargeID}, now())
 			change.Emit(ctx, event)
 		}
-		if _, err := t.follow(ctx, order, &told, &change); err != nil && !isLate(err) {
+		if _, err := t.follow(ctx, order, &reported, &change); err != nil && !isLate(err) {
 			return err
 		}
 		change.Append(unsettled, order.ID)

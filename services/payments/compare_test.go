@@ -31,9 +31,9 @@ func (s *scene) compares(t *testing.T) differences {
 
 func (s *scene) tryToCompare(t *testing.T) (differences, error) {
 	t.Helper()
-	s.young = 0
+	s.minAge = 0
 	registry := prometheus.NewRegistry()
-	err := reconcile.New(s.store, reconcile.Settings{ReconcileEvery: time.Nanosecond}, quiet, registry, s.comparison()).ReconcileIfDue(t.Context())
+	err := reconcile.New(s.documents, reconcile.Settings{ReconcileEvery: time.Nanosecond}, quiet, registry, s.comparison()).ReconcileIfDue(t.Context())
 	metrics, failed := registry.Gather()
 	require.NoError(t, failed)
 	found := differences{}
@@ -67,7 +67,7 @@ func (s *scene) restores(t *testing.T, backup map[string]document) {
 			delete(s.sidecar.documents, key)
 		}
 	}
-	s.till = newTill(s.store, s.stripe, quiet)
+	s.store = newStore(s.documents, s.stripe, quiet)
 }
 
 func (s *scene) backup() map[string]document {
@@ -96,17 +96,17 @@ func lost(orderID string) events.Order {
 func TestCompare_WithNothingToFindOnlyPublishesAgain(t *testing.T) {
 	s := newScene(t)
 	sold, _ := s.sells(t)
-	held := s.hears(t)
+	held := s.createOrder(t)
 	_, err := s.pay(t.Context(), held.ID, "pm_card_visa")
 	require.NoError(t, err)
-	refused := s.hears(t)
+	refused := s.createOrder(t)
 	_, err = s.pay(t.Context(), refused.ID, declinedByBank)
 	require.Error(t, err)
-	s.requireTold(t, "payment.created", "payment.captured", "payment.created", "payment.failed")
+	s.requireEvents(t, "payment.created", "payment.captured", "payment.created", "payment.failed")
 	wrote := s.processor.wrote.Load()
 	require.Empty(t, s.compares(t))
 	require.Equal(t, wrote, s.processor.wrote.Load())
-	s.requireTold(t, "payment.created", "payment.captured", "payment.created", "payment.failed", "payment.captured", "payment.created")
+	s.requireEvents(t, "payment.created", "payment.captured", "payment.created", "payment.failed", "payment.captured", "payment.created")
 	require.Equal(t, Captured, s.payment(t, sold.ID).Status)
 }
 
@@ -122,7 +122,7 @@ func TestCompare_FindsWhatWebhooksDidNotTell(t *testing.T) {
 		"a part":   {func(t *testing.T, s *scene, intent string) { s.processor.dashboard(t, intent, "700") }, Captured, 700, false, ""},
 		"a refund that failed": {func(t *testing.T, s *scene, intent string) {
 			id := s.processor.dashboard(t, intent, "")
-			_, _, err := s.settle(t.Context(), s.processor.notice(intent).orderID, s.asStripeTells)
+			_, _, err := s.settle(t.Context(), s.processor.notice(intent).orderID, s.always)
 			require.NoError(t, err)
 			s.processor.bank(t, "/refunds/"+id+"/fail", "")
 		}, Captured, 0, true, ""},
@@ -131,7 +131,7 @@ func TestCompare_FindsWhatWebhooksDidNotTell(t *testing.T) {
 		}, Captured, 0, false, "needs_response"},
 		"a dispute that was lost": {func(t *testing.T, s *scene, intent string) {
 			id := s.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
-			_, _, err := s.settle(t.Context(), s.processor.notice(intent).orderID, s.asStripeTells)
+			_, _, err := s.settle(t.Context(), s.processor.notice(intent).orderID, s.always)
 			require.NoError(t, err)
 			s.processor.bank(t, "/disputes/"+id+"/close", `{"outcome":"lost"}`)
 		}, Refunded, 2500, false, "lost"},
@@ -164,27 +164,27 @@ func TestCompare_FindsWhatWebhooksDidNotTell(t *testing.T) {
 func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 	t.Run("authorized, and orders completes it", func(t *testing.T) {
 		s := newScene(t)
-		order := s.hears(t)
+		order := s.createOrder(t)
 		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		s.restores(t, nil)
 		require.Equal(t, differences{unknown: 1}, s.compares(t))
-		s.requireTold(t, "payment.created", "payment.created")
+		s.requireEvents(t, "payment.created", "payment.created")
 		require.Contains(t, s.ahead(t), order.ID, "it waits for its order")
 		_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err, "it is paid")
-		require.NoError(t, s.HearOrder(t.Context(), after(order, "complete")))
+		require.NoError(t, s.ApplyOrder(t.Context(), after(order, "complete")))
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 		require.Empty(t, s.compares(t))
 	})
 	t.Run("authorized, and orders has lost the order, too", func(t *testing.T) {
 		s := newScene(t)
-		order := s.hears(t)
+		order := s.createOrder(t)
 		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		s.restores(t, nil)
 		s.compares(t)
-		require.NoError(t, s.HearOrder(t.Context(), lost(order.ID)))
+		require.NoError(t, s.ApplyOrder(t.Context(), lost(order.ID)))
 		s.requireMoney(t, order.ID, 0, 0, 0)
 		require.Equal(t, Voided, s.payment(t, order.ID).Status)
 	})
@@ -193,8 +193,8 @@ func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 		order, _ := s.sells(t)
 		s.restores(t, nil)
 		require.Equal(t, differences{unknown: 1}, s.compares(t))
-		s.requireTold(t, "payment.created", "payment.captured", "payment.created", "payment.captured")
-		require.NoError(t, s.HearOrder(t.Context(), order))
+		s.requireEvents(t, "payment.created", "payment.captured", "payment.created", "payment.captured")
+		require.NoError(t, s.ApplyOrder(t.Context(), order))
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 		s.sweeps(t)
 		require.Empty(t, s.ahead(t))
@@ -204,40 +204,40 @@ func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 		order, _ := s.sells(t)
 		s.restores(t, nil)
 		s.compares(t)
-		require.NoError(t, s.HearOrder(t.Context(), lost(order.ID)))
+		require.NoError(t, s.ApplyOrder(t.Context(), lost(order.ID)))
 		s.requireMoney(t, order.ID, 0, 2500, 2500)
 	})
 	t.Run("a backup from between reservation and payment", func(t *testing.T) {
 		s := newScene(t)
-		order := s.hears(t)
+		order := s.createOrder(t)
 		backup := s.backup()
 		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		complete := after(order, "complete")
-		require.NoError(t, s.HearOrder(t.Context(), complete))
+		require.NoError(t, s.ApplyOrder(t.Context(), complete))
 		s.restores(t, backup)
 		require.Equal(t, differences{unknown: 1}, s.compares(t))
-		require.NoError(t, s.HearOrder(t.Context(), complete), "by the reconciliation of orders")
+		require.NoError(t, s.ApplyOrder(t.Context(), complete), "by the reconciliation of orders")
 		require.Equal(t, Captured, s.payment(t, order.ID).Status)
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 	})
 	t.Run("a backup from between payment and capture", func(t *testing.T) {
 		s := newScene(t)
-		order := s.hears(t)
+		order := s.createOrder(t)
 		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		backup := s.backup()
 		complete := after(order, "complete")
-		require.NoError(t, s.HearOrder(t.Context(), complete))
+		require.NoError(t, s.ApplyOrder(t.Context(), complete))
 		s.restores(t, backup)
 		require.Equal(t, differences{behind: 1}, s.compares(t))
 		require.Equal(t, Captured, s.payment(t, order.ID).Status)
-		require.NoError(t, s.HearOrder(t.Context(), complete))
+		require.NoError(t, s.ApplyOrder(t.Context(), complete))
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 	})
 	t.Run("nothing was paid yet", func(t *testing.T) {
 		s := newScene(t)
-		order := s.hears(t)
+		order := s.createOrder(t)
 		waiting, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
 		require.NoError(t, err)
 		s.restores(t, nil)
@@ -249,13 +249,13 @@ func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 
 func TestCompare_AnOrderThatOrdersHasLostIsGivenBack(t *testing.T) {
 	s := newScene(t)
-	held := s.hears(t)
+	held := s.createOrder(t)
 	_, err := s.pay(t.Context(), held.ID, "pm_card_visa")
 	require.NoError(t, err)
 	sold, _ := s.sells(t)
 	for _, order := range []events.Order{held, sold} {
-		for range 2 { // as often as it is told
-			require.NoError(t, s.HearOrder(t.Context(), lost(order.ID)))
+		for range 2 { // as often as it is reported
+			require.NoError(t, s.ApplyOrder(t.Context(), lost(order.ID)))
 		}
 	}
 	s.requireMoney(t, held.ID, 0, 0, 0)
@@ -264,7 +264,7 @@ func TestCompare_AnOrderThatOrdersHasLostIsGivenBack(t *testing.T) {
 
 func TestCompare_LeavesAloneWhatIsNotItsOwn(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	s.restores(t, nil)
@@ -275,12 +275,12 @@ func TestCompare_LeavesAloneWhatIsNotItsOwn(t *testing.T) {
 
 func TestCompare_LeavesToOthersWhatIsYoung(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	s.restores(t, nil)
 	registry := prometheus.NewRegistry()
-	require.NoError(t, reconcile.New(s.store, reconcile.Settings{ReconcileEvery: time.Hour}, quiet, registry, s.comparison()).ReconcileIfDue(t.Context()))
+	require.NoError(t, reconcile.New(s.documents, reconcile.Settings{ReconcileEvery: time.Hour}, quiet, registry, s.comparison()).ReconcileIfDue(t.Context()))
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 	_, err = s.load(t.Context(), order.ID)
 	require.ErrorIs(t, err, errNoOrder)
@@ -311,7 +311,7 @@ func TestCompare_ReadsInBulk(t *testing.T) {
 		payment.Observe(made, now())
 		var change state.Change
 		change.Create(orderKey(order.ID), order)
-		require.NoError(t, s.store.Commit(t.Context(), &change))
+		require.NoError(t, s.documents.Commit(t.Context(), &change))
 	}
 	require.Equal(t, costs{reads: 3, stripeReads: 4}, s.costs(t, func() { require.Empty(t, s.compares(t)) }), "three pages, and one of events")
 }
@@ -336,17 +336,17 @@ func TestCompare_GoesOnAfterStripeWasAway(t *testing.T) {
 
 func TestCompare_TwoReplicasAtOnceTellEachThingOnce(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	s.requireTold(t, "payment.created")
+	s.requireEvents(t, "payment.created")
 	s.restores(t, nil)
-	store, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
+	documents, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = store.Close(context.Background()) })
-	second := newTill(store, s.stripe, quiet)
+	t.Cleanup(func() { _ = documents.Close(context.Background()) })
+	second := newStore(documents, s.stripe, quiet)
 	var all sync.WaitGroup
-	for _, replica := range []*till{s.till, second, s.till, second} {
+	for _, replica := range []*store{s.store, second, s.store, second} {
 		all.Go(func() {
 			err := s.stripe.Intents(t.Context(), noon.AddDate(-20, 0, 0), func(page []listed) error {
 				for _, made := range page {
@@ -360,20 +360,20 @@ func TestCompare_TwoReplicasAtOnceTellEachThingOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	s.requireTold(t, "payment.created", "payment.created")
+	s.requireEvents(t, "payment.created", "payment.created")
 	require.Equal(t, Authorized, s.payment(t, order.ID).Status)
 }
 
 func TestOrigin_IsMadeOnce(t *testing.T) {
 	s := newScene(t)
-	first, err := readOrigin(t.Context(), s.store)
+	first, err := readOrigin(t.Context(), s.documents)
 	require.NoError(t, err)
-	again, err := readOrigin(t.Context(), s.store)
+	again, err := readOrigin(t.Context(), s.documents)
 	require.NoError(t, err)
 	require.Equal(t, first, again)
 	require.NoError(t, uuid.Validate(first))
 	s.stripe.origin = first
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	require.Equal(t, first, s.processor.money(t, order.ID)[0].Metadata["origin"])
@@ -381,25 +381,25 @@ func TestOrigin_IsMadeOnce(t *testing.T) {
 
 func TestMeters_SayHowOldTheOldestUnsettledPaymentIs(t *testing.T) {
 	s := newScene(t)
-	require.Zero(t, testutil.CollectAndCount(s.meters, "boxoffice_payments_unsettled"), "nothing is known yet")
+	require.Zero(t, testutil.CollectAndCount(s.metrics, "boxoffice_payments_unsettled"), "nothing is known yet")
 	s.sells(t)
 	for range 2 {
-		order := s.hears(t)
+		order := s.createOrder(t)
 		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 	}
 	s.sweeps(t)
-	require.InDelta(t, 2, gauge(t, s.meters, "boxoffice_payments_unsettled"), 0)
-	require.InDelta(t, 1, gauge(t, s.meters, "boxoffice_payments_oldest_unsettled_seconds"), 5)
-	s.meters.swept(backlog{payments: 1, oldest: time.Now().Add(-time.Hour)}, time.Now(), time.Minute)
-	require.InDelta(t, 3600, gauge(t, s.meters, "boxoffice_payments_oldest_unsettled_seconds"), 5)
-	s.meters.swept(backlog{}, time.Now(), time.Minute)
-	require.Zero(t, gauge(t, s.meters, "boxoffice_payments_oldest_unsettled_seconds"))
-	s.meters.swept(backlog{payments: 1, oldest: time.Now().Add(-time.Hour)}, time.Now().Add(-2*time.Minute), time.Minute)
-	require.Zero(t, testutil.CollectAndCount(s.meters, "boxoffice_payments_unsettled"), "another process has swept since")
+	require.InDelta(t, 2, gauge(t, s.metrics, "boxoffice_payments_unsettled"), 0)
+	require.InDelta(t, 1, gauge(t, s.metrics, "boxoffice_payments_oldest_unsettled_seconds"), 5)
+	s.metrics.swept(backlog{payments: 1, oldest: time.Now().Add(-time.Hour)}, time.Now(), time.Minute)
+	require.InDelta(t, 3600, gauge(t, s.metrics, "boxoffice_payments_oldest_unsettled_seconds"), 5)
+	s.metrics.swept(backlog{}, time.Now(), time.Minute)
+	require.Zero(t, gauge(t, s.metrics, "boxoffice_payments_oldest_unsettled_seconds"))
+	s.metrics.swept(backlog{payments: 1, oldest: time.Now().Add(-time.Hour)}, time.Now().Add(-2*time.Minute), time.Minute)
+	require.Zero(t, testutil.CollectAndCount(s.metrics, "boxoffice_payments_unsettled"), "another process has swept since")
 }
 
-func gauge(t *testing.T, m *meters, name string) float64 {
+func gauge(t *testing.T, m *metrics, name string) float64 {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(m)
@@ -417,37 +417,37 @@ func gauge(t *testing.T, m *meters, name string) float64 {
 func TestMeters_CountRefundsThatFailedAndDisputes(t *testing.T) {
 	s := newScene(t)
 	order, intent := s.sells(t)
-	require.NoError(t, s.HearOrder(t.Context(), after(order, "cancelled")))
+	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "cancelled")))
 	s.processor.bank(t, "/refunds/"+s.processor.refunds(t, intent)[0]+"/fail", "")
 	s.compares(t)
-	require.InDelta(t, 1, testutil.ToFloat64(s.meters.refundsFailed), 0)
+	require.InDelta(t, 1, testutil.ToFloat64(s.metrics.refundsFailed), 0)
 	_, intent = s.sells(t)
 	s.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
 	s.compares(t)
-	require.InDelta(t, 1, testutil.ToFloat64(s.meters.disputes.WithLabelValues("needs_response")), 0)
+	require.InDelta(t, 1, testutil.ToFloat64(s.metrics.disputes.WithLabelValues("needs_response")), 0)
 }
 
-func TestHearIntent_AnOrderWithoutItsPaymentGetsItAgain(t *testing.T) {
+func TestHandleNotice_AnOrderWithoutItsPaymentGetsItAgain(t *testing.T) {
 	s := newScene(t)
 	s.stripe.origin = "ours"
-	order := s.hears(t)
+	order := s.createOrder(t)
 	backup := s.backup()
 	paid, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	s.restores(t, backup)
-	known, err := s.HearIntent(t.Context(), paid.Payment.StripeID)
+	known, err := s.HandleNotice(t.Context(), paid.Payment.StripeID)
 	require.NoError(t, err)
 	require.True(t, known)
 	require.Equal(t, Authorized, s.payment(t, order.ID).Status, "its order may be complete, and must not lose its money")
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 
-	other := s.hears(t)
+	other := s.createOrder(t)
 	s.stripe.origin = "somebody else's"
 	byHand := Order{ID: other.ID, UserID: buyer, Amount: 2500, Currency: "usd"}
 	made, _, err := s.stripe.create(t.Context(), &byHand, "by hand", "pm_card_visa")
 	require.NoError(t, err)
 	s.stripe.origin = "ours"
-	_, err = s.HearIntent(t.Context(), made.ID)
+	_, err = s.HandleNotice(t.Context(), made.ID)
 	require.NoError(t, err)
 	s.requireMoney(t, other.ID, 0, 0, 0)
 }

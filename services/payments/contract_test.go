@@ -53,13 +53,13 @@ func (r *referee) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	_, _ = w.Write(answer.Body.Bytes())
 }
 
-// TestContract_StripeTakesEveryRequestThatPaymentsMakes calls every operation of the gateway. One that is added
-// to the gateway must be added here.
+// TestContract_StripeTakesEveryRequestThatPaymentsMakes calls every operation of the Stripe client. One that is added
+// to the Stripe client must be added here.
 func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 	r := newReferee(t)
 	web := httptest.NewServer(r)
 	defer web.Close()
-	g := newGateway(sandboxKey, web.URL, 10*time.Second, quiet)
+	g := newStripeClient(sandboxKey, web.URL, 10*time.Second, quiet)
 
 	requireRefusals(t, r)
 	r.asked = nil
@@ -81,7 +81,7 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 		"Find":              func() error { _, err := g.Find(ctx, &order, payment.Attempt); return err },
 		"Find, after long":  func() error { _, err := g.Find(ctx, &order, old); return err },
 		"Whose":             func() error { _, err := g.Whose(ctx, payment.StripeID); return err },
-		"Look":              func() error { _, err := g.Look(ctx, payment.StripeID); return err },
+		"Get":               func() error { _, err := g.Get(ctx, payment.StripeID); return err },
 		"whole": func() error {
 			_, err := g.whole(ctx, &stripe.PaymentIntent{ID: "pi_1", Status: stripe.PaymentIntentStatusSucceeded, LatestCharge: &stripe.Charge{Captured: true, Disputed: true, AmountRefunded: 1}}, false)
 			return err
@@ -117,7 +117,7 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 		"POST /v1/refunds",
 	}, slices.Compact(r.asked))
 
-	exported := reflect.TypeFor[*gateway]()
+	exported := reflect.TypeFor[*stripeClient]()
 	for i := range exported.NumMethod() {
 		require.Contains(t, operations, exported.Method(i).Name, "an operation that is not held against Stripe's description")
 	}

@@ -42,11 +42,11 @@ func FuzzWebhook(f *testing.F) {
 	f.Add([]byte(`{}`), "t=,v1=", false)
 	f.Add([]byte(`{}`), "t=99999999999999999999,v1=00", false)
 	f.Add([]byte(`{}`), "t=1,t=2,v1=zz,v0=00", false)
-	store, err := state.Open(context.Background(), &memory{documents: map[string]document{}}, state.Options{Service: "payments", Instance: "fuzz", Log: quiet})
+	documents, err := state.Open(context.Background(), &memory{documents: map[string]document{}}, state.Options{Service: "payments", Instance: "fuzz", Log: quiet})
 	require.NoError(f, err)
-	f.Cleanup(func() { _ = store.Close(context.Background()) })
+	f.Cleanup(func() { _ = documents.Close(context.Background()) })
 	app := rest.New(rest.Options{Name: "payments", Log: quiet})
-	(&api{till: newTill(store, newGateway(sandboxKey, "http://127.0.0.1:1", time.Second, quiet), quiet), webhookSecret: webhookSecret}).routes(app, nil)
+	(&api{store: newStore(documents, newStripeClient(sandboxKey, "http://127.0.0.1:1", time.Second, quiet), quiet), webhookSecret: webhookSecret}).routes(app, nil)
 	handle := app.Handler()
 	f.Fuzz(func(t *testing.T, body []byte, header string, sign bool) {
 		if sign {
@@ -72,7 +72,7 @@ func FuzzWebhook(f *testing.F) {
 	})
 }
 
-// isSigned looks for a right signature in a header; of its time only that the seconds are near.
+// isSigned refreshes for a right signature in a header; of its time only that the seconds are near.
 func isSigned(header string, body []byte) bool {
 	for _, part := range strings.Split(header, ",") {
 		name, at, _ := strings.Cut(part, "=")
@@ -101,21 +101,21 @@ func FuzzNoticeIn(f *testing.F) {
 		f.Add([]byte(object))
 	}
 	f.Fuzz(func(t *testing.T, object []byte) {
-		told := noticeIn(object)
-		if told.intent.ID == "" {
+		reported := noticeIn(object)
+		if reported.intent.ID == "" {
 			return
 		}
-		known := []Status{unheardOf, Pending, RequiresAction, Authorized, Captured, Voided, Refunded, Failed}
-		require.Contains(t, known, told.intent.Status)
-		id, err := json.Marshal(told.intent.ID)
+		known := []Status{Unknown, Pending, RequiresAction, Authorized, Captured, Voided, Refunded, Failed}
+		require.Contains(t, known, reported.intent.Status)
+		id, err := json.Marshal(reported.intent.ID)
 		require.NoError(t, err)
-		order, err := json.Marshal(told.orderID)
+		order, err := json.Marshal(reported.orderID)
 		require.NoError(t, err)
 		for _, again := range []string{
 			`{"object":"payment_intent","id":` + string(id) + `,"metadata":{"orderId":` + string(order) + `}}`,
 			`{"object":"charge","payment_intent":` + string(id) + `,"metadata":{"orderId":` + string(order) + `}}`,
 		} {
-			require.Equal(t, notice{intent: Intent{ID: told.intent.ID, Status: unheardOf}, orderID: told.orderID}, noticeIn([]byte(again)))
+			require.Equal(t, notice{intent: Intent{ID: reported.intent.ID, Status: Unknown}, orderID: reported.orderID}, noticeIn([]byte(again)))
 		}
 	})
 }

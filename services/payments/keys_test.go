@@ -56,7 +56,7 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			order := s.hears(t)
+			order := s.createOrder(t)
 			fault := c.fault
 			if c.card == "" {
 				fault = name
@@ -83,7 +83,7 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 
 func TestPay_AnotherAttemptHasAnotherKey(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	seen := s.processor.attemptKeys()
 	for _, card := range []string{"pm_card_chargeDeclined", "pm_card_chargeDeclined", "pm_card_visa"} {
 		_, _ = s.pay(t.Context(), order.ID, card) // two are declined

@@ -62,25 +62,25 @@ type userAttempt struct {
 	At      time.Time `json:"at"`
 }
 
-// triers remembers which users have a document. It may forget, and be wrong: what is written is guarded by the ETag.
-type triers struct {
+// usersWithAttempts remembers which users have a document. It may forget, and be wrong: what is written is guarded by the ETag.
+type usersWithAttempts struct {
 	mu    sync.Mutex
 	users map[string]time.Time // when the document was seen
 }
 
-// triersLength bounds how many users are remembered.
-const triersLength = 8192
+// usersRemembered bounds how many users are remembered.
+const usersRemembered = 8192
 
-func (r *triers) put(user string, at time.Time) {
+func (r *usersWithAttempts) put(user string, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.users == nil || len(r.users) >= triersLength {
+	if r.users == nil || len(r.users) >= usersRemembered {
 		r.users = map[string]time.Time{}
 	}
 	r.users[user] = at
 }
 
-func (r *triers) has(user string, at time.Time) bool {
+func (r *usersWithAttempts) has(user string, at time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	seen, known := r.users[user]
@@ -108,7 +108,7 @@ func (p *Payment) declined() int {
 
 // record adds to the user's document the declines that Observe has found, and marks the payment as exhausted if they, or
 // the order's, are too many.
-func (t *till) record(ctx context.Context, change *state.Change, order *Order) error {
+func (t *store) record(ctx context.Context, change *state.Change, order *Order) error {
 	p := order.Payment
 	if p == nil {
 		return nil
@@ -119,7 +119,7 @@ func (t *till) record(ctx context.Context, change *state.Change, order *Order) e
 	if p.unrecorded == 0 || t.limits.perHour == 0 {
 		return nil
 	}
-	user, err := state.Get[userAttempts](ctx, t.store, userKey(order.UserID))
+	user, err := state.Get[userAttempts](ctx, t.documents, userKey(order.UserID))
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return err
 	}
@@ -134,13 +134,13 @@ func (t *till) record(ctx context.Context, change *state.Change, order *Order) e
 		}
 		p.Exhausted = p.Exhausted || len(attempts) >= t.limits.perHour
 	}
-	t.triers.put(order.UserID, at)
+	t.usersWithAttempts.put(order.UserID, at)
 	change.PutFor(userKey(order.UserID), user.ETag, userAttempts{Schema: 1, Attempts: attempts}, attemptWindow)
 	return nil
 }
 
 // counted leaves out the attempts that do not count; n of the given order do.
-func (t *till) counted(ctx context.Context, attempts []userAttempt, orderID string, n int) ([]userAttempt, error) {
+func (t *store) counted(ctx context.Context, attempts []userAttempt, orderID string, n int) ([]userAttempt, error) {
 	most, err := t.inHour(ctx, attempts, orderID)
 	if err != nil {
 		return nil, err
@@ -171,7 +171,7 @@ func declined(attempts []userAttempt, most map[string]int) []userAttempt {
 }
 
 // admit adds an attempt for an order to those that the user has made. before is how many of the order's attempts count. It returns errUserAttempts, with the time to wait, if there are too many.
-func (t *till) admit(ctx context.Context, change *state.Change, user state.Doc[userAttempts], order *Order, before int) error {
+func (t *store) admit(ctx context.Context, change *state.Change, user state.Doc[userAttempts], order *Order, before int) error {
 	limit := t.limits.perHour
 	if limit == 0 {
 		return nil
@@ -185,25 +185,25 @@ func (t *till) admit(ctx context.Context, change *state.Change, user state.Doc[u
 		}
 	}
 	if len(attempts) >= limit {
-		t.meters.refused.WithLabelValues("user").Inc()
+		t.metrics.refused.WithLabelValues("user").Inc()
 		return errUserAttempts.WithRetryAfter(attempts[len(attempts)-limit].At.Add(attemptWindow).Sub(at))
 	}
 	attempts = append(attempts, userAttempt{OrderID: order.ID, At: at})
-	t.triers.put(order.UserID, at)
+	t.usersWithAttempts.put(order.UserID, at)
 	change.PutFor(userKey(order.UserID), user.ETag, userAttempts{Schema: 1, Attempts: attempts}, attemptWindow)
 	return nil
 }
 
 // inHour says of the orders of these attempts, but for one, how many attempts count. An order of which that is not known
 // is not among them.
-func (t *till) inHour(ctx context.Context, attempts []userAttempt, except string) (map[string]int, error) {
+func (t *store) inHour(ctx context.Context, attempts []userAttempt, except string) (map[string]int, error) {
 	var keys []string
 	for _, attempt := range attempts {
 		if key := orderKey(attempt.OrderID); attempt.OrderID != except && !slices.Contains(keys, key) {
 			keys = append(keys, key)
 		}
 	}
-	docs, err := state.GetMany[Order](ctx, t.store, keys)
+	docs, err := state.GetMany[Order](ctx, t.documents, keys)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (s *scene) declines(t *testing.T, orders ...events.Order) (n int) {
 func TestLimits_AnOrderTakesSoManyDeclinedCards(t *testing.T) {
 	s := newScene(t)
 	s.limits.perOrder = 3
-	order := s.hears(t)
+	order := s.createOrder(t)
 	for range 3 {
 		_, err := s.pay(t.Context(), order.ID, declinedByBank)
 		requireProblem(t, err, problem.Declined)
@@ -56,7 +56,7 @@ func TestLimits_AnOrderTakesSoManyDeclinedCards(t *testing.T) {
 	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
 	require.Equal(t, 3, s.declines(t, order))
 
-	other := s.hears(t)
+	other := s.createOrder(t)
 	_, err := s.pay(t.Context(), other.ID, "pm_card_visa")
 	require.NoError(t, err, "another order has a count of its own")
 }
@@ -64,7 +64,7 @@ func TestLimits_AnOrderTakesSoManyDeclinedCards(t *testing.T) {
 func TestLimits_OnlyDeclinesCount(t *testing.T) {
 	s := newScene(t)
 	s.limits = limits{perOrder: 1, perHour: 4} // in the hour, what came to nothing counts as well
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_nobody_knows")
 	requireProblem(t, err, problem.Invalid)
 	for _, card := range []string{"pm_card_authenticationRequired", "pm_card_threeDSecure2Required"} {
@@ -82,11 +82,11 @@ func TestLimits_OnlyDeclinesCount(t *testing.T) {
 func TestLimits_ABankThatRefusesAfterItHasSeenTheBuyerCounts(t *testing.T) {
 	s := newScene(t)
 	s.limits.perOrder = 1
-	order := s.hears(t)
+	order := s.createOrder(t)
 	waiting, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
 	s.processor.authenticate(t, waiting.Payment.StripeID, "fail")
-	_, err = s.HearIntent(t.Context(), waiting.Payment.StripeID)
+	_, err = s.HandleNotice(t.Context(), waiting.Payment.StripeID)
 	require.NoError(t, err)
 	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
 }
@@ -113,12 +113,12 @@ func (s *scene) waits(t *testing.T, orderID string) (stripeID, secret string) {
 func TestLimits_DeclinesWithTheClientSecretCount(t *testing.T) {
 	s := newScene(t)
 	s.limits.perOrder = 3
-	order := s.hears(t)
+	order := s.createOrder(t)
 	stripeID, secret := s.waits(t, order.ID)
 	for n := range 3 {
 		require.Equal(t, 402, s.processor.confirm(t, stripeID, secret, declinedByBank))
 		for range 2 { // the second tells nothing new
-			_, err := s.HearIntent(t.Context(), stripeID)
+			_, err := s.HandleNotice(t.Context(), stripeID)
 			require.NoError(t, err)
 		}
 		require.Equal(t, n+1, s.payment(t, order.ID).Declines)
@@ -130,22 +130,22 @@ func TestLimits_DeclinesWithTheClientSecretCount(t *testing.T) {
 	require.Equal(t, 3, s.declines(t, order))
 	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
 	s.requireMoney(t, order.ID, 0, 0, 0)
-	s.requireTold(t, "payment.failed", "payment.failed", "payment.failed", "payment.voided")
+	s.requireEvents(t, "payment.failed", "payment.failed", "payment.failed", "payment.voided")
 }
 
 func TestLimits_TheSweepCancelsWhatTheAgendaDidNot(t *testing.T) {
 	s := newScene(t)
 	s.limits.perOrder = 1
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, declinedByBank)
 	requireProblem(t, err, problem.Declined)
-	require.NoError(t, newSweep(s.till, time.Minute, quiet).pass(t.Context(), 0))
+	require.NoError(t, newSweep(s.store, time.Minute, quiet).pass(t.Context(), 0))
 	require.Equal(t, Voided, s.payment(t, order.ID).Status)
 }
 
 func TestLimits_ADeclineThatIsHeardOfAfterAnotherCardCounts(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	waiting, err := s.pay(t.Context(), order.ID, "pm_card_threeDSecureRequiredChargeDeclined")
 	require.NoError(t, err)
 	s.processor.authenticate(t, waiting.Payment.StripeID, "succeed")
@@ -154,7 +154,7 @@ func TestLimits_ADeclineThatIsHeardOfAfterAnotherCardCounts(t *testing.T) {
 	_, err = s.pay(t.Context(), order.ID, declinedByBank)
 	requireProblem(t, err, problem.Declined)
 	for range 2 {
-		_, err = s.till.HearIntent(t.Context(), late)
+		_, err = s.store.HandleNotice(t.Context(), late)
 		require.NoError(t, err)
 		require.Equal(t, 2, s.payment(t, order.ID).Declines)
 	}
@@ -163,27 +163,27 @@ func TestLimits_ADeclineThatIsHeardOfAfterAnotherCardCounts(t *testing.T) {
 func TestLimits_DeclinesWithTheClientSecretCountForTheUser(t *testing.T) {
 	s := newScene(t)
 	s.limits.perHour = 4
-	order, other, third := s.hears(t), s.hears(t), s.hears(t)
+	order, other, third := s.createOrder(t), s.createOrder(t), s.createOrder(t)
 	stripeID, secret := s.waits(t, order.ID)
 	for range 2 {
 		s.processor.confirm(t, stripeID, secret, declinedByBank)
-		_, err := s.HearIntent(t.Context(), stripeID)
+		_, err := s.HandleNotice(t.Context(), stripeID)
 		require.NoError(t, err)
 	}
 	otherID, otherSecret := s.waits(t, other.ID)
 	s.processor.confirm(t, otherID, otherSecret, declinedByBank)
-	_, err := s.HearIntent(t.Context(), otherID)
+	_, err := s.HandleNotice(t.Context(), otherID)
 	require.NoError(t, err)
 	require.False(t, s.payment(t, other.ID).Exhausted, "three of four")
 	s.processor.confirm(t, otherID, otherSecret, declinedByBank)
-	_, err = s.HearIntent(t.Context(), otherID)
+	_, err = s.HandleNotice(t.Context(), otherID)
 	require.NoError(t, err)
 	s.requireTooMany(t, third.ID, "pm_card_visa", problem.TooManyRequests)
 
 	s.round(t)
 	require.Equal(t, Voided, s.payment(t, other.ID).Status, "the hour is used up, and with it this client secret")
 	s.processor.confirm(t, stripeID, secret, declinedByBank)
-	_, err = s.HearIntent(t.Context(), stripeID)
+	_, err = s.HandleNotice(t.Context(), stripeID)
 	require.NoError(t, err)
 	s.round(t)
 	require.Equal(t, Voided, s.payment(t, order.ID).Status)
@@ -201,7 +201,7 @@ func TestLimits_CardsThatCameToNothingCountInTheHour(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
 			s.limits = limits{perOrder: 2, perHour: 3}
-			order := s.hears(t)
+			order := s.createOrder(t)
 			for n := range 3 {
 				_, err := s.pay(t.Context(), order.ID, card(n))
 				if err != nil {
@@ -209,7 +209,7 @@ func TestLimits_CardsThatCameToNothingCountInTheHour(t *testing.T) {
 				}
 			}
 			s.requireTooMany(t, order.ID, card(3), problem.TooManyRequests)
-			s.requireTooMany(t, s.hears(t).ID, card(4), problem.TooManyRequests)
+			s.requireTooMany(t, s.createOrder(t).ID, card(4), problem.TooManyRequests)
 		})
 	}
 }
@@ -217,8 +217,8 @@ func TestLimits_CardsThatCameToNothingCountInTheHour(t *testing.T) {
 // TestAPI_AsksStripeSeldomForABuyerWhoAsksOften: Stripe bounds an account's requests a second.
 func TestAPI_AsksStripeSeldomForABuyerWhoAsksOften(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	d.looks.every = time.Hour
-	order := d.hears(t)
+	d.refreshes.every = time.Hour
+	order := d.createOrder(t)
 	const card = "pm_card_authenticationRequired"
 	key := []string{idempotency.Header, "once"}
 	waiting := d.post(t, order.ID, card, key...).payment(t)
@@ -237,7 +237,7 @@ func TestAPI_AsksStripeSeldomForABuyerWhoAsksOften(t *testing.T) {
 
 	d.processor.authenticate(t, waiting.StripeID, "succeed")
 	require.Equal(t, RequiresAction, d.send(t, buyer, "GET", "/api/payments/"+waiting.ID, "").payment(t).Status)
-	d.looks.every = 0
+	d.refreshes.every = 0
 	require.Equal(t, Authorized, d.send(t, buyer, "GET", "/api/payments/"+waiting.ID, "").payment(t).Status)
 }
 
@@ -245,23 +245,23 @@ func TestLimits_AUserHasSoManyDeclinedCardsAnHour(t *testing.T) {
 	s := newScene(t)
 	s.limits.perHour = 4
 	for range 6 { // what is paid does not count
-		order := s.hears(t)
+		order := s.createOrder(t)
 		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 	}
-	first, second, third := s.hears(t), s.hears(t), s.hears(t)
+	first, second, third := s.createOrder(t), s.createOrder(t), s.createOrder(t)
 	for _, order := range []events.Order{first, first, second, third} {
 		_, err := s.pay(t.Context(), order.ID, declinedByBank)
 		requireProblem(t, err, problem.Declined)
 	}
-	for _, order := range []events.Order{first, second, s.hears(t)} {
+	for _, order := range []events.Order{first, second, s.createOrder(t)} {
 		refused := s.requireTooMany(t, order.ID, "pm_card_visa", problem.TooManyRequests)
 		require.InDelta(t, time.Hour.Seconds(), refused.RetryAfter.Seconds(), 30)
 	}
 
 	somebody := reserved()
 	somebody.UserID = "buyer-2"
-	require.NoError(t, s.HearOrder(t.Context(), somebody))
+	require.NoError(t, s.ApplyOrder(t.Context(), somebody))
 	_, err := s.Pay(t.Context(), somebody.ID, "buyer-2", visa(), keepNothing)
 	require.NoError(t, err, "another user has a count of its own")
 }
@@ -274,8 +274,8 @@ func TestLimits_WhatIsOlderThanAnHourIsForgotten(t *testing.T) {
 	change.PutFor(userKey(buyer), "", userAttempts{Schema: 1, Attempts: []userAttempt{
 		{"order-1", old.Add(-time.Minute)}, {"order-2", old.Add(-time.Second)}, {"order-3", old.Add(time.Minute)},
 	}}, time.Hour)
-	require.NoError(t, s.store.Commit(t.Context(), &change))
-	order := s.hears(t)
+	require.NoError(t, s.documents.Commit(t.Context(), &change))
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, declinedByBank)
 	requireProblem(t, err, problem.Declined)
 	refused := s.requireTooMany(t, order.ID, declinedByBank, problem.TooManyRequests)
@@ -292,12 +292,12 @@ func TestLimits_HoldAtOnceInTwoReplicas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			store, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
+			documents, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
 			require.NoError(t, err)
-			t.Cleanup(func() { _ = store.Close(context.Background()) })
-			second := &scene{newTill(store, s.stripe, quiet), s.sidecar, s.processor}
+			t.Cleanup(func() { _ = documents.Close(context.Background()) })
+			second := &scene{newStore(documents, s.stripe, quiet), s.sidecar, s.processor}
 			s.limits, second.limits = limit, limit
-			orders := []events.Order{s.hears(t), s.hears(t), s.hears(t), s.hears(t)}
+			orders := []events.Order{s.createOrder(t), s.createOrder(t), s.createOrder(t), s.createOrder(t)}
 			cards := []string{declinedByBank, "pm_card_chargeDeclinedInsufficientFunds", "pm_card_chargeDeclinedExpiredCard", "tok_chargeDeclined", "pm_card_chargeDeclinedStolenCard"}
 			var all sync.WaitGroup
 			for round := range 8 {
@@ -330,7 +330,7 @@ func TestLimits_HoldAtOnceInTwoReplicas(t *testing.T) {
 
 func TestLimits_NoneMeansNone(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	for range 20 {
 		_, err := s.pay(t.Context(), order.ID, declinedByBank)
 		requireProblem(t, err, problem.Declined)
@@ -342,7 +342,7 @@ func TestLimits_CostAPurchaseNoCall(t *testing.T) {
 	s := newScene(t)
 	s.limits = limits{perOrder: 5, perHour: 10}
 	for range 3 {
-		order := s.hears(t)
+		order := s.createOrder(t)
 		require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 1}, s.costs(t, func() {
 			_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
@@ -363,7 +363,7 @@ func TestAPI_TellsACardTesterNothing(t *testing.T) {
 	for _, card := range []string{"pm_card_chargeDeclinedStolenCard", "pm_card_chargeDeclinedLostCard", "pm_card_chargeDeclinedFraudulent"} {
 		t.Run(card, func(t *testing.T) {
 			d := newDesk(t, webhookSecret)
-			order := d.hears(t)
+			order := d.createOrder(t)
 			res := d.post(t, order.ID, card)
 			require.Equal(t, 402, res.StatusCode)
 			require.Equal(t, []problem.Detail{{Message: "Your card was declined.", Field: "paymentMethod", Code: "card_declined"}}, res.errors(t))
@@ -372,10 +372,10 @@ func TestAPI_TellsACardTesterNothing(t *testing.T) {
 			a, err := d.load(t.Context(), order.ID)
 			require.NoError(t, err)
 			require.Contains(t, secretDeclines, a.order.Value.Payment.DeclineCode, "the document holds what the bank said")
-			d.requireTold(t, "payment.failed")
-			var told events.PaymentFailed
-			require.NoError(t, json.Unmarshal(d.sidecar.published[0].Data, &told))
-			require.Equal(t, "card_declined", told.DeclineCode)
+			d.requireEvents(t, "payment.failed")
+			var reported events.PaymentFailed
+			require.NoError(t, json.Unmarshal(d.sidecar.published[0].Data, &reported))
+			require.Equal(t, "card_declined", reported.DeclineCode)
 		})
 	}
 }
@@ -383,7 +383,7 @@ func TestAPI_TellsACardTesterNothing(t *testing.T) {
 func TestAPI_TooManyAttempts(t *testing.T) {
 	d := newDesk(t, webhookSecret)
 	d.limits = limits{perOrder: 1, perHour: 2}
-	first, second, third := d.hears(t), d.hears(t), d.hears(t)
+	first, second, third := d.createOrder(t), d.createOrder(t), d.createOrder(t)
 	require.Equal(t, 402, d.post(t, first.ID, declinedByBank).StatusCode)
 	res := d.post(t, first.ID, "pm_card_visa")
 	require.Equal(t, 409, res.StatusCode, res.text)
@@ -402,7 +402,7 @@ func TestLimits_AnOrderWhoseEventIsOnItsWayIsWaitedFor(t *testing.T) {
 		order := reserved()
 		go func() {
 			time.Sleep(30 * time.Millisecond)
-			_ = s.till.HearOrder(context.Background(), order)
+			_ = s.store.ApplyOrder(context.Background(), order)
 		}()
 		began := time.Now()
 		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")

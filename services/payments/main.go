@@ -1,9 +1,9 @@
 // Command payments is the service of the money: it authorizes it when a buyer pays, takes it when the order is
 // complete, and gives it back when the order is not. Read payment.go for the rules, store.go for what is kept
 // and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, limits.go for how
-// many cards may be declined, agenda.go for when things happen without a request, sweep.go for how nothing is forgotten,
-// compare.go for the daily look at all that Stripe has, meters.go for what operators see, recent.go for what is remembered
-// so as not to be read again, looks.go for how seldom Stripe is asked for a buyer who asks often, api.go for what clients and Stripe call, subscriptions.go for what it hears.
+// many cards may be declined, queue.go for when things happen without a request, sweep.go for how nothing is forgotten,
+// compare.go for the daily look at all that Stripe has, metrics.go for what operators see, recent.go for what is remembered
+// so as not to be read again, refreshes.go for how seldom Stripe is asked for a buyer who asks often, api.go for what clients and Stripe call, subscriptions.go for what it hears.
 package main
 
 import (
@@ -28,7 +28,7 @@ type config struct {
 	SandboxURL string `env:"STRIPE_SANDBOX_URL" validate:"omitempty,http_url"`
 	// StripeTimeout bounds one request to Stripe. A confirmation waits for the buyer's bank.
 	StripeTimeout time.Duration `env:"STRIPE_TIMEOUT" envDefault:"10s" validate:"min=1s,max=20s"`
-	// SweepPeriod is how often one of the service's processes looks for payments that nobody sees to.
+	// SweepPeriod is how often one of the service's processes refreshes for payments that nobody sees to.
 	SweepPeriod time.Duration `env:"SWEEP_PERIOD" envDefault:"30s" validate:"min=1s,max=24h"`
 	// Attempts is how many cards may be declined for an order, and AttemptsPerHour how many of a user within an hour;
 	// 0 is no limit.
@@ -61,7 +61,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		store, err := s.OpenStore(ctx)
+		documents, err := s.OpenStore(ctx)
 		if err != nil {
 			return err
 		}
@@ -71,21 +71,21 @@ func main() {
 		if cfg.WebhookSecret == "" {
 			s.Log.Warn("webhooks are not taken: STRIPE_WEBHOOK_SECRET is not set")
 		}
-		g := newGateway(key, url, cfg.StripeTimeout, s.Log)
-		if g.origin, err = readOrigin(ctx, store); err != nil {
+		g := newStripeClient(key, url, cfg.StripeTimeout, s.Log)
+		if g.origin, err = readOrigin(ctx, documents); err != nil {
 			return err
 		}
-		t := newTill(store, g, s.Log)
-		t.meters = newMeters(s.Metrics)
+		t := newStore(documents, g, s.Log)
+		t.metrics = newMetrics(s.Metrics)
 		t.limits = limits{perOrder: cfg.Attempts, perHour: cfg.AttemptsPerHour}
-		a := &api{till: t, webhookSecret: cfg.WebhookSecret}
+		a := &api{store: t, webhookSecret: cfg.WebhookSecret}
 		a.routes(s.Public, identity.RequireUser(verifier))
 		t.subscribe(s.Events)
-		s.Go("agenda", t.agenda.run)
+		s.Go("queue", t.queue.run)
 		swept := newSweep(t, cfg.SweepPeriod, s.Log)
 		s.Go("sweep", swept.run)
 		s.Job("sweep", cfg.SweepPeriod, swept.fire)
-		reconcile.Start(s, store, cfg.Settings, t.comparison())
+		reconcile.Start(s, documents, cfg.Settings, t.comparison())
 		return nil
 	})
 }

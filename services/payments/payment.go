@@ -58,7 +58,7 @@ func (s Status) ended() bool { return s == Voided || s == Refunded }
 // Payment is what is known of an order's payment; it is part of the order's document. Amount is in the currency's minor
 // unit. What is secret (the card, the client secret) is not in it.
 type Payment struct {
-	ID          string  `json:"id"` // the order's id; payments of former releases have ids of their own
+	ID          string  `json:"id"` // the order's id; payments of earlier releases have ids of their own
 	StripeID    string  `json:"stripeId,omitempty"`
 	Status      Status  `json:"status"`
 	DeclineCode string  `json:"declineCode,omitempty"`
@@ -99,7 +99,7 @@ type Attempt struct {
 	// Method tells one card from another; it is a digest.
 	Method string `json:"method"`
 	Open   bool   `json:"open"`
-	// At is when it was written down: no intent that it led to is older. Zero in documents of former releases, whose
+	// At is when it was written down: no intent that it led to is older. Zero in documents of earlier releases, whose
 	// intents were always known.
 	At time.Time `json:"at,omitzero"`
 }
@@ -119,8 +119,8 @@ func (d Dispute) undecided() bool { return d.Status == "needs_response" || d.Sta
 // lost says whether the buyer has got the money for good.
 func (d Dispute) lost() bool { return d.Status == "lost" || d.Status == "prevented" }
 
-// unheardOf is what an intent's status becomes if what Stripe told does not say it.
-const unheardOf Status = "unheard_of"
+// Unknown is what an intent's status becomes if what Stripe reported does not say it.
+const Unknown Status = "unknown"
 
 // Intent is what Stripe says of a PaymentIntent, in this service's terms. Status is what a payment's becomes.
 type Intent struct {
@@ -161,7 +161,7 @@ func (o *Order) Begin(method string, now time.Time) *Payment {
 func (o *Order) share() {
 	if p := o.Payment; p != nil {
 		p.OrderID, p.UserID, p.Amount, p.Currency = o.ID, o.UserID, o.Amount, o.Currency
-		if p.Status == Refunded && p.Refunded == 0 { // by a former release, which gave back all
+		if p.Status == Refunded && p.Refunded == 0 { // by a earlier release, which gave back all
 			p.Refunded = o.Amount
 		}
 	}
@@ -218,7 +218,7 @@ func (p *Payment) Conclude(attempt int, declined bool) (changed bool) {
 	return true
 }
 
-// Observe takes what Stripe says of the payment's intent. The intent must have been looked at after the payment was
+// Observe takes what Stripe says of the payment's intent. The intent must have been refreshed at after the payment was
 // read. It returns the event to publish, or nil; changed says whether there is anything to write.
 func (p *Payment) Observe(i Intent, now time.Time) (event events.Payload, changed bool) {
 	if p.StripeID == "" && i.ID != "" {
@@ -256,7 +256,7 @@ func (p *Payment) Observe(i Intent, now time.Time) (event events.Payload, change
 	if p.Status == before.Status && reversed || before.Status == Refunded {
 		return events.PaymentRefunded{Payment: p.public()}, true
 	}
-	return p.told(), true
+	return p.Event(), true
 }
 
 // countDeclines counts the declines that nobody has counted. Whoever has the client secret makes attempts without this
@@ -300,11 +300,11 @@ func (s Status) progress() int {
 	return 0
 }
 
-// Knows says whether the payment is at least as far as an intent that Stripe told of, perhaps long ago, so that there is
+// Knows says whether the payment is at least as far as an intent that Stripe reported of, perhaps long ago, so that there is
 // no need to ask how things stand now.
 func (p *Payment) Knows(i Intent) bool {
 	switch here, there := p.Status.progress(), i.Status.progress(); {
-	case i.Status == unheardOf, i.Refunded > p.Refunded, i.Disputed && p.Dispute == Dispute{}:
+	case i.Status == Unknown, i.Refunded > p.Refunded, i.Disputed && p.Dispute == Dispute{}:
 		return false
 	case i.Status == Pending, there < here:
 		return true
@@ -319,8 +319,8 @@ func (p *Payment) change(now time.Time) {
 	p.UpdatedAt = now
 }
 
-// told is the event of the payment's status. That a buyer must act is the buyer's business alone.
-func (p *Payment) told() events.Payload {
+// reported is the event of the payment's status. That a buyer must act is the buyer's business alone.
+func (p *Payment) Event() events.Payload {
 	switch public := p.public(); p.Status {
 	case Authorized:
 		return events.PaymentCreated{Payment: public}
@@ -412,7 +412,7 @@ const orderSchema = 2
 // Newest implements state.Upgrader.
 func (*Order) Newest() int { return orderSchema }
 
-// Upgrade implements state.Upgrader. A payment that has a document of its own is carried over by till.load.
+// Upgrade implements state.Upgrader. A payment that has a document of its own is carried over by store.load.
 func (o *Order) Upgrade(int) error {
 	o.Schema = orderSchema
 	o.share()
@@ -429,21 +429,21 @@ var (
 	errExpired        = problem.New(problem.Conflict, "The time to pay this order is over.").WithField("orderId").WithCode("order_expired")
 )
 
-// Hear applies what the orders service tells, if it is newer than what is known.
-func (o *Order) Hear(told events.Order) (changed bool) {
-	if told.Version <= o.Version {
+// Apply applies what the orders service tells, if it is newer than what is known.
+func (o *Order) Apply(reported events.Order) (changed bool) {
+	if reported.Version <= o.Version {
 		return false
 	}
 	known := o.Version > 0
 	o.Schema = orderSchema
-	o.ID = told.ID
-	o.Status = OrderStatus(told.Status)
-	o.Version = told.Version
-	if !known || told.Reason != "unknown" { // else the orders service has lost the order, and knows less of it than this one
-		o.UserID = told.UserID
-		o.ExpiresAt = told.ExpiresAt
-		o.Amount = told.Ticket.Price
-		o.Currency = told.Ticket.Currency
+	o.ID = reported.ID
+	o.Status = OrderStatus(reported.Status)
+	o.Version = reported.Version
+	if !known || reported.Reason != "unknown" { // else the orders service has lost the order, and knows less of it than this one
+		o.UserID = reported.UserID
+		o.ExpiresAt = reported.ExpiresAt
+		o.Amount = reported.Ticket.Price
+		o.Currency = reported.Ticket.Currency
 	}
 	o.share()
 	return true

@@ -36,9 +36,9 @@ func TestBegin_TakesTheAmountOfTheOrder(t *testing.T) {
 func TestObserve_TakesStripesWordAndTellsIt(t *testing.T) {
 	later := noon.Add(time.Minute)
 	for _, c := range []struct {
-		from, told Status
-		event      string // "" if none
-		changed    bool
+		from, reported Status
+		event          string // "" if none
+		changed        bool
 	}{
 		{Pending, Authorized, "payment.created", true},
 		{Pending, RequiresAction, "", true},
@@ -62,10 +62,10 @@ func TestObserve_TakesStripesWordAndTellsIt(t *testing.T) {
 		{Voided, Failed, "", false},
 		{Refunded, Captured, "", false},
 	} {
-		t.Run(string(c.from)+" hears "+string(c.told), func(t *testing.T) {
+		t.Run(string(c.from)+" hears "+string(c.reported), func(t *testing.T) {
 			p := begun()
 			p.Status = c.from
-			event, changed := p.Observe(Intent{ID: "pi_1", Status: c.told}, later)
+			event, changed := p.Observe(Intent{ID: "pi_1", Status: c.reported}, later)
 			require.Equal(t, c.changed, changed)
 			if !c.changed {
 				require.Nil(t, event)
@@ -73,7 +73,7 @@ func TestObserve_TakesStripesWordAndTellsIt(t *testing.T) {
 				require.Equal(t, c.from, p.Status)
 				return
 			}
-			require.Equal(t, c.told, p.Status)
+			require.Equal(t, c.reported, p.Status)
 			require.Equal(t, 2, p.Version)
 			require.Equal(t, later, p.UpdatedAt)
 			if c.event == "" {
@@ -190,17 +190,17 @@ func TestPayable_OnlyALiveOrderInTime(t *testing.T) {
 	}
 }
 
-func TestHear_OnlyWhatIsNewer(t *testing.T) {
-	told := func(version int, status string) events.Order {
+func TestApply_OnlyWhatIsNewer(t *testing.T) {
+	reported := func(version int, status string) events.Order {
 		return events.Order{ID: "order-1", UserID: "buyer-1", Status: status, ExpiresAt: noon, Version: version,
 			Ticket: events.OrderedTicket{ID: "ticket-1", Price: 2500, Currency: "usd"}}
 	}
 	var o Order
-	require.True(t, o.Hear(told(2, "cancelled")))
+	require.True(t, o.Apply(reported(2, "cancelled")))
 	payment := o.Begin("visa", noon)
-	require.False(t, o.Hear(told(1, "created")), "late")
-	require.False(t, o.Hear(told(2, "cancelled")), "again")
+	require.False(t, o.Apply(reported(1, "created")), "late")
+	require.False(t, o.Apply(reported(2, "cancelled")), "again")
 	require.Equal(t, Order{Schema: orderSchema, ID: "order-1", UserID: "buyer-1", Status: OrderCancelled, ExpiresAt: noon, Amount: 2500, Currency: "usd", Version: 2, Payment: payment}, o)
-	require.True(t, o.Hear(told(3, "complete")))
+	require.True(t, o.Apply(reported(3, "complete")))
 	require.Same(t, payment, o.Payment)
 }

@@ -13,12 +13,12 @@ import (
 	"boxoffice/services/internal/events"
 )
 
-// The rules of payment.go under every interleaving that rapid can think of: processes that pay, settle and hear as till
+// The rules of payment.go under every interleaving that rapid can think of: processes that pay, settle and hear as store
 // does, each of which may be stopped for ever between any two of its steps, and whose requests to Stripe may arrive long
 // after that; a store that holds an order with its payment under one condition, and its first attempt under another;
 // Stripe, with its intents and idempotency keys; and the owner of the order, whose events come in any order and any
 // number of times. Steps are taken one at a time, so a failure shrinks to a short story.
-// (store_test.go lets the real till do the same with the sandbox, in parallel.)
+// (store_test.go lets the real store do the same with the sandbox, in parallel.)
 
 // intentAtStripe is a PaymentIntent with manual capture, as far as it matters here.
 type intentAtStripe struct {
@@ -49,7 +49,7 @@ func (i *intentAtStripe) given() int64 {
 	return i.refunded
 }
 
-func (i *intentAtStripe) look() Intent {
+func (i *intentAtStripe) get() Intent {
 	to := Intent{ID: i.id, Status: i.status, ChargeID: fmt.Sprintf("ch_%d", i.charge), Whole: true}
 	if i.status == Captured {
 		to.Refunded, to.Dispute, to.Disputed = i.given(), i.dispute, i.dispute.ID != ""
@@ -74,11 +74,11 @@ func (i *intentAtStripe) confirm(attempt int, outcome Status) Intent {
 		if outcome == Failed {
 			i.declines++
 		}
-		told := i.look()
-		told.Declines = 0 // the answer does not say it
-		return told
+		reported := i.get()
+		reported.Declines = 0 // the answer does not say it
+		return reported
 	}
-	return i.look()
+	return i.get()
 }
 
 // reach is the bank's answer to an attempt, at once or after it has seen the buyer.
@@ -105,11 +105,11 @@ func (i *intentAtStripe) do(action Action) Intent {
 		i.refunded, i.bounced = price, false
 		i.refunds++
 	case action == Refund && i.dispute.lost():
-		to := i.look()
+		to := i.get()
 		to.RefundFailed = to.Status == Captured
 		return to
 	}
-	return i.look()
+	return i.get()
 }
 
 // refundable says whether Stripe takes a refund now.
@@ -125,9 +125,9 @@ type requestAtStripe struct {
 
 // stripeItself is Stripe, as far as one order is concerned.
 type stripeItself struct {
-	intents []*intentAtStripe
-	keys    map[int]requestAtStripe // by the number of the attempt
-	told    []Intent                // by webhooks
+	intents  []*intentAtStripe
+	keys     map[int]requestAtStripe // by the number of the attempt
+	reported []Intent                // by webhooks
 }
 
 // create is the request that makes an attempt's intent, and confirms it if a method is given.
@@ -161,7 +161,7 @@ func (s *stripeItself) at(id string) *intentAtStripe {
 	return nil
 }
 
-// search is that of the gateway.
+// search is that of the Stripe client.
 func (s *stripeItself) search() Intent {
 	var best *intentAtStripe
 	rank := func(i *intentAtStripe) int {
@@ -180,7 +180,7 @@ func (s *stripeItself) search() Intent {
 			s.release(i.id)
 		}
 	}
-	return best.look()
+	return best.get()
 }
 
 func (s *stripeItself) release(id string) {
@@ -189,20 +189,20 @@ func (s *stripeItself) release(id string) {
 	i.do(Refund)
 }
 
-// find is that of the gateway.
+// find is that of the Stripe client.
 func (s *stripeItself) find(attempt int) Intent {
 	made, taken := s.create(attempt, "", Pending)
 	if taken || made.intent == nil {
 		return s.search()
 	}
-	return made.intent.look()
+	return made.intent.get()
 }
 
 // tell makes webhooks of what has changed.
 func (s *stripeItself) tell() {
 	for _, intent := range s.intents {
-		if now := intent.look(); !slices.Contains(s.told, now) {
-			s.told = append(s.told, now)
+		if now := intent.get(); !slices.Contains(s.reported, now) {
+			s.reported = append(s.reported, now)
 		}
 	}
 }
@@ -250,13 +250,13 @@ type town struct {
 	running []*process
 	limit   int // how many cards may be declined
 
-	owner events.Order   // the order, where it is decided
-	told  []events.Order // what its owner told
+	owner    events.Order   // the order, where it is decided
+	reported []events.Order // what its owner reported
 
 	backup   *documents
 	restored bool
 	since    int              // how many events there were before a backup was restored: versions begin anew
-	heard    []events.Payload // what payments told
+	heard    []events.Payload // what payments reported
 }
 
 func newTown(t *rapid.T) *town {
@@ -264,7 +264,7 @@ func newTown(t *rapid.T) *town {
 	w.stripe.keys = map[int]requestAtStripe{}
 	w.owner = events.Order{ID: "order-1", UserID: "buyer-1", Status: "created", ExpiresAt: noon.Add(15 * time.Minute), Version: 1,
 		Ticket: events.OrderedTicket{ID: "ticket-1", Price: 2500, Currency: "usd"}}
-	w.told = []events.Order{w.owner}
+	w.reported = []events.Order{w.owner}
 	if rapid.IntRange(0, 3).Draw(t, "the order is known") > 0 {
 		w.hear(w.owner, false)(func() bool { return true })
 	}
@@ -275,11 +275,11 @@ func newTown(t *rapid.T) *town {
 func (w *town) becomes(status OrderStatus) {
 	w.owner.Status = string(status)
 	w.owner.Version++
-	w.told = append(w.told, w.owner)
+	w.reported = append(w.reported, w.owner)
 }
 
 // commit writes the order if it is as it was read, and checks what may become of a payment.
-func (w *town) commit(write documents, told []events.Payload) bool {
+func (w *town) commit(write documents, reported []events.Payload) bool {
 	if write.etag != w.docs.etag {
 		return false
 	}
@@ -308,16 +308,16 @@ func (w *town) commit(write documents, told []events.Payload) bool {
 			require.False(w.t, before.unresolved(), "no attempt is made before it is known what became of the last")
 		}
 	}
-	for _, event := range told {
+	for _, event := range reported {
 		_, version := event.Aggregate()
 		for _, earlier := range w.heard[w.since:] {
 			_, known := earlier.Aggregate()
-			require.Greater(w.t, version, known, "each version is told once, in order")
+			require.Greater(w.t, version, known, "each version is reported once, in order")
 		}
 		w.heard = append(w.heard, event)
 	}
 	w.docs.order = write.read().order
-	if p := w.docs.order.Payment; p != nil && p.declined() >= w.limit { // as till.record says
+	if p := w.docs.order.Payment; p != nil && p.declined() >= w.limit { // as store.record says
 		p.Exhausted = true
 	}
 	w.docs.etag++
@@ -337,13 +337,13 @@ func (w *town) start(run func(pause func() bool)) {
 	w.running = append(w.running, &process{next, stop})
 }
 
-// hear is till.HearOrder. If Stripe is quick, what the order asks for is done in the same write.
-func (w *town) hear(told events.Order, quick bool) func(pause func() bool) {
+// hear is store.ApplyOrder. If Stripe is quick, what the order asks for is done in the same write.
+func (w *town) hear(reported events.Order, quick bool) func(pause func() bool) {
 	return func(pause func() bool) {
 		for {
 			docs := w.docs.read()
 			before := docs.read().order
-			if !docs.order.Hear(told) {
+			if !docs.order.Apply(reported) {
 				require.Equal(w.t, before, docs.order, "what is not newer changes nothing")
 				return
 			}
@@ -365,11 +365,11 @@ func (w *town) hear(told events.Order, quick bool) func(pause func() bool) {
 }
 
 // send makes a request to Stripe. It may arrive after its process was stopped; ok is false then.
-func (w *town) send(pause func() bool, request func() Intent) (told Intent, ok bool) {
+func (w *town) send(pause func() bool, request func() Intent) (reported Intent, ok bool) {
 	arrived := false
 	arrive := func() {
 		if !arrived {
-			arrived, told = true, request()
+			arrived, reported = true, request()
 		}
 	}
 	w.wire = append(w.wire, arrive)
@@ -377,10 +377,10 @@ func (w *town) send(pause func() bool, request func() Intent) (told Intent, ok b
 		return Intent{}, false
 	}
 	arrive()
-	return told, pause()
+	return reported, pause()
 }
 
-// pay is till.Pay. card is what the bank will say, or that Stripe breaks.
+// pay is store.Pay. card is what the bank will say, or that Stripe breaks.
 func (w *town) pay(method string, card Status) func(pause func() bool) {
 	return func(pause func() bool) {
 		var made Attempt
@@ -433,7 +433,7 @@ func (w *town) pay(method string, card Status) func(pause func() bool) {
 				}
 			}
 			payment := order.Payment
-			told, ok := Intent{}, true
+			reported, ok := Intent{}, true
 			mine := made.Number > 0 && payment.Attempt.Number == made.Number && payment.Attempt.Open
 			switch {
 			case asked.ID != "":
@@ -443,17 +443,17 @@ func (w *town) pay(method string, card Status) func(pause func() bool) {
 				if payment.StripeID != asked.ID {
 					w.stripe.release(asked.ID)
 				}
-				told = w.look(*order)
+				reported = w.get(*order)
 			case made.Number == 0 && payment.Status == RequiresAction:
-				told = w.look(*order)
+				reported = w.get(*order)
 			case !mine, !payment.Status.open():
 			case order.Status != OrderCreated:
 				if payment.unresolved() {
-					told, ok = w.resolve(pause, payment)
+					reported, ok = w.resolve(pause, payment)
 				}
 			case payment.StripeID == "":
 				taken := false
-				told, ok = w.send(pause, func() Intent {
+				reported, ok = w.send(pause, func() Intent {
 					request, other := w.stripe.create(made.Number, method, card)
 					taken = other
 					switch {
@@ -462,14 +462,14 @@ func (w *town) pay(method string, card Status) func(pause func() bool) {
 					case request.intent == nil:
 						intent := w.stripe.search()
 						if intent.ID == "" {
-							intent = w.stripe.empty().look()
+							intent = w.stripe.empty().get()
 						}
 						if intent.Status == Pending && card != broken {
 							intent = w.stripe.at(intent.ID).confirm(made.Number, card)
 						}
 						return intent
 					}
-					return request.intent.look()
+					return request.intent.get()
 				})
 				if taken {
 					made = Attempt{}
@@ -479,9 +479,9 @@ func (w *town) pay(method string, card Status) func(pause func() bool) {
 					continue
 				}
 			default:
-				told, ok = w.send(pause, func() Intent {
+				reported, ok = w.send(pause, func() Intent {
 					if card == broken {
-						return w.stripe.at(payment.StripeID).look()
+						return w.stripe.at(payment.StripeID).get()
 					}
 					return w.stripe.at(payment.StripeID).confirm(made.Number, card)
 				})
@@ -489,10 +489,10 @@ func (w *town) pay(method string, card Status) func(pause func() bool) {
 			if !ok {
 				return
 			}
-			if mine && told.ID != "" {
-				asked = told
+			if mine && reported.ID != "" {
+				asked = reported
 			}
-			changed, tell := w.follow(pause, order, told)
+			changed, tell := w.follow(pause, order, reported)
 			concluded := made.Number > 0 && payment.Conclude(made.Number, asked.Status == Failed)
 			if !pause() || !changed && !concluded || w.commit(docs, tell) {
 				return
@@ -507,52 +507,52 @@ func (s *stripeItself) empty() *intentAtStripe {
 	return intent
 }
 
-// resolve is till.resolve.
+// resolve is store.resolve.
 func (w *town) resolve(pause func() bool, p *Payment) (Intent, bool) {
 	number := p.Attempt.Number
-	told, ok := w.send(pause, func() Intent { return w.stripe.find(number) })
-	if ok && (told.Status == Pending || told.Status == Failed || told.ID == "") {
-		p.Conclude(number, told.Status == Failed)
+	reported, ok := w.send(pause, func() Intent { return w.stripe.find(number) })
+	if ok && (reported.Status == Pending || reported.Status == Failed || reported.ID == "") {
+		p.Conclude(number, reported.Status == Failed)
 	}
-	return told, ok
+	return reported, ok
 }
 
-// resolveAndWrite is wish.resolve; whoever called it looks again.
+// resolveAndWrite is wish.resolve; whoever called it refreshes again.
 func (w *town) resolveAndWrite(pause func() bool, docs documents) (ok bool) {
-	told, ok := w.resolve(pause, docs.order.Payment)
+	reported, ok := w.resolve(pause, docs.order.Payment)
 	if ok {
-		_, tell := w.follow(pause, &docs.order, told)
+		_, tell := w.follow(pause, &docs.order, reported)
 		w.commit(docs, tell)
 	}
 	return ok
 }
 
 // look asks Stripe, unless nothing can change any more.
-func (w *town) look(o Order) Intent {
+func (w *town) get(o Order) Intent {
 	if o.Payment.Status == Voided || o.Payment.StripeID == "" {
 		return Intent{}
 	}
-	return w.stripe.at(o.Payment.StripeID).look()
+	return w.stripe.at(o.Payment.StripeID).get()
 }
 
 func (w *town) asNeeded(o Order) Intent {
 	if o.Due(o.Payment.Status) != Nothing || !o.Payment.Status.open() || o.Payment.idle() {
 		return Intent{}
 	}
-	return w.look(o)
+	return w.get(o)
 }
 
-// follow is till.follow.
-func (w *town) follow(pause func() bool, order *Order, told Intent) (changed bool, tell []events.Payload) {
+// follow is store.follow.
+func (w *town) follow(pause func() bool, order *Order, reported Intent) (changed bool, tell []events.Payload) {
 	payment := order.Payment
-	if payment.unresolved() && told.ID == "" {
+	if payment.unresolved() && reported.ID == "" {
 		return false, nil
 	}
-	if told.Status == Authorized && order.Due(payment.Status) == Void {
-		told = Intent{ID: told.ID}
+	if reported.Status == Authorized && order.Due(payment.Status) == Void {
+		reported = Intent{ID: reported.ID}
 	}
 	for n := 0; ; n++ {
-		event, more := payment.Observe(told, w.now)
+		event, more := payment.Observe(reported, w.now)
 		if event != nil {
 			tell = append(tell, event)
 		}
@@ -563,15 +563,15 @@ func (w *town) follow(pause func() bool, order *Order, told Intent) (changed boo
 		}
 		require.Less(w.t, n, mostActions, "payment %s, order %s", payment.Status, order.Status)
 		if payment.StripeID == "" {
-			told = Intent{Status: Voided}
+			reported = Intent{Status: Voided}
 		} else {
-			told = w.stripe.at(payment.StripeID).do(due)
+			reported = w.stripe.at(payment.StripeID).do(due)
 		}
 		pause()
 	}
 }
 
-// settle is till.settle.
+// settle is store.settle.
 func (w *town) settle(pause func() bool, look func(Order) Intent) {
 	for {
 		docs := w.docs.withAttempt()
@@ -579,50 +579,50 @@ func (w *town) settle(pause func() bool, look func(Order) Intent) {
 		if order.Payment == nil || !pause() {
 			return
 		}
-		told, ok, open := Intent{}, true, order.Payment.Attempt.Open
+		reported, ok, open := Intent{}, true, order.Payment.Attempt.Open
 		if order.Payment.unresolved() {
-			told, ok = w.resolve(pause, order.Payment)
+			reported, ok = w.resolve(pause, order.Payment)
 		} else {
-			told = look(*order)
+			reported = look(*order)
 		}
 		if !ok || !pause() {
 			return
 		}
-		changed, tell := w.follow(pause, order, told)
+		changed, tell := w.follow(pause, order, reported)
 		if changed = changed || open != order.Payment.Attempt.Open; !changed || !pause() || w.commit(docs, tell) {
 			return
 		}
 	}
 }
 
-// webhook is till.HearIntent, for who remembers nothing.
-func (w *town) webhook(told Intent) func(pause func() bool) {
+// webhook is store.HandleNotice, for who remembers nothing.
+func (w *town) webhook(reported Intent) func(pause func() bool) {
 	return func(pause func() bool) {
 		order := w.docs.withAttempt().order
 		switch p := order.Payment; {
 		case order.ID == "":
-		case !order.has(told):
-			switch told.Status {
+		case !order.has(reported):
+			switch reported.Status {
 			case RequiresAction, Authorized, Captured:
 				if order.Payment == nil {
-					w.adopt(pause, w.stripe.at(told.ID))
+					w.adopt(pause, w.stripe.at(reported.ID))
 				} else {
-					w.stripe.release(told.ID)
+					w.stripe.release(reported.ID)
 				}
 			}
-		case p.Knows(told), p.inHand(&order, told, w.now):
+		case p.Knows(reported), p.inHand(&order, reported, w.now):
 		default:
 			w.settle(pause, func(o Order) Intent {
-				if o.Payment.Knows(told) {
+				if o.Payment.Knows(reported) {
 					return Intent{}
 				}
-				return w.look(o)
+				return w.get(o)
 			})
 		}
 	}
 }
 
-func (w *town) settled() { w.settle(func() bool { return true }, w.look) }
+func (w *town) settled() { w.settle(func() bool { return true }, w.get) }
 
 // goOn lets one of the processes take steps.
 func (w *town) goOn(t *rapid.T, steps int) {
@@ -639,7 +639,7 @@ func (w *town) goOn(t *rapid.T, steps int) {
 }
 
 // paidFor is the owner's part: funds that are authorized complete a live order; to one that is cancelled they are
-// answered by telling so again.
+// answered by reporting so again.
 func (w *town) paidFor() {
 	switch w.owner.Status {
 	case string(OrderCreated):
@@ -672,10 +672,10 @@ func (w *town) compare() {
 	}
 }
 
-// adopt is till.adopt.
+// adopt is store.adopt.
 func (w *town) adopt(pause func() bool, intent *intentAtStripe) {
 	for {
-		docs, seen := w.docs.withAttempt(), intent.look()
+		docs, seen := w.docs.withAttempt(), intent.get()
 		order := &docs.order
 		lost := order.ID == ""
 		switch {
@@ -702,8 +702,8 @@ func (w *town) adopt(pause func() bool, intent *intentAtStripe) {
 	}
 }
 
-// ownerHears is what the owner makes of an event of the payment.
-func (w *town) ownerHears(event events.Payload) {
+// ownerHandles is what the owner makes of an event of the payment.
+func (w *town) ownerHandles(event events.Payload) {
 	switch e := event.(type) {
 	case events.PaymentCreated:
 		w.paidFor()
@@ -726,12 +726,12 @@ func (w *town) commands() map[string]func(*rapid.T) {
 			w.start(w.pay(method, card))
 		},
 		"a webhook comes": func(t *rapid.T) {
-			if len(w.stripe.told) > 0 {
-				w.start(w.webhook(rapid.SampledFrom(w.stripe.told).Draw(t, "told")))
+			if len(w.stripe.reported) > 0 {
+				w.start(w.webhook(rapid.SampledFrom(w.stripe.reported).Draw(t, "reported")))
 			}
 		},
-		"the agenda calls": func(*rapid.T) { w.start(func(pause func() bool) { w.settle(pause, w.asNeeded) }) },
-		"the sweep comes":  func(*rapid.T) { w.start(func(pause func() bool) { w.settle(pause, w.look) }) },
+		"the queue calls": func(*rapid.T) { w.start(func(pause func() bool) { w.settle(pause, w.asNeeded) }) },
+		"the sweep comes": func(*rapid.T) { w.start(func(pause func() bool) { w.settle(pause, w.get) }) },
 		"a lost request arrives": func(t *rapid.T) {
 			if len(w.wire) > 0 {
 				w.wire[rapid.IntRange(0, len(w.wire)-1).Draw(t, "which request")]()
@@ -748,11 +748,11 @@ func (w *town) commands() map[string]func(*rapid.T) {
 			}
 		},
 		"an order event arrives": func(t *rapid.T) {
-			w.start(w.hear(rapid.SampledFrom(w.told).Draw(t, "told"), rapid.Bool().Draw(t, "Stripe is quick")))
+			w.start(w.hear(rapid.SampledFrom(w.reported).Draw(t, "reported"), rapid.Bool().Draw(t, "Stripe is quick")))
 		},
 		"a payment event arrives": func(t *rapid.T) {
 			if len(w.heard) > 0 {
-				w.ownerHears(rapid.SampledFrom(w.heard).Draw(t, "told"))
+				w.ownerHandles(rapid.SampledFrom(w.heard).Draw(t, "reported"))
 			}
 		},
 		"the buyer meets the bank": func(t *rapid.T) {
@@ -831,14 +831,14 @@ func (w *town) commands() map[string]func(*rapid.T) {
 				require.LessOrEqual(t, w.stripe.sum(func(i *intentAtStripe) int { return i.declines }), w.limit, "cards are tested")
 			}
 			if w.stripe.sum(func(i *intentAtStripe) int { return i.captures }) > 0 {
-				require.True(t, slices.ContainsFunc(w.told, func(o events.Order) bool { return o.Status == string(OrderComplete) }),
+				require.True(t, slices.ContainsFunc(w.reported, func(o events.Order) bool { return o.Status == string(OrderComplete) }),
 					"money was taken for an order that was never complete")
 			}
 		},
 	}
 }
 
-// rest lets everything that is on its way arrive, and looks at Stripe once more, as the agenda does in the end.
+// rest lets everything that is on its way arrive, and refreshes at Stripe once more, as the queue does in the end.
 func (w *town) rest() {
 	for _, p := range w.running {
 		p.stop()
@@ -846,12 +846,12 @@ func (w *town) rest() {
 	w.running = nil
 	for range 3 { // an answer to an answer to an answer
 		w.compare()
-		for _, told := range slices.Clone(w.told) {
-			w.hear(told, true)(func() bool { return true })
+		for _, reported := range slices.Clone(w.reported) {
+			w.hear(reported, true)(func() bool { return true })
 		}
 		w.settled()
-		for _, told := range slices.Clone(w.heard) {
-			w.ownerHears(told)
+		for _, reported := range slices.Clone(w.heard) {
+			w.ownerHandles(reported)
 		}
 	}
 }
@@ -873,8 +873,8 @@ func TestMoney_FollowsTheOrderWhateverTheInterleaving(t *testing.T) {
 			arrive()
 		}
 		w.stripe.tell()
-		for _, told := range slices.Clone(w.stripe.told) {
-			w.webhook(told)(func() bool { return true })
+		for _, reported := range slices.Clone(w.stripe.reported) {
+			w.webhook(reported)(func() bool { return true })
 		}
 		w.rest()
 		order, payment := w.docs.order, w.docs.order.Payment
@@ -886,20 +886,20 @@ func TestMoney_FollowsTheOrderWhateverTheInterleaving(t *testing.T) {
 		refunded := money(func(i *intentAtStripe) int { return i.refunds })
 		if payment == nil {
 			for _, intent := range w.stripe.intents { // a restored backup may be older than what was ended
-				require.NotContains(t, []Status{RequiresAction, Authorized, Captured}, intent.look().Status, "money is held that nobody knows of")
+				require.NotContains(t, []Status{RequiresAction, Authorized, Captured}, intent.get().Status, "money is held that nobody knows of")
 			}
 			return
 		}
 		for _, intent := range w.stripe.intents {
 			if intent.id != payment.StripeID {
-				require.NotContains(t, []Status{RequiresAction, Authorized, Captured}, intent.look().Status, "money is held that nobody knows of")
+				require.NotContains(t, []Status{RequiresAction, Authorized, Captured}, intent.get().Status, "money is held that nobody knows of")
 			}
 		}
 		var stripes Intent
 		if payment.StripeID == "" {
 			require.Contains(t, []Status{Pending, Voided}, payment.Status)
 		} else {
-			stripes = w.stripe.at(payment.StripeID).look()
+			stripes = w.stripe.at(payment.StripeID).get()
 			require.Equal(t, stripes.Status, payment.Status, "the payment is as Stripe says")
 			require.Equal(t, stripes.Refunded, payment.Refunded)
 			require.Equal(t, stripes.Dispute, payment.Dispute)
@@ -928,7 +928,7 @@ func TestMoney_FollowsTheOrderWhateverTheInterleaving(t *testing.T) {
 	})
 }
 
-func TestHear_ConvergesWhateverIsDelivered(t *testing.T) {
+func TestApply_ConvergesWhateverIsDelivered(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var life []events.Order
 		for version := range rapid.IntRange(1, 6).Draw(t, "versions") {
@@ -941,12 +941,12 @@ func TestHear_ConvergesWhateverIsDelivered(t *testing.T) {
 		again := rapid.SliceOfN(rapid.SampledFrom(life), 0, len(life)).Draw(t, "again")
 		var order Order
 		changes := 0
-		for n, told := range rapid.Permutation(append(slices.Clone(life), again...)).Draw(t, "delivered") {
+		for n, reported := range rapid.Permutation(append(slices.Clone(life), again...)).Draw(t, "delivered") {
 			if n == 1 {
 				order.Begin("visa", noon)
 			}
-			newer := told.Version > order.Version
-			require.Equal(t, newer, order.Hear(told))
+			newer := reported.Version > order.Version
+			require.Equal(t, newer, order.Apply(reported))
 			if newer {
 				changes++
 			}
@@ -994,12 +994,12 @@ func TestTry_OneAttemptIsOpenAtATime(t *testing.T) {
 			},
 			"observe": func(t *rapid.T) {
 				before := p
-				told := Intent{
+				reported := Intent{
 					Status:      rapid.SampledFrom([]Status{"", Pending, RequiresAction, Authorized, Captured, Voided, Refunded, Failed}).Draw(t, "status"),
 					ChargeID:    rapid.SampledFrom([]string{"", "ch_1", "ch_2"}).Draw(t, "charge"),
 					DeclineCode: rapid.SampledFrom([]string{"", "generic_decline"}).Draw(t, "code"),
 				}
-				event, changed := p.Observe(told, noon)
+				event, changed := p.Observe(reported, noon)
 				require.Equal(t, before.Attempt, p.Attempt)
 				if !changed {
 					require.Nil(t, event)
@@ -1007,10 +1007,10 @@ func TestTry_OneAttemptIsOpenAtATime(t *testing.T) {
 					return
 				}
 				require.Equal(t, before.Version+1, p.Version)
-				require.Equal(t, told.Status, p.Status)
+				require.Equal(t, reported.Status, p.Status)
 				require.Equal(t, p.Status != RequiresAction, event != nil)
 				require.False(t, before.Status.ended())
-				_, changed = p.Observe(told, noon)
+				_, changed = p.Observe(reported, noon)
 				require.False(t, changed, "the same said again is nothing new")
 			},
 		})

@@ -35,7 +35,7 @@ func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
 	s := newScene(t)
 	order := reserved()
 	require.Equal(t, costs{transactions: 1}, s.costs(t, func() {
-		require.NoError(t, s.till.HearOrder(t.Context(), order))
+		require.NoError(t, s.store.ApplyOrder(t.Context(), order))
 	}), "the order is new: nothing is read")
 
 	var paid Receipt
@@ -47,50 +47,50 @@ func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
 	authorized := s.processor.notice(paid.Payment.StripeID)
 
 	require.Equal(t, costs{reads: 1, transactions: 1, stripeWrites: 1}, s.costs(t, func() {
-		require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
+		require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
 	}), "the money is taken, and that is written down with what the order has become")
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 
 	captured := s.processor.notice(paid.Payment.StripeID)
 	require.Equal(t, Captured, captured.intent.Status)
 	require.Zero(t, s.costs(t, func() {
-		for _, told := range []notice{authorized, captured, captured, authorized} { // late, and repeated
-			known, err := s.till.HearIntent(t.Context(), told)
+		for _, reported := range []notice{authorized, captured, captured, authorized} { // late, and repeated
+			known, err := s.store.HandleNotice(t.Context(), reported)
 			require.NoError(t, err)
 			require.True(t, known)
 		}
 		for range 2 { // delivered again
-			require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
-			require.NoError(t, s.till.HearOrder(t.Context(), order))
+			require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
+			require.NoError(t, s.store.ApplyOrder(t.Context(), order))
 		}
 		s.round(t)
 	}), "it is all known")
 	require.Equal(t, costs{reads: 1}, s.costs(t, func() {
-		known, err := newTill(s.store, s.stripe, quiet).HearIntent(t.Context(), captured)
+		known, err := newStore(s.documents, s.stripe, quiet).HandleNotice(t.Context(), captured)
 		require.NoError(t, err)
 		require.True(t, known)
 	}), "another replica reads once")
-	s.requireTold(t, "payment.created", "payment.captured")
+	s.requireEvents(t, "payment.created", "payment.captured")
 }
 
 func TestPurchase_ATokenCostsAThirdWrite(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 2}, s.costs(t, func() {
 		_, err := s.pay(t.Context(), order.ID, "tok_visa")
 		require.NoError(t, err)
 	}))
 }
 
-func TestHearOrder_ARepeatAfterARestartChangesNothing(t *testing.T) {
+func TestApplyOrder_ARepeatAfterARestartChangesNothing(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	require.NoError(t, s.HearOrder(t.Context(), after(order, "complete")))
-	s.till = newTill(s.store, s.stripe, quiet)
-	require.NoError(t, s.till.HearOrder(t.Context(), order))
-	require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
+	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "complete")))
+	s.store = newStore(s.documents, s.stripe, quiet)
+	require.NoError(t, s.store.ApplyOrder(t.Context(), order))
+	require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
 	a, err := s.load(t.Context(), order.ID)
 	require.NoError(t, err)
 	require.Equal(t, OrderComplete, a.order.Value.Status)
@@ -98,19 +98,19 @@ func TestHearOrder_ARepeatAfterARestartChangesNothing(t *testing.T) {
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 }
 
-func TestHearOrder_DoesNotWaitForASlowStripe(t *testing.T) {
+func TestApplyOrder_DoesNotWaitForASlowStripe(t *testing.T) {
 	s := newScene(t)
 	s.processor.misbehaves(t, `{"operation":"capture","fault":"hang_before","times":1}`)
-	first, second := s.hears(t), s.hears(t)
+	first, second := s.createOrder(t), s.createOrder(t)
 	for _, order := range []string{first.ID, second.ID} {
 		_, err := s.pay(t.Context(), order, "pm_card_visa")
 		require.NoError(t, err)
 	}
 	began := time.Now()
-	require.NoError(t, s.till.HearOrder(t.Context(), after(first, "complete")))
+	require.NoError(t, s.store.ApplyOrder(t.Context(), after(first, "complete")))
 	require.InDelta(t, quickAnswer, time.Since(began), float64(quickAnswer))
 	require.Equal(t, costs{reads: 1, transactions: 1}, s.costs(t, func() {
-		require.NoError(t, s.till.HearOrder(t.Context(), after(second, "complete")))
+		require.NoError(t, s.store.ApplyOrder(t.Context(), after(second, "complete")))
 	}), "the next does not even ask")
 	for _, order := range []string{first.ID, second.ID} {
 		a, err := s.load(t.Context(), order)
@@ -125,9 +125,9 @@ func TestHearOrder_DoesNotWaitForASlowStripe(t *testing.T) {
 // crash leaves an order as a process does that wrote an attempt down and died. If it got so far, Stripe has made it.
 func (s *scene) crash(t *testing.T, card string, got bool) (orderID string) {
 	t.Helper()
-	order := s.hears(t)
+	order := s.createOrder(t)
 	method := Method{PaymentMethod: card}
-	w := &wish{till: s.till, orderID: order.ID, buyer: buyer, method: method, keep: keepNothing}
+	w := &payCommand{store: s.store, orderID: order.ID, buyer: buyer, method: method, keep: keepNothing}
 	a, err := w.load(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, w.begin(t.Context(), &a))
@@ -135,17 +135,17 @@ func (s *scene) crash(t *testing.T, card string, got bool) (orderID string) {
 		_, err = s.stripe.Authorize(t.Context(), &a.order.Value, a.order.Value.Payment.Attempt, method)
 		require.NoError(t, err)
 	}
-	s.till = newTill(s.store, s.stripe, quiet) // and with it, what it remembered
+	s.store = newStore(s.documents, s.stripe, quiet) // and with it, what it remembered
 	return order.ID
 }
 
 func TestAttempt_WhateverACrashLeavesIsFoundByTheSweep(t *testing.T) {
 	for name, c := range map[string]struct {
-		card string
-		got  bool
-		held int64
-		then Status
-		told []string
+		card     string
+		got      bool
+		held     int64
+		then     Status
+		reported []string
 	}{
 		"authorized":           {"pm_card_visa", true, 2500, Authorized, []string{"payment.created"}},
 		"declined":             {"pm_card_chargeDeclined", true, 0, Failed, []string{"payment.failed"}},
@@ -161,7 +161,7 @@ func TestAttempt_WhateverACrashLeavesIsFoundByTheSweep(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, c.then, a.order.Value.Payment.Status)
 			require.NotEmpty(t, a.order.Value.Payment.StripeID)
-			s.requireTold(t, c.told...)
+			s.requireEvents(t, c.reported...)
 
 			asked := s.processor.asked.Load()
 			paid, err := s.pay(t.Context(), id, "pm_card_visa")
@@ -182,12 +182,12 @@ func TestAttempt_ACrashedOnesOrderIsCancelled(t *testing.T) {
 			id := s.crash(t, "pm_card_visa", got)
 			a, err := s.load(t.Context(), id)
 			require.NoError(t, err)
-			told := reserved()
-			told.ID, told.ExpiresAt = id, a.order.Value.ExpiresAt
-			require.NoError(t, s.till.HearOrder(t.Context(), after(told, "cancelled")))
+			reported := reserved()
+			reported.ID, reported.ExpiresAt = id, a.order.Value.ExpiresAt
+			require.NoError(t, s.store.ApplyOrder(t.Context(), after(reported, "cancelled")))
 			s.sweeps(t)
 			s.requireMoney(t, id, 0, 0, 0)
-			s.requireTold(t, "payment.voided")
+			s.requireEvents(t, "payment.voided")
 		})
 	}
 }
@@ -217,7 +217,7 @@ func TestAttempt_AnotherCardResolvesTheFirst(t *testing.T) {
 
 func TestAttempt_OneThatWasEndedCannotBeMadeLater(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	ended := false
 	sweep := func(_ http.ResponseWriter, r *http.Request) bool {
 		if attempts(r) && !ended { // it is on its way when another process resolves it
@@ -267,12 +267,12 @@ func TestAttempt_OneOlderThanItsKeyIsSearched(t *testing.T) {
 
 func TestAttempt_OneThatStripeDoesNotTakeIsOver(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_nobody")
 	requireProblem(t, err, problem.Invalid)
 	require.Empty(t, s.processor.money(t, order.ID))
 	_, err = s.Payment(t.Context(), order.ID, buyer)
-	require.ErrorIs(t, err, errNoPayment, "nobody was told of one")
+	require.ErrorIs(t, err, errNoPayment, "nobody was reported of one")
 	asked := s.processor.asked.Load()
 	s.sweeps(t)
 	require.Equal(t, asked, s.processor.asked.Load(), "there is nothing to find out")
@@ -283,9 +283,9 @@ func TestAttempt_OneThatStripeDoesNotTakeIsOver(t *testing.T) {
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }
 
-func TestHearIntent_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
+func TestHandleNotice_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	paid, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	a, err := s.load(t.Context(), order.ID)
@@ -293,11 +293,11 @@ func TestHearIntent_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
 	stray, _, err := s.stripe.create(t.Context(), &a.order.Value, "by hand", "pm_card_visa")
 	require.NoError(t, err)
 	for range 2 {
-		known, err := s.till.HearIntent(t.Context(), s.processor.notice(stray.ID))
+		known, err := s.store.HandleNotice(t.Context(), s.processor.notice(stray.ID))
 		require.NoError(t, err)
 		require.True(t, known)
 	}
-	_, err = s.till.HearIntent(t.Context(), notice{intent: Intent{ID: "pi_nobody", Status: Authorized}, orderID: order.ID})
+	_, err = s.store.HandleNotice(t.Context(), notice{intent: Intent{ID: "pi_nobody", Status: Authorized}, orderID: order.ID})
 	require.NoError(t, err, "there is none")
 	for _, entry := range s.processor.money(t, order.ID) {
 		require.Equal(t, entry.ID == paid.Payment.StripeID, entry.Held == 2500, "%+v", entry)
@@ -305,12 +305,12 @@ func TestHearIntent_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
 }
 
 // A webhook that comes before the answer to the request that has caused it must not make two of one outcome.
-func TestHearIntent_BeforeTheAnswerItIsLeftToWhoeverAsked(t *testing.T) {
+func TestHandleNotice_BeforeTheAnswerItIsLeftToWhoeverAsked(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	overtake := func(r *http.Request, _ *httptest.ResponseRecorder) {
 		if attempts(r) || strings.HasSuffix(r.URL.Path, "/capture") {
-			known, err := s.till.HearIntent(t.Context(), s.processor.notice(s.processor.money(t, order.ID)[0].ID))
+			known, err := s.store.HandleNotice(t.Context(), s.processor.notice(s.processor.money(t, order.ID)[0].ID))
 			require.NoError(t, err)
 			require.True(t, known)
 		}
@@ -322,19 +322,19 @@ func TestHearIntent_BeforeTheAnswerItIsLeftToWhoeverAsked(t *testing.T) {
 		s.round(t)
 	}))
 	require.Equal(t, costs{reads: 1, transactions: 1, stripeWrites: 1}, s.costs(t, func() {
-		require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
+		require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
 		s.round(t)
 	}))
-	s.requireTold(t, "payment.created", "payment.captured")
+	s.requireEvents(t, "payment.created", "payment.captured")
 }
 
-// While this service asked, the answer was lost: what the webhook told is not.
-func TestHearIntent_BeforeAnAnswerThatIsLost(t *testing.T) {
+// While this service asked, the answer was lost: what the webhook reported is not.
+func TestHandleNotice_BeforeAnAnswerThatIsLost(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	lose := func(*http.Request, *httptest.ResponseRecorder) {
 		s.processor.after.Store(nil)
-		known, err := s.till.HearIntent(t.Context(), s.processor.notice(s.processor.money(t, order.ID)[0].ID))
+		known, err := s.store.HandleNotice(t.Context(), s.processor.notice(s.processor.money(t, order.ID)[0].ID))
 		require.NoError(t, err)
 		require.True(t, known)
 		panic(http.ErrAbortHandler)
@@ -343,7 +343,7 @@ func TestHearIntent_BeforeAnAnswerThatIsLost(t *testing.T) {
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
 	s.round(t)
-	s.requireTold(t, "payment.created")
+	s.requireEvents(t, "payment.created")
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }
 
@@ -361,7 +361,7 @@ func TestPay_TheEventEndsTheWait(t *testing.T) {
 			defer s.sidecar.mu.Unlock()
 			return s.sidecar.reads >= 2 // and waits
 		}, time.Second, time.Millisecond)
-		require.NoError(t, s.till.HearOrder(t.Context(), order))
+		require.NoError(t, s.store.ApplyOrder(t.Context(), order))
 		require.NoError(t, <-done)
 	})
 	require.LessOrEqual(t, spent.reads, 4, "the store is not polled")
@@ -372,7 +372,7 @@ func TestPay_AnEventThatCameToAnotherReplicaIsFound(t *testing.T) {
 	order := reserved()
 	go func() {
 		time.Sleep(50 * time.Millisecond)
-		_ = newTill(s.store, s.stripe, quiet).HearOrder(t.Context(), order)
+		_ = newStore(s.documents, s.stripe, quiet).ApplyOrder(t.Context(), order)
 	}()
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)

@@ -73,18 +73,18 @@ func newShop(t *testing.T) *desk {
 	}))
 	t.Cleanup(receiver.Close)
 	d.processor = newProcessor(t, sandbox.Options{WebhookURL: receiver.URL, WebhookSecret: webhookSecret})
-	d.till.stripe = d.processor.gateway()
+	d.store.stripe = d.processor.client()
 	return d
 }
 
 // sells leads an order to where its money was taken.
 func (s *scene) sells(t *testing.T) (complete events.Order, stripeID string) {
 	t.Helper()
-	order := s.hears(t)
+	order := s.createOrder(t)
 	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	complete = after(order, "complete")
-	require.NoError(t, s.HearOrder(t.Context(), complete))
+	require.NoError(t, s.ApplyOrder(t.Context(), complete))
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 	return complete, receipt.Payment.StripeID
 }
@@ -99,22 +99,22 @@ func (d *desk) requireShown(t *testing.T, orderID string, status Status, refunde
 	}, 10*time.Second, 10*time.Millisecond)
 }
 
-// requireRefundedEvents checks what was told of refunds so far.
+// requireRefundedEvents checks what was reported of refunds so far.
 func (d *desk) requireRefundedEvents(t *testing.T, amounts ...int64) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		d.sidecar.mu.Lock()
 		defer d.sidecar.mu.Unlock()
-		told := []int64{}
+		reported := []int64{}
 		for _, event := range d.sidecar.published {
 			if event.Type == "payment.refunded" {
 				var e events.PaymentRefunded
 				assert.NoError(c, json.Unmarshal(event.Data, &e))
 				assert.EqualValues(c, 2500, e.Amount)
-				told = append(told, e.Refunded)
+				reported = append(reported, e.Refunded)
 			}
 		}
-		assert.Equal(c, append([]int64{}, amounts...), told)
+		assert.Equal(c, append([]int64{}, amounts...), reported)
 	}, 10*time.Second, 10*time.Millisecond)
 }
 
@@ -128,7 +128,7 @@ func TestReversal_AFullRefundInTheDashboard(t *testing.T) {
 	cancelled := after(order, "cancelled") // what orders makes of it
 	cancelled.Reason = "refunded"
 	wrote := d.processor.wrote.Load()
-	require.NoError(t, d.HearOrder(t.Context(), cancelled))
+	require.NoError(t, d.ApplyOrder(t.Context(), cancelled))
 	require.Equal(t, wrote, d.processor.wrote.Load(), "there is nothing left to give back")
 	d.requireMoney(t, order.ID, 0, 2500, 2500)
 	d.requireRefundedEvents(t, 2500)
@@ -152,7 +152,7 @@ func TestReversal_AnOrderThatEndsAfterAPartialRefundGivesBackTheRest(t *testing.
 	order, intent := d.sells(t)
 	d.processor.dashboard(t, intent, "1000")
 	d.requireShown(t, order.ID, Captured, 1000, false, "")
-	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
 	d.requireShown(t, order.ID, Refunded, 2500, false, "")
 	d.requireMoney(t, order.ID, 0, 2500, 2500)
 }
@@ -175,7 +175,7 @@ func TestReversal_ARefundThatIsPendingIsARefund(t *testing.T) {
 	d.processor.dashboard(t, intent, "1000")
 	d.requireShown(t, order.ID, Captured, 1000, false, "")
 	d.requireRefundedEvents(t, 1000)
-	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
 	d.requireShown(t, order.ID, Refunded, 2500, false, "")
 	d.requireMoney(t, order.ID, 0, 2500, 2500)
 	require.True(t, shown.Load(), "no refund was pending")
@@ -185,19 +185,19 @@ func TestReversal_ACaptureInTheDashboard(t *testing.T) {
 	for end, kept := range map[string]bool{"complete": true, "cancelled": false} {
 		t.Run(end, func(t *testing.T) {
 			d := newShop(t)
-			order := d.hears(t)
+			order := d.createOrder(t)
 			receipt, err := d.pay(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
 			r := httptest.NewRequest("POST", "/v1/payment_intents/"+receipt.Payment.StripeID+"/capture", nil)
 			r.Header.Set("Authorization", "Bearer "+sandboxKey)
 			d.processor.id(t, r)
 			d.requireShown(t, order.ID, Captured, 0, false, "")
-			d.requireTold(t, "payment.created", "payment.captured")
+			d.requireEvents(t, "payment.created", "payment.captured")
 
-			require.NoError(t, d.HearOrder(t.Context(), after(order, end)))
+			require.NoError(t, d.ApplyOrder(t.Context(), after(order, end)))
 			if kept {
 				d.requireMoney(t, order.ID, 0, 2500, 0)
-				d.requireTold(t, "payment.created", "payment.captured")
+				d.requireEvents(t, "payment.created", "payment.captured")
 				return
 			}
 			d.requireShown(t, order.ID, Refunded, 2500, false, "")
@@ -224,7 +224,7 @@ func TestReversal_WarningsReviewsAndPayoutsChangeNothing(t *testing.T) {
 			d.round(t)
 			require.Equal(t, before, d.send(t, buyer, "GET", "/api/payments/"+order.ID, "").payment(t))
 			require.Equal(t, wrote, d.processor.wrote.Load())
-			d.requireTold(t, "payment.created", "payment.captured")
+			d.requireEvents(t, "payment.created", "payment.captured")
 		})
 	}
 }
@@ -232,7 +232,7 @@ func TestReversal_WarningsReviewsAndPayoutsChangeNothing(t *testing.T) {
 func TestReversal_ARefundThatFailsIsShownAndNotTriedAgain(t *testing.T) {
 	d := newShop(t)
 	order, intent := d.sells(t)
-	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
 	d.requireShown(t, order.ID, Refunded, 2500, false, "")
 	refunds := d.processor.refunds(t, intent)
 	d.processor.bank(t, "/refunds/"+refunds[0]+"/fail", "")
@@ -263,8 +263,8 @@ func TestReversal_ARefundThatFailsAtOnce(t *testing.T) {
 		}
 	}
 	s.processor.after.Store(&fails)
-	require.NoError(t, s.till.HearOrder(t.Context(), after(order, "cancelled")))
-	_, _, err := s.settle(t.Context(), order.ID, s.asStripeTells)
+	require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "cancelled")))
+	_, _, err := s.settle(t.Context(), order.ID, s.always)
 	require.NoError(t, err)
 	a, err := s.load(t.Context(), order.ID)
 	require.NoError(t, err)
@@ -306,7 +306,7 @@ func TestReversal_ADisputeIsShownAndWhenItIsLostIsARefund(t *testing.T) {
 			d.requireShown(t, order.ID, Refunded, 2500, false, outcome)
 			d.requireRefundedEvents(t, 2500)
 			wrote := d.processor.wrote.Load()
-			require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+			require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
 			require.Equal(t, wrote, d.processor.wrote.Load(), "the buyer has it already")
 		})
 	}
@@ -320,7 +320,7 @@ func TestReversal_ADisputeThatIsWonChangesNothing(t *testing.T) {
 	d.processor.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"won"}`)
 	d.requireShown(t, order.ID, Captured, 0, false, "won")
 	d.requireRefundedEvents(t)
-	d.requireTold(t, "payment.created", "payment.captured")
+	d.requireEvents(t, "payment.created", "payment.captured")
 }
 
 func TestReversal_AnOrderThatEndsDuringADisputeWaitsForTheBank(t *testing.T) {
@@ -331,7 +331,7 @@ func TestReversal_AnOrderThatEndsDuringADisputeWaitsForTheBank(t *testing.T) {
 			dispute := d.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
 			d.requireShown(t, order.ID, Captured, 0, false, "needs_response")
 			wrote := d.processor.wrote.Load()
-			require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+			require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
 			d.sweeps(t)
 			require.Equal(t, wrote, d.processor.wrote.Load(), "Stripe allows no refund now")
 			require.Empty(t, d.ahead(t))
@@ -349,7 +349,7 @@ func TestReversal_AnOrderThatEndsBeforeItsDisputeIsHeardOf(t *testing.T) {
 	s := newScene(t) // no webhook arrives
 	order, intent := s.sells(t)
 	s.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
-	require.NoError(t, s.HearOrder(t.Context(), after(order, "cancelled")), "that it is disputed is found out when it is to be refunded")
+	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "cancelled")), "that it is disputed is found out when it is to be refunded")
 	a, err := s.load(t.Context(), order.ID)
 	require.NoError(t, err)
 	require.Equal(t, "needs_response", a.order.Value.Payment.Dispute.Status)
@@ -364,7 +364,7 @@ func TestReversal_ADisputeOfAPart(t *testing.T) {
 	d.requireShown(t, order.ID, Captured, 700, false, "lost")
 	d.requireRefundedEvents(t, 700)
 
-	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
 	d.requireShown(t, order.ID, Captured, 700, true, "lost") // Stripe refunds nothing of a charge whose dispute was lost
 	d.sweeps(t)
 	require.Empty(t, d.ahead(t))
@@ -375,7 +375,7 @@ func TestReversal_AnInquiryTakesNothing(t *testing.T) {
 	order, intent := d.sells(t)
 	d.processor.bank(t, "/payment_intents/"+intent+"/dispute", `{"inquiry":true}`)
 	d.requireShown(t, order.ID, Captured, 0, false, "warning_needs_response")
-	require.NoError(t, d.HearOrder(t.Context(), after(order, "cancelled")))
+	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
 	d.requireShown(t, order.ID, Refunded, 2500, false, "warning_closed")
 }
 
@@ -389,8 +389,8 @@ func TestReversal_WebhooksLateAndRepeatedChangeNothing(t *testing.T) {
 	d.processor.dashboard(t, intent, "")
 	d.requireShown(t, order.ID, Refunded, 2500, false, "")
 	asked := d.processor.asked.Load()
-	for _, told := range []notice{captured, partly, captured, partly} {
-		known, err := d.till.HearIntent(t.Context(), told)
+	for _, reported := range []notice{captured, partly, captured, partly} {
+		known, err := d.store.HandleNotice(t.Context(), reported)
 		require.NoError(t, err)
 		require.True(t, known)
 	}
@@ -414,10 +414,10 @@ func TestReversal_OfAStrangersIntentIsNotOurs(t *testing.T) {
 
 func TestWebhook_AStolenSecretMovesNoMoney(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	victim := d.hears(t)
+	victim := d.createOrder(t)
 	held := d.post(t, victim.ID, "pm_card_visa").payment(t)
 	sold, taken := d.sells(t)
-	attacker := d.hears(t)
+	attacker := d.createOrder(t)
 	d.post(t, attacker.ID, "pm_card_chargeDeclined")
 	forged := func(stripeID, orderID string) {
 		for _, status := range []string{"requires_capture", "succeeded", "canceled", "requires_action"} {

@@ -26,7 +26,7 @@ type memory struct {
 	// reads and transactions count the calls that have to do with documents of this service, not the store's own.
 	reads, transactions int
 	published           []events.Event
-	missed              func(key string) // called when a document was looked for and not found; may be nil
+	missed              func(key string) // called when a document was refreshed for and not found; may be nil
 }
 
 type document struct {
@@ -117,8 +117,8 @@ func (m *memory) GetMetadata(context.Context) (*client.GetMetadataResponse, erro
 	return &client.GetMetadataResponse{}, nil
 }
 
-// told lists the types of the events that were published.
-func (m *memory) told() []string {
+// eventTypes lists the types of the events that were published.
+func (m *memory) eventTypes() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	types := []string{}
@@ -144,8 +144,8 @@ func (m *memory) requireNowhere(t *testing.T, text string) {
 func openMemory(t *testing.T) (*memory, *state.Store) {
 	t.Helper()
 	m := &memory{documents: map[string]document{}}
-	store, err := state.Open(t.Context(), m, state.Options{Service: "payments", Instance: "test", Log: quiet})
+	documents, err := state.Open(t.Context(), m, state.Options{Service: "payments", Instance: "test", Log: quiet})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = store.Close(context.Background()) })
-	return m, store
+	t.Cleanup(func() { _ = documents.Close(context.Background()) })
+	return m, documents
 }

@@ -22,9 +22,9 @@ import (
 	"boxoffice/services/internal/state"
 )
 
-// scene is a till with a store in memory and the sandbox for Stripe.
+// scene is a store with a store in memory and the sandbox for Stripe.
 type scene struct {
-	*till
+	*store
 	sidecar   *memory
 	processor *processor
 }
@@ -32,33 +32,33 @@ type scene struct {
 func newScene(t *testing.T) *scene {
 	t.Helper()
 	p := newProcessor(t, sandbox.Options{})
-	m, store := openMemory(t)
-	g := p.gateway()
+	m, documents := openMemory(t)
+	g := p.client()
 	g.intents.B.SetMaxNetworkRetries(0)
-	s := &scene{newTill(store, g, quiet), m, p}
-	s.looks.every = 0 // what a test has Stripe say is seen at once
+	s := &scene{newStore(documents, g, quiet), m, p}
+	s.refreshes.every = 0 // what a test has Stripe say is seen at once
 	return s
 }
 
-// HearOrder takes an order's event and settles its payment at once, as the agenda does soon after.
-func (s *scene) HearOrder(ctx context.Context, told events.Order) error {
-	if err := s.till.HearOrder(ctx, told); err != nil {
+// ApplyOrder takes an order's event and settles its payment at once, as the queue does soon after.
+func (s *scene) ApplyOrder(ctx context.Context, reported events.Order) error {
+	if err := s.store.ApplyOrder(ctx, reported); err != nil {
 		return err
 	}
-	_, _, err := s.settle(ctx, told.ID, s.asNeeded)
+	_, _, err := s.settle(ctx, reported.ID, s.asNeeded)
 	return err
 }
 
-// HearIntent takes what a webhook tells of an intent as it is now, and settles its payment at once, as the agenda does
+// HandleNotice takes what a webhook tells of an intent as it is now, and settles its payment at once, as the queue does
 // soon after if somebody else may be about to.
-func (s *scene) HearIntent(ctx context.Context, stripeID string) (known bool, err error) {
-	told := s.processor.notice(stripeID)
-	known, err = s.till.HearIntent(ctx, told)
-	s.agenda.mu.Lock()
-	heard, postponed := s.agenda.heard[told.orderID]
-	s.agenda.mu.Unlock()
+func (s *scene) HandleNotice(ctx context.Context, stripeID string) (known bool, err error) {
+	reported := s.processor.notice(stripeID)
+	known, err = s.store.HandleNotice(ctx, reported)
+	s.queue.mu.Lock()
+	heard, postponed := s.queue.heard[reported.orderID]
+	s.queue.mu.Unlock()
 	if err == nil && postponed {
-		_, _, err = s.settle(ctx, told.orderID, s.unlessKnown(heard, s.asNeeded))
+		_, _, err = s.settle(ctx, reported.orderID, s.unlessKnown(heard, s.asNeeded))
 	}
 	return known, err
 }
@@ -79,11 +79,11 @@ func after(o events.Order, status string) events.Order {
 	return o
 }
 
-// hears lets the till hear of a new order.
-func (s *scene) hears(t *testing.T) events.Order {
+// hears lets the store hear of a new order.
+func (s *scene) createOrder(t *testing.T) events.Order {
 	t.Helper()
 	order := reserved()
-	require.NoError(t, s.HearOrder(t.Context(), order))
+	require.NoError(t, s.ApplyOrder(t.Context(), order))
 	return order
 }
 
@@ -102,12 +102,12 @@ func attempts(r *http.Request) bool {
 	return r.Method == http.MethodPost && (strings.HasSuffix(r.URL.Path, "/v1/payment_intents") || strings.HasSuffix(r.URL.Path, "/confirm"))
 }
 
-// requireTold waits until events of these types, and no others, are told: in any order, for several are published at
+// requireEvents waits until events of these types, and no others, are reported: in any order, for several are published at
 // once.
-func (s *scene) requireTold(t *testing.T, types ...string) {
+func (s *scene) requireEvents(t *testing.T, types ...string) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		assert.ElementsMatch(c, types, s.sidecar.told())
+		assert.ElementsMatch(c, types, s.sidecar.eventTypes())
 	}, 20*time.Second, time.Millisecond)
 }
 
@@ -134,7 +134,7 @@ func TestPay_AuthorizesThenFollowsTheOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			order := s.hears(t)
+			order := s.createOrder(t)
 			receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
 			require.True(t, receipt.Fresh)
@@ -144,10 +144,10 @@ func TestPay_AuthorizesThenFollowsTheOrder(t *testing.T) {
 
 			ended := after(order, c.ends)
 			for range 2 { // delivered twice
-				require.NoError(t, s.HearOrder(t.Context(), ended))
+				require.NoError(t, s.ApplyOrder(t.Context(), ended))
 			}
 			s.requireMoney(t, order.ID, 0, c.captured, 0)
-			s.requireTold(t, "payment.created", c.tells)
+			s.requireEvents(t, "payment.created", c.tells)
 			shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
 			require.NoError(t, err)
 			require.Equal(t, c.status, shown.Payment.Status)
@@ -157,19 +157,19 @@ func TestPay_AuthorizesThenFollowsTheOrder(t *testing.T) {
 
 func TestPay_ACancellationAfterTheCaptureIsRefunded(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "tok_visa")
 	require.NoError(t, err)
 	complete := after(order, "complete")
-	require.NoError(t, s.HearOrder(t.Context(), complete))
-	require.NoError(t, s.HearOrder(t.Context(), after(complete, "cancelled")))
+	require.NoError(t, s.ApplyOrder(t.Context(), complete))
+	require.NoError(t, s.ApplyOrder(t.Context(), after(complete, "cancelled")))
 	s.requireMoney(t, order.ID, 0, 2500, 2500)
-	s.requireTold(t, "payment.created", "payment.captured", "payment.refunded")
+	s.requireEvents(t, "payment.created", "payment.captured", "payment.refunded")
 }
 
 func TestPay_ADeclineLeavesTheOrderLive(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_card_chargeDeclinedInsufficientFunds")
 	refused := requireProblem(t, err, problem.Declined)
 	require.Equal(t, problem.Detail{Message: "Your card has insufficient funds.", Field: "paymentMethod", Code: "insufficient_funds"}, refused.Details[0])
@@ -184,12 +184,12 @@ func TestPay_ADeclineLeavesTheOrderLive(t *testing.T) {
 	require.Equal(t, 4, receipt.Payment.Attempt.Number)
 	require.False(t, receipt.Payment.Attempt.Open)
 	s.requireMoney(t, order.ID, 2500, 0, 0)
-	s.requireTold(t, "payment.failed", "payment.failed", "payment.failed", "payment.created")
+	s.requireEvents(t, "payment.failed", "payment.failed", "payment.failed", "payment.created")
 }
 
 func TestPay_TheSameOrderAgainIsTheSamePayment(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	first, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	asked := s.processor.asked.Load()
@@ -200,7 +200,7 @@ func TestPay_TheSameOrderAgainIsTheSamePayment(t *testing.T) {
 		require.Equal(t, first.Payment.ID, again.Payment.ID)
 	}
 	require.Equal(t, asked, s.processor.asked.Load(), "Stripe is not asked")
-	require.NoError(t, s.HearOrder(t.Context(), after(order, "complete")))
+	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "complete")))
 	again, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	require.Equal(t, Captured, again.Payment.Status)
@@ -210,14 +210,14 @@ func TestPay_RefusesOrdersThatCannotBePaid(t *testing.T) {
 	s := newScene(t)
 	expired := reserved()
 	expired.ExpiresAt = now()
-	require.NoError(t, s.HearOrder(t.Context(), expired))
+	require.NoError(t, s.ApplyOrder(t.Context(), expired))
 	cancelled := after(reserved(), "cancelled")
-	require.NoError(t, s.HearOrder(t.Context(), cancelled))
+	require.NoError(t, s.ApplyOrder(t.Context(), cancelled))
 	complete := after(reserved(), "complete")
-	require.NoError(t, s.HearOrder(t.Context(), complete))
+	require.NoError(t, s.ApplyOrder(t.Context(), complete))
 	others := reserved()
 	others.UserID = "buyer-2"
-	require.NoError(t, s.HearOrder(t.Context(), others))
+	require.NoError(t, s.ApplyOrder(t.Context(), others))
 
 	for id, want := range map[string]error{
 		expired.ID: errExpired, cancelled.ID: errCancelled, complete.ID: errComplete, others.ID: errNotYours,
@@ -231,12 +231,12 @@ func TestPay_RefusesOrdersThatCannotBePaid(t *testing.T) {
 
 func TestPay_ADeclinedPaymentCannotBeTriedAgainAfterTheOrdersTime(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_card_chargeDeclined")
 	requireProblem(t, err, problem.Declined)
 	late := order
 	late.Version, late.ExpiresAt = 2, now()
-	require.NoError(t, s.HearOrder(t.Context(), late))
+	require.NoError(t, s.ApplyOrder(t.Context(), late))
 	_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.ErrorIs(t, err, errExpired)
 	s.requireMoney(t, order.ID, 0, 0, 0)
@@ -248,7 +248,7 @@ func TestPay_WaitsForAnOrderThatWasMadeAMomentAgo(t *testing.T) {
 	var once sync.Once
 	s.sidecar.missed = func(key string) {
 		if key == orderKey(order.ID) { // the buyer was first; now the event comes
-			go once.Do(func() { assert.NoError(t, s.HearOrder(context.Background(), order)) })
+			go once.Do(func() { assert.NoError(t, s.ApplyOrder(context.Background(), order)) })
 		}
 	}
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
@@ -258,7 +258,7 @@ func TestPay_WaitsForAnOrderThatWasMadeAMomentAgo(t *testing.T) {
 func TestPay_ThreeDSecure(t *testing.T) {
 	const card = "pm_card_authenticationRequired"
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	receipt, err := s.pay(t.Context(), order.ID, card)
 	require.NoError(t, err)
 	require.True(t, receipt.Fresh)
@@ -283,29 +283,29 @@ func TestPay_ThreeDSecure(t *testing.T) {
 	require.NoError(t, err, "another try with the same card")
 	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed")
 	for range 2 { // the webhook, twice
-		known, err := s.HearIntent(t.Context(), receipt.Payment.StripeID)
+		known, err := s.HandleNotice(t.Context(), receipt.Payment.StripeID)
 		require.NoError(t, err)
 		require.True(t, known)
 	}
-	s.requireTold(t, "payment.failed", "payment.created")
+	s.requireEvents(t, "payment.failed", "payment.created")
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }
 
 func TestPay_WithoutAnyWebhookALookFindsTheTruth(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
 	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed")
 	shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
 	require.NoError(t, err)
 	require.Equal(t, Authorized, shown.Payment.Status)
-	s.requireTold(t, "payment.created")
+	s.requireEvents(t, "payment.created")
 }
 
 func TestPay_AnotherCardWhileTheBankWaitsForTheBuyer(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
 	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
@@ -316,10 +316,10 @@ func TestPay_AnotherCardWhileTheBankWaitsForTheBuyer(t *testing.T) {
 
 func TestPay_ACancellationWhileTheBankWaitsForTheBuyerEndsTheIntent(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
-	require.NoError(t, s.HearOrder(t.Context(), after(order, "cancelled")))
+	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "cancelled")))
 	require.Equal(t, "canceled", s.processor.money(t, order.ID)[0].Status, "the buyer's page cannot authorize it any more")
 	_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.ErrorIs(t, err, errCancelled)
@@ -330,7 +330,7 @@ func TestPay_ACancellationWhileTheBankWaitsForTheBuyerEndsTheIntent(t *testing.T
 
 func TestPay_AnUnknownOutcomeIsTakenUpAgain(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	// The bank agrees, but the answer is lost.
 	lose := func(r *http.Request, w *httptest.ResponseRecorder) {
 		if attempts(r) {
@@ -341,7 +341,7 @@ func TestPay_AnUnknownOutcomeIsTakenUpAgain(t *testing.T) {
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
 	s.requireMoney(t, order.ID, 2500, 0, 0)
-	s.requireTold(t)
+	s.requireEvents(t)
 
 	s.processor.after.Store(nil)
 	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
@@ -349,12 +349,12 @@ func TestPay_AnUnknownOutcomeIsTakenUpAgain(t *testing.T) {
 	require.True(t, receipt.Fresh, "the buyer has had no answer before this one")
 	require.Equal(t, 1, receipt.Payment.Attempt.Number)
 	s.requireMoney(t, order.ID, 2500, 0, 0)
-	s.requireTold(t, "payment.created")
+	s.requireEvents(t, "payment.created")
 }
 
 func TestPay_AnUnknownOutcomeOfACancelledOrderIsVoided(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	lose := func(r *http.Request, w *httptest.ResponseRecorder) {
 		if attempts(r) {
 			panic(http.ErrAbortHandler)
@@ -364,9 +364,9 @@ func TestPay_AnUnknownOutcomeOfACancelledOrderIsVoided(t *testing.T) {
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
 	s.processor.after.Store(nil)
-	require.NoError(t, s.HearOrder(t.Context(), after(order, "cancelled")))
+	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "cancelled")))
 	s.requireMoney(t, order.ID, 0, 0, 0)
-	s.requireTold(t, "payment.voided")
+	s.requireEvents(t, "payment.voided")
 }
 
 // TestPay_CancelledInTheMiddle cancels the order at each of the moments at which it can be cancelled.
@@ -375,7 +375,7 @@ func TestPay_CancelledInTheMiddle(t *testing.T) {
 		for _, side := range []string{"before", "after"} {
 			t.Run(side+" "+moment, func(t *testing.T) {
 				s := newScene(t)
-				order := s.hears(t)
+				order := s.createOrder(t)
 				if moment == "/confirm" { // an intent that there is already
 					_, err := s.pay(t.Context(), order.ID, "pm_card_chargeDeclined")
 					requireProblem(t, err, problem.Declined)
@@ -383,7 +383,7 @@ func TestPay_CancelledInTheMiddle(t *testing.T) {
 				var done atomic.Bool
 				cancel := func(r *http.Request) {
 					if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, moment) && !done.Swap(true) {
-						assert.NoError(t, s.HearOrder(t.Context(), after(order, "cancelled")))
+						assert.NoError(t, s.ApplyOrder(t.Context(), after(order, "cancelled")))
 					}
 				}
 				if side == "before" {
@@ -396,7 +396,7 @@ func TestPay_CancelledInTheMiddle(t *testing.T) {
 				_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 				require.ErrorIs(t, err, errCancelled)
 				s.requireMoney(t, order.ID, 0, 0, 0)
-				require.NotContains(t, s.sidecar.told(), "payment.created")
+				require.NotContains(t, s.sidecar.eventTypes(), "payment.created")
 			})
 		}
 	}
@@ -404,7 +404,7 @@ func TestPay_CancelledInTheMiddle(t *testing.T) {
 
 func TestSettle_StripeAwayIsTriedAgain(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
@@ -412,47 +412,47 @@ func TestSettle_StripeAwayIsTriedAgain(t *testing.T) {
 		return true
 	}
 	s.processor.before.Store(&away)
-	require.Error(t, s.HearOrder(t.Context(), after(order, "complete")))
+	require.Error(t, s.ApplyOrder(t.Context(), after(order, "complete")))
 	s.processor.before.Store(nil)
-	require.NoError(t, s.HearOrder(t.Context(), after(order, "complete")))
+	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "complete")))
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 }
 
 func TestSettle_AnAuthorizationThatLapsedIsTold(t *testing.T) {
 	for name, hears := range map[string]func(s *scene, o events.Order, stripeID string) error{
 		"by the webhook, while the capture is due": func(s *scene, o events.Order, stripeID string) error {
-			if err := s.till.HearOrder(t.Context(), after(o, "complete")); err != nil {
+			if err := s.store.ApplyOrder(t.Context(), after(o, "complete")); err != nil {
 				return err
 			}
-			_, err := s.HearIntent(t.Context(), stripeID)
+			_, err := s.HandleNotice(t.Context(), stripeID)
 			return err
 		},
 		"by the webhook, before the order is complete": func(s *scene, _ events.Order, stripeID string) error {
-			_, err := s.HearIntent(t.Context(), stripeID)
+			_, err := s.HandleNotice(t.Context(), stripeID)
 			return err
 		},
 		"by the capture that fails": func(s *scene, o events.Order, _ string) error {
-			return s.HearOrder(t.Context(), after(o, "complete"))
+			return s.ApplyOrder(t.Context(), after(o, "complete"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			order := s.hears(t)
+			order := s.createOrder(t)
 			receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
 			s.processor.expire(t, receipt.Payment.StripeID)
 			for range 2 {
 				require.NoError(t, hears(s, order, receipt.Payment.StripeID))
 			}
-			s.requireTold(t, "payment.created", "payment.voided")
+			s.requireEvents(t, "payment.created", "payment.voided")
 			s.requireMoney(t, order.ID, 0, 0, 0)
 			_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
 			require.ErrorIs(t, err, errCancelled)
 
 			// The orders service cancels the order for it; that changes nothing here.
 			cancelled := after(after(order, "complete"), "cancelled")
-			require.NoError(t, s.HearOrder(t.Context(), cancelled))
-			require.Equal(t, []string{"payment.created", "payment.voided"}, s.sidecar.told())
+			require.NoError(t, s.ApplyOrder(t.Context(), cancelled))
+			require.Equal(t, []string{"payment.created", "payment.voided"}, s.sidecar.eventTypes())
 		})
 	}
 }
@@ -460,12 +460,12 @@ func TestSettle_AnAuthorizationThatLapsedIsTold(t *testing.T) {
 // A copy of the request comes while the bank has agreed and the first has not written it down, but a webhook has.
 func TestPay_ACopyThatAWebhookOvertookIsAnsweredAsTheFirst(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	var copied Receipt
 	var done atomic.Bool
 	overtake := func(r *http.Request, _ *httptest.ResponseRecorder) {
 		if attempts(r) && !done.Swap(true) {
-			_, err := s.HearIntent(t.Context(), s.processor.money(t, order.ID)[0].ID)
+			_, err := s.HandleNotice(t.Context(), s.processor.money(t, order.ID)[0].ID)
 			assert.NoError(t, err)
 			copied, err = s.pay(t.Context(), order.ID, "pm_card_visa")
 			assert.NoError(t, err)
@@ -477,16 +477,16 @@ func TestPay_ACopyThatAWebhookOvertookIsAnsweredAsTheFirst(t *testing.T) {
 	require.True(t, copied.Fresh, "nobody was answered before it")
 	require.Equal(t, first.Payment, copied.Payment)
 	s.requireMoney(t, order.ID, 2500, 0, 0)
-	s.requireTold(t, "payment.created")
+	s.requireEvents(t, "payment.created")
 }
 
 func TestPay_DoesNotWaitForTheMoneyToBeTaken(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	first, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	s.processor.misbehaves(t, `{"operation":"capture","fault":"unavailable","times":2}`)
-	require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
+	require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
 	again, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	require.Equal(t, first.Payment, again.Payment)
@@ -497,7 +497,7 @@ func TestPay_DoesNotWaitForTheMoneyToBeTaken(t *testing.T) {
 
 func TestPayment_IsShownToItsBuyerAlone(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	_, err = s.Payment(t.Context(), receipt.Payment.ID, "buyer-2")
@@ -508,7 +508,7 @@ func TestPayment_IsShownToItsBuyerAlone(t *testing.T) {
 
 func TestPayment_IsShownAsKnownWhileStripeIsAway(t *testing.T) {
 	s := newScene(t)
-	order := s.hears(t)
+	order := s.createOrder(t)
 	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
@@ -521,8 +521,8 @@ func TestPayment_IsShownAsKnownWhileStripeIsAway(t *testing.T) {
 	require.Equal(t, RequiresAction, shown.Payment.Status)
 }
 
-func TestHearIntent_NotOurs(t *testing.T) {
-	known, err := newScene(t).HearIntent(t.Context(), "pi_somebody")
+func TestHandleNotice_NotOurs(t *testing.T) {
+	known, err := newScene(t).HandleNotice(t.Context(), "pi_somebody")
 	require.NoError(t, err)
 	require.False(t, known)
 }
@@ -535,7 +535,7 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 		order := reserved()
 		ends := []string{"cancelled", "complete"}[round%2]
 		t.Run(fmt.Sprintf("%d %s", round, ends), func(t *testing.T) {
-			require.NoError(t, s.HearOrder(t.Context(), order))
+			require.NoError(t, s.ApplyOrder(t.Context(), order))
 			random := rand.New(rand.NewPCG(uint64(round), 7))
 			cards := []string{"pm_card_visa", "pm_card_chargeDeclined", "pm_card_authenticationRequired", "tok_visa", "pm_card_mastercard"}
 			random.Shuffle(len(cards), func(i, j int) { cards[i], cards[j] = cards[j], cards[i] })
@@ -556,7 +556,7 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 					time.Sleep(before)
 					for _, entry := range s.processor.money(t, order.ID) {
 						s.processor.sandbox.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/sandbox/payment_intents/"+entry.ID+"/authenticate?outcome="+outcome, nil))
-						_, err := s.HearIntent(t.Context(), entry.ID)
+						_, err := s.HandleNotice(t.Context(), entry.ID)
 						assert.NotEqual(t, problem.Internal, kindOf(err), "%v", err)
 					}
 				})
@@ -592,8 +592,8 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 }
 
 // hear tells an order's event until it is taken, as the broker does.
-func hear(t *testing.T, s *scene, told events.Order) {
-	assert.Eventually(t, func() bool { return s.HearOrder(t.Context(), told) == nil }, 5*time.Second, time.Millisecond)
+func hear(t *testing.T, s *scene, reported events.Order) {
+	assert.Eventually(t, func() bool { return s.ApplyOrder(t.Context(), reported) == nil }, 5*time.Second, time.Millisecond)
 }
 
 // kindOf is problem.KindOf, and Conflict for no error: anything but Internal is an answer that a buyer can get.

@@ -29,7 +29,7 @@ const (
 	// makes that safe.
 	stripeRetries = 2
 	// keyAttempts is how many idempotency keys one operation may use up at once, and keyPause how long it is until
-	// it may have one more; see gateway.once.
+	// it may have one more; see stripeClient.once.
 	keyAttempts = 3
 	keyPause    = 10 * time.Second
 	// keyLife is how long an attempt's key is relied on. Stripe keeps keys for at least 24 hours.
@@ -38,16 +38,16 @@ const (
 	clockSkew = 5 * time.Minute
 )
 
-// errKeyTaken says that Stripe has had another request under an attempt's key; see gateway.Find.
+// errKeyTaken says that Stripe has had another request under an attempt's key; see stripeClient.Find.
 var errKeyTaken = errors.New("the idempotency key was used for another request")
 
-// gateway is the card processor: Stripe, or the sandbox that speaks as Stripe does. Every operation may be
+// stripeClient is the card processor: Stripe, or the sandbox that speaks as Stripe does. Every operation may be
 // repeated, by idempotency keys and because an intent's state allows each step once.
 //
 // Errors are problems: Invalid if Stripe does not know the card or will not take the amount, Unavailable if it
 // cannot be reached or asks to wait. Another error is a fault of ours. A declined card is none of these: it is
 // an Intent with status Failed.
-type gateway struct {
+type stripeClient struct {
 	intents  paymentintent.Client
 	charges  charge.Client
 	methods  paymentmethod.Client
@@ -59,8 +59,8 @@ type gateway struct {
 	origin string
 }
 
-// newGateway makes a client for the account of the secret key. An empty url is Stripe's; timeout bounds one request.
-func newGateway(key, url string, timeout time.Duration, log *slog.Logger) *gateway {
+// newStripeClient makes a client for the account of the secret key. An empty url is Stripe's; timeout bounds one request.
+func newStripeClient(key, url string, timeout time.Duration, log *slog.Logger) *stripeClient {
 	config := &stripe.BackendConfig{
 		EnableTelemetry:   stripe.Bool(false),
 		HTTPClient:        &http.Client{Timeout: timeout, Transport: stripeTransport()},
@@ -71,7 +71,7 @@ func newGateway(key, url string, timeout time.Duration, log *slog.Logger) *gatew
 		config.URL = stripe.String(url)
 	}
 	backend := stripe.GetBackendWithConfig(stripe.APIBackend, config)
-	return &gateway{
+	return &stripeClient{
 		intents:  paymentintent.Client{B: backend, Key: key},
 		charges:  charge.Client{B: backend, Key: key},
 		methods:  paymentmethod.Client{B: backend, Key: key},
@@ -117,7 +117,7 @@ func (m Method) field() string {
 //
 // No key but the attempt's own is used to create and confirm at once: if Stripe answers, and will answer for a day, that
 // something broke on its side, the order's intents are searched; if there is none, an empty one is made and confirmed.
-func (g *gateway) Authorize(ctx context.Context, order *Order, attempt Attempt, method Method) (Intent, error) {
+func (g *stripeClient) Authorize(ctx context.Context, order *Order, attempt Attempt, method Method) (Intent, error) {
 	key := attemptKeyAtStripe(order.ID, attempt.Number)
 	card, err := g.card(ctx, key, method)
 	if err != nil {
@@ -148,7 +148,7 @@ func (g *gateway) Authorize(ctx context.Context, order *Order, attempt Attempt, 
 	case err != nil:
 		return Intent{}, understood(err, what)
 	case replayed(header):
-		return g.Look(ctx, intent.ID)
+		return g.Get(ctx, intent.ID)
 	}
 	return intent, nil
 }
@@ -159,7 +159,7 @@ func (g *gateway) Authorize(ctx context.Context, order *Order, attempt Attempt, 
 // It asks for an empty intent under the attempt's own key. If Stripe has not had the attempt's request, it makes that
 // intent, and refuses the request should it still arrive, because its key belongs to another one now. If Stripe has had
 // it, it refuses, and what came of it is searched.
-func (g *gateway) Find(ctx context.Context, order *Order, attempt Attempt) (Intent, error) {
+func (g *stripeClient) Find(ctx context.Context, order *Order, attempt Attempt) (Intent, error) {
 	if g.clock().Sub(attempt.At) >= keyLife {
 		return g.search(ctx, order.ID, attempt.At)
 	}
@@ -172,14 +172,14 @@ func (g *gateway) Find(ctx context.Context, order *Order, attempt Attempt) (Inte
 	case err != nil:
 		return Intent{}, err
 	case replayed(header):
-		return g.Look(ctx, intent.ID)
+		return g.Get(ctx, intent.ID)
 	}
 	return intent, nil
 }
 
 // search finds an order's intent among all that were made since a time, also one that was canceled. An order has one.
 // Should there be more after all, the one that is furthest is taken, and no money is left with the others.
-func (g *gateway) search(ctx context.Context, orderID string, since time.Time) (Intent, error) {
+func (g *stripeClient) search(ctx context.Context, orderID string, since time.Time) (Intent, error) {
 	what := "search the payment intents of order " + orderID
 	params := &stripe.PaymentIntentListParams{
 		ListParams:   stripe.ListParams{Context: ctx, Limit: stripe.Int64(100)},
@@ -216,7 +216,7 @@ func (g *gateway) search(ctx context.Context, orderID string, since time.Time) (
 	if best == "" {
 		return Intent{}, nil
 	}
-	return g.Look(ctx, best)
+	return g.Get(ctx, best)
 }
 
 // statusesAtStripe are in the order in which an intent goes through them; canceled is the first, for there is nothing in
@@ -228,7 +228,7 @@ var statusesAtStripe = []stripe.PaymentIntentStatus{
 }
 
 // Release ends an intent that is not the order's payment: no money stays with it.
-func (g *gateway) Release(ctx context.Context, stripeID string) error {
+func (g *stripeClient) Release(ctx context.Context, stripeID string) error {
 	intent, err := g.void(ctx, stripeID, "intent/"+stripeID+"/void")
 	if failure, ok := errors.AsType[*stripe.Error](err); ok && failure.HTTPStatusCode == http.StatusNotFound {
 		return nil // there is none, whoever said so
@@ -252,7 +252,7 @@ func attemptKeyAtStripe(orderID string, number int) string {
 
 // create makes an intent for an order, and confirms it with a card if there is one. An intent that is not confirmed
 // holds no money and cannot get any without this service.
-func (g *gateway) create(ctx context.Context, order *Order, key, card string) (Intent, http.Header, error) {
+func (g *stripeClient) create(ctx context.Context, order *Order, key, card string) (Intent, http.Header, error) {
 	params := &stripe.PaymentIntentParams{
 		Params:             stripe.Params{Context: ctx, IdempotencyKey: &key},
 		Amount:             stripe.Int64(order.Amount),
@@ -272,7 +272,7 @@ func (g *gateway) create(ctx context.Context, order *Order, key, card string) (I
 
 // Confirm makes the payment's attempt of this number with a card, on the intent that it has. The result's status is
 // Authorized, RequiresAction or Failed; or another, if the intent's life went on without this attempt.
-func (g *gateway) Confirm(ctx context.Context, p *Payment, number int, method Method) (Intent, error) {
+func (g *stripeClient) Confirm(ctx context.Context, p *Payment, number int, method Method) (Intent, error) {
 	key := attemptKeyAtStripe(p.OrderID, number)
 	card, err := g.card(ctx, key, method)
 	if err != nil {
@@ -281,7 +281,7 @@ func (g *gateway) Confirm(ctx context.Context, p *Payment, number int, method Me
 	return g.confirm(ctx, p.StripeID, key, card)
 }
 
-func (g *gateway) confirm(ctx context.Context, stripeID, attempt, card string) (Intent, error) {
+func (g *stripeClient) confirm(ctx context.Context, stripeID, attempt, card string) (Intent, error) {
 	return g.latest(ctx, stripeID, attempt+"/confirm", func(key string) (Intent, http.Header, error) {
 		params := &stripe.PaymentIntentConfirmParams{
 			Params:        stripe.Params{Context: ctx, IdempotencyKey: &key},
@@ -294,7 +294,7 @@ func (g *gateway) confirm(ctx context.Context, stripeID, attempt, card string) (
 
 // card is the payment method's id. One is made of a token, which can be used once; that takes a request of its own,
 // because Stripe's API takes a token in no request that creates or confirms an intent.
-func (g *gateway) card(ctx context.Context, attempt string, method Method) (string, error) {
+func (g *stripeClient) card(ctx context.Context, attempt string, method Method) (string, error) {
 	if method.Token == "" {
 		return method.PaymentMethod, nil
 	}
@@ -312,13 +312,13 @@ func (g *gateway) card(ctx context.Context, attempt string, method Method) (stri
 	return made.ID, err
 }
 
-// Look asks for the intent as it is now, with what was given back of it, and how many cards were declined if another may
+// Get asks for the intent as it is now, with what was given back of it, and how many cards were declined if another may
 // be. That costs further requests only if there are refunds, disputes or declines.
-func (g *gateway) Look(ctx context.Context, stripeID string) (Intent, error) {
-	return g.look(ctx, stripeID, false)
+func (g *stripeClient) Get(ctx context.Context, stripeID string) (Intent, error) {
+	return g.get(ctx, stripeID, false)
 }
 
-func (g *gateway) look(ctx context.Context, stripeID string, refunded bool) (Intent, error) {
+func (g *stripeClient) get(ctx context.Context, stripeID string, refunded bool) (Intent, error) {
 	params := &stripe.PaymentIntentParams{Params: stripe.Params{Context: ctx}}
 	params.AddExpand("latest_charge")
 	found, err := g.intents.Get(stripeID, params)
@@ -331,7 +331,7 @@ func (g *gateway) look(ctx context.Context, stripeID string, refunded bool) (Int
 // whole completes what an intent says, with its charge expanded, by its refunds and disputes. Refunds are listed, and not
 // taken from the charge, for one that has failed is seen in the list alone. refunded says that there is one, whatever the
 // charge says.
-func (g *gateway) whole(ctx context.Context, from *stripe.PaymentIntent, refunded bool) (Intent, error) {
+func (g *stripeClient) whole(ctx context.Context, from *stripe.PaymentIntent, refunded bool) (Intent, error) {
 	intent, charge := intentOf(from), from.LatestCharge
 	intent.Whole = true
 	if charge != nil && intent.Status.open() {
@@ -380,7 +380,7 @@ func (g *gateway) whole(ctx context.Context, from *stripe.PaymentIntent, refunde
 }
 
 // declines counts the failed charges of an intent.
-func (g *gateway) declines(ctx context.Context, stripeID string) (n int, err error) {
+func (g *stripeClient) declines(ctx context.Context, stripeID string) (n int, err error) {
 	charges := g.charges.List(&stripe.ChargeListParams{ListParams: stripe.ListParams{Context: ctx, Limit: stripe.Int64(pageLength)}, PaymentIntent: &stripeID})
 	for charges.Next() {
 		if charges.Charge().Status == stripe.ChargeStatusFailed {
@@ -407,7 +407,7 @@ func listedOf(from *stripe.PaymentIntent) listed {
 }
 
 // Whose says whose an intent is. The zero value is that of one that does not exist.
-func (g *gateway) Whose(ctx context.Context, stripeID string) (listed, error) {
+func (g *stripeClient) Whose(ctx context.Context, stripeID string) (listed, error) {
 	found, err := g.intents.Get(stripeID, &stripe.PaymentIntentParams{Params: stripe.Params{Context: ctx}})
 	if failure, ok := errors.AsType[*stripe.Error](err); ok && failure.HTTPStatusCode == http.StatusNotFound {
 		return listed{}, nil
@@ -423,7 +423,7 @@ const pageLength = 100
 
 // Intents calls each with all intents made since a time that have an order, up to pageLength at a time, the newest first. What was
 // refunded is as the charge says.
-func (g *gateway) Intents(ctx context.Context, since time.Time, each func([]listed) error) error {
+func (g *stripeClient) Intents(ctx context.Context, since time.Time, each func([]listed) error) error {
 	params := &stripe.PaymentIntentListParams{
 		ListParams:   stripe.ListParams{Context: ctx, Limit: stripe.Int64(pageLength)},
 		CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()},
@@ -446,7 +446,7 @@ var reversalEvents = []string{"charge.refunded", "charge.refund.updated", "charg
 
 // Reversals calls each with what Stripe's events since a time tell of refunds and disputes, in pages as Intents does. Stripe keeps
 // events for 30 days, whether their webhooks were taken or not.
-func (g *gateway) Reversals(ctx context.Context, since time.Time, each func([]notice) error) error {
+func (g *stripeClient) Reversals(ctx context.Context, since time.Time, each func([]notice) error) error {
 	found := g.events.List(&stripe.EventListParams{
 		ListParams:   stripe.ListParams{Context: ctx, Limit: stripe.Int64(pageLength)},
 		CreatedRange: &stripe.RangeQueryParams{GreaterThanOrEqual: since.Unix()},
@@ -490,7 +490,7 @@ func inPages[T any](next func() (one T, more bool, err error), each func([]T) er
 }
 
 // Capture takes the authorized money.
-func (g *gateway) Capture(ctx context.Context, p *Payment) (Intent, error) {
+func (g *stripeClient) Capture(ctx context.Context, p *Payment) (Intent, error) {
 	return g.latest(ctx, p.StripeID, "payment/"+p.ID+"/capture", func(key string) (Intent, http.Header, error) {
 		params := &stripe.PaymentIntentCaptureParams{Params: stripe.Params{Context: ctx, IdempotencyKey: &key}}
 		params.AddExpand("latest_charge")
@@ -500,14 +500,14 @@ func (g *gateway) Capture(ctx context.Context, p *Payment) (Intent, error) {
 
 // Void gives up an authorization, or an intent that has none: nobody can pay it any more. Without an intent there is
 // nothing to give up.
-func (g *gateway) Void(ctx context.Context, p *Payment) (Intent, error) {
+func (g *stripeClient) Void(ctx context.Context, p *Payment) (Intent, error) {
 	if p.StripeID == "" {
 		return Intent{Status: Voided}, nil
 	}
 	return g.void(ctx, p.StripeID, "payment/"+p.ID+"/void")
 }
 
-func (g *gateway) void(ctx context.Context, stripeID, key string) (Intent, error) {
+func (g *stripeClient) void(ctx context.Context, stripeID, key string) (Intent, error) {
 	return g.latest(ctx, stripeID, key, func(key string) (Intent, http.Header, error) {
 		params := &stripe.PaymentIntentCancelParams{
 			Params:             stripe.Params{Context: ctx, IdempotencyKey: &key},
@@ -520,7 +520,7 @@ func (g *gateway) void(ctx context.Context, stripeID, key string) (Intent, error
 
 // Refund gives captured money back, all that is left of it. If there was a dispute, Stripe may not allow it: the result's
 // RefundFailed is set if it will not do so later either.
-func (g *gateway) Refund(ctx context.Context, p *Payment) (Intent, error) {
+func (g *stripeClient) Refund(ctx context.Context, p *Payment) (Intent, error) {
 	metadata := map[string]string{metadataOrder: p.OrderID, metadataUser: p.UserID}
 	err := g.refund(ctx, p.StripeID, "payment/"+p.ID+"/refund", metadata)
 	failure, _ := errors.AsType[*stripe.Error](err)
@@ -528,14 +528,14 @@ func (g *gateway) Refund(ctx context.Context, p *Payment) (Intent, error) {
 	if err != nil && !disputed {
 		return Intent{}, err
 	}
-	intent, err := g.look(ctx, p.StripeID, true)
+	intent, err := g.get(ctx, p.StripeID, true)
 	if disputed && intent.Status == Captured && !intent.Dispute.undecided() {
 		intent.RefundFailed = true
 	}
 	return intent, err
 }
 
-func (g *gateway) refund(ctx context.Context, stripeID, key string, metadata map[string]string) error {
+func (g *stripeClient) refund(ctx context.Context, stripeID, key string, metadata map[string]string) error {
 	_, err := g.once(key, func(key string) (Intent, http.Header, error) {
 		made, err := g.refunds.New(&stripe.RefundParams{
 			Params:        stripe.Params{Context: ctx, IdempotencyKey: &key},
@@ -558,8 +558,8 @@ func (g *gateway) refund(ctx context.Context, stripeID, key string, metadata map
 type call func(key string) (Intent, http.Header, error)
 
 // latest is once for operations on an intent: an answer that Stripe gave before tells how things stood then, so
-// it looks how they stand now.
-func (g *gateway) latest(ctx context.Context, stripeID, key string, do call, what string) (Intent, error) {
+// it refreshes how they stand now.
+func (g *stripeClient) latest(ctx context.Context, stripeID, key string, do call, what string) (Intent, error) {
 	old := false
 	intent, err := g.once(key, func(key string) (Intent, http.Header, error) {
 		intent, header, err := do(key)
@@ -569,14 +569,14 @@ func (g *gateway) latest(ctx context.Context, stripeID, key string, do call, wha
 	if err != nil || !old {
 		return intent, err
 	}
-	return g.Look(ctx, stripeID)
+	return g.Get(ctx, stripeID)
 }
 
 // once does an operation under an idempotency key. Stripe remembers with the key also that something broke on
 // its side, and would answer so for a day; such an answer frees the operation for the next key. When several are used
 // up there is a new one every keyPause, so that what a bad hour at Stripe has broken is done when it is over. That is
 // safe: on an intent each step succeeds once, whatever the key, and an intent that is created twice here is empty.
-func (g *gateway) once(key string, do call, what string) (Intent, error) {
+func (g *stripeClient) once(key string, do call, what string) (Intent, error) {
 	keys := []string{key}
 	for n := 2; n <= keyAttempts; n++ {
 		keys = append(keys, key+"/"+strconv.Itoa(n))
@@ -672,7 +672,7 @@ func refundedOf(charge *stripe.Charge) int64 {
 
 // intentOfCharge tells in this service's terms what a charge says of its intent.
 func intentOfCharge(from *stripe.Charge) Intent {
-	to := Intent{ChargeID: from.ID, Status: unheardOf}
+	to := Intent{ChargeID: from.ID, Status: Unknown}
 	switch {
 	case from.Status == stripe.ChargeStatusFailed:
 		to.Status, to.DeclineCode = Failed, from.FailureCode
@@ -736,7 +736,7 @@ func unreachable(err error) error {
 		WithCode("processor_unavailable").WithRetryAfter(2 * time.Second).Because(err)
 }
 
-// stripeLog lets the client write to the service's log. What it calls an error is told to the caller, who
+// stripeLog lets the client write to the service's log. What it calls an error is reported to the caller, who
 // decides; here it is a detail.
 type stripeLog struct{ log *slog.Logger }
 

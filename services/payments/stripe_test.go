@@ -69,7 +69,9 @@ func (p *processor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(w, answer.Body)
 }
 
-func (p *processor) gateway() *gateway { return newGateway(sandboxKey, p.url, 10*time.Second, quiet) }
+func (p *processor) client() *stripeClient {
+	return newStripeClient(sandboxKey, p.url, 10*time.Second, quiet)
+}
 
 // money is what the sandbox's ledger says of an order.
 func (p *processor) money(t *testing.T, orderID string) []sandbox.LedgerEntry {
@@ -84,7 +86,7 @@ func (p *processor) notice(stripeID string) notice {
 	r.Header.Set("Authorization", "Bearer "+sandboxKey)
 	p.sandbox.ServeHTTP(w, r)
 	if w.Code != http.StatusOK {
-		return notice{intent: Intent{ID: stripeID, Status: unheardOf}}
+		return notice{intent: Intent{ID: stripeID, Status: Unknown}}
 	}
 	return noticeIn(w.Body.Bytes())
 }
@@ -114,7 +116,7 @@ func (p *processor) misbehaves(t *testing.T, rule string) {
 }
 
 // intended is a payment whose intent exists, and is empty.
-func intended(t *testing.T, g *gateway) *Payment {
+func intended(t *testing.T, g *stripeClient) *Payment {
 	t.Helper()
 	order := liveOrder()
 	payment := order.Begin("visa", now())
@@ -136,7 +138,7 @@ func visa() Method { return Method{PaymentMethod: "pm_card_visa"} }
 func TestGateway_LeadsAnIntentThroughItsLife(t *testing.T) {
 	ctx := t.Context()
 	p := newProcessor(t, sandbox.Options{})
-	g := p.gateway()
+	g := p.client()
 
 	t.Run("authorized and captured and refunded", func(t *testing.T) {
 		payment := intended(t, g)
@@ -164,7 +166,7 @@ func TestGateway_VoidEndsAnIntentInAnyOpenState(t *testing.T) {
 	for name, method := range map[string]string{"untouched": "", "declined": "pm_card_chargeDeclined", "waiting for the buyer": "pm_card_authenticationRequired", "authorized": "pm_card_visa"} {
 		t.Run(name, func(t *testing.T) {
 			p := newProcessor(t, sandbox.Options{})
-			g := p.gateway()
+			g := p.client()
 			payment := intended(t, g)
 			if method != "" {
 				_, err := g.Confirm(t.Context(), payment, 1, Method{PaymentMethod: method})
@@ -194,7 +196,7 @@ func TestGateway_ADeclineIsAnOutcome(t *testing.T) {
 		{Method{Token: "tok_chargeDeclined"}, "generic_decline"},
 		{Method{Token: "tok_chargeDeclinedIncorrectCvc"}, "incorrect_cvc"},
 	} {
-		g := newProcessor(t, sandbox.Options{}).gateway()
+		g := newProcessor(t, sandbox.Options{}).client()
 		payment := intended(t, g)
 		intent, err := g.Confirm(t.Context(), payment, 1, c.method)
 		require.NoError(t, err)
@@ -206,7 +208,7 @@ func TestGateway_ADeclineIsAnOutcome(t *testing.T) {
 }
 
 func TestGateway_TokensAndCardsStripeDoesNotKnowAreTheBuyersFault(t *testing.T) {
-	g := newProcessor(t, sandbox.Options{}).gateway()
+	g := newProcessor(t, sandbox.Options{}).client()
 	payment := intended(t, g)
 	for _, method := range []Method{{PaymentMethod: "pm_nobody"}, {Token: "tok_nobody"}} {
 		_, err := g.Confirm(t.Context(), payment, 1, method)
@@ -217,7 +219,7 @@ func TestGateway_TokensAndCardsStripeDoesNotKnowAreTheBuyersFault(t *testing.T) 
 }
 
 func TestGateway_AmountsThatCannotBeCharged(t *testing.T) {
-	g := newProcessor(t, sandbox.Options{}).gateway()
+	g := newProcessor(t, sandbox.Options{}).client()
 	order, attempt := attempted()
 	order.Amount = 20
 	_, err := g.Authorize(t.Context(), order, attempt, visa())
@@ -226,7 +228,7 @@ func TestGateway_AmountsThatCannotBeCharged(t *testing.T) {
 
 func TestGateway_ARepeatedRequestDoesNothingTwice(t *testing.T) {
 	p := newProcessor(t, sandbox.Options{})
-	g := p.gateway()
+	g := p.client()
 	payment := intended(t, g)
 	require.Equal(t, payment.StripeID, intended(t, g).StripeID, "an order has one intent")
 
@@ -240,7 +242,7 @@ func TestGateway_ARepeatedRequestDoesNothingTwice(t *testing.T) {
 
 func TestGateway_AnAnswerGivenBeforeIsNotTakenForThePresent(t *testing.T) {
 	p := newProcessor(t, sandbox.Options{})
-	g := p.gateway()
+	g := p.client()
 	payment := intended(t, g)
 	threeD := Method{PaymentMethod: "pm_card_authenticationRequired"}
 	intent, err := g.Confirm(t.Context(), payment, 1, threeD)
@@ -254,7 +256,7 @@ func TestGateway_AnAnswerGivenBeforeIsNotTakenForThePresent(t *testing.T) {
 
 func TestGateway_AFailureOnStripesSideAfterTheWorkIsOvercome(t *testing.T) {
 	p := newProcessor(t, sandbox.Options{})
-	g := p.gateway()
+	g := p.client()
 	// The work is done, but the client and the idempotency key get a 500, as Stripe would remember it.
 	broken := func(path string) *int {
 		times := 0
@@ -309,7 +311,7 @@ func TestGateway_AFailureOnStripesSideAfterTheWorkIsOvercome(t *testing.T) {
 
 func TestGateway_StripeAwayIsUnavailable(t *testing.T) {
 	p := newProcessor(t, sandbox.Options{})
-	g := p.gateway()
+	g := p.client()
 	payment := intended(t, g)
 	g.intents.B.SetMaxNetworkRetries(0) // it would wait between them
 	for name, answer := range map[string]func(http.ResponseWriter, *http.Request){
@@ -352,7 +354,7 @@ func TestGateway_StripeAwayIsUnavailable(t *testing.T) {
 }
 
 func TestGateway_AWrongKeyIsOurFaultAndShownToNobody(t *testing.T) {
-	g := newProcessor(t, sandbox.Options{SecretKey: "sk_test_another"}).gateway()
+	g := newProcessor(t, sandbox.Options{SecretKey: "sk_test_another"}).client()
 	order, attempt := attempted()
 	_, err := g.Authorize(t.Context(), order, attempt, visa())
 	require.ErrorContains(t, err, "Invalid API Key")
@@ -361,7 +363,7 @@ func TestGateway_AWrongKeyIsOurFaultAndShownToNobody(t *testing.T) {
 
 func TestGateway_ErrorsHoldNoClientSecret(t *testing.T) {
 	p := newProcessor(t, sandbox.Options{})
-	g := p.gateway()
+	g := p.client()
 	payment := intended(t, g)
 	after := func(_ *http.Request, w *httptest.ResponseRecorder) {
 		w.Code = 400
@@ -376,14 +378,14 @@ func TestGateway_ErrorsHoldNoClientSecret(t *testing.T) {
 
 func TestGateway_WhatABadHourBrokeIsDoneAfterIt(t *testing.T) {
 	p := newProcessor(t, sandbox.Options{})
-	g := p.gateway()
+	g := p.client()
 	clock := time.Now()
 	g.clock = func() time.Time { return clock }
 	payment := intended(t, g)
 	p.misbehaves(t, `{"operation":"confirm","fault":"error_before","times":5}`)
 	for range 2 {
 		_, err := g.Confirm(t.Context(), payment, 1, visa())
-		requireProblem(t, err, problem.Unavailable) // four broke; then they are told again
+		requireProblem(t, err, problem.Unavailable) // four broke; then they are reported again
 	}
 	clock = clock.Add(keyPause)
 	_, err := g.Confirm(t.Context(), payment, 1, visa())

@@ -15,22 +15,22 @@ import (
 )
 
 // sweep finds the payments that nobody sees to: their process died, the webhook never came, the outcome was lost, or
-// Stripe was away for longer than the agenda cares to remember. Dapr's scheduler has one of the service's processes
-// do it every period (see service.Job); what the agenda does at once is only quicker.
+// Stripe was away for longer than the queue cares to remember. Dapr's scheduler has one of the service's processes
+// do it every period (see service.Job); what the queue does at once is only quicker.
 //
 // It goes through the index of the unsettled, from the watermark, before which everything is settled, to the end.
 // Should some payments stay unsettled for long while many after them are settled, they are appended to the index once
 // more, and the watermark moves on past all: so a pass costs what is unsettled and new, not what ever was.
 //
-// Any number of passes may run at once, in any number of processes, beside the agendas: each settling is safe by
+// Any number of passes may run at once, in any number of processes, beside the queues: each settling is safe by
 // idempotency keys and ETags, and the watermark is only moved by who has read it as it is.
 type sweep struct {
-	till *till
-	log  *slog.Logger
-	// patience is how long a payment may be as it is before the sweep sees to it: until then somebody else does.
-	patience time.Duration
-	fired    chan struct{} // holds one token when the job has fired
-	period   time.Duration
+	store *store
+	log   *slog.Logger
+	// budget is how long a payment may be as it is before the sweep sees to it: until then somebody else does.
+	budget time.Duration
+	fired  chan struct{} // holds one token when the job has fired
+	period time.Duration
 }
 
 // watermark is the document that says how far the index of the unsettled is worked off. In each partition of it, all
@@ -76,8 +76,8 @@ const (
 	trimmedAtOnce = 200
 )
 
-func newSweep(t *till, period time.Duration, log *slog.Logger) *sweep {
-	return &sweep{till: t, log: log, patience: period / 2, fired: make(chan struct{}, 1), period: period}
+func newSweep(t *store, period time.Duration, log *slog.Logger) *sweep {
+	return &sweep{store: t, log: log, budget: period / 2, fired: make(chan struct{}, 1), period: period}
 }
 
 // fire asks for a pass, unless one is asked for already. It never waits.
@@ -89,15 +89,15 @@ func (s *sweep) fire(context.Context) error {
 	return nil
 }
 
-// run makes a pass each time it was fired, until ctx ends. The first is made at once and has no patience: what a
+// run makes a pass each time it was fired, until ctx ends. The first is made at once and has no budget: what a
 // predecessor in this place left is nobody's.
 func (s *sweep) run(ctx context.Context) error {
-	patience := time.Duration(0)
+	budget := time.Duration(0)
 	for {
-		if err := s.pass(ctx, patience); err != nil && ctx.Err() == nil {
+		if err := s.pass(ctx, budget); err != nil && ctx.Err() == nil {
 			s.log.Warn("a sweep did not get through; the next one goes on from the same place", "error", err)
 		}
-		patience = s.patience
+		budget = s.budget
 		select {
 		case <-s.fired:
 		case <-ctx.Done():
@@ -106,9 +106,9 @@ func (s *sweep) run(ctx context.Context) error {
 	}
 }
 
-// pass sees to every payment that is unsettled and has been as it is for longer than patience.
-func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
-	mark, err := state.Get[watermark](ctx, s.till.store, watermarkKey)
+// pass sees to every payment that is unsettled and has been as it is for longer than budget.
+func (s *sweep) pass(ctx context.Context, budget time.Duration) error {
+	mark, err := state.Get[watermark](ctx, s.store.documents, watermarkKey)
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return err
 	}
@@ -122,7 +122,7 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 	end := mark.Value.Places
 	read := 0
 	for {
-		entries, next, err := s.till.store.Forward(ctx, unsettled, end)
+		entries, next, err := s.store.documents.Forward(ctx, unsettled, end)
 		if err != nil {
 			return err
 		}
@@ -135,7 +135,7 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 		for i, entry := range entries {
 			ids[i] = entry.ID
 		}
-		orders, err := s.till.orders(ctx, ids)
+		orders, err := s.store.orders(ctx, ids)
 		if err != nil {
 			return err
 		}
@@ -147,7 +147,7 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 			met[entry.ID] = true
 			open = append(open, entry)
 			left.add(order.Payment.CreatedAt)
-			if now().Sub(order.Payment.UpdatedAt) < patience || !order.Wants() {
+			if now().Sub(order.Payment.UpdatedAt) < budget || !order.Wants() {
 				continue
 			}
 			select {
@@ -161,33 +161,33 @@ func (s *sweep) pass(ctx context.Context, patience time.Duration) error {
 			})
 		}
 	}
-	s.till.meters.swept(left, time.Now(), staleAfter*s.period)
+	s.store.metrics.swept(left, time.Now(), staleAfter*s.period)
 	return s.move(ctx, mark, open, read, end)
 }
 
 // orders reads orders with their payments, by id. One that is not known is not among them.
-func (t *till) orders(ctx context.Context, ids []string) (map[string]*Order, error) {
+func (t *store) orders(ctx context.Context, ids []string) (map[string]*Order, error) {
 	keys := make([]string, len(ids))
 	for i, id := range ids {
 		keys[i] = orderKey(id)
 	}
-	docs, err := state.GetMany[Order](ctx, t.store, keys)
+	docs, err := state.GetMany[Order](ctx, t.documents, keys)
 	if err != nil {
 		return nil, err
 	}
 	orders := map[string]*Order{}
-	var former, attempts []string
+	var legacy, attempts []string
 	for i := range docs {
 		order := &docs[i].Value
 		orders[order.ID] = order
 		switch {
 		case order.PaymentID != "":
-			former = append(former, paymentKey(order.PaymentID))
+			legacy = append(legacy, paymentKey(order.PaymentID))
 		case order.Payment == nil:
 			attempts = append(attempts, attemptKey(order.ID))
 		}
 	}
-	payments, err := state.GetMany[formerPayment](ctx, t.store, former)
+	payments, err := state.GetMany[legacyPayment](ctx, t.documents, legacy)
 	if err != nil {
 		return nil, err
 	}
@@ -196,11 +196,11 @@ func (t *till) orders(ctx context.Context, ids []string) (map[string]*Order, err
 			delete(orders, doc.Value.OrderID)
 			continue
 		}
-		a := account{order: state.Doc[Order]{Value: *orders[doc.Value.OrderID]}, former: doc}
+		a := account{order: state.Doc[Order]{Value: *orders[doc.Value.OrderID]}, legacy: doc}
 		a.carryOver()
 		orders[doc.Value.OrderID] = &a.order.Value
 	}
-	begun, err := state.GetMany[firstAttempt](ctx, t.store, attempts)
+	begun, err := state.GetMany[firstAttempt](ctx, t.documents, attempts)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +213,7 @@ func (t *till) orders(ctx context.Context, ids []string) (map[string]*Order, err
 func (s *sweep) settle(ctx context.Context, orderID string) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	if _, _, err := s.till.settle(ctx, orderID, s.till.asLongSilent); err != nil {
+	if _, _, err := s.store.settle(ctx, orderID, s.store.asLongSilent); err != nil {
 		s.log.Warn("a payment is not settled yet; the next sweep tries again", "orderId", orderID, "error", err)
 	}
 }
@@ -240,7 +240,7 @@ func (s *sweep) move(ctx context.Context, mark state.Doc[watermark], open []stat
 	}
 	var change state.Change
 	for chunk := range slices.Chunk(carried, carriedAtOnce) {
-		if err := s.till.store.Commit(ctx, &change); err != nil { // the chunk before; at first none
+		if err := s.store.documents.Commit(ctx, &change); err != nil { // the chunk before; at first none
 			return err
 		}
 		change = state.Change{}
@@ -256,7 +256,7 @@ func (s *sweep) move(ctx context.Context, mark state.Doc[watermark], open []stat
 	} else {
 		change.Update(watermarkKey, mark.ETag, moved)
 	}
-	if err := s.till.store.Commit(ctx, &change); err != nil && !errors.Is(err, state.ErrConflict) {
+	if err := s.store.documents.Commit(ctx, &change); err != nil && !errors.Is(err, state.ErrConflict) {
 		return fmt.Errorf("move the watermark: %w", err)
 	}
 	return nil

@@ -19,16 +19,16 @@ import (
 )
 
 // forgets is what a process does that dies: what it had in mind is gone.
-func (s *scene) forgets() { s.till.agenda = newAgenda(s.till, quiet) }
+func (s *scene) forgets() { s.store.queue = newQueue(s.store, quiet) }
 
 func (s *scene) sweeps(t *testing.T) {
 	t.Helper()
-	require.NoError(t, newSweep(s.till, time.Minute, quiet).pass(t.Context(), 0))
+	require.NoError(t, newSweep(s.store, time.Minute, quiet).pass(t.Context(), 0))
 }
 
 func (s *scene) watermark(t *testing.T) state.Places {
 	t.Helper()
-	mark, err := state.Get[watermark](t.Context(), s.store, watermarkKey)
+	mark, err := state.Get[watermark](t.Context(), s.documents, watermarkKey)
 	if errors.Is(err, state.ErrNotFound) {
 		return nil
 	}
@@ -45,7 +45,7 @@ func (s *scene) ahead(t *testing.T) (ids []string) {
 func (s *scene) indexed(t *testing.T, from state.Places) (ids []string) {
 	t.Helper()
 	for {
-		entries, next, err := s.store.Forward(t.Context(), unsettled, from)
+		entries, next, err := s.documents.Forward(t.Context(), unsettled, from)
 		require.NoError(t, err)
 		if len(entries) == 0 {
 			return ids
@@ -59,14 +59,14 @@ func (s *scene) indexed(t *testing.T, from state.Places) (ids []string) {
 
 // leftBehind makes payments as a process leaves them that dies at a bad moment, and says what must become of each.
 func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
-	s.impatient()
+	s.withoutBudget()
 	tell := func(o events.Order, status string) events.Order {
 		o = after(o, status)
-		require.NoError(t, s.till.HearOrder(t.Context(), o))
+		require.NoError(t, s.store.ApplyOrder(t.Context(), o))
 		return o
 	}
 	paid := func(card string) (events.Order, Receipt) {
-		order := s.hears(t)
+		order := s.createOrder(t)
 		receipt, err := s.pay(t.Context(), order.ID, card)
 		require.NoError(t, err)
 		return order, receipt
@@ -77,14 +77,14 @@ func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
 	tell(given, "cancelled")
 	back, _ := paid("pm_card_visa")
 	complete := after(back, "complete")
-	require.NoError(t, s.HearOrder(t.Context(), complete)) // captured
+	require.NoError(t, s.ApplyOrder(t.Context(), complete)) // captured
 	tell(complete, "cancelled")
 	open, receipt := paid("pm_card_authenticationRequired")
 	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed") // and the webhook never comes
 	lapsed, receipt := paid("pm_card_visa")
 	s.processor.expire(t, receipt.Payment.StripeID)
 	tell(lapsed, "complete")
-	lost := s.hears(t)
+	lost := s.createOrder(t)
 	s.processor.misbehaves(t, `{"operation":"confirm","fault":"disconnect_after","times":9,"orderId":"`+lost.ID+`"}`)
 	_, err := s.pay(t.Context(), lost.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
@@ -109,7 +109,7 @@ func TestSweep_FindsWhatAProcessLeft(t *testing.T) {
 	s.forgets()
 	s.sweeps(t)
 	requireAllSettled()
-	require.Empty(t, s.agenda.next, "nothing depends on the agenda")
+	require.Empty(t, s.queue.next, "nothing depends on the queue")
 	asked := s.processor.asked.Load()
 	s.sweeps(t)
 	require.Equal(t, asked+2, s.processor.asked.Load(), "only the two that wait for their orders are asked about again")
@@ -117,14 +117,14 @@ func TestSweep_FindsWhatAProcessLeft(t *testing.T) {
 
 func TestSweep_LeavesToOthersWhatIsYoung(t *testing.T) {
 	s := newScene(t)
-	s.impatient()
-	order := s.hears(t)
+	s.withoutBudget()
+	order := s.createOrder(t)
 	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	require.NoError(t, s.till.HearOrder(t.Context(), after(order, "complete")))
+	require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
 	asked := s.processor.asked.Load()
-	w := newSweep(s.till, time.Hour, quiet)
-	require.NoError(t, w.pass(t.Context(), w.patience))
+	w := newSweep(s.store, time.Hour, quiet)
+	require.NoError(t, w.pass(t.Context(), w.budget))
 	require.Equal(t, asked, s.processor.asked.Load())
 	s.sweeps(t)
 	s.requireMoney(t, order.ID, 0, 2500, 0)
@@ -157,13 +157,13 @@ func (s *scene) settledOrders(t *testing.T, n int) {
 		var change state.Change
 		change.Create(orderKey(order.ID), order)
 		change.Append(unsettled, order.ID)
-		require.NoError(t, s.store.Commit(t.Context(), &change))
+		require.NoError(t, s.documents.Commit(t.Context(), &change))
 	}
 }
 
 func TestSweep_GoesThroughAllAndItsCostIsWhatIsOpen(t *testing.T) {
 	s := newScene(t)
-	waiting := s.hears(t)
+	waiting := s.createOrder(t)
 	_, err := s.pay(t.Context(), waiting.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
 	s.settledOrders(t, 50)
@@ -182,7 +182,7 @@ func TestSweep_GoesThroughAllAndItsCostIsWhatIsOpen(t *testing.T) {
 	s.sweeps(t)
 	require.Equal(t, carried, s.watermark(t), "it is the oldest that is open")
 
-	require.NoError(t, s.till.HearOrder(t.Context(), after(waiting, "cancelled")))
+	require.NoError(t, s.store.ApplyOrder(t.Context(), after(waiting, "cancelled")))
 	s.forgets()
 	s.sweeps(t)
 	require.Equal(t, "canceled", s.processor.money(t, waiting.ID)[0].Status)
@@ -198,7 +198,7 @@ func TestSweep_CarriesMoreThanOneTransactionHolds(t *testing.T) {
 		open = append(open, state.Entry{ID: uuid.NewString(), Partition: "9"})
 	}
 	end := state.Places{"9": {Page: 100}}
-	require.NoError(t, newSweep(s.till, time.Minute, quiet).move(t.Context(), mark, open, 100*len(open), end))
+	require.NoError(t, newSweep(s.store, time.Minute, quiet).move(t.Context(), mark, open, 100*len(open), end))
 	require.Equal(t, end, s.watermark(t))
 	ids := s.indexed(t, nil)
 	var wanted []string
@@ -208,7 +208,7 @@ func TestSweep_CarriesMoreThanOneTransactionHolds(t *testing.T) {
 	require.ElementsMatch(t, wanted, ids)
 
 	// Somebody else has moved it meanwhile: that is not undone.
-	require.NoError(t, newSweep(s.till, time.Minute, quiet).move(t.Context(), mark, nil, 5, state.Places{"9": {Page: 7}}))
+	require.NoError(t, newSweep(s.store, time.Minute, quiet).move(t.Context(), mark, nil, 5, state.Places{"9": {Page: 7}}))
 	require.Equal(t, end, s.watermark(t))
 }
 
@@ -217,15 +217,15 @@ func TestSweep_TheWatermarkOfEachPartitionIsItsOldestThatIsOpen(t *testing.T) {
 	before := state.Places{"1": {Page: 2, Entry: 5}, "2": {Page: 1}}
 	var change state.Change
 	change.Create(watermarkKey, watermark{Schema: watermarkSchema, Places: before})
-	require.NoError(t, s.store.Commit(t.Context(), &change))
-	mark, err := state.Get[watermark](t.Context(), s.store, watermarkKey)
+	require.NoError(t, s.documents.Commit(t.Context(), &change))
+	mark, err := state.Get[watermark](t.Context(), s.documents, watermarkKey)
 	require.NoError(t, err)
 	open := []state.Entry{
 		{ID: "a", Partition: "1", At: state.Place{Page: 2, Entry: 5}}, {ID: "b", Partition: "1", At: state.Place{Page: 2, Entry: 7}},
 		{ID: "c", Partition: "3", At: state.Place{Page: 1, Entry: 1}},
 	}
 	end := state.Places{"1": {Page: 3}, "2": {Page: 4}, "3": {Page: 2}}
-	require.NoError(t, newSweep(s.till, time.Minute, quiet).move(t.Context(), mark, open, 20, end))
+	require.NoError(t, newSweep(s.store, time.Minute, quiet).move(t.Context(), mark, open, 20, end))
 	require.Equal(t, state.Places{"1": {Page: 2, Entry: 5}, "2": {Page: 4}, "3": {Page: 1, Entry: 1}}, s.watermark(t))
 }
 
@@ -237,13 +237,13 @@ func TestSweep_DeletesThePagesThatAreWorkedOff(t *testing.T) {
 		for range 50 {
 			change.Append(unsettled, uuid.NewString()) // of orders that are not there, as after a restore
 		}
-		require.NoError(t, s.store.Commit(t.Context(), &change))
+		require.NoError(t, s.documents.Commit(t.Context(), &change))
 		s.sweeps(t)
 	}
 	trimmed := 0
 	for partition, place := range s.watermark(t) { // one for each writer of the store
 		for page := 1; page < place.Page; page++ {
-			_, err := state.Get[any](t.Context(), s.store, fmt.Sprintf("index/%s@%s/%d", unsettled, partition, page))
+			_, err := state.Get[any](t.Context(), s.documents, fmt.Sprintf("index/%s@%s/%d", unsettled, partition, page))
 			if errors.Is(err, state.ErrNotFound) {
 				trimmed++
 			}
@@ -254,28 +254,28 @@ func TestSweep_DeletesThePagesThatAreWorkedOff(t *testing.T) {
 	require.Empty(t, s.ahead(t))
 }
 
-// TestSweep_TwoReplicasSettleTheSameAtOnce lets two processes over one store sweep, run their agendas and hear the
+// TestSweep_TwoReplicasSettleTheSameAtOnce lets two processes over one store sweep, run their queues and hear the
 // same webhooks and events, all at once.
 func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 	s := newScene(t)
-	store, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
+	documents, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = store.Close(context.Background()) })
-	second := &scene{newTill(store, s.stripe, quiet), s.sidecar, s.processor}
+	t.Cleanup(func() { _ = documents.Close(context.Background()) })
+	second := &scene{newStore(documents, s.stripe, quiet), s.sidecar, s.processor}
 	ends := map[string]string{}
 	for round := range 30 {
-		order := s.hears(t)
+		order := s.createOrder(t)
 		receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		end := after(order, []string{"complete", "cancelled"}[round%2])
 		ends[order.ID] = end.Status
 		var all sync.WaitGroup
 		for _, replica := range []*scene{s, second} {
-			all.Go(func() { assert.NoError(t, replica.till.HearOrder(t.Context(), end)) })
-			all.Go(func() { assert.NoError(t, newSweep(replica.till, time.Minute, quiet).pass(t.Context(), 0)) })
+			all.Go(func() { assert.NoError(t, replica.store.ApplyOrder(t.Context(), end)) })
+			all.Go(func() { assert.NoError(t, newSweep(replica.store, time.Minute, quiet).pass(t.Context(), 0)) })
 			all.Go(func() { replica.round(t) })
 			all.Go(func() {
-				_, err := replica.HearIntent(t.Context(), receipt.Payment.StripeID)
+				_, err := replica.HandleNotice(t.Context(), receipt.Payment.StripeID)
 				assert.NotEqual(t, problem.Internal, kindOf(err), "%v", err)
 			})
 		}
@@ -283,22 +283,22 @@ func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 	}
 	s.sweeps(t)
 	second.sweeps(t)
-	told := map[string]int{}
+	reported := map[string]int{}
 	for id, status := range ends {
 		if status == "complete" {
 			s.requireMoney(t, id, 0, 2500, 0)
-			told["payment.captured"]++
+			reported["payment.captured"]++
 		} else {
 			s.requireMoney(t, id, 0, 0, 0)
-			told["payment.voided"]++
+			reported["payment.voided"]++
 		}
-		told["payment.created"]++
+		reported["payment.created"]++
 	}
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		count := map[string]int{}
-		for _, event := range s.sidecar.told() {
+		for _, event := range s.sidecar.eventTypes() {
 			count[event]++
 		}
-		assert.Equal(c, told, count, "each once")
+		assert.Equal(c, reported, count, "each once")
 	}, 5*time.Second, 5*time.Millisecond)
 }

@@ -84,7 +84,7 @@ func (l *listings) list(c *fiber.Ctx) error {
 }
 
 func (l *listings) show(c *fiber.Ctx) error {
-	id, err := rest.PathID(c, "id")
+	id, err := rest.PathID[string](c, "id")
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (l *listings) show(c *fiber.Ctx) error {
 }
 
 func (l *listings) change(c *fiber.Ctx) error {
-	id, err := rest.PathID(c, "id")
+	id, err := rest.PathID[string](c, "id")
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (l *listings) change(c *fiber.Ctx) error {
 }
 
 func (l *listings) withdraw(c *fiber.Ctx) error {
-	id, err := rest.PathID(c, "id")
+	id, err := rest.PathID[string](c, "id")
 	if err != nil {
 		return err
 	}

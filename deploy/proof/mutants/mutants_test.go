@@ -45,7 +45,7 @@ func TestFaults_Apply(t *testing.T) {
 
 // Each fault has a line in the README's table, with its name and what the patch says of it, and no other line is there.
 func TestFaults_AreThoseOfTheREADME(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root(t), "README.md"))
+	text, err := os.ReadFile(filepath.Join(root(t), "deploy", "proof", "README.md"))
 	require.NoError(t, err)
 	_, table, found := strings.Cut(string(text), "\n| build | what is wrong with it |")
 	require.True(t, found)

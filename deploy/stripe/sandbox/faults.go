@@ -121,7 +121,7 @@ func (r *Rule) check() error {
 	when, known := r.Fault.moment()
 	switch {
 	case !known:
-		return fmt.Errorf("there is no fault %q; see deploy/README.md for those there are", r.Fault)
+		return fmt.Errorf("there is no fault %q; deploy/stripe/README.md lists them", r.Fault)
 	case !slices.Contains(operations(), r.Operation):
 		return fmt.Errorf("there is no operation %q; it must be one of %s", r.Operation, strings.Join(operations(), ", "))
 	case when != onEvent && (r.Operation == opAuthenticate || r.Operation == opExpire || r.Operation == opDispute):

@@ -98,12 +98,12 @@ func (o *office) take(_ context.Context, topic string, event []byte) error {
 }
 
 // letter is the one letter that was taken.
-func (o *office) letter(t *testing.T) Letter {
+func (o *office) letter(t *testing.T) DeadLetter {
 	t.Helper()
 	require.Len(t, o.taken, 1)
 	body, err := json.Marshal(o.taken[0])
 	require.NoError(t, err)
-	return ReadLetter(DeadLetterTopic("tickets"), body, time.Time{})
+	return ReadDeadLetter(DeadLetterTopic("tickets"), body, time.Time{})
 }
 
 func encoded(t *testing.T, event Event) string {
@@ -305,8 +305,8 @@ func TestTopicOf_IsThatOfTheAggregate(t *testing.T) {
 }
 
 func TestLetter_TwoServicesLettersOfOneEventAreTwoAndRepeatsAreOne(t *testing.T) {
-	of := func(service, body string) Letter {
-		l := Letter{Service: service, LastFailure: time.Now()}
+	of := func(service, body string) DeadLetter {
+		l := DeadLetter{Service: service, LastFailure: time.Now()}
 		l.hold([]byte(body))
 		return l
 	}
@@ -317,19 +317,19 @@ func TestLetter_TwoServicesLettersOfOneEventAreTwoAndRepeatsAreOne(t *testing.T)
 	require.NotEqual(t, of("tickets", `no JSON`).ID(), of("tickets", `other`).ID())
 }
 
-func TestReadLetter_UnderstandsWhatSidecarsPutAside(t *testing.T) {
+func TestReadDeadLetter_UnderstandsWhatSidecarsPutAside(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
-	letter := ReadLetter(DeadLetterTopic("tickets"), []byte(encoded(t, event)), now)
+	letter := ReadDeadLetter(DeadLetterTopic("tickets"), []byte(encoded(t, event)), now)
 	require.Equal(t, GivenUp, letter.Code)
 	require.Equal(t, event.ID, letter.EventID)
 	require.Equal(t, now, letter.FirstFailure)
 	require.Equal(t, "tickets", letter.Service)
-	require.Empty(t, ReadLetter(OldDeadLetterTopic, []byte(encoded(t, event)), now).Service)
+	require.Empty(t, ReadDeadLetter(OldDeadLetterTopic, []byte(encoded(t, event)), now).Service)
 
 	for _, raw := range []string{`neither JSON nor anything`, `[1]`, ``} {
-		letter := ReadLetter(OldDeadLetterTopic, []byte(raw), now)
+		letter := ReadDeadLetter(OldDeadLetterTopic, []byte(raw), now)
 		require.Equal(t, GivenUp, letter.Code)
 		require.Equal(t, raw, string(letter.Bytes()))
 		require.Empty(t, letter.EventID)
@@ -338,17 +338,17 @@ func TestReadLetter_UnderstandsWhatSidecarsPutAside(t *testing.T) {
 	}
 }
 
-func TestReadLetter_BelongsToTheServiceOnWhoseTopicItCame(t *testing.T) {
-	event, err := New(context.Background(), Letter{Service: "orders", Code: Failed, EventID: "e1", Event: json.RawMessage(`{"id":"e1"}`)})
+func TestReadDeadLetter_BelongsToTheServiceOnWhoseTopicItCame(t *testing.T) {
+	event, err := New(context.Background(), DeadLetter{Service: "orders", Code: Failed, EventID: "e1", Event: json.RawMessage(`{"id":"e1"}`)})
 	require.NoError(t, err)
-	require.Equal(t, "tickets", ReadLetter(DeadLetterTopic("tickets"), []byte(encoded(t, event)), time.Now()).Service)
-	require.Equal(t, "orders", ReadLetter(OldDeadLetterTopic, []byte(encoded(t, event)), time.Now()).Service)
+	require.Equal(t, "tickets", ReadDeadLetter(DeadLetterTopic("tickets"), []byte(encoded(t, event)), time.Now()).Service)
+	require.Equal(t, "orders", ReadDeadLetter(OldDeadLetterTopic, []byte(encoded(t, event)), time.Now()).Service)
 }
 
 func TestRenewed_IsTheSameEventUnderAnIDOfItsOwn(t *testing.T) {
 	event, err := New(traced(), someOrder())
 	require.NoError(t, err)
-	letter := ReadLetter(OldDeadLetterTopic, []byte(encoded(t, event)), time.Now())
+	letter := ReadDeadLetter(OldDeadLetterTopic, []byte(encoded(t, event)), time.Now())
 	body, err := letter.Renewed(2)
 	require.NoError(t, err)
 	var again Event
@@ -396,7 +396,7 @@ func TestRouter_CountsWhatAReconciliationRepaired(t *testing.T) {
 	On(r, func(ctx context.Context, e OrderCreated) error {
 		if !known[e.ID] {
 			known[e.ID] = true
-			Changed(ctx)
+			MarkChanged(ctx)
 		}
 		return nil
 	})

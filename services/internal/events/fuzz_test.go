@@ -20,7 +20,7 @@ func addEvents(f *testing.F) {
 		someOrder(), OrderCancelled{someOrder().Order}, UserCreated{User{ID: "u", Version: 1}}, TicketCreated{Ticket{ID: "t", Version: 2}},
 		PaymentFailed{Payment{ID: "p", Version: 3}}, ExpirationComplete{OrderID: "o", Firing: 1},
 		ExpirationComplete{Slot: "1777636800.0", Part: 1, Orders: []ExpiredOrder{{ID: "o"}}},
-		Letter{Service: "tickets", Code: Failed, Event: json.RawMessage(`{"id":"x","type":"y"}`)}, Letter{Raw: []byte{0xff}},
+		DeadLetter{Service: "tickets", Code: Failed, Event: json.RawMessage(`{"id":"x","type":"y"}`)}, DeadLetter{Raw: []byte{0xff}},
 	} {
 		event, err := New(traced(), payload)
 		require.NoError(f, err)
@@ -114,12 +114,12 @@ func canonical(t *testing.T, body []byte) string {
 }
 
 // Whatever lies among the dead letters can be read, named, and sent again if it is an event at all.
-func FuzzReadLetter(f *testing.F) {
+func FuzzReadDeadLetter(f *testing.F) {
 	addEvents(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		letter := ReadLetter(DeadLetterTopic("tickets"), body, time.Unix(1, 0).UTC())
+		letter := ReadDeadLetter(DeadLetterTopic("tickets"), body, time.Unix(1, 0).UTC())
 		require.NotEmpty(t, letter.ID())
-		require.Equal(t, letter.ID(), ReadLetter(DeadLetterTopic("tickets"), body, time.Unix(2, 0).UTC()).ID(), "one letter has one id")
+		require.Equal(t, letter.ID(), ReadDeadLetter(DeadLetterTopic("tickets"), body, time.Unix(2, 0).UTC()).ID(), "one letter has one id")
 		again, err := letter.Renewed(1)
 		if err != nil {
 			return
@@ -162,7 +162,7 @@ func FuzzBulk(f *testing.F) {
 		r.opts.Publish = func(_ context.Context, _ string, letter []byte) error {
 			mu.Lock()
 			defer mu.Unlock()
-			letters = append(letters, ReadLetter(DeadLetterTopic("tickets"), letter, time.Time{}).Bytes())
+			letters = append(letters, ReadDeadLetter(DeadLetterTopic("tickets"), letter, time.Time{}).Bytes())
 			return nil
 		}
 		On(r, func(context.Context, OrderCreated) error {

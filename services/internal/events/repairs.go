@@ -21,8 +21,8 @@ func observeChanges(ctx context.Context, event Event) (handling context.Context,
 	return context.WithValue(ctx, changeObserver{}, changed), changed.Load
 }
 
-// Changed reports that a document was changed with this context. The state package calls it after each commit.
-func Changed(ctx context.Context) {
+// MarkChanged reports that a document was changed with this context. The state package calls it after each commit.
+func MarkChanged(ctx context.Context) {
 	if changed, ok := ctx.Value(changeObserver{}).(*atomic.Bool); ok {
 		changed.Store(true)
 	}

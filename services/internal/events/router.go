@@ -205,7 +205,7 @@ func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error)
 	}
 	log := r.opts.Log.With("event", event.ID, "type", eventType, "traceId", trace.SpanContextFromContext(ctx).TraceID().String())
 	now := time.Now().UTC()
-	letter := Letter{Service: r.opts.Service, Instance: r.opts.Instance, Attempts: 1, FirstFailure: now, LastFailure: now}
+	letter := DeadLetter{Service: r.opts.Service, Instance: r.opts.Instance, Attempts: 1, FirstFailure: now, LastFailure: now}
 	letter.hold(raw)
 	switch {
 	case errors.Is(err, errUndecodable):
@@ -257,7 +257,7 @@ func isAway(err error) bool {
 
 // publish brings a letter to the broker. Doing it twice is doing it once: a process that dies before it has responded
 // leaves the event to be delivered, and its letter to be published, again.
-func (r *Router) publish(ctx context.Context, letter Letter) error {
+func (r *Router) publish(ctx context.Context, letter DeadLetter) error {
 	ctx, cancel := context.WithTimeout(ctx, letterTime)
 	defer cancel()
 	event, err := New(ctx, letter)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/valyala/fasthttp"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/rest"
 )
 
@@ -24,7 +25,7 @@ func FuzzOf(f *testing.F) {
 	app := rest.New(rest.Options{Name: "test", Log: slog.New(slog.DiscardHandler)})
 	var request Request
 	app.Post("/:route", func(c *fiber.Ctx) (err error) {
-		request, err = Of(c, c.Get("User"))
+		request, err = Of(c, id.User(c.Get("User")))
 		return err
 	})
 	handle := app.Handler()

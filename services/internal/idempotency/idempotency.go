@@ -1,12 +1,13 @@
-// Package idempotency makes a POST safe to send twice: with the header Idempotency-Key, the same request from
-// the same user is done once and answered twice.
+// Package idempotency makes a POST safe to send twice. With the header Idempotency-Key, the same request of the same user
+// takes effect once and gets the same response each time.
 //
-// The answer is kept in the same transaction as what it tells of. When two copies arrive at once, even at two
-// replicas, one transaction wins; the other conflicts, its decision is made again, and finds the answer.
+// The response is stored in the transaction that commits the request's change. When two copies of a request arrive at
+// the same time, even at two replicas, one transaction is committed. The other gets a conflict, its decision is made
+// again, and finds the stored response.
 //
-// Only success is kept: after an error the same key may be used again. Follows the IETF draft
-// draft-ietf-httpapi-idempotency-key-header, but for its answer to a key whose request is still under way:
-// here the second waits for the first.
+// Only success is stored: after an error, the same key may be used again. This follows the IETF draft
+// draft-ietf-httpapi-idempotency-key-header with one difference: while the first request is under way, the second one
+// waits for it and is not refused.
 package idempotency
 
 import (
@@ -20,29 +21,41 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/state"
 )
 
 const (
 	// Header is the request header that carries the key.
 	Header = "Idempotency-Key"
-	// ReplayedHeader marks an answer that was given before.
+	// ReplayedHeader marks a response that was given before.
 	ReplayedHeader = "Idempotent-Replayed"
 
-	keep         = 24 * time.Hour
+	storedFor    = 24 * time.Hour
 	maxKeyLength = 255
 )
 
-// Request is one request's key and what it was sent with. The zero Request is one without a key: it never
-// finds an answer and keeps none.
+// Request is one request's key, and the hash of its body. Without a key it is the zero Request, for which no response
+// is stored.
 type Request struct {
 	document    string // "" without a key
 	fingerprint string
 }
 
-// Answer is a response as it was given.
-type Answer struct {
+// Response is a successful response to a request. Location is that of what was created, or empty. Body is what
+// encoding/json makes JSON of.
+type Response struct {
+	Status   int
+	Location string
+	Body     any
+
+	replayed bool
+}
+
+// storedResponse is the document of a response.
+type storedResponse struct {
 	Schema      int             `json:"schema"`
 	Fingerprint string          `json:"fingerprint"`
 	Status      int             `json:"status"`
@@ -50,8 +63,48 @@ type Answer struct {
 	Body        json.RawMessage `json:"body"`
 }
 
-// Of reads the key of c's request, sent by the user. Keys of different users and routes do not meet.
-func Of(c *fiber.Ctx, user string) (Request, error) {
+// Do responds to a request whose effect is one decision. If a response is stored for the request's key, that is sent.
+// Otherwise decide returns a change (nil if nothing changes) and the response; Do stores the response with the change,
+// commits both, and sends the response. On a conflict it begins anew, so decide must read what it decides on.
+func Do(c *fiber.Ctx, store *state.Store, user id.User, decide func(ctx context.Context) (*state.Change, Response, error)) error {
+	request, err := Of(c, user)
+	if err != nil {
+		return err
+	}
+	response, err := state.Decide(rest.Context(c), store, func(ctx context.Context) (*state.Change, Response, error) {
+		if stored, err := request.Find(ctx, store); stored != nil || err != nil {
+			return nil, valueOf(stored), err
+		}
+		change, response, err := decide(ctx)
+		if problem.KindOf(err) == problem.Conflict {
+			// A copy of this request may have caused the conflict after Find.
+			if stored, findErr := request.Find(ctx, store); stored != nil || findErr != nil {
+				return nil, valueOf(stored), findErr
+			}
+		}
+		if err != nil {
+			return nil, Response{}, err
+		}
+		if change == nil {
+			change = &state.Change{}
+		}
+		return change, response, request.Keep(change, response)
+	})
+	if err != nil {
+		return err
+	}
+	return response.Send(c)
+}
+
+func valueOf(response *Response) Response {
+	if response == nil {
+		return Response{}
+	}
+	return *response
+}
+
+// Of reads the key of c's request, sent by the user. Keys of different users and routes are different keys.
+func Of(c *fiber.Ctx, user id.User) (Request, error) {
 	key := c.Get(Header)
 	if key == "" {
 		return Request{}, nil
@@ -60,7 +113,7 @@ func Of(c *fiber.Ctx, user string) (Request, error) {
 		return Request{}, problem.New(problem.Invalid, "The header %s may hold at most %d characters.", Header, maxKeyLength).WithField(Header)
 	}
 	return Request{
-		document:    "idempotency/" + user + "/" + digest([]byte(c.Method()+" "+c.Path()+"\n"+key)),
+		document:    "idempotency/" + string(user) + "/" + digest([]byte(c.Method()+" "+c.Path()+"\n"+key)),
 		fingerprint: digest(c.Body()),
 	}, nil
 }
@@ -70,13 +123,13 @@ func digest(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Find returns the answer that was given to this key before, or nil. It returns a problem.Conflict if the key
-// came with another body.
-func (r Request) Find(ctx context.Context, store *state.Store) (*Answer, error) {
+// Find returns the response that is stored for this key, or nil. It returns a problem.Conflict if the key was sent with
+// another body.
+func (r Request) Find(ctx context.Context, store *state.Store) (*Response, error) {
 	if r.document == "" {
 		return nil, nil
 	}
-	doc, err := state.Get[Answer](ctx, store, r.document)
+	doc, err := state.Get[storedResponse](ctx, store, r.document)
 	if errors.Is(err, state.ErrNotFound) {
 		return nil, nil
 	}
@@ -87,28 +140,45 @@ func (r Request) Find(ctx context.Context, store *state.Store) (*Answer, error) 
 		return nil, problem.New(problem.Conflict, "This %s was used before, with another body. Use a new key for a new request.", Header).
 			WithField(Header).WithCode("idempotency_key_reused")
 	}
-	return &doc.Value, nil
+	return &Response{Status: doc.Value.Status, Location: doc.Value.Location, Body: doc.Value.Body, replayed: true}, nil
 }
 
-// Keep adds the answer to the change that it tells of.
-func (r Request) Keep(change *state.Change, status int, location string, body any) error {
+// Keep adds the response to the change that it reports.
+func (r Request) Keep(change *state.Change, response Response) error {
 	if r.document == "" {
 		return nil
 	}
-	encoded, err := json.Marshal(body)
+	body, err := json.Marshal(response.Body)
 	if err != nil {
-		return fmt.Errorf("encode the answer: %w", err)
+		return fmt.Errorf("encode a response: %w", err)
 	}
-	change.CreateFor(r.document, Answer{Schema: 1, Fingerprint: r.fingerprint, Status: status, Location: location, Body: encoded}, keep)
+	change.CreateFor(r.document, storedResponse{
+		Schema: 1, Fingerprint: r.fingerprint, Status: response.Status, Location: response.Location, Body: body,
+	}, storedFor)
 	return nil
 }
 
-// Send gives the answer again.
-func (a *Answer) Send(c *fiber.Ctx) error {
-	if a.Location != "" {
-		c.Set(fiber.HeaderLocation, a.Location)
+// Decode reads the body of a response that Find has returned.
+func (r Response) Decode(into any) error {
+	body, _ := r.Body.(json.RawMessage)
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("decode a stored response: %w", err)
 	}
-	c.Set(ReplayedHeader, "true")
-	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-	return c.Status(a.Status).Send(a.Body)
+	return nil
+}
+
+// Send writes the response.
+func (r Response) Send(c *fiber.Ctx) error {
+	if r.Location != "" {
+		c.Location(r.Location)
+	}
+	if r.replayed {
+		c.Set(ReplayedHeader, "true")
+	}
+	c.Status(r.Status)
+	if body, encoded := r.Body.(json.RawMessage); encoded {
+		c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
+		return c.Send(body)
+	}
+	return c.JSON(r.Body)
 }

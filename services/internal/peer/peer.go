@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -21,8 +22,8 @@ import (
 const (
 	// requestTimeout bounds one request to one address.
 	requestTimeout = 2 * time.Second
-	// maxAnswer bounds what is read of an answer, in bytes.
-	maxAnswer = 32 << 20
+	// maxBody bounds what is read of an response, in bytes.
+	maxBody = 32 << 20
 )
 
 // Peer is a service that runs as one or several replicas. Its methods may be called in parallel.
@@ -63,73 +64,71 @@ func New(name string, urls []string, caFile string) (*Peer, error) {
 	return p, nil
 }
 
-// Answer is what a service answered. Body is nil if Status is not 200.
-type Answer struct {
+// Response is what a service answered. Body is nil if Status is not 200.
+type Response struct {
 	Status int
 	ETag   string
 	Body   []byte
 }
 
 // Decode reads the body, JSON.
-func (a Answer) Decode(into any) error {
+func (a Response) Decode(into any) error {
 	if err := json.Unmarshal(a.Body, into); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+		return fmt.Errorf("read the response: %w", err)
 	}
 	return nil
 }
 
 // Get asks one address after the other until one answers with status 200 or one of those in also. The error names what
 // each of them said.
-func (p *Peer) Get(ctx context.Context, path string, header http.Header, also ...int) (Answer, error) {
+func (p *Peer) Get(ctx context.Context, path string, header http.Header, also ...int) (Response, error) {
 	first := int(p.first.Load())
 	var failures []error
 	for i := range p.urls {
 		n := (first + i) % len(p.urls)
-		answer, err := p.getFrom(ctx, p.urls[n]+path, header, also)
+		response, err := p.getFrom(ctx, p.urls[n]+path, header, also)
 		if err == nil {
 			p.first.Store(uint32(n))
-			return answer, nil
+			return response, nil
 		}
 		if failures = append(failures, err); ctx.Err() != nil {
 			break
 		}
 	}
-	return Answer{}, fmt.Errorf("ask %s: %w", p.name, errors.Join(failures...))
+	return Response{}, fmt.Errorf("ask %s: %w", p.name, errors.Join(failures...))
 }
 
-func (p *Peer) getFrom(ctx context.Context, url string, header http.Header, also []int) (Answer, error) {
+func (p *Peer) getFrom(ctx context.Context, url string, header http.Header, also []int) (Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return Answer{}, err
+		return Response{}, err
 	}
 	for name, values := range header {
 		request.Header[name] = values
 	}
 	request.Header.Set("Accept", "application/json")
-	response, err := p.client.Do(request)
+	got, err := p.client.Do(request)
 	if err != nil {
-		return Answer{}, err
+		return Response{}, err
 	}
-	defer response.Body.Close()
-	answer := Answer{Status: response.StatusCode, ETag: response.Header.Get("ETag")}
-	for _, status := range also {
-		if status == answer.Status {
-			return answer, nil
-		}
+	defer got.Body.Close()
+	response := Response{Status: got.StatusCode, ETag: got.Header.Get("ETag")}
+	switch {
+	case slices.Contains(also, response.Status):
+		return response, nil
+	case response.Status != http.StatusOK:
+		return Response{}, fmt.Errorf("GET %s: status %d", url, response.Status)
 	}
-	if answer.Status != http.StatusOK {
-		return Answer{}, fmt.Errorf("GET %s: status %d", url, answer.Status)
-	}
-	answer.Body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
+	response.Body, err = io.ReadAll(io.LimitReader(got.Body, maxBody+1))
 	switch {
 	case err != nil:
-		return Answer{}, fmt.Errorf("GET %s: %w", url, err)
-	case len(answer.Body) > maxAnswer:
-		return Answer{}, fmt.Errorf("GET %s: the answer is longer than %d bytes", url, maxAnswer)
+		return Response{}, fmt.Errorf("GET %s: %w", url, err)
+	case len(response.Body) > maxBody:
+		return Response{}, fmt.Errorf("GET %s: the response is longer than %d bytes", url, maxBody)
 	}
-	return answer, nil
+	return response, nil
 }
 
 // Close gives up the connections that are not in use.

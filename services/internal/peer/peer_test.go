@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func serve(t *testing.T, answer http.HandlerFunc) string {
+func serve(t *testing.T, response http.HandlerFunc) string {
 	t.Helper()
-	server := httptest.NewServer(answer)
+	server := httptest.NewServer(response)
 	t.Cleanup(server.Close)
 	return server.URL
 }
@@ -36,22 +36,22 @@ func say(text string) http.HandlerFunc {
 }
 
 func TestGet_ReadsTheAnswer(t *testing.T) {
-	answer, err := newPeer(t, serve(t, say(`{"n":7}`))+"/").Get(t.Context(), "/a", nil)
+	response, err := newPeer(t, serve(t, say(`{"n":7}`))+"/").Get(t.Context(), "/a", nil)
 
 	require.NoError(t, err)
-	require.Equal(t, Answer{Status: 200, ETag: `"/a"`, Body: []byte(`{"n":7}`)}, answer)
+	require.Equal(t, Response{Status: 200, ETag: `"/a"`, Body: []byte(`{"n":7}`)}, response)
 	var read struct{ N int }
-	require.NoError(t, answer.Decode(&read))
+	require.NoError(t, response.Decode(&read))
 	require.Equal(t, 7, read.N)
 }
 
 func TestGet_SendsTheHeader(t *testing.T) {
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(r.Header.Get("Authorization"))) })
 
-	answer, err := newPeer(t, url).Get(t.Context(), "/", http.Header{"Authorization": {"Bearer x"}})
+	response, err := newPeer(t, url).Get(t.Context(), "/", http.Header{"Authorization": {"Bearer x"}})
 
 	require.NoError(t, err)
-	require.Equal(t, "Bearer x", string(answer.Body))
+	require.Equal(t, "Bearer x", string(response.Body))
 }
 
 func TestGet_AsksEachAddressInTurnAndStaysWithTheOneThatAnswers(t *testing.T) {
@@ -60,9 +60,9 @@ func TestGet_AsksEachAddressInTurnAndStaysWithTheOneThatAnswers(t *testing.T) {
 	p := newPeer(t, broken, "http://127.0.0.1:1", serve(t, say("here")))
 
 	for range 3 {
-		answer, err := p.Get(t.Context(), "/", nil)
+		response, err := p.Get(t.Context(), "/", nil)
 		require.NoError(t, err)
-		require.Equal(t, "here", string(answer.Body))
+		require.Equal(t, "here", string(response.Body))
 	}
 
 	require.Equal(t, 1, failed)
@@ -70,14 +70,14 @@ func TestGet_AsksEachAddressInTurnAndStaysWithTheOneThatAnswers(t *testing.T) {
 
 func TestGet_RefusesWhatIsNoAnswer(t *testing.T) {
 	elsewhere := serve(t, say("secret"))
-	for name, answer := range map[string]http.HandlerFunc{
+	for name, response := range map[string]http.HandlerFunc{
 		"a redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere, http.StatusFound) },
 		"not found":   http.NotFound,
 		"broken off":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"without end": endless,
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := newPeer(t, serve(t, answer)).Get(t.Context(), "/", nil)
+			_, err := newPeer(t, serve(t, response)).Get(t.Context(), "/", nil)
 			require.ErrorContains(t, err, "ask auth")
 		})
 	}
@@ -93,20 +93,20 @@ func endless(w http.ResponseWriter, _ *http.Request) {
 }
 
 func TestGet_ReturnsTheStatusesThatAreAskedFor(t *testing.T) {
-	answer, err := newPeer(t, serve(t, http.NotFound)).Get(t.Context(), "/", nil, 404, 304)
+	response, err := newPeer(t, serve(t, http.NotFound)).Get(t.Context(), "/", nil, 404, 304)
 
 	require.NoError(t, err)
-	require.Equal(t, Answer{Status: 404}, answer)
+	require.Equal(t, Response{Status: 404}, response)
 }
 
 func TestGet_DoesNotWaitLongForAnAddressThatIsSilent(t *testing.T) {
 	silent := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	began := time.Now()
 
-	answer, err := newPeer(t, silent, serve(t, say("here"))).Get(t.Context(), "/", nil)
+	response, err := newPeer(t, silent, serve(t, say("here"))).Get(t.Context(), "/", nil)
 
 	require.NoError(t, err)
-	require.Equal(t, "here", string(answer.Body))
+	require.Equal(t, "here", string(response.Body))
 	require.Less(t, time.Since(began), 2*requestTimeout)
 }
 

@@ -16,9 +16,9 @@ var notAnswered = map[string]string{
 	"order_not_live": "orders tries such a change again, and answers a conflict without a code if that does not help",
 }
 
-// The README's table has each code of the source, and none that the source does not have.
-func TestCodes_AreThoseOfTheREADME(t *testing.T) {
-	text, err := os.ReadFile("../../../README.md")
+// The table of services/api.md has each code of the source, and none that the source does not have.
+func TestCodes_AreThoseOfTheAPIPage(t *testing.T) {
+	text, err := os.ReadFile("../../api.md")
 	require.NoError(t, err)
 	_, table, found := strings.Cut(string(text), "\n### Codes\n")
 	require.True(t, found)

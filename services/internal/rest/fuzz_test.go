@@ -112,7 +112,7 @@ func FuzzRequestLineAndHeaders(f *testing.F) {
 	var version, limit int
 	var present bool
 	app.Post("/things/:id", func(c *fiber.Ctx) (err error) {
-		if id, err = PathID(c, "id"); err != nil {
+		if id, err = PathID[string](c, "id"); err != nil {
 			return err
 		}
 		if version, present, err = IfMatch(c); err != nil {

@@ -14,10 +14,10 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/recover"
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 )
 
@@ -131,14 +131,14 @@ func refuseUnknownMethods(app *fiber.App) {
 // the sidecar, and ends soon enough for the answer to be written.
 func Context(c *fiber.Ctx) context.Context { return c.UserContext() }
 
-// PathID reads an id from the path. What is no UUID names nothing, so the problem is one of kind NotFound.
-func PathID(c *fiber.Ctx, name string) (string, error) {
-	raw := c.Params(name)
-	id, err := uuid.Parse(raw)
-	if err != nil || len(raw) != len(id.String()) {
+// PathID reads an id from the path, for example PathID[id.Ticket](c, "id"). No aggregate has what is not a UUID, so the
+// problem is then of kind NotFound.
+func PathID[T ~string](c *fiber.Ctx, name string) (T, error) {
+	parsed, err := id.Parse[T](c.Params(name))
+	if err != nil {
 		return "", problem.New(problem.NotFound, "There is nothing with this id.").WithCode("not_found")
 	}
-	return id.String(), nil
+	return parsed, nil
 }
 
 // IfMatch reads the version that the client wants to change from the If-Match header; present is false if it

@@ -480,7 +480,7 @@ func TestIfMatch(t *testing.T) {
 func TestPathID_IsAUUIDOrNothing(t *testing.T) {
 	app := New(quiet())
 	app.Get("/orders/:id", func(c *fiber.Ctx) error {
-		id, err := PathID(c, "id")
+		id, err := PathID[string](c, "id")
 		if err != nil {
 			return err
 		}

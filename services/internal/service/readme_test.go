@@ -12,8 +12,8 @@ import (
 )
 
 // Whoever adds a variable to a configuration finds out here that it is not documented.
-func TestSettings_EachIsInTheREADME(t *testing.T) {
-	text, err := os.ReadFile("../../../README.md")
+func TestSettings_EachIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../settings.md")
 	require.NoError(t, err)
 	_, settings, found := strings.Cut(string(text), "\n## Settings\n")
 	require.True(t, found)
@@ -34,7 +34,7 @@ func TestSettings_EachIsInTheREADME(t *testing.T) {
 		source, err := os.ReadFile(path)
 		for _, variable := range tag.FindAllStringSubmatch(string(source), -1) {
 			read++
-			require.True(t, documented[variable[1]], "%s reads %s, which is not in README.md, \"Settings\"", path, variable[1])
+			require.True(t, documented[variable[1]], "%s reads %s, which is not in services/settings.md", path, variable[1])
 		}
 		return err
 	}))

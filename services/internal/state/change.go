@@ -3,16 +3,13 @@ package state
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"time"
 
 	"github.com/dapr/go-sdk/client"
 
 	"boxoffice/services/internal/events"
-	"boxoffice/services/internal/problem"
 )
 
 // Change is one decision as a value: the documents it writes, each with its condition, the index entries it
@@ -215,31 +212,7 @@ func (s *Store) Commit(ctx context.Context, c *Change) error {
 	}
 	err := s.committer.submit(ctx, c)
 	if err == nil && len(c.writes) > 0 {
-		events.Changed(ctx)
+		events.MarkChanged(ctx)
 	}
 	return err
-}
-
-// decisionAttempts bounds Retry, at about a second in all. It is generous, for a document may change often without
-// anybody being in the caller's way: a ticket's replica does with every echo of its reservations.
-const decisionAttempts = 32
-
-// Retry runs decide, which reads, decides and commits, again for as long as it returns ErrConflict. After
-// several attempts it gives up with a problem.Conflict.
-func Retry(ctx context.Context, decide func(ctx context.Context) error) error {
-	for attempt := 1; ; attempt++ {
-		err := decide(ctx)
-		if !errors.Is(err, ErrConflict) {
-			return err
-		}
-		if attempt == decisionAttempts {
-			return problem.New(problem.Conflict, "Somebody else changed this at the same moment. Look at it again, then try again.").Because(err)
-		}
-		pause := time.Duration(rand.IntN(1<<min(attempt, 6))) * time.Millisecond
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return unavailable(ctx.Err())
-		}
-	}
 }

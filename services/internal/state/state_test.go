@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 )
 
@@ -589,7 +590,7 @@ func TestList_SkipsWhatIsGone(t *testing.T) {
 	require.Equal(t, []string{"27", "24", "21", "18", "12", "09", "06", "03", "00"}, seen)
 }
 
-func TestGetReplica_WaitsForWhatWasBornAMomentAgo(t *testing.T) {
+func TestGetProjection_WaitsForWhatWasBornAMomentAgo(t *testing.T) {
 	s, _ := open(t, Options{})
 	fresh := uuid.Must(uuid.NewV7()).String()
 	go func() {
@@ -598,7 +599,7 @@ func TestGetReplica_WaitsForWhatWasBornAMomentAgo(t *testing.T) {
 		time.Sleep(30 * time.Millisecond) // the event is on its way
 		_ = s.Commit(context.Background(), &c)
 	}()
-	doc, err := GetReplica[thing](t.Context(), s, "replica/"+fresh, fresh, "user")
+	doc, err := GetProjection[thing](t.Context(), s, "replica/"+fresh, fresh, "user")
 	require.NoError(t, err)
 	require.Equal(t, "arrived", doc.Value.Text)
 
@@ -608,7 +609,7 @@ func TestGetReplica_WaitsForWhatWasBornAMomentAgo(t *testing.T) {
 }
 
 // A client can make up young ids: so many requests wait for their documents as are bounded, and the others are answered at once.
-func TestGetReplica_FewWaitForWhatDoesNotCome(t *testing.T) {
+func TestGetProjection_FewWaitForWhatDoesNotCome(t *testing.T) {
 	s, _ := onMemory(t, newMemory(), Options{})
 	madeUp := func() string { return uuid.Must(uuid.NewV7()).String() }
 	waiting, release := context.WithCancel(t.Context())
@@ -616,8 +617,8 @@ func TestGetReplica_FewWaitForWhatDoesNotCome(t *testing.T) {
 	for user := range maxWaiting / maxWaitingOfUser {
 		for n := range maxWaitingOfUser {
 			all.Go(func() {
-				id := madeUp()
-				_, err := GetReplica[thing](waiting, s, "replica/"+id, id, fmt.Sprint(user))
+				made := madeUp()
+				_, err := GetProjection[thing](waiting, s, "replica/"+made, made, id.User(fmt.Sprint(user)))
 				if !errors.Is(err, context.Canceled) { // released in the middle of a read
 					assert.ErrorIs(t, err, ErrNotFound)
 				}
@@ -628,13 +629,13 @@ func TestGetReplica_FewWaitForWhatDoesNotCome(t *testing.T) {
 				return s.arrivals.admitted == user*maxWaitingOfUser+n+1
 			}, 3*time.Second, time.Millisecond)
 		}
-		began, id := time.Now(), madeUp()
-		_, err := GetReplica[thing](t.Context(), s, "replica/"+id, id, fmt.Sprint(user))
+		began, made := time.Now(), madeUp()
+		_, err := GetProjection[thing](t.Context(), s, "replica/"+made, made, id.User(fmt.Sprint(user)))
 		require.ErrorIs(t, err, ErrNotFound)
 		require.Less(t, time.Since(began), projectionLag/2, "one user waits with a few requests")
 	}
-	began, id := time.Now(), madeUp()
-	_, _, err := GetReplicaAnd[thing, thing](t.Context(), s, "replica/"+id, id, "other", "key")
+	began, made := time.Now(), madeUp()
+	_, _, err := GetProjectionAnd[thing, thing](t.Context(), s, "replica/"+made, made, "other", "key")
 	require.ErrorIs(t, err, ErrNotFound)
 	require.Less(t, time.Since(began), projectionLag/2)
 
@@ -645,9 +646,9 @@ func TestGetReplica_FewWaitForWhatDoesNotCome(t *testing.T) {
 	require.Empty(t, s.arrivals.waiting)
 	go func() {
 		var c Change
-		c.Create("replica/"+id, thing{1, "arrived"})
+		c.Create("replica/"+made, thing{1, "arrived"})
 		_ = s.Commit(context.Background(), &c)
 	}()
-	_, err = GetReplica[thing](t.Context(), s, "replica/"+id, id, "other")
+	_, err = GetProjection[thing](t.Context(), s, "replica/"+made, made, "other")
 	require.NoError(t, err, "there is room again")
 }

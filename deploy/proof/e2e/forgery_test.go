@@ -1,0 +1,190 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/event"
+)
+
+// forged is an event as a sidecar would deliver it.
+func forged(e event.Event) string {
+	e.Source = "/forged"
+	return string(e.JSON())
+}
+
+// inBulk is the delivery of one event that came on a topic.
+func inBulk(topic, event string) string {
+	return `{"topic":"` + topic + `","entries":[{"entryId":"1","event":` + event + `}]}`
+}
+
+// lie is a request that only a sidecar may make.
+type lie struct{ method, path, body string }
+
+// liesAbout is all that could be told to make somebody's order complete, or its ticket free.
+func liesAbout(t *testing.T, o order) []lie {
+	t.Helper()
+	changed := event.Order{
+		ID: o.ID, UserID: o.UserID, Status: "complete", ExpiresAt: time.Now().Add(-time.Hour),
+		Ticket:   event.OrderedTicket{ID: o.Ticket.ID, Title: "Forged", Price: 1, Currency: "usd"},
+		Sequence: 1000, Version: 1000, CreatedAt: o.CreatedAt, UpdatedAt: time.Now(),
+	}
+	listing := event.Ticket{ID: o.Ticket.ID, Title: "Forged", Price: 1, Currency: "usd", Status: "available", Version: 1000}
+	paid := event.Payment{ID: uuid.NewString(), OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 1, Currency: "usd", Version: 1000}
+	var lies []lie
+	expired := event.ExpiredOrder{ID: o.ID, ExpiresAt: time.Now().Add(-time.Hour)}
+	for _, e := range []event.Event{
+		changed.Event("order.created"), changed.Event("order.completed"), changed.Event("order.cancelled"),
+		listing.Event("ticket.created"), listing.Event("ticket.updated"), listing.Event("ticket.deleted"),
+		paid.Event("payment.created"), paid.Event("payment.captured"), paid.Event("payment.voided"),
+		paid.Event("payment.refunded"), paid.Event("payment.failed"),
+		event.ExpirationOfOne(expired, 1), event.Expiration("1.0", 1, expired),
+		event.User{ID: uuid.NewString(), Version: 1}.Event("user.created"),
+	} {
+		lies = append(lies, lie{"POST", "/events", inBulk(event.Topic(e.Type), forged(e))})
+	}
+	reminder := `{"data":{"schema":1,"expiresAt":"2020-01-01T00:00:00Z"},"dueTime":"0s","period":"1s"}`
+	return append(lies,
+		lie{"POST", "/events/order.completed", `{}`},
+		lie{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/remind/expire", reminder},
+		lie{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/timer/expire", reminder},
+		lie{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/Expire", `{}`},
+		lie{"DELETE", "/actors/OrderExpiration/" + o.ID, ""},
+		lie{"GET", "/dapr/config", ""},
+		lie{"GET", "/dapr/subscribe", ""},
+		lie{"POST", "/job/expire", `{}`},
+		lie{"POST", "/v1.0/publish/pubsub/events.orders", `{}`},
+	)
+}
+
+func TestForgery_PublicPortsKnowNoEventsAndNoActors(t *testing.T) {
+	t.Parallel()
+	h := sharedHouse(t)
+	buyer, unpaid := h.orderOf(t, 4200)
+	listed := h.ticketBecomes(t, "reserved", unpaid.Ticket.ID)
+
+	for _, service := range services() {
+		for _, lie := range liesAbout(t, unpaid) {
+			for who, headers := range map[string][]string{
+				"a stranger":            nil,
+				"somebody signed in":    {"Authorization", "Bearer " + buyer.token},
+				"one who has the token": {"dapr-api-token", h.AppToken(service)},
+			} {
+				headers = append(headers, "Content-Type", "application/cloudevents+json", "dapr-app-id", service)
+				r := h.do(t, lie.method, h.URL(service)+lie.path, lie.body, headers...)
+				require.Equal(t, 404, r.status, "%s: %s %s to %s: %s", who, lie.method, lie.path, service, r.body)
+				refused(t, 404, r, "not_found")
+			}
+		}
+	}
+	for _, prefix := range []string{"/api/orders", "/api/tickets", "/api/payments"} {
+		for _, lie := range liesAbout(t, unpaid) {
+			r := buyer.do(t, lie.method, prefix+lie.path, lie.body)
+			require.Contains(t, []int{404, 405}, r.status, "%s %s%s", lie.method, prefix, lie.path)
+		}
+	}
+
+	require.Equal(t, unpaid, buyer.order(t, unpaid.ID))
+	require.Equal(t, listed, h.ticket(t, listed.ID))
+	require.Empty(t, h.ledger(t, unpaid.ID))
+	require.Equal(t, 204, buyer.cancel(t, unpaid.ID), "and all goes on as ever")
+	require.Equal(t, "Concert", h.ticketBecomes(t, "available", listed.ID).Title)
+}
+
+func TestForgery_CallbackPortsTakeNothingWithoutTheToken(t *testing.T) {
+	t.Parallel()
+	// In a house of its own: at last the token is shown.
+	h := newHouse(t, stack.Options{})
+	buyer, unpaid := h.orderOf(t, 4200)
+	listed := h.ticketBecomes(t, "reserved", unpaid.Ticket.ID)
+
+	for _, service := range services() {
+		token := h.AppToken(service)
+		require.GreaterOrEqual(t, len(token), 16)
+		another := h.AppToken(services()[0])
+		if service == services()[0] {
+			another = h.AppToken(services()[1])
+		}
+		for _, lie := range liesAbout(t, unpaid) {
+			for _, shown := range []string{"", "nonsense", another, h.APIToken(service), h.Secret("APP_API_TOKEN"), token[1:], token + "x", strings.ToUpper(token), "Bearer " + token} {
+				r := h.do(t, lie.method, h.CallbackURL(service)+lie.path, lie.body, "dapr-api-token", shown, "Authorization", "Bearer "+token)
+				require.Equal(t, 401, r.status, "%s %s to %s with %q", lie.method, lie.path, service, shown)
+			}
+		}
+		require.Equal(t, 401, h.do(t, "GET", h.CallbackURL(service)+"/healthz/../dapr/config", nil).status)
+		require.Equal(t, 200, h.do(t, "GET", h.CallbackURL(service)+"/healthz", nil).status, "which tells nothing")
+	}
+	require.Equal(t, unpaid, buyer.order(t, unpaid.ID))
+	require.Equal(t, listed, h.ticket(t, listed.ID))
+
+	// That it is the token which kept them out, and not a mistake of this test: with it, they are believed.
+	for _, lie := range liesAbout(t, unpaid) {
+		if strings.Contains(lie.body, `"order.completed"`) {
+			r := h.do(t, lie.method, h.CallbackURL("tickets")+lie.path, lie.body, "dapr-api-token", h.AppToken("tickets"))
+			require.Equal(t, 200, r.status)
+			require.JSONEq(t, `{"statuses":[{"entryId":"1","status":"SUCCESS"}]}`, string(r.body))
+		}
+	}
+	require.Equal(t, "sold", h.ticket(t, listed.ID).Status)
+}
+
+func TestForgery_OnlyPublicPortsAreOnTheNetwork(t *testing.T) {
+	t.Parallel()
+	h := sharedHouse(t)
+	addresses := networkAddresses(t)
+	if len(addresses) == 0 {
+		t.Skip("this machine has no address but its loopback")
+	}
+	reachable := func(ip net.IP, address string) bool {
+		if parsed, err := url.Parse(address); err == nil && parsed.Host != "" {
+			address = parsed.Host
+		}
+		_, port, err := net.SplitHostPort(address)
+		require.NoError(t, err)
+		conn, err := net.DialTimeout("tcp", net.JoinHostPort(ip.String(), port), 2*time.Second)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}
+
+	for _, ip := range addresses {
+		private := map[string]string{"the broker": h.Broker().URL, "the sandbox": h.SandboxURL(), "sentry": h.SentryAddress(), "placement": h.PlacementAddress(), "the scheduler": h.SchedulerAddress()}
+		for _, service := range services() {
+			private[service+"'s callbacks"] = h.CallbackURL(service)
+			private[service+"'s sidecar, HTTP"] = h.SidecarHTTP(service)
+			private[service+"'s sidecar, gRPC"] = h.SidecarGRPC(service)
+			private[service+"'s sidecar, for other sidecars"] = h.SidecarInternal(service)
+		}
+		for what, address := range private {
+			require.True(t, reachable(net.IPv4(127, 0, 0, 1), address), "%s, from this machine", what)
+			require.False(t, reachable(ip, address), "%s, through %s", what, ip)
+		}
+		if ip.To4() != nil {
+			require.True(t, reachable(ip, h.GatewayURL()), "the public API, through %s", ip)
+		}
+	}
+}
+
+// networkAddresses are the machine's addresses at which others can reach it.
+func networkAddresses(t *testing.T) []net.IP {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	require.NoError(t, err)
+	var found []net.IP
+	for _, address := range all {
+		if network, ok := address.(*net.IPNet); ok && network.IP.IsGlobalUnicast() && !network.IP.IsLoopback() {
+			found = append(found, network.IP)
+		}
+	}
+	t.Log(fmt.Sprint("addresses: ", found))
+	return found
+}

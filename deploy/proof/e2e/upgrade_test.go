@@ -1,0 +1,91 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/local/stack/stacktest"
+	"boxoffice/deploy/proof/event"
+)
+
+// oldStreams gives NATS the streams that the release before had. (On Redis a stream is made by whoever publishes first.)
+func oldStreams(t *testing.T, s *stack.Stack) {
+	t.Helper()
+	if s.BrokerName() != stack.NATS {
+		return
+	}
+	address := s.Broker()
+	var options []nats.Option
+	if address.Authority != "" {
+		options = append(options, nats.RootCAs(address.Authority))
+	}
+	conn, err := nats.Connect(address.URL, options...)
+	require.NoError(t, err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	for _, name := range []string{"events", "dead", "retry"} {
+		require.NoError(t, js.DeleteStream(t.Context(), name))
+	}
+	for name, subject := range map[string]string{"events": "events", "events-dead": "events.dead"} {
+		_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{subject}, Duplicates: 2 * time.Minute})
+		require.NoError(t, err)
+	}
+	for _, service := range []string{"tickets", "orders", "payments", "expiration"} {
+		_, err := js.CreateConsumer(t.Context(), "events", jetstream.ConsumerConfig{
+			Durable: service + "-pull", FilterSubject: "events", AckPolicy: jetstream.AckExplicitPolicy, AckWait: 5 * time.Second, MaxAckPending: 4096,
+		})
+		require.NoError(t, err)
+	}
+}
+
+// The release before had one topic for all events and one for all dead letters. What it left there is handled.
+func TestUpgrade_WhatIsLeftOnTheOldTopicsIsHandled(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	before := houseOf(stacktest.Start(t, inTests(stack.Options{Folder: folder, Apps: []string{}})))
+	oldStreams(t, before.Stack)
+	stream := before.stream(t)
+	listing := event.Ticket{ID: uuid.NewString(), Title: "Listed before", Price: 1000, Currency: "usd", UserID: uuid.NewString(), Status: "available", Version: 1, CreatedAt: time.Now(), UpdatedAt: time.Now()}
+	stream.tellOn(t, "events", listing.Event("ticket.created").JSON())
+	id := uuid.NewString()
+	eventID := "order.created:" + id + ":1"
+	stream.tellOn(t, "events", ordered(id))
+	stream.tellOn(t, "events", event.User{ID: uuid.NewString(), Version: 1}.Event("user.created").JSON())
+
+	bare := uuid.NewString()
+	stream.tellOn(t, "events.dead", ordered(bare))
+	now := time.Now()
+	other := ordered(uuid.NewString())
+	otherEvent, err := event.Read(other)
+	require.NoError(t, err)
+	stream.tellOn(t, "events.dead", event.New("event.dead", "tickets:"+otherEvent.ID, 1, letter{
+		Service: "tickets", Code: "refused", Reason: "there is no ticket", Attempts: 1, FirstFailure: now, LastFailure: now,
+		EventID: otherEvent.ID, EventType: otherEvent.Type, Event: other,
+	}).JSON())
+	require.NoError(t, before.Stop())
+
+	h := newHouse(t, stack.Options{Folder: folder})
+	stream = h.stream(t)
+	known(t, h.signUp(t), ticket{ID: listing.ID})
+	require.Equal(t, "refused", h.letterOf(t, "tickets", eventID).Code, "it came, and there is no such ticket")
+	stream.settled(t)
+
+	nobodys := h.letterOf(t, "", "order.created:"+bare+":1")
+	require.Equal(t, "given up", nobodys.Code)
+	_, problems, status := h.deadLetters(t, "send", nobodys.ID)
+	require.Zero(t, status, problems)
+	require.Equal(t, "refused", h.letterOf(t, "tickets", nobodys.EventID+"/again-1").Code, "nobody knows whose it was, so all get it")
+
+	its := h.letterOf(t, "tickets", otherEvent.ID)
+	require.Equal(t, "there is no ticket", its.Reason)
+	_, problems, status = h.deadLetters(t, "send", its.ID)
+	require.Zero(t, status, problems)
+	stream.sentAgain(t, "tickets", its.EventID+"/again-1")
+}

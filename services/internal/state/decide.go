@@ -1,0 +1,69 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"boxoffice/services/internal/problem"
+)
+
+// Decide makes a decision and commits it. decide reads what the decision depends on and returns the change and an answer; a
+// nil change commits nothing. If a document that the change writes was changed after it was read, Decide calls decide again.
+// After many conflicts the error is a problem.Conflict. The answer is the last one of decide, also if there is an error.
+func Decide[A any](ctx context.Context, s *Store, decide func(ctx context.Context) (*Change, A, error)) (A, error) {
+	var answer A
+	err := Retry(ctx, func(ctx context.Context) error {
+		var change *Change
+		var err error
+		if change, answer, err = decide(ctx); err != nil || change == nil {
+			return err
+		}
+		return s.Commit(ctx, change)
+	})
+	return answer, err
+}
+
+// Modify changes one document. It reads the document under key (the zero value if there is none) and calls modify, which
+// changes doc, adds events or index entries to change, and says whether there is anything to commit. On a conflict, Modify
+// begins again. It returns the document as modify left it, also if there is an error.
+func Modify[T any](ctx context.Context, s *Store, key string, modify func(doc *T, change *Change) (changed bool, err error)) (T, error) {
+	return Decide(ctx, s, func(ctx context.Context) (*Change, T, error) {
+		doc, err := Get[T](ctx, s, key)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, doc.Value, err
+		}
+		change := new(Change)
+		changed, err := modify(&doc.Value, change)
+		if err != nil || !changed {
+			return nil, doc.Value, err
+		}
+		change.Put(key, doc.ETag, doc.Value)
+		return change, doc.Value, nil
+	})
+}
+
+// decisionAttempts bounds the tries of a decision, at about a second in all. It is generous, because a document may change
+// often without any conflict of interest: a ticket's projection changes with every event of its reservations.
+const decisionAttempts = 32
+
+// Retry calls decide, which reads, decides and commits, until it does not return ErrConflict. After many conflicts the
+// error is a problem.Conflict. Use Decide or Modify where they fit.
+func Retry(ctx context.Context, decide func(ctx context.Context) error) error {
+	for attempt := 1; ; attempt++ {
+		err := decide(ctx)
+		if !errors.Is(err, ErrConflict) {
+			return err
+		}
+		if attempt == decisionAttempts {
+			return problem.New(problem.Conflict, "Somebody else changed this at the same moment. Read it again, then try again.").Because(err)
+		}
+		pause := time.Duration(rand.IntN(1<<min(attempt, 6))) * time.Millisecond
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return unavailable(ctx.Err())
+		}
+	}
+}

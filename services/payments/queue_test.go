@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/problem"
+)
+
+// round does what the queue does when it is later than every queued.
+func (s *scene) round(t *testing.T) {
+	t.Helper()
+	due, _ := s.queue.take(time.Now().Add(24 * time.Hour))
+	for _, orderID := range due {
+		s.queue.settle(t.Context(), orderID)
+	}
+}
+
+// withoutBudget has deliveries not wait for Stripe, as after one that waited in vain.
+func (s *scene) withoutBudget() { s.budget.exhausted.Store(time.Now().Add(time.Hour).UnixNano()) }
+
+// running runs the queue until the test ends.
+func (s *scene) running(t *testing.T) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.queue.run(ctx) }()
+	t.Cleanup(func() { stop(); require.NoError(t, <-ended) })
+}
+
+func (s *scene) authorized(t *testing.T) (orderID string, reported func(status string) error) {
+	t.Helper()
+	order := s.createOrder(t)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.NoError(t, err)
+	return order.ID, func(status string) error {
+		order = after(order, status)
+		return s.store.ApplyOrder(t.Context(), order)
+	}
+}
+
+func TestQueue_MoneyFollowsTheOrderSoon(t *testing.T) {
+	s := newScene(t)
+	s.withoutBudget()
+	s.running(t)
+	taken, tell := s.authorized(t)
+	require.NoError(t, tell("complete"))
+	given, tellOther := s.authorized(t)
+	require.NoError(t, tellOther("cancelled"))
+	require.Eventually(t, func() bool {
+		return s.processor.money(t, taken)[0].Captured == 2500 && s.processor.money(t, given)[0].Voided == 2500
+	}, 5*time.Second, 5*time.Millisecond)
+}
+
+func TestQueue_AnEventIsTakenWhileStripeIsAway(t *testing.T) {
+	s := newScene(t)
+	id, tell := s.authorized(t)
+	away := func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	}
+	s.processor.before.Store(&away)
+	require.NoError(t, tell("complete"))
+	require.Equal(t, firstRetry, s.queue.next[id].wait)
+	s.round(t)
+	require.Equal(t, 2*firstRetry, s.queue.next[id].wait)
+	s.processor.before.Store(nil)
+	s.round(t)
+	s.requireMoney(t, id, 0, 2500, 0)
+	require.Empty(t, s.queue.next)
+}
+
+func TestQueue_FindsOutWhatTheBankSaidWithoutAWebhook(t *testing.T) {
+	s := newScene(t)
+	order := s.createOrder(t)
+	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+	require.NoError(t, err)
+	due, wait := s.queue.take(time.Now())
+	require.Empty(t, due, "not at once")
+	require.InDelta(t, firstRefresh, wait, float64(5*time.Second))
+
+	s.round(t)
+	require.Equal(t, 2*firstRefresh, s.queue.next[order.ID].wait, "still open")
+	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed")
+	s.round(t)
+	s.requireEvents(t, "payment.created")
+	require.Empty(t, s.queue.next)
+}
+
+func TestQueue_FindsOutAnOutcomeThatWasLost(t *testing.T) {
+	s := newScene(t)
+	order := s.createOrder(t)
+	lose := func(*http.Request, *httptest.ResponseRecorder) {
+		panic(http.ErrAbortHandler)
+	}
+	s.processor.after.Store(&lose)
+	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	requireProblem(t, err, problem.Unavailable)
+	s.round(t)
+	require.Len(t, s.queue.next, 1, "Stripe is still away")
+	s.processor.after.Store(nil)
+	s.round(t)
+	s.requireEvents(t, "payment.created")
+	require.Empty(t, s.queue.next)
+}
+
+func TestQueue_HoldsOnlyWhatIsOpen(t *testing.T) {
+	s := newScene(t)
+	s.authorized(t)
+	_, err := s.pay(t.Context(), s.createOrder(t).ID, "pm_card_chargeDeclined")
+	requireProblem(t, err, problem.Declined)
+	require.NoError(t, s.store.ApplyOrder(t.Context(), after(reserved(), "cancelled"))) // never paid
+	require.Empty(t, s.queue.next)
+}
+
+func TestQueue_NewsIsNotLost(t *testing.T) {
+	a := newQueue(nil, quiet)
+	a.add("order", firstRefresh)
+	a.add("order", 0)
+	due, _ := a.take(time.Now())
+	require.Equal(t, []string{"order"}, due, "the earlier queued stands")
+
+	again := a.add("order", 0) // while it is busy
+	require.False(t, a.next["order"].busy, "it is refreshed at once more")
+	require.Equal(t, again, a.add("order", firstRefresh))
+}
