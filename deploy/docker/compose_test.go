@@ -132,33 +132,6 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 	}
 }
 
-// One name is an app's everywhere: in Dapr, and of its folder, program, image and make's targets.
-func TestNames_AnAppIsNamedLikeItsFolder(t *testing.T) {
-	var run runFile
-	read(t, "../../dapr.yaml", &run)
-	var apps []string
-	for _, app := range run.Apps {
-		apps = append(apps, app.ID)
-		require.Equal(t, []string{".build/" + app.ID}, app.Command)
-	}
-	folders, err := filepath.Glob("../../services/*/main.go")
-	require.NoError(t, err)
-	for i, folder := range folders {
-		folders[i] = filepath.Base(filepath.Dir(folder))
-	}
-	require.ElementsMatch(t, apps, folders)
-
-	var workflow struct {
-		Jobs struct {
-			Image struct {
-				Strategy struct{ Matrix struct{ Name []string } }
-			}
-		}
-	}
-	read(t, "../../.github/workflows/images.yml", &workflow)
-	require.ElementsMatch(t, append(apps, "daprd", "migrate", "stripe"), workflow.Jobs.Image.Strategy.Matrix.Name)
-}
-
 // Whoever reads where a setting goes finds it there.
 func TestCompose_SettingsComeFromTheFilesThatTheREADMENames(t *testing.T) {
 	var compose composeFile

@@ -21,11 +21,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 
 	placement "github.com/dapr/dapr/cmd/placement/app"
+	"github.com/dapr/dapr/pkg/buildinfo"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -49,11 +49,11 @@ func main() {
 	case "daprd":
 		err = runDaprd()
 	case "placement":
-		placement.Run()
+		err = withVersion(func() error { placement.Run(); return nil })
 	case "scheduler":
-		err = runScheduler()
+		err = withVersion(runScheduler)
 	case "sentry":
-		err = runSentry()
+		err = withVersion(runSentry)
 	case "identities":
 		err = runIdentities(os.Args[1:])
 	case "nats-server":
@@ -69,6 +69,15 @@ func main() {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
 		os.Exit(1)
 	}
+}
+
+// withVersion runs a program, or prints its version if it is asked for that: of Dapr's programs daprd alone has the flag.
+func withVersion(run func() error) error {
+	if len(os.Args) == 2 && os.Args[1] == "--version" {
+		fmt.Println(buildinfo.Version())
+		return nil
+	}
+	return run()
 }
 
 // runNATS is nats-server's own main, with room kept in the streams beside it.
@@ -94,14 +103,4 @@ func runNATS(args []string) error {
 	}
 	s.WaitForShutdown()
 	return nil
-}
-
-func printVersions() {
-	info, _ := debug.ReadBuildInfo()
-	fmt.Println(info.GoVersion)
-	for _, m := range info.Deps {
-		if strings.HasPrefix(m.Path, "github.com/dapr/") || strings.HasPrefix(m.Path, "github.com/nats-io/nats-server") {
-			fmt.Println(m.Path, m.Version)
-		}
-	}
 }

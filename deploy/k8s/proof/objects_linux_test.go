@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -20,11 +23,23 @@ var (
 	// withRedis is no overlay, but as one: Redis in NATS's place.
 	withRedis = "../proof/testdata/redis"
 	// withTLS is dev, with TLS between the gateway and the services.
-	withTLS  = "../proof/testdata/tls"
-	services = []string{"auth", "tickets", "orders", "payments", "expiration", "dead-letters", "gateway"}
+	withTLS = "../proof/testdata/tls"
+	// services are the apps of dapr.yaml.
+	services = readServices()
 	// keepers have a database, and a user at the broker.
-	keepers = services[:6]
+	keepers = slices.DeleteFunc(slices.Clone(services), func(id string) bool { return id == "gateway" })
 )
+
+func readServices() (ids []string) {
+	text, err := os.ReadFile("../../../dapr.yaml")
+	if err != nil {
+		panic(err)
+	}
+	for _, found := range regexp.MustCompile(`(?m)^  - appID: (\S+)$`).FindAllStringSubmatch(string(text), -1) {
+		ids = append(ids, found[1])
+	}
+	return ids
+}
 
 // object is a Kubernetes resource, or a part of one, as JSON has it.
 type object map[string]any
