@@ -1,60 +1,79 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
 	"boxoffice/services/internal/events"
 )
 
-// Letter is a dead letter as it is kept.
-type Letter struct {
+// DeadLetter is a dead letter as it is stored.
+type DeadLetter struct {
 	Schema int    `json:"schema"`
 	ID     string `json:"id"`
-	events.DeadLetter
-	TakenAt time.Time `json:"takenAt"`
+	Failure
+	StoredAt time.Time `json:"takenAt"`
 
-	// Sendings counts how often it was sent again. Begun is the event of the last of them until the broker is known
-	// to have it: whoever finds it publishes it, so that a sending is not lost when the command dies in between.
+	// Sendings counts how often it was sent again. Begun is the event of the current sending, until the broker has it. If the command
+	// ends before that, the next one publishes the event, so that no sending is lost.
 	Sendings int        `json:"sendings"`
 	Begun    []byte     `json:"begun,omitempty"`
 	SentAt   *time.Time `json:"sentAt,omitempty"`
 	Version  int        `json:"version"`
 }
 
-// status says where a letter stands.
-type status string
+// Failure is what the service published about the event that it could not handle: an events.DeadLetter, as it is stored.
+type Failure struct {
+	Service      string      `json:"service"`
+	Instance     string      `json:"instance"`
+	Code         events.Code `json:"code"`
+	Reason       string      `json:"reason"`
+	Attempts     int         `json:"attempts"`
+	FirstFailure time.Time   `json:"firstFailure"`
+	LastFailure  time.Time   `json:"lastFailure"`
+
+	EventID   string          `json:"eventId,omitempty"`
+	EventKind string          `json:"eventType,omitempty"`
+	Event     json.RawMessage `json:"event,omitempty"`
+	Raw       []byte          `json:"raw,omitempty"` // instead of Event, if it is not JSON
+}
+
+func (f Failure) published() events.DeadLetter { return events.DeadLetter(f) }
+
+// Status is where a dead letter is in its life.
+type Status string
 
 const (
-	waiting status = "waiting" // for somebody to send it
-	sending status = "sending" // the broker is not known to have it yet
-	sent    status = "sent"
+	Waiting Status = "waiting" // to be sent again
+	Sending Status = "sending" // the broker may not have the event yet
+	Sent    Status = "sent"
 )
 
-func (l *Letter) status() status {
+// Status returns where the dead letter is in its life: waiting, then sending, then sent. A sent one may be sent again.
+func (l DeadLetter) Status() Status {
 	switch {
 	case l.Begun != nil:
-		return sending
+		return Sending
 	case l.SentAt != nil:
-		return sent
+		return Sent
 	default:
-		return waiting
+		return Waiting
 	}
 }
 
-// newLetter is a letter that has just come in, on a topic of dead letters.
-func newLetter(topic string, body []byte, now time.Time) Letter {
-	l := events.ReadDeadLetter(topic, body, now)
-	return Letter{Schema: 1, ID: l.ID(), DeadLetter: l, TakenAt: now, Version: 1}
+// newDeadLetter reads a message of a topic of dead letters.
+func newDeadLetter(topic string, message []byte, now time.Time) DeadLetter {
+	published := events.ReadDeadLetter(topic, message, now)
+	return DeadLetter{Schema: 1, ID: published.ID(), Failure: Failure(published), StoredAt: now, Version: 1}
 }
 
-// begin makes the event that is to be sent, under an id of its own. A sending that has begun already is the one to
-// finish.
-func (l *Letter) begin() error {
+// BeginSending makes the event that is published again, with a new id. It changes nothing if a sending has begun already.
+func (l *DeadLetter) BeginSending() error {
 	if l.Begun != nil {
 		return nil
 	}
-	event, err := l.Renewed(l.Sendings + 1)
+	event, err := l.published().Renewed(l.Sendings + 1)
 	if err != nil {
 		return fmt.Errorf("it cannot be sent: %w", err)
 	}
@@ -64,9 +83,10 @@ func (l *Letter) begin() error {
 	return nil
 }
 
-// retryTopics are where the letter's event is sent again: to the service that could not handle it. Of a bare event of the
-// release before nobody knows which one that was, so it goes to all; those that do not handle its type ignore it.
-func (l *Letter) retryTopics() []string {
+// RetryTopics are the topics on which the event is published again: that of the service that could not handle it. A message of the
+// topic of an earlier release does not name the service. Its event goes to all services, and those that do not handle its type ignore
+// it.
+func (l *DeadLetter) RetryTopics() []string {
 	services := []string{l.Service}
 	if l.Service == "" {
 		services = events.Subscribers
@@ -78,8 +98,11 @@ func (l *Letter) retryTopics() []string {
 	return topics
 }
 
-// finish notes that the broker has the event.
-func (l *Letter) finish(now time.Time) {
+// FinishSending marks the sending as published. It changes nothing if this sending was finished already.
+func (l *DeadLetter) FinishSending(sending int, now time.Time) {
+	if l.Begun == nil || l.Sendings != sending {
+		return
+	}
 	l.Begun = nil
 	l.SentAt = &now
 	l.Version++
