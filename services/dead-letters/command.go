@@ -81,13 +81,17 @@ func newCommand(out io.Writer) *cli.Command {
 			},
 		}
 	}
+	listCommand := command("list", false, list)
 	return &cli.Command{
 		Name: name, Writer: out, HideVersion: true, HideHelpCommand: true,
 		CustomRootCommandHelpTemplate: usage, OnUsageError: wrongUsage,
-		DefaultCommand: "list",
-		Flags:          []cli.Flag{&cli.BoolFlag{Name: "json", Destination: &asJSON}},
-		Commands: []*cli.Command{
-			command("list", false, list), command("show", true, show), command("send", true, send), command("send-all", false, sendAll),
+		Flags:    []cli.Flag{&cli.BoolFlag{Name: "json", Destination: &asJSON}},
+		Commands: []*cli.Command{listCommand, command("show", true, show), command("send", true, send), command("send-all", false, sendAll)},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usageError{fmt.Errorf("there is no command %q", c.Args().First())}
+			}
+			return listCommand.Action(ctx, c) // there are only flags
 		},
 	}
 }

@@ -99,11 +99,11 @@ func TestProgress_PublishPutsAllOrdersIntoNumberedEvents(t *testing.T) {
 	for i, event := range published {
 		require.Equal(t, slot.String(), event.Slot)
 		require.Equal(t, noon, event.EndsAt)
-		id, version := event.Aggregate()
-		require.Equal(t, slot.String(), id)
+		aggregate, version := event.Aggregate()
+		require.Equal(t, slot.String(), aggregate)
 		require.Equal(t, i+1, version)
 		for _, order := range event.All() {
-			named[order.ID] = true
+			named[id.Order(order.ID)] = true
 			require.Equal(t, noon, order.ExpiresAt)
 		}
 	}
@@ -120,8 +120,8 @@ func TestProgress_PublishPutsAllOrdersIntoNumberedEvents(t *testing.T) {
 func TestExpirationComplete_BothSchemasHaveTheirOrders(t *testing.T) {
 	old := events.ExpirationComplete{OrderID: "order-1", ExpiresAt: noon, Firing: 3}
 	require.Equal(t, []events.ExpiredOrder{{ID: "order-1", ExpiresAt: noon}}, old.All())
-	id, version := old.Aggregate()
-	require.Equal(t, "order-1", id)
+	aggregate, version := old.Aggregate()
+	require.Equal(t, "order-1", aggregate)
 	require.Equal(t, 3, version)
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/problem"
