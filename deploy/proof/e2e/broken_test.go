@@ -33,7 +33,7 @@ func TestChecker_FindsMistakes(t *testing.T) {
 		says    string // in one of the violations
 	}{
 		{"etag-dropped", 1, "live orders at once"},
-		{"published-before-commit", 2, "there is no such thing"},
+		{"published-before-commit", 2, "the aggregate does not exist"},
 		{"money-before-order", 3, "before it was complete"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

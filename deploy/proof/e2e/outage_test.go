@@ -307,7 +307,7 @@ func TestOutage_StreamFull_ChangesAreRefusedUntilItsEventsAreHandled(t *testing.
 		stream.fill(t, "events.orders")
 		eventuallyWithin(t, time.Minute, "what everybody had handled before makes room", func() bool {
 			state, err := stream.broker.State(t.Context())
-			return err == nil && !state.Whole
+			return err == nil && !state.Complete
 		})
 		stream.fill(t, "events.orders") // now the oldest event is one that expiration has yet to handle
 

@@ -347,7 +347,7 @@ func TestUpgrade_FromTheReleaseBefore(t *testing.T) {
 		}
 	})
 	t.Run("every promise is kept", func(t *testing.T) {
-		report, err := check.Check(t.Context(), check.Of(h.Stack), check.Options{Patience: 3 * time.Second, Quiet: true})
+		report, err := check.Check(t.Context(), check.TargetOf(h.Stack), check.Options{Settle: 3 * time.Second, AtRest: true})
 		require.NoError(t, err)
 		var broken []string
 		for _, v := range report.Violations {

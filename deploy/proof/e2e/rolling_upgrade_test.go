@@ -192,7 +192,7 @@ func TestUpgrade_OldAndNewProcessesSideBySide(t *testing.T) {
 		require.Greater(t, sold.Load(), int64(20))
 		eventuallyWithin(t, time.Until(unpaid.ExpiresAt)+2*patience, "its time is over", func() bool { return by(buyer, h).order(t, unpaid.ID).Reason == "expired" })
 		h.stream(t).settled(t)
-		report, err := check.Check(t.Context(), check.Of(h.Stack), check.Options{Patience: 2 * patience, Quiet: true})
+		report, err := check.Check(t.Context(), check.TargetOf(h.Stack), check.Options{Settle: 2 * patience, AtRest: true})
 		require.NoError(t, err)
 		require.Empty(t, report.Violations)
 	})

@@ -1,0 +1,186 @@
+package client
+
+import (
+	"net/http"
+	"time"
+)
+
+// The operations of the API, and the types in their responses. Amounts are in the currency's minor unit.
+
+// User is a user.
+type User struct {
+	ID        string    `json:"id"`
+	Email     string    `json:"email"`
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// SignedIn is the response to SignUp, SignIn, Refresh and ChangePassword.
+type SignedIn struct {
+	User  User   `json:"user"`
+	Token string `json:"token"`
+}
+
+// CurrentUser is the response to ReadCurrentUser. The user is nil without a valid token.
+type CurrentUser struct {
+	CurrentUser *User `json:"currentUser"`
+}
+
+// Credentials are the body of SignUp and SignIn.
+type Credentials struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+}
+
+// Ticket is a listing. Its status is available, reserved, sold or withheld.
+type Ticket struct {
+	ID        string    `json:"id"`
+	Title     string    `json:"title"`
+	Price     int64     `json:"price"`
+	Currency  string    `json:"currency"`
+	UserID    string    `json:"userId"`
+	Status    string    `json:"status"`
+	OrderID   string    `json:"orderId"`
+	Version   int       `json:"version"`
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// Offer is the body of ListTicket and EditTicket. With a Version, an edit is refused if the ticket has another one.
+type Offer struct {
+	Title   string `json:"title"`
+	Price   int64  `json:"price"`
+	Version int    `json:"version,omitempty"`
+}
+
+// Order is a purchase of one ticket. Its status is created, complete or cancelled; Reason says why it is cancelled.
+type Order struct {
+	ID        string        `json:"id"`
+	UserID    string        `json:"userId"`
+	Status    string        `json:"status"`
+	Reason    string        `json:"reason"`
+	ExpiresAt time.Time     `json:"expiresAt"`
+	Ticket    OrderedTicket `json:"ticket"`
+	Version   int           `json:"version"`
+	CreatedAt time.Time     `json:"createdAt"`
+	UpdatedAt time.Time     `json:"updatedAt"`
+}
+
+// OrderedTicket is the ticket as it was when it was reserved.
+type OrderedTicket struct {
+	ID       string `json:"id"`
+	Title    string `json:"title"`
+	Price    int64  `json:"price"`
+	Currency string `json:"currency"`
+}
+
+// NewOrder is the body of Reserve.
+type NewOrder struct {
+	TicketID string `json:"ticketId"`
+}
+
+// Payment is the money of an order. With status requires_action, ClientSecret is what Stripe's frontend needs.
+type Payment struct {
+	ID           string    `json:"id"`
+	OrderID      string    `json:"orderId"`
+	StripeID     string    `json:"stripeId"`
+	Status       string    `json:"status"`
+	Amount       int64     `json:"amount"`
+	Currency     string    `json:"currency"`
+	DeclineCode  string    `json:"declineCode"`
+	ClientSecret string    `json:"clientSecret"`
+	CreatedAt    time.Time `json:"createdAt"`
+	UpdatedAt    time.Time `json:"updatedAt"`
+}
+
+// NewPayment is the body of a payment. It has either a PaymentMethod or a Token of Stripe's.
+type NewPayment struct {
+	OrderID       string `json:"orderId"`
+	PaymentMethod string `json:"paymentMethod,omitempty"`
+	Token         string `json:"token,omitempty"`
+}
+
+func get(path string) Request    { return Request{Method: http.MethodGet, Path: path} }
+func remove(path string) Request { return Request{Method: http.MethodDelete, Path: path} }
+func post(path string, body any) Request {
+	return Request{Method: http.MethodPost, Path: path, Body: body}
+}
+
+// SignUp creates a user. Response: 201 SignedIn.
+func SignUp(email, password string) Request {
+	return post("/api/users/signup", Credentials{email, password})
+}
+
+// SignIn begins a session. Response: 200 SignedIn.
+func SignIn(email, password string) Request {
+	return post("/api/users/signin", Credentials{email, password})
+}
+
+// Refresh continues the session of a refresh cookie. Response: 200 SignedIn.
+func Refresh(cookie string) Request {
+	return post("/api/users/refresh", nil).WithCookie("refresh", cookie)
+}
+
+// SignOut ends the session of the token or of the refresh cookie. Response: 200.
+func SignOut() Request { return post("/api/users/signout", nil) }
+
+// SignOutEverywhere ends all sessions of the user. Response: 200.
+func SignOutEverywhere() Request { return post("/api/users/signout-everywhere", nil) }
+
+// ChangePassword changes the user's password and ends the other sessions. Response: 200 SignedIn.
+func ChangePassword(old, chosen string) Request {
+	return post("/api/users/password", map[string]string{"oldPassword": old, "newPassword": chosen})
+}
+
+// ReadCurrentUser reads the user of the token. Response: 200 CurrentUser.
+func ReadCurrentUser() Request { return get("/api/users/currentuser") }
+
+// DeleteAccount deletes the user, unless orders of the user are unsettled. Response: 204.
+func DeleteAccount(password string) Request {
+	r := remove("/api/users/currentuser")
+	r.Body = map[string]string{"password": password}
+	return r
+}
+
+// ListTicket offers a ticket. Response: 201 Ticket.
+func ListTicket(title string, price int64) Request {
+	return post("/api/tickets", Offer{Title: title, Price: price})
+}
+
+// EditTicket changes a listing of the user. Response: 200 Ticket.
+func EditTicket(id string, offer Offer) Request {
+	return Request{Method: http.MethodPut, Path: "/api/tickets/" + id, Body: offer}
+}
+
+// DeleteTicket withdraws a listing of the user. Response: 204.
+func DeleteTicket(id string) Request { return remove("/api/tickets/" + id) }
+
+// ReadTicket reads a listing. Response: 200 Ticket.
+func ReadTicket(id string) Request { return get("/api/tickets/" + id) }
+
+// ReadTickets reads a page of all listings, the newest first. Response: 200 []Ticket.
+func ReadTickets() Request { return get("/api/tickets") }
+
+// Reserve orders a ticket. Response: 201 Order.
+func Reserve(ticketID string) Request { return post("/api/orders", NewOrder{ticketID}) }
+
+// ReadOrder reads an order of the user. Response: 200 Order.
+func ReadOrder(id string) Request { return get("/api/orders/" + id) }
+
+// ReadOrders reads a page of the user's orders, the newest first. Response: 200 []Order.
+func ReadOrders() Request { return get("/api/orders") }
+
+// CancelOrder cancels an order of the user. Response: 204.
+func CancelOrder(id string) Request { return remove("/api/orders/" + id) }
+
+// Pay pays an order with a payment method of Stripe's. Response: 201 Payment; 200 if the order was paid before; 402 if the bank declined.
+func Pay(orderID, paymentMethod string) Request {
+	return post("/api/payments", NewPayment{OrderID: orderID, PaymentMethod: paymentMethod})
+}
+
+// PayWithToken is Pay with a token of a card. Responses are the same.
+func PayWithToken(orderID, token string) Request {
+	return post("/api/payments", NewPayment{OrderID: orderID, Token: token})
+}
+
+// ReadPayment reads a payment of the user. Response: 200 Payment.
+func ReadPayment(id string) Request { return get("/api/payments/" + id) }
