@@ -1,6 +1,10 @@
 package events
 
-import "time"
+import (
+	"time"
+
+	"boxoffice/services/internal/id"
+)
 
 // The catalogue: every event type of the box office, with what it carries. An event carries the whole public
 // state of its aggregate, so that whoever hears it needs no second question and can apply it or leave it by
@@ -21,13 +25,13 @@ type Payload interface {
 
 // User is the public state of a user. Schema 1 had the email, which nobody needs; only auth keeps it now.
 type User struct {
-	ID        string    `json:"id"`
+	ID        id.User   `json:"id"`
 	Version   int       `json:"version"`
 	CreatedAt time.Time `json:"createdAt"`
 }
 
 func (User) Schema() int                { return 2 }
-func (u User) Aggregate() (string, int) { return u.ID, u.Version }
+func (u User) Aggregate() (string, int) { return string(u.ID), u.Version }
 
 // UserCreated tells that somebody signed up.
 type UserCreated struct{ User }
@@ -44,21 +48,21 @@ func (UserDeleted) EventType() string { return "user.deleted" }
 // OrderID is set while it is reserved or sold. Sequence is that of the last change of reservation which the tickets service has
 // applied; releases before did not publish it.
 type Ticket struct {
-	ID        string    `json:"id"`
-	Title     string    `json:"title"`
-	Price     int64     `json:"price"`
-	Currency  string    `json:"currency"`
-	UserID    string    `json:"userId"`
-	Status    string    `json:"status"`
-	OrderID   string    `json:"orderId,omitempty"`
-	Sequence  int       `json:"sequence,omitempty"`
-	Version   int       `json:"version"`
-	CreatedAt time.Time `json:"createdAt"`
-	UpdatedAt time.Time `json:"updatedAt"`
+	ID        id.Ticket    `json:"id"`
+	Title     string       `json:"title"`
+	Price     int64        `json:"price"`
+	Currency  string       `json:"currency"`
+	UserID    id.User      `json:"userId"`
+	Status    TicketStatus `json:"status"`
+	OrderID   id.Order     `json:"orderId,omitempty"`
+	Sequence  int          `json:"sequence,omitempty"`
+	Version   int          `json:"version"`
+	CreatedAt time.Time    `json:"createdAt"`
+	UpdatedAt time.Time    `json:"updatedAt"`
 }
 
 func (Ticket) Schema() int                { return 1 }
-func (t Ticket) Aggregate() (string, int) { return t.ID, t.Version }
+func (t Ticket) Aggregate() (string, int) { return string(t.ID), t.Version }
 
 // TicketCreated tells that a ticket was listed.
 type TicketCreated struct{ Ticket }
@@ -78,10 +82,10 @@ func (TicketDeleted) EventType() string { return "ticket.deleted" }
 // OrderedTicket is the ticket as it was when it was reserved: the buyer pays this price, whatever the listing
 // says later.
 type OrderedTicket struct {
-	ID       string `json:"id"`
-	Title    string `json:"title"`
-	Price    int64  `json:"price"`
-	Currency string `json:"currency"`
+	ID       id.Ticket `json:"id"`
+	Title    string    `json:"title"`
+	Price    int64     `json:"price"`
+	Currency string    `json:"currency"`
 }
 
 // Order is the public state of an order. Sequence grows with every change of reservation of the ticket, over
@@ -89,10 +93,10 @@ type OrderedTicket struct {
 // unknown the orders service does not know the order, for it was restored from a backup older than the order: of the order the
 // event has the id and what its payment's event told alone, and no ticket.
 type Order struct {
-	ID        string        `json:"id"`
-	UserID    string        `json:"userId"`
-	Status    string        `json:"status"`
-	Reason    string        `json:"reason,omitempty"`
+	ID        id.Order      `json:"id"`
+	UserID    id.User       `json:"userId"`
+	Status    OrderStatus   `json:"status"`
+	Reason    CancelReason  `json:"reason,omitempty"`
 	ExpiresAt time.Time     `json:"expiresAt"`
 	Ticket    OrderedTicket `json:"ticket"`
 	Sequence  int           `json:"sequence"`
@@ -102,7 +106,7 @@ type Order struct {
 }
 
 func (Order) Schema() int                { return 1 }
-func (o Order) Aggregate() (string, int) { return o.ID, o.Version }
+func (o Order) Aggregate() (string, int) { return string(o.ID), o.Version }
 
 // OrderCreated tells that a ticket was reserved.
 type OrderCreated struct{ Order }
@@ -130,14 +134,14 @@ type ExpirationComplete struct {
 
 	// Schema 1 had one order an event, which was published again until the order was settled. Such events may still be
 	// in the stream; use All.
-	OrderID   string    `json:"orderId,omitempty"`
+	OrderID   id.Order  `json:"orderId,omitempty"`
 	ExpiresAt time.Time `json:"expiresAt,omitzero"`
 	Firing    int       `json:"firing,omitempty"`
 }
 
 // ExpiredOrder is an order whose time was over at ExpiresAt.
 type ExpiredOrder struct {
-	ID        string    `json:"id"`
+	ID        id.Order  `json:"id"`
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
@@ -145,7 +149,7 @@ func (ExpirationComplete) EventType() string { return "expiration.complete" }
 func (ExpirationComplete) Schema() int       { return 2 }
 func (e ExpirationComplete) Aggregate() (string, int) {
 	if e.OrderID != "" {
-		return e.OrderID, e.Firing
+		return string(e.OrderID), e.Firing
 	}
 	return e.Slot, e.Part
 }
@@ -162,23 +166,23 @@ func (e ExpirationComplete) All() []ExpiredOrder {
 // reason, on failed payments only. Refunded is how much was given back so far, by refunds and by disputes that were lost:
 // all, if it is not less than Amount. Dispute is Stripe's status of the last dispute, if there was one.
 type Payment struct {
-	ID          string    `json:"id"`
-	OrderID     string    `json:"orderId"`
-	UserID      string    `json:"userId"`
-	StripeID    string    `json:"stripeId"`
-	Status      string    `json:"status"`
-	Amount      int64     `json:"amount"`
-	Currency    string    `json:"currency"`
-	Refunded    int64     `json:"refunded,omitempty"` // in all so far, in the currency's minor unit
-	DeclineCode string    `json:"declineCode,omitempty"`
-	Dispute     string    `json:"dispute,omitempty"`
-	Version     int       `json:"version"`
-	CreatedAt   time.Time `json:"createdAt"`
-	UpdatedAt   time.Time `json:"updatedAt"`
+	ID          id.Payment    `json:"id"`
+	OrderID     id.Order      `json:"orderId"`
+	UserID      id.User       `json:"userId"`
+	StripeID    string        `json:"stripeId"`
+	Status      PaymentStatus `json:"status"`
+	Amount      int64         `json:"amount"`
+	Currency    string        `json:"currency"`
+	Refunded    int64         `json:"refunded,omitempty"` // in all so far, in the currency's minor unit
+	DeclineCode string        `json:"declineCode,omitempty"`
+	Dispute     string        `json:"dispute,omitempty"`
+	Version     int           `json:"version"`
+	CreatedAt   time.Time     `json:"createdAt"`
+	UpdatedAt   time.Time     `json:"updatedAt"`
 }
 
 func (Payment) Schema() int                { return 1 }
-func (p Payment) Aggregate() (string, int) { return p.ID, p.Version }
+func (p Payment) Aggregate() (string, int) { return string(p.ID), p.Version }
 
 // PaymentCreated tells that the buyer's funds are authorized: they are held, not yet taken.
 type PaymentCreated struct{ Payment }
@@ -204,7 +208,7 @@ func (PaymentRefunded) EventType() string { return "payment.refunded" }
 // IsFull says whether all of the money was given back. Releases before published full refunds alone, without how much was
 // refunded.
 func (p PaymentRefunded) IsFull() bool {
-	return p.Refunded >= p.Amount || p.Refunded == 0 && p.Status == "refunded"
+	return p.Refunded >= p.Amount || p.Refunded == 0 && p.Status == PaymentStatusRefunded
 }
 
 // PaymentFailed tells that an attempt was declined. It frees nothing: the buyer may try again.

@@ -394,8 +394,8 @@ func TestRouter_CountsWhatAReconciliationRepaired(t *testing.T) {
 	r := newTestRouter()
 	known := map[string]bool{}
 	On(r, func(ctx context.Context, e OrderCreated) error {
-		if !known[e.ID] {
-			known[e.ID] = true
+		if !known[string(e.ID)] {
+			known[string(e.ID)] = true
 			MarkChanged(ctx)
 		}
 		return nil
