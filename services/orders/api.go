@@ -62,7 +62,7 @@ func responseOf(o Order) orderResponse {
 // buyerOf is the user whose request it is.
 func buyerOf(c *fiber.Ctx) id.User {
 	user, _ := identity.UserOf(c)
-	return id.User(user.ID)
+	return user.ID
 }
 
 type reserveRequest struct {

@@ -28,6 +28,8 @@ import (
 //	payment    the payment was voided                          yes              yes
 //	refunded   all of the money was given back                 yes              yes
 //
+// (restore.go publishes one reason more, unknown, for orders that are lost with a restored backup.)
+//
 // A cancelled order does not change any more. Only its buyer may read an order, or ask to cancel it (CheckBuyer).
 //
 // Created and complete orders are live. A ticket has at most one live order: that which its Seat names (seat.go). An order and
@@ -51,8 +53,6 @@ const (
 	Withdrawn Reason = "withdrawn"
 	Unpaid    Reason = "payment"
 	Refunded  Reason = "refunded"
-	// Unknown is published for orders that a restored backup does not have (restore.go). No stored order has it.
-	Unknown Reason = "unknown"
 )
 
 // Terms are the settings of a reservation.
@@ -268,12 +268,12 @@ func (o *Order) change(status Status, sequence int, now time.Time) {
 // Event is the event of the order's last change.
 func (o *Order) Event() events.Payload {
 	order := events.Order{
-		ID:        string(o.ID),
-		UserID:    string(o.UserID),
-		Status:    string(o.Status),
-		Reason:    string(o.Reason),
+		ID:        o.ID,
+		UserID:    o.UserID,
+		Status:    events.OrderStatus(o.Status),
+		Reason:    events.CancelReason(o.Reason),
 		ExpiresAt: o.ExpiresAt,
-		Ticket:    events.OrderedTicket{ID: string(o.Ticket.ID), Title: o.Ticket.Title, Price: o.Ticket.Price, Currency: o.Ticket.Currency},
+		Ticket:    events.OrderedTicket{ID: o.Ticket.ID, Title: o.Ticket.Title, Price: o.Ticket.Price, Currency: o.Ticket.Currency},
 		Sequence:  o.Sequence,
 		Version:   o.Version,
 		CreatedAt: o.CreatedAt,

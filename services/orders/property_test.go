@@ -240,7 +240,7 @@ func (m *market) applyListing(t *rapid.T) {
 	listing.Version = rapid.IntRange(1, m.listing.Version+2).Draw(t, "version")
 	listing.Price = rapid.Int64Range(50, 1_000_000).Draw(t, "price")
 	listing.Sequence = rapid.IntRange(max(0, m.seat.Sequence-2), m.seat.Sequence).Draw(t, "applied by tickets")
-	listing.Status = rapid.SampledFrom([]string{"available", "withheld", "sold"}).Draw(t, "status")
+	listing.Status = rapid.SampledFrom([]events.TicketStatus{events.TicketStatusAvailable, events.TicketStatusWithheld, events.TicketStatusSold}).Draw(t, "status")
 	deleted := rapid.IntRange(0, 9).Draw(t, "deleted, if 0") == 0
 	before := copyOf(m.seat)
 	newer := listing.Version > m.listing.Version
@@ -273,7 +273,7 @@ func (m *market) check(t *rapid.T) {
 		require.Equal(t, i+1, order.Sequence, "each change of reservation has the next sequence")
 	}
 	require.Equal(t, len(m.published), m.seat.Sequence)
-	versions := map[string]int{}
+	versions := map[id.Order]int{}
 	for _, order := range m.published {
 		versions[order.ID]++
 		require.Equal(t, versions[order.ID], order.Version, "each change of an order is published as the next version")
@@ -350,11 +350,11 @@ func TestOrders_TheNewestSequenceHasTheLiveOrder(t *testing.T) {
 			}
 		}
 		if m.seat.Reservation == nil {
-			require.Contains(t, []string{"", string(Cancelled)}, newest.Status)
+			require.Contains(t, []events.OrderStatus{"", events.OrderStatusCancelled}, newest.Status)
 			return
 		}
-		require.Equal(t, string(m.seat.Reservation.OrderID), newest.ID)
-		require.Equal(t, string(m.seat.Reservation.Status), newest.Status)
+		require.Equal(t, m.seat.Reservation.OrderID, newest.ID)
+		require.Equal(t, events.OrderStatus(m.seat.Reservation.Status), newest.Status)
 	})
 }
 
@@ -402,7 +402,7 @@ func TestReserve_ThePriceAndTheWindowStayAsReserved(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMarket()
 		t.Repeat(m.commands())
-		first := map[string]events.Order{}
+		first := map[id.Order]events.Order{}
 		for _, order := range m.published {
 			if _, known := first[order.ID]; !known {
 				first[order.ID] = order

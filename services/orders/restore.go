@@ -50,8 +50,8 @@ func lostOrder(payment events.Payment, now time.Time) events.OrderCancelled {
 	return events.OrderCancelled{Order: events.Order{
 		ID:        payment.OrderID,
 		UserID:    payment.UserID,
-		Status:    string(Cancelled),
-		Reason:    string(Unknown),
+		Status:    events.OrderStatusCancelled,
+		Reason:    events.CancelReasonUnknown,
 		ExpiresAt: payment.CreatedAt,
 		Ticket:    events.OrderedTicket{Price: payment.Amount, Currency: payment.Currency},
 		Version:   lostVersion,
@@ -63,11 +63,11 @@ func lostOrder(payment events.Payment, now time.Time) events.OrderCancelled {
 // lostHolder is the cancellation of the order that tickets shows for a seat which is free here.
 func lostHolder(order id.Order, seat *Seat, now time.Time) events.OrderCancelled {
 	return events.OrderCancelled{Order: events.Order{
-		ID:        string(order),
-		Status:    string(Cancelled),
-		Reason:    string(Unknown),
+		ID:        order,
+		Status:    events.OrderStatusCancelled,
+		Reason:    events.CancelReasonUnknown,
 		ExpiresAt: now,
-		Ticket:    events.OrderedTicket{ID: string(seat.ID), Title: seat.Title, Price: seat.Price, Currency: seat.Currency},
+		Ticket:    events.OrderedTicket{ID: seat.ID, Title: seat.Title, Price: seat.Price, Currency: seat.Currency},
 		Sequence:  seat.Sequence,
 		Version:   lostVersion + seat.Sequence,
 		CreatedAt: now,
@@ -97,7 +97,7 @@ func (s *store) addHolder(ctx context.Context, change *state.Change, seat *Seat,
 		change.Update(order.Key, order.ETag, order.Value)
 		change.Emit(ctx, order.Value.Event())
 	case listing.OrderID != "":
-		change.Emit(ctx, lostHolder(id.Order(listing.OrderID), seat, now))
+		change.Emit(ctx, lostHolder(listing.OrderID, seat, now))
 	}
 	return nil
 }

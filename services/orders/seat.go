@@ -32,12 +32,6 @@ type Seat struct {
 	Withheld int `json:"withheld,omitempty"`
 }
 
-// The status of a listing, as its events have it.
-const (
-	listingAvailable = "available"
-	listingWithheld  = "withheld"
-)
-
 // Reservation is the hold that a live order has on a seat.
 type Reservation struct {
 	OrderID   id.Order  `json:"orderId"`
@@ -100,12 +94,12 @@ func (s *Seat) Apply(listing events.Ticket, deleted bool) (changed bool) {
 		return false
 	}
 	// A deleted listing counts, too: it was available before, after the refund.
-	if listing.Status == listingAvailable && listing.Sequence >= s.Withheld {
+	if listing.Status == events.TicketStatusAvailable && listing.Sequence >= s.Withheld {
 		s.Withheld = 0
 	}
 	s.Schema = 1
-	s.ID = id.Ticket(listing.ID)
-	s.SellerID = id.User(listing.UserID)
+	s.ID = listing.ID
+	s.SellerID = listing.UserID
 	s.Title = listing.Title
 	s.Price = listing.Price
 	s.Currency = listing.Currency
@@ -123,10 +117,10 @@ func (s *Seat) CatchUp(listing events.Ticket) (changed bool) {
 	if s.Reservation != nil {
 		order = s.Reservation.OrderID
 	}
-	if listing.Sequence == 0 || listing.Sequence < s.Sequence || listing.Sequence == s.Sequence && id.Order(listing.OrderID) == order {
+	if listing.Sequence == 0 || listing.Sequence < s.Sequence || listing.Sequence == s.Sequence && listing.OrderID == order {
 		return false
 	}
-	if listing.Status == listingWithheld && s.Reservation == nil {
+	if listing.Status == events.TicketStatusWithheld && s.Reservation == nil {
 		s.Withheld = listing.Sequence
 	}
 	s.Sequence = listing.Sequence + 1

@@ -351,10 +351,9 @@ func (s *store) unpaid(ctx context.Context, expired []events.ExpiredOrder) (unpa
 	found := map[id.Order]bool{}
 	var keys []string
 	for _, e := range expired {
-		order := id.Order(e.ID)
-		if _, again := found[order]; !again {
-			keys = append(keys, orderKey(order))
-			found[order] = false
+		if _, again := found[e.ID]; !again {
+			keys = append(keys, orderKey(e.ID))
+			found[e.ID] = false
 		}
 	}
 	docs, err := state.GetMany[Order](ctx, s.documents, keys)
@@ -426,12 +425,12 @@ func (s *store) ApplyListing(ctx context.Context, listing events.Ticket, deleted
 		var seat Seat
 		seat.Apply(listing, deleted)
 		var change state.Change
-		change.Create(seatKey(id.Ticket(listing.ID)), seat)
+		change.Create(seatKey(listing.ID), seat)
 		if err := s.documents.Commit(ctx, &change); !errors.Is(err, state.ErrConflict) {
 			return nil, err
 		}
 	}
-	seat, err := state.Modify(ctx, s.documents, seatKey(id.Ticket(listing.ID)), func(seat *Seat, change *state.Change) (bool, error) {
+	seat, err := state.Modify(ctx, s.documents, seatKey(listing.ID), func(seat *Seat, change *state.Change) (bool, error) {
 		changed := seat.Apply(listing, deleted)
 		if seat.CatchUp(listing) {
 			return true, s.addHolder(ctx, change, seat, listing)

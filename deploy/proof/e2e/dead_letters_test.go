@@ -206,7 +206,7 @@ func TestDeadLetters_AreListedShownAndSentAgain(t *testing.T) {
 	}
 	_, problems, status = h.deadLetters(t, "show", "nosuchletter")
 	require.Equal(t, 1, status)
-	require.Contains(t, problems, "there is no such letter")
+	require.Contains(t, problems, "there is no such dead letter")
 	_, problems, status = h.deadLetters(t, "burn", "them")
 	require.Equal(t, 2, status)
 	require.Contains(t, problems, "usage:")
