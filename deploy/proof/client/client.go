@@ -93,6 +93,12 @@ type Request struct {
 	Header http.Header
 }
 
+// At returns the request to another address than the client's.
+func (r Request) At(baseURL string) Request {
+	r.Path = baseURL + r.Path
+	return r
+}
+
 // With returns the request with one more header. An empty value removes the header, also one that the client would set.
 func (r Request) With(name, value string) Request {
 	r.Header = r.Header.Clone()

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
 // keyOf is the id of the key that signed a token.
@@ -27,7 +28,7 @@ func keyOf(t *testing.T, token string) string {
 }
 
 // rotating is people who use their tokens all the time, old ones and new ones.
-type rotating struct {
+type tokenLoad struct {
 	mu      sync.Mutex
 	tokens  []string
 	used    int
@@ -35,30 +36,30 @@ type rotating struct {
 	ended   sync.WaitGroup
 }
 
-func (r *rotating) requests() int {
+func (r *tokenLoad) requests() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.used
 }
 
-func (h *house) useTokens(ctx context.Context, t *testing.T, somebody *person) *rotating {
+func (s *testStack) startTokenLoad(ctx context.Context, t *testing.T, user *testUser) *tokenLoad {
 	t.Helper()
 	const pace = 20 * time.Millisecond // it leaves the machine to the tests beside this one
-	r := &rotating{tokens: []string{somebody.token}}
-	note := func(what string, got reply, err error) {
+	r := &tokenLoad{tokens: []string{user.token}}
+	note := func(what string, got client.Response, err error) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.used++
-		if err == nil && got.status != 200 {
-			r.refused = append(r.refused, fmt.Sprintf("%s: %d %s", what, got.status, got.body))
+		if err == nil && got.Status != 200 {
+			r.refused = append(r.refused, fmt.Sprintf("%s: %d %s", what, got.Status, got.Body))
 		}
 	}
 	r.ended.Go(func() {
 		for ctx.Err() == nil {
-			got, err := h.send("POST", "/api/users/signin", credentials{somebody.Email, somebody.password})
-			if note("sign in", got, err); err == nil && got.status == 200 {
-				var in signedIn
-				if json.Unmarshal(got.body, &in) == nil {
+			got, err := s.try(t.Context(), client.SignIn(user.Email, user.password))
+			if note("sign in", got, err); err == nil && got.Status == 200 {
+				var in client.SignedIn
+				if json.Unmarshal(got.Body, &in) == nil {
 					r.mu.Lock()
 					r.tokens = append(r.tokens, in.Token)
 					r.mu.Unlock()
@@ -74,9 +75,9 @@ func (h *house) useTokens(ctx context.Context, t *testing.T, somebody *person) *
 				oldest, newest := r.tokens[0], r.tokens[len(r.tokens)-1]
 				r.mu.Unlock()
 				for name, token := range map[string]string{"oldest": oldest, "newest": newest} {
-					got, err := h.send("GET", path, nil, "Authorization", "Bearer "+token)
-					if err == nil && got.status == 200 && string(got.body) == `{"currentUser":null}` {
-						got.status = 401
+					got, err := s.try(t.Context(), client.Request{Method: "GET", Path: path}.With("Authorization", "Bearer "+token))
+					if err == nil && got.Status == 200 && string(got.Body) == `{"currentUser":null}` {
+						got.Status = 401
 					}
 					note(path+" with the "+name+" token", got, err)
 				}
@@ -88,23 +89,23 @@ func (h *house) useTokens(ctx context.Context, t *testing.T, somebody *person) *
 }
 
 // The key that signs is changed by the command that people use, beside a stack at work: nobody is signed out.
-func TestKeys_AreChangedUnderLoadAndNobodyIsSignedOut(t *testing.T) {
+func TestKeys_RotationUnderLoadSignsNobodyOut(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{})
-	somebody := h.signUp(t)
-	before := keyOf(t, somebody.token)
+	s := newStack(t, stack.Options{})
+	user := s.signUp(t)
+	before := keyOf(t, user.token)
 	ctx, stop := context.WithCancel(t.Context())
-	users := h.useTokens(ctx, t, somebody)
-	secrets := filepath.Join(h.Folder(), stack.StateFolder, "secrets.json")
+	users := s.startTokenLoad(ctx, t, user)
+	secrets := filepath.Join(s.Folder(), stack.StateFolder, "secrets.json")
 
 	runFile, err := stack.FindRunFile(".")
 	require.NoError(t, err)
-	command := exec.CommandContext(t.Context(), filepath.Join(filepath.Dir(runFile), ".build", "local"), "rotate-keys", "-secrets", secrets, "-url", h.GatewayURL(), "-wait", "6s")
+	command := exec.CommandContext(t.Context(), filepath.Join(filepath.Dir(runFile), ".build", "local"), "rotate-keys", "-secrets", secrets, "-url", s.GatewayURL(), "-wait", "6s")
 	out, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
-	eventually(t, "the new key signs", func() bool { return keyOf(t, h.signInAs(t, somebody).token) != before })
-	require.Len(t, h.keys(t).Keys, 2)
+	eventually(t, "the new key signs", func() bool { return keyOf(t, s.signIn(t, user).token) != before })
+	require.Len(t, s.publicKeys(t).Keys, 2)
 	sofar := users.requests()
 	eventually(t, "old tokens and new ones are used some more", func() bool { return users.requests() > sofar+100 })
 	stop()
@@ -124,8 +125,8 @@ func TestKeys_AreChangedUnderLoadAndNobodyIsSignedOut(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(secrets, text, 0o600))
 	eventually(t, "tokens of the old key are refused", func() bool {
-		accepted := h.accepts(t, somebody.token)
+		accepted := s.acceptingServices(t, user.token)
 		return !accepted["auth"] && !accepted["tickets"] && !accepted["orders"] && !accepted["payments"]
 	})
-	require.Equal(t, acceptedByAll, h.accepts(t, h.signInAs(t, somebody).token))
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, s.signIn(t, user).token))
 }

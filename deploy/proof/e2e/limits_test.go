@@ -11,17 +11,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
 // One client that asks without end is told to wait, and others buy meanwhile.
-func TestLimits_OneClientCannotKeepOthersFromBuying(t *testing.T) {
+func TestLimits_OneClientDoesNotKeepOthersFromBuying(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{Env: map[string]string{"RATE_LIMIT": "20", "SIGNIN_RATE": "2", "TRUSTED_PROXIES": "127.0.0.0/8"}})
+	s := newStack(t, stack.Options{Env: map[string]string{"RATE_LIMIT": "20", "SIGNIN_RATE": "2", "TRUSTED_PROXIES": "127.0.0.0/8"}})
 	from := func(address string) []string { return []string{"X-Forwarded-For", "1.1.1.1, " + address} }
-	flood := func(method, path string, body any, headers []string) (refusals int, first reply) {
+	flood := func(method, path string, body any, headers []string) (refusals int, first client.Response) {
 		for range 100 {
-			r := h.do(t, method, path, body, headers...)
-			if r.status == 429 {
+			r := s.request(t, method, path, body, headers...)
+			if r.Status == 429 {
 				if refusals++; refusals == 1 {
 					first = r
 				}
@@ -30,22 +31,22 @@ func TestLimits_OneClientCannotKeepOthersFromBuying(t *testing.T) {
 		return refusals, first
 	}
 
-	seller, buyer := h.signUp(t), h.signUp(t) // from 127.0.0.1
+	seller, buyer := s.signUp(t), s.signUp(t) // from 127.0.0.1
 	refusals, first := flood("GET", "/api/tickets", nil, from("198.51.100.1"))
 	require.Greater(t, refusals, 20)
-	refused(t, 429, first, "rate_limited")
-	require.NotEmpty(t, first.header.Get("Retry-After"))
-	require.Equal(t, `"address";q=40;w=2`, first.header.Get("RateLimit-Policy"))
-	require.Regexp(t, `^"address";r=0;t=\d+$`, first.header.Get("RateLimit"))
-	refusals, first = flood("POST", "/api/users/signin", credentials{newEmail(), "a wrong guess"}, from("198.51.100.2"))
+	requireProblem(t, 429, first, "rate_limited")
+	require.NotEmpty(t, first.Header.Get("Retry-After"))
+	require.Equal(t, `"address";q=40;w=2`, first.Header.Get("RateLimit-Policy"))
+	require.Regexp(t, `^"address";r=0;t=\d+$`, first.Header.Get("RateLimit"))
+	refusals, first = flood("POST", "/api/users/signin", client.Credentials{Email: newEmail(), Password: "a wrong guess"}, from("198.51.100.2"))
 	require.Greater(t, refusals, 60)
-	require.Contains(t, first.header.Get("RateLimit-Policy"), `"signin-address";q=8;w=4`)
+	require.Contains(t, first.Header.Get("RateLimit-Policy"), `"signin-address";q=8;w=4`)
 
 	// A user with many addresses is one all the same; a token that is forged counts for nobody.
 	refusals = 0
 	for i := range 100 {
-		r := buyer.do(t, "GET", "/api/orders", nil, from(fmt.Sprintf("203.0.113.%d", i))...)
-		if r.status == 429 {
+		r := buyer.request(t, "GET", "/api/orders", nil, from(fmt.Sprintf("203.0.113.%d", i))...)
+		if r.Status == 429 {
 			refusals++
 		}
 	}
@@ -53,22 +54,22 @@ func TestLimits_OneClientCannotKeepOthersFromBuying(t *testing.T) {
 	forged := *seller
 	forged.token = strings.TrimSuffix(seller.token, seller.token[len(seller.token)-4:]) + "AAAA"
 	for i := range 100 {
-		require.Equal(t, 401, forged.do(t, "GET", "/api/orders", nil, from(fmt.Sprintf("203.0.113.%d", 100+i))...).status)
+		requireStatus(t, 401, forged.request(t, "GET", "/api/orders", nil, from(fmt.Sprintf("203.0.113.%d", 100+i))...))
 	}
 
-	later := h.signUp(t)
-	h.sold(t, later)
+	later := s.signUp(t)
+	s.sell(t, later)
 	for range 100 {
-		require.Equal(t, 200, h.do(t, "GET", "/healthz", nil, from("198.51.100.1")...).status, "probes have no limit")
+		require.Equal(t, 200, s.request(t, "GET", "/healthz", nil, from("198.51.100.1")...).Status, "probes have no limit")
 	}
-	require.Contains(t, string(h.do(t, "GET", h.AppMetrics("gateway"), nil).body), `boxoffice_rate_limited_total{policy="signin-address"}`)
-	require.Contains(t, strings.Join(h.Process("gateway").Log(), "\n"), "client=198.51.100.1 ")
+	require.Contains(t, string(s.request(t, "GET", s.AppMetrics("gateway"), nil).Body), `boxoffice_rate_limited_total{policy="signin-address"}`)
+	require.Contains(t, strings.Join(s.Process("gateway").Log(), "\n"), "client=198.51.100.1 ")
 }
 
 // Two thousand connections that send a byte now and then, and come back when they are cut, take nobody's place who sends a request.
 func TestLimits_SlowClientsAreCutWhileOthersBuy(t *testing.T) {
 	t.Parallel()
-	if l, err := net.ListenTCP("tcp", attackersAddress); err != nil {
+	if l, err := net.ListenTCP("tcp", attackerAddress); err != nil {
 		t.Skipf("this machine has no second address of its own: %v", err)
 	} else {
 		_ = l.Close()
@@ -79,13 +80,13 @@ func TestLimits_SlowClientsAreCutWhileOthersBuy(t *testing.T) {
 		"no bound is reached":    {"HEADER_TIMEOUT": "2s"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t, stack.Options{Env: env})
-			h.sold(t, h.signUp(t))
+			s := newStack(t, stack.Options{Env: env})
+			s.sell(t, s.signUp(t))
 			var cut, opened atomic.Int64
 			end, attack := make(chan bool), make(chan bool)
 			for range 4 {
 				go func() {
-					drip(strings.TrimPrefix(h.GatewayURL(), "http://"), 500, &opened, &cut, end)
+					sendSlowly(strings.TrimPrefix(s.GatewayURL(), "http://"), 500, &opened, &cut, end)
 					attack <- true
 				}()
 			}
@@ -93,7 +94,7 @@ func TestLimits_SlowClientsAreCutWhileOthersBuy(t *testing.T) {
 			var slowest time.Duration
 			for range 15 {
 				began := time.Now()
-				h.sold(t, h.signUp(t))
+				s.sell(t, s.signUp(t))
 				slowest = max(slowest, time.Since(began))
 			}
 			eventually(t, "slow clients are cut", func() bool { return cut.Load() > 1500 })
@@ -108,11 +109,11 @@ func TestLimits_SlowClientsAreCutWhileOthersBuy(t *testing.T) {
 }
 
 // attackersAddress is another than that of the people who buy.
-var attackersAddress = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}
+var attackerAddress = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}
 
 // drip keeps so many connections open, each of which sends a byte of a request every half second, until end is closed.
-func drip(address string, connections int, opened, cut *atomic.Int64, end chan bool) {
-	attacker := net.Dialer{Timeout: time.Second, LocalAddr: attackersAddress}
+func sendSlowly(address string, connections int, opened, cut *atomic.Int64, end chan bool) {
+	attacker := net.Dialer{Timeout: time.Second, LocalAddr: attackerAddress}
 	all := make([]net.Conn, connections)
 	defer func() {
 		for _, c := range all {

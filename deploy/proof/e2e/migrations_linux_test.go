@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
 // The migrations under deploy/postgres, on a real server, and their views beside what the API says.
@@ -145,7 +146,7 @@ func passwordFile(t testing.TB) string {
 	return path
 }
 
-func TestMigrations_EachServiceHasItsDatabase_AndReportsSayWhatTheAPISays(t *testing.T) {
+func TestMigrations_EachServiceHasItsDatabaseAndReportsMatchTheAPI(t *testing.T) {
 	t.Parallel()
 	onEmbedded(t, "the database is the test's own")
 	store := startPostgresFor(t, superPassword)
@@ -172,7 +173,7 @@ func TestMigrations_EachServiceHasItsDatabase_AndReportsSayWhatTheAPISays(t *tes
 	require.NoError(t, err, "%s", said)
 	require.Contains(t, said, "\n0 pending")
 
-	h := newHouse(t, stack.Options{
+	s := newStack(t, stack.Options{
 		Resources: withEvents(t, store.migratedResources(t)),
 		Env:       map[string]string{"PGPASSFILE": passwordFile(t)},
 	})
@@ -184,10 +185,10 @@ func TestMigrations_EachServiceHasItsDatabase_AndReportsSayWhatTheAPISays(t *tes
 			"Dapr has taken the table of %s for its own, and added its index once", service)
 	}
 
-	t.Run("reports", func(t *testing.T) { reportsSayWhatTheAPISays(t, h, store) })
-	t.Run("journal", func(t *testing.T) { journalIsToldTruly(t, store) })
-	t.Run("access", func(t *testing.T) { nobodySeesWhatIsNotTheirs(t, store) })
-	t.Run("indexes", func(t *testing.T) { questionsTakeIndexes(t, store) })
+	t.Run("reports", func(t *testing.T) { requireReportsMatchAPI(t, s, store) })
+	t.Run("journal", func(t *testing.T) { requireJournalReports(t, store) })
+	t.Run("access", func(t *testing.T) { requireAccessLimits(t, store) })
+	t.Run("indexes", func(t *testing.T) { requireIndexUse(t, store) })
 }
 
 // migrateTwice applies all, twice at once.
@@ -203,18 +204,18 @@ func migrateTwice(t *testing.T, migrate *migrator) (first, second string) {
 	return first, second
 }
 
-func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
-	seller, buyer := h.signUp(t), h.signUp(t)
-	sale := h.sold(t, buyer)
+func requireReportsMatchAPI(t *testing.T, s *testStack, store *postgres) {
+	seller, buyer := s.signUp(t), s.signUp(t)
+	sale := s.sell(t, buyer)
 	paid := buyer.paymentBecomes(t, "captured", sale.ID)
 	complete := buyer.order(t, paid.OrderID)
-	open := buyer.reserved(t, seller.list(t, "Open", 2500).ID)
-	given := buyer.reserved(t, seller.list(t, "Given back", 3500).ID)
-	require.Equal(t, 204, buyer.cancel(t, given.ID))
-	h.ticketBecomes(t, "available", given.Ticket.ID)
-	h.ticketBecomes(t, "reserved", open.Ticket.ID)
+	open := buyer.reserve(t, seller.list(t, "Open", 2500).ID)
+	given := buyer.reserve(t, seller.list(t, "Given back", 3500).ID)
+	buyer.cancel(t, given.ID)
+	s.ticketBecomes(t, "available", given.Ticket.ID)
+	s.ticketBecomes(t, "reserved", open.Ticket.ID)
 	withdrawn := seller.list(t, "Withdrawn", 4500)
-	require.Equal(t, 204, seller.do(t, "DELETE", "/api/tickets/"+withdrawn.ID, nil).status)
+	requireStatus(t, 204, seller.call(t, client.DeleteTicket(withdrawn.ID)))
 
 	type account struct {
 		ID, Email string
@@ -238,9 +239,9 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 		UpdatedAt                   time.Time `json:"updated_at"`
 	}
 	for _, id := range []string{complete.Ticket.ID, open.Ticket.ID, given.Ticket.ID} {
-		said := h.ticket(t, id)
+		said := s.ticket(t, id)
 		row := reportOne[listing](t, store, "tickets", "SELECT * FROM reporting.tickets WHERE id = '"+id+"'")
-		require.Equal(t, ticket{ID: row.ID, Title: row.Title, Price: row.Price, Currency: row.Currency, UserID: row.SellerID, Status: row.Status,
+		require.Equal(t, client.Ticket{ID: row.ID, Title: row.Title, Price: row.Price, Currency: row.Currency, UserID: row.SellerID, Status: row.Status,
 			OrderID: row.OrderID, Version: row.Version, CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC()}, said)
 		require.False(t, row.Deleted)
 	}
@@ -261,8 +262,8 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 		said := buyer.order(t, id)
 		row := reportOne[reservation](t, store, "orders", "SELECT * FROM reporting.orders WHERE id = '"+id+"'")
 		said.Reason = row.Reason // the API does not tell it
-		require.Equal(t, order{ID: row.ID, UserID: row.BuyerID, Status: row.Status, Reason: row.Reason, ExpiresAt: row.ExpiresAt.UTC(),
-			Ticket:  orderedTicket{ID: row.TicketID, Title: row.Title, Price: row.Price, Currency: row.Currency},
+		require.Equal(t, client.Order{ID: row.ID, UserID: row.BuyerID, Status: row.Status, Reason: row.Reason, ExpiresAt: row.ExpiresAt.UTC(),
+			Ticket:  client.OrderedTicket{ID: row.TicketID, Title: row.Title, Price: row.Price, Currency: row.Currency},
 			Version: row.Version, CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC()}, said)
 	}
 	require.Equal(t, paid.ID, reportOne[reservation](t, store, "orders", "SELECT * FROM reporting.orders WHERE id = '"+complete.ID+"'").PaymentID)
@@ -282,7 +283,7 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 	row := reportOne[money](t, store, "payments", "SELECT * FROM reporting.payments WHERE stripe_id = '"+paid.StripeID+"'")
 	require.Equal(t, buyer.ID, row.BuyerID)
 	require.Equal(t, 1, row.Attempts)
-	require.Equal(t, payment{ID: row.ID, OrderID: row.OrderID, StripeID: row.StripeID, Status: row.Status, Amount: row.Amount, Currency: row.Currency,
+	require.Equal(t, client.Payment{ID: row.ID, OrderID: row.OrderID, StripeID: row.StripeID, Status: row.Status, Amount: row.Amount, Currency: row.Currency,
 		CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC()}, paid)
 
 	type replica struct {
@@ -291,13 +292,13 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 		OrderID    string `json:"order_id"`
 		PaymentID  string `json:"payment_id"`
 	}
-	becomes(t, replica{ID: complete.ID, Status: "complete", Version: complete.Version, PaymentID: paid.ID}, "payments' replica of the order", func() replica {
+	eventuallyEqual(t, replica{ID: complete.ID, Status: "complete", Version: complete.Version, PaymentID: paid.ID}, "payments' replica of the order", func() replica {
 		return reportOne[replica](t, store, "payments", "SELECT * FROM reporting.order_replicas WHERE id = '"+complete.ID+"'")
 	})
 	require.Empty(t, report[any](t, store, "orders", "SELECT * FROM reporting.payment_replicas"), "they are of the release before")
-	listed := h.ticket(t, open.Ticket.ID)
+	listed := s.ticket(t, open.Ticket.ID)
 	require.Equal(t, 1, reportOne[listing](t, store, "tickets", "SELECT * FROM reporting.tickets WHERE id = '"+listed.ID+"'").ListedVersion)
-	becomes(t, replica{ID: listed.ID, Status: "created", Version: 1, OrderID: open.ID}, "orders' replica of the ticket", func() replica {
+	eventuallyEqual(t, replica{ID: listed.ID, Status: "created", Version: 1, OrderID: open.ID}, "orders' replica of the ticket", func() replica {
 		return reportOne[replica](t, store, "orders", "SELECT *, order_status AS status FROM reporting.ticket_replicas WHERE id = '"+listed.ID+"'")
 	})
 
@@ -310,7 +311,7 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 	require.Contains(t, report[format](t, store, "orders", "SELECT * FROM reporting.formats"), format{Kind: "order", Schema: 1, Documents: 3})
 }
 
-func journalIsToldTruly(t *testing.T, store *postgres) {
+func requireJournalReports(t *testing.T, store *postgres) {
 	type writer struct {
 		Writer, Instance, State string
 		Partition, Entries      int
@@ -354,7 +355,7 @@ func journalIsToldTruly(t *testing.T, store *postgres) {
 	}
 }
 
-func nobodySeesWhatIsNotTheirs(t *testing.T, store *postgres) {
+func requireAccessLimits(t *testing.T, store *postgres) {
 	refusedTo := func(role, service, why string, statements ...string) {
 		t.Helper()
 		said, err := store.sql("boxoffice_"+role, passwordOf(role), "boxoffice_"+service, statements...)
@@ -385,7 +386,7 @@ func nobodySeesWhatIsNotTheirs(t *testing.T, store *postgres) {
 }
 
 // questionsTakeIndexes asks what the README says is quick, among as many documents as make an index worth its while.
-func questionsTakeIndexes(t *testing.T, store *postgres) {
+func requireIndexUse(t *testing.T, store *postgres) {
 	const many = `
 		INSERT INTO public.state (key, value)
 		SELECT '%[1]s' || id, convert_to((reporting.document(value) || jsonb_build_object('id', id, 'email', id, 'orderId', id,

@@ -87,7 +87,7 @@ func resourcesWithState(t testing.TB, store string) string {
 	return folder
 }
 
-func TestProbe_NoServiceStartsOnAStoreThatCannotRefuse(t *testing.T) {
+func TestProbe_NoServiceStartsOnAStoreThatDoesNotRollBack(t *testing.T) {
 	t.Parallel()
 	onEmbedded(t, "the store is the test's own")
 	resources := redisResources(t, startRedis(t))
@@ -96,7 +96,7 @@ func TestProbe_NoServiceStartsOnAStoreThatCannotRefuse(t *testing.T) {
 		t.Run(service, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			running, err := stacktest.Open(ctx, inTests(stack.Options{
+			running, err := stacktest.Open(ctx, withTestSettings(stack.Options{
 				Folder: t.TempDir(), Apps: []string{service}, Infra: []string{stack.NATS}, Set: stack.SetEmbedded, Resources: []string{resources},
 			}))
 			if err == nil {

@@ -17,29 +17,30 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
 type keySet struct {
 	Keys []map[string]string `json:"keys"`
 }
 
-func (h *house) keys(t *testing.T) keySet {
+func (s *testStack) publicKeys(t *testing.T) keySet {
 	t.Helper()
-	r := h.do(t, "GET", "/.well-known/jwks.json", nil)
-	require.Equal(t, 200, r.status)
-	return as[keySet](t, r)
+	r := s.request(t, "GET", "/.well-known/jwks.json", nil)
+	requireStatus(t, 200, r)
+	return decode[keySet](t, r)
 }
 
-func TestTokens_AreVerifiedByThePublicKeys(t *testing.T) {
+func TestTokens_VerifyWithThePublicKeys(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	somebody := h.signUp(t)
+	s := sharedStack(t)
+	user := s.signUp(t)
 
-	r := h.do(t, "GET", "/.well-known/jwks.json", nil)
-	require.Equal(t, 200, r.status)
-	require.Equal(t, "application/json", r.header.Get("Content-Type"))
-	require.Contains(t, r.header.Get("Cache-Control"), "max-age=")
-	keys := as[keySet](t, r).Keys
+	r := s.request(t, "GET", "/.well-known/jwks.json", nil)
+	requireStatus(t, 200, r)
+	require.Equal(t, "application/json", r.Header.Get("Content-Type"))
+	require.Contains(t, r.Header.Get("Cache-Control"), "max-age=")
+	keys := decode[keySet](t, r).Keys
 	require.Len(t, keys, 1)
 	key := keys[0]
 	require.NotContains(t, key, "d", "the private part")
@@ -50,11 +51,11 @@ func TestTokens_AreVerifiedByThePublicKeys(t *testing.T) {
 	require.NoError(t, err)
 
 	var claims jwt.MapClaims
-	token, err := jwt.ParseWithClaims(somebody.token, &claims, func(*jwt.Token) (any, error) { return ed25519.PublicKey(x), nil },
+	token, err := jwt.ParseWithClaims(user.token, &claims, func(*jwt.Token) (any, error) { return ed25519.PublicKey(x), nil },
 		jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithExpirationRequired())
 	require.NoError(t, err)
 	require.Equal(t, key["kid"], token.Header["kid"])
-	require.Equal(t, somebody.ID, claims["sub"])
+	require.Equal(t, user.ID, claims["sub"])
 	issued, err := claims.GetIssuedAt()
 	require.NoError(t, err)
 	expires, err := claims.GetExpirationTime()
@@ -63,9 +64,9 @@ func TestTokens_AreVerifiedByThePublicKeys(t *testing.T) {
 }
 
 // signingKey is the stack's own private key, with which the test can sign what auth would never.
-func signingKey(t *testing.T, h *house) ed25519.PrivateKey {
+func signingKey(t *testing.T, s *testStack) ed25519.PrivateKey {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(h.Folder(), stack.StateFolder, "secrets.json"))
+	text, err := os.ReadFile(filepath.Join(s.Folder(), stack.StateFolder, "secrets.json"))
 	require.NoError(t, err)
 	var secrets map[string]string
 	require.NoError(t, json.Unmarshal(text, &secrets))
@@ -76,12 +77,12 @@ func signingKey(t *testing.T, h *house) ed25519.PrivateKey {
 	return key.(ed25519.PrivateKey)
 }
 
-func TestTokens_ForgedAndExpiredOnesAreRefusedByAll(t *testing.T) {
+func TestTokens_ForgedAndExpiredTokensAreRefused(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	somebody := h.signUp(t)
-	paid := h.sold(t, somebody)
-	real, public := signingKey(t, h), h.keys(t).Keys[0]
+	s := sharedStack(t)
+	user := s.signUp(t)
+	paid := s.sell(t, user)
+	real, public := signingKey(t, s), s.publicKeys(t).Keys[0]
 	kid := public["kid"]
 	_, foreign, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
@@ -92,7 +93,7 @@ func TestTokens_ForgedAndExpiredOnesAreRefusedByAll(t *testing.T) {
 	require.NoError(t, err)
 
 	var genuine jwt.MapClaims
-	parsed, _, err := jwt.NewParser().ParseUnverified(somebody.token, &genuine)
+	parsed, _, err := jwt.NewParser().ParseUnverified(user.token, &genuine)
 	require.NoError(t, err)
 	require.Equal(t, kid, parsed.Header["kid"])
 	claims := func(changes ...any) jwt.MapClaims {
@@ -121,8 +122,8 @@ func TestTokens_ForgedAndExpiredOnesAreRefusedByAll(t *testing.T) {
 		require.NoError(t, err)
 		return text
 	}
-	parts := strings.Split(somebody.token, ".")
-	admin, err := json.Marshal(claims("sub", h.signUp(t).ID))
+	parts := strings.Split(user.token, ".")
+	admin, err := json.Marshal(claims("sub", s.signUp(t).ID))
 	require.NoError(t, err)
 	hour := func(n int) int64 { return time.Now().Add(time.Duration(n) * time.Hour).Unix() }
 
@@ -155,35 +156,35 @@ func TestTokens_ForgedAndExpiredOnesAreRefusedByAll(t *testing.T) {
 		method, path string
 		body         any
 	}{
-		"tickets":  {"POST", "/api/tickets", offer{Title: "Forged", Price: 100}},
+		"tickets":  {"POST", "/api/tickets", client.Offer{Title: "Forged", Price: 100}},
 		"orders":   {"GET", "/api/orders", nil},
 		"payments": {"GET", "/api/payments/" + paid.ID, nil},
 	}
 	for name, tt := range tests {
 		for service, place := range places {
-			r := h.do(t, place.method, place.path, place.body, "Authorization", "Bearer "+tt.token)
-			require.Equal(t, 401, r.status, "%s, %s: %s", name, service, r.body)
-			refused(t, 401, r, tt.code)
-			require.Equal(t, "Bearer", r.header.Get("WWW-Authenticate"))
-			r = h.do(t, place.method, place.path, place.body, "Cookie", "jwt="+tt.token)
-			require.Equal(t, 401, r.status, "as a cookie: %s, %s: %s", name, service, r.body)
+			r := s.request(t, place.method, place.path, place.body, "Authorization", "Bearer "+tt.token)
+			require.Equal(t, 401, r.Status, "%s, %s: %s", name, service, r.Body)
+			requireProblem(t, 401, r, tt.code)
+			require.Equal(t, "Bearer", r.Header.Get("WWW-Authenticate"))
+			r = s.request(t, place.method, place.path, place.body, "Cookie", "jwt="+tt.token)
+			require.Equal(t, 401, r.Status, "as a cookie: %s, %s: %s", name, service, r.Body)
 		}
-		r := h.do(t, "GET", "/api/users/currentuser", nil, "Authorization", "Bearer "+tt.token)
-		require.Equal(t, 200, r.status, name)
-		require.JSONEq(t, `{"currentUser":null}`, string(r.body), name)
+		r := s.call(t, client.ReadCurrentUser().With("Authorization", "Bearer "+tt.token))
+		require.Equal(t, 200, r.Status, name)
+		require.JSONEq(t, `{"currentUser":null}`, string(r.Body), name)
 	}
-	for _, header := range []string{"Bearer", "Bearer ", "Basic " + somebody.token, somebody.token, "Token " + somebody.token} {
+	for _, header := range []string{"Bearer", "Bearer ", "Basic " + user.token, user.token, "Token " + user.token} {
 		for _, place := range places {
-			r := h.do(t, place.method, place.path, place.body, "Authorization", header)
-			refused(t, 401, r, "token_invalid")
+			r := s.request(t, place.method, place.path, place.body, "Authorization", header)
+			requireProblem(t, 401, r, "token_invalid")
 		}
 	}
 
 	t.Run("one that is as it should be is taken", func(t *testing.T) {
 		token := sign(jwt.SigningMethodEdDSA, real, claims())
 		for service, place := range places {
-			r := h.do(t, place.method, place.path, place.body, "Authorization", "Bearer "+token)
-			require.Contains(t, []int{200, 201}, r.status, service)
+			r := s.request(t, place.method, place.path, place.body, "Authorization", "Bearer "+token)
+			require.Contains(t, []int{200, 201}, r.Status, service)
 		}
 	})
 }

@@ -20,7 +20,7 @@ import (
 // patches of deploy/proof/mutants), and the checker must find it by what comes of it under load. Most faults need the help of
 // others, of processes and networks, to show: `make check-the-check` looks for all of them, and takes longer.
 
-func TestChecker_FindsMistakes(t *testing.T) {
+func TestChecker_FindsDefects(t *testing.T) {
 	t.Parallel()
 	stacktest.SkipIfShort(t)
 	onEmbedded(t, "a mistake of a service is the same on all sets")

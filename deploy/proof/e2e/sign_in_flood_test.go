@@ -12,16 +12,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
 // A flood of sign-ins, as many at once as would wait for most of a minute: those for whom there is no time are refused with 503
 // "overloaded" and Retry-After, nobody waits until a deadline, and every reservation and read succeeds. How long these take is
 // logged, for people.
-func TestFlood_OfSignInsIsShedAndDisturbsNobody(t *testing.T) {
+func TestSignInFlood_IsShedWhileOthersReserve(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{Env: map[string]string{"BCRYPT_COST": "10"}})
-	seller, buyer, flooder := h.signUp(t), h.signUp(t), h.signUp(t)
-	quiet := h.sales(t, seller, buyer)
+	s := newStack(t, stack.Options{Env: map[string]string{"BCRYPT_COST": "10"}})
+	seller, buyer, flooder := s.signUp(t), s.signUp(t), s.signUp(t)
+	quiet := s.reserveAndRead(t, seller, buyer)
 
 	const at = 300
 	ctx, stop := context.WithCancel(t.Context())
@@ -33,7 +34,7 @@ func TestFlood_OfSignInsIsShedAndDisturbsNobody(t *testing.T) {
 		flood.Go(func() {
 			for ctx.Err() == nil {
 				began := time.Now()
-				r, err := h.send("POST", "/api/users/signin", credentials{flooder.Email, flooder.password})
+				r, err := s.try(t.Context(), client.SignIn(flooder.Email, flooder.password))
 				took := time.Since(began)
 				if err != nil {
 					mu.Lock()
@@ -42,19 +43,19 @@ func TestFlood_OfSignInsIsShedAndDisturbsNobody(t *testing.T) {
 					return
 				}
 				mu.Lock()
-				answers[r.status]++
+				answers[r.Status]++
 				slowest = max(slowest, took)
 				mu.Unlock()
-				if r.status != 503 {
+				if r.Status != 503 {
 					continue
 				}
-				var refusal fault
-				if assert.NoError(t, json.Unmarshal(r.body, &refusal)) && assert.NotEmpty(t, refusal.Errors) {
+				var refusal client.Problem
+				if assert.NoError(t, json.Unmarshal(r.Body, &refusal)) && assert.NotEmpty(t, refusal.Errors) {
 					mu.Lock()
 					codes[refusal.Errors[0].Code]++
 					mu.Unlock()
 				}
-				assert.NotEmpty(t, r.header.Get("Retry-After"))
+				assert.NotEmpty(t, r.Header.Get("Retry-After"))
 				select {
 				case <-time.After(time.Second): // as Retry-After says, at least
 				case <-ctx.Done():
@@ -67,7 +68,7 @@ func TestFlood_OfSignInsIsShedAndDisturbsNobody(t *testing.T) {
 		defer mu.Unlock()
 		return answers[503] > 0
 	})
-	flooded := h.sales(t, seller, buyer)
+	flooded := s.reserveAndRead(t, seller, buyer)
 	stop()
 	flood.Wait()
 
@@ -80,24 +81,24 @@ func TestFlood_OfSignInsIsShedAndDisturbsNobody(t *testing.T) {
 	require.Equal(t, map[string]int{"overloaded": answers[503]}, codes, "none ran into a deadline")
 }
 
-type salesTimes struct{ reserve, read time.Duration }
+type latencies struct{ reserve, read time.Duration }
 
 // sales reserves and reads for some seconds and returns the 99th percentiles.
-func (h *house) sales(t *testing.T, seller, buyer *person) salesTimes {
+func (s *testStack) reserveAndRead(t *testing.T, seller, buyer *testUser) latencies {
 	t.Helper()
 	var reserve, read []time.Duration
 	for range 150 {
 		listed := seller.list(t, "Sold in a flood", 1000)
 		began := time.Now()
-		buyer.reserved(t, listed.ID)
+		buyer.reserve(t, listed.ID)
 		reserve = append(reserve, time.Since(began))
 		began = time.Now()
-		require.Equal(t, 200, h.do(t, "GET", "/api/tickets/"+listed.ID, nil).status)
+		requireStatus(t, 200, s.call(t, client.ReadTicket(listed.ID)))
 		read = append(read, time.Since(began))
 	}
 	p99 := func(times []time.Duration) time.Duration {
 		slices.Sort(times)
 		return times[len(times)*99/100].Round(10 * time.Microsecond)
 	}
-	return salesTimes{p99(reserve), p99(read)}
+	return latencies{p99(reserve), p99(read)}
 }
