@@ -425,3 +425,30 @@ func TestOutage_StripeIsDown_PaymentsAreSettledLater(t *testing.T) {
 	s.requireMoney(t, bought.ID, money{charges: 1, kept: 1000})
 	s.requireMoney(t, given.ID, money{})
 }
+
+// unhealthy is what a sidecar logs when it stops its subscriptions, because its service does not respond.
+const unhealthy = "App entered un-healthy status"
+
+// A sidecar whose service is down for long stops its subscriptions, with events that it has already received, and starts them again later.
+// (With Dapr's own pubsub.redis, the service receives no events after that.)
+func TestOutage_ServiceIsDown_ItsEventsAreDeliveredLater(t *testing.T) {
+	t.Parallel()
+	s := pooledStack(t, nil)
+	events := s.stream(t)
+	seller, buyer := s.signUp(t), s.signUp(t)
+
+	stops := func() int { return strings.Count(strings.Join(s.Process("orders-dapr").Log(), "\n"), unhealthy) }
+	before := stops()
+	s.kill(t, "orders")
+	var last client.Ticket
+	for range 300 { // more than a sidecar receives at a time
+		last = seller.list(t, "Listed while orders is down", 1000)
+	}
+	eventually(t, "the sidecar stops its subscriptions", func() bool { return stops() > before })
+	s.start(t, "orders")
+	s.waitReady(t, "orders")
+
+	events.waitIdle(t)
+	projectTicket(t, buyer, last)
+	require.Zero(t, events.deadLetterCount(t))
+}
