@@ -56,7 +56,7 @@ func addPublishingScopes(t *testing.T, folder string) {
 	require.NoError(t, os.WriteFile(path, text, 0o600))
 }
 
-// earlierData is what the earlier release leaves in a folder.
+// earlierData is what the earlier release has stored in a folder.
 type earlierData struct {
 	release, folder     string
 	seller, buyer, late *testUser
@@ -171,7 +171,7 @@ func (d *earlierData) createOrders(t *testing.T, s *testStack) (toPay client.Ord
 	return toPay
 }
 
-// createDeadLetters leaves one dead letter in the gateway's store, where the earlier release kept them, and one on its topic.
+// createDeadLetters creates one dead letter in the gateway's store, where the earlier release kept them, and one on its topic.
 func (d *earlierData) createDeadLetters(t *testing.T, s *testStack) {
 	events := s.stream(t)
 	publish := func() (eventID string) {

@@ -38,8 +38,7 @@ import (
 	"boxoffice/deploy/proof/event"
 )
 
-// dialAs connects to a gRPC port: without TLS if certificate is nil, else with it. It does not verify the server, as an attacker
-// would not.
+// dialAs connects to a gRPC port, with TLS unless certificate is nil. Like an attacker, it does not verify the server.
 func dialAs(t *testing.T, address string, certificate *tls.Certificate) *grpc.ClientConn {
 	t.Helper()
 	secure := insecure.NewCredentials()
@@ -52,7 +51,7 @@ func dialAs(t *testing.T, address string, certificate *tls.Certificate) *grpc.Cl
 	return conn
 }
 
-// selfSigned is a certificate for an app's SPIFFE id that nobody has vouched for.
+// selfSigned makes a certificate that no authority has signed.
 func selfSigned(t *testing.T) *tls.Certificate {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -66,7 +65,7 @@ func selfSigned(t *testing.T) *tls.Certificate {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// fromSentry asks sentry for a certificate of an app.
+// certificateFromSentry requests a certificate of an app.
 func certificateFromSentry(t *testing.T, s *testStack, request *sentrypb.SignCertificateRequest) (*tls.Certificate, error) {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -93,7 +92,7 @@ func certificateFromSentry(t *testing.T, s *testStack, request *sentrypb.SignCer
 	}
 }
 
-// tokenOf is what the sidecar of an app shows to sentry.
+// identityToken returns the token that an app's sidecar sends to sentry.
 func identityToken(t *testing.T, s *testStack, app string) string {
 	t.Helper()
 	token, err := os.ReadFile(filepath.Join(s.Identity(app), "token"))
@@ -101,7 +100,7 @@ func identityToken(t *testing.T, s *testStack, app string) string {
 	return string(token)
 }
 
-// certificateOf is what somebody gets who has an app's token: a service that was broken into.
+// certificateOf requests a certificate with an app's own token, as an attacker would who controls the app.
 func certificateOf(t *testing.T, s *testStack, app string) *tls.Certificate {
 	t.Helper()
 	certificate, err := certificateFromSentry(t, s, &sentrypb.SignCertificateRequest{
@@ -138,7 +137,7 @@ func TestForgery_SentryRequiresTheAppsToken(t *testing.T) {
 	require.NoError(t, ask(sentrypb.SignCertificateRequest_JWKS, "payments", "", token), "its own")
 }
 
-// internalCalls are all calls that sidecars make of each other, with what would do harm in them.
+// internalCalls are all calls between sidecars, with contents that would do harm.
 func internalCalls(t *testing.T, o client.Order) map[string]func(context.Context, *grpc.ClientConn) error {
 	t.Helper()
 	paid := event.Payment{ID: unknownID, OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 4200, Currency: "usd", Version: 1}
@@ -202,11 +201,11 @@ func internalCalls(t *testing.T, o client.Order) map[string]func(context.Context
 	return calls
 }
 
-// refusesCertificate requires that somebody listens at an address, and ends the TLS handshake because of the certificate.
+// requireCertificateRefused requires that the server at an address refuses the certificate in the TLS handshake.
 func requireCertificateRefused(t *testing.T, address string, certificate tls.Certificate) {
 	t.Helper()
 	conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{certificate}})
-	if err == nil { // with TLS 1.3, the server's answer to the certificate comes later
+	if err == nil { // with TLS 1.3, the server refuses the certificate after the handshake
 		defer func() { _ = conn.Close() }()
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(waitLimit)))
 		for err == nil {
@@ -217,7 +216,7 @@ func requireCertificateRefused(t *testing.T, address string, certificate tls.Cer
 	require.ErrorContains(t, err, "certificate")
 }
 
-// daprd shows its app's token to whatever it was told to call, so who may tell it must be known.
+// daprd adds its app's token to every internal call that it accepts, so it must accept calls of its own app only.
 func TestForgery_InternalPortsRefuseOtherApps(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
@@ -240,7 +239,7 @@ func TestForgery_InternalPortsRefuseOtherApps(t *testing.T) {
 				cancel()
 				switch {
 				case who != service:
-					require.Equal(t, codes.Unavailable, status.Code(err), "%s, %s at %s's sidecar: no connection, but %v", who, what, service, err)
+					require.Equal(t, codes.Unavailable, status.Code(err), "%s, %s at %s's sidecar must not connect: %v", who, what, service, err)
 				case strings.HasPrefix(what, "CallLocal"):
 					require.Equal(t, codes.PermissionDenied, status.Code(err), "%s, %s at its own sidecar: %v", who, what, err)
 				default:
@@ -255,7 +254,7 @@ func TestForgery_InternalPortsRefuseOtherApps(t *testing.T) {
 	require.Empty(t, s.ledger(t, unpaid.ID))
 }
 
-// apiCalls are the calls of a sidecar's HTTP API that would do something.
+// apiCalls are the calls of a sidecar's HTTP API that have an effect.
 func apiCalls(t *testing.T, o client.Order) []forgedRequest {
 	t.Helper()
 	paid := event.Payment{ID: unknownID, OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 4200, Currency: "usd", Version: 1}
@@ -297,7 +296,7 @@ func TestForgery_SidecarsRequireTheirToken(t *testing.T) {
 		}
 		for _, token := range []string{"", "nonsense", another, s.AppToken(service), s.Secret("DAPR_API_TOKEN")} {
 			for _, call := range apiCalls(t, unpaid) {
-				// As a web page can make a browser post, too: a form's content type, and no question before.
+				// text/plain is what a web page can make a browser post without a preflight request.
 				for _, contentType := range []string{"application/cloudevents+json", "text/plain"} {
 					r := s.request(t, call.method, s.SidecarHTTP(service)+call.path, call.body, "dapr-api-token", token,
 						"Content-Type", contentType, "Origin", "https://evil.example", "Authorization", "Bearer "+token)
@@ -319,7 +318,7 @@ func TestForgery_SidecarsRequireTheirToken(t *testing.T) {
 	}
 }
 
-// grpcCalls are the calls of a sidecar's gRPC API that would do something.
+// grpcCalls are the calls of a sidecar's gRPC API that have an effect.
 func grpcCalls() map[string]func(context.Context, runtimepb.DaprClient) error {
 	return map[string]func(context.Context, runtimepb.DaprClient) error{
 		"PublishEvent": func(ctx context.Context, c runtimepb.DaprClient) error {
@@ -376,26 +375,26 @@ func grpcCalls() map[string]func(context.Context, runtimepb.DaprClient) error {
 	}
 }
 
-// With its own token a service is given what it needs, and no more: no other service can be called, by it or in its name.
+// With its token, a service can use the APIs that it needs, and no others. It cannot call other services.
 func TestForgery_SidecarsOfferOnlyWhatTheirServiceNeeds(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
 	buyer, unpaid := s.reserveNew(t, 4200)
-	ask := func(service, method, path, body string) int {
+	statusOf := func(service, method, path, body string) int {
 		return s.request(t, method, s.SidecarHTTP(service)+path, body, "dapr-api-token", s.APIToken(service)).Status
 	}
 	for _, service := range services() {
-		// daprd hides an API that is not allowed (404, on HTTP) or says that it is not implemented (gRPC).
-		require.Equal(t, 404, ask(service, "POST", "/v1.0/invoke/orders/method/events", `{}`), service)
-		require.Equal(t, 404, ask(service, "POST", "/v1.0/shutdown", ""), service)
-		require.Equal(t, 403, ask(service, "GET", "/v1.0/secrets/infrastructure/nats-url", ""), service)
+		// For an API that is not allowed, daprd returns 404 on HTTP, and Unimplemented on gRPC.
+		require.Equal(t, 404, statusOf(service, "POST", "/v1.0/invoke/orders/method/events", `{}`), service)
+		require.Equal(t, 404, statusOf(service, "POST", "/v1.0/shutdown", ""), service)
+		require.Equal(t, 403, statusOf(service, "GET", "/v1.0/secrets/infrastructure/nats-url", ""), service)
 		ctx := metadata.AppendToOutgoingContext(t.Context(), "dapr-api-token", s.APIToken(service))
 		client := runtimepb.NewDaprClient(dialAs(t, s.SidecarGRPC(service), nil))
 		for _, what := range []string{"InvokeService", "Shutdown", "SubscribeTopicEvents"} {
 			require.Equal(t, codes.Unimplemented, status.Code(grpcCalls()[what](ctx, client)), "%s: %s", service, what)
 		}
 		if service != "expiration" {
-			require.Equal(t, 404, ask(service, "PUT", "/v1.0/actors/OrderExpiration/1.0/method/Expire", `{}`), service)
+			require.Equal(t, 404, statusOf(service, "PUT", "/v1.0/actors/OrderExpiration/1.0/method/Expire", `{}`), service)
 			require.Equal(t, codes.Unimplemented, status.Code(grpcCalls()["InvokeActor"](ctx, client)), service)
 		}
 	}
@@ -441,7 +440,7 @@ func TestForgery_BrokerRequiresCredentials(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
 	if s.Set() == stack.SetRedis {
-		t.Skip("TestTopics_TheBrokerKnowsWhoMayPublish; and its user default is off")
+		t.Skip("TestTopics_BrokerRefusesOtherServicesTopics covers it, and the user default is off")
 	}
 	address := s.Broker()
 	options := []nats.Option{nats.MaxReconnects(0)}
@@ -456,7 +455,7 @@ func TestForgery_BrokerRequiresCredentials(t *testing.T) {
 	}
 }
 
-// listeningPorts are the local addresses of the TCP ports that a process listens on, as the kernel writes them.
+// listeningPorts returns the local addresses of the TCP ports on which a process listens, as the kernel writes them.
 func listeningPorts(t *testing.T, pid int) (ports []string) {
 	t.Helper()
 	sockets := map[string]bool{}
@@ -481,14 +480,14 @@ func listeningPorts(t *testing.T, pid int) (ports []string) {
 	return ports
 }
 
-// Whoever writes into the scheduler's etcd makes services do something at a time of his choice.
+// A client that could write into the scheduler's etcd could trigger reminders and jobs.
 func TestForgery_SchedulersEtcdIsNotReachable(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
 	if _, err := os.Stat("/proc/self/net/tcp"); err != nil {
 		t.Skip("needs /proc")
 	}
-	require.Len(t, listeningPorts(t, s.Process(stack.Scheduler).PID()), 2, "its own and that of its health")
+	require.Len(t, listeningPorts(t, s.Process(stack.Scheduler).PID()), 2, "its API and its health check")
 	sockets := 0
 	require.NoError(t, filepath.Walk(filepath.Join(s.Folder(), stack.StateFolder), func(path string, info os.FileInfo, err error) error {
 		if err == nil && info.Mode()&os.ModeSocket != 0 {

@@ -15,7 +15,7 @@ import (
 	"boxoffice/deploy/proof/event"
 )
 
-// oldStreams gives NATS the streams that the release before had. (On Redis a stream is made by whoever publishes first.)
+// createLegacyStreams creates the streams of an earlier release on NATS. On Redis, the first publication creates a stream.
 func createLegacyStreams(t *testing.T, s *stack.Stack) {
 	t.Helper()
 	if s.BrokerName() != stack.NATS {
@@ -46,7 +46,7 @@ func createLegacyStreams(t *testing.T, s *stack.Stack) {
 	}
 }
 
-// The release before had one topic for all events and one for all dead letters. What it left there is handled.
+// An earlier release had one topic for all events, and one for all dead letters. What it has published there is handled.
 func TestUpgrade_EventsOnLegacyTopicsAreHandled(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
@@ -75,18 +75,16 @@ func TestUpgrade_EventsOnLegacyTopicsAreHandled(t *testing.T) {
 	s := newStack(t, stack.Options{Folder: folder})
 	events = s.stream(t)
 	projectTicket(t, s.signUp(t), client.Ticket{ID: listing.ID})
-	require.Equal(t, "refused", s.waitDeadLetter(t, "tickets", eventID).Code, "it came, and there is no such ticket")
+	require.Equal(t, "refused", s.waitDeadLetter(t, "tickets", eventID).Code, "tickets has no such ticket")
 	events.waitIdle(t)
 
-	nobodys := s.waitDeadLetter(t, "", "order.created:"+bare+":1")
-	require.Equal(t, "given up", nobodys.Code)
-	_, problems, status := s.runDeadLetters(t, "send", nobodys.ID)
-	require.Zero(t, status, problems)
-	require.Equal(t, "refused", s.waitDeadLetter(t, "tickets", nobodys.EventID+"/again-1").Code, "nobody knows whose it was, so all get it")
+	bareLetter := s.waitDeadLetter(t, "", "order.created:"+bare+":1")
+	require.Equal(t, "given up", bareLetter.Code)
+	s.requireDeadLettersCommand(t, "send", bareLetter.ID)
+	require.Equal(t, "refused", s.waitDeadLetter(t, "tickets", bareLetter.EventID+"/again-1").Code, "it names no service, so all services receive it")
 
-	its := s.waitDeadLetter(t, "tickets", otherEvent.ID)
-	require.Equal(t, "there is no ticket", its.Reason)
-	_, problems, status = s.runDeadLetters(t, "send", its.ID)
-	require.Zero(t, status, problems)
-	events.waitSentAgain(t, "tickets", its.EventID+"/again-1")
+	ticketsLetter := s.waitDeadLetter(t, "tickets", otherEvent.ID)
+	require.Equal(t, "there is no ticket", ticketsLetter.Reason)
+	s.requireDeadLettersCommand(t, "send", ticketsLetter.ID)
+	events.waitSentAgain(t, "tickets", ticketsLetter.EventID+"/again-1")
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // load is a number of sellers and buyers who work until they are stopped. It records what was confirmed to them, so that check can
-// look for it afterwards. A refusal with 503 is expected, and the next round follows.
+// search for it afterwards. A refusal with 503 is expected, and the next round follows.
 //
 // Its pace is slow: what matters is that requests are under way at any time, not how many.
 type load struct {
@@ -67,8 +67,8 @@ func (l *load) end() {
 	l.working.Wait()
 }
 
-// round lists a ticket, which its seller and a new buyer then reserve at the same time, and goes on with the buyer's order: it is paid,
-// cancelled, both at the same time, or left.
+// round lists a ticket. Its seller and a new buyer reserve it at the same time. The buyer's order is then paid, cancelled, both at the same
+// time, or neither.
 func (l *load) round(t *testing.T, seller *testUser, n int) {
 	buyer, ok := l.signUp(t)
 	if !ok {

@@ -215,14 +215,14 @@ func (s *testStack) letAuthorizationLapse(t *testing.T, rules ...sandbox.Rule) (
 		s.addFault(t, o.ID, rule)
 	}
 	always := 1.0
-	away := s.addFault(t, o.ID, sandbox.Rule{Operation: "capture", Fault: sandbox.Unavailable, Rate: &always})
+	noCapture := s.addFault(t, o.ID, sandbox.Rule{Operation: "capture", Fault: sandbox.Unavailable, Rate: &always})
 	paid := buyer.pay(t, o.ID, goodCard)
 	buyer.orderBecomes(t, "complete", o.ID)
 	s.ticketBecomes(t, "sold", o.Ticket.ID)
-	eventually(t, "the capture was tried", func() bool { return s.faultHits(t, away) > 0 })
+	eventually(t, "the capture is tried", func() bool { return s.faultHits(t, noCapture) > 0 })
 	r := s.request(t, "POST", s.SandboxURL()+"/sandbox/payment_intents/"+paid.StripeID+"/expire", nil)
 	requireStatus(t, 200, r)
-	s.removeFault(t, away)
+	s.removeFault(t, noCapture)
 	return buyer, o, paid
 }
 

@@ -21,8 +21,7 @@ import (
 	"boxoffice/deploy/proof/client"
 )
 
-// natsCluster are three servers of NATS that hold each stream together, as deploy/k8s/infrastructure/nats-cluster has
-// them, but for TLS and the token.
+// natsCluster is three NATS servers, each with a copy of every stream, as in deploy/k8s/infrastructure/nats-cluster, without TLS and token.
 type natsCluster struct {
 	root    string // of the repository
 	servers []*natsServer
@@ -48,7 +47,7 @@ cluster {
 }
 `
 
-// newNATSCluster gives each server its ports and its file. None runs yet.
+// newNATSCluster chooses ports and writes a file for each server. It starts none.
 func newNATSCluster(t *testing.T) *natsCluster {
 	t.Helper()
 	runFile, err := stack.FindRunFile(".")
@@ -60,7 +59,7 @@ func newNATSCluster(t *testing.T) *natsCluster {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		ports[i] = listener.Addr().String()
-		defer func() { _ = listener.Close() }() // all at once, or the same port could come twice
+		defer func() { _ = listener.Close() }() // after all are chosen, or a port could be chosen twice
 	}
 	clients, routes := ports[:n], ports[n:]
 	for i := range n {
@@ -73,7 +72,7 @@ func newNATSCluster(t *testing.T) *natsCluster {
 	return c
 }
 
-// open starts all servers, which end with the test, and makes the streams as the Job of the overlays does.
+// open starts all servers, which end with the test, and creates the streams as the Job of the overlays does.
 func (c *natsCluster) open(t *testing.T) {
 	t.Helper()
 	for _, n := range c.servers {
@@ -118,7 +117,7 @@ func (n *natsServer) signal(t *testing.T, what os.Signal) {
 	require.NoError(t, n.cmd.Process.Signal(what))
 }
 
-// urls is what natsURL says of several servers.
+// urls is the URL of all servers.
 func (c *natsCluster) urls() string {
 	var all []string
 	for _, n := range c.servers {
@@ -127,7 +126,7 @@ func (c *natsCluster) urls() string {
 	return strings.Join(all, ",")
 }
 
-// resources are the default set's, with the three for a broker.
+// resources returns the components of the default set, with the cluster as the broker.
 func (c *natsCluster) resources(t *testing.T) []string {
 	t.Helper()
 	components, folder := filepath.Join(c.root, "components"), t.TempDir()
@@ -141,7 +140,7 @@ func (c *natsCluster) resources(t *testing.T) []string {
 	return []string{folder, filepath.Join(components, "events")}
 }
 
-// consumers is how many subscriptions there are to topics of the stream of events: each has one.
+// consumers is how many durable consumers the stream of events has: one for each subscription to its topics.
 func (c *natsCluster) consumers(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(c.root, "components", "events", "subscriptions.yaml"))
@@ -149,7 +148,7 @@ func (c *natsCluster) consumers(t *testing.T) int {
 	return strings.Count(string(text), "\n  topic: events")
 }
 
-// whole waits until all three hold the stream of events and its consumers, up to date, and returns who leads the stream.
+// waitReplicated waits until all three servers have the stream of events and its consumers, up to date. It returns the name of the stream's leader.
 func (c *natsCluster) waitReplicated(t *testing.T) (leader string) {
 	t.Helper()
 	three := func(of *jetstream.ClusterInfo) bool {
@@ -158,9 +157,9 @@ func (c *natsCluster) waitReplicated(t *testing.T) (leader string) {
 		}
 		return of.Replicas[0].Current && of.Replicas[1].Current
 	}
-	// Under load a replica is a moment behind now and then, each at its own time.
+	// Under load a copy is sometimes late for a moment, so the consumers are checked one by one.
 	seen := map[string]bool{}
-	eventuallyWithin(t, time.Minute, "all three servers hold the stream and its consumers", func() bool {
+	eventuallyWithin(t, time.Minute, "all three servers have the stream and its consumers", func() bool {
 		stream, err := c.js.Stream(t.Context(), "events")
 		if err != nil {
 			return false
@@ -183,24 +182,23 @@ func (c *natsCluster) waitReplicated(t *testing.T) (leader string) {
 	return leader
 }
 
-// sells sees a sale through. A service that is not heard, or does not hear, for a while does not know yet what is for sale
-// or to be paid.
+// sellEventually sells a ticket. It tries again while events of the ticket and of the order are late.
 func (s *testStack) sellEventually(t *testing.T, buyer *testUser) {
 	t.Helper()
 	listing := s.signUp(t).list(t, "Sold by two of three", 1500)
-	var given client.Order
+	var order client.Order
 	eventuallyWithin(t, time.Minute, "the ticket can be reserved", func() bool {
 		var status int
-		status, given = buyer.tryReserve(t, listing.ID)
+		status, order = buyer.tryReserve(t, listing.ID)
 		return status == 201
 	})
 	var paid client.Payment
 	eventuallyWithin(t, time.Minute, "the order can be paid", func() bool {
 		var status int
-		status, paid = buyer.tryPay(t, given.ID, goodCard)
+		status, paid = buyer.tryPay(t, order.ID, goodCard)
 		return status == 201
 	})
-	buyer.orderBecomes(t, "complete", given.ID)
+	buyer.orderBecomes(t, "complete", order.ID)
 	s.ticketBecomes(t, "sold", listing.ID)
 	buyer.paymentBecomes(t, "captured", paid.ID)
 }
@@ -209,11 +207,11 @@ func TestBrokerOfThree_SalesContinueWhileOneIsDown(t *testing.T) {
 	t.Parallel()
 	onEmbedded(t, "the broker is the test's own")
 	if os.Getenv("NATS_CLUSTER") == "" {
-		t.Skip("takes two minutes, in which it needs much of the machine: NATS_CLUSTER=1 make test-infra SETS=embedded RUN=BrokerOfThree")
+		t.Skip("takes two minutes and much of the machine: NATS_CLUSTER=1 make test-infra SETS=embedded RUN=BrokerOfThree")
 	}
 	c := newNATSCluster(t)
 	c.open(t)
-	// Until the two others have chosen a leader among them, four to nine seconds pass: the window must be longer.
+	// The other two servers elect a leader within four to nine seconds. The reservation window must be longer.
 	s := newStack(t, stack.Options{
 		Infra:     []string{stack.Placement, stack.Scheduler, stack.Sandbox},
 		Resources: c.resources(t),
@@ -232,7 +230,7 @@ func TestBrokerOfThree_SalesContinueWhileOneIsDown(t *testing.T) {
 		begin, end func(*natsServer)
 	}{
 		{"killed", (*natsServer).kill, func(n *natsServer) { c.start(t, n) }},
-		// It closes no connection, and says nothing. When it goes on, it does so with what it knew.
+		// A frozen server closes no connection and sends nothing. Later it continues with old data.
 		{"frozen", func(n *natsServer) { n.signal(t, syscall.SIGSTOP) }, func(n *natsServer) { n.signal(t, syscall.SIGCONT) }},
 	}
 	for _, way := range ways {
@@ -240,7 +238,7 @@ func TestBrokerOfThree_SalesContinueWhileOneIsDown(t *testing.T) {
 			load.waitForReservations(t)
 			leader := c.waitReplicated(t)
 			victim := c.servers[slices.IndexFunc(c.servers, func(n *natsServer) bool { return (n.name == leader) == leads })]
-			unpaid := buyer.reserve(t, s.signUp(t).list(t, "Nobody pays", 1000).ID)
+			unpaid := buyer.reserve(t, s.signUp(t).list(t, "Unpaid", 1000).ID)
 			began := time.Now()
 			way.begin(victim)
 			s.sellEventually(t, buyer)
@@ -250,7 +248,7 @@ func TestBrokerOfThree_SalesContinueWhileOneIsDown(t *testing.T) {
 			t.Logf("the next %s", time.Since(began))
 			load.waitForReservations(t)
 			if leads {
-				eventuallyWithin(t, time.Until(unpaid.ExpiresAt)+waitLimit, "the unpaid order has ended", func() bool {
+				eventuallyWithin(t, time.Until(unpaid.ExpiresAt)+waitLimit, "the unpaid order has expired", func() bool {
 					return buyer.order(t, unpaid.ID).Reason == "expired"
 				})
 				s.ticketBecomes(t, "available", unpaid.Ticket.ID)

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +25,7 @@ func TestOrders_CreateReadCancel(t *testing.T) {
 		ID: made.ID, UserID: buyer.ID, Status: "created", ExpiresAt: made.CreatedAt.Add(15 * time.Minute),
 		Ticket:  client.OrderedTicket{ID: listed.ID, Title: "Concert", Price: 4200, Currency: "usd"},
 		Version: 1, CreatedAt: made.CreatedAt, UpdatedAt: made.CreatedAt,
-	}, made, "what a client may not say is not taken from it")
+	}, made, "members that a client may not set are ignored")
 	require.WithinDuration(t, time.Now(), made.CreatedAt, time.Minute)
 	require.Equal(t, "/api/orders/"+made.ID, r.Header.Get("Location"))
 	require.NotContains(t, string(r.Body), `"schema"`)
@@ -42,11 +41,11 @@ func TestOrders_CreateReadCancel(t *testing.T) {
 	buyer.cancel(t, made.ID)
 	cancelled := buyer.order(t, made.ID)
 	require.Equal(t, []any{"cancelled", "user", 2}, []any{cancelled.Status, cancelled.Reason, cancelled.Version})
-	buyer.cancel(t, made.ID) // "cancelled already"
-	require.Equal(t, cancelled, buyer.order(t, made.ID), "the second time changes nothing")
+	buyer.cancel(t, made.ID)
+	require.Equal(t, cancelled, buyer.order(t, made.ID), "the second cancellation changes nothing")
 
 	taken := next.reserve(t, listed.ID)
-	buyer.cancel(t, made.ID) // "the next buyer's order is not concerned"
+	buyer.cancel(t, made.ID)
 	require.Equal(t, "created", next.order(t, taken.ID).Status)
 }
 
@@ -134,14 +133,14 @@ func TestOrders_WithdrawnTicketCannotBeReserved(t *testing.T) {
 	listed := seller.list(t, "Concert", 4200)
 	requireStatus(t, 204, seller.call(t, client.DeleteTicket(listed.ID)))
 
-	// In the first moment the orders service may not have heard of it; then the order is taken back.
+	// Until orders has handled the deletion, it makes an order and cancels it.
 	for {
-		status, made := buyer.tryReserve(t, listed.ID)
+		status, order := buyer.tryReserve(t, listed.ID)
 		if status != 201 {
 			require.Equal(t, 404, status)
 			break
 		}
-		require.Equal(t, "withdrawn", buyer.orderBecomes(t, "cancelled", made.ID).Reason)
+		require.Equal(t, "withdrawn", buyer.orderBecomes(t, "cancelled", order.ID).Reason)
 	}
 	requireStatus(t, 404, s.call(t, client.ReadTicket(listed.ID)))
 }
@@ -150,7 +149,7 @@ func TestOrders_ListHasPagesOfTheBuyersOrders(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
 	seller, buyer, other := s.signUp(t), s.signUp(t), s.signUp(t)
-	require.Equal(t, "[]", string(buyer.call(t, client.ReadOrders()).Body), "an empty list is a list")
+	require.Equal(t, "[]", string(buyer.call(t, client.ReadOrders()).Body), "an empty list is an array")
 	var mine []string // newest first
 	for range 12 {
 		made := buyer.reserve(t, seller.list(t, "Concert", 4200).ID)
@@ -162,14 +161,14 @@ func TestOrders_ListHasPagesOfTheBuyersOrders(t *testing.T) {
 
 	for _, limit := range []int{1, 5, 12, 200} {
 		var found []string
-		s.followPages(t, fmt.Sprint("/api/orders?limit=", limit), func(path string) client.Response { return buyer.request(t, "GET", path, nil) }, func(page client.Response) {
+		for _, page := range readPages(t, s.api.As(buyer.token), client.ReadOrders().WithQuery("limit", limit)) {
 			orders := decode[[]client.Order](t, page)
 			require.LessOrEqual(t, len(orders), limit)
 			for _, o := range orders {
 				found = append(found, o.ID)
 				require.Equal(t, "cancelled", o.Status)
 			}
-		})
+		}
 		require.Equal(t, mine, found, "limit %d", limit)
 	}
 	theirs := decode[[]client.Order](t, other.call(t, client.ReadOrders()))
@@ -193,7 +192,7 @@ func TestOrders_IdempotencyKeyRepeatsTheResponse(t *testing.T) {
 	require.Empty(t, first.Header.Get("Idempotent-Replayed"))
 	made := decode[client.Order](t, first)
 
-	t.Run("the same again is answered as it was, whatever became of it", func(t *testing.T) {
+	t.Run("the same request has the same response, also after the order was cancelled", func(t *testing.T) {
 		buyer.cancel(t, made.ID)
 		again := ask(buyer, listed.ID)
 		requireStatus(t, 201, again)
@@ -204,21 +203,21 @@ func TestOrders_IdempotencyKeyRepeatsTheResponse(t *testing.T) {
 		require.Equal(t, "cancelled", buyer.order(t, made.ID).Status)
 		require.Len(t, decode[[]client.Order](t, buyer.call(t, client.ReadOrders())), 1)
 	})
-	t.Run("with another body it is refused", func(t *testing.T) {
+	t.Run("with another body the key is refused", func(t *testing.T) {
 		requireProblem(t, 409, ask(buyer, another.ID), "idempotency_key_reused")
 	})
-	t.Run("another's key is another key", func(t *testing.T) {
+	t.Run("another user may use the same key", func(t *testing.T) {
 		r := ask(other, listed.ID)
 		requireStatus(t, 201, r)
 		require.NotEqual(t, made.ID, decode[client.Order](t, r).ID)
 	})
-	t.Run("after a refusal it can be used again", func(t *testing.T) {
+	t.Run("after a refusal the key can be used again", func(t *testing.T) {
 		key := uuid.NewString()
 		requireProblem(t, 409, buyer.call(t, client.Reserve(listed.ID).WithKey(key)), "ticket_reserved")
 		r := buyer.call(t, client.Reserve(another.ID).WithKey(key))
 		requireStatus(t, 201, r)
 	})
-	t.Run("one too long is refused", func(t *testing.T) {
+	t.Run("a key that is too long is refused", func(t *testing.T) {
 		f := requireProblem(t, 400, buyer.call(t, client.Reserve(listed.ID).WithKey(strings.Repeat("k", 256))))
 		require.Equal(t, "Idempotency-Key", f.Errors[0].Field)
 	})

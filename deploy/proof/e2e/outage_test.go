@@ -66,7 +66,7 @@ func (s *testStack) waitNotReady(t testing.TB, want map[string][]string) {
 	}
 }
 
-// requireRetryLater requires a 503 that says when to send the request again.
+// requireRetryLater requires a 503 with the time to wait before the next request.
 func requireRetryLater(t testing.TB, r client.Response) client.Problem {
 	t.Helper()
 	problem := requireProblem(t, 503, r)
@@ -388,7 +388,7 @@ func TestOutage_StripeIsDown_PaymentsAreSettledLater(t *testing.T) {
 	s := pooledStack(t, nil)
 	seller, buyer := s.signUp(t), s.signUp(t)
 	bought := buyer.reserve(t, seller.list(t, "Bought", 1000).ID)
-	given, begun := buyer.beginSecurePayment(t, seller.list(t, "Given up", 1000).ID)
+	cancelled, begun := buyer.beginSecurePayment(t, seller.list(t, "Cancelled", 1000).ID)
 
 	s.whileDown(t, "sandbox", func() {
 		r := buyer.call(t, client.Pay(bought.ID, goodCard))
@@ -405,9 +405,9 @@ func TestOutage_StripeIsDown_PaymentsAreSettledLater(t *testing.T) {
 
 	// One order becomes complete, and the other is cancelled. Both need a request to Stripe.
 	buyer.orderBecomes(t, "complete", bought.ID)
-	buyer.cancel(t, given.ID)
+	buyer.cancel(t, cancelled.ID)
 	s.ticketBecomes(t, "sold", bought.Ticket.ID)
-	s.ticketBecomes(t, "available", given.Ticket.ID)
+	s.ticketBecomes(t, "available", cancelled.Ticket.ID)
 	other := buyer.reserve(t, seller.list(t, "Another", 1000).ID)
 	buyer.cancel(t, other.ID)
 	eventually(t, "payments handles events of other orders", func() bool {
@@ -423,7 +423,7 @@ func TestOutage_StripeIsDown_PaymentsAreSettledLater(t *testing.T) {
 	buyer.paymentBecomes(t, "captured", paid.ID)
 	buyer.paymentBecomes(t, "voided", begun.ID)
 	s.requireMoney(t, bought.ID, money{charges: 1, kept: 1000})
-	s.requireMoney(t, given.ID, money{})
+	s.requireMoney(t, cancelled.ID, money{})
 }
 
 // unhealthy is what a sidecar logs when it stops its subscriptions, because its service does not respond.

@@ -26,7 +26,7 @@ func TestPayments_OrderIsPaidOnce(t *testing.T) {
 	require.Equal(t, client.Payment{
 		ID: made.ID, OrderID: bought.ID, StripeID: made.StripeID, Status: made.Status, Amount: 4200, Currency: "usd",
 		CreatedAt: made.CreatedAt, UpdatedAt: made.UpdatedAt,
-	}, made, "the amount is the order's")
+	}, made, "the amount is that of the order")
 	require.Regexp(t, "^pi_", made.StripeID)
 	require.WithinDuration(t, time.Now(), made.CreatedAt, time.Minute)
 	require.Equal(t, "/api/payments/"+made.ID, r.Header.Get("Location"))
@@ -82,26 +82,26 @@ func TestPayments_ThreeDSecure(t *testing.T) {
 		requireStatus(t, 201, r)
 		begun := decode[client.Payment](t, r)
 		require.Equal(t, "requires_action", begun.Status)
-		require.True(t, strings.HasPrefix(begun.ClientSecret, begun.StripeID+"_secret_"), "Stripe's frontend goes on with it")
+		require.True(t, strings.HasPrefix(begun.ClientSecret, begun.StripeID+"_secret_"), "Stripe's frontend needs it")
 		s.requireMoney(t, bought.ID, money{})
 		return buyer, begun
 	}
 
-	t.Run("passed, the order completes by the webhook alone", func(t *testing.T) {
+	t.Run("passed: the order completes by the webhook", func(t *testing.T) {
 		t.Parallel()
 		buyer, begun := begin(t, secureCard)
 		require.Equal(t, begun, buyer.payment(t, begun.ID))
 		status, again := buyer.tryPay(t, begun.OrderID, secureCard)
-		require.Equal(t, 200, status, "asked again before the buyer has acted")
+		require.Equal(t, 200, status, "a repeat before the buyer has authenticated")
 		require.Equal(t, begun, again)
 
 		s.authenticate(t, begun.StripeID, "succeed")
 
 		buyer.orderBecomes(t, "complete", begun.OrderID)
-		require.Empty(t, buyer.paymentBecomes(t, "captured", begun.ID).ClientSecret, "nothing is left to act on")
+		require.Empty(t, buyer.paymentBecomes(t, "captured", begun.ID).ClientSecret, "the buyer has nothing more to do")
 		s.requireMoney(t, begun.OrderID, money{charges: 1, kept: 4200})
 	})
-	t.Run("failed, another card pays", func(t *testing.T) {
+	t.Run("failed: another card pays", func(t *testing.T) {
 		t.Parallel()
 		buyer, begun := begin(t, secureCard)
 		s.authenticate(t, begun.StripeID, "fail")
@@ -114,27 +114,27 @@ func TestPayments_ThreeDSecure(t *testing.T) {
 		buyer.orderBecomes(t, "complete", begun.OrderID)
 		s.requireMoney(t, begun.OrderID, money{charges: 1, kept: 4200})
 	})
-	t.Run("passed, and declined after", func(t *testing.T) {
+	t.Run("passed: the card is declined then", func(t *testing.T) {
 		t.Parallel()
 		buyer, begun := begin(t, declineAfterAuth)
 		s.authenticate(t, begun.StripeID, "succeed")
 		require.Equal(t, "insufficient_funds", buyer.paymentBecomes(t, "failed", begun.ID).DeclineCode)
 		s.requireMoney(t, begun.OrderID, money{})
 	})
-	t.Run("left alone, another card pays", func(t *testing.T) {
+	t.Run("not tried: another card pays", func(t *testing.T) {
 		t.Parallel()
 		buyer, begun := begin(t, secureCard)
 		buyer.pay(t, begun.OrderID, goodCard)
 		buyer.orderBecomes(t, "complete", begun.OrderID)
 		s.requireMoney(t, begun.OrderID, money{charges: 1, kept: 4200})
 	})
-	t.Run("cancelled, nothing can be authorized any more", func(t *testing.T) {
+	t.Run("cancelled: nothing can be authorized", func(t *testing.T) {
 		t.Parallel()
 		buyer, begun := begin(t, secureCard)
 		buyer.cancel(t, begun.OrderID)
 		buyer.paymentBecomes(t, "voided", begun.ID)
 		r := s.request(t, "POST", s.SandboxURL()+"/sandbox/payment_intents/"+begun.StripeID+"/authenticate", map[string]string{})
-		require.Equal(t, 409, r.Status, "the bank asks nobody any more")
+		require.Equal(t, 409, r.Status, "the intent is canceled")
 		s.requireMoney(t, begun.OrderID, money{})
 	})
 }
@@ -144,7 +144,7 @@ func TestPayments_CancelledOrForeignOrdersAreRefused(t *testing.T) {
 	s := sharedStack(t)
 	buyer, cancelled := s.reserveNew(t, 4200)
 	buyer.cancel(t, cancelled.ID)
-	// Until the payments service has heard of it, the payment is begun, and then given back.
+	// Until payments has handled the cancellation, it makes a payment and refunds it.
 	eventually(t, "the cancelled order is refused", func() bool {
 		r := buyer.call(t, client.Pay(cancelled.ID, goodCard))
 		return r.Status == 409
@@ -176,7 +176,7 @@ func TestPayments_ExpiredOrderIsRefused(t *testing.T) {
 	require.Contains(t, []string{"order_expired", "order_cancelled"}, f.Errors[0].Code)
 	require.Equal(t, "expired", buyer.orderBecomes(t, "cancelled", late.ID).Reason)
 	requireProblem(t, 409, buyer.call(t, client.Pay(late.ID, goodCard)))
-	require.Empty(t, s.ledger(t, late.ID), "the bank was not even asked")
+	require.Empty(t, s.ledger(t, late.ID), "there was no request to Stripe")
 }
 
 func TestPayments_OnlyTheBuyerSeesThem(t *testing.T) {
@@ -223,7 +223,7 @@ func TestPayments_InvalidRequestsAreRefused(t *testing.T) {
 	}
 	s.requireMoney(t, unpaid.ID, money{})
 	status, _ := buyer.tryPay(t, strings.ToUpper(unpaid.ID), goodCard)
-	require.Equal(t, 201, status, "the order can be paid after all that")
+	require.Equal(t, 201, status, "the order can still be paid")
 }
 
 func TestPayments_IdempotencyKeyRepeatsTheResponse(t *testing.T) {
@@ -241,12 +241,12 @@ func TestPayments_IdempotencyKeyRepeatsTheResponse(t *testing.T) {
 	buyer.paymentBecomes(t, "captured", decode[client.Payment](t, first).ID)
 
 	again := ask(goodCard, key)
-	require.Equal(t, 201, again.Status, "answered as it was, whatever became of it")
+	require.Equal(t, 201, again.Status, "the response is the same as before the capture")
 	require.Equal(t, string(first.Body), string(again.Body))
 	require.Equal(t, first.Header.Get("Location"), again.Header.Get("Location"))
 	require.Equal(t, "true", again.Header.Get("Idempotent-Replayed"))
 	requireProblem(t, 409, ask("pm_card_mastercard", key), "idempotency_key_reused")
-	require.Equal(t, 200, ask(goodCard, uuid.NewString()).Status, "with a new key the payment is found")
+	require.Equal(t, 200, ask(goodCard, uuid.NewString()).Status, "with a new key the existing payment is returned")
 	s.requireMoney(t, bought.ID, money{charges: 1, kept: 4200})
 }
 
@@ -261,7 +261,7 @@ func TestPayments_RepeatedResponseHasTheClientSecret(t *testing.T) {
 	}
 	first := ask()
 	require.NotEmpty(t, first.ClientSecret)
-	require.Equal(t, first, ask(), "but the buyer is given it again")
+	require.Equal(t, first, ask(), "the client secret is added to the repeated response")
 }
 
 func TestPayments_ConcurrentRepeatsMakeOnePayment(t *testing.T) {
@@ -289,7 +289,7 @@ func TestPayments_ConcurrentRepeatsMakeOnePayment(t *testing.T) {
 	}
 }
 
-// signed is the header with which Stripe signs a body.
+// stripeSignature is the header with which Stripe signs a body.
 func stripeSignature(body, secret string, at time.Time) string {
 	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: []byte(body), Secret: secret, Timestamp: at}).Header
 }
@@ -302,7 +302,7 @@ func TestWebhook_RequiresStripesSignature(t *testing.T) {
 	secret := s.Secret("STRIPE_WEBHOOK_SECRET")
 	body := `{"id":"evt_forged","object":"event","type":"payment_intent.amount_capturable_updated",
 		"data":{"object":{"id":"` + begun.StripeID + `","object":"payment_intent","status":"requires_capture","amount_capturable":4200,"metadata":{"orderId":"` + bought.ID + `"}}}}`
-	tell := func(body, signature string) client.Response {
+	send := func(body, signature string) client.Response {
 		return s.request(t, "POST", "/api/payments/webhook", body, "Stripe-Signature", signature)
 	}
 
@@ -317,26 +317,26 @@ func TestWebhook_RequiresStripesSignature(t *testing.T) {
 		"of another scheme":        strings.Replace(stripeSignature(body, secret, time.Now()), "v1=", "v0=", 1),
 		"a time without signature": "t=1700000000",
 	} {
-		r := tell(body, signature)
+		r := send(body, signature)
 		require.Equal(t, 400, r.Status, name)
 		requireProblem(t, 400, r, "signature_invalid")
 	}
 	require.Equal(t, "requires_action", buyer.payment(t, begun.ID).Status)
 
-	r := tell(body, stripeSignature(body, secret, time.Now()))
+	r := send(body, stripeSignature(body, secret, time.Now()))
 	requireStatus(t, 200, r)
 	require.JSONEq(t, `{"received":true,"known":true}`, string(r.Body))
-	require.Equal(t, "requires_action", buyer.payment(t, begun.ID).Status, "what Stripe is said to say, Stripe is asked")
+	require.Equal(t, "requires_action", buyer.payment(t, begun.ID).Status, "payments reads the intent from Stripe, and does not rely on the webhook")
 
-	unknown := strings.NewReplacer(begun.StripeID, "pi_unknown", bought.ID, "another shop's order").Replace(body)
-	r = tell(unknown, stripeSignature(unknown, secret, time.Now()))
-	require.Equal(t, 200, r.Status, "another's intent is none of ours, and need not be told again")
+	unknown := strings.NewReplacer(begun.StripeID, "pi_unknown", bought.ID, "an order of another system").Replace(body)
+	r = send(unknown, stripeSignature(unknown, secret, time.Now()))
+	require.Equal(t, 200, r.Status, "an unknown intent is accepted, so Stripe does not send it again")
 	require.JSONEq(t, `{"received":true,"known":false}`, string(r.Body))
 
 	s.authenticate(t, begun.StripeID, "succeed")
 	buyer.paymentBecomes(t, "captured", begun.ID)
 	for range 3 {
-		require.Equal(t, 200, tell(body, stripeSignature(body, secret, time.Now())).Status, "late and repeated ones do no harm")
+		require.Equal(t, 200, send(body, stripeSignature(body, secret, time.Now())).Status, "late and repeated webhooks change nothing")
 	}
 	s.requireMoney(t, bought.ID, money{charges: 1, kept: 4200})
 }
@@ -355,7 +355,7 @@ func TestWebhook_WithoutASecretPaymentsStillComplete(t *testing.T) {
 	}
 
 	s.authenticate(t, begun.StripeID, "succeed")
-	buyer.paymentBecomes(t, "captured", begun.ID) // looking is asking
+	buyer.paymentBecomes(t, "captured", begun.ID) // a read makes payments ask Stripe
 	buyer.orderBecomes(t, "complete", bought.ID)
 	s.requireMoney(t, bought.ID, money{charges: 1, kept: 4200})
 }

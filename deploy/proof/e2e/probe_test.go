@@ -18,7 +18,7 @@ import (
 	"boxoffice/deploy/local/stack/stacktest"
 )
 
-// startRedis runs a redis-server of the test's own, and returns its address.
+// startRedis starts a redis-server that ends with the test, and returns its address.
 func startRedis(t *testing.T) string {
 	t.Helper()
 	stacktest.SkipIfShort(t)
@@ -27,7 +27,7 @@ func startRedis(t *testing.T) string {
 		if os.Getenv("CI_REQUIRE_REDIS") == "1" {
 			require.NoError(t, err, "CI_REQUIRE_REDIS is set, so redis-server must be installed")
 		}
-		t.Skip("redis-server is not installed; with it, this test shows that no service starts on a store which would sell a seat twice")
+		t.Skip("redis-server is not installed")
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -52,7 +52,7 @@ func startRedis(t *testing.T) string {
 	return address.String()
 }
 
-// redisResources is the default set of components, but for the state store.
+// redisResources returns the default set of components with Redis as the state store.
 func redisResources(t *testing.T, address string) string {
 	t.Helper()
 	return resourcesWithState(t, fmt.Sprintf(`apiVersion: dapr.io/v1alpha1
@@ -72,7 +72,7 @@ spec:
 `, address))
 }
 
-// resourcesWithState is a folder with the default set of components, but for this state store.
+// resourcesWithState writes the default set of components with this state store into a folder.
 func resourcesWithState(t testing.TB, store string) string {
 	t.Helper()
 	runFile, err := stack.FindRunFile(".")

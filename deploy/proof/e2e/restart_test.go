@@ -33,12 +33,12 @@ func TestRestart_KeepsEverything(t *testing.T) {
 	unpaid := late.reserve(t, seller.list(t, "Unpaid", 2000).ID)
 	brief.ticketBecomes(t, "reserved", unpaid.Ticket.ID)
 	require.NoError(t, brief.Stop())
-	require.True(t, time.Now().Before(unpaid.ExpiresAt), "the reminder must be pending when all is stopped, but stopping took too long")
+	require.True(t, time.Now().Before(unpaid.ExpiresAt), "stopping took too long: the reminder must be pending")
 
 	last := newStack(t, stack.Options{Folder: folder})
 	seller.stack, buyer.stack, late.stack = last, last, last
 	require.Equal(t, keys, last.publicKeys(t))
-	require.Equal(t, &buyer.User, decode[client.CurrentUser](t, buyer.call(t, client.ReadCurrentUser())).CurrentUser, "by the token from before")
+	require.Equal(t, &buyer.User, decode[client.CurrentUser](t, buyer.call(t, client.ReadCurrentUser())).CurrentUser, "by the earlier token")
 	r := last.call(t, client.SignIn(buyer.Email, buyer.password))
 	requireStatus(t, 200, r)
 	require.Equal(t, buyer.User, decode[client.SignedIn](t, r).User)
@@ -52,13 +52,13 @@ func TestRestart_KeepsEverything(t *testing.T) {
 	requireProblem(t, 409, seller.call(t, client.Reserve(sold.ID)), "ticket_sold")
 	requireStatus(t, 200, seller.call(t, client.EditTicket(free.ID, client.Offer{Title: "Still free", Price: 1100, Version: 1})))
 
-	t.Run("a payment that waited for the buyer's bank goes on", func(t *testing.T) {
+	t.Run("a payment that waited for 3-D Secure continues", func(t *testing.T) {
 		last.authenticate(t, begun.StripeID, "succeed")
 		buyer.orderBecomes(t, "complete", waiting.ID)
 		last.requireMoney(t, waiting.ID, money{charges: 1, kept: 3000})
 	})
-	t.Run("a reminder from before ends its reservation", func(t *testing.T) {
-		eventually(t, "the reservation's time is over", func() bool { return time.Now().After(unpaid.ExpiresAt) })
+	t.Run("an earlier reminder cancels its order", func(t *testing.T) {
+		waitTime(unpaid.ExpiresAt)
 		require.Equal(t, "expired", late.orderBecomes(t, "cancelled", unpaid.ID).Reason)
 		last.ticketBecomes(t, "available", unpaid.Ticket.ID)
 		again := buyer.reserve(t, unpaid.Ticket.ID)

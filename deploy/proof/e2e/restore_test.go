@@ -15,7 +15,7 @@ import (
 	"boxoffice/deploy/proof/client"
 )
 
-// copyDatabase copies a service's database from one folder to another, in place of what is there.
+// copyDatabase replaces a service's database in one folder by that in another.
 func copyDatabase(t *testing.T, service, from, to string) {
 	t.Helper()
 	name := "state-" + service + ".db"
@@ -34,7 +34,7 @@ func copyDatabase(t *testing.T, service, from, to string) {
 	}
 }
 
-// databaseFolder is where a stack keeps its SQLite files.
+// databaseFolder finds the folder of a stack's SQLite files.
 func databaseFolder(t *testing.T, folder string) (found string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
@@ -47,8 +47,8 @@ func databaseFolder(t *testing.T, folder string) (found string) {
 	return found
 }
 
-// The database of the orders service is replaced by an older copy, and the others are not. What they know of orders that are
-// lost by that ends, without dead letters, and the money goes back.
+// The database of orders is replaced by an older copy, and the others are not. Other services end what they have of the lost orders, without
+// dead letters, and the money is returned.
 func TestRestore_LostOrdersEndAndTheirMoneyIsReturned(t *testing.T) {
 	t.Parallel()
 	onEmbedded(t, "its databases are files")
@@ -101,7 +101,7 @@ func TestRestore_LostOrdersEndAndTheirMoneyIsReturned(t *testing.T) {
 		eventually(t, "the reminder of "+slot+" has ended", func() bool { return last.request(t, "GET", reminder, nil).Status != 200 })
 	}
 
-	// Both are for sale, and shown so.
+	// Both tickets can be bought.
 	for _, listing := range listings {
 		require.Empty(t, last.ticketBecomes(t, "available", listing.ID).OrderID)
 		paid := other.pay(t, other.reserve(t, listing.ID).ID, goodCard)

@@ -11,9 +11,9 @@ import (
 	"boxoffice/deploy/stripe/sandbox"
 )
 
-// What Stripe and banks do without being asked, through the whole system. services/payments/reversals_test.go has all cases.
+// Refunds and disputes begin at Stripe. These tests follow them through all services; services/payments/reversals_test.go has all cases.
 
-// refund gives a payment's money back as somebody does in Stripe's dashboard.
+// refund refunds a payment, or a part of it, as in Stripe's dashboard.
 func (s *testStack) refund(t testing.TB, stripeID, amount string) {
 	t.Helper()
 	form := "payment_intent=" + stripeID
@@ -24,7 +24,7 @@ func (s *testStack) refund(t testing.TB, stripeID, amount string) {
 	requireStatus(t, 200, r)
 }
 
-// reversed is what a payment shows of refunds and disputes.
+// reversal is what REST shows of a payment's refunds and disputes.
 type reversal struct {
 	Status   string `json:"status"`
 	Refunded int64  `json:"refunded"`
@@ -39,7 +39,7 @@ func (u *testUser) readReversal(t testing.TB, id string) reversal {
 	return decodeIf[reversal](t, u.call(t, client.ReadPayment(id)), 200)
 }
 
-// captured sells a ticket, and waits until the money was taken.
+// sellAndCapture sells a ticket, and waits for the capture.
 func (s *testStack) sellAndCapture(t testing.TB) (*testUser, client.Payment, string) {
 	t.Helper()
 	listed := s.signUp(t).list(t, "Sold", 1500)
@@ -75,7 +75,7 @@ func TestReversals_LostDisputeCancelsTheOrder(t *testing.T) {
 	r := s.request(t, "POST", s.SandboxURL()+"/sandbox/payment_intents/"+paid.StripeID+"/dispute", map[string]string{"reason": "fraudulent"})
 	requireStatus(t, 201, r)
 	eventuallyEqual(t, "needs_response", "the dispute", func() string { return buyer.readReversal(t, paid.ID).Dispute.Status })
-	require.Equal(t, "complete", buyer.order(t, paid.OrderID).Status, "nothing is decided")
+	require.Equal(t, "complete", buyer.order(t, paid.OrderID).Status, "the dispute is open")
 	r = s.request(t, "POST", s.SandboxURL()+"/sandbox/disputes/"+buyer.readReversal(t, paid.ID).Dispute.ID+"/close", map[string]string{"outcome": "lost"})
 	requireStatus(t, 200, r)
 	require.Equal(t, "refunded", buyer.orderBecomes(t, "cancelled", paid.OrderID).Reason)
@@ -96,8 +96,8 @@ func TestReversals_ReconciliationFindsThemWithoutAWebhook(t *testing.T) {
 	require.Zero(t, events.deadLetterCount(t))
 }
 
-// The database of orders is replaced by an older copy when all is long settled: nothing but the comparison gets the money
-// of the orders that are lost by that back to its buyers.
+// The database of orders is replaced by an older copy after its orders were complete. Only the reconciliation finds the lost orders and refunds
+// their payments.
 func TestRestore_MoneyOfLostCompleteOrdersIsRefunded(t *testing.T) {
 	t.Parallel()
 	onEmbedded(t, "its databases are files")
@@ -149,14 +149,14 @@ func TestCardTesting_AttemptsAreLimitedAndReasonsHidden(t *testing.T) {
 			declines += entry.Declines
 		}
 	}
-	require.Equal(t, 3, declines, "nothing else was sent to Stripe")
+	require.Equal(t, 3, declines, "nothing else is sent to Stripe")
 
 	user := s.signUp(t)
 	status, _ := user.tryPay(t, user.reserve(t, seller.list(t, "Four", 1500).ID).ID, goodCard)
 	require.Equal(t, http.StatusCreated, status)
 }
 
-// TestCardTesting_WithAClientSecretIsStopped has a card tester confirm the intent at Stripe, past the box office.
+// A card tester confirms the intent at Stripe, past the payments service.
 func TestCardTesting_WithAClientSecretIsLimited(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, stack.Options{Env: map[string]string{"PAYMENT_ATTEMPTS": "3", "PAYMENT_ATTEMPTS_PER_HOUR": "10"}})

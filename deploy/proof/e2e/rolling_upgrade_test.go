@@ -100,7 +100,7 @@ func TestUpgrade_BothReleasesRunSideBySide(t *testing.T) {
 	first := seller.list(t, "Listed by the old release", 4200)
 	projectTicket(t, buyer, first)
 
-	// The new release's streams are made before its sidecars start, as the documentation tells operators.
+	// The new release's streams are made before its sidecars start, as operators do.
 	streams := exec.CommandContext(t.Context(), filepath.Join(root(t), ".build", "runtime"), "nats-streams", "--server="+old.NATSURL(), "--wait=10s")
 	output, err := streams.CombinedOutput()
 	require.NoError(t, err, "%s", output)

@@ -41,8 +41,8 @@ func TestSale_MakesTwoRequestsToStripe(t *testing.T) {
 		buyer.orderBecomes(t, "complete", order.ID)
 		buyer.paymentBecomes(t, "captured", paid.ID)
 	}
-	// Webhooks cause no more, also those that come before what they tell of is written down.
-	eventually(t, "all webhooks are taken", func() bool {
+	// Webhooks cause no further requests, also if they arrive before payments has stored the outcome.
+	eventually(t, "all webhooks are delivered", func() bool {
 		return decodeIf[sandbox.Ledger](t, s.request(t, "GET", s.SandboxURL()+"/sandbox/ledger", nil), 200).Undelivered == 0
 	})
 	require.Equal(t, sandbox.Calls{Writes: 2 * sales},

@@ -12,7 +12,7 @@ import (
 	"boxoffice/deploy/proof/client"
 )
 
-// session is what a sign-in gives a client.
+// session is what a client receives when it signs in.
 type session struct {
 	token   string
 	refresh *http.Cookie
@@ -38,7 +38,7 @@ func (s *testStack) refresh(t *testing.T, own session) client.Response {
 	return s.request(t, "POST", "/api/users/refresh", nil, "Cookie", "refresh="+own.refresh.Value)
 }
 
-// accepts says which of the services that verify tokens take this one.
+// acceptingServices reports for each service that verifies tokens whether it accepts this one.
 func (s *testStack) acceptingServices(t *testing.T, token string) map[string]bool {
 	t.Helper()
 	taken := map[string]bool{}
@@ -62,7 +62,7 @@ var (
 	acceptedByNone = map[string]bool{"auth": false, "tickets": false, "orders": false, "payments": false}
 )
 
-// revokedSoon requires auth to refuse the token at once, and all other services soon.
+// waitRevoked requires auth to refuse the token now, and waits until all other services do.
 func (s *testStack) waitRevoked(t *testing.T, token string) {
 	t.Helper()
 	require.False(t, s.acceptingServices(t, token)["auth"])
@@ -88,14 +88,14 @@ func TestSessions_RefreshTokenWorksOnce(t *testing.T) {
 	requireStatus(t, 200, r)
 	second := sessionOf(t, r)
 	require.Equal(t, acceptedByAll, s.acceptingServices(t, second.token))
-	require.Equal(t, acceptedByAll, s.acceptingServices(t, first.token), "the token before is good until its time is over")
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, first.token), "the earlier token is valid until it expires")
 
 	requireProblem(t, 401, s.refresh(t, first), "session_ended")
 	requireProblem(t, 401, s.refresh(t, second), "session_ended")
 	for _, token := range []string{first.token, second.token} {
 		s.waitRevoked(t, token)
 	}
-	require.Equal(t, acceptedByAll, s.acceptingServices(t, other.token), "the user's other session goes on")
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, other.token), "the user's other session continues")
 	requireStatus(t, 200, s.refresh(t, other))
 	requireProblem(t, 401, s.request(t, "POST", "/api/users/refresh", nil), "session_ended")
 }
@@ -117,7 +117,7 @@ func TestSessions_SignOutEndsThisSession(t *testing.T) {
 	requireStatus(t, 200, s.refresh(t, other))
 }
 
-// A browser drops the token's cookie when its time is over, and keeps that of the refresh token.
+// A browser drops the token's cookie when the token expires, and keeps the refresh cookie.
 func TestSessions_SignOutByRefreshCookieEndsThisSession(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
@@ -160,8 +160,8 @@ func TestSessions_SignOutEverywhereRevokesAllTokens(t *testing.T) {
 	requireProblem(t, 401, s.refresh(t, first), "session_ended")
 	requireProblem(t, 401, s.refresh(t, other), "session_ended")
 	require.Equal(t, acceptedByAll, s.acceptingServices(t, bystander.token))
-	require.Equal(t, 404, s.request(t, "GET", "/.well-known/revocations", nil).Status, "the list is for services alone")
-	require.Equal(t, acceptedByAll, s.acceptingServices(t, s.signIn(t, user).token), "who signs in again is in")
+	require.Equal(t, 404, s.request(t, "GET", "/.well-known/revocations", nil).Status, "the list is only for services")
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, s.signIn(t, user).token), "the user can sign in again")
 }
 
 func TestUsers_NewPasswordRequiresTheOldOneAndEndsOtherSessions(t *testing.T) {
@@ -219,35 +219,35 @@ func TestUsers_AccountIsDeletedOnlyWhenItsOrdersAreSettled(t *testing.T) {
 	require.NotEqual(t, buyer.ID, decode[client.SignedIn](t, again).User.ID)
 }
 
-// While auth is away, the others go on with the keys and revocations that they know. No account is deleted while orders is away.
+// While auth is down, other services use the keys and revocations that they have. While orders is down, no account can be deleted.
 func TestSessions_ServicesVerifyTokensWhileAuthIsDown(t *testing.T) {
 	t.Parallel()
 	s := pooledStack(t, nil)
 	user, out := s.signUp(t), s.signUp(t)
 	requireStatus(t, 200, s.call(t, client.SignOutEverywhere().With("Authorization", "Bearer "+out.token)))
 	s.waitRevoked(t, out.token)
-	buys := func(token string) int {
+	ordersStatus := func(token string) int {
 		return s.call(t, client.ReadOrders().With("Authorization", "Bearer "+token)).Status
 	}
 
 	s.whileDown(t, "auth", func() {
-		eventually(t, "auth is away", func() bool { return s.request(t, "GET", "/.well-known/jwks.json", nil).Status == 503 })
+		eventually(t, "auth is down", func() bool { return s.request(t, "GET", "/.well-known/jwks.json", nil).Status == 503 })
 		for _, service := range []string{"gateway", "orders"} {
-			eventually(t, service+" has had no revocations for some periods", func() bool {
+			eventually(t, service+" has received no revocations for some periods", func() bool {
 				age, found := s.metric(t, service, "boxoffice_revocations_age_seconds")
 				return found && age > 3
 			})
 		}
-		require.Equal(t, 200, buys(user.token))
-		require.Equal(t, 401, buys(out.token))
+		require.Equal(t, 200, ordersStatus(user.token))
+		require.Equal(t, 401, ordersStatus(out.token))
 	})
 	s.whileDown(t, "auth-dapr", func() {
 		r := s.call(t, client.SignOut().With("Cookie", "jwt="+user.token))
 		requireProblem(t, 503, r)
-		require.Empty(t, r.Cookie("jwt").Value, "the browser is signed out all the same")
+		require.Empty(t, r.Cookie("jwt").Value, "the cookie is cleared all the same")
 	})
-	eventually(t, "auth reaches its store again", func() bool { return s.request(t, "GET", "/readyz", nil).Status == 200 })
-	eventually(t, "auth reaches its sidecar again", func() bool {
+	eventually(t, "auth reaches its store", func() bool { return s.request(t, "GET", "/readyz", nil).Status == 200 })
+	eventually(t, "auth reaches its sidecar", func() bool {
 		return s.call(t, client.ReadCurrentUser().With("Authorization", "Bearer "+user.token)).Status == 200
 	})
 	s.whileDown(t, "orders", func() {
@@ -255,5 +255,5 @@ func TestSessions_ServicesVerifyTokensWhileAuthIsDown(t *testing.T) {
 		requireProblem(t, 503, r, "orders_unavailable")
 		require.NotEmpty(t, r.Header.Get("Retry-After"))
 	})
-	eventually(t, "orders is back", func() bool { return buys(user.token) == 200 })
+	eventually(t, "orders works again", func() bool { return ordersStatus(user.token) == 200 })
 }

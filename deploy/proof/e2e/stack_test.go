@@ -6,7 +6,7 @@
 //   - sharedStack: one stack for all tests that break nothing and need no unusual setting. A test brings its own users and tickets,
 //     and does not touch others.
 //   - pooledStack: for tests that stop processes and start them again. One test at a time has the stack; then it goes back to a pool.
-//   - newStack: for tests that leave something behind, or that look at everything in the stack.
+//   - newStack: for tests that do not clean up, or that read everything in the stack.
 package e2e
 
 import (

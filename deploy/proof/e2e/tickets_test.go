@@ -2,9 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"net/url"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,7 +28,7 @@ func TestTickets_CreateReadEditDelete(t *testing.T) {
 	require.Equal(t, client.Ticket{
 		ID: made.ID, Title: "Concert — Grüße 🎫", Price: 4200, Currency: "usd", UserID: seller.ID, Status: "available",
 		Version: 1, CreatedAt: made.CreatedAt, UpdatedAt: made.CreatedAt,
-	}, made, "what a client may not say is not taken from it")
+	}, made, "members that a client may not set are ignored")
 	require.WithinDuration(t, time.Now(), made.CreatedAt, time.Minute)
 	require.Equal(t, "/api/tickets/"+made.ID, r.Header.Get("Location"))
 	require.Equal(t, `"1"`, r.Header.Get("ETag"))
@@ -58,7 +55,7 @@ func TestTickets_CreateReadEditDelete(t *testing.T) {
 	requireProblem(t, 404, seller.call(t, client.EditTicket(made.ID, client.Offer{Title: "Back", Price: 4100})))
 	requireProblem(t, 404, seller.call(t, client.DeleteTicket(made.ID)))
 	for _, listed := range s.allTickets(t, 200) {
-		require.NotEqual(t, made.ID, listed.ID, "what is withdrawn is not listed")
+		require.NotEqual(t, made.ID, listed.ID, "a deleted ticket is not listed")
 	}
 }
 
@@ -82,8 +79,8 @@ func TestTickets_OnlyTheSellerChangesThem(t *testing.T) {
 
 	requireProblem(t, 403, other.call(t, client.EditTicket(listed.ID, client.Offer{Title: "Mine", Price: 4100})))
 	requireProblem(t, 403, other.call(t, client.DeleteTicket(listed.ID)))
-	requireProblem(t, 401, s.call(t, client.ListTicket("Nobody's", 4100)), "not_signed_in")
-	requireProblem(t, 401, s.call(t, client.EditTicket(listed.ID, client.Offer{Title: "Nobody's", Price: 4100})), "not_signed_in")
+	requireProblem(t, 401, s.call(t, client.ListTicket("Not signed in", 4100)), "not_signed_in")
+	requireProblem(t, 401, s.call(t, client.EditTicket(listed.ID, client.Offer{Title: "Not signed in", Price: 4100})), "not_signed_in")
 	requireProblem(t, 401, s.call(t, client.DeleteTicket(listed.ID)), "not_signed_in")
 	requireProblem(t, 401, s.request(t, "POST", "/api/tickets", `not JSON`), "not_signed_in")
 
@@ -166,7 +163,7 @@ func TestTickets_StaleVersionIsRefused(t *testing.T) {
 	s := sharedStack(t)
 	seller := s.signUp(t)
 	path := "/api/tickets/" + seller.list(t, "Concert", 4200).ID
-	require.Equal(t, 200, seller.request(t, "PUT", path, client.Offer{Title: "Second", Price: 4300, Version: 1}).Status, "the right version")
+	require.Equal(t, 200, seller.request(t, "PUT", path, client.Offer{Title: "Second", Price: 4300, Version: 1}).Status, "the current version")
 
 	stale := client.Offer{Title: "Stale", Price: 4100}
 	tests := map[string]struct {
@@ -175,15 +172,15 @@ func TestTickets_StaleVersionIsRefused(t *testing.T) {
 		code    string
 		status  int
 	}{
-		"in the body":              {1, "", "stale_version", 409},
-		"in If-Match":              {0, `"1"`, "stale_version", 409},
-		"in If-Match, weak":        {0, `W/"1"`, "stale_version", 409},
-		"of the future":            {7, "", "stale_version", 409},
-		"of the future, If-Match":  {0, `"7"`, "stale_version", 409},
-		"in both":                  {1, `"1"`, "stale_version", 409},
-		"two that differ":          {1, `"2"`, "", 400},
-		"an ETag of somebody else": {0, `"abc"`, "invalid", 400},
-		"an ETag without quotes":   {0, `1`, "invalid", 400},
+		"in the body":             {1, "", "stale_version", 409},
+		"in If-Match":             {0, `"1"`, "stale_version", 409},
+		"in If-Match, weak":       {0, `W/"1"`, "stale_version", 409},
+		"of the future":           {7, "", "stale_version", 409},
+		"of the future, If-Match": {0, `"7"`, "stale_version", 409},
+		"in both":                 {1, `"1"`, "stale_version", 409},
+		"two that differ":         {1, `"2"`, "", 400},
+		"an unknown ETag":         {0, `"abc"`, "invalid", 400},
+		"an ETag without quotes":  {0, `1`, "invalid", 400},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -248,40 +245,31 @@ func TestTickets_ReservedAndSoldTicketsCannotBeChanged(t *testing.T) {
 	refuses("ticket_sold")
 }
 
-// nextLink is the form of a Link header that leads on (RFC 8288).
-var nextLink = regexp.MustCompile(`^<([^>]+)>; rel="next"$`)
-
-// follow reads a list from path to its end, along the links, and gives each page to visit.
-func (s *testStack) followPages(t testing.TB, path string, read func(path string) client.Response, visit func(page client.Response)) {
+// readPages reads a list to its end. Each page must have a 200, and each link to a next page must lead through the gateway.
+func readPages(t testing.TB, api *client.Client, first client.Request) []client.Response {
 	t.Helper()
-	base, err := url.Parse(s.GatewayURL() + path)
-	require.NoError(t, err)
-	for range 1000 {
-		page := read(base.RequestURI())
-		require.Equal(t, 200, page.Status, "%s: %s", base, page.Body)
-		visit(page)
-		link := page.Header.Get("Link")
-		if link == "" {
-			return
-		}
-		match := nextLink.FindStringSubmatch(link)
-		require.NotNil(t, match, link)
-		next, err := base.Parse(match[1])
+	var all []client.Response
+	for page, err := range api.Pages(t.Context(), first) {
 		require.NoError(t, err)
-		require.Equal(t, base.Host, next.Host, "behind the gateway, the way on leads through the gateway")
-		base = next
+		requireStatus(t, 200, page)
+		if link := page.Header.Get("Link"); link != "" {
+			require.Regexp(t, `^</api/[^>]+>; rel="next"$`, link)
+		}
+		all = append(all, page)
+		require.Less(t, len(all), 1000, "the list does not end")
 	}
-	require.Fail(t, "the list does not end", path)
+	return all
 }
 
+// allTickets reads all tickets, in pages of that many.
 func (s *testStack) allTickets(t testing.TB, limit int) []client.Ticket {
 	t.Helper()
 	var all []client.Ticket
-	s.followPages(t, "/api/tickets?limit="+strconv.Itoa(limit), func(path string) client.Response { return s.request(t, "GET", path, nil) }, func(page client.Response) {
+	for _, page := range readPages(t, s.api, client.ReadTickets().WithQuery("limit", limit)) {
 		tickets := decode[[]client.Ticket](t, page)
 		require.LessOrEqual(t, len(tickets), limit)
 		all = append(all, tickets...)
-	})
+	}
 	return all
 }
 

@@ -43,7 +43,7 @@ func TestTokens_VerifyWithThePublicKeys(t *testing.T) {
 	keys := decode[keySet](t, r).Keys
 	require.Len(t, keys, 1)
 	key := keys[0]
-	require.NotContains(t, key, "d", "the private part")
+	require.NotContains(t, key, "d", "the private key")
 	for member, value := range map[string]string{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig"} {
 		require.Equal(t, value, key[member], member)
 	}
@@ -63,7 +63,7 @@ func TestTokens_VerifyWithThePublicKeys(t *testing.T) {
 	require.Equal(t, time.Hour, expires.Sub(issued.Time))
 }
 
-// signingKey is the stack's own private key, with which the test can sign what auth would never.
+// signingKey returns the stack's private key, so that the test can sign tokens that auth would not sign.
 func signingKey(t *testing.T, s *testStack) ed25519.PrivateKey {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.Folder(), stack.StateFolder, "secrets.json"))
@@ -141,13 +141,13 @@ func TestTokens_ForgedAndExpiredTokensAreRefused(t *testing.T) {
 		"the true key under another id":      {sign(jwt.SigningMethodEdDSA, real, claims(), "kid", "other"), "token_invalid"},
 		"the true key under no id":           {sign(jwt.SigningMethodEdDSA, real, claims(), "kid", nil), "token_invalid"},
 		"an id that is a path":               {sign(jwt.SigningMethodEdDSA, real, claims(), "kid", "../../"+kid), "token_invalid"},
-		"the claims of another":              {parts[0] + "." + base64.RawURLEncoding.EncodeToString(admin) + "." + parts[2], "token_invalid"},
+		"the claims of another user":         {parts[0] + "." + base64.RawURLEncoding.EncodeToString(admin) + "." + parts[2], "token_invalid"},
 		"a signature of other bytes":         {parts[0] + "." + parts[1] + "." + base64.RawURLEncoding.EncodeToString(make([]byte, 64)), "token_invalid"},
 		"expired":                            {sign(jwt.SigningMethodEdDSA, real, claims("iat", hour(-2), "exp", hour(-1))), "token_expired"},
 		"without end":                        {sign(jwt.SigningMethodEdDSA, real, claims("exp", nil)), "token_invalid"},
 		"of tomorrow":                        {sign(jwt.SigningMethodEdDSA, real, claims("iat", hour(24), "exp", hour(25))), "token_invalid"},
-		"of another issuer":                  {sign(jwt.SigningMethodEdDSA, real, claims("iss", "somebody")), "token_invalid"},
-		"of nobody":                          {sign(jwt.SigningMethodEdDSA, real, claims("sub", nil)), "token_invalid"},
+		"of another issuer":                  {sign(jwt.SigningMethodEdDSA, real, claims("iss", "another")), "token_invalid"},
+		"without a subject":                  {sign(jwt.SigningMethodEdDSA, real, claims("sub", nil)), "token_invalid"},
 		"too long":                           {sign(jwt.SigningMethodEdDSA, real, claims("padding", strings.Repeat("x", 8<<10))), "token_invalid"},
 		"nonsense":                           {"nonsense", "token_invalid"},
 		"three dots":                         {"a.b.c", "token_invalid"},
@@ -180,7 +180,7 @@ func TestTokens_ForgedAndExpiredTokensAreRefused(t *testing.T) {
 		}
 	}
 
-	t.Run("one that is as it should be is taken", func(t *testing.T) {
+	t.Run("a valid token is accepted", func(t *testing.T) {
 		token := sign(jwt.SigningMethodEdDSA, real, claims())
 		for service, place := range places {
 			r := s.request(t, place.method, place.path, place.body, "Authorization", "Bearer "+token)

@@ -12,8 +12,7 @@ import (
 	"boxoffice/deploy/proof/client"
 )
 
-// A client names its trace, and no more: it does not decide whether the trace is recorded, and what it sends for other systems
-// reaches no event.
+// A client chooses the trace id. It does not decide whether the trace is sampled, and its other trace headers reach no event.
 func TestTrace_ClientsCannotForceSamplingOrAddToEvents(t *testing.T) {
 	t.Parallel()
 	for sampling, flags := range map[string]string{"0": "00", "1": "01"} {
@@ -28,13 +27,13 @@ func TestTrace_ClientsCannotForceSamplingOrAddToEvents(t *testing.T) {
 			requireStatus(t, 201, r)
 			event := "ticket.created:" + decode[client.Ticket](t, r).ID + ":1"
 			events.waitFor(t, event)
-			for _, told := range events.read() {
-				raw := string(told.raw)
-				require.NotContains(t, raw, "spy", told.ID)
-				require.NotContains(t, raw, "tracestate", told.ID)
-				require.NotContains(t, raw, "baggage", told.ID)
-				if told.ID == event {
-					require.Equal(t, fmt.Sprintf("00-%s-b7ad6b7169203331-%s", id, flags), told.TraceParent)
+			for _, e := range events.read() {
+				raw := string(e.raw)
+				require.NotContains(t, raw, "spy", e.ID)
+				require.NotContains(t, raw, "tracestate", e.ID)
+				require.NotContains(t, raw, "baggage", e.ID)
+				if e.ID == event {
+					require.Equal(t, fmt.Sprintf("00-%s-b7ad6b7169203331-%s", id, flags), e.TraceParent)
 				}
 			}
 		})

@@ -45,7 +45,7 @@ func TestUsers_SignUpSignInSignOut(t *testing.T) {
 		require.Equal(t, &made.User, decode[client.CurrentUser](t, r).CurrentUser, name)
 	}
 	for name, headers := range map[string][]string{
-		"nobody":                      nil,
+		"no token":                    nil,
 		"a bad cookie":                {"Cookie", "jwt=nonsense"},
 		"a bad Bearer, a good cookie": {"Authorization", "Bearer nonsense", "Cookie", "jwt=" + made.Token},
 	} {
@@ -63,11 +63,10 @@ func TestUsers_SignUpSignInSignOut(t *testing.T) {
 	require.True(t, cleared.Expires.Before(time.Now()))
 	require.Equal(t, "/", cleared.Path)
 	require.True(t, cleared.HttpOnly)
-	require.Equal(t, 200, s.call(t, client.SignOut()).Status, "also for nobody")
+	require.Equal(t, 200, s.call(t, client.SignOut()).Status, "also without a session")
 }
 
-// requireSessionCookie requires the cookie to be one that a page's scripts cannot read and that other sites
-// cannot use, for as long as the token is good.
+// requireSessionCookie requires a cookie that scripts cannot read, that other sites cannot use, and that ends with the token.
 func requireSessionCookie(t *testing.T, r client.Response, token string) {
 	t.Helper()
 	cookie := r.Cookie("jwt")
@@ -77,7 +76,7 @@ func requireSessionCookie(t *testing.T, r client.Response, token string) {
 	require.Equal(t, http.SameSiteLaxMode, cookie.SameSite)
 	require.Equal(t, "/", cookie.Path)
 	require.InDelta(t, time.Hour.Seconds(), cookie.MaxAge, 60)
-	require.False(t, cookie.Secure, "on plain localhost browsers would drop it")
+	require.False(t, cookie.Secure, "browsers would drop it on localhost without TLS")
 }
 
 func TestUsers_CookieIsSecureExceptOnLocalhost(t *testing.T) {
@@ -156,7 +155,7 @@ func TestUsers_WrongEmailAndWrongPasswordHaveTheSameResponse(t *testing.T) {
 
 	wrongPassword := ask(user.Email, "wrong horse")
 	for name, other := range map[string]client.Response{
-		"an email of nobody":   ask(newEmail(), user.password),
+		"an unknown email":     ask(newEmail(), user.password),
 		"what is no email":     ask("nonsense", user.password),
 		"a password too short": ask(user.Email, "x"),
 		"a password too long":  ask(user.Email, strings.Repeat("x", 200)),
@@ -184,9 +183,9 @@ func TestUsers_PasswordGuessingIsLimited(t *testing.T) {
 
 	requireProblem(t, 429, last, "too_many_attempts")
 	require.NotEmpty(t, last.Header.Get("Retry-After"))
-	require.Equal(t, 200, s.call(t, client.SignIn(other.Email, other.password)).Status, "others are not concerned")
+	require.Equal(t, 200, s.call(t, client.SignIn(other.Email, other.password)).Status, "other users can sign in")
 	r := s.call(t, client.ReadCurrentUser().With("Authorization", "Bearer "+victim.token))
-	require.Equal(t, victim.ID, decode[client.CurrentUser](t, r).CurrentUser.ID, "nor is a session that is there")
+	require.Equal(t, victim.ID, decode[client.CurrentUser](t, r).CurrentUser.ID, "an existing session is still valid")
 }
 
 func TestUsers_InvalidRequestsAreRefused(t *testing.T) {
@@ -224,7 +223,7 @@ func TestUsers_InvalidRequestsAreRefused(t *testing.T) {
 		})
 	}
 	longest := client.Credentials{Email: newEmail(), Password: strings.Repeat("x", 72)}
-	require.Equal(t, 201, s.request(t, "POST", "/api/users/signup", longest).Status, "72 bytes are taken")
+	require.Equal(t, 201, s.request(t, "POST", "/api/users/signup", longest).Status, "72 bytes are accepted")
 	requireStatus(t, 200, s.request(t, "POST", "/api/users/signin", longest))
 	requireStatus(t, 401, s.call(t, client.SignIn(longest.Email, longest.Password+"y")))
 }
