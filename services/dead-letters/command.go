@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,72 +12,48 @@ import (
 	"time"
 
 	"github.com/dapr/go-sdk/client"
+	"github.com/urfave/cli/v3"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/service"
 	"boxoffice/services/internal/state"
 )
 
-const usage = `usage: dead-letters [-json] list|show ID|send ID|send-all
+const usage = `usage: dead-letters [-json] list | show ID | send ID | send-all
 
-  list       say which events could not be handled: where, when, how often it was tried, and why
-  show ID    all that is known of one, and the event itself
-  send ID    send it again, to the service that could not handle it; also one that was sent before
-  send-all   send again all that wait
+  list       list the events that could not be handled: where, when, how many attempts, and why
+  show ID    show one of them, with the whole event
+  send ID    send it again to the service that could not handle it; also one that was sent before
+  send-all   send all that were not sent yet
 
-  -json      answer in JSON, for programs
+  -json      print JSON
 
-It works through the sidecar of dead-letters, whose gRPC port is in DAPR_GRPC_PORT, with DAPR_API_TOKEN if that asks for one:
+It needs the sidecar of dead-letters. DAPR_GRPC_PORT is its gRPC port, DAPR_API_TOKEN its token. To run it:
   make dead-letters ARGS='show ID'
   kubectl exec deploy/dead-letters -c dead-letters -- /service show ID
 
-Exit status: 0 done, 1 not done (the text says why), 2 a wrong command line.
+Exit status: 0 done, 1 failed (the error explains why), 2 wrong command line.
 `
 
-// commandTime bounds a command, however many letters there are.
-const commandTime = time.Minute
+const (
+	// commandTime limits a command, however many dead letters there are.
+	commandTime = time.Minute
+	// connectTime limits the wait for the sidecar. If nothing listens on its port, the command fails at once.
+	connectTime = 5 * time.Second
+	publishTime = 5 * time.Second
+)
 
-// Command runs `dead-letters` with args and returns the exit status.
-func Command(ctx context.Context, args []string, out, problems io.Writer) int {
-	flags := flag.NewFlagSet("dead-letters", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	asJSON := flags.Bool("json", false, "")
-	wrong := func(format string, args ...any) int {
-		fmt.Fprintf(problems, "dead-letters: "+format+"\n\n%s", append(args, usage)...)
+// usageError is a wrong command line.
+type usageError struct{ error }
+
+// runCommand runs the command line tool and returns its exit status.
+func runCommand(ctx context.Context, args []string, out, problems io.Writer) int {
+	err := newCommand(out).Run(ctx, append([]string{name}, args...))
+	if wrong, ok := errors.AsType[usageError](err); ok {
+		fmt.Fprintf(problems, "dead-letters: %v\n\n%s", wrong, usage)
 		return 2
 	}
-	var words []string
-	for rest := args; ; { // flags may stand anywhere
-		if err := flags.Parse(rest); errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(out, usage)
-			return 0
-		} else if err != nil {
-			return wrong("%v", err)
-		}
-		if flags.NArg() == 0 {
-			break
-		}
-		words, rest = append(words, flags.Arg(0)), flags.Args()[1:]
-	}
-	if len(words) == 0 {
-		words = []string{"list"} // only flags were given
-	}
-	verb, words := words[0], words[1:]
-	run, known := verbs[verb]
-	switch {
-	case !known:
-		return wrong("there is no %q", verb)
-	case run.takesID && len(words) != 1:
-		return wrong("%s takes the ID of one letter; list shows them", verb)
-	case !run.takesID && len(words) != 0:
-		return wrong("%s takes nothing more, but got %q", verb, words)
-	}
-
-	ctx, cancel := context.WithTimeout(ctx, commandTime)
-	defer cancel()
-	err := withBox(ctx, func(ctx context.Context, b *box) error {
-		return run.do(ctx, b, words, printer{out, *asJSON})
-	})
 	if err != nil {
 		fmt.Fprintf(problems, "dead-letters: %v\n", err)
 		return 1
@@ -86,70 +61,74 @@ func Command(ctx context.Context, args []string, out, problems io.Writer) int {
 	return 0
 }
 
-var verbs = map[string]struct {
-	takesID bool
-	do      func(ctx context.Context, b *box, words []string, p printer) error
-}{
-	"list":     {false, list},
-	"show":     {true, show},
-	"send":     {true, send},
-	"send-all": {false, sendAll},
+func newCommand(out io.Writer) *cli.Command {
+	asJSON := false
+	wrongUsage := func(_ context.Context, _ *cli.Command, err error, _ bool) error { return usageError{err} }
+	// command makes a command with an ID as its argument, or with none.
+	command := func(verb string, takesID bool, run func(ctx context.Context, s *sender, id string, p printer) error) *cli.Command {
+		return &cli.Command{
+			Name: verb, HideHelpCommand: true, CustomHelpTemplate: usage, OnUsageError: wrongUsage,
+			Action: func(ctx context.Context, c *cli.Command) error {
+				switch arguments := c.Args(); {
+				case takesID && arguments.Len() != 1:
+					return usageError{fmt.Errorf("%s takes the ID of one dead letter; list shows them", verb)}
+				case !takesID && arguments.Len() != 0:
+					return usageError{fmt.Errorf("%s takes no arguments, but got %q", verb, arguments.Slice())}
+				}
+				return withSender(ctx, func(ctx context.Context, s *sender) error {
+					return run(ctx, s, c.Args().First(), printer{out, asJSON})
+				})
+			},
+		}
+	}
+	listCommand := command("list", false, list)
+	return &cli.Command{
+		Name: name, Writer: out, HideVersion: true, HideHelpCommand: true,
+		CustomRootCommandHelpTemplate: usage, OnUsageError: wrongUsage,
+		Flags:    []cli.Flag{&cli.BoolFlag{Name: "json", Destination: &asJSON}},
+		Commands: []*cli.Command{listCommand, command("show", true, show), command("send", true, send), command("send-all", false, sendAll)},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if c.Args().Present() {
+				return usageError{fmt.Errorf("there is no command %q", c.Args().First())}
+			}
+			return listCommand.Action(ctx, c) // there are only flags
+		},
+	}
 }
 
-func list(ctx context.Context, b *box, _ []string, p printer) error {
-	letters, err := b.all(ctx)
+func list(ctx context.Context, s *sender, _ string, p printer) error {
+	letters, err := s.store.All(ctx)
 	if err != nil {
 		return err
 	}
 	return p.list(letters)
 }
 
-func show(ctx context.Context, b *box, words []string, p printer) error {
-	letter, err := b.get(ctx, words[0])
+func show(ctx context.Context, s *sender, id string, p printer) error {
+	letter, err := s.store.Get(ctx, id)
 	if err != nil {
-		return named(words[0], err)
+		return withID(id, err)
 	}
-	return p.letter(letter)
+	return p.show(letter)
 }
 
-func send(ctx context.Context, b *box, words []string, p printer) error {
-	letter, err := b.send(ctx, words[0])
+func send(ctx context.Context, s *sender, id string, p printer) error {
+	letter, err := s.Send(ctx, id)
 	if err != nil {
-		return named(words[0], err)
+		return withID(id, err)
 	}
-	return p.sent([]Letter{letter})
+	return p.sent([]DeadLetter{letter})
 }
 
-// sendAll sends what waits. One that cannot be sent holds up no other.
-func sendAll(ctx context.Context, b *box, _ []string, p printer) error {
-	letters, err := b.all(ctx)
-	if err != nil {
-		return err
-	}
-	var done []Letter
-	var failed []error
-	for _, l := range letters {
-		if l.status() == sent {
-			continue
-		}
-		if l, err = b.send(ctx, l.ID); err != nil {
-			failed = append(failed, named(l.ID, err))
-			continue
-		}
-		done = append(done, l)
-	}
-	return errors.Join(append([]error{p.sent(done)}, failed...)...)
+func sendAll(ctx context.Context, s *sender, _ string, p printer) error {
+	sent, err := s.SendAll(ctx)
+	return errors.Join(p.sent(sent), err)
 }
 
-func named(id string, err error) error {
-	if errors.Is(err, errNotFound) {
-		return fmt.Errorf("%w as %q; list shows them", err, id)
-	}
-	return fmt.Errorf("letter %s: %w", id, err)
-}
-
-// withBox opens the box, finishes what a command before has begun, and lets do work with it.
-func withBox(ctx context.Context, do func(context.Context, *box) error) (err error) {
+// withSender opens the store, finishes what an earlier command has begun, and runs do.
+func withSender(ctx context.Context, do func(context.Context, *sender) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	defer cancel()
 	dapr, err := connect(ctx)
 	if err != nil {
 		return err
@@ -159,36 +138,30 @@ func withBox(ctx context.Context, do func(context.Context, *box) error) (err err
 	if err != nil {
 		return err
 	}
-	store, err := state.Open(ctx, dapr, state.Options{
+	documents, err := state.Open(ctx, dapr, state.Options{
 		Service: name,
-		// Of this process alone: it must not take the place of another command that is still at work.
+		// Unique to this process: it must not take the journal of another command that still runs.
 		Instance: fmt.Sprintf("command@%s:%d", host, os.Getpid()),
 		Log:      slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		return fmt.Errorf("open the letters' store: %w", err)
+		return fmt.Errorf("open the store of dead letters: %w", err)
 	}
-	defer func() { err = errors.Join(err, store.Close(ctx)) }()
-	b := &box{store: store, publish: func(ctx context.Context, topic string, event []byte) error {
+	defer func() { err = errors.Join(err, documents.Close(ctx)) }()
+	s := &sender{store: newStore(documents, clock.System), publish: func(ctx context.Context, topic string, event []byte) error {
 		ctx, cancel := context.WithTimeout(ctx, publishTime)
 		defer cancel()
 		err := dapr.PublishEvent(ctx, events.PubSub, topic, event, client.PublishEventWithContentType(events.ContentType))
 		if err != nil {
-			return fmt.Errorf("the broker did not take the event; the next command tries again: %w", err)
+			return fmt.Errorf("publish the event (the next command tries again): %w", err)
 		}
 		return nil
 	}}
-	if err := b.finishAll(ctx); err != nil {
+	if err := s.FinishAll(ctx); err != nil {
 		return err
 	}
-	return do(ctx, b)
+	return do(ctx, s)
 }
-
-const (
-	// connectTime bounds the wait for a sidecar that is there; one that is not is noticed at once.
-	connectTime = 5 * time.Second
-	publishTime = 5 * time.Second
-)
 
 func connect(ctx context.Context) (client.Client, error) {
 	const hint = "is the box office running (`make run`)? In Kubernetes run this in the container dead-letters"
@@ -204,7 +177,7 @@ func connect(ctx context.Context) (client.Client, error) {
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", given))
 	if err != nil {
-		return nil, fmt.Errorf("no sidecar answers on port %d: %s: %w", port, hint, err)
+		return nil, fmt.Errorf("no sidecar listens on port %d: %s: %w", port, hint, err)
 	}
 	_ = conn.Close()
 	dapr, err := service.Connect(ctx, port)

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestCommand_SaysWhatIsWrongAndWhatToDo(t *testing.T) {
+func TestCommand_ErrorsExplainWhatToDo(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	closed := strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
@@ -18,28 +18,28 @@ func TestCommand_SaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		port   string
 		args   []string
 		status int
-		says   []string
+		texts  []string
 	}{
-		"no port":          {"", []string{"list"}, 1, []string{"DAPR_GRPC_PORT", "make dead-letters"}},
-		"not a port":       {"many", nil, 1, []string{`DAPR_GRPC_PORT="many" is not a port`}},
-		"no sidecar":       {closed, nil, 1, []string{"no sidecar answers on port " + closed, "make run"}},
-		"no such verb":     {closed, []string{"burn"}, 2, []string{`there is no "burn"`, "usage:"}},
-		"no such flag":     {closed, []string{"list", "-xml"}, 2, []string{"-xml", "usage:"}},
-		"no letter":        {closed, []string{"send"}, 2, []string{"send takes the ID of one letter"}},
-		"too many letters": {closed, []string{"show", "a", "-json", "b"}, 2, []string{"show takes the ID of one letter"}},
-		"too much":         {closed, []string{"send-all", "really"}, 2, []string{"send-all takes nothing more"}},
+		"no port":              {"", []string{"list"}, 1, []string{"DAPR_GRPC_PORT", "make dead-letters"}},
+		"not a port":           {"many", nil, 1, []string{`DAPR_GRPC_PORT="many" is not a port`}},
+		"no sidecar":           {closed, nil, 1, []string{"no sidecar listens on port " + closed, "make run"}},
+		"no such verb":         {closed, []string{"burn"}, 2, []string{`there is no command "burn"`, "usage:"}},
+		"no such flag":         {closed, []string{"list", "-xml"}, 2, []string{"-xml", "usage:"}},
+		"no ID":                {closed, []string{"send"}, 2, []string{"send takes the ID of one dead letter"}},
+		"two IDs":              {closed, []string{"show", "a", "-json", "b"}, 2, []string{"show takes the ID of one dead letter"}},
+		"an argument too many": {closed, []string{"send-all", "really"}, 2, []string{"send-all takes no arguments"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("DAPR_GRPC_PORT", c.port)
 			var out, problems bytes.Buffer
-			require.Equal(t, c.status, Command(t.Context(), c.args, &out, &problems))
+			require.Equal(t, c.status, runCommand(t.Context(), c.args, &out, &problems))
 			require.Empty(t, out.String())
-			for _, says := range c.says {
-				require.Contains(t, problems.String(), says)
+			for _, text := range c.texts {
+				require.Contains(t, problems.String(), text)
 			}
 		})
 	}
 	var out bytes.Buffer
-	require.Zero(t, Command(t.Context(), []string{"list", "-h"}, &out, &out))
+	require.Zero(t, runCommand(t.Context(), []string{"list", "-h"}, &out, &out))
 	require.Contains(t, out.String(), "usage:")
 }

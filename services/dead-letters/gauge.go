@@ -11,74 +11,78 @@ import (
 )
 
 const (
-	// countPeriod is how often the letters are counted, for commands and other replicas change them, too. Counting takes a
-	// twentieth of the time at most.
+	// countPeriod is how often the dead letters are counted, because commands and other replicas change them, too. Counting takes at
+	// most a twentieth (1/countShare) of the time.
 	countPeriod = 5 * time.Second
 	countShare  = 20
 	countTime   = time.Minute
 )
 
-// gauge is how many letters wait, by the service that could not handle their events.
+// gauge is the number of dead letters that wait, by the service that could not handle their events.
 type gauge struct {
+	store   *store
 	waiting *prometheus.GaugeVec
-	now     chan struct{}
+	log     *slog.Logger
+	soon    chan struct{}
 }
 
-func newGauge(metrics prometheus.Registerer) *gauge {
+func newGauge(store *store, metrics prometheus.Registerer, log *slog.Logger) *gauge {
 	g := &gauge{
+		store: store,
 		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "boxoffice_dead_letters",
-			Help: "Dead letters that wait for somebody to send them again, by the service that could not handle their events.",
+			Help: "Dead letters that wait to be sent again, by the service that could not handle their events.",
 		}, []string{"service"}),
-		now: make(chan struct{}, 1),
+		log:  log,
+		soon: make(chan struct{}, 1),
 	}
 	metrics.MustRegister(g.waiting)
 	return g
 }
 
-// count asks for the letters to be counted soon.
-func (g *gauge) count() {
+// CountSoon has the dead letters counted before the next period.
+func (g *gauge) CountSoon() {
 	select {
-	case g.now <- struct{}{}:
-	default: // somebody has asked already
+	case g.soon <- struct{}{}:
+	default: // it was called before
 	}
 }
 
-// keep counts the letters again and again until ctx ends. While they cannot be counted, the gauge stays as it was.
-func (g *gauge) keep(ctx context.Context, b *box, log *slog.Logger) {
+// Run counts the dead letters until ctx ends. While they cannot be counted, the gauge keeps its value.
+func (g *gauge) Run(ctx context.Context) error {
 	for {
-		begin := time.Now()
+		began := time.Now()
 		counting, cancel := context.WithTimeout(ctx, countTime)
-		letters, err := b.all(counting)
+		letters, err := g.store.All(counting)
 		cancel()
 		if err == nil {
 			g.set(letters)
 		} else if ctx.Err() == nil {
-			log.Warn("the letters cannot be counted", "error", err)
+			g.log.Warn("the dead letters cannot be counted", "error", err)
 		}
-		took := time.Since(begin)
+		pause := countShare * time.Since(began)
 		select {
-		case <-time.After(max(countPeriod, countShare*took)):
-		case <-g.now:
-			// Not more often than their number allows, however many come.
-			select {
-			case <-time.After(countShare * took):
-			case <-ctx.Done():
-				return
-			}
+		case <-time.After(max(countPeriod, pause)):
+			continue
+		case <-g.soon:
 		case <-ctx.Done():
-			return
+			return nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
 		}
 	}
 }
 
-func (g *gauge) set(letters []Letter) {
+func (g *gauge) set(letters []DeadLetter) {
 	count := map[string]int{"": 0}
 	for _, service := range events.Subscribers {
 		count[service] = 0
 	}
 	for _, l := range letters {
-		if l.status() != sent {
+		if l.Status() != Sent {
 			count[l.Service]++
 		}
 	}

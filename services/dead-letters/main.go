@@ -1,9 +1,9 @@
-// Command dead-letters keeps the events that could not be handled (dead letters): what services and their sidecars put on the
-// topics dead.SERVICE. It counts those that wait for somebody. As `dead-letters list` and so on it lists them, shows
-// them, and sends them again, through the sidecar of the process that runs beside it.
+// Command dead-letters keeps dead letters: the events that services could not handle, which they or their sidecars publish on the
+// topics dead.SERVICE. It counts those that wait. As a command line tool (`dead-letters list` and so on) it lists them, shows them,
+// and sends them again, through the sidecar of the service's process.
 //
-// Read letter.go for what a letter is and what may be done with it, store.go for its documents, subscriptions.go for how
-// letters come in, and command.go for what a person types.
+// Read dead_letter.go for the rules, store.go for the documents, subscriptions.go for the messages that it handles, command.go and
+// printer.go for the command line tool, gauge.go for the metric.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/service"
 )
 
@@ -24,28 +25,25 @@ type config struct{ service.Config }
 func main() {
 	if isCommand(os.Args) {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-		status := Command(ctx, os.Args[1:], os.Stdout, os.Stderr)
+		status := runCommand(ctx, os.Args[1:], os.Stdout, os.Stderr)
 		stop()
 		os.Exit(status)
 	}
 	var cfg config
 	service.Main(name, &cfg, func(ctx context.Context, s *service.Service) error {
-		store, err := s.OpenStore(ctx)
+		documents, err := s.OpenStore(ctx)
 		if err != nil {
 			return err
 		}
-		b := &box{store: store}
-		g := newGauge(s.Metrics)
-		subscribe(s, b, g)
-		s.Go("count the letters", func(ctx context.Context) error {
-			g.keep(ctx, b, s.Log)
-			return nil
-		})
+		store := newStore(documents, clock.System)
+		waiting := newGauge(store, s.Metrics, s.Log)
+		(&subscriptions{store, waiting, s.Log}).register(s.Callback)
+		s.Go("count the dead letters", waiting.Run)
 		return nil
 	})
 }
 
-// isCommand is whether the process was called by a person, and not to run as the service or to probe one.
+// isCommand distinguishes the command line tool from the service and its health probes.
 func isCommand(args []string) bool {
 	return len(args) > 1 && args[1] != "healthz" && args[1] != "readyz" && strings.TrimSpace(args[1]) != ""
 }

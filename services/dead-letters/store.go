@@ -3,50 +3,55 @@ package main
 import (
 	"context"
 	"errors"
-	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/state"
 )
 
+// The documents of this service:
+//
+//	letter/{id}  DeadLetter; the index "letters" lists them
+func deadLetterKey(id string) string { return "letter/" + id }
+
 const index = "letters"
 
-func letterKey(id string) string { return "letter/" + id }
+var errNotFound = errors.New("there is no such dead letter")
 
-var errNotFound = errors.New("there is no such letter")
-
-// box keeps the letters.
-type box struct {
-	store   *state.Store
-	publish func(ctx context.Context, topic string, event []byte) error
+// store reads and commits the dead letters.
+type store struct {
+	documents *state.Store
+	clock     clock.Clock
 }
 
-// keep puts a letter that came in into the box. The same letter twice is one; false says that it was there.
-func (b *box) keep(ctx context.Context, l Letter) (fresh bool, err error) {
+func newStore(documents *state.Store, clock clock.Clock) *store { return &store{documents, clock} }
+
+// Create stores a new dead letter. It returns false if it is stored already, because its message was delivered again.
+func (s *store) Create(ctx context.Context, l DeadLetter) (created bool, err error) {
 	var change state.Change
-	change.Create(letterKey(l.ID), l)
+	change.Create(deadLetterKey(l.ID), l)
 	change.Append(index, l.ID)
-	err = b.store.Commit(ctx, &change)
+	err = s.documents.Commit(ctx, &change)
 	if errors.Is(err, state.ErrConflict) {
 		return false, nil
 	}
 	return err == nil, err
 }
 
-// get returns a letter, or errNotFound.
-func (b *box) get(ctx context.Context, id string) (Letter, error) {
-	doc, err := state.Get[Letter](ctx, b.store, letterKey(id))
+// Get returns a dead letter, or errNotFound.
+func (s *store) Get(ctx context.Context, id string) (DeadLetter, error) {
+	doc, err := state.Get[DeadLetter](ctx, s.documents, deadLetterKey(id))
 	if errors.Is(err, state.ErrNotFound) {
 		err = errNotFound
 	}
 	return doc.Value, err
 }
 
-// all returns the letters, newest first.
-func (b *box) all(ctx context.Context) ([]Letter, error) {
+// All returns all dead letters, newest first.
+func (s *store) All(ctx context.Context) ([]DeadLetter, error) {
 	const page = 200
-	var all []Letter
+	var all []DeadLetter
 	for from := ""; ; {
-		letters, next, err := state.List(ctx, b.store, index, page, from, letterKey, func(Letter) bool { return true })
+		letters, next, err := state.List(ctx, s.documents, index, page, from, deadLetterKey, func(DeadLetter) bool { return true })
 		if err != nil {
 			return nil, err
 		}
@@ -58,71 +63,26 @@ func (b *box) all(ctx context.Context) ([]Letter, error) {
 	}
 }
 
-// send publishes a letter's event again, for the service that could not handle it: the intent first, then the event, then that it is out. A command that dies
-// in between leaves a letter whose sending has begun, and the next one finishes it.
-func (b *box) send(ctx context.Context, id string) (Letter, error) {
-	l, err := b.decide(ctx, id, (*Letter).begin)
-	if err != nil {
-		return l, err
-	}
-	return b.finish(ctx, l)
+// BeginSending commits the event that is to be published again.
+func (s *store) BeginSending(ctx context.Context, id string) (DeadLetter, error) {
+	return s.modify(ctx, id, (*DeadLetter).BeginSending)
 }
 
-func (b *box) finish(ctx context.Context, l Letter) (Letter, error) {
-	for _, topic := range l.retryTopics() {
-		if err := b.publish(ctx, topic, l.Begun); err != nil {
-			return l, err
-		}
-	}
-	number := l.Sendings
-	return b.decide(ctx, l.ID, func(l *Letter) error {
-		if l.Begun != nil && l.Sendings == number {
-			l.finish(now())
-		}
+// FinishSending commits that the broker has the event of a sending.
+func (s *store) FinishSending(ctx context.Context, id string, sending int) (DeadLetter, error) {
+	return s.modify(ctx, id, func(l *DeadLetter) error {
+		l.FinishSending(sending, s.clock())
 		return nil
 	})
 }
 
-// finishAll finishes the sendings that a command has begun which then died.
-func (b *box) finishAll(ctx context.Context) error {
-	letters, err := b.all(ctx)
-	if err != nil {
-		return err
-	}
-	for _, l := range letters {
-		if l.status() != sending {
-			continue
+func (s *store) modify(ctx context.Context, id string, modify func(*DeadLetter) error) (DeadLetter, error) {
+	return state.Modify(ctx, s.documents, deadLetterKey(id), func(l *DeadLetter, _ *state.Change) (changed bool, err error) {
+		if l.ID == "" {
+			return false, errNotFound
 		}
-		// What does not go out now stays, and is shown as it is.
-		if _, err := b.finish(ctx, l); ctx.Err() != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// decide lets a transition change a letter, and commits it.
-func (b *box) decide(ctx context.Context, id string, transition func(*Letter) error) (Letter, error) {
-	var letter Letter
-	err := state.Retry(ctx, func(ctx context.Context) error {
-		doc, err := state.Get[Letter](ctx, b.store, letterKey(id))
-		if errors.Is(err, state.ErrNotFound) {
-			return errNotFound
-		}
-		if err != nil {
-			return err
-		}
-		letter = doc.Value
-		version := letter.Version
-		if err := transition(&letter); err != nil || letter.Version == version {
-			return err
-		}
-		var change state.Change
-		change.Update(doc.Key, doc.ETag, letter)
-		return b.store.Commit(ctx, &change)
+		version := l.Version
+		err = modify(l)
+		return l.Version != version, err
 	})
-	return letter, err
 }
-
-// now is the time as documents hold it.
-func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

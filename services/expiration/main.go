@@ -1,7 +1,8 @@
-// Command expiration is the service that keeps time: it puts orders into slots, an actor with a reminder for each, and
-// publishes a slot's orders when their time is over. It has no REST API of its own. Read slot.go for the rules, store.go
-// for the documents, actor.go for the reminders, ticker.go for slots whose reminder does not fire, subscriptions.go for
-// the events that it handles.
+// Command expiration cancels nothing itself: it publishes which orders' reservation windows have ended. It puts each order into a
+// slot of time, which is an actor with a reminder, and publishes all orders of a slot at the slot's end. It has no REST API.
+//
+// Read slot.go for the rules, store.go and batch.go for the documents, actor.go for the reminders, ticker.go for slots whose
+// reminder does not fire, subscriptions.go for the events that it handles.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 
 	"github.com/dapr/go-sdk/actor"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/service"
 )
 
@@ -22,22 +24,22 @@ type config struct {
 func main() {
 	var cfg config
 	service.Main("expiration", &cfg, func(ctx context.Context, s *service.Service) error {
-		store, err := s.OpenStore(ctx)
+		documents, err := s.OpenStore(ctx)
 		if err != nil {
 			return err
 		}
-		r := newReminders(s.Dapr, s.Log, cfg.ReminderPeriod)
-		c := newCalendar(store, s.Log, r.Want)
-		// Before the first order is added: no slot may be older than the first watermark.
-		if _, err := c.Watermark(ctx); err != nil {
+		reminders := newReminders(s.Dapr, clock.System, s.Log, cfg.ReminderPeriod)
+		store := newStore(documents, clock.System, reminders.Add)
+		// Before the first order is added: no slot may end before the first watermark.
+		if _, err := store.Watermark(ctx); err != nil {
 			return err
 		}
-		s.HostActor(func() actor.ServerContext { return &OrderExpiration{calendar: c, reminders: r} })
-		s.ReadyCheck("scheduler", r.canRegister)
-		s.ReadyCheck("placement", r.canFire)
-		c.subscribe(s.Events)
-		s.Go("register reminders", r.Run)
-		s.Go("look for slots", (&ticker{calendar: c}).Run)
+		s.HostActor(func() actor.ServerContext { return &OrderExpiration{store: store, reminders: reminders} })
+		s.ReadyCheck("scheduler", reminders.canRegister)
+		s.ReadyCheck("placement", reminders.canFire)
+		(&subscriptions{store}).register(s.Events)
+		s.Go("register reminders", reminders.Run)
+		s.Go("publish slots without a reminder", (&ticker{store: store, clock: clock.System, log: s.Log}).Run)
 		return nil
 	})
 }

@@ -19,8 +19,8 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// memory is a sidecar whose store is a map and whose broker is a list: a model, with transactions and ETags. That real
-// ones behave so is tested in package state.
+// memory is a sidecar whose store is a map, with transactions and ETags, and whose broker is a list. Tests of package state compare
+// this behaviour with real stores.
 type memory struct {
 	mu           sync.Mutex
 	documents    map[string]document
@@ -67,15 +67,15 @@ func (m *memory) ExecuteStateTransaction(_ context.Context, _ string, _ map[stri
 	defer m.mu.Unlock()
 	if m.refuse > 0 {
 		m.refuse--
-		return errors.New("the store has a bad moment")
+		return errors.New("the store fails")
 	}
 	for _, op := range ops {
-		now, wanted := m.documents[op.Item.Key].etag, ""
+		current, wanted := m.documents[op.Item.Key].etag, ""
 		if op.Item.Etag != nil {
 			wanted = op.Item.Etag.Value
 		}
 		blind := wanted == "" && (op.Item.Options == nil || op.Item.Options.Concurrency != client.StateConcurrencyFirstWrite)
-		if now != wanted && !blind {
+		if current != wanted && !blind {
 			return errors.New("a condition does not hold")
 		}
 	}
@@ -107,21 +107,21 @@ func (m *memory) GetMetadata(context.Context) (*client.GetMetadataResponse, erro
 	return &client.GetMetadataResponse{}, nil
 }
 
-// calls are how often documents were written and read.
+// calls counts the calls that wrote and read documents.
 func (m *memory) calls() (transactions, reads int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.transactions, m.reads
 }
 
-// set changes what the sidecar does.
+// set changes the sidecar's behaviour.
 func (m *memory) set(change func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	change()
 }
 
-// keys are those of the service's own documents.
+// keys are the keys of the service's own documents.
 func (m *memory) keys() (keys []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -133,7 +133,7 @@ func (m *memory) keys() (keys []string) {
 	return keys
 }
 
-// expired are the events that were published, in their order.
+// expired returns the published events in their order.
 func (m *memory) expired() (all []events.ExpirationComplete) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -11,25 +11,26 @@ import (
 	"time"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 )
 
-// Orders that expire at about the same time share a slot, and a slot has one reminder and causes one event. The life
-// of a slot:
+// Orders that expire at about the same time share a slot. A slot has one reminder and causes one event, or a few. The life of a
+// slot:
 //
-//  1. Add: orders that end within slotLength before the slot's end are stored in it, in pages (store.go).
-//  2. Publish: at its end its reminder fires, or the ticker finds it: all pages that are there become events, and are
-//     deleted in the same transaction. A page that comes later is published later.
-//  3. Forget: ten minutes after its end, when all of it is published, the ticker deletes the slot's document.
+//  1. Add: orders that expire within slotLength before the slot's end are stored in it, in pages.
+//  2. Publish: at the slot's end its reminder fires, or the ticker finds it. All its pages become events, and are deleted in
+//     the same transaction. A page that is added later is published later.
+//  3. Remove: ten minutes after the slot's end, when all of it is published, the ticker deletes the slot's document.
 
 const (
 	// slotLength is how much later than its own time an order may be published.
 	slotLength = time.Second
-	// shards is how many slots share one slotLength, so that as many processes share the work of a busy second.
+	// shards is the number of slots that end at the same time, so that several processes share the work.
 	shards = 2
-	// headway is how far ahead, at least, the end of a slot is when an order is put into it: the time that the order's
-	// transaction has before the slot may be read.
+	// headway is the least time between now and the end of an order's slot. In this time the order's transaction must be
+	// committed, because at its end the slot may be read.
 	headway = time.Second
-	// eventLength is how many orders one event carries, about 15 kB.
+	// eventLength is the number of orders in one event, about 15 kB.
 	eventLength = 200
 )
 
@@ -39,24 +40,22 @@ type Slot struct {
 	Shard int
 }
 
-// slotFor returns the slot of an order that expires at expiresAt and is put into it at now: the first one that ends
-// neither before that time nor sooner than ahead from now.
-func slotFor(orderID string, expiresAt, now time.Time, ahead time.Duration) Slot {
+// slotFor returns the slot of an order: the first one that ends neither before expiresAt nor earlier than ahead from now.
+func slotFor(order id.Order, expiresAt, now time.Time, ahead time.Duration) Slot {
 	at := expiresAt
-	if soonest := now.Add(ahead); soonest.After(at) {
-		at = soonest
+	if earliest := now.Add(ahead); earliest.After(at) {
+		at = earliest
 	}
 	end := at.Truncate(slotLength)
 	if end.Before(at) {
 		end = end.Add(slotLength)
 	}
 	hash := fnv.New32a()
-	_, _ = hash.Write([]byte(orderID))
+	_, _ = hash.Write([]byte(order))
 	return Slot{End: end.Unix(), Shard: int(hash.Sum32() % shards)}
 }
 
-// slotsWithin returns all slots that end after a time and not after another, earliest first. Both are whole seconds of
-// Unix time.
+// slotsWithin returns all slots that end after a time and not after another, earliest first. Both are Unix times in seconds.
 func slotsWithin(after, until int64) []Slot {
 	length := int64(slotLength / time.Second)
 	var slots []Slot
@@ -73,13 +72,13 @@ func (s Slot) String() string {
 }
 
 // parseSlot reads what String writes.
-func parseSlot(id string) (s Slot, err error) {
-	end, shard, _ := strings.Cut(id, ".")
+func parseSlot(text string) (s Slot, err error) {
+	end, shard, _ := strings.Cut(text, ".")
 	if s.End, err = strconv.ParseInt(end, 10, 64); err == nil {
 		s.Shard, err = strconv.Atoi(shard)
 	}
-	if err != nil || s.String() != id {
-		return Slot{}, fmt.Errorf("%q is not the id of a slot", id)
+	if err != nil || s.String() != text {
+		return Slot{}, fmt.Errorf("%q is not a slot", text)
 	}
 	return s, nil
 }
@@ -87,34 +86,34 @@ func parseSlot(id string) (s Slot, err error) {
 // EndsAt is when the slot's orders are published.
 func (s Slot) EndsAt() time.Time { return time.Unix(s.End, 0).UTC() }
 
-// IsOver says whether the slot may have been read by now.
-func (s Slot) IsOver(now time.Time) bool { return !now.Before(s.EndsAt()) }
+// HasEnded returns whether the slot may have been read by now.
+func (s Slot) HasEnded(now time.Time) bool { return !now.Before(s.EndsAt()) }
 
-// Due is how long after now the slot's reminder is to fire; for a slot that is over, at once.
-func (s Slot) Due(now time.Time) time.Duration { return max(0, s.EndsAt().Sub(now)) }
+// Remaining is the time until the slot's end; 0 after it.
+func (s Slot) Remaining(now time.Time) time.Duration { return max(0, s.EndsAt().Sub(now)) }
 
-// Expiring is an order that waits for its time.
-type Expiring struct {
-	ID        string    `json:"id"`
+// Order is an order that waits for its time, as pages store it.
+type Order struct {
+	ID        id.Order  `json:"id"`
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
-// Page is what one process adds to a slot in one transaction. It never changes.
+// Page has the orders that one process adds to a slot in one transaction. It never changes.
 type Page struct {
-	Schema int        `json:"schema"`
-	Orders []Expiring `json:"orders"`
+	Schema int     `json:"schema"`
+	Orders []Order `json:"orders"`
 }
 
-// Progress is a slot's document: who writes pages of the slot, and how much of them is published.
+// Progress is a slot's document: which writers (processes) have added pages, and how many of their pages are published.
 type Progress struct {
 	Schema int `json:"schema"`
-	// Published counts the pages that are published, by their writer. A writer numbers its pages from 0, without gaps.
+	// Published counts the published pages of each writer. A writer numbers its pages from 0, without gaps.
 	Published map[string]int `json:"published"`
-	// Events counts the events; it is the version of the last one.
+	// Events counts the published events. It is the version of the last one.
 	Events int `json:"events"`
 }
 
-// AddWriter makes the pages of a writer part of the slot. It must be committed with the writer's first page.
+// AddWriter makes a writer's pages part of the slot. Commit it together with the writer's first page.
 func (p *Progress) AddWriter(writer string) {
 	p.Schema = 1
 	if p.Published == nil {
@@ -123,17 +122,17 @@ func (p *Progress) AddWriter(writer string) {
 	p.Published[writer] = 0
 }
 
-// Writers are those of the slot's pages, in a fixed order.
+// Writers returns the slot's writers in a fixed order.
 func (p *Progress) Writers() []string { return slices.Sorted(maps.Keys(p.Published)) }
 
-// Publish turns each writer's next pages into the slot's next events. It must be committed together with the deletion
-// of those pages. Whoever publishes the same pages after the same progress publishes the same events.
+// Publish turns each writer's next pages into the slot's next events. Commit it together with the deletion of those pages. The same
+// progress and the same pages always give the same events.
 func (p *Progress) Publish(slot Slot, next map[string][]Page) []events.ExpirationComplete {
 	var orders []events.ExpiredOrder
 	for _, writer := range p.Writers() {
 		for _, page := range next[writer] {
 			for _, order := range page.Orders {
-				orders = append(orders, events.ExpiredOrder{ID: order.ID, ExpiresAt: order.ExpiresAt})
+				orders = append(orders, events.ExpiredOrder{ID: string(order.ID), ExpiresAt: order.ExpiresAt})
 			}
 		}
 		p.Published[writer] += len(next[writer])
@@ -146,14 +145,19 @@ func (p *Progress) Publish(slot Slot, next map[string][]Page) []events.Expiratio
 	return published
 }
 
-// Deadline is what the reminder of a single order carries. Releases before the slots set one for each order, with the
-// order's id as the actor's; those that are pending at an upgrade still fire.
+// Watermark is the time up to which all slots are published and their documents deleted.
+type Watermark struct {
+	Schema int   `json:"schema"`
+	End    int64 `json:"end"` // Unix time in seconds
+}
+
+// Deadline is the data of a single order's reminder. Earlier releases, which had no slots, made one actor for each order, with the
+// order's id. Reminders that are pending at an upgrade still fire.
 type Deadline struct {
 	Schema    int       `json:"schema"`
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
-// parseDeadline reads what a single order's reminder carries.
 func parseDeadline(body []byte) (Deadline, error) {
 	var d Deadline
 	if err := json.Unmarshal(body, &d); err != nil {

@@ -9,16 +9,17 @@ import (
 	"pgregory.net/rapid"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 )
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
-// requireSafe checks the slot that an order is put into.
-func requireSafe(t require.TestingT, orderID string, expiresAt, now time.Time, ahead time.Duration) {
-	slot := slotFor(orderID, expiresAt, now, ahead)
+// requireSafe checks the slot of an order.
+func requireSafe(t require.TestingT, order id.Order, expiresAt, now time.Time, ahead time.Duration) {
+	slot := slotFor(order, expiresAt, now, ahead)
 	end := slot.EndsAt()
-	require.False(t, end.Before(expiresAt), "published before its time is over")
-	require.False(t, end.Before(now.Add(ahead)), "the slot may be read before the order is in it")
+	require.False(t, end.Before(expiresAt), "published before its time")
+	require.False(t, end.Before(now.Add(ahead)), "the slot may be read before the order is stored")
 	earliest := expiresAt
 	if earliest.Before(now.Add(ahead)) {
 		earliest = now.Add(ahead)
@@ -35,14 +36,14 @@ func TestSlotFor_IsNeverEarlyAndNeverLate(t *testing.T) {
 		now := noon.Add(time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "now")))
 		window := time.Duration(rapid.Int64Range(-int64(time.Hour), int64(24*time.Hour)).Draw(t, "window"))
 		ahead := time.Duration(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "ahead"))
-		requireSafe(t, rapid.String().Draw(t, "order"), now.Add(window), now, ahead)
+		requireSafe(t, id.Order(rapid.String().Draw(t, "order")), now.Add(window), now, ahead)
 	})
 }
 
 func TestSlotFor_OrdersOfOneSecondShareTheShards(t *testing.T) {
 	slots := map[Slot]int{}
 	for i := range 1000 {
-		slots[slotFor(fmt.Sprint("order-", i), noon.Add(time.Duration(i)*time.Millisecond), noon.Add(-time.Hour), headway)]++
+		slots[slotFor(id.Order(fmt.Sprint("order-", i)), noon.Add(time.Duration(i)*time.Millisecond), noon.Add(-time.Hour), headway)]++
 	}
 	require.Len(t, slots, 1+shards, "the order of noon itself is in the slot that ends then")
 	for shard := range shards {
@@ -50,7 +51,7 @@ func TestSlotFor_OrdersOfOneSecondShareTheShards(t *testing.T) {
 	}
 }
 
-func TestSlotsWithin_AreAllOfThemOnce(t *testing.T) {
+func TestSlotsWithin_ReturnsEachSlotOnce(t *testing.T) {
 	slots := slotsWithin(100, 103)
 	require.Len(t, slots, 3*shards)
 	require.Equal(t, Slot{101, 0}, slots[0])
@@ -59,30 +60,30 @@ func TestSlotsWithin_AreAllOfThemOnce(t *testing.T) {
 	require.Empty(t, slotsWithin(100, 99))
 }
 
-func TestParseSlot_RefusesWhatIsNone(t *testing.T) {
+func TestParseSlot_RefusesOtherTexts(t *testing.T) {
 	for _, bad := range []string{"", ".", "1", "1.", ".1", "1.x", "01.0", "+1.0", "1.0 ", "0190a5c3-7b1e-7000-8000-000000000000", "nobody"} {
 		_, err := parseSlot(bad)
 		require.Error(t, err, bad)
 	}
 }
 
-func TestDue_IsNeverInThePast(t *testing.T) {
+func TestSlot_HasEndedAtItsEnd(t *testing.T) {
 	slot := Slot{End: noon.Unix()}
-	require.Equal(t, time.Minute, slot.Due(noon.Add(-time.Minute)))
-	require.Zero(t, slot.Due(noon.Add(time.Hour)))
-	require.False(t, slot.IsOver(noon.Add(-1)))
-	require.True(t, slot.IsOver(noon))
+	require.Equal(t, time.Minute, slot.Remaining(noon.Add(-time.Minute)))
+	require.Zero(t, slot.Remaining(noon.Add(time.Hour)))
+	require.False(t, slot.HasEnded(noon.Add(-1)))
+	require.True(t, slot.HasEnded(noon))
 }
 
 func pageOf(from, until int) Page {
 	page := Page{Schema: 1}
 	for i := from; i < until; i++ {
-		page.Orders = append(page.Orders, Expiring{ID: fmt.Sprint("order-", i), ExpiresAt: noon})
+		page.Orders = append(page.Orders, Order{ID: id.Order(fmt.Sprint("order-", i)), ExpiresAt: noon})
 	}
 	return page
 }
 
-func TestPublish_NamesAllOrdersInEventsThatGrow(t *testing.T) {
+func TestProgress_PublishPutsAllOrdersIntoNumberedEvents(t *testing.T) {
 	slot := Slot{End: noon.Unix(), Shard: 1}
 	var p Progress
 	p.AddWriter("b")
@@ -94,21 +95,21 @@ func TestPublish_NamesAllOrdersInEventsThatGrow(t *testing.T) {
 	require.Len(t, published, 2)
 	require.Len(t, published[0].Orders, eventLength)
 	require.Len(t, published[1].Orders, 300-eventLength)
-	named := map[string]bool{}
+	named := map[id.Order]bool{}
 	for i, event := range published {
 		require.Equal(t, slot.String(), event.Slot)
 		require.Equal(t, noon, event.EndsAt)
-		id, version := event.Aggregate()
-		require.Equal(t, slot.String(), id)
+		aggregate, version := event.Aggregate()
+		require.Equal(t, slot.String(), aggregate)
 		require.Equal(t, i+1, version)
 		for _, order := range event.All() {
-			named[order.ID] = true
+			named[id.Order(order.ID)] = true
 			require.Equal(t, noon, order.ExpiresAt)
 		}
 	}
 	require.Len(t, named, 300)
 	require.Equal(t, map[string]int{"b": 2, "a": 1}, p.Published)
-	require.Equal(t, published, again.Publish(slot, next), "whoever does the same publishes the same")
+	require.Equal(t, published, again.Publish(slot, next), "the same pages give the same events")
 
 	late := p.Publish(slot, map[string][]Page{"a": {pageOf(300, 301)}})
 	require.Len(t, late, 1)
@@ -116,15 +117,15 @@ func TestPublish_NamesAllOrdersInEventsThatGrow(t *testing.T) {
 	require.Empty(t, p.Publish(slot, nil))
 }
 
-func TestExpirationComplete_BothSchemasNameTheirOrders(t *testing.T) {
+func TestExpirationComplete_BothSchemasHaveTheirOrders(t *testing.T) {
 	old := events.ExpirationComplete{OrderID: "order-1", ExpiresAt: noon, Firing: 3}
 	require.Equal(t, []events.ExpiredOrder{{ID: "order-1", ExpiresAt: noon}}, old.All())
-	id, version := old.Aggregate()
-	require.Equal(t, "order-1", id)
+	aggregate, version := old.Aggregate()
+	require.Equal(t, "order-1", aggregate)
 	require.Equal(t, 3, version)
 }
 
-func TestParseDeadline_RefusesWhatIsNone(t *testing.T) {
+func TestParseDeadline_RefusesOtherData(t *testing.T) {
 	d, err := parseDeadline([]byte(`{"schema":1,"expiresAt":"2026-05-01T12:00:00Z"}`))
 	require.NoError(t, err)
 	require.Equal(t, noon, d.ExpiresAt)

@@ -9,56 +9,58 @@ import (
 	"time"
 
 	"github.com/dapr/go-sdk/client"
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"boxoffice/services/internal/id"
 )
 
-// clock is a time that a test sets.
-type clock struct {
+// testClock is a clock that a test sets.
+type testClock struct {
 	mu sync.Mutex
 	at time.Time
 }
 
-func (c *clock) now() time.Time {
+func (c *testClock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.at
 }
 
-func (c *clock) pass(d time.Duration) {
+func (c *testClock) pass(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.at = c.at.Add(d)
 }
 
-// scene is a calendar with a store in memory.
-type scene struct {
-	*calendar
-	*clock
+// fixture is a store on documents in memory.
+type fixture struct {
+	*store
+	*testClock
 	sidecar *memory
 	mu      sync.Mutex
-	started []Slot // slots that want a reminder
+	started []Slot // the slots whose first order was added
 }
 
-func newScene(t *testing.T) *scene {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	m, store := openMemory(t)
-	s := &scene{clock: &clock{at: noon}, sidecar: m}
-	s.calendar = newCalendar(store, quiet, func(slot Slot) {
+	m, documents := openMemory(t)
+	s := &fixture{testClock: &testClock{at: noon}, sidecar: m}
+	s.store = newStore(documents, s.now, func(slot Slot) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.started = append(s.started, slot)
 	})
-	s.calendar.now = s.clock.now
 	_, err := s.Watermark(t.Context())
 	require.NoError(t, err)
 	return s
 }
 
-// deliver adds orders side by side, as a delivery's events are handled.
-func (s *scene) deliver(t *testing.T, orders ...Expiring) {
+func (s *fixture) ticker() *ticker { return &ticker{store: s.store, clock: s.now, log: quiet} }
+
+// deliver adds orders in parallel, as the events of a delivery are handled.
+func (s *fixture) deliver(t *testing.T, orders ...Order) {
 	t.Helper()
 	var handling sync.WaitGroup
 	errs := make([]error, len(orders))
@@ -71,33 +73,33 @@ func (s *scene) deliver(t *testing.T, orders ...Expiring) {
 	}
 }
 
-func expiring(n int, expiresAt time.Time) []Expiring {
-	orders := make([]Expiring, n)
+func expiring(n int, expiresAt time.Time) []Order {
+	orders := make([]Order, n)
 	for i := range orders {
-		orders[i] = Expiring{ID: uuid.Must(uuid.NewV7()).String(), ExpiresAt: expiresAt}
+		orders[i] = Order{ID: id.New[id.Order](), ExpiresAt: expiresAt}
 	}
 	return orders
 }
 
-// requireExpired waits until events name these orders, each as often as given, and no others.
-func (s *scene) requireExpired(t *testing.T, orders ...Expiring) {
+// requireExpired waits until the events have these orders, each as often as given, and no others.
+func (s *fixture) requireExpired(t *testing.T, orders ...Order) {
 	t.Helper()
-	want := []string{}
+	want := []id.Order{}
 	for _, order := range orders {
 		want = append(want, order.ID)
 	}
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		named := []string{}
+		named := []id.Order{}
 		for _, event := range s.sidecar.expired() {
 			for _, order := range event.All() {
-				named = append(named, order.ID)
+				named = append(named, id.Order(order.ID))
 			}
 		}
 		assert.ElementsMatch(c, want, named)
 	}, 20*time.Second, time.Millisecond)
 }
 
-func (s *scene) publishAll(t *testing.T) (orders int) {
+func (s *fixture) publishAll(t *testing.T) (orders int) {
 	t.Helper()
 	for shard := range shards {
 		for _, slot := range s.started {
@@ -111,12 +113,12 @@ func (s *scene) publishAll(t *testing.T) (orders int) {
 	return orders
 }
 
-func TestAdd_ADeliveryIsOneTransactionAndOneReminderASlot(t *testing.T) {
-	s := newScene(t)
+func TestAdd_OrdersOfADeliveryShareATransactionAndAReminder(t *testing.T) {
+	s := newFixture(t)
 	s.deliver(t, expiring(64, noon.Add(15*time.Minute))...)
 	require.Len(t, s.started, shards)
 
-	// The next delivery knows the slots.
+	// The next delivery finds the slots in memory.
 	transactions, reads := s.sidecar.calls()
 	s.deliver(t, expiring(64, noon.Add(15*time.Minute))...)
 	transactionsNow, readsNow := s.sidecar.calls()
@@ -125,9 +127,9 @@ func TestAdd_ADeliveryIsOneTransactionAndOneReminderASlot(t *testing.T) {
 	require.Len(t, s.started, shards)
 }
 
-func TestPublish_AnnouncesEachOrderOnceAndLeavesOneDocument(t *testing.T) {
-	s := newScene(t)
-	var all []Expiring
+func TestPublish_PublishesEachOrderOnceAndDeletesItsDocuments(t *testing.T) {
+	s := newFixture(t)
+	var all []Order
 	for range 40 { // more pages than one transaction takes
 		some := expiring(20, noon.Add(time.Minute))
 		s.deliver(t, some...)
@@ -138,8 +140,8 @@ func TestPublish_AnnouncesEachOrderOnceAndLeavesOneDocument(t *testing.T) {
 	s.requireExpired(t, all...)
 	require.Zero(t, s.publishAll(t), "a reminder that repeats finds nothing")
 
-	tick := &ticker{calendar: s.calendar}
-	s.pass(lookAgainTime + time.Second)
+	tick := s.ticker()
+	s.pass(sweepAge + time.Second)
 	for range 8 {
 		tick.swept = time.Time{}
 		require.NoError(t, tick.Tick(t.Context()))
@@ -148,21 +150,21 @@ func TestPublish_AnnouncesEachOrderOnceAndLeavesOneDocument(t *testing.T) {
 	s.requireExpired(t, all...)
 }
 
-func TestAdd_OrderWhoseTimeIsOverGoesIntoASlotAhead(t *testing.T) {
-	s := newScene(t)
+func TestAdd_OrderWhoseTimeIsOverGetsALaterSlot(t *testing.T) {
+	s := newFixture(t)
 	late := expiring(1, noon.Add(-time.Hour))[0]
 	s.deliver(t, late)
 	require.Len(t, s.started, 1)
-	require.GreaterOrEqual(t, s.started[0].Due(noon), headway)
-	require.LessOrEqual(t, s.started[0].Due(noon), headway+slotLength)
+	require.GreaterOrEqual(t, s.started[0].Remaining(noon), headway)
+	require.LessOrEqual(t, s.started[0].Remaining(noon), headway+slotLength)
 	s.pass(headway + slotLength)
 	s.publishAll(t)
 	s.requireExpired(t, late)
 }
 
-// The transaction takes longer than the slot lasts, and the slot was read meanwhile.
-func TestAdd_OrderThatWasCommittedTooLateIsAddedAgain(t *testing.T) {
-	s := newScene(t)
+// The slot ends, and may be read, while the transaction is committed.
+func TestAdd_OrderThatWasCommittedTooLateIsAddedToALaterSlot(t *testing.T) {
+	s := newFixture(t)
 	slow := expiring(1, noon.Add(2*time.Second))[0]
 	var once sync.Once
 	s.sidecar.set(func() {
@@ -176,14 +178,14 @@ func TestAdd_OrderThatWasCommittedTooLateIsAddedAgain(t *testing.T) {
 	})
 	s.deliver(t, slow)
 	require.Len(t, s.started, 2)
-	require.False(t, s.started[1].IsOver(s.clock.now()))
+	require.False(t, s.started[1].HasEnded(s.now()))
 	some, err := s.Publish(t.Context(), s.started[1])
 	require.NoError(t, err)
 	require.Equal(t, 1, some)
 }
 
-func TestAdd_FailureIsNotAcknowledgedAndLosesNoLaterOrder(t *testing.T) {
-	s := newScene(t)
+func TestAdd_AFailureIsReturnedAndLosesNoLaterOrder(t *testing.T) {
+	s := newFixture(t)
 	first, second, third := expiring(1, noon.Add(time.Minute))[0], expiring(1, noon.Add(time.Minute))[0], expiring(1, noon.Add(time.Minute))[0]
 	s.deliver(t, first)
 	s.sidecar.set(func() { s.sidecar.refuse = 1000 })
@@ -196,15 +198,16 @@ func TestAdd_FailureIsNotAcknowledgedAndLosesNoLaterOrder(t *testing.T) {
 	s.publishAll(t)
 	require.Eventually(t, func() bool {
 		named := fmt.Sprint(s.sidecar.expired())
-		return strings.Contains(named, first.ID) && strings.Contains(named, third.ID)
+		return strings.Contains(named, string(first.ID)) && strings.Contains(named, string(third.ID))
 	}, 20*time.Second, time.Millisecond)
 }
 
-func TestTick_PublishesWhatNoReminderDid(t *testing.T) {
-	s := newScene(t)
+func TestTick_PublishesSlotsWhoseReminderDidNotFire(t *testing.T) {
+	s := newFixture(t)
 	orders := expiring(3, noon.Add(5*time.Second))
 	s.deliver(t, orders...)
-	tick := &ticker{calendar: s.calendar, swept: noon}
+	tick := s.ticker()
+	tick.swept = noon
 	s.pass(5 * time.Second)
 	require.NoError(t, tick.Tick(t.Context()))
 	require.Empty(t, s.sidecar.expired(), "its reminder may still fire")
@@ -213,33 +216,33 @@ func TestTick_PublishesWhatNoReminderDid(t *testing.T) {
 	s.requireExpired(t, orders...)
 }
 
-// The clock of the process that publishes is ahead: it reads the slot before the last page is there.
-func TestTick_PublishesAPageThatCameLate(t *testing.T) {
-	s := newScene(t)
+// The clock of the publishing process is ahead: it reads the slot before the last page is added.
+func TestTick_PublishesAPageThatWasAddedLate(t *testing.T) {
+	s := newFixture(t)
 	early, late := expiring(1, noon.Add(5*time.Second))[0], expiring(1, noon.Add(5*time.Second))[0]
 	s.deliver(t, early)
 	_, err := s.Publish(t.Context(), s.started[0])
 	require.NoError(t, err)
 	for slotFor(late.ID, late.ExpiresAt, noon, headway) != s.started[0] {
-		late.ID = uuid.NewString()
+		late.ID = id.New[id.Order]()
 	}
 	s.deliver(t, late)
 	require.Len(t, s.started, 1)
-	tick := &ticker{calendar: s.calendar}
+	tick := s.ticker()
 	s.pass(time.Minute)
-	for tick.swept.IsZero() { // it is not among the slots of a moment ago
+	for tick.swept.IsZero() { // until a sweep is complete: the slot ended too long ago for a tick
 		require.NoError(t, tick.Tick(t.Context()))
 	}
 	s.requireExpired(t, early, late)
 }
 
 func TestTick_CatchesUpAfterHoursInBoundedSteps(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	orders := expiring(1, noon.Add(time.Minute))
 	orders = append(orders, expiring(1, noon.Add(3*time.Hour))...)
 	s.deliver(t, orders...)
 	s.pass(4 * time.Hour)
-	tick := &ticker{calendar: s.calendar}
+	tick := s.ticker()
 	for range 1000 {
 		_, reads := s.sidecar.calls()
 		require.NoError(t, tick.Tick(t.Context()))
@@ -252,40 +255,40 @@ func TestTick_CatchesUpAfterHoursInBoundedSteps(t *testing.T) {
 	s.requireExpired(t, orders...)
 }
 
-// Whatever happens to several processes: each order that was added is published, none before its time, and at the end
-// nothing is left but the watermark.
+// Whatever happens to several processes: each order that was added is published, none before its time, and at the end only the
+// watermark remains.
 func TestExpiration_NoOrderIsLost(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &memory{documents: map[string]document{}}
-		at := &clock{at: noon}
+		at := &testClock{at: noon}
 		type process struct {
-			*calendar
+			*store
 			tick *ticker
 		}
 		var mu sync.Mutex
 		reminders := map[Slot]bool{}
 		var processes []process
 		for i := range 2 {
-			store := openStore(t, m, fmt.Sprint("process-", i))
-			defer func() { _ = store.Close(context.Background()) }()
-			c := newCalendar(store, quiet, func(slot Slot) {
+			documents := openStore(t, m, fmt.Sprint("process-", i))
+			defer func() { _ = documents.Close(context.Background()) }()
+			skew := time.Duration(rapid.Int64Range(-int64(time.Second)/2, int64(time.Second)/2).Draw(t, "skew"))
+			now := func() time.Time { return at.now().Add(skew) }
+			s := newStore(documents, now, func(slot Slot) {
 				mu.Lock()
 				defer mu.Unlock()
 				reminders[slot] = true
 			})
-			skew := time.Duration(rapid.Int64Range(-int64(time.Second)/2, int64(time.Second)/2).Draw(t, "skew"))
-			c.now = func() time.Time { return at.now().Add(skew) }
-			_, err := c.Watermark(context.Background())
+			_, err := s.Watermark(context.Background())
 			require.NoError(t, err)
-			processes = append(processes, process{c, &ticker{calendar: c}})
+			processes = append(processes, process{s, &ticker{store: s, clock: now, log: quiet}})
 		}
 		some := rapid.SampledFrom(processes)
-		added := map[string]time.Time{}
+		added := map[id.Order]time.Time{}
 		t.Repeat(map[string]func(*rapid.T){
 			"add": func(t *rapid.T) {
 				p := some.Draw(t, "process")
 				window := time.Duration(rapid.Int64Range(-int64(time.Second), int64(20*time.Second)).Draw(t, "window"))
-				orders := expiring(rapid.IntRange(1, 5).Draw(t, "orders"), p.now().Add(window))
+				orders := expiring(rapid.IntRange(1, 5).Draw(t, "orders"), p.clock().Add(window))
 				var adding sync.WaitGroup
 				errs := make([]error, len(orders))
 				for i, order := range orders {
@@ -305,7 +308,7 @@ func TestExpiration_NoOrderIsLost(t *testing.T) {
 				mu.Lock()
 				var over []Slot
 				for slot := range reminders {
-					if slot.IsOver(p.now()) {
+					if slot.HasEnded(p.clock()) {
 						over = append(over, slot)
 						delete(reminders, slot)
 						break
@@ -326,7 +329,7 @@ func TestExpiration_NoOrderIsLost(t *testing.T) {
 			"the store fails once": func(*rapid.T) { m.set(func() { m.refuse = 1 }) },
 		})
 		for range 3 {
-			at.pass(lookAgainTime)
+			at.pass(sweepAge)
 			for _, p := range processes {
 				for range 8 {
 					p.tick.swept = time.Time{}
@@ -336,17 +339,17 @@ func TestExpiration_NoOrderIsLost(t *testing.T) {
 		}
 		require.Equal(t, []string{watermarkKey}, m.keys())
 		require.Eventually(t, func() bool {
-			named := map[string]bool{}
+			named := map[id.Order]bool{}
 			for _, event := range m.expired() {
 				for _, order := range event.All() {
-					named[order.ID] = true
+					named[id.Order(order.ID)] = true
 				}
 			}
 			return len(named) == len(added)
 		}, 10*time.Second, time.Millisecond)
 		for _, event := range m.expired() {
 			for _, order := range event.All() {
-				require.True(t, added[order.ID].Equal(order.ExpiresAt))
+				require.True(t, added[id.Order(order.ID)].Equal(order.ExpiresAt))
 				require.False(t, event.EndsAt.Before(order.ExpiresAt), "published before its time")
 			}
 		}

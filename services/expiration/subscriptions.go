@@ -4,12 +4,18 @@ import (
 	"context"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 )
 
-// subscribe routes the events that this service handles: an order that begins is put into the slot of its time. What
-// becomes of the order later costs nothing here: the slot's event names it, and the orders service knows better.
-func (c *calendar) subscribe(router *events.Router) {
-	events.On(router, func(ctx context.Context, e events.OrderCreated) error {
-		return c.Add(ctx, Expiring{ID: e.ID, ExpiresAt: e.ExpiresAt})
-	})
+// subscriptions handles the events of other services.
+type subscriptions struct{ store *store }
+
+func (s *subscriptions) register(r *events.Router) {
+	events.On(r, s.orderCreated)
+}
+
+// orderCreated adds the order to its slot. No other event of orders matters here: the slot's event names all its orders, and the
+// orders service cancels only those that are still unpaid.
+func (s *subscriptions) orderCreated(ctx context.Context, e events.OrderCreated) error {
+	return s.store.Add(ctx, Order{ID: id.Order(e.ID), ExpiresAt: e.ExpiresAt})
 }

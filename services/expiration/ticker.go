@@ -4,121 +4,125 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/state"
 )
 
-// The ticker publishes what no reminder has published: reminders are lost with the scheduler's data, or were never
-// registered, and a page can come after its slot was read, when clocks differ. It runs in each process, for a job of
-// Dapr's would be lost with the reminders.
+// The ticker publishes slots that no reminder has published: a reminder is lost with the scheduler's data, or was never registered,
+// or a page was added after its slot was read, because clocks differ. It runs in each process and not as a Dapr job, which would be
+// lost together with the reminders.
 
 const (
-	// tickTime is how often the slots that ended a moment ago are looked at, sweepTime how often all after the watermark.
-	tickTime  = 500 * time.Millisecond
-	sweepTime = 30 * time.Second
-	// reminderTime is how long after a slot's end its reminder has the slot for itself.
+	// tickPeriod is how often the slots that have just ended are checked. sweepPeriod is how often all slots after the watermark are.
+	tickPeriod  = 500 * time.Millisecond
+	sweepPeriod = 30 * time.Second
+	// reminderTime is how long after a slot's end the ticker waits for its reminder.
 	reminderTime = time.Second
-	// momentTime is for how long after its end a slot is looked at with each tick, and lookAgainTime for how long with
-	// each sweep. What a process adds later than that, by a clock that is so much behind, is lost.
-	momentTime    = 10 * time.Second
-	lookAgainTime = 10 * time.Minute
-	// sweepLength bounds the slots that are read at once, and sweepsAtOnce how often that is done in one tick.
-	sweepLength  = 256
-	sweepsAtOnce = 4
+	// A tick checks slots up to tickAge after their end, a sweep up to sweepAge. A page that is added later, by a process whose clock
+	// is that much behind, is lost.
+	tickAge  = 10 * time.Second
+	sweepAge = 10 * time.Minute
+	// One tick does at most stepsAtOnce steps of a sweep. Each reads stepLength slots.
+	stepLength  = 256
+	stepsAtOnce = 4
 )
 
 // ticker is the work of each tick.
 type ticker struct {
-	calendar *calendar
-	swept    time.Time // when the last sweep came to its end
-	at       int64     // how far the sweep under way has come, as a watermark; 0 if none is
+	store *store
+	clock clock.Clock
+	log   *slog.Logger
+	swept time.Time // when the last sweep was complete
+	at    int64     // how far the current sweep has come, as Unix time in seconds; 0: there is none
 }
 
 // Run ticks until ctx ends.
 func (t *ticker) Run(ctx context.Context) error {
-	clock := time.NewTicker(tickTime)
-	defer clock.Stop()
+	ticks := time.NewTicker(tickPeriod)
+	defer ticks.Stop()
 	for {
 		select {
-		case <-clock.C:
+		case <-ticks.C:
 		case <-ctx.Done():
 			return nil
 		}
 		if err := t.Tick(ctx); err != nil && ctx.Err() == nil {
-			t.calendar.log.Warn("could not look for slots whose reminder did not fire; trying again", "error", err)
+			t.log.Warn("could not check slots whose reminder did not fire; trying again", "error", err)
 		}
 	}
 }
 
-// Tick looks at the slots that ended a moment ago and, if it is time, at a part of all others. Its work is bounded.
+// Tick checks the slots that have just ended. When a sweep is due, it also does some steps of it.
 func (t *ticker) Tick(ctx context.Context) error {
-	now := t.calendar.now()
-	ended := now.Add(-reminderTime).Unix()
-	if _, _, err := t.look(ctx, slotsWithin(now.Add(-momentTime).Unix(), ended)); err != nil {
+	now := t.clock()
+	until := now.Add(-reminderTime).Unix()
+	if _, _, err := t.publish(ctx, slotsWithin(now.Add(-tickAge).Unix(), until)); err != nil {
 		return err
 	}
-	if now.Sub(t.swept) < sweepTime {
+	if now.Sub(t.swept) < sweepPeriod {
 		return nil
 	}
-	done, err := t.sweep(ctx, ended, now.Add(-lookAgainTime).Unix())
-	if done {
+	complete, err := t.sweep(ctx, until, now.Add(-sweepAge).Unix())
+	if complete {
 		t.swept, t.at = now, 0
 	}
 	return err
 }
 
-// look publishes what is not published of slots that are over. It returns how many slots that were, and the documents of
-// all of them as they were before.
-func (t *ticker) look(ctx context.Context, slots []Slot) (published int, before map[Slot]state.Doc[Progress], err error) {
-	left, before, err := t.calendar.Unpublished(ctx, slots)
+// publish publishes the unpublished orders of slots that have ended. It returns how many slots had some, and the documents of all
+// slots as they were before.
+func (t *ticker) publish(ctx context.Context, slots []Slot) (published int, before map[Slot]state.Doc[Progress], err error) {
+	unpublished, before, err := t.store.Unpublished(ctx, slots)
 	if err != nil {
 		return 0, nil, fmt.Errorf("read slots: %w", err)
 	}
-	for _, slot := range left {
-		orders, err := t.calendar.Publish(ctx, slot)
+	for _, slot := range unpublished {
+		orders, err := t.store.Publish(ctx, slot)
 		if err != nil {
 			return published, before, err
 		}
 		published++
-		if orders > 0 { // or its reminder fired in this moment
-			t.calendar.log.Info("published a slot whose reminder did not", "slot", slot.String(), "orders", orders)
+		if orders > 0 { // 0: its reminder has just fired
+			t.log.Info("published a slot whose reminder did not fire", "slot", slot.String(), "orders", orders)
 		}
 	}
 	return published, before, nil
 }
 
-// sweep looks at the next slots between the watermark and ended, and forgets those that end up to old. It says whether it
-// came to the end.
-func (t *ticker) sweep(ctx context.Context, ended, old int64) (done bool, err error) {
-	watermark, err := t.calendar.Watermark(ctx)
+// sweep publishes the slots between the watermark and until, and removes those that end up to old. It returns whether the sweep is
+// complete.
+func (t *ticker) sweep(ctx context.Context, until, old int64) (complete bool, err error) {
+	watermark, err := t.store.Watermark(ctx)
 	if err != nil {
 		return false, fmt.Errorf("read the watermark: %w", err)
 	}
 	t.at = max(t.at, watermark.Value.End)
-	for range sweepsAtOnce {
-		until := min(ended, t.at+sweepLength*int64(slotLength/time.Second)/shards)
-		if until <= t.at {
+	for range stepsAtOnce {
+		end := min(until, t.at+stepLength*int64(slotLength/time.Second)/shards)
+		if end <= t.at {
 			return true, nil
 		}
-		published, slots, err := t.look(ctx, slotsWithin(t.at, until))
+		published, documents, err := t.publish(ctx, slotsWithin(t.at, end))
 		if err != nil {
 			return false, err
 		}
-		// The documents of slots that were published just now have changed; the next sweep forgets them.
-		if forget := min(until, old); published == 0 && t.at == watermark.Value.End && forget > t.at {
-			err := t.calendar.Forget(ctx, watermark, forget, slots)
+		// The documents of slots that were just published have changed. The next sweep removes them.
+		if remove := min(end, old); published == 0 && t.at == watermark.Value.End && remove > t.at {
+			err := t.store.Remove(ctx, watermark, remove, documents)
 			if errors.Is(err, state.ErrConflict) {
 				return true, nil // another process sweeps
 			}
 			if err != nil {
-				return false, fmt.Errorf("forget slots: %w", err)
+				return false, fmt.Errorf("remove slots: %w", err)
 			}
-			if watermark, err = t.calendar.Watermark(ctx); err != nil {
+			if watermark, err = t.store.Watermark(ctx); err != nil {
 				return false, fmt.Errorf("read the watermark: %w", err)
 			}
 		}
-		t.at = until
+		t.at = end
 	}
 	return false, nil
 }

@@ -16,29 +16,29 @@ import (
 )
 
 const (
-	// A bucket holds what comes in two seconds; of sign-ins, in four, for people mistype.
+	// A client may send the requests of two seconds at once, and the sign-ins of four, because users mistype.
 	requestBurst = 2
 	signinBurst  = 4
-	// verifyTime bounds the wait for auth's keys. A token that cannot be verified in it counts for its address alone.
+	// verifyTime limits the wait for auth's keys. A request whose token is not verified in time counts for its address only.
 	verifyTime = 200 * time.Millisecond
 )
 
-// hashes are the routes on which auth hashes a password, which takes far more of the machine than any other request.
-var hashes = []struct{ method, path string }{
+// passwordRoutes make auth hash a password, which costs far more than any other request.
+var passwordRoutes = []struct{ method, path string }{
 	{fiber.MethodPost, "/api/users/signup"},
 	{fiber.MethodPost, "/api/users/signin"},
 	{fiber.MethodPost, "/api/users/password"},
 	{fiber.MethodDelete, "/api/users/currentuser"},
 }
 
-// hashesKey marks a request on one of these routes, in its locals.
-const hashesKey = "hashes a password"
+// passwordKey marks a request to one of these routes, in its locals.
+const passwordKey = "hashes a password"
 
-// limits bound how often one client and one user may ask. An address is that of a connection, or the one that a trusted proxy
-// names (rest.Client). A user is whom a verified token names: one that is not verified would let anybody use up another's
-// share. Both count, so that neither many addresses nor many accounts are a way around.
+// limits limit how many requests one client and one user may send. A client is the connection's address, or the one that a
+// trusted proxy names (rest.Client). A user is the one whom a verified token names; with an unverified token anybody could use up
+// another user's limit. Both are counted, so that neither many addresses nor many accounts get around the limit.
 //
-// They are in this process's memory: with several replicas a client has as many times the limit.
+// The counts are in this process's memory: with several replicas of the gateway each has limits of its own.
 type limits struct {
 	requests, signins             *buckets[netip.Addr]
 	requestsOfUser, signinsOfUser *buckets[string]
@@ -54,83 +54,84 @@ func newLimits(cfg config, verify func(ctx context.Context, token string) (ident
 		signinsOfUser:  newBuckets[string]("signin-user", cfg.SigninRate, signinBurst),
 		verify:         verify,
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "boxoffice_rate_limited_total", Help: "Requests refused because a client or a user asks too often, by policy.",
+			Name: "boxoffice_rate_limited_total", Help: "Requests refused because a client or a user sends too many, by policy.",
 		}, []string{"policy"}),
 	}
 	metrics.MustRegister(l.refused)
 	return l
 }
 
-// routes puts the limits before what is added to the app after it. Which requests hash a password is for the router to say: it
-// matches paths as auth's does, so no other spelling of a path (slashes at its end) has auth hash and is not counted.
-func (l *limits) routes(app *fiber.App) {
-	for _, route := range hashes {
+// register puts the limits before the routes that are added later. The router itself finds the requests that hash a password: it
+// matches paths as auth's router does, so no other spelling of a path (with slashes at its end) gets around the limit.
+func (l *limits) register(app *fiber.App) {
+	for _, route := range passwordRoutes {
 		app.Add(route.method, route.path, func(c *fiber.Ctx) error {
-			c.Locals(hashesKey, true)
+			c.Locals(passwordKey, true)
 			return c.Next()
 		})
 	}
 	app.Use(l.handle)
 }
 
-// handle lets a request through, or refuses it. The response says how much is left.
+// handle forwards or refuses a request. The response's headers have the quotas.
 func (l *limits) handle(c *fiber.Ctx) error {
-	verdicts, err := l.judge(c)
+	quotas, err := l.take(c)
 	if err == nil {
 		err = c.Next()
 	}
-	// After the handlers, for the proxy takes over the headers of the service's answer.
-	setRateLimit(c, verdicts)
+	// After the handlers, because proxy replaces all headers with those of the service's response.
+	setRateLimit(c, quotas)
 	return err
 }
 
-// judge returns what the buckets said that the request has met. After a refusal no other bucket is asked.
-func (l *limits) judge(c *fiber.Ctx) ([]verdict, error) {
-	var verdicts []verdict
+// take takes a token from each bucket that counts the request, and returns their quotas. The first empty bucket ends it with a
+// problem of the kind TooManyRequests.
+func (l *limits) take(c *fiber.Ctx) ([]quota, error) {
+	var quotas []quota
 	now := time.Now()
 	address := rest.NetworkOf(rest.Client(c))
-	hash := l.signins != nil && c.Locals(hashesKey) != nil
-	met := func(v verdict, whose string) error {
-		verdicts = append(verdicts, v)
-		if v.allowed() {
+	hashes := l.signins != nil && c.Locals(passwordKey) != nil
+	add := func(q quota, whose string) error {
+		quotas = append(quotas, q)
+		if q.allowed() {
 			return nil
 		}
-		l.refused.WithLabelValues(v.policy).Inc()
-		return problem.New(problem.TooManyRequests, "There are too many requests %s. Try again in %d s.", whose, seconds(v.wait)).
-			WithCode("rate_limited").WithRetryAfter(v.wait)
+		l.refused.WithLabelValues(q.policy).Inc()
+		return problem.New(problem.TooManyRequests, "There are too many requests %s. Try again in %d s.", whose, seconds(q.wait)).
+			WithCode("rate_limited").WithRetryAfter(q.wait)
 	}
 	const ofAddress, ofUser = "from your address", "of yours"
 	if l.requests != nil {
-		if err := met(l.requests.take(address, now), ofAddress); err != nil {
-			return verdicts, err
+		if err := add(l.requests.take(address, now), ofAddress); err != nil {
+			return quotas, err
 		}
 	}
-	if hash {
-		if err := met(l.signins.take(address, now), ofAddress); err != nil {
-			return verdicts, err
+	if hashes {
+		if err := add(l.signins.take(address, now), ofAddress); err != nil {
+			return quotas, err
 		}
 	}
-	if l.requestsOfUser == nil && !hash {
-		return verdicts, nil
+	if l.requestsOfUser == nil && !hashes {
+		return quotas, nil
 	}
 	user, ok := l.user(c)
 	if !ok {
-		return verdicts, nil
+		return quotas, nil
 	}
 	if l.requestsOfUser != nil {
-		if err := met(l.requestsOfUser.take(user, now), ofUser); err != nil {
-			return verdicts, err
+		if err := add(l.requestsOfUser.take(user, now), ofUser); err != nil {
+			return quotas, err
 		}
 	}
-	if hash {
-		if err := met(l.signinsOfUser.take(user, now), ofUser); err != nil {
-			return verdicts, err
+	if hashes {
+		if err := add(l.signinsOfUser.take(user, now), ofUser); err != nil {
+			return quotas, err
 		}
 	}
-	return verdicts, nil
+	return quotas, nil
 }
 
-// user is who asks, if the request brings a good token. Whether it may do what it asks for is the service's decision.
+// user returns the user of the request's token, if the token is valid. The services decide what the user may do.
 func (l *limits) user(c *fiber.Ctx) (string, bool) {
 	token, err := identity.TokenOf(c)
 	if err != nil {
@@ -142,26 +143,26 @@ func (l *limits) user(c *fiber.Ctx) (string, bool) {
 	return user.ID, err == nil
 }
 
-// setRateLimit writes the fields of draft-ietf-httpapi-ratelimit-headers-11: the policies that apply to the request (q tokens,
-// which come back in w seconds), and what is left of each (r tokens, all of them again in t seconds; after a refusal, the
-// time until the next one, as in Retry-After).
-func setRateLimit(c *fiber.Ctx, verdicts []verdict) {
-	if len(verdicts) == 0 {
+// setRateLimit writes the fields of draft-ietf-httpapi-ratelimit-headers-11. RateLimit-Policy has the policies that apply: q tokens,
+// which come back in w seconds. RateLimit has what is left of each: r tokens, and all of them again in t seconds. After a refusal t
+// is the time until the next token, as in Retry-After.
+func setRateLimit(c *fiber.Ctx, quotas []quota) {
+	if len(quotas) == 0 {
 		return
 	}
-	var policy, left strings.Builder
-	for i, v := range verdicts {
+	var policies, left strings.Builder
+	for i, q := range quotas {
 		if i > 0 {
-			policy.WriteString(", ")
+			policies.WriteString(", ")
 			left.WriteString(", ")
 		}
-		effective := v.full
-		if !v.allowed() {
-			effective = v.wait
+		until := q.full
+		if !q.allowed() {
+			until = q.wait
 		}
-		fmt.Fprintf(&policy, `"%s";q=%d;w=%d`, v.policy, v.quota, v.window)
-		fmt.Fprintf(&left, `"%s";r=%d;t=%d`, v.policy, v.remaining, seconds(effective))
+		fmt.Fprintf(&policies, `"%s";q=%d;w=%d`, q.policy, q.burst, q.window)
+		fmt.Fprintf(&left, `"%s";r=%d;t=%d`, q.policy, q.remaining, seconds(until))
 	}
-	c.Set("RateLimit-Policy", policy.String())
+	c.Set("RateLimit-Policy", policies.String())
 	c.Set("RateLimit", left.String())
 }

@@ -27,7 +27,7 @@ import (
 	"boxoffice/services/internal/service"
 )
 
-// byName takes a token "of NAME" for good.
+// byName verifies tokens in place of auth: "of-NAME" is valid.
 func byName(_ context.Context, token string) (identity.User, error) {
 	name, ok := strings.CutPrefix(token, "of-")
 	if !ok {
@@ -59,8 +59,7 @@ func TestBuckets_FillAtTheirRate(t *testing.T) {
 	require.Equal(t, 10*time.Second, slow.take("a", now).wait)
 }
 
-// However many addresses come, they take no more memory.
-func TestBuckets_AreBounded(t *testing.T) {
+func TestBuckets_UseBoundedMemory(t *testing.T) {
 	b := newBuckets[int]("address", 1, 2)
 	now := time.Now()
 	for range 3 {
@@ -69,9 +68,9 @@ func TestBuckets_AreBounded(t *testing.T) {
 	for i := range 10 * maxBuckets {
 		b.take(i, now)
 		if i%(maxBuckets/4) == 0 {
-			require.False(t, b.take(-1, now).allowed(), "one that comes again and again is not forgotten")
+			require.False(t, b.take(-1, now).allowed(), "a bucket in use is not removed")
 		}
-		require.LessOrEqual(t, len(b.younger)+len(b.older), maxBuckets)
+		require.LessOrEqual(t, b.full.Len(), maxBuckets)
 	}
 }
 
@@ -82,12 +81,12 @@ func limited(requests, signins float64) func(*config) {
 	}
 }
 
-// from says which address a request comes from, as the trusted proxy on this machine does.
+// from returns the headers with which a trusted proxy forwards a request of an address.
 func from(address string, more ...string) []string {
 	return append([]string{"X-Forwarded-For", address}, more...)
 }
 
-func TestLimits_AnAddressGetsItsRateAndNoMore(t *testing.T) {
+func TestLimits_EachAddressHasALimit(t *testing.T) {
 	var passed atomic.Int32
 	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) { passed.Add(1) }), limited(0.01, 0))
 	for _, address := range []string{"198.51.100.1", "198.51.100.2", "2001:db8::1"} {
@@ -97,19 +96,19 @@ func TestLimits_AnAddressGetsItsRateAndNoMore(t *testing.T) {
 		require.Equal(t, `"address";r=0;t=100`, got.header.Get("RateLimit"))
 
 		got = do(t, "GET", url+"/api/orders", "", from("6.6.6.6, "+address)...)
-		require.Equal(t, 429, got.status, "what stands left of the client is what it says itself")
+		require.Equal(t, 429, got.status, "the client wrote what stands left of its address")
 		require.Equal(t, "rate_limited", got.code(t))
 		require.Equal(t, "100", got.header.Get("Retry-After"))
 		require.Equal(t, `"address";r=0;t=100`, got.header.Get("RateLimit"))
 		require.Equal(t, "nosniff", got.header.Get("X-Content-Type-Options"))
 	}
-	require.Equal(t, 429, do(t, "GET", url+"/api/tickets", "", from("2001:db8::2:3:4")...).status, "of the same 64 bits")
+	require.Equal(t, 429, do(t, "GET", url+"/api/tickets", "", from("2001:db8::2:3:4")...).status, "the same network of 64 bits")
 	require.Equal(t, 200, do(t, "GET", url+"/api/tickets", "", from("2001:db8:0:1::1")...).status)
 	require.Equal(t, 429, do(t, "GET", url+"/nothing", "", from("198.51.100.1")...).status)
 	require.EqualValues(t, 4, passed.Load())
 }
 
-func TestLimits_StrangersDoNotChooseTheirAddress(t *testing.T) {
+func TestLimits_IgnoreForwardedHeadersOfClients(t *testing.T) {
 	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) {}), func(c *config) { c.RateLimit = 0.01 })
 	require.Equal(t, 200, do(t, "GET", url+"/api/tickets", "", from("198.51.100.1")...).status)
 	for i := range 3 {
@@ -118,7 +117,7 @@ func TestLimits_StrangersDoNotChooseTheirAddress(t *testing.T) {
 	}
 }
 
-func TestLimits_AUserIsOneAtAllAddresses(t *testing.T) {
+func TestLimits_AUserHasOneLimitForAllAddresses(t *testing.T) {
 	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) {}), limited(0.01, 0))
 	ask := func(address, token string) int {
 		return do(t, "GET", url+"/api/orders", "", from(address, "Authorization", "Bearer "+token)...).status
@@ -127,7 +126,7 @@ func TestLimits_AUserIsOneAtAllAddresses(t *testing.T) {
 	require.Equal(t, 429, ask("198.51.100.2", "of-ada"))
 	require.Equal(t, 200, ask("198.51.100.3", "of-bob"))
 	for i := range 5 {
-		require.Equal(t, 200, ask(fmt.Sprintf("198.51.100.%d", 10+i), "forged-eve"), "nobody uses up another's share with a token that is not good")
+		require.Equal(t, 200, ask(fmt.Sprintf("198.51.100.%d", 10+i), "forged-eve"), "an invalid token does not count for the user whom it names")
 	}
 	require.Equal(t, 200, ask("198.51.100.4", "of-eve"))
 	got := do(t, "GET", url+"/api/orders", "", from("198.51.100.5", "Cookie", "jwt=of-ada")...)
@@ -136,7 +135,7 @@ func TestLimits_AUserIsOneAtAllAddresses(t *testing.T) {
 	require.Equal(t, `"address";r=0;t=100, "user";r=0;t=100`, got.header.Get("RateLimit"))
 }
 
-func TestLimits_PasswordsHaveALimitOfTheirOwn(t *testing.T) {
+func TestLimits_RequestsThatHashAPasswordHaveTheirOwn(t *testing.T) {
 	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) {}), limited(1000, 0.01))
 	for i, request := range []string{"POST /api/users/signin", "POST /api/users/signup", "POST /api/users/password", "DELETE /api/users/currentuser"} {
 		method, path, _ := strings.Cut(request, " ")
@@ -155,11 +154,11 @@ func TestLimits_PasswordsHaveALimitOfTheirOwn(t *testing.T) {
 	require.Equal(t, []int{200, 429}, []int{change("198.51.100.20"), change("198.51.100.21")}, "of one user, from two addresses")
 }
 
-// However a path is spelled: what reaches one of auth's handlers that hash a password is counted.
-func TestLimits_NoSpellingOfAPathHashesAPasswordUncounted(t *testing.T) {
+// Whatever the spelling of a path: a request that reaches a handler of auth that hashes a password is counted.
+func TestLimits_NoSpellingOfAPathGetsAround(t *testing.T) {
 	app := rest.New(rest.Options{Name: "auth", Log: slog.New(slog.DiscardHandler)})
 	var hashed atomic.Int32
-	for _, route := range hashes { // as in services/auth/api.go
+	for _, route := range passwordRoutes { // as in services/auth/api.go
 		app.Group("/api/users").Add(route.method, strings.TrimPrefix(route.path, "/api/users"), func(*fiber.Ctx) error {
 			hashed.Add(1)
 			return nil
@@ -169,7 +168,7 @@ func TestLimits_NoSpellingOfAPathHashesAPasswordUncounted(t *testing.T) {
 	go func() { _ = app.Listener(l) }()
 	t.Cleanup(func() { _ = app.Shutdown() })
 	url := gateway(t, "http://"+l.Addr().String(), limited(1000, 0.01))
-	for i, route := range hashes {
+	for i, route := range passwordRoutes {
 		address, last := fmt.Sprintf("198.51.100.%d", i), route.path[strings.LastIndex(route.path, "/")+1:]
 		before := hashed.Load()
 		for _, path := range []string{
@@ -213,7 +212,7 @@ func TestConfig_RatesAreBounded(t *testing.T) {
 	}
 }
 
-func TestLimits_ZeroIsNone(t *testing.T) {
+func TestLimits_ZeroMeansNoLimit(t *testing.T) {
 	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) {}), limited(0, 0))
 	for range 50 {
 		got := do(t, "POST", url+"/api/users/signin", "{}")
@@ -222,8 +221,7 @@ func TestLimits_ZeroIsNone(t *testing.T) {
 	}
 }
 
-// Services that speak TLS, with a certificate of a private authority.
-func TestUpstream_SpeaksTLSToAServiceOfAPrivateAuthority(t *testing.T) {
+func TestUpstream_VerifiesTheCertificateOfAPrivateAuthority(t *testing.T) {
 	var asked atomic.Int32
 	service := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
@@ -250,7 +248,7 @@ func TestUpstream_SpeaksTLSToAServiceOfAPrivateAuthority(t *testing.T) {
 		require.Equal(t, 200, do(t, "POST", url+"/api/orders", "{}").status)
 	}
 	before := asked.Load()
-	require.Equal(t, "upstream_unavailable", do(t, "POST", proxied(x509.NewCertPool())+"/api/orders", "{}").code(t), "nobody signed its certificate who is trusted")
+	require.Equal(t, "upstream_unavailable", do(t, "POST", proxied(x509.NewCertPool())+"/api/orders", "{}").code(t), "no trusted authority has signed its certificate")
 	require.Equal(t, before, asked.Load())
 
 	_, err = authorities(file + ".none")
@@ -260,8 +258,7 @@ func TestUpstream_SpeaksTLSToAServiceOfAPrivateAuthority(t *testing.T) {
 	require.ErrorContains(t, err, "holds no certificate")
 }
 
-// A service that does not go on with the handshake is one that cannot be reached.
-func TestUpstream_DoesNotWaitLongForAHandshake(t *testing.T) {
+func TestUpstream_ATLSHandshakeThatHangsEndsInTime(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
@@ -270,8 +267,8 @@ func TestUpstream_DoesNotWaitLongForAHandshake(t *testing.T) {
 	require.Less(t, time.Since(began), 10*time.Second)
 }
 
-// Each service has connections of its own: a flood of sign-ins, which auth takes long for, holds up nobody who buys.
-func TestUpstream_OneThatIsSlowDoesNotHoldUpOthers(t *testing.T) {
+// Each service has its own connections: many sign-ins, which take auth long, do not delay purchases.
+func TestUpstream_ASlowServiceDoesNotDelayOthers(t *testing.T) {
 	release := make(chan struct{})
 	arrived := atomic.Int32{}
 	slow := serve(t, func(http.ResponseWriter, *http.Request) { arrived.Add(1); <-release })

@@ -42,15 +42,14 @@ func serve(t *testing.T, handler http.HandlerFunc) string {
 	return "http://" + l.Addr().String()
 }
 
-// gone is an address where nobody listens.
-func gone(t *testing.T) string {
+// unreachable returns an address where no process listens.
+func unreachable(t *testing.T) string {
 	l := listen(t)
 	require.NoError(t, l.Close())
 	return "http://" + l.Addr().String()
 }
 
-// gateway runs the gateway before one service that stands for all, and returns its address. Replicas of the service
-// are separated by commas.
+// gateway starts a gateway and returns its address. One service, whose replicas are separated by commas, takes the place of all.
 func gateway(t *testing.T, service string, change ...func(*config)) string {
 	t.Helper()
 	cfg := config{UpstreamTimeout: 10 * time.Second}
@@ -60,7 +59,7 @@ func gateway(t *testing.T, service string, change ...func(*config)) string {
 	return gatewayTo(t, service, nil, cfg)
 }
 
-// gatewayTo runs the gateway with a configuration, before one service that stands for all.
+// gatewayTo is gateway with a whole configuration.
 func gatewayTo(t *testing.T, service string, roots *x509.CertPool, cfg config) string {
 	t.Helper()
 	cfg.BodyLimit = 64 << 10
@@ -73,37 +72,36 @@ func gatewayTo(t *testing.T, service string, roots *x509.CertPool, cfg config) s
 	app := rest.New(rest.Options{
 		Name: "gateway", Log: slog.New(slog.DiscardHandler), BodyLimit: cfg.BodyLimit, TrustedProxies: cfg.TrustedProxies, Edge: cfg.Edge(),
 	})
-	limits := newLimits(cfg, byName, prometheus.NewRegistry())
-	require.NoError(t, routes(app, limits, func(name string, addresses []string) (*upstream, error) {
-		u, err := newUpstream(name, addresses, roots, cfg.UpstreamTimeout, cfg.TrustedProxies)
-		require.NoError(t, err)
+	a, err := newAPI(cfg, roots, newLimits(cfg, byName, prometheus.NewRegistry()))
+	require.NoError(t, err)
+	for _, u := range a.upstreams() {
 		go u.watch(t.Context(), slog.New(slog.DiscardHandler))
-		return u, nil
-	}, cfg))
+	}
+	a.register(app)
 	l := listen(t)
 	go func() { _ = app.Listener(l) }()
 	t.Cleanup(func() { _ = app.Shutdown() })
 	return "http://" + l.Addr().String()
 }
 
-type answer struct {
+type response struct {
 	status int
 	header http.Header
 	body   string
 }
 
-func (a answer) code(t *testing.T) string {
+func (r response) code(t *testing.T) string {
 	t.Helper()
-	require.Equal(t, rest.MediaType, a.header.Get("Content-Type"), a.body)
+	require.Equal(t, rest.MediaType, r.header.Get("Content-Type"), r.body)
 	var fault struct {
 		Errors []struct{ Code string }
 	}
-	require.NoError(t, json.Unmarshal([]byte(a.body), &fault))
+	require.NoError(t, json.Unmarshal([]byte(r.body), &fault))
 	require.Len(t, fault.Errors, 1)
 	return fault.Errors[0].Code
 }
 
-func do(t *testing.T, method, url, body string, headers ...string) answer {
+func do(t *testing.T, method, url, body string, headers ...string) response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	require.NoError(t, err)
@@ -115,10 +113,10 @@ func do(t *testing.T, method, url, body string, headers ...string) answer {
 	defer res.Body.Close()
 	read, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
-	return answer{res.StatusCode, res.Header, string(read)}
+	return response{res.StatusCode, res.Header, string(read)}
 }
 
-func TestRoutes_SendEachPathToItsService(t *testing.T) {
+func TestAPI_RoutesEachPathToItsService(t *testing.T) {
 	named := func(name string) []string {
 		return []string{serve(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, name, " ", r.URL.RequestURI()) })}
 	}
@@ -169,7 +167,7 @@ func TestRoutes_SendEachPathToItsService(t *testing.T) {
 	}
 }
 
-func TestProxy_PassesTheRequestOn(t *testing.T) {
+func TestProxy_ForwardsTheRequest(t *testing.T) {
 	type seen struct {
 		method, body, host string
 		header             http.Header
@@ -218,21 +216,21 @@ func TestProxy_PassesTheRequestOn(t *testing.T) {
 	require.Regexp(t, `^00-[0-9a-f]{32}-[0-9a-f]{16}-00$`, r.header.Get("traceparent"))
 }
 
-func TestProxy_BelievesTrustedProxies(t *testing.T) {
+func TestProxy_AcceptsForwardedHeadersOfTrustedProxies(t *testing.T) {
 	header := make(chan http.Header, 1)
 	service := serve(t, func(w http.ResponseWriter, r *http.Request) { header <- r.Header })
 	url := gateway(t, service, func(c *config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
 
-	got := do(t, "GET", url+"/api/tickets", "", "X-Forwarded-For", "1.2.3.4", "X-Forwarded-Host", "box.example", "X-Forwarded-Proto", "https")
+	got := do(t, "GET", url+"/api/tickets", "", "X-Forwarded-For", "1.2.3.4", "X-Forwarded-Host", "tickets.example", "X-Forwarded-Proto", "https")
 
 	h := <-header
 	require.Equal(t, "1.2.3.4, 127.0.0.1", h.Get("X-Forwarded-For"))
-	require.Equal(t, "box.example", h.Get("X-Forwarded-Host"))
+	require.Equal(t, "tickets.example", h.Get("X-Forwarded-Host"))
 	require.Equal(t, "https", h.Get("X-Forwarded-Proto"))
 	require.Equal(t, "max-age=31536000", got.header.Get("Strict-Transport-Security"))
 }
 
-func TestProxy_PassesTheAnswerOn(t *testing.T) {
+func TestProxy_ForwardsTheResponse(t *testing.T) {
 	url := gateway(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		switch r.URL.Path {
@@ -299,7 +297,7 @@ func TestProxy_PassesTheAnswerOn(t *testing.T) {
 	require.Equal(t, http.StatusFound, got.status)
 }
 
-func TestGateway_TellsBrowsersToBeCareful(t *testing.T) {
+func TestGateway_SetsSecurityHeaders(t *testing.T) {
 	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) {}))
 	for _, path := range []string{"/api/tickets", "/api/unknown"} {
 		got := do(t, "GET", url+path, "")
@@ -308,12 +306,12 @@ func TestGateway_TellsBrowsersToBeCareful(t *testing.T) {
 		require.Equal(t, "no-referrer", got.header.Get("Referrer-Policy"))
 		require.Equal(t, "default-src 'none'; frame-ancestors 'none'", got.header.Get("Content-Security-Policy"))
 		require.Equal(t, "no-store", got.header.Get("Cache-Control"))
-		require.Empty(t, got.header.Get("Strict-Transport-Security"), "over plain HTTP it would lock people out")
+		require.Empty(t, got.header.Get("Strict-Transport-Security"), "over plain HTTP it would lock users out")
 		require.Empty(t, got.header.Get("Server"))
 	}
 }
 
-func TestGateway_RefusesWhatIsTooLongAndKeepsItFromTheServices(t *testing.T) {
+func TestGateway_DoesNotForwardBodiesThatAreTooLarge(t *testing.T) {
 	var called atomic.Int32
 	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) { called.Add(1) }))
 
@@ -328,7 +326,7 @@ func TestGateway_RefusesWhatIsTooLongAndKeepsItFromTheServices(t *testing.T) {
 	require.EqualValues(t, 1, called.Load())
 }
 
-func TestGateway_RefusesMethodsThatNoServiceKnows(t *testing.T) {
+func TestGateway_RefusesUnknownMethods(t *testing.T) {
 	var called atomic.Int32
 	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) { called.Add(1) }))
 
@@ -339,8 +337,8 @@ func TestGateway_RefusesMethodsThatNoServiceKnows(t *testing.T) {
 	require.Zero(t, called.Load())
 }
 
-func TestProxy_TellsThatAServiceIsAway(t *testing.T) {
-	url := gateway(t, gone(t))
+func TestProxy_ServiceThatIsDownIs503(t *testing.T) {
+	url := gateway(t, unreachable(t))
 	for _, method := range []string{"GET", "POST"} {
 		got := do(t, method, url+"/api/orders", "{}", "X-Request-Id", "r1")
 		require.Equal(t, 503, got.status)
@@ -350,7 +348,7 @@ func TestProxy_TellsThatAServiceIsAway(t *testing.T) {
 	}
 }
 
-func TestProxy_TellsThatAServiceIsTooSlow(t *testing.T) {
+func TestProxy_ServiceThatIsTooSlowIs503(t *testing.T) {
 	var called atomic.Int32
 	release := make(chan struct{})
 	service := serve(t, func(http.ResponseWriter, *http.Request) { called.Add(1); <-release })
@@ -361,12 +359,12 @@ func TestProxy_TellsThatAServiceIsTooSlow(t *testing.T) {
 		got := do(t, method, url+"/api/orders", "{}")
 		require.Equal(t, 503, got.status)
 		require.Equal(t, "upstream_timeout", got.code(t))
-		require.EqualValues(t, i+1, called.Load(), "a slow service is not asked again")
+		require.EqualValues(t, i+1, called.Load(), "a slow service is not called again")
 	}
 }
 
-func TestProxy_AsksAgainOnlyIfThatCannotDoAnythingTwice(t *testing.T) {
-	// A service that reads the request and breaks down before it answers.
+func TestProxy_RetriesReadsOnly(t *testing.T) {
+	// A service that reads the request and closes the connection without a response.
 	var called atomic.Int32
 	l := listen(t)
 	go func() {
@@ -390,7 +388,7 @@ func TestProxy_AsksAgainOnlyIfThatCannotDoAnythingTwice(t *testing.T) {
 	}
 }
 
-func TestProxy_DoesNotNoticeThatAServiceWasRestarted(t *testing.T) {
+func TestProxy_RestartOfAServiceCausesNoError(t *testing.T) {
 	l := listen(t)
 	address := l.Addr().String()
 	start := func(l net.Listener) *http.Server {
@@ -414,7 +412,7 @@ func TestProxy_DoesNotNoticeThatAServiceWasRestarted(t *testing.T) {
 	require.NoError(t, server.Close())
 }
 
-func TestProxy_BearsClientsThatLeave(t *testing.T) {
+func TestProxy_ToleratesClientsThatDisconnect(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
 	url := gateway(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/api/orders/slow" {
@@ -431,7 +429,7 @@ func TestProxy_BearsClientsThatLeave(t *testing.T) {
 		require.NoError(t, c.Close())
 		release <- struct{}{}
 	}
-	// One that leaves in the middle of its body reaches nobody.
+	// A client that disconnects in the middle of its body: nothing is forwarded.
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	require.NoError(t, err)
 	fmt.Fprint(c, "POST /api/orders/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf")
@@ -440,7 +438,7 @@ func TestProxy_BearsClientsThatLeave(t *testing.T) {
 	require.Equal(t, "done", do(t, "GET", url+"/api/orders", "").body)
 }
 
-func TestProxy_ServesOldClients(t *testing.T) {
+func TestProxy_SpeaksHTTP11ForHTTP10Clients(t *testing.T) {
 	url := gateway(t, serve(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) }))
 	c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	require.NoError(t, err)
@@ -457,7 +455,7 @@ func TestProxy_ServesOldClients(t *testing.T) {
 	}
 }
 
-func TestProxy_SendsNothingElsewhere(t *testing.T) {
+func TestProxy_IgnoresTheHostOfTheRequestLine(t *testing.T) {
 	hosts := make(chan string, 1)
 	service := serve(t, func(w http.ResponseWriter, r *http.Request) { hosts <- r.Host + r.Header.Get("Authorization") })
 	url := gateway(t, service)
@@ -470,26 +468,26 @@ func TestProxy_SendsNothingElsewhere(t *testing.T) {
 	require.Equal(t, strings.TrimPrefix(service, "http://"), <-hosts)
 }
 
-func TestUpstream_IsReadyWhenItSaysSo(t *testing.T) {
+func TestUpstream_IsReadyIfOneReplicaIs(t *testing.T) {
 	var ready atomic.Bool
 	u, err := newUpstream("orders", []string{serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/readyz" || !ready.Load() {
 			w.WriteHeader(503)
 		}
 		fmt.Fprint(w, `{"status":"x"}`)
-	}), gone(t)}, nil, time.Second, nil)
+	}), unreachable(t)}, nil, time.Second, nil)
 	require.NoError(t, err)
 
-	require.ErrorContains(t, u.ready(t.Context()), `call orders: it answers 503: {"status":"x"}`)
+	require.ErrorContains(t, u.ready(t.Context()), `call orders: the response is 503: {"status":"x"}`)
 	ready.Store(true)
 	require.NoError(t, u.ready(t.Context()))
 
-	u, err = newUpstream("orders", []string{gone(t)}, nil, time.Second, nil)
+	u, err = newUpstream("orders", []string{unreachable(t)}, nil, time.Second, nil)
 	require.NoError(t, err)
 	require.ErrorContains(t, u.ready(t.Context()), "refused")
 }
 
-func TestNewUpstream_RefusesOtherAddresses(t *testing.T) {
+func TestNewUpstream_RefusesInvalidAddresses(t *testing.T) {
 	for _, address := range []string{"", "localhost:80", "https://localhost/api", "https://", "http://", "http://localhost/api", "http://localhost?x=y", "ftp://localhost", "http://a b"} {
 		_, err := newUpstream("orders", []string{"http://localhost:1", address}, nil, time.Second, nil)
 		require.ErrorContains(t, err, "address of orders", address)

@@ -11,22 +11,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// twin is one of two replicas of a service; it can be told to fail its health check, or to hang.
-type twin struct {
-	url     string
-	asked   atomic.Int32 // requests of the API
-	unready atomic.Bool
-	hangs   atomic.Pointer[chan struct{}]
+// testReplica is a replica of a service. It can fail its health check, or hang.
+type testReplica struct {
+	url      string
+	requests atomic.Int32 // to the API
+	unready  atomic.Bool
+	hangs    atomic.Pointer[chan struct{}]
 }
 
-func newTwin(t *testing.T) *twin {
-	w := &twin{}
+func newTestReplica(t *testing.T) *testReplica {
+	w := &testReplica{}
 	w.url = serve(t, func(res http.ResponseWriter, req *http.Request) {
 		if wait := w.hangs.Load(); wait != nil {
 			<-*wait
 		}
 		if req.URL.Path != "/readyz" {
-			w.asked.Add(1)
+			w.requests.Add(1)
 		} else if w.unready.Load() {
 			res.WriteHeader(503)
 		}
@@ -44,45 +44,45 @@ func eventually(t *testing.T, what string, condition func() bool) {
 }
 
 func TestReplicas_ShareTheRequests(t *testing.T) {
-	a, b := newTwin(t), newTwin(t)
+	a, b := newTestReplica(t), newTestReplica(t)
 	url := gateway(t, a.url+","+b.url)
 	for range 20 {
 		require.Equal(t, 200, do(t, "POST", url+"/api/orders", "{}").status)
 	}
-	require.EqualValues(t, 20, a.asked.Load()+b.asked.Load())
-	require.InDelta(t, 10, a.asked.Load(), 1)
+	require.EqualValues(t, 20, a.requests.Load()+b.requests.Load())
+	require.InDelta(t, 10, a.requests.Load(), 1)
 }
 
-func TestReplicas_OneThatIsNotReadyGetsNothingUntilItIs(t *testing.T) {
-	a, b := newTwin(t), newTwin(t)
+func TestReplicas_OneThatIsNotReadyGetsNoRequests(t *testing.T) {
+	a, b := newTestReplica(t), newTestReplica(t)
 	url := gateway(t, a.url+","+b.url)
-	served := func(by *twin) bool {
-		before := by.asked.Load()
+	served := func(by *testReplica) bool {
+		before := by.requests.Load()
 		for range 4 {
 			require.Equal(t, 200, do(t, "POST", url+"/api/orders", "{}").status)
 		}
-		return by.asked.Load() > before
+		return by.requests.Load() > before
 	}
 	a.unready.Store(true)
-	eventually(t, "a gets nothing more", func() bool { return !served(a) })
+	eventually(t, "a gets no more requests", func() bool { return !served(a) })
 	a.unready.Store(false)
 	eventually(t, "a gets its share again", func() bool { return served(a) })
 
 	a.unready.Store(true)
 	b.unready.Store(true)
 	for range 20 {
-		require.Equal(t, 200, do(t, "GET", url+"/api/orders", "").status, "if none is ready, one is asked all the same")
+		require.Equal(t, 200, do(t, "GET", url+"/api/orders", "").status, "if none is ready, one is requests all the same")
 	}
 }
 
-func TestReplicas_OneThatHangsGetsNothing(t *testing.T) {
-	a, b := newTwin(t), newTwin(t)
+func TestReplicas_OneThatHangsGetsNoRequests(t *testing.T) {
+	a, b := newTestReplica(t), newTestReplica(t)
 	url := gateway(t, a.url+","+b.url)
 	released := make(chan struct{})
 	a.hangs.Store(&released)
 	t.Cleanup(func() { close(released) })
 	client := http.Client{Timeout: time.Second}
-	eventually(t, "requests do not hang any more", func() bool {
+	eventually(t, "no request hangs", func() bool {
 		for range 6 {
 			res, err := client.Get(url + "/api/orders")
 			if err != nil {
@@ -94,16 +94,16 @@ func TestReplicas_OneThatHangsGetsNothing(t *testing.T) {
 	})
 }
 
-func TestReplicas_OneThatIsGoneIsNotNoticed(t *testing.T) {
-	b := newTwin(t)
-	url := gateway(t, gone(t)+","+b.url)
+func TestReplicas_OneThatIsDownCausesNoError(t *testing.T) {
+	b := newTestReplica(t)
+	url := gateway(t, unreachable(t)+","+b.url)
 	for range 10 {
-		require.Equal(t, 200, do(t, "POST", url+"/api/orders", "{}").status, "nothing was sent to the one that is gone")
+		require.Equal(t, 200, do(t, "POST", url+"/api/orders", "{}").status, "nothing was sent to the replica that is down")
 	}
-	require.EqualValues(t, 10, b.asked.Load(), "and nothing was sent twice")
+	require.EqualValues(t, 10, b.requests.Load(), "each request was sent once")
 }
 
-func TestReplicas_AllGoneIsTold(t *testing.T) {
-	url := gateway(t, strings.Join([]string{gone(t), gone(t)}, ","))
+func TestReplicas_AllDownIs503(t *testing.T) {
+	url := gateway(t, strings.Join([]string{unreachable(t), unreachable(t)}, ","))
 	require.Equal(t, "upstream_unavailable", do(t, "POST", url+"/api/orders", "{}").code(t))
 }

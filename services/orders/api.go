@@ -2,157 +2,143 @@ package main
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 
-	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
-	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/state"
 )
 
-// routes are this service's REST API; every call of it is a signed-in buyer's.
-func (b *box) routes(app *fiber.App, signedIn fiber.Handler) {
+// api is this service's REST API. Every request is a signed-in buyer's.
+type api struct{ store *store }
+
+func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 	orders := app.Group("/api/orders", signedIn)
-	orders.Post("/", b.reserve)
-	orders.Get("/", b.list)
-	orders.Get("/unsettled", b.unsettled)
-	orders.Get("/:id", b.show)
-	orders.Delete("/:id", b.cancel)
+	orders.Post("/", a.reserve)
+	orders.Get("/", a.list)
+	orders.Get("/unsettled", a.unsettled)
+	orders.Get("/:id", a.get)
+	orders.Delete("/:id", a.cancel)
 }
 
-// orderAnswer is an order as clients see it.
-type orderAnswer struct {
-	ID        string               `json:"id"`
-	UserID    string               `json:"userId"`
-	Status    Status               `json:"status"`
-	Reason    Reason               `json:"reason,omitempty"`
-	ExpiresAt time.Time            `json:"expiresAt"`
-	Ticket    events.OrderedTicket `json:"ticket"`
-	Version   int                  `json:"version"`
-	CreatedAt time.Time            `json:"createdAt"`
-	UpdatedAt time.Time            `json:"updatedAt"`
+// orderResponse is an order as its buyer gets it.
+type orderResponse struct {
+	ID        id.Order       `json:"id"`
+	UserID    id.User        `json:"userId"`
+	Status    Status         `json:"status"`
+	Reason    Reason         `json:"reason,omitempty"`
+	ExpiresAt time.Time      `json:"expiresAt"`
+	Ticket    ticketResponse `json:"ticket"`
+	Version   int            `json:"version"`
+	CreatedAt time.Time      `json:"createdAt"`
+	UpdatedAt time.Time      `json:"updatedAt"`
 }
 
-func answer(o Order) orderAnswer {
-	return orderAnswer{o.ID, o.UserID, o.Status, o.Reason, o.ExpiresAt, o.Ticket, o.Version, o.CreatedAt, o.UpdatedAt}
+type ticketResponse struct {
+	ID       id.Ticket `json:"id"`
+	Title    string    `json:"title"`
+	Price    int64     `json:"price"`
+	Currency string    `json:"currency"`
 }
 
-func location(o Order) string { return "/api/orders/" + o.ID }
+func responseOf(o Order) orderResponse {
+	return orderResponse{
+		ID:        o.ID,
+		UserID:    o.UserID,
+		Status:    o.Status,
+		Reason:    o.Reason,
+		ExpiresAt: o.ExpiresAt,
+		Ticket:    ticketResponse{ID: o.Ticket.ID, Title: o.Ticket.Title, Price: o.Ticket.Price, Currency: o.Ticket.Currency},
+		Version:   o.Version,
+		CreatedAt: o.CreatedAt,
+		UpdatedAt: o.UpdatedAt,
+	}
+}
+
+// buyerOf is the user whose request it is.
+func buyerOf(c *fiber.Ctx) id.User {
+	user, _ := identity.UserOf(c)
+	return user.ID
+}
 
 type reserveRequest struct {
 	TicketID string `json:"ticketId" validate:"required,uuid"`
 }
 
-func (b *box) reserve(c *fiber.Ctx) error {
+func (a *api) reserve(c *fiber.Ctx) error {
 	request, err := rest.Decode[reserveRequest](c)
 	if err != nil {
 		return err
 	}
-	buyer, _ := identity.UserOf(c)
-	once, err := idempotency.Of(c, id.User(buyer.ID))
+	ticket, err := id.Parse[id.Ticket](request.TicketID)
 	if err != nil {
-		return err
+		return errNoTicket.Because(err)
 	}
-	var order Order
-	var before *idempotency.Response
-	err = state.Retry(rest.Context(c), func(ctx context.Context) (err error) {
-		if before, err = once.Find(ctx, b.store); before != nil || err != nil {
-			return err
-		}
-		order, err = b.Reserve(ctx, strings.ToLower(request.TicketID), buyer.ID, func(change *state.Change, order Order) error {
-			return once.Keep(change, idempotency.Response{Status: fiber.StatusCreated, Location: location(order), Body: answer(order)})
-		})
-		if problem.KindOf(err) == problem.Conflict {
-			// Perhaps because of a copy of this request, since we looked.
-			var unfound error
-			if before, unfound = once.Find(ctx, b.store); before != nil || unfound != nil {
-				return unfound
-			}
-		}
-		return err
+	buyer := buyerOf(c)
+	return idempotency.Do(c, a.store.documents, buyer, func(ctx context.Context) (*state.Change, idempotency.Response, error) {
+		change, order, err := a.store.Reserve(ctx, ticket, buyer)
+		return change, idempotency.Response{Status: fiber.StatusCreated, Location: "/api/orders/" + string(order.ID), Body: responseOf(order)}, err
 	})
-	if err != nil {
-		return err
-	}
-	if before != nil {
-		return before.Send(c)
-	}
-	c.Location(location(order))
-	return c.Status(fiber.StatusCreated).JSON(answer(order))
 }
 
-func (b *box) list(c *fiber.Ctx) error {
+func (a *api) list(c *fiber.Ctx) error {
 	limit, cursor, err := rest.Paging(c)
 	if err != nil {
 		return err
 	}
-	buyer, _ := identity.UserOf(c)
-	orders, next, err := b.OrdersOf(rest.Context(c), buyer.ID, limit, cursor)
+	buyer := buyerOf(c)
+	orders, next, err := a.store.OrdersOf(rest.Context(c), buyer, limit, cursor)
 	if err != nil {
 		return err
 	}
-	answers := make([]orderAnswer, len(orders))
+	responses := make([]orderResponse, len(orders))
 	for i, order := range orders {
-		answers[i] = answer(order)
+		responses[i] = responseOf(order)
 	}
 	rest.NextLink(c, next)
-	return c.JSON(answers)
+	return c.JSON(responses)
 }
 
-// unsettledAnswer is how many of the caller's orders are unpaid, or paid and their money not taken yet. Until there is none,
-// the account cannot be deleted (auth asks).
-type unsettledAnswer struct {
+// unsettledResponse is how many of the buyer's orders are unpaid, or not captured yet. Auth deletes an account only if there are
+// none.
+type unsettledResponse struct {
 	Unsettled int `json:"unsettled"`
 }
 
-func (b *box) unsettled(c *fiber.Ctx) error {
-	buyer, _ := identity.UserOf(c)
-	orders, err := b.Unsettled(rest.Context(c), buyer.ID)
+func (a *api) unsettled(c *fiber.Ctx) error {
+	buyer := buyerOf(c)
+	orders, err := a.store.Unsettled(rest.Context(c), buyer)
 	if err != nil {
 		return err
 	}
-	return c.JSON(unsettledAnswer{len(orders)})
+	return c.JSON(unsettledResponse{len(orders)})
 }
 
-func (b *box) show(c *fiber.Ctx) error {
-	id, err := rest.PathID[string](c, "id")
+func (a *api) get(c *fiber.Ctx) error {
+	order, err := rest.PathID[id.Order](c, "id")
 	if err != nil {
 		return err
 	}
-	order, err := b.Order(rest.Context(c), id)
+	buyer := buyerOf(c)
+	found, err := a.store.OrderOfBuyer(rest.Context(c), order, buyer)
 	if err != nil {
 		return err
 	}
-	if err := belongsTo(c)(&order.Value); err != nil {
-		return err
-	}
-	return c.JSON(answer(order.Value))
+	return c.JSON(responseOf(found))
 }
 
-func (b *box) cancel(c *fiber.Ctx) error {
-	id, err := rest.PathID[string](c, "id")
+func (a *api) cancel(c *fiber.Ctx) error {
+	order, err := rest.PathID[id.Order](c, "id")
 	if err != nil {
 		return err
 	}
-	if err := b.Cancel(rest.Context(c), id, ByUser, belongsTo(c)); err != nil {
+	buyer := buyerOf(c)
+	if err := a.store.CancelByBuyer(rest.Context(c), order, buyer); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
-}
-
-// belongsTo refuses an order that is not the caller's.
-func belongsTo(c *fiber.Ctx) func(*Order) error {
-	buyer, _ := identity.UserOf(c)
-	return func(o *Order) error {
-		if o.UserID != buyer.ID {
-			return errNotYours
-		}
-		return nil
-	}
 }

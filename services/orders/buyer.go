@@ -4,26 +4,28 @@ import (
 	"slices"
 	"time"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 )
 
-// Buyer is what is kept of a buyer for as long as reservations of theirs may be unpaid: it bounds how many tickets one
-// person keeps from others. Each reservation changes it in its own transaction, on the condition that nobody else has
-// (its ETag), so the bound holds whatever is reserved at the same time, in however many processes. Orders that are paid or
-// cancelled do not touch it: an entry is removed when its time is over, or when the bound seems reached and the order turns
-// out not to be unpaid any more.
+// Buyer limits how many unpaid orders one user has. Each reservation changes the buyer's document in its own transaction, on the
+// condition of its ETag. So the limit holds for reservations at the same time, in any number of processes.
+//
+// Payments and cancellations do not change the document. An entry is removed when its window is over. If the limit seems
+// reached, the orders are read, and those that are not unpaid are removed (RetainUnpaid).
 type Buyer struct {
-	Schema int           `json:"schema"`
-	Unpaid []UnpaidOrder `json:"unpaid,omitempty"`
-	// Deleted: the account was deleted. Its tokens may be good for a while.
-	Deleted bool `json:"deleted,omitempty"`
+	Schema  int           `json:"schema"`
+	Unpaid  []UnpaidOrder `json:"unpaid,omitempty"`
+	Deleted bool          `json:"deleted,omitempty"` // the account was deleted; its tokens may still be valid for a time
 }
 
-// UnpaidOrder is one that was unpaid when it was last looked at.
+// UnpaidOrder is an order that was unpaid when it was last read.
 type UnpaidOrder struct {
-	OrderID   string    `json:"orderId"`
+	OrderID   id.Order  `json:"orderId"`
 	ExpiresAt time.Time `json:"expiresAt"`
 }
+
+func (o UnpaidOrder) isOver(now time.Time) bool { return !now.Before(o.ExpiresAt) }
 
 var (
 	errTooMany = problem.New(problem.Conflict, "You have as many unpaid reservations as one person may have. Pay or cancel one of them first.").
@@ -31,41 +33,38 @@ var (
 	errAccountDeleted = problem.New(problem.Unauthorized, "This account was deleted.").WithCode("account_deleted")
 )
 
-// Full says whether the buyer seems to have as many unpaid reservations as they may.
-func (b *Buyer) Full(now time.Time, terms Terms) bool {
-	return len(b.Unpaid)-b.over(now) >= terms.PerUser
-}
-
-func (b *Buyer) over(now time.Time) (n int) {
+// AtLimit reports whether the buyer seems to have as many unpaid orders as the terms allow.
+func (b *Buyer) AtLimit(now time.Time, terms Terms) bool {
+	unpaid := 0
 	for _, o := range b.Unpaid {
-		if !now.Before(o.ExpiresAt) {
-			n++
+		if !o.isOver(now) {
+			unpaid++
 		}
 	}
-	return n
+	return unpaid >= terms.PerUser
 }
 
-// Keep removes the entries of orders that are not in unpaid.
-func (b *Buyer) Keep(unpaid map[string]bool) {
+// RetainUnpaid removes the entries of all orders but these.
+func (b *Buyer) RetainUnpaid(unpaid map[id.Order]bool) {
 	b.Unpaid = slices.DeleteFunc(b.Unpaid, func(o UnpaidOrder) bool { return !unpaid[o.OrderID] })
 }
 
-// Hold adds the buyer's new order, unless that is one too many (errTooMany) or the account was deleted (errAccountDeleted).
-func (b *Buyer) Hold(order Order, now time.Time, terms Terms) error {
+// AddOrder adds the buyer's new order. It refuses one too many (errTooMany) and a deleted account (errAccountDeleted).
+func (b *Buyer) AddOrder(order Order, now time.Time, terms Terms) error {
 	if b.Deleted {
 		return errAccountDeleted
 	}
-	if b.Full(now, terms) {
+	if b.AtLimit(now, terms) {
 		return errTooMany
 	}
 	b.Schema = 1
-	b.Unpaid = slices.DeleteFunc(b.Unpaid, func(o UnpaidOrder) bool { return !now.Before(o.ExpiresAt) })
+	b.Unpaid = slices.DeleteFunc(b.Unpaid, func(o UnpaidOrder) bool { return o.isOver(now) })
 	b.Unpaid = append(b.Unpaid, UnpaidOrder{order.ID, order.ExpiresAt})
 	return nil
 }
 
-// End is when the last of the buyer's reservations is over. It is not a window away if the window was longer when an earlier
-// one was made.
+// End is when the last of the buyer's windows ends. The setting may have been longer for an earlier order, so it need not be the
+// newest order's.
 func (b *Buyer) End() (end time.Time) {
 	for _, o := range b.Unpaid {
 		if o.ExpiresAt.After(end) {
@@ -75,17 +74,11 @@ func (b *Buyer) End() (end time.Time) {
 	return end
 }
 
-// Delete refuses the buyer every reservation from now on.
+// Delete makes all later reservations of the buyer fail.
 func (b *Buyer) Delete() (changed bool) {
 	if b.Deleted {
 		return false
 	}
 	*b = Buyer{Schema: 1, Deleted: true}
 	return true
-}
-
-// Unsettled says whether the account of the order's buyer may not be deleted yet: the order is unpaid, or its money is
-// not taken.
-func (o *Order) Unsettled() bool {
-	return o.Status == Created || o.Status == Complete && !o.Captured
 }

@@ -2,21 +2,23 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/state"
 )
 
-// limited are terms with every limit.
+// limited are terms with all limits.
 var limited = Terms{Window: window, Cooldown: window, PerUser: 10}
 
 func requireCooldown(t *testing.T, left time.Duration, err error) {
@@ -28,199 +30,197 @@ func requireCooldown(t *testing.T, left time.Duration, err error) {
 }
 
 func TestReserve_TheSellerIsRefused(t *testing.T) {
-	ticket := freeTicket()
-	ticket.UserID = "seller"
-	_, _, err := ticket.Reserve("order-1", "seller", noon, terms)
+	seat := freeSeat()
+	seat.SellerID = "seller"
+	_, err := seat.Reserve("order-1", "seller", noon, terms)
 	require.ErrorIs(t, err, errOwnTicket)
-	_, _, err = ticket.Reserve("order-1", "buyer", noon, terms)
+	_, err = seat.Reserve("order-1", "buyer", noon, terms)
 	require.NoError(t, err)
-	_, _, err = ticket.Reserve("order-2", "seller", noon, terms)
-	require.ErrorIs(t, err, errReserved, "what the ticket is comes first")
+	_, err = seat.Reserve("order-2", "seller", noon, terms)
+	require.ErrorIs(t, err, errReserved, "the state of the seat is checked first")
 }
 
-func TestHear_ADocumentOfTheReleaseBeforeLearnsWhoTheSellerIs(t *testing.T) {
-	ticket := freeTicket()
+func TestApply_AddsTheSellerToADocumentOfAnEarlierRelease(t *testing.T) {
+	seat := freeSeat()
 	again := events.Ticket{ID: "ticket-1", UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}
-	require.True(t, ticket.Hear(again, false), "the same version, published again")
-	require.Equal(t, "seller", ticket.UserID)
-	require.False(t, ticket.Hear(again, false))
+	require.True(t, seat.Apply(again, false), "the same version, published again")
+	require.Equal(t, id.User("seller"), seat.SellerID)
+	require.False(t, seat.Apply(again, false))
 }
 
-func TestCooldown_WhoLetsATicketExpireWaits(t *testing.T) {
-	ticket := freeTicket()
-	order, _, err := ticket.Reserve("order-1", "buyer", noon, limited)
+func TestCooldown_AfterAnExpiredOrderTheBuyerWaits(t *testing.T) {
+	seat := freeSeat()
+	order, err := seat.Reserve("order-1", "buyer", noon, limited)
 	require.NoError(t, err)
 	over := noon.Add(window)
-	_, err = order.Cancel(&ticket, Expired, over.Add(2*time.Second), limited)
+	_, err = order.Cancel(&seat, Expired, over.Add(2*time.Second), limited)
 	require.NoError(t, err)
 
-	_, _, err = ticket.Reserve("order-2", "buyer", over.Add(time.Minute), limited)
+	_, err = seat.Reserve("order-2", "buyer", over.Add(time.Minute), limited)
 	requireCooldown(t, window-time.Minute, err)
-	_, _, err = ticket.Reserve("order-2", "buyer", over.Add(time.Minute), terms)
+	_, err = seat.Reserve("order-2", "buyer", over.Add(time.Minute), terms)
 	require.NoError(t, err, "0 turns it off, also what was noted before")
-	require.Len(t, ticket.Cooldowns, 1)
-	ticket.Reservation = nil
-	_, _, err = ticket.Reserve("order-3", "other", over.Add(time.Minute), limited)
+	require.Len(t, seat.Cooldowns, 1)
+	seat.Reservation = nil
+	_, err = seat.Reserve("order-3", "other", over.Add(time.Minute), limited)
 	require.NoError(t, err)
-	ticket.Reservation = nil
-	_, _, err = ticket.Reserve("order-4", "buyer", over.Add(window), limited)
+	seat.Reservation = nil
+	_, err = seat.Reserve("order-4", "buyer", over.Add(window), limited)
 	require.NoError(t, err)
 }
 
-func TestCooldown_HoldsAlsoWhenNobodyHasCancelledTheExpiredOrder(t *testing.T) {
+func TestCooldown_IsCountedFromTheEndOfTheWindow(t *testing.T) {
 	for _, late := range []time.Duration{0, window - time.Millisecond} {
-		ticket := freeTicket()
-		order, _, err := ticket.Reserve("order-1", "buyer", noon, limited)
+		seat := freeSeat()
+		order, err := seat.Reserve("order-1", "buyer", noon, limited)
 		require.NoError(t, err)
 		at := noon.Add(window + late)
-		next, expired, err := ticket.Reserve("order-2", "buyer", at, limited)
+		_, err = order.Cancel(&seat, Expired, at, limited)
 		require.NoError(t, err)
-		require.Equal(t, order.ID, expired)
-		requireCooldown(t, window-late, order.GiveWay(&ticket, next, at, limited))
+		_, err = seat.Reserve("order-2", "buyer", at, limited)
+		requireCooldown(t, window-late, err)
 	}
-	ticket := freeTicket()
-	order, _, err := ticket.Reserve("order-1", "buyer", noon, limited)
+	seat := freeSeat()
+	order, err := seat.Reserve("order-1", "buyer", noon, limited)
 	require.NoError(t, err)
 	at := noon.Add(2 * window)
-	next, _, err := ticket.Reserve("order-2", "buyer", at, limited)
+	_, err = order.Cancel(&seat, Expired, at, limited)
 	require.NoError(t, err)
-	require.NoError(t, order.GiveWay(&ticket, next, at, limited), "it was over for as long already")
-	require.Empty(t, ticket.Cooldowns)
+	require.Empty(t, seat.Cooldowns)
+	_, err = seat.Reserve("order-2", "buyer", at, limited)
+	require.NoError(t, err, "the cooldown has ended already")
 }
 
-// Otherwise a cancellation just before the end would keep the ticket from everybody else for ever.
-func TestCooldown_WhoCancelsWaitsInProportion(t *testing.T) {
+// Otherwise a buyer could keep a ticket for ever by cancelling just before the end.
+func TestCooldown_AfterACancellationIsInProportionToTheTimeHeld(t *testing.T) {
 	for held, wait := range map[time.Duration]time.Duration{
 		time.Second: 2 * time.Second, time.Minute: 2 * time.Minute, window - time.Second: 2*window - 2*time.Second, window: 2 * window,
-		window + time.Minute: 2*window - time.Minute, // it was over a minute ago
+		window + time.Minute: 2*window - time.Minute, // it ended a minute ago
 	} {
-		ticket := freeTicket()
+		seat := freeSeat()
 		doubled := Terms{Window: window, Cooldown: 2 * window}
-		order, _, err := ticket.Reserve("order-1", "buyer", noon, doubled)
+		order, err := seat.Reserve("order-1", "buyer", noon, doubled)
 		require.NoError(t, err)
 		at := noon.Add(held)
-		_, err = order.Cancel(&ticket, ByUser, at, doubled)
+		_, err = order.Cancel(&seat, ByUser, at, doubled)
 		require.NoError(t, err)
-		_, _, err = ticket.Reserve("order-2", "buyer", at, doubled)
+		_, err = seat.Reserve("order-2", "buyer", at, doubled)
 		requireCooldown(t, wait, err)
-		_, _, err = ticket.Reserve("order-2", "buyer", at.Add(wait), doubled)
+		_, err = seat.Reserve("order-2", "buyer", at.Add(wait), doubled)
 		require.NoError(t, err)
 	}
 }
 
-func TestCooldown_OtherEndsHaveNone(t *testing.T) {
+func TestCooldown_NoneForOtherReasons(t *testing.T) {
 	for _, reason := range []Reason{Unpaid, Withdrawn, Refunded} {
-		ticket := freeTicket()
-		order, _, err := ticket.Reserve("order-1", "buyer", noon, limited)
+		seat := freeSeat()
+		order, err := seat.Reserve("order-1", "buyer", noon, limited)
 		require.NoError(t, err)
-		_, err = order.Cancel(&ticket, reason, noon.Add(window), limited)
+		_, err = order.Cancel(&seat, reason, noon.Add(window), limited)
 		require.NoError(t, err)
-		require.Empty(t, ticket.Cooldowns, reason)
+		require.Empty(t, seat.Cooldowns, reason)
 	}
 }
 
-func TestCooldown_TheDocumentIsBounded(t *testing.T) {
-	var ticket Ticket
+func TestCooldown_TheirNumberIsBounded(t *testing.T) {
+	var seat Seat
 	for i := range 3 * maxCooldowns {
-		ticket.coolDown(Cooldown{fmt.Sprint(i), noon.Add(time.Duration(i+1) * time.Second)}, noon)
+		seat.addCooldown(Cooldown{id.User(fmt.Sprint(i)), noon.Add(time.Duration(i+1) * time.Second)}, noon)
 	}
-	require.Len(t, ticket.Cooldowns, maxCooldowns)
-	require.Equal(t, fmt.Sprint(3*maxCooldowns-1), ticket.Cooldowns[maxCooldowns-1].UserID)
-	ticket.coolDown(Cooldown{}, noon.Add(time.Hour))
-	require.Nil(t, ticket.Cooldowns)
+	require.Len(t, seat.Cooldowns, maxCooldowns)
+	require.Equal(t, id.User(fmt.Sprint(3*maxCooldowns-1)), seat.Cooldowns[maxCooldowns-1].UserID)
+	seat.addCooldown(Cooldown{}, noon.Add(time.Hour))
+	require.Nil(t, seat.Cooldowns)
 }
 
-func TestBuyer_HoldsAsManyAsTheyMay(t *testing.T) {
+func TestBuyer_MayHaveAsManyUnpaidOrdersAsTheTermsAllow(t *testing.T) {
 	terms := Terms{Window: window, PerUser: 2}
-	order := func(id string, at time.Time) Order { return Order{ID: id, ExpiresAt: at.Add(window)} }
+	order := func(order id.Order, at time.Time) Order { return Order{ID: order, ExpiresAt: at.Add(window)} }
 	var buyer Buyer
-	require.NoError(t, buyer.Hold(order("one", noon), noon, terms))
-	require.NoError(t, buyer.Hold(order("two", noon.Add(time.Minute)), noon.Add(time.Minute), terms))
-	require.ErrorIs(t, buyer.Hold(order("three", noon), noon.Add(window-1), terms), errTooMany)
-	require.NoError(t, buyer.Hold(order("three", noon.Add(window)), noon.Add(window), terms), "the first is over")
-	require.Equal(t, []string{"two", "three"}, []string{buyer.Unpaid[0].OrderID, buyer.Unpaid[1].OrderID})
+	require.NoError(t, buyer.AddOrder(order("one", noon), noon, terms))
+	require.NoError(t, buyer.AddOrder(order("two", noon.Add(time.Minute)), noon.Add(time.Minute), terms))
+	require.ErrorIs(t, buyer.AddOrder(order("three", noon), noon.Add(window-1), terms), errTooMany)
+	require.NoError(t, buyer.AddOrder(order("three", noon.Add(window)), noon.Add(window), terms), "the first is over")
+	require.Equal(t, []id.Order{"two", "three"}, []id.Order{buyer.Unpaid[0].OrderID, buyer.Unpaid[1].OrderID})
 
-	buyer.Keep(map[string]bool{"three": true})
-	require.NoError(t, buyer.Hold(order("four", noon.Add(window)), noon.Add(window), terms), "the second is paid")
+	buyer.RetainUnpaid(map[id.Order]bool{"three": true})
+	require.NoError(t, buyer.AddOrder(order("four", noon.Add(window)), noon.Add(window), terms), "the second is paid")
 
 	require.True(t, buyer.Delete())
 	require.False(t, buyer.Delete())
-	require.ErrorIs(t, buyer.Hold(order("five", noon), noon, terms), errAccountDeleted)
+	require.ErrorIs(t, buyer.AddOrder(order("five", noon), noon, terms), errAccountDeleted)
 }
 
-func TestRefund_TheTicketIsWithheldUntilItsSellerKnowsAndOffersItAgain(t *testing.T) {
-	ticket, order := reserved(t)
-	require.NoError(t, order.Complete(&ticket, "payment-1", noon))
-	changed, err := order.Cancel(&ticket, Refunded, noon, terms)
+func TestRefund_TheSeatIsWithheldUntilItsSellerOffersItAgainAfterTheRefund(t *testing.T) {
+	seat, order := reserved(t)
+	_, err := order.Complete(&seat, "payment-1", noon)
+	require.NoError(t, err)
+	changed, err := order.Cancel(&seat, Refunded, noon, terms)
 	require.NoError(t, err)
 	require.True(t, changed)
 	require.Equal(t, []any{Cancelled, Refunded, 3}, []any{order.Status, order.Reason, order.Sequence})
-	require.Nil(t, ticket.Reservation)
-	_, _, err = ticket.Reserve("order-2", "other", noon, terms)
+	require.Nil(t, seat.Reservation)
+	_, err = seat.Reserve("order-2", "other", noon, terms)
 	require.ErrorIs(t, err, errWithheld)
-	changed, err = order.Cancel(&ticket, Refunded, noon, terms)
+	changed, err = order.Cancel(&seat, Refunded, noon, terms)
 	require.NoError(t, err)
 	require.False(t, changed, "a repeat")
 
-	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 2, Sequence: 1, Status: "available"}, false), "made before the refund, and late")
-	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 3, Sequence: 3, Status: "withheld"}, false), "published again")
-	_, _, err = ticket.Reserve("order-2", "other", noon, terms)
+	require.True(t, seat.Apply(events.Ticket{ID: "ticket-1", Version: 2, Sequence: 1, Status: "available"}, false), "made before the refund, and late")
+	require.True(t, seat.Apply(events.Ticket{ID: "ticket-1", Version: 3, Sequence: 3, Status: "withheld"}, false), "published again")
+	_, err = seat.Reserve("order-2", "other", noon, terms)
 	require.ErrorIs(t, err, errWithheld)
-	require.True(t, ticket.Hear(events.Ticket{ID: "ticket-1", Version: 5, Sequence: 3, Status: "available"}, false))
-	_, _, err = ticket.Reserve("order-2", "other", noon, terms)
+	require.True(t, seat.Apply(events.Ticket{ID: "ticket-1", Version: 5, Sequence: 3, Status: "available"}, false))
+	_, err = seat.Reserve("order-2", "other", noon, terms)
 	require.NoError(t, err)
 }
 
-func TestRefund_AListingOfferedAgainAndDeletedIsNotWithheldInWhateverOrderItsEventsCome(t *testing.T) {
+func TestRefund_AListingOfferedAgainAndDeletedIsNotWithheldInAnyOrderOfEvents(t *testing.T) {
 	offered := events.Ticket{ID: "ticket-1", UserID: "seller", Version: 5, Sequence: 3, Status: "available"}
 	deleted := offered
 	deleted.Version = 6
-	refunded := func() Ticket {
-		ticket, order := reserved(t)
-		require.NoError(t, order.Complete(&ticket, "payment-1", noon))
-		_, err := order.Cancel(&ticket, Refunded, noon, terms)
+	refunded := func() Seat {
+		seat, order := reserved(t)
+		_, err := order.Complete(&seat, "payment-1", noon)
 		require.NoError(t, err)
-		return ticket
+		_, err = order.Cancel(&seat, Refunded, noon, terms)
+		require.NoError(t, err)
+		return seat
 	}
 
 	inOrder, inReverse := refunded(), refunded()
-	inOrder.Hear(offered, false)
-	inOrder.Hear(deleted, true)
-	inReverse.Hear(deleted, true)
-	inReverse.Hear(offered, false)
+	inOrder.Apply(offered, false)
+	inOrder.Apply(deleted, true)
+	inReverse.Apply(deleted, true)
+	inReverse.Apply(offered, false)
 	require.Equal(t, inOrder, inReverse)
 	require.Zero(t, inReverse.Withheld)
 }
 
-// limitedScene has tickets of a seller, and limits.
-func limitedScene(t *testing.T, terms Terms, tickets int) (s *expiryScene, ids []string) {
-	s = newExpiryScene(t)
-	s.terms = terms
-	for range tickets {
-		id := uuid.NewString()
-		_, err := s.HearTicket(t.Context(), events.Ticket{ID: id, UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}, false)
+// withTickets is a store that has the tickets of a seller.
+func withTickets(t *testing.T, terms Terms, number int) (s *testStore, tickets []id.Ticket) {
+	s = newTestStore(t, terms)
+	for range number {
+		ticket := id.New[id.Ticket]()
+		_, err := s.ApplyListing(t.Context(), events.Ticket{ID: ticket, UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}, false)
 		require.NoError(t, err)
-		ids = append(ids, id)
+		tickets = append(tickets, ticket)
 	}
-	return s, ids
+	return s, tickets
 }
 
-// tries is Reserve as the API calls it.
-func (s *expiryScene) tries(t *testing.T, ticket, buyer string) (order Order, err error) {
-	err = state.Retry(t.Context(), func(ctx context.Context) (err error) {
-		order, err = s.Reserve(ctx, ticket, buyer, func(*state.Change, Order) error { return nil })
-		return err
-	})
-	return order, err
+// reserve is Reserve as the API calls it.
+func (s *testStore) reserve(t *testing.T, ticket id.Ticket, buyer id.User) (Order, error) {
+	return state.Decide(t.Context(), s.documents, func(ctx context.Context) (*state.Change, Order, error) { return s.Reserve(ctx, ticket, buyer) })
 }
 
-func TestReserve_AHundredAtOnceOfOneBuyerGetTen(t *testing.T) {
-	s, tickets := limitedScene(t, limited, 100)
+func TestReserve_AHundredAtOnceByOneBuyerGetTen(t *testing.T) {
+	s, tickets := withTickets(t, limited, 100)
 	results := make([]error, len(tickets))
 	orders := make([]Order, len(tickets))
 	var all sync.WaitGroup
 	for i, ticket := range tickets {
-		all.Go(func() { orders[i], results[i] = s.tries(t, ticket, "buyer") })
+		all.Go(func() { orders[i], results[i] = s.reserve(t, ticket, "buyer") })
 	}
 	all.Wait()
 	var given []Order
@@ -232,12 +232,12 @@ func TestReserve_AHundredAtOnceOfOneBuyerGetTen(t *testing.T) {
 		}
 	}
 	require.Len(t, given, 10)
-	_, err := s.tries(t, tickets[0], "other")
+	_, err := s.reserve(t, tickets[0], "other")
 	if given[0].Ticket.ID != tickets[0] {
-		require.NoError(t, err, "others may go on")
+		require.NoError(t, err, "other buyers are not limited by it")
 	}
 
-	free := func() string {
+	free := func() id.Ticket {
 		for i, err := range results {
 			if err != nil && i > 0 {
 				results[i] = nil
@@ -246,73 +246,112 @@ func TestReserve_AHundredAtOnceOfOneBuyerGetTen(t *testing.T) {
 		}
 		return ""
 	}
-	require.NoError(t, s.Cancel(t.Context(), given[0].ID, ByUser, func(*Order) error { return nil }))
-	_, err = s.tries(t, free(), "buyer")
+	require.NoError(t, s.Cancel(t.Context(), given[0].ID, ByUser))
+	_, err = s.reserve(t, free(), "buyer")
 	require.NoError(t, err, "one was cancelled")
 	_, err = s.Complete(t.Context(), given[1].ID, "payment-1")
 	require.NoError(t, err)
-	_, err = s.tries(t, free(), "buyer")
+	_, err = s.reserve(t, free(), "buyer")
 	require.NoError(t, err, "one is paid")
-	_, err = s.tries(t, free(), "buyer")
+	_, err = s.reserve(t, free(), "buyer")
 	require.ErrorIs(t, err, errTooMany)
 }
 
-// A reservation reads once, with or without a bound on them; the first one of a buyer asks twice for the missing document.
-func TestReserve_TheBoundCostsNoFurtherCall(t *testing.T) {
+// A reservation reads once, with or without a limit. The first one of a buyer reads the missing document twice.
+func TestReserve_TheLimitNeedsNoFurtherCall(t *testing.T) {
 	for _, terms := range []Terms{{Window: window}, {Window: window, Cooldown: window, PerUser: 100}} {
-		s, tickets := limitedScene(t, terms, 51)
-		_, err := s.tries(t, tickets[0], "buyer")
+		s, tickets := withTickets(t, terms, 51)
+		_, err := s.reserve(t, tickets[0], "buyer")
 		require.NoError(t, err)
-		transactions, reads := s.sidecar.calls()
+		transactions, reads := s.calls()
 		for _, ticket := range tickets[1:] {
-			_, err = s.tries(t, ticket, "buyer")
+			_, err = s.reserve(t, ticket, "buyer")
 			require.NoError(t, err)
 		}
-		transactionsNow, readsNow := s.sidecar.calls()
+		transactionsNow, readsNow := s.calls()
 		require.Equal(t, 50, transactionsNow-transactions, "%+v", terms)
 		require.InDelta(t, 50, readsNow-reads, 5, "%+v; the store reads a little for itself", terms)
-		s.sidecar.mu.Lock()
-		_, kept := s.sidecar.documents[buyerKey("buyer")]
-		s.sidecar.mu.Unlock()
-		require.Equal(t, terms.PerUser > 0, kept)
+		require.Equal(t, terms.PerUser > 0, s.sidecar.Document(buyerKey("buyer")).ETag != "")
 	}
 }
 
 // The window was longer when the buyer's first reservation was made.
-func TestReserve_TheBuyersDocumentOutlivesAllReservations(t *testing.T) {
-	s, tickets := limitedScene(t, Terms{Window: 24 * time.Hour, PerUser: 1000}, 2)
+func TestReserve_TheBuyersDocumentIsKeptUntilAllWindowsAreOver(t *testing.T) {
+	s, tickets := withTickets(t, Terms{Window: 24 * time.Hour, PerUser: 1000}, 2)
 	lifetime := func() time.Duration {
-		s.sidecar.mu.Lock()
-		defer s.sidecar.mu.Unlock()
-		seconds, err := time.ParseDuration(s.sidecar.lifetimes[buyerKey("buyer")] + "s")
+		seconds, err := time.ParseDuration(s.sidecar.Document(buyerKey("buyer")).TTL + "s")
 		require.NoError(t, err)
 		return seconds
 	}
-	_, err := s.tries(t, tickets[0], "buyer")
+	_, err := s.reserve(t, tickets[0], "buyer")
 	require.NoError(t, err)
 	require.InDelta(t, 24*time.Hour+buyerTime, lifetime(), float64(time.Minute))
 	s.terms.Window = time.Minute
-	_, err = s.tries(t, tickets[1], "buyer")
+	_, err = s.reserve(t, tickets[1], "buyer")
 	require.NoError(t, err)
 	require.InDelta(t, 24*time.Hour+buyerTime, lifetime(), float64(time.Minute))
 }
 
-func TestReserve_AgainAfterAnOrderThatNobodyHasCancelled(t *testing.T) {
-	s := newExpiryScene(t)
-	s.terms = limited
+func TestReserve_OverAnExpiredOrderCancelsItInTheSameChange(t *testing.T) {
+	s := newTestStore(t, limited)
 	order := s.ordered(t, -time.Second, nil)
-	_, err := s.tries(t, order.Ticket.ID, "buyer")
+	_, err := s.reserve(t, order.Ticket.ID, "buyer")
 	require.ErrorIs(t, err, errCooldown)
 	s.requireStatus(t, Created, order)
-	_, err = s.tries(t, order.Ticket.ID, "other")
+	before, _ := s.calls()
+	next, err := s.reserve(t, order.Ticket.ID, "other")
 	require.NoError(t, err)
-	doc, err := s.Order(t.Context(), order.ID)
+	after, _ := s.calls()
+	require.Equal(t, 1, after-before)
+	doc, err := s.order(t.Context(), order.ID)
 	require.NoError(t, err)
-	require.Equal(t, Expired, doc.Value.Reason)
+	require.Equal(t, []any{Cancelled, Expired, 2}, []any{doc.Value.Status, doc.Value.Reason, doc.Value.Sequence})
+	require.Equal(t, 3, next.Sequence)
+	s.requirePublished(t, fmt.Sprintf("order.cancelled:%s:2", order.ID))
+	s.requirePublished(t, fmt.Sprintf("order.created:%s:1", next.ID))
+}
+
+// The expired order is paid, or cancelled, between the read of its seat and its own.
+func TestReserve_OverAnExpiredOrderThatChangesMeanwhileIsDecidedAgain(t *testing.T) {
+	for _, end := range []Status{Complete, Cancelled} {
+		s := newTestStore(t, terms)
+		order := s.ordered(t, -time.Second, nil)
+		var once sync.Once
+		s.beforeRead(func(keys []string) {
+			if !slices.Contains(keys, orderKey(order.ID)) {
+				return
+			}
+			once.Do(func() {
+				seat, err := state.Get[Seat](t.Context(), s.documents, seatKey(order.Ticket.ID))
+				require.NoError(t, err)
+				changed := order
+				if end == Complete {
+					_, err = changed.Complete(&seat.Value, "payment-1", s.clock())
+				} else {
+					_, err = changed.Cancel(&seat.Value, Expired, s.clock(), terms)
+				}
+				require.NoError(t, err)
+				for key, value := range map[string]any{orderKey(order.ID): changed, seat.Key: seat.Value} {
+					encoded, err := json.Marshal(value)
+					require.NoError(t, err)
+					s.sidecar.Write(key, encoded)
+				}
+			})
+		})
+		_, err := s.reserve(t, order.Ticket.ID, "other")
+		if end == Complete {
+			require.ErrorIs(t, err, errSold)
+		} else {
+			require.NoError(t, err)
+		}
+		doc, err := s.order(t.Context(), order.ID)
+		require.NoError(t, err)
+		require.Equal(t, []any{end, 2}, []any{doc.Value.Status, doc.Value.Version}, "it is changed once")
+	}
 }
 
 func TestUnsettled_CountsWhatIsUnpaidOrNotCaptured(t *testing.T) {
-	s, tickets := limitedScene(t, limited, 5)
+	s, tickets := withTickets(t, limited, 5)
 	count := func() int {
 		orders, err := s.Unsettled(t.Context(), "buyer")
 		require.NoError(t, err)
@@ -321,62 +360,62 @@ func TestUnsettled_CountsWhatIsUnpaidOrNotCaptured(t *testing.T) {
 	require.Zero(t, count())
 	var orders []Order
 	for _, ticket := range tickets {
-		order, err := s.tries(t, ticket, "buyer")
+		order, err := s.reserve(t, ticket, "buyer")
 		require.NoError(t, err)
 		orders = append(orders, order)
 	}
 	require.Equal(t, 5, count())
-	require.NoError(t, s.Cancel(t.Context(), orders[0].ID, ByUser, func(*Order) error { return nil }))
+	require.NoError(t, s.Cancel(t.Context(), orders[0].ID, ByUser))
 	require.Equal(t, 4, count())
 	payment := events.Payment{ID: "payment-1", OrderID: orders[1].ID, Amount: 4500, Version: 2}
 	require.NoError(t, s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: payment}))
-	require.Equal(t, 4, count(), "its money is not taken yet")
+	require.Equal(t, 4, count(), "its money is not captured yet")
 	require.NoError(t, s.paymentCaptured(t.Context(), events.PaymentCaptured{Payment: payment}))
 	require.Equal(t, 3, count())
-	before, _ := s.sidecar.calls()
+	before, _ := s.calls()
 	require.NoError(t, s.paymentCaptured(t.Context(), events.PaymentCaptured{Payment: payment}))
-	after, _ := s.sidecar.calls()
+	after, _ := s.calls()
 	require.Equal(t, before, after, "a repeat writes nothing")
 	others, err := s.Unsettled(t.Context(), "other")
 	require.NoError(t, err)
 	require.Empty(t, others)
 }
 
-func TestDeleteBuyer_EndsWhatIsUnpaidAndRefusesMore(t *testing.T) {
-	s, tickets := limitedScene(t, limited, 4)
-	unpaid, err := s.tries(t, tickets[0], "buyer")
+func TestDeleteBuyer_CancelsUnpaidOrdersAndRefusesNewOnes(t *testing.T) {
+	s, tickets := withTickets(t, limited, 4)
+	unpaid, err := s.reserve(t, tickets[0], "buyer")
 	require.NoError(t, err)
-	paid, err := s.tries(t, tickets[1], "buyer")
+	paid, err := s.reserve(t, tickets[1], "buyer")
 	require.NoError(t, err)
 	_, err = s.Complete(t.Context(), paid.ID, "payment-1")
 	require.NoError(t, err)
-	others, err := s.tries(t, tickets[2], "other")
+	others, err := s.reserve(t, tickets[2], "other")
 	require.NoError(t, err)
 	for range 2 { // a repeat changes nothing
 		require.NoError(t, s.DeleteBuyer(t.Context(), "buyer"))
 		s.requireStatus(t, Cancelled, unpaid)
 		s.requireStatus(t, Complete, paid)
 		s.requireStatus(t, Created, others)
-		_, err = s.tries(t, tickets[3], "buyer")
+		_, err = s.reserve(t, tickets[3], "buyer")
 		require.ErrorIs(t, err, errAccountDeleted)
 	}
-	require.NoError(t, s.DeleteBuyer(t.Context(), "nobody"), "somebody who never bought")
-	_, err = s.tries(t, tickets[3], "other")
+	require.NoError(t, s.DeleteBuyer(t.Context(), "nobody"), "a user who never bought")
+	_, err = s.reserve(t, tickets[3], "other")
 	require.NoError(t, err)
 }
 
 func TestRefund_ByEvents(t *testing.T) {
 	for name, c := range map[string]struct {
 		refunded int64
-		status   string
+		status   events.PaymentStatus
 		want     Status
 	}{
 		"in full": {4500, "refunded", Cancelled}, "a part": {4499, "captured", Complete}, "one that failed": {0, "captured", Complete},
-		"of a release before, which published full ones alone": {0, "refunded", Cancelled},
+		"of an earlier release, which published only full ones": {0, "refunded", Cancelled},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, tickets := limitedScene(t, limited, 1)
-			order, err := s.tries(t, tickets[0], "buyer")
+			s, tickets := withTickets(t, limited, 1)
+			order, err := s.reserve(t, tickets[0], "buyer")
 			require.NoError(t, err)
 			payment := events.Payment{ID: "payment-1", OrderID: order.ID, Amount: 4500, Version: 1}
 			require.NoError(t, s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: payment}))
@@ -388,7 +427,7 @@ func TestRefund_ByEvents(t *testing.T) {
 			require.NoError(t, s.paymentCaptured(t.Context(), events.PaymentCaptured{Payment: payment}), "it comes late")
 			require.NoError(t, s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: payment}), "it comes again")
 			s.requireStatus(t, c.want, order)
-			_, err = s.tries(t, tickets[0], "other")
+			_, err = s.reserve(t, tickets[0], "other")
 			if c.want == Cancelled {
 				require.ErrorIs(t, err, errWithheld)
 			} else {
@@ -396,145 +435,4 @@ func TestRefund_ByEvents(t *testing.T) {
 			}
 		})
 	}
-}
-
-// publications are the events that were committed, by their ids.
-func (s *expiryScene) published(id string) bool {
-	s.sidecar.mu.Lock()
-	defer s.sidecar.mu.Unlock()
-	return s.sidecar.published[id]
-}
-
-// After a restore of an older backup there are events of orders that this service has never had.
-func TestLost_EventsOfUnknownOrdersEndAndTheirMoneyGoesBack(t *testing.T) {
-	s := newExpiryScene(t)
-	payment := events.Payment{ID: uuid.NewString(), UserID: "buyer", Amount: 4500, Currency: "usd", Version: 1, CreatedAt: now()}
-	for name, handle := range map[string]func(events.Payment) error{
-		"created": func(p events.Payment) error {
-			return s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: p})
-		},
-		"captured": func(p events.Payment) error {
-			return s.paymentCaptured(t.Context(), events.PaymentCaptured{Payment: p})
-		},
-	} {
-		payment.OrderID = uuid.NewString()
-		require.NoError(t, handle(payment), name)
-		require.Eventually(t, func() bool { return s.published(fmt.Sprintf("order.cancelled:%s:%d", payment.OrderID, lostVersion)) }, 5*time.Second, time.Millisecond, name)
-	}
-	for name, handle := range map[string]func(events.Payment) error{
-		"voided": func(p events.Payment) error { return s.paymentVoided(t.Context(), events.PaymentVoided{Payment: p}) },
-		"refunded": func(p events.Payment) error {
-			return s.paymentRefunded(t.Context(), events.PaymentRefunded{Payment: p})
-		},
-	} {
-		payment.OrderID = uuid.NewString()
-		before, _ := s.sidecar.calls()
-		require.NoError(t, handle(payment), name)
-		after, _ := s.sidecar.calls()
-		require.Equal(t, before, after, name)
-	}
-	lost := lostOrder(payment)
-	require.Equal(t, []any{"cancelled", "unknown", "buyer", int64(4500), "usd"}, []any{lost.Status, lost.Reason, lost.UserID, lost.Ticket.Price, lost.Ticket.Currency})
-}
-
-// The order was complete, and its store was restored from when it was not.
-func TestLost_AnOrderWhoseMoneyIsTakenIsCompleteAgain(t *testing.T) {
-	s := newExpiryScene(t)
-	order := s.ordered(t, time.Minute, nil)
-	require.NoError(t, s.paymentCaptured(t.Context(), events.PaymentCaptured{Payment: events.Payment{ID: "payment-1", OrderID: order.ID, Version: 2}}))
-	s.requireStatus(t, Complete, order)
-	orders, err := s.Unsettled(t.Context(), order.UserID)
-	require.NoError(t, err)
-	require.Empty(t, orders)
-}
-
-// Tickets knows changes of a reservation that this service has lost with its database.
-func TestLost_ATicketThatTicketsKnowsMoreOfCatchesUp(t *testing.T) {
-	listing := func(id string, sequence int, order string) events.Ticket {
-		return events.Ticket{ID: id, UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Status: "reserved", OrderID: order, Version: 1, Sequence: sequence}
-	}
-	sequence := func(s *expiryScene, id string) (int, *Reservation) {
-		doc, err := state.Get[Ticket](t.Context(), s.store, ticketKey(id))
-		require.NoError(t, err)
-		return doc.Value.Sequence, doc.Value.Reservation
-	}
-	published := func(s *expiryScene, id string) {
-		require.Eventually(t, func() bool { return s.published(id) }, 5*time.Second, time.Millisecond, id)
-	}
-	t.Run("nobody has it", func(t *testing.T) {
-		s, tickets := limitedScene(t, limited, 1)
-		for range 2 { // the second is a repeat, and finds that all is well
-			require.NoError(t, s.ticketTold(t.Context(), listing(tickets[0], 3, "lost"), false))
-			at, holder := sequence(s, tickets[0])
-			require.Equal(t, 4, at)
-			require.Nil(t, holder)
-		}
-		published(s, fmt.Sprintf("order.cancelled:lost:%d", lostVersion+4))
-	})
-	t.Run("it is not known at all", func(t *testing.T) {
-		s, id := newExpiryScene(t), uuid.NewString()
-		require.NoError(t, s.ticketTold(t.Context(), listing(id, 2, "lost"), false))
-		at, _ := sequence(s, id)
-		require.Equal(t, 3, at)
-		published(s, fmt.Sprintf("order.cancelled:lost:%d", lostVersion+3))
-	})
-	t.Run("another has it since", func(t *testing.T) {
-		for _, ahead := range []int{0, 2} {
-			s, tickets := limitedScene(t, limited, 1)
-			order, err := s.tries(t, tickets[0], "buyer")
-			require.NoError(t, err)
-			require.NoError(t, s.ticketTold(t.Context(), listing(tickets[0], 1+ahead, "lost"), false))
-			at, holder := sequence(s, tickets[0])
-			require.Equal(t, 2+ahead, at)
-			require.Equal(t, order.ID, holder.OrderID)
-			version := lostVersion + 2 + ahead
-			published(s, fmt.Sprintf("order.created:%s:%d", order.ID, version))
-			require.NoError(t, s.ticketTold(t.Context(), listing(tickets[0], 2+ahead, order.ID), false))
-			again, _ := sequence(s, tickets[0])
-			require.Equal(t, at, again)
-			completed, err := s.Complete(t.Context(), order.ID, "payment-1")
-			require.NoError(t, err)
-			require.Equal(t, version+1, completed.Version, "above any that payments may know of before the restore")
-		}
-	})
-	t.Run("its sale was refunded", func(t *testing.T) {
-		s, tickets := limitedScene(t, limited, 1)
-		refunded := listing(tickets[0], 3, "")
-		refunded.Status = "withheld"
-		require.NoError(t, s.ticketTold(t.Context(), refunded, false))
-		at, _ := sequence(s, tickets[0])
-		require.Equal(t, 4, at)
-		_, err := s.tries(t, tickets[0], "buyer")
-		require.ErrorIs(t, err, errWithheld)
-
-		offered := listing(tickets[0], 3, "")
-		offered.Status, offered.Version = "available", 2
-		require.NoError(t, s.ticketTold(t.Context(), offered, false))
-		_, err = s.tries(t, tickets[0], "buyer")
-		require.NoError(t, err, "its seller has offered it again")
-	})
-	t.Run("its sale was refunded, and another has it since", func(t *testing.T) {
-		s, tickets := limitedScene(t, limited, 1)
-		order, err := s.tries(t, tickets[0], "buyer")
-		require.NoError(t, err)
-		refunded := listing(tickets[0], 3, "")
-		refunded.Status = "withheld"
-		require.NoError(t, s.ticketTold(t.Context(), refunded, false))
-		require.NoError(t, s.Cancel(t.Context(), order.ID, Withdrawn, func(*Order) error { return nil }))
-		_, err = s.tries(t, tickets[0], "other")
-		require.NoError(t, err)
-	})
-	t.Run("what tickets knows is old", func(t *testing.T) {
-		s, tickets := limitedScene(t, limited, 1)
-		order, err := s.tries(t, tickets[0], "buyer")
-		require.NoError(t, err)
-		require.NoError(t, s.Cancel(t.Context(), order.ID, ByUser, func(*Order) error { return nil }))
-		before, _ := s.sidecar.calls()
-		require.NoError(t, s.ticketTold(t.Context(), listing(tickets[0], 1, order.ID), false))
-		require.NoError(t, s.ticketTold(t.Context(), listing(tickets[0], 0, ""), false))
-		after, _ := s.sidecar.calls()
-		require.LessOrEqual(t, after-before, 1, "a first-write is tried")
-		at, _ := sequence(s, tickets[0])
-		require.Equal(t, 2, at)
-	})
 }

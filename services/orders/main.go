@@ -1,12 +1,14 @@
-// Command orders is the service that decides who gets a ticket: it reserves, completes and cancels. Read
-// order.go for the rules, store.go for what is kept, api.go for what clients call, subscriptions.go for what it
-// hears.
+// Command orders is the service that decides who gets a ticket: it reserves, completes and cancels.
+//
+// Read order.go first: it has an order's whole life. Then seat.go (what is reserved) and buyer.go (how much one user may reserve),
+// store.go (documents and decisions), api.go (REST), subscriptions.go (events) and restore.go (after a restored backup).
 package main
 
 import (
 	"context"
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/service"
@@ -18,14 +20,13 @@ type config struct {
 	identity.AuthConfig
 	// ReservationWindow is how long a buyer has to pay.
 	ReservationWindow time.Duration `env:"RESERVATION_WINDOW" envDefault:"15m" validate:"min=1s,max=24h"`
-	// ReservationsPerUser is how many live unpaid reservations one buyer may have; 0 is any number.
+	// ReservationsPerUser is how many live unpaid orders one buyer may have; 0 means any number.
 	ReservationsPerUser int `env:"RESERVATIONS_PER_USER" envDefault:"10" validate:"min=0,max=1000"`
-	// ReservationCooldown is for how long a buyer who let a ticket expire may not reserve it again; 0 is not at all. If it is
-	// not set, it is the ReservationWindow.
+	// ReservationCooldown is how long a buyer whose reservation expired may not reserve the same ticket again; 0 allows it at once.
+	// Without a value it is ReservationWindow.
 	ReservationCooldown *time.Duration `env:"RESERVATION_COOLDOWN" validate:"omitempty,min=0s,max=168h"`
 }
 
-// terms are the rules of reservations that the configuration decides.
 func (c *config) terms() Terms {
 	terms := Terms{Window: c.ReservationWindow, Cooldown: c.ReservationWindow, PerUser: c.ReservationsPerUser}
 	if c.ReservationCooldown != nil {
@@ -41,14 +42,14 @@ func main() {
 		if err != nil {
 			return err
 		}
-		store, err := s.OpenStore(ctx)
+		documents, err := s.OpenStore(ctx)
 		if err != nil {
 			return err
 		}
-		b := newBox(store, cfg.terms(), s.Log)
-		b.routes(s.Public, identity.RequireUser(verifier))
-		b.subscribe(s.Events)
-		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(store, orders, orderKey, (*Order).Told))
+		store := newStore(documents, cfg.terms(), clock.System, s.Log)
+		(&api{store}).register(s.Public, identity.RequireUser(verifier))
+		(&subscriptions{store, s.Log}).register(s.Events)
+		reconcile.Start(s, documents, cfg.Settings, reconcile.RepublishRecent(documents, recentOrders, keyOfIndexed, (*Order).Event))
 		return nil
 	})
 }

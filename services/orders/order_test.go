@@ -7,91 +7,116 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 )
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
 const window = 15 * time.Minute
 
-// terms are without any limit.
+// terms have no limits.
 var terms = Terms{Window: window}
 
-func freeTicket() Ticket {
-	var t Ticket
-	t.Hear(events.Ticket{ID: "ticket-1", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}, false)
-	return t
+func freeSeat() Seat {
+	var s Seat
+	s.Apply(events.Ticket{ID: "ticket-1", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}, false)
+	return s
 }
 
-// reserved is a ticket that "buyer" has reserved at noon, and the order.
-func reserved(t *testing.T) (Ticket, Order) {
-	ticket := freeTicket()
-	order, expired, err := ticket.Reserve("order-1", "buyer", noon, terms)
+// reserved is a seat that "buyer" reserved at noon, and the order.
+func reserved(t *testing.T) (Seat, Order) {
+	seat := freeSeat()
+	order, err := seat.Reserve("order-1", "buyer", noon, terms)
 	require.NoError(t, err)
-	require.Empty(t, expired)
-	return ticket, order
+	return seat, order
 }
 
-func TestReserve_FreeTicketIsTheBuyersForTheWindow(t *testing.T) {
-	ticket, order := reserved(t)
+func TestReserve_AFreeSeatIsTheBuyersForTheWindow(t *testing.T) {
+	seat, order := reserved(t)
 	require.Equal(t, Order{
 		Schema: 1, ID: "order-1", UserID: "buyer", Status: Created, ExpiresAt: noon.Add(window),
-		Ticket:   events.OrderedTicket{ID: "ticket-1", Title: "Front row", Price: 4500, Currency: "usd"},
+		Ticket:   TicketSnapshot{ID: "ticket-1", Title: "Front row", Price: 4500, Currency: "usd"},
 		Sequence: 1, Version: 1, CreatedAt: noon, UpdatedAt: noon,
 	}, order)
-	require.Equal(t, &Reservation{OrderID: "order-1", Status: Created, ExpiresAt: noon.Add(window)}, ticket.Reservation)
-	require.IsType(t, events.OrderCreated{}, order.Told())
+	require.Equal(t, &Reservation{OrderID: "order-1", Status: Created, ExpiresAt: noon.Add(window)}, seat.Reservation)
+	require.IsType(t, events.OrderCreated{}, order.Event())
 }
 
 func TestReserve_SecondBuyerIsRefusedUntilTheTimeIsOver(t *testing.T) {
-	ticket, _ := reserved(t)
-	_, _, err := ticket.Reserve("order-2", "other", noon.Add(window-time.Millisecond), terms)
+	seat, _ := reserved(t)
+	_, err := seat.Reserve("order-2", "other", noon.Add(window-time.Millisecond), terms)
 	require.ErrorIs(t, err, errReserved)
-	require.Equal(t, 1, ticket.Sequence, "a refusal changes nothing")
-	require.Equal(t, "order-1", ticket.Reservation.OrderID)
+	require.Equal(t, 1, seat.Sequence, "a refusal changes nothing")
+	require.Equal(t, id.Order("order-1"), seat.Reservation.OrderID)
 }
 
-func TestReserve_OverAnExpiredOrderCancelsItFirst(t *testing.T) {
-	ticket, late := reserved(t)
+func TestReserve_AfterAnExpiredOrderThatIsCancelledFirst(t *testing.T) {
+	seat, late := reserved(t)
+	_, expired := seat.ExpiredOrder(noon.Add(window - time.Millisecond))
+	require.False(t, expired)
 	at := noon.Add(window)
-	next, expired, err := ticket.Reserve("order-2", "other", at, terms)
+	order, expired := seat.ExpiredOrder(at)
+	require.True(t, expired)
+	require.Equal(t, late.ID, order)
+	_, err := seat.Reserve("order-2", "other", at, terms)
+	require.ErrorIs(t, err, errReserved, "before the cancellation")
+	_, err = late.Cancel(&seat, Expired, at, terms)
 	require.NoError(t, err)
-	require.Equal(t, "order-1", expired)
-	require.NoError(t, late.GiveWay(&ticket, next, at, terms))
+	next, err := seat.Reserve("order-2", "other", at, terms)
+	require.NoError(t, err)
 
 	require.Equal(t, Cancelled, late.Status)
 	require.Equal(t, Expired, late.Reason)
 	require.Equal(t, 2, late.Version)
 	require.Equal(t, 2, late.Sequence)
-	require.Equal(t, 3, next.Sequence, "whoever hears both late must see that the reservation came after")
-	require.Equal(t, 3, ticket.Sequence)
-	require.Equal(t, "order-2", ticket.Reservation.OrderID)
+	require.Equal(t, 3, next.Sequence, "consumers see by it that the reservation came after the cancellation")
+	require.Equal(t, 3, seat.Sequence)
+	require.Equal(t, id.Order("order-2"), seat.Reservation.OrderID)
 }
 
 func TestReserve_SoldOrDeletedIsRefused(t *testing.T) {
 	sold, order := reserved(t)
-	require.NoError(t, order.Complete(&sold, "payment-1", noon))
-	_, _, err := sold.Reserve("order-2", "other", noon.Add(2*window), terms)
-	require.ErrorIs(t, err, errSold, "a sold ticket does not become free when the window is over")
+	_, err := order.Complete(&sold, "payment-1", noon)
+	require.NoError(t, err)
+	_, expired := sold.ExpiredOrder(noon.Add(2 * window))
+	require.False(t, expired)
+	_, err = sold.Reserve("order-2", "other", noon.Add(2*window), terms)
+	require.ErrorIs(t, err, errSold, "a sold seat does not become free when the window is over")
 
-	deleted := freeTicket()
-	deleted.Hear(events.Ticket{ID: "ticket-1", Version: 2}, true)
-	_, _, err = deleted.Reserve("order-2", "other", noon, terms)
+	deleted := freeSeat()
+	deleted.Apply(events.Ticket{ID: "ticket-1", Version: 2}, true)
+	_, err = deleted.Reserve("order-2", "other", noon, terms)
 	require.ErrorIs(t, err, errNoTicket)
 }
 
 func TestComplete_OnlyALiveOrder(t *testing.T) {
-	ticket, order := reserved(t)
-	require.NoError(t, order.Complete(&ticket, "payment-1", noon.Add(2*window)), "its payment was begun in time")
+	seat, order := reserved(t)
+	changed, err := order.Complete(&seat, "payment-1", noon.Add(2*window))
+	require.NoError(t, err, "its payment was begun in time")
+	require.True(t, changed)
 	require.Equal(t, Complete, order.Status)
 	require.Equal(t, 2, order.Version)
-	require.Equal(t, Complete, ticket.Reservation.Status)
-	require.IsType(t, events.OrderCompleted{}, order.Told())
-	require.ErrorIs(t, order.Complete(&ticket, "payment-1", noon), errNotReserved)
-
-	cancelledTicket, cancelled := reserved(t)
-	_, err := cancelled.Cancel(&cancelledTicket, ByUser, noon, terms)
+	require.Equal(t, Complete, seat.Reservation.Status)
+	require.IsType(t, events.OrderCompleted{}, order.Event())
+	before := order
+	changed, err = order.Complete(&seat, "payment-2", noon)
 	require.NoError(t, err)
-	require.ErrorIs(t, cancelled.Complete(&cancelledTicket, "payment-1", noon), errNotReserved)
+	require.False(t, changed, "complete already")
+	require.Equal(t, before, order)
+
+	cancelledSeat, cancelled := reserved(t)
+	_, err = cancelled.Cancel(&cancelledSeat, ByUser, noon, terms)
+	require.NoError(t, err)
+	before = cancelled
+	changed, err = cancelled.Complete(&cancelledSeat, "payment-1", noon)
+	require.NoError(t, err)
+	require.False(t, changed)
+	require.Equal(t, before, cancelled)
+
+	seat, old := reserved(t)
+	seat.Reservation.OrderID = "order-2"
+	_, err = old.Complete(&seat, "payment-1", noon)
+	require.ErrorIs(t, err, errNotHeld, "another order has the seat")
 }
 
 func TestCancel_ByStateAndReason(t *testing.T) {
@@ -99,31 +124,36 @@ func TestCancel_ByStateAndReason(t *testing.T) {
 		name    string
 		from    Status
 		reason  Reason
+		after   time.Duration // since the reservation
 		changed bool
 		err     error
 	}{
-		{"created, by the buyer", Created, ByUser, true, nil},
-		{"created, expired", Created, Expired, true, nil},
-		{"created, listing withdrawn", Created, Withdrawn, true, nil},
-		{"created, payment lost", Created, Unpaid, true, nil},
-		{"complete, by the buyer", Complete, ByUser, false, errComplete},
-		{"complete, expired", Complete, Expired, false, errComplete},
-		{"complete, payment lost", Complete, Unpaid, true, nil},
-		{"cancelled already", Cancelled, ByUser, false, nil},
-		{"cancelled already, and so its payment was given up", Cancelled, Unpaid, false, nil},
+		{"created, by the buyer", Created, ByUser, 0, true, nil},
+		{"created, expired", Created, Expired, window, true, nil},
+		{"created, expired, but before the window ends", Created, Expired, window - time.Millisecond, false, errNotOver},
+		{"created, listing withdrawn", Created, Withdrawn, 0, true, nil},
+		{"created, payment lost", Created, Unpaid, 0, true, nil},
+		{"complete, by the buyer", Complete, ByUser, 0, false, errComplete},
+		{"complete, expired", Complete, Expired, window, false, errComplete},
+		{"complete, listing withdrawn", Complete, Withdrawn, 0, false, errComplete},
+		{"complete, payment lost", Complete, Unpaid, 0, true, nil},
+		{"complete, refunded", Complete, Refunded, 0, true, nil},
+		{"cancelled already", Cancelled, ByUser, 0, false, nil},
+		{"cancelled already, and so its payment was given up", Cancelled, Unpaid, 0, false, nil},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			ticket, order := reserved(t)
+			seat, order := reserved(t)
 			switch c.from {
 			case Complete:
-				require.NoError(t, order.Complete(&ticket, "payment-1", noon))
+				_, err := order.Complete(&seat, "payment-1", noon)
+				require.NoError(t, err)
 			case Cancelled:
-				_, err := order.Cancel(&ticket, ByUser, noon, terms)
+				_, err := order.Cancel(&seat, ByUser, noon, terms)
 				require.NoError(t, err)
 			}
-			version, sequence := order.Version, ticket.Sequence
-			changed, err := order.Cancel(&ticket, c.reason, noon, terms)
+			version, sequence := order.Version, seat.Sequence
+			changed, err := order.Cancel(&seat, c.reason, noon.Add(c.after), terms)
 			require.Equal(t, c.changed, changed)
 			if c.err != nil {
 				require.ErrorIs(t, err, c.err)
@@ -132,58 +162,91 @@ func TestCancel_ByStateAndReason(t *testing.T) {
 			}
 			if !c.changed {
 				require.Equal(t, version, order.Version)
-				require.Equal(t, sequence, ticket.Sequence)
+				require.Equal(t, sequence, seat.Sequence)
 				return
 			}
 			require.Equal(t, Cancelled, order.Status)
 			require.Equal(t, c.reason, order.Reason)
 			require.Equal(t, version+1, order.Version)
 			require.Equal(t, sequence+1, order.Sequence)
-			require.Nil(t, ticket.Reservation)
-			require.IsType(t, events.OrderCancelled{}, order.Told())
+			require.Nil(t, seat.Reservation)
+			require.IsType(t, events.OrderCancelled{}, order.Event())
 		})
 	}
 }
 
-func TestCancel_NeverFreesATicketThatIsSomebodyElses(t *testing.T) {
-	ticket, late := reserved(t)
-	_, _, err := ticket.Reserve("order-2", "other", noon.Add(window), terms)
+func TestCancel_NeverFreesTheSeatOfAnotherOrder(t *testing.T) {
+	seat, late := reserved(t)
+	old := late // as it was read before the other reservation
+	_, err := late.Cancel(&seat, Expired, noon.Add(window), terms)
 	require.NoError(t, err)
-	_, err = late.Cancel(&ticket, Expired, noon.Add(window), terms) // as it was read before the other's reservation
-	require.ErrorIs(t, err, errNotReserved)
-	require.Equal(t, "order-2", ticket.Reservation.OrderID)
+	_, err = seat.Reserve("order-2", "other", noon.Add(window), terms)
+	require.NoError(t, err)
+	_, err = old.Cancel(&seat, Expired, noon.Add(window), terms)
+	require.ErrorIs(t, err, errNotHeld)
+	require.Equal(t, id.Order("order-2"), seat.Reservation.OrderID)
 }
 
-func TestHear_AppliesOnlyWhatIsNewerAndKeepsTheReservation(t *testing.T) {
-	ticket, _ := reserved(t)
+func TestCancelByBuyer_RefusesEverybodyElse(t *testing.T) {
+	seat, order := reserved(t)
+	require.ErrorIs(t, order.CheckBuyer("other"), errNotYours)
+	_, err := order.CancelByBuyer(&seat, "other", noon, terms)
+	require.ErrorIs(t, err, errNotYours)
+	require.Equal(t, Created, order.Status)
+	changed, err := order.CancelByBuyer(&seat, "buyer", noon, terms)
+	require.NoError(t, err)
+	require.True(t, changed)
+	require.Equal(t, ByUser, order.Reason)
+	_, err = order.CancelByBuyer(&seat, "other", noon, terms)
+	require.ErrorIs(t, err, errNotYours, "also of a cancelled order")
+}
+
+func TestApply_ChangesOnlyToNewerListingsAndKeepsTheReservation(t *testing.T) {
+	seat, _ := reserved(t)
 	newer := events.Ticket{ID: "ticket-1", Title: "Second row", Price: 3000, Currency: "usd", Version: 3}
-	require.True(t, ticket.Hear(newer, false))
-	require.False(t, ticket.Hear(newer, false), "a repeat")
-	require.False(t, ticket.Hear(events.Ticket{ID: "ticket-1", Title: "Old", Version: 2}, true), "late")
-	require.Equal(t, "Second row", ticket.Title)
-	require.False(t, ticket.Deleted)
-	require.Equal(t, "order-1", ticket.Reservation.OrderID)
+	require.True(t, seat.Apply(newer, false))
+	require.False(t, seat.Apply(newer, false), "a repeat")
+	require.False(t, seat.Apply(events.Ticket{ID: "ticket-1", Title: "Old", Version: 2}, true), "late")
+	require.Equal(t, "Second row", seat.Title)
+	require.False(t, seat.Deleted)
+	require.Equal(t, id.Order("order-1"), seat.Reservation.OrderID)
 }
 
-func TestHear_ConvergesWhateverTheOrder(t *testing.T) {
-	told := []events.Ticket{
+func TestApply_ConvergesInAnyOrder(t *testing.T) {
+	published := []events.Ticket{
 		{ID: "t", Title: "one", Price: 1, Currency: "usd", Version: 1},
 		{ID: "t", Title: "two", Price: 2, Currency: "usd", Version: 2},
 		{ID: "t", Title: "three", Price: 3, Currency: "usd", Version: 3},
 	}
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {2, 2, 0}, {0, 2, 1, 0}, {1, 2, 1}} {
-		var ticket Ticket
+		var seat Seat
 		for _, i := range order {
-			ticket.Hear(told[i], i == 2)
+			seat.Apply(published[i], i == 2)
 		}
-		require.Equal(t, Ticket{Schema: 1, ID: "t", Title: "three", Price: 3, Currency: "usd", Version: 3, Deleted: true}, ticket, "%v", order)
+		require.Equal(t, Seat{Schema: 1, ID: "t", Title: "three", Price: 3, Currency: "usd", Version: 3, Deleted: true}, seat, "%v", order)
 	}
 }
 
-func TestIsPaidBy_OnlyThePaymentThatCompletedItCanBeLost(t *testing.T) {
-	ticket, order := reserved(t)
-	require.True(t, order.IsPaidBy("payment-1"), "no payment has completed it")
-	require.NoError(t, order.Complete(&ticket, "payment-1", noon))
-	require.True(t, order.IsPaidBy("payment-1"))
-	require.False(t, order.IsPaidBy("payment-2"))
+func TestCancelByPayment_OnlyForThePaymentThatCompletedTheOrder(t *testing.T) {
+	for _, c := range []struct {
+		completedBy, payment id.Payment
+		changed              bool
+	}{
+		{"", "payment-1", true}, // no payment has completed it
+		{"payment-1", "payment-1", true},
+		{"payment-1", "payment-2", false},
+	} {
+		seat, order := reserved(t)
+		if c.completedBy != "" {
+			_, err := order.Complete(&seat, c.completedBy, noon)
+			require.NoError(t, err)
+		}
+		before := order
+		changed, err := order.CancelByPayment(&seat, c.payment, Unpaid, noon, terms)
+		require.NoError(t, err)
+		require.Equal(t, c.changed, changed)
+		if !changed {
+			require.Equal(t, before, order)
+		}
+	}
 }

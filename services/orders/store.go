@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/state"
@@ -17,163 +19,181 @@ import (
 
 // The documents of this service:
 //
-//	ticket/{id}         Ticket: the projection of a listing with its reservation
+//	ticket/{id}         Seat
 //	order/{id}          Order
-//	buyer/{user}        Buyer: the buyer's unpaid reservations; the store forgets it some time after the last one
+//	buyer/{user}        Buyer; the state store deletes it some time after the buyer's last window
 //	index/orders/{user} a buyer's orders, oldest first
-//	index/recent/orders/{day}  what changed on a day, for five days; see reconcile.go
+//	index/recent/orders/{day}  orders that changed on a day, for five days; reconciliation reads them
 //
-// (payment/{orderId} is of the release before, and not read any more.)
-func ticketKey(id string) string   { return "ticket/" + id }
-func orderKey(id string) string    { return "order/" + id }
-func buyerKey(user string) string  { return "buyer/" + user }
-func ordersOf(buyer string) string { return "orders/" + buyer }
+// An earlier release also had payment/{orderId}. It is not read any more.
+func seatKey(ticket id.Ticket) string { return "ticket/" + string(ticket) }
+func orderKey(order id.Order) string  { return "order/" + string(order) }
+func buyerKey(user id.User) string    { return "buyer/" + string(user) }
+func ordersOf(user id.User) string    { return "orders/" + string(user) }
 
-// box is where tickets and orders are kept; each method is one decision, committed whole.
-type box struct {
-	store *state.Store
-	terms Terms
-	log   *slog.Logger
-	// ticketOf is the ticket of each order that this process has dealt with lately. It never changes, so that both
-	// documents can be read at once.
-	ticketOf *lru.Cache[string, string]
+// keyOfIndexed is the key of an order whose id is an index entry.
+func keyOfIndexed(order string) string { return orderKey(id.Order(order)) }
+
+// recentOrders is the kind under which changed orders are noted for reconciliation.
+const recentOrders = "orders"
+
+// store reads and commits the documents. Each exported method is one decision, or one query.
+type store struct {
+	documents *state.Store
+	terms     Terms
+	clock     clock.Clock
+	log       *slog.Logger
+	// ticketOf is the ticket of each order that this process has read or made. It never changes. With it, an order and its seat
+	// are read at once.
+	ticketOf *lru.Cache[id.Order, id.Ticket]
 }
 
-// ticketsRemembered bounds ticketOf; an order that is not in it costs one more read.
-const ticketsRemembered = 65536
-
 const (
-	// buyerTime is how long the document of a buyer is kept after the last reservation may have ended.
+	// ticketsCached bounds ticketOf. An order that is not in it costs one more read.
+	ticketsCached = 65536
+	// buyerTime is how long a buyer's document is kept after the last window.
 	buyerTime = time.Hour
-	// deletedTime is how long it is known that an account was deleted: longer than any token is good for.
+	// deletedTime is how long the deletion of an account is kept: longer than any token is valid.
 	deletedTime = 25 * time.Hour
-	// settlingTime is after how long a complete order counts as settled in any case: banks let an authorization lapse
-	// after a week.
+	// settlingTime is the age from which a complete order counts as settled in any case: banks release an authorization after a week.
 	settlingTime = 8 * 24 * time.Hour
-	// recentAtOnce is how many of a buyer's orders are read at once when the unsettled ones are looked for.
-	recentAtOnce = 100
+	// unsettledPage is how many of a buyer's orders are read at once to find the unsettled ones.
+	unsettledPage = 100
 )
 
-func newBox(store *state.Store, terms Terms, log *slog.Logger) *box {
-	ticketOf, err := lru.New[string, string](ticketsRemembered)
+func newStore(documents *state.Store, terms Terms, clock clock.Clock, log *slog.Logger) *store {
+	ticketOf, err := lru.New[id.Order, id.Ticket](ticketsCached)
 	if err != nil {
 		panic(err) // the size is a constant
 	}
-	return &box{store: store, terms: terms, log: log, ticketOf: ticketOf}
+	return &store{documents: documents, terms: terms, clock: clock, log: log, ticketOf: ticketOf}
 }
 
-// keepAnswer adds the answer to a request to the change that it tells of.
-type keepAnswer func(change *state.Change, order Order) error
-
-// Reserve gives the ticket to the buyer, if it is free and the buyer may have one more.
-func (b *box) Reserve(ctx context.Context, ticketID, user string, keep keepAnswer) (Order, error) {
-	ticket, buyer, err := b.ticketAndBuyer(ctx, ticketID, user)
+// Reserve decides whether a buyer gets a ticket: Seat.Reserve and Buyer.AddOrder have the rules. The caller commits the change.
+func (s *store) Reserve(ctx context.Context, ticket id.Ticket, user id.User) (*state.Change, Order, error) {
+	seat, buyer, err := s.seatAndBuyer(ctx, ticket, user)
 	if errors.Is(err, state.ErrNotFound) {
-		return Order{}, errNoTicket
+		return nil, Order{}, errNoTicket
 	}
 	if err != nil {
-		return Order{}, err
+		return nil, Order{}, err
 	}
-	now := now()
-	order, expired, err := ticket.Value.Reserve(uuid.Must(uuid.NewV7()).String(), user, now, b.terms)
+	now := s.clock()
+	change := &state.Change{}
+	if expired, found := seat.Value.ExpiredOrder(now); found {
+		if err := s.cancelExpired(ctx, change, expired, &seat.Value, now); err != nil {
+			return nil, Order{}, err
+		}
+	}
+	order, err := seat.Value.Reserve(id.New[id.Order](), user, now, s.terms)
 	if err != nil {
-		return Order{}, err
+		return nil, Order{}, err
 	}
-
-	var change state.Change
-	if expired != "" {
-		late, err := state.Get[Order](ctx, b.store, orderKey(expired))
-		if err != nil {
-			return Order{}, fmt.Errorf("the order that held ticket %s: %w", ticketID, err)
-		}
-		if err := late.Value.GiveWay(&ticket.Value, order, now, b.terms); err != nil {
-			return Order{}, err
-		}
-		change.Update(late.Key, late.ETag, late.Value)
-		change.Emit(ctx, late.Value.Told())
-		noteChanged(&change, late.Value)
-	}
-	if b.terms.PerUser > 0 {
-		if err := b.hold(ctx, &buyer.Value, order, now); err != nil {
-			return Order{}, err
+	if s.terms.PerUser > 0 {
+		if err := s.addToBuyer(ctx, &buyer.Value, order, now); err != nil {
+			return nil, Order{}, err
 		}
 		change.PutFor(buyer.Key, buyer.ETag, buyer.Value, buyer.Value.End().Sub(now)+buyerTime)
 	}
-	change.Update(ticket.Key, ticket.ETag, ticket.Value)
+	change.Update(seat.Key, seat.ETag, seat.Value)
 	change.Insert(orderKey(order.ID), order)
-	change.Append(ordersOf(user), order.ID)
-	change.Emit(ctx, order.Told())
-	noteChanged(&change, order)
-	if err := keep(&change, order); err != nil {
-		return Order{}, err
-	}
-	b.ticketOf.Add(order.ID, ticketID)
-	return order, b.store.Commit(ctx, &change)
+	change.Append(ordersOf(user), string(order.ID))
+	emit(ctx, change, order)
+	s.ticketOf.Add(order.ID, ticket)
+	return change, order, nil
 }
 
-// ticketAndBuyer reads what a reservation is decided on, with one call. Without a bound on a buyer's reservations, the buyer's
-// document is not read.
-func (b *box) ticketAndBuyer(ctx context.Context, ticketID, user string) (ticket state.Doc[Ticket], buyer state.Doc[Buyer], err error) {
-	if b.terms.PerUser == 0 {
-		ticket, err = state.GetProjection[Ticket](ctx, b.store, ticketKey(ticketID), ticketID, id.User(user))
-		return ticket, buyer, err
+// seatAndBuyer reads what a reservation is decided on, with one call. Without a limit per user, the buyer is not read.
+func (s *store) seatAndBuyer(ctx context.Context, ticket id.Ticket, user id.User) (seat state.Doc[Seat], buyer state.Doc[Buyer], err error) {
+	if s.terms.PerUser == 0 {
+		seat, err = state.GetProjection[Seat](ctx, s.documents, seatKey(ticket), ticket, user)
+		return seat, buyer, err
 	}
-	return state.GetProjectionAnd[Ticket, Buyer](ctx, b.store, ticketKey(ticketID), ticketID, id.User(user), buyerKey(user))
+	return state.GetProjectionAnd[Seat, Buyer](ctx, s.documents, seatKey(ticket), ticket, user, buyerKey(user))
 }
 
-// hold adds an order to those of its buyer. Only when these seem too many, it reads which of them are unpaid.
-func (b *box) hold(ctx context.Context, buyer *Buyer, order Order, now time.Time) error {
-	if !buyer.Deleted && buyer.Full(now, b.terms) {
+// cancelExpired adds to a change the cancellation of the expired order that still has the seat.
+func (s *store) cancelExpired(ctx context.Context, change *state.Change, expired id.Order, seat *Seat, now time.Time) error {
+	order, err := state.Get[Order](ctx, s.documents, orderKey(expired))
+	if err != nil {
+		return fmt.Errorf("the expired order of ticket %s: %w", seat.ID, err)
+	}
+	if changed, err := order.Value.Cancel(seat, Expired, now, s.terms); err != nil || !changed {
+		return fmt.Errorf("%w: order %s was paid or cancelled after its seat was read", state.ErrConflict, expired)
+	}
+	change.Update(order.Key, order.ETag, order.Value)
+	emit(ctx, change, order.Value)
+	return nil
+}
+
+// addToBuyer adds an order to its buyer. If the limit seems reached, it reads first which of the buyer's orders are unpaid.
+func (s *store) addToBuyer(ctx context.Context, buyer *Buyer, order Order, now time.Time) error {
+	if !buyer.Deleted && buyer.AtLimit(now, s.terms) {
 		keys := make([]string, len(buyer.Unpaid))
 		for i, o := range buyer.Unpaid {
 			keys[i] = orderKey(o.OrderID)
 		}
-		orders, err := state.GetMany[Order](ctx, b.store, keys)
+		orders, err := state.GetMany[Order](ctx, s.documents, keys)
 		if err != nil {
 			return err
 		}
-		unpaid := map[string]bool{}
+		unpaid := map[id.Order]bool{}
 		for _, o := range orders {
-			unpaid[o.Value.ID] = o.Value.Status == Created
+			unpaid[o.Value.ID] = o.Value.IsCreated()
 		}
-		buyer.Keep(unpaid)
+		buyer.RetainUnpaid(unpaid)
 	}
-	return buyer.Hold(order, now, b.terms)
+	return buyer.AddOrder(order, now, s.terms)
 }
 
-// Order reads one order. It returns errNoOrder if there is none.
-func (b *box) Order(ctx context.Context, id string) (state.Doc[Order], error) {
-	doc, err := state.Get[Order](ctx, b.store, orderKey(id))
+// emit adds an order's event to a change, and notes the order for reconciliation.
+func emit(ctx context.Context, change *state.Change, order Order) {
+	change.Emit(ctx, order.Event())
+	change.Note(recentOrders, string(order.ID), order.CreatedAt, order.UpdatedAt)
+}
+
+// order reads one order; the error is errNoOrder if there is none.
+func (s *store) order(ctx context.Context, order id.Order) (state.Doc[Order], error) {
+	doc, err := state.Get[Order](ctx, s.documents, orderKey(order))
 	if errors.Is(err, state.ErrNotFound) {
 		return doc, errNoOrder
 	}
 	return doc, err
 }
 
-// OrdersOf lists a buyer's orders, newest first.
-func (b *box) OrdersOf(ctx context.Context, buyer string, limit int, cursor string) ([]Order, string, error) {
-	return state.List(ctx, b.store, ordersOf(buyer), limit, cursor, orderKey, func(Order) bool { return true })
+// OrderOfBuyer reads one order for its buyer; the error is errNoOrder if there is none, and errNotYours if it is another buyer's.
+func (s *store) OrderOfBuyer(ctx context.Context, order id.Order, user id.User) (Order, error) {
+	doc, err := s.order(ctx, order)
+	if err != nil {
+		return Order{}, err
+	}
+	return doc.Value, doc.Value.CheckBuyer(user)
 }
 
-// Unsettled returns those of a buyer's orders that are unpaid, or whose money is not taken yet.
-func (b *box) Unsettled(ctx context.Context, buyer string) (unsettled []Order, err error) {
-	since := now().Add(-settlingTime)
+// OrdersOf lists a buyer's orders, newest first.
+func (s *store) OrdersOf(ctx context.Context, user id.User, limit int, cursor string) ([]Order, string, error) {
+	return state.List(ctx, s.documents, ordersOf(user), limit, cursor, keyOfIndexed, func(Order) bool { return true })
+}
+
+// Unsettled returns a buyer's orders that are unpaid, or not captured yet.
+func (s *store) Unsettled(ctx context.Context, user id.User) (unsettled []Order, err error) {
+	since := s.clock().Add(-settlingTime)
 	for cursor, more := "", true; more; more = cursor != "" {
 		var ids []string
-		if ids, cursor, err = b.store.Page(ctx, ordersOf(buyer), recentAtOnce, cursor); err != nil {
+		if ids, cursor, err = s.documents.Page(ctx, ordersOf(user), unsettledPage, cursor); err != nil {
 			return nil, err
 		}
 		keys := make([]string, len(ids))
-		for i, id := range ids {
-			keys[i] = orderKey(id)
+		for i, order := range ids {
+			keys[i] = keyOfIndexed(order)
 		}
-		orders, err := state.GetMany[Order](ctx, b.store, keys)
+		orders, err := state.GetMany[Order](ctx, s.documents, keys)
 		if err != nil {
 			return nil, err
 		}
 		for _, order := range orders {
 			if order.Value.CreatedAt.Before(since) {
-				return unsettled, nil // those that follow are older
+				return unsettled, nil // all that follow are older
 			}
 			if order.Value.Unsettled() {
 				unsettled = append(unsettled, order.Value)
@@ -183,176 +203,239 @@ func (b *box) Unsettled(ctx context.Context, buyer string) (unsettled []Order, e
 	return unsettled, nil
 }
 
-// DeleteBuyer refuses a user, whose account was deleted, every reservation from now on, and cancels those that are unpaid.
-// What is complete stays.
-func (b *box) DeleteBuyer(ctx context.Context, user string) error {
-	err := state.Retry(ctx, func(ctx context.Context) error {
-		doc, err := state.Get[Buyer](ctx, b.store, buyerKey(user))
-		if err != nil && !errors.Is(err, state.ErrNotFound) {
-			return err
+// DeleteBuyer refuses all later reservations of a user whose account was deleted, and cancels the unpaid orders.
+func (s *store) DeleteBuyer(ctx context.Context, user id.User) error {
+	_, err := state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, struct{}, error) {
+		buyer, err := state.Get[Buyer](ctx, s.documents, buyerKey(user))
+		if err != nil && !errors.Is(err, state.ErrNotFound) || !buyer.Value.Delete() {
+			return nil, struct{}{}, err
 		}
-		if !doc.Value.Delete() {
-			return nil
-		}
-		var change state.Change
-		change.PutFor(doc.Key, doc.ETag, doc.Value, deletedTime)
-		return b.store.Commit(ctx, &change)
+		change := &state.Change{}
+		change.PutFor(buyer.Key, buyer.ETag, buyer.Value, deletedTime)
+		return change, struct{}{}, nil
 	})
 	if err != nil {
 		return err
 	}
-	orders, err := b.Unsettled(ctx, user)
+	orders, err := s.Unsettled(ctx, user)
 	if err != nil {
 		return err
 	}
 	for _, order := range orders {
-		if err := b.Cancel(ctx, order.ID, ByUser, func(*Order) error { return nil }); err != nil && !errors.Is(err, errComplete) {
+		if err := s.Cancel(ctx, order.ID, ByUser); err != nil && !errors.Is(err, errComplete) {
 			return err
 		}
 	}
 	return nil
 }
 
-// Cancel cancels an order that is not paid; reasons Unpaid and Refunded alone cancel a complete one (else errComplete). A cancelled
-// order stays as it is. May can refuse first.
-func (b *box) Cancel(ctx context.Context, id string, reason Reason, may func(*Order) error) error {
-	return b.decide(ctx, id, func(order *Order, ticket *Ticket) (bool, error) {
-		if err := may(order); err != nil {
-			return false, err
+// Cancel cancels an order, if Order.Cancel allows it for the reason.
+func (s *store) Cancel(ctx context.Context, order id.Order, reason Reason) error {
+	_, err := s.decide(ctx, order, func(o *Order, seat *Seat) (bool, error) { return o.Cancel(seat, reason, s.clock(), s.terms) })
+	return err
+}
+
+// CancelByBuyer cancels an order at a user's request.
+func (s *store) CancelByBuyer(ctx context.Context, order id.Order, user id.User) error {
+	_, err := s.decide(ctx, order, func(o *Order, seat *Seat) (bool, error) { return o.CancelByBuyer(seat, user, s.clock(), s.terms) })
+	return err
+}
+
+// CancelByPayment cancels an order whose payment was voided or refunded.
+func (s *store) CancelByPayment(ctx context.Context, order id.Order, payment id.Payment, reason Reason) error {
+	_, err := s.decide(ctx, order, func(o *Order, seat *Seat) (bool, error) {
+		return o.CancelByPayment(seat, payment, reason, s.clock(), s.terms)
+	})
+	return err
+}
+
+// Complete completes a created order whose payment is authorized, and returns the order as it is now.
+func (s *store) Complete(ctx context.Context, order id.Order, payment id.Payment) (Order, error) {
+	return s.decide(ctx, order, func(o *Order, seat *Seat) (bool, error) { return o.Complete(seat, payment, s.clock()) })
+}
+
+// MarkCaptured notes that the money of a complete order was captured, and returns the order as it is now.
+func (s *store) MarkCaptured(ctx context.Context, order id.Order, payment id.Payment) (Order, error) {
+	return state.Modify(ctx, s.documents, orderKey(order), func(o *Order, _ *state.Change) (bool, error) {
+		if o.ID == "" {
+			return false, errNoOrder
 		}
-		return order.Cancel(ticket, reason, now(), b.terms)
+		return o.MarkCaptured(payment), nil
 	})
 }
 
-// Complete completes an order whose funds are authorized by a payment, and returns it. An order that is settled
-// already stays as it is.
-func (b *box) Complete(ctx context.Context, id, paymentID string) (completed Order, err error) {
-	err = b.decide(ctx, id, func(order *Order, ticket *Ticket) (changed bool, err error) {
-		if order.Status == Created {
-			changed, err = true, order.Complete(ticket, paymentID, now())
-		}
-		completed = *order
-		return changed, err
-	})
-	return completed, err
-}
-
-// Capture notes that the money of a complete order is taken, and returns the order. It is nobody's business but
-// Unsettled's, so there is no event.
-func (b *box) Capture(ctx context.Context, id, paymentID string) (order Order, err error) {
-	err = state.Retry(ctx, func(ctx context.Context) error {
-		doc, err := b.Order(ctx, id)
+// decide lets a transition change an order and its seat, and commits both with the order's event.
+func (s *store) decide(ctx context.Context, order id.Order, transition func(*Order, *Seat) (changed bool, err error)) (Order, error) {
+	return state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, Order, error) {
+		o, seat, err := s.orderAndSeat(ctx, order)
 		if err != nil {
-			return err
+			return nil, Order{}, err
 		}
-		order = doc.Value
-		if order.Status != Complete || order.Captured || !order.IsPaidBy(paymentID) {
-			return nil
-		}
-		order.Captured = true
-		var change state.Change
-		change.Update(doc.Key, doc.ETag, order)
-		return b.store.Commit(ctx, &change)
-	})
-	return order, err
-}
-
-// decide lets a transition change an order and its ticket, and commits both with the order's event.
-func (b *box) decide(ctx context.Context, id string, transition func(*Order, *Ticket) (changed bool, err error)) error {
-	return state.Retry(ctx, func(ctx context.Context) error {
-		order, ticket, err := b.orderAndTicket(ctx, id)
-		if err != nil {
-			return err
-		}
-		changed, err := transition(&order.Value, &ticket.Value)
-		if errors.Is(err, errNotReserved) {
-			// The two are changed together, but may have been read one after the other.
-			return fmt.Errorf("order %s gave way to another between two reads: %w", id, state.ErrConflict)
+		changed, err := transition(&o.Value, &seat.Value)
+		if errors.Is(err, errNotHeld) {
+			return nil, Order{}, fmt.Errorf("%w: order %s lost its seat between two reads", state.ErrConflict, order)
 		}
 		if err != nil || !changed {
-			return err
+			return nil, o.Value, err
 		}
-		var change state.Change
-		change.Update(order.Key, order.ETag, order.Value)
-		change.Update(ticket.Key, ticket.ETag, ticket.Value)
-		change.Emit(ctx, order.Value.Told())
-		noteChanged(&change, order.Value)
-		return b.store.Commit(ctx, &change)
+		return changeOf(ctx, o, seat), o.Value, nil
 	})
 }
 
-// orderAndTicket reads an order and its ticket: at once, if this process knows which ticket it is.
-func (b *box) orderAndTicket(ctx context.Context, id string) (order state.Doc[Order], ticket state.Doc[Ticket], err error) {
-	known, remembered := b.ticketOf.Get(id)
-	if !remembered {
-		if order, err = b.Order(ctx, id); err != nil {
-			return order, ticket, err
+// changeOf is the change of an order and its seat, with the order's event.
+func changeOf(ctx context.Context, order state.Doc[Order], seat state.Doc[Seat]) *state.Change {
+	change := &state.Change{}
+	change.Update(order.Key, order.ETag, order.Value)
+	change.Update(seat.Key, seat.ETag, seat.Value)
+	emit(ctx, change, order.Value)
+	return change
+}
+
+// orderAndSeat reads an order and its seat: with one call, if the order's ticket is in ticketOf.
+func (s *store) orderAndSeat(ctx context.Context, order id.Order) (o state.Doc[Order], seat state.Doc[Seat], err error) {
+	ticket, cached := s.ticketOf.Get(order)
+	if !cached {
+		if o, err = s.order(ctx, order); err != nil {
+			return o, seat, err
 		}
-		known = order.Value.Ticket.ID
-		b.ticketOf.Add(id, known)
-		ticket, err = state.Get[Ticket](ctx, b.store, ticketKey(known))
-		return order, ticket, wrapTicket(id, err)
+		ticket = o.Value.Ticket.ID
+		s.ticketOf.Add(order, ticket)
+		seat, err = state.Get[Seat](ctx, s.documents, seatKey(ticket))
+	} else {
+		o, seat, err = state.GetBoth[Order, Seat](ctx, s.documents, orderKey(order), seatKey(ticket))
+		if err == nil && o.ETag == "" {
+			return o, seat, errNoOrder
+		}
+		if err == nil && seat.ETag == "" {
+			err = state.ErrNotFound
+		}
 	}
-	order, ticket, err = state.GetBoth[Order, Ticket](ctx, b.store, orderKey(id), ticketKey(known))
-	switch {
-	case err != nil:
-		return order, ticket, err
-	case order.ETag == "":
-		return order, ticket, errNoOrder
-	case ticket.ETag == "":
-		return order, ticket, wrapTicket(id, state.ErrNotFound)
+	if err != nil {
+		return o, seat, fmt.Errorf("the seat of order %s: %w", order, err)
 	}
-	return order, ticket, nil
+	return o, seat, nil
 }
 
-func wrapTicket(orderID string, err error) error {
+// Expire cancels those of the orders that are unpaid. It returns the orders that do not exist. The error is errNotOver if the window of
+// some has not ended yet; the others are cancelled then, too.
+func (s *store) Expire(ctx context.Context, expired []events.ExpiredOrder) (unknown []id.Order, err error) {
+	orders, unknown, err := s.unpaid(ctx, expired)
+	if err != nil {
+		return nil, err
+	}
+	seats, err := s.seatsOf(ctx, orders)
+	if err != nil {
+		return nil, err
+	}
+	failed := make([]error, len(orders))
+	var cancelling sync.WaitGroup // at the same time, so that they share transactions
+	for i, order := range orders {
+		cancelling.Go(func() { failed[i] = s.expire(ctx, order, seats[order.Value.Ticket.ID]) })
+	}
+	cancelling.Wait()
+	early := 0
+	for i := range failed {
+		if errors.Is(failed[i], errNotOver) {
+			failed[i] = nil
+			early++
+		}
+	}
+	if early > 0 { // before all other errors, because the first decides whether the event can become a dead letter
+		failed = slices.Insert(failed, 0, error(errNotOver.Because(fmt.Errorf("%d of %d orders", early, len(expired)))))
+	}
+	return unknown, errors.Join(failed...)
+}
+
+// unpaid reads which of the orders wait for their payment, and which do not exist.
+func (s *store) unpaid(ctx context.Context, expired []events.ExpiredOrder) (unpaid []state.Doc[Order], unknown []id.Order, err error) {
+	found := map[id.Order]bool{}
+	var keys []string
+	for _, e := range expired {
+		if _, again := found[e.ID]; !again {
+			keys = append(keys, orderKey(e.ID))
+			found[e.ID] = false
+		}
+	}
+	docs, err := state.GetMany[Order](ctx, s.documents, keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, doc := range docs {
+		found[doc.Value.ID] = true
+		if doc.Value.IsCreated() {
+			unpaid = append(unpaid, doc)
+		}
+	}
+	for order, exists := range found {
+		if !exists {
+			unknown = append(unknown, order)
+		}
+	}
+	return unpaid, unknown, nil
+}
+
+// seatsOf reads the seats of orders, by their tickets' ids.
+func (s *store) seatsOf(ctx context.Context, orders []state.Doc[Order]) (map[id.Ticket]state.Doc[Seat], error) {
+	keys := make([]string, len(orders))
+	for i, order := range orders {
+		keys[i] = seatKey(order.Value.Ticket.ID)
+	}
+	docs, err := state.GetMany[Seat](ctx, s.documents, keys)
+	if err != nil {
+		return nil, err
+	}
+	seats := make(map[id.Ticket]state.Doc[Seat], len(docs))
+	for _, doc := range docs {
+		seats[doc.Value.ID] = doc
+	}
+	return seats, nil
+}
+
+// expire cancels an unpaid order as it and its seat were read. If either has changed since then, both are read again.
+func (s *store) expire(ctx context.Context, order state.Doc[Order], seat state.Doc[Seat]) error {
+	_, err := order.Value.Cancel(&seat.Value, Expired, s.clock(), s.terms)
+	if errors.Is(err, errNotOver) {
+		return err
+	}
 	if err == nil {
-		return nil
+		if err = s.documents.Commit(ctx, changeOf(ctx, order, seat)); !errors.Is(err, state.ErrConflict) {
+			return err
+		}
 	}
-	return fmt.Errorf("the ticket of order %s: %w", orderID, err)
+	if err = s.Cancel(ctx, order.Value.ID, Expired); errors.Is(err, errComplete) {
+		return nil // it was paid meanwhile
+	}
+	return err
 }
 
-// TellAgain publishes an order's last event once more, for whoever seems to have missed it.
-func (b *box) TellAgain(ctx context.Context, order *Order) error {
+// RepublishLastEvent publishes an order's last event again, for a service that may have missed it.
+func (s *store) RepublishLastEvent(ctx context.Context, order id.Order) error {
+	doc, err := s.order(ctx, order)
+	if err != nil {
+		return err
+	}
 	var change state.Change
-	change.Emit(ctx, order.Told())
-	return b.store.Commit(ctx, &change)
+	change.Emit(ctx, doc.Value.Event())
+	return s.documents.Commit(ctx, &change)
 }
 
-// HearTicket brings the projection of a listing up to what the tickets service has published. It returns the order
-// that loses its ticket by that, if any.
-func (b *box) HearTicket(ctx context.Context, listing events.Ticket, deleted bool) (reservation *Reservation, err error) {
-	if listing.Version == 1 && listing.Sequence == 0 { // mostly a listing that is new here: that is known without reading
-		var ticket Ticket
-		ticket.Hear(listing, deleted)
+// ApplyListing applies an event of a ticket's listing to its seat, and returns the seat's reservation, if it has one.
+func (s *store) ApplyListing(ctx context.Context, listing events.Ticket, deleted bool) (*Reservation, error) {
+	if listing.Version == 1 && listing.Sequence == 0 { // most likely the seat does not exist yet: then nothing need be read
+		var seat Seat
+		seat.Apply(listing, deleted)
 		var change state.Change
-		change.Create(ticketKey(listing.ID), ticket)
-		if err := b.store.Commit(ctx, &change); !errors.Is(err, state.ErrConflict) {
+		change.Create(seatKey(listing.ID), seat)
+		if err := s.documents.Commit(ctx, &change); !errors.Is(err, state.ErrConflict) {
 			return nil, err
 		}
 	}
-	err = state.Retry(ctx, func(ctx context.Context) error {
-		doc, err := state.Get[Ticket](ctx, b.store, ticketKey(listing.ID))
-		if err != nil && !errors.Is(err, state.ErrNotFound) {
-			return err
+	seat, err := state.Modify(ctx, s.documents, seatKey(listing.ID), func(seat *Seat, change *state.Change) (bool, error) {
+		changed := seat.Apply(listing, deleted)
+		if seat.CatchUp(listing) {
+			return true, s.addHolder(ctx, change, seat, listing)
 		}
-		changed := doc.Value.Hear(listing, deleted)
-		behind := doc.Value.CatchUp(listing)
-		reservation = doc.Value.Reservation
-		if !changed && !behind {
-			return nil
-		}
-		var change state.Change
-		if behind {
-			if err := b.correct(ctx, &change, &doc.Value, listing); err != nil {
-				return err
-			}
-		}
-		change.Put(doc.Key, doc.ETag, doc.Value)
-		return b.store.Commit(ctx, &change)
+		return changed, nil
 	})
-	return reservation, err
+	return seat.Reservation, err
 }
-
-// now is the time as documents hold it.
-func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

@@ -3,104 +3,97 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"boxoffice/services/internal/events"
 )
 
-// subscribe routes what this service hears.
-func (b *box) subscribe(r *events.Router) {
-	events.On(r, func(ctx context.Context, e events.TicketCreated) error { return b.ticketTold(ctx, e.Ticket, false) })
-	events.On(r, func(ctx context.Context, e events.TicketUpdated) error { return b.ticketTold(ctx, e.Ticket, false) })
-	events.On(r, func(ctx context.Context, e events.TicketDeleted) error { return b.ticketTold(ctx, e.Ticket, true) })
-
-	events.On(r, b.paymentAuthorized)
-	events.On(r, b.paymentCaptured)
-	events.On(r, b.paymentVoided)
-	events.On(r, b.paymentRefunded) // a declined one changes nothing here
-
-	events.On(r, b.timeIsOver)
-
-	events.On(r, func(ctx context.Context, e events.UserDeleted) error { return b.DeleteBuyer(ctx, e.ID) })
+// subscriptions handles the events of other services.
+type subscriptions struct {
+	store *store
+	log   *slog.Logger
 }
 
-// ticketTold applies a listing's change. If the seller deleted the listing in the moment in which somebody
-// reserved it, the unpaid order is cancelled; one that is complete stands, and is told again, so that the
-// tickets service learns that the sale came first.
-func (b *box) ticketTold(ctx context.Context, listing events.Ticket, deleted bool) error {
-	reservation, err := b.HearTicket(ctx, listing, deleted)
-	if err != nil || !deleted || reservation == nil {
+func (s *subscriptions) register(r *events.Router) {
+	events.On(r, func(ctx context.Context, e events.TicketCreated) error { return s.listingChanged(ctx, e.Ticket) })
+	events.On(r, func(ctx context.Context, e events.TicketUpdated) error { return s.listingChanged(ctx, e.Ticket) })
+	events.On(r, s.listingDeleted)
+
+	events.On(r, s.paymentAuthorized)
+	events.On(r, s.paymentCaptured)
+	events.On(r, s.paymentVoided)
+	events.On(r, s.paymentRefunded) // payment.failed changes no order: the buyer may try again
+
+	events.On(r, s.expirationCompleted)
+
+	events.On(r, func(ctx context.Context, e events.UserDeleted) error { return s.store.DeleteBuyer(ctx, e.ID) })
+}
+
+func (s *subscriptions) listingChanged(ctx context.Context, listing events.Ticket) error {
+	_, err := s.store.ApplyListing(ctx, listing, false)
+	return err
+}
+
+// listingDeleted cancels the order that reserved the ticket while its seller deleted the listing. A complete order stays as it is.
+// It is published again, so that the tickets service restores the listing as sold.
+func (s *subscriptions) listingDeleted(ctx context.Context, e events.TicketDeleted) error {
+	reservation, err := s.store.ApplyListing(ctx, e.Ticket, true)
+	if err != nil || reservation == nil {
 		return err
 	}
-	err = b.Cancel(ctx, reservation.OrderID, Withdrawn, func(*Order) error { return nil })
+	err = s.store.Cancel(ctx, reservation.OrderID, Withdrawn)
 	if errors.Is(err, errComplete) {
-		order, err := b.Order(ctx, reservation.OrderID)
-		if err != nil {
-			return err
-		}
-		return b.TellAgain(ctx, &order.Value)
+		return s.store.RepublishLastEvent(ctx, reservation.OrderID)
 	}
 	return err
 }
 
-// paymentAuthorized completes the order. If it was cancelled before, it says so again: the payments service
-// must hear of it to give the funds back.
-func (b *box) paymentAuthorized(ctx context.Context, e events.PaymentCreated) error {
-	return b.giveBack(ctx, e.Payment, b.complete(ctx, e.Payment))
+// paymentAuthorized completes the payment's order. If the order is cancelled, its cancellation is published again, so that payments
+// voids the payment.
+func (s *subscriptions) paymentAuthorized(ctx context.Context, e events.PaymentCreated) error {
+	return s.cancelIfLost(ctx, e.Payment, s.complete(ctx, e.Payment))
 }
 
-func (b *box) complete(ctx context.Context, payment events.Payment) error {
-	order, err := b.Complete(ctx, payment.OrderID, payment.ID)
-	if err != nil {
+func (s *subscriptions) complete(ctx context.Context, payment events.Payment) error {
+	order, err := s.store.Complete(ctx, payment.OrderID, payment.ID)
+	if err != nil || !order.IsCancelled() {
 		return err
 	}
-	if order.Status == Cancelled {
-		return b.TellAgain(ctx, &order)
-	}
-	return nil
+	return s.store.RepublishLastEvent(ctx, order.ID)
 }
 
-// paymentCaptured notes that a complete order is settled. An order that is not complete though its money is taken was, until
-// this service's store was restored from a backup: it is completed again. If somebody else has the ticket since then, it is
-// published as cancelled once more, and the money goes back.
-func (b *box) paymentCaptured(ctx context.Context, e events.PaymentCaptured) error {
-	order, err := b.Capture(ctx, e.OrderID, e.ID)
-	if err == nil && (order.Status == Created || order.Status == Cancelled && order.Reason != Refunded) {
-		if err = b.complete(ctx, e.Payment); err == nil {
-			_, err = b.Capture(ctx, e.OrderID, e.ID)
+// paymentCaptured notes that a complete order is settled. After a restore the order may not be complete though its money is captured:
+// then it is completed again, or, if the ticket has another order now, published again as cancelled, so that payments refunds it.
+func (s *subscriptions) paymentCaptured(ctx context.Context, e events.PaymentCaptured) error {
+	order, err := s.store.MarkCaptured(ctx, e.OrderID, e.ID)
+	if err == nil && order.LacksCompletion() {
+		if err = s.complete(ctx, e.Payment); err == nil {
+			_, err = s.store.MarkCaptured(ctx, e.OrderID, e.ID)
 		}
 	}
-	return b.giveBack(ctx, e.Payment, err)
+	return s.cancelIfLost(ctx, e.Payment, err)
 }
 
-// paymentVoided cancels an order whose payment ended without any money, be the order complete or not, and its ticket is
-// free again: the authorization lapsed before it was captured, or Stripe gave it up. Most often the payment was voided
-// because the order is cancelled already; then nothing changes.
-func (b *box) paymentVoided(ctx context.Context, e events.PaymentVoided) error {
-	return b.cancelPaid(ctx, e.Payment, Unpaid)
+// paymentVoided cancels an order whose authorization lapsed, or was released by Stripe. Most often the order was cancelled first,
+// which is why the payment was voided; then nothing changes.
+func (s *subscriptions) paymentVoided(ctx context.Context, e events.PaymentVoided) error {
+	return s.ignoreIfLost(ctx, e.Payment, s.store.CancelByPayment(ctx, e.OrderID, e.ID, Unpaid))
 }
 
-// paymentRefunded cancels an order whose money was all given back. Its ticket does not go on sale again by itself. A refund of
-// a part changes nothing.
-func (b *box) paymentRefunded(ctx context.Context, e events.PaymentRefunded) error {
+// paymentRefunded cancels an order whose money was all given back. A partial refund changes nothing.
+func (s *subscriptions) paymentRefunded(ctx context.Context, e events.PaymentRefunded) error {
 	if !e.IsFull() {
 		return nil
 	}
-	return b.cancelPaid(ctx, e.Payment, Refunded)
+	return s.ignoreIfLost(ctx, e.Payment, s.store.CancelByPayment(ctx, e.OrderID, e.ID, Refunded))
 }
 
-// cancelPaid cancels the order that a payment was for, unless another payment has completed it.
-func (b *box) cancelPaid(ctx context.Context, payment events.Payment, reason Reason) error {
-	err := b.Cancel(ctx, payment.OrderID, reason, func(o *Order) error {
-		if !o.IsPaidBy(payment.ID) {
-			return errOtherPayment
-		}
-		return nil
-	})
-	if errors.Is(err, errOtherPayment) {
-		return nil
+// expirationCompleted cancels the unpaid orders of a slot. If the window of some has not ended by this process's clock, the event
+// is delivered again until it has: no other event follows.
+func (s *subscriptions) expirationCompleted(ctx context.Context, e events.ExpirationComplete) error {
+	unknown, err := s.store.Expire(ctx, e.All())
+	for _, order := range unknown {
+		s.log.WarnContext(ctx, "an expired order does not exist, and is ignored; it may be newer than a restored backup", "order", order, "slot", e.Slot)
 	}
-	return b.unlessLost(ctx, payment.OrderID, err)
+	return err
 }
-
-// errOtherPayment says that a payment is not the one that completed its order.
-var errOtherPayment = errors.New("the order was completed by another payment")

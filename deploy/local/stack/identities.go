@@ -10,21 +10,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 
 	"gopkg.in/yaml.v3"
 )
 
-// With mTLS each sidecar, placement and the scheduler have a certificate of sentry's, for which they show it a token of their
-// own (deploy/runtime/identities.go). What sentry and they need is in the state folder, made at the first start.
+// With mTLS sentry issues a certificate to each sidecar, to placement and to the scheduler. Each shows sentry a token of its
+// own (deploy/runtime/identities.go). Tokens and sentry's authority are made at the first start and kept in the state folder.
 const (
 	identitiesFolder = "identities"
-	// namespace is that of all, as Dapr has it without Kubernetes.
+	// namespace is Dapr's default without Kubernetes.
 	namespace = "default"
 )
 
-// mtlsConfigured is whether a Configuration asks for mTLS. Dapr's CLI looks there, too.
-func mtlsConfigured(path string) (bool, error) {
+// readMTLS is whether a Configuration asks for mTLS. Dapr's CLI reads the same setting.
+func readMTLS(path string) (bool, error) {
 	var configuration struct {
 		Spec struct {
 			MTLS struct{ Enabled bool } `yaml:"mtls"`
@@ -40,94 +39,63 @@ func mtlsConfigured(path string) (bool, error) {
 	return configuration.Spec.MTLS.Enabled, nil
 }
 
-// chooseIdentities decides on mTLS: if the Configuration asks for it, and placement and scheduler are ours. A sidecar alone has
-// nobody to talk to.
-func (s *Stack) chooseIdentities(run *RunFile) error {
-	if run.Apps[0].ConfigFile == "" {
-		s.infra = slices.DeleteFunc(s.infra, func(name string) bool { return name == Sentry })
-		return nil
-	}
-	wanted, err := mtlsConfigured(run.Apps[0].ConfigFile)
-	if err != nil {
-		return err
-	}
-	s.mtlsWanted = wanted
-	if needed := s.has(Sentry) || s.has(Placement) || s.has(Scheduler); !wanted || !needed {
-		s.infra = slices.DeleteFunc(s.infra, func(name string) bool { return name == Sentry })
-		return nil
-	}
-	s.mtls = true
-	if !s.has(Sentry) {
-		s.infra = append([]string{Sentry}, s.infra...)
-	}
-	return nil
-}
-
-// makeIdentities makes those that are missing, and renews them in time.
-func (s *Stack) makeIdentities() error {
-	if !s.mtls {
-		return nil
-	}
-	args := []string{"identities", "--folder", filepath.Join(s.state, identitiesFolder)}
-	for _, id := range s.appIDs() {
+// ensureIdentities makes the identities that are missing, and renews those that end soon.
+func ensureIdentities(l *layout) error {
+	args := []string{"identities", "--folder", filepath.Join(l.state, identitiesFolder)}
+	for _, id := range l.appIDs() {
 		args = append(args, "--app", id)
 	}
-	if output, err := exec.Command(s.runtime, args...).CombinedOutput(); err != nil {
+	if output, err := exec.Command(l.runtime, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("make the identities of sidecars: %w: %s", err, output)
 	}
 	return nil
 }
 
-// identity adds to a process's environment what it shows to sentry, and how it knows sentry.
-func (s *Stack) identity(env map[string]string, id string) error {
-	for _, name := range []string{"DAPR_SENTRY_TOKEN_FILE", "DAPR_TRUST_ANCHORS"} {
-		delete(env, name) // of another stack
+func sentryFolder(state string) string { return filepath.Join(state, identitiesFolder, "sentry") }
+
+func (l *layout) identityFolder(id string) string {
+	return filepath.Join(l.state, identitiesFolder, "apps", id)
+}
+
+// identify adds to a process's environment the token that it shows to sentry, and the certificate by which it recognizes sentry.
+// The name is an app's id, or that of a part of the control plane.
+func (p *plan) identify(env map[string]string, name string) {
+	for _, variable := range []string{"DAPR_SENTRY_TOKEN_FILE", "DAPR_TRUST_ANCHORS"} {
+		delete(env, variable) // the launcher's environment may have those of another stack
 	}
-	if !s.mtls {
-		return nil
+	if !p.mtls {
+		return
 	}
 	env["NAMESPACE"] = namespace
-	if id == "dapr-sentry" {
-		return nil
+	switch name {
+	case Sentry:
+		return
+	case Placement, Scheduler:
+		name = "dapr-" + name
 	}
-	folder := s.Identity(id)
-	anchors, err := os.ReadFile(filepath.Join(folder, "ca.crt"))
-	if err != nil {
-		return err
-	}
-	env["DAPR_TRUST_ANCHORS"], env["DAPR_SENTRY_TOKEN_FILE"] = string(anchors), filepath.Join(folder, "token")
-	return nil
+	env["DAPR_TRUST_ANCHORS"], env["DAPR_SENTRY_TOKEN_FILE"] = p.anchors, filepath.Join(p.identityFolder(name), "token")
 }
 
 // Identity is the folder with an app's token for sentry (token) and the authority's certificate (ca.crt).
-func (s *Stack) Identity(app string) string {
-	return filepath.Join(s.state, identitiesFolder, "apps", app)
-}
+func (s *Stack) Identity(app string) string { return s.plan.identityFolder(app) }
 
-// SentryAddress is where sentry listens (host:port).
-func (s *Stack) SentryAddress() string { return local(s.ports.Sentry) }
-
-// PlacementAddress and SchedulerAddress are where these listen (host:port).
-func (s *Stack) PlacementAddress() string { return local(s.ports.Placement) }
-func (s *Stack) SchedulerAddress() string { return local(s.ports.Scheduler) }
-
-// Tokens: a sidecar takes calls of its API only with DAPR_API_TOKEN, an app those of its sidecar with APP_API_TOKEN. Here each
-// app has its own two, made from those in .state/env, so that what one app is given opens no other. Dapr's CLI gives all apps
-// those of .state/env.
+// Tokens: a sidecar accepts calls of its API only with DAPR_API_TOKEN, and an app accepts calls of its sidecar only with
+// APP_API_TOKEN. Each app has two tokens of its own, derived from those in .state/env, so that the token of one app opens no
+// other. Dapr's CLI gives all apps those of .state/env.
 const tokensFolder = "tokens"
 
 var tokenVariables = []string{"DAPR_API_TOKEN", "APP_API_TOKEN"}
 
-// tokens replaces the tokens in an environment by those of an app.
-func (s *Stack) tokens(env map[string]string, app string) {
+// setTokens replaces the tokens in an environment by those of an app.
+func (p *plan) setTokens(env map[string]string, app string) {
 	for _, name := range tokenVariables {
-		env[name] = s.token(name, app)
+		env[name] = p.token(name, app)
 	}
 }
 
-func (s *Stack) token(name, app string) string {
-	key := s.environment(nil)[name]
-	if key == "" || s.forCLI() {
+func (p *plan) token(name, app string) string {
+	key := p.environment(nil)[name]
+	if key == "" || p.forCLI() {
 		return key
 	}
 	sum := hmac.New(sha256.New, []byte(key))
@@ -135,34 +103,33 @@ func (s *Stack) token(name, app string) string {
 	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil))
 }
 
-// forCLI is whether the apps are not ours but those of Dapr's CLI.
-func (s *Stack) forCLI() bool { return len(s.chosen) == 0 }
+// forCLI is whether Dapr's CLI starts the apps.
+func (l *layout) forCLI() bool { return len(l.started) == 0 }
 
-// APIToken is what the sidecar of an app (by its id) wants to be shown, in the header or gRPC metadata dapr-api-token.
-func (s *Stack) APIToken(app string) string { return s.token("DAPR_API_TOKEN", s.app(app).ID) }
-
-// AppToken is what an app wants its sidecar to show.
-func (s *Stack) AppToken(app string) string { return s.token("APP_API_TOKEN", s.app(app).ID) }
-
-// writeTokens leaves the sidecars' tokens where those who administer the stack find them (APITokenIn).
-func (s *Stack) writeTokens() error {
-	folder := filepath.Join(s.state, tokensFolder)
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	for _, id := range s.appIDs() {
-		if err := os.WriteFile(filepath.Join(folder, id), []byte(s.token("DAPR_API_TOKEN", id)), 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
+// APIToken is the token that the sidecar of an app accepts, in the header or gRPC metadata dapr-api-token.
+func (s *Stack) APIToken(app string) string {
+	return s.plan.token("DAPR_API_TOKEN", s.plan.app(app).ID)
 }
 
-// APITokenIn is the token of an app's sidecar in a stack that runs in another process: in that folder.
+// AppToken is the token that an app accepts from its sidecar.
+func (s *Stack) AppToken(app string) string {
+	return s.plan.token("APP_API_TOKEN", s.plan.app(app).ID)
+}
+
+// tokenFiles are the tokens of the sidecars, for administrators (APITokenIn).
+func (p *plan) tokenFiles() []file {
+	var files []file
+	for _, id := range p.appIDs() {
+		files = append(files, file{filepath.Join(p.state, tokensFolder, id), p.token("DAPR_API_TOKEN", id)})
+	}
+	return files
+}
+
+// APITokenIn is the token of an app's sidecar in a stack that runs in another process, in that folder.
 func APITokenIn(folder, app string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(folder, StateFolder, tokensFolder, app))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil // of a release before, which had none
+		return "", nil // an earlier release had none
 	}
 	return string(text), err
 }

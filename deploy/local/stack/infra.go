@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// The processes that services need and no run file names.
+// The processes that are not in the run file.
 const (
 	NATS      = "nats"
 	Postgres  = "postgres"
@@ -24,8 +24,8 @@ const (
 	Sandbox   = "sandbox" // of Stripe
 )
 
-// natsConfig: JetStream answers a publisher only when the message is on disk (sync_interval), for an event
-// that was answered for must survive the power cut.
+// natsConfig: JetStream answers a publisher when the message is on disk (sync_interval), because an event that was
+// acknowledged must survive a power cut.
 const natsConfig = `listen: "127.0.0.1:%d"
 http: "127.0.0.1:%d"
 server_name: boxoffice
@@ -41,7 +41,7 @@ const natsTLS = `tls {
 }
 `
 
-// natsUsers: a password for everybody.
+// natsUsers: each user has a password.
 const natsUsers = `authorization {
   users: [
     {user: %q, password: %q}
@@ -49,12 +49,12 @@ const natsUsers = `authorization {
 }
 `
 
-// natsUser may publish on its topics, and on those that it subscribes to ask for messages of its own consumers and acknowledge
-// them; nothing else: it cannot make, change or empty streams, nor read or acknowledge another's messages.
+// natsUser is the line of a user. It may publish on its topics. Of the topics that it subscribes to it may fetch the messages of its
+// own consumers and acknowledge them. It cannot make, change or empty streams, nor read or acknowledge another's messages.
 func natsUser(id, password string, may rights) string {
 	publish := slices.Concat(may.publish, []string{"$JS.API.INFO", "$JS.API.STREAM.NAMES"})
 	for _, topic := range may.subscribe {
-		// As the runtime names them (deploy/runtime/jetstream.go).
+		// The names are those of the runtime (deploy/runtime/jetstream.go).
 		stream, _, _ := strings.Cut(topic, ".")
 		consumer := id + "-" + strings.ReplaceAll(topic, ".", "-")
 		if topic == oldTopic {
@@ -71,168 +71,150 @@ func natsUser(id, password string, may rights) string {
 	return fmt.Sprintf("    {user: %q, password: %q, permissions: {publish: [\"%s\"], subscribe: [\"_INBOX.>\"]}}\n", id, password, strings.Join(publish, `", "`))
 }
 
-// oldTopic carried all events in the release before.
+// oldTopic carried all events in an earlier release.
 const oldTopic = "events"
 
-func (s *Stack) writeNATSConfig() (string, error) {
-	path := filepath.Join(s.data, "nats.conf")
-	text := fmt.Sprintf(natsConfig, s.ports.NATS, s.ports.NATSMonitor, filepath.Join(s.data, "nats"))
-	if s.secured() {
-		text += fmt.Sprintf(natsTLS, s.certificates.Server, s.certificates.ServerKey)
+func (p *plan) natsConfigPath() string { return filepath.Join(p.data(), "nats.conf") }
+
+func (p *plan) natsConfig() string {
+	text := fmt.Sprintf(natsConfig, p.ports.NATS, p.ports.NATSMonitor, filepath.Join(p.data(), "nats"))
+	if p.set.tls() {
+		text += fmt.Sprintf(natsTLS, p.certificates.Server, p.certificates.ServerKey)
 	}
-	if s.passworded {
-		scopes, err := readScopes(s.components)
-		if err != nil {
-			return "", err
-		}
+	if p.set.passwords {
 		var users strings.Builder
-		for _, id := range s.appIDs() {
-			users.WriteString(natsUser(id, s.passwords.of(NATS, id), scopes[id]))
+		for _, id := range p.appIDs() {
+			users.WriteString(natsUser(id, p.passwords.of(NATS, id), p.set.rights[id]))
 		}
-		text += fmt.Sprintf(natsUsers, administrator, s.passwords.of(NATS, administrator), &users)
+		text += fmt.Sprintf(natsUsers, administrator, p.passwords.of(NATS, administrator), &users)
 	}
-	return path, os.WriteFile(path, []byte(text), 0o600)
+	return text
 }
 
-// natsURL is the address of the broker for one of its users.
-func (s *Stack) natsURL(user string) string {
-	address := url.URL{Scheme: "nats", Host: local(s.ports.NATS)}
-	if s.secured() {
+// natsURL is the address of NATS for one of its users. An app's sidecar reaches it through the proxy, if there is one.
+func (p *plan) natsURL(user string) string {
+	port := p.ports.NATS
+	if proxy := p.proxies[NATS]; proxy != 0 && user != administrator {
+		port = proxy
+	}
+	address := url.URL{Scheme: "nats", Host: local(port)}
+	if p.set.tls() {
 		address.Scheme = "tls"
 	}
-	if s.passworded {
-		address.User = url.UserPassword(user, s.passwords.of(NATS, user))
+	if p.set.passwords {
+		address.User = url.UserPassword(user, p.passwords.of(NATS, user))
 	}
 	return address.String()
 }
 
-// NATSURL is the address of NATS for who may do everything there.
-func (s *Stack) NATSURL() string { return s.natsURL(administrator) }
+func (p *plan) broker(user string) BrokerAddress {
+	if p.set.name == SetRedis {
+		account := url.UserPassword(user, p.passwords.of(Redis, user))
+		address := url.URL{Scheme: "rediss", User: account, Host: local(p.ports.Redis)}
+		return BrokerAddress{URL: address.String(), Authority: p.certificates.Authority}
+	}
+	return BrokerAddress{URL: p.natsURL(user), Authority: p.certificates.Authority}
+}
 
-// Broker is the address of the broker for who may do everything there.
+// NATSURL is the address of NATS for its administrator.
+func (s *Stack) NATSURL() string { return s.plan.natsURL(administrator) }
+
+// Broker is the address of the broker for its administrator.
 func (s *Stack) Broker() BrokerAddress { return s.BrokerAs(administrator) }
 
-// BrokerAs is the address of the broker for an app, with what the app may do there.
-func (s *Stack) BrokerAs(user string) BrokerAddress {
-	if s.set == SetRedis {
-		account := url.UserPassword(user, s.passwords.of(Redis, user))
-		return BrokerAddress{URL: (&url.URL{Scheme: "rediss", User: account, Host: local(s.ports.Redis)}).String(), Authority: s.certificates.Authority}
-	}
-	return BrokerAddress{URL: s.natsURL(user), Authority: s.certificates.Authority}
-}
+// BrokerAs is the address of the broker for an app, with the app's rights.
+func (s *Stack) BrokerAs(user string) BrokerAddress { return s.plan.broker(user) }
 
-// BrokerOf is the address of the broker of a stack that runs in another process: in that folder, on that set.
+// BrokerOf is the address of the broker, for its administrator, of a stack that runs in another process, in that folder and on that set.
 func BrokerOf(folder, set string, ports Ports) (BrokerAddress, error) {
-	s := &Stack{state: filepath.Join(folder, StateFolder), set: set, ports: ports, passworded: true}
+	p := &plan{layout: layout{set: componentSet{name: set, passwords: true}, ports: ports}}
+	state := filepath.Join(folder, StateFolder)
 	var err error
-	if s.passwords, err = readPasswords(s.state); err != nil {
+	if p.passwords, err = readPasswords(state); err != nil {
 		return BrokerAddress{}, err
 	}
-	if s.secured() {
-		s.certificates = certificatesIn(filepath.Join(s.state, certificatesFolder))
+	if p.set.tls() {
+		p.certificates = certificatesIn(filepath.Join(state, certificatesFolder))
 	}
-	return s.Broker(), nil
+	return p.broker(administrator), nil
 }
 
-func (s *Stack) infraArgs(name string) ([]string, error) {
+// infraArgs are the program and the arguments of a process that is not in the run file.
+func (p *plan) infraArgs(name string) []string {
 	flag := func(name string, port int) string { return "--" + name + "=" + strconv.Itoa(port) }
 	switch name {
 	case NATS:
-		config, err := s.writeNATSConfig()
-		return []string{s.runtime, "nats-server", "--config", config}, err
+		return []string{p.runtime, "nats-server", "--config", p.natsConfigPath()}
 	case Postgres:
-		return s.postgresArgs(), nil
+		return p.postgresArgs()
 	case Redis:
-		return s.redisArgs()
+		return []string{p.redisProgram, p.redisConfigPath()}
 	case Sentry:
-		files := filepath.Join(s.state, identitiesFolder, "sentry")
+		files := sentryFolder(p.state)
 		return []string{
-			s.runtime, "sentry", "--listen-address=127.0.0.1", flag("port", s.ports.Sentry), flag("healthz-port", s.ports.SentryHealth),
+			p.runtime, "sentry", "--listen-address=127.0.0.1", flag("port", p.ports.Sentry), flag("healthz-port", p.ports.SentryHealth),
 			"--issuer-credentials=" + files, "--config=" + filepath.Join(files, "config.yaml"),
 			"--enable-metrics=false", "--log-level=warn",
-		}, nil
+		}
 	case Placement:
 		return append([]string{
-			s.runtime, "placement", "--listen-address=127.0.0.1", flag("port", s.ports.Placement),
-			"--healthz-listen-address=127.0.0.1", flag("healthz-port", s.ports.PlacementHealth),
-			"--initial-cluster=dapr-placement-0=127.0.0.1:" + strconv.Itoa(s.ports.PlacementRaft),
+			p.runtime, "placement", "--listen-address=127.0.0.1", flag("port", p.ports.Placement),
+			"--healthz-listen-address=127.0.0.1", flag("healthz-port", p.ports.PlacementHealth),
+			"--initial-cluster=dapr-placement-0=" + local(p.ports.PlacementRaft),
 			"--enable-metrics=false", "--log-level=warn",
-		}, s.controlPlaneTLS("dapr-placement")...), nil
+		}, p.controlPlaneTLS("dapr-placement")...)
 	case Scheduler:
 		args := []string{
-			s.runtime, "scheduler", "--listen-address=127.0.0.1", flag("port", s.ports.Scheduler),
-			"--healthz-listen-address=127.0.0.1", flag("healthz-port", s.ports.SchedulerHealth),
-			"--override-broadcast-host-port=127.0.0.1:" + strconv.Itoa(s.ports.Scheduler),
-			"--etcd-data-dir=" + filepath.Join(s.data, "scheduler"),
-			"--etcd-initial-election-tick-advance", // there is nobody to wait for
+			p.runtime, "scheduler", "--listen-address=127.0.0.1", flag("port", p.ports.Scheduler),
+			"--healthz-listen-address=127.0.0.1", flag("healthz-port", p.ports.SchedulerHealth),
+			"--override-broadcast-host-port=" + local(p.ports.Scheduler),
+			"--etcd-data-dir=" + filepath.Join(p.data(), "scheduler"),
+			"--etcd-initial-election-tick-advance", // there is no other member to wait for
 			"--enable-metrics=false", "--log-level=warn",
 		}
-		if !s.mtlsWanted {
-			// A runtime of the release before: its etcd listens on ports.
-			for _, name := range []string{"--etcd-client-port=", "--etcd-initial-cluster=dapr-scheduler-server-0=http://localhost:"} {
-				port, err := s.blocks.next()
-				if err != nil {
-					return nil, err
-				}
-				args = append(args, name+strconv.Itoa(port))
-			}
+		if len(p.etcd) > 0 {
+			args = append(args, flag("etcd-client-port", p.etcd[0]), "--etcd-initial-cluster=dapr-scheduler-server-0=http://localhost:"+strconv.Itoa(p.etcd[1]))
 		}
-		return append(args, s.controlPlaneTLS("dapr-scheduler")...), nil
-	case Sandbox:
-		args := []string{
-			s.stripe, "-addr", "127.0.0.1:" + strconv.Itoa(s.ports.Sandbox),
-			"-file", filepath.Join(s.data, "stripe-sandbox.jsonl"),
-		}
-		// Stripe knows the public address alone. Without a gateway of our own, payments' own will do.
+		return append(args, p.controlPlaneTLS("dapr-scheduler")...)
+	default: // Sandbox
+		args := []string{p.stripe, "-addr", local(p.ports.Sandbox), "-file", filepath.Join(p.data(), "stripe-sandbox.jsonl")}
+		// Stripe has only the public address. Without a gateway in this stack the webhook goes to payments itself.
 		to := "payments"
-		if slices.ContainsFunc(s.chosen, func(a App) bool { return a.ID == gateway }) {
+		if slices.ContainsFunc(p.started, func(a App) bool { return a.ID == gateway }) {
 			to = gateway
 		}
-		if publicPort(s.app(to)) != 0 {
-			args = append(args, "-webhook-url", s.URL(to)+"/api/payments/webhook")
+		if a := p.app(to); publicPort(a) != 0 {
+			args = append(args, "-webhook-url", publicURL(a)+"/api/payments/webhook")
 		}
-		return args, nil
+		return args
 	}
-	return nil, fmt.Errorf("no process is called %q", name)
 }
 
-// controlPlaneTLS are the flags by which placement or the scheduler takes none but those with a certificate of sentry's.
-func (s *Stack) controlPlaneTLS(id string) []string {
-	if !s.mtls {
+// controlPlaneTLS are the flags by which placement or the scheduler accepts only clients with a certificate of sentry's.
+func (p *plan) controlPlaneTLS(id string) []string {
+	if !p.mtls {
 		return nil
 	}
-	return []string{"--tls-enabled", "--sentry-address=" + s.SentryAddress(), "--trust-anchors-file=" + filepath.Join(s.Identity(id), "ca.crt")}
+	return []string{"--tls-enabled", "--sentry-address=" + local(p.ports.Sentry), "--trust-anchors-file=" + filepath.Join(p.identityFolder(id), "ca.crt")}
 }
 
-func (s *Stack) infraReady(name string) func(context.Context) error {
+func (p *plan) infraProbe(name string) probe {
 	switch name {
 	case NATS:
-		return httpReady(s.ports.NATSMonitor, "/healthz") // all of it: after a write error of its disk a stream takes nothing until a restart
-	case Postgres:
-		return s.postgresReady
-	case Redis:
-		return s.redisReady
+		return probe{p.ports.NATSMonitor, "/healthz"} // with JetStream: after a write error a stream accepts nothing until a restart
 	case Sentry:
-		return httpReady(s.ports.SentryHealth, "/healthz")
+		return probe{p.ports.SentryHealth, "/healthz"}
 	case Placement:
-		return httpReady(s.ports.PlacementHealth, "/healthz")
+		return probe{p.ports.PlacementHealth, "/healthz"}
 	case Scheduler:
-		return httpReady(s.ports.SchedulerHealth, "/healthz")
+		return probe{p.ports.SchedulerHealth, "/healthz"}
 	default:
-		return tcpReady(s.ports.Sandbox)
+		return probe{port: p.ports.Sandbox}
 	}
 }
 
-// infraLog: NATS, sentry, placement and scheduler have little to say to who develops a service.
-func infraLog(name string) LogDestination {
-	if name == Sandbox {
-		return LogFileAndConsole
-	}
-	return LogFile
-}
-
-// ensureStreams lets the runtime make the streams as soon as the server answers, or bring those of the release before up to
-// date (deploy/runtime/streams.go).
+// ensureStreams runs the runtime's program that makes the streams, and updates those of an earlier release
+// (deploy/runtime/streams.go), as soon as NATS answers.
 func (s *Stack) ensureStreams(ctx context.Context) error {
 	var last error
 	err := s.watched(ctx, func(ctx context.Context) error {
@@ -248,21 +230,21 @@ func (s *Stack) ensureStreams(ctx context.Context) error {
 	if _, died := errors.AsType[*ExitError](err); died {
 		return err
 	}
-	return fmt.Errorf("create the streams on %s: %w (%w)%s", local(s.ports.NATS), err, last, quote(s.processes[NATS].log.lastLines(tailShown)))
+	return fmt.Errorf("create the streams on %s: %w (%w)%s", local(s.plan.ports.NATS), err, last, quote(s.processes[NATS].log.lastLines(tailShown)))
 }
 
 func (s *Stack) runStreams(ctx context.Context) error {
-	if err := tcpReady(s.ports.NATS)(ctx); err != nil {
+	if err := tcpReady(s.plan.ports.NATS)(ctx); err != nil {
 		return err
 	}
 	args := []string{"nats-streams", "--server=" + s.NATSURL(), "--wait=3s"}
-	if size := s.environment(nil)[maxBytesVariable]; size != "" && s.mtlsWanted { // the runtime of the release before knows no sizes
+	if size := s.plan.environment(nil)[maxBytesVariable]; size != "" && s.plan.mtlsConfigured { // the program of an earlier release has no such flag
 		args = append(args, "--max-bytes="+size)
 	}
-	command := exec.CommandContext(ctx, s.runtime, args...)
+	command := exec.CommandContext(ctx, s.plan.runtime, args...)
 	command.Env = os.Environ()
-	if s.secured() {
-		command.Env = append(command.Env, trustVariable+"="+s.certificates.Trusted)
+	if s.plan.set.tls() {
+		command.Env = append(command.Env, trustVariable+"="+s.plan.certificates.Trusted)
 	}
 	output, err := command.CombinedOutput()
 	if err != nil {

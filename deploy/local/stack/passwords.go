@@ -10,12 +10,12 @@ import (
 	"path/filepath"
 )
 
-// Passwords of servers are all made from one key, which is made at the first start that needs it. What a sidecar may
-// know of them is in a file that its secret store "infrastructure" reads: the passwords of its own app and no other.
+// All passwords of servers are derived from one key, which is made at the first start that needs it. The secret store
+// "infrastructure" of a sidecar reads a file with the passwords of its own app and no other.
 const (
 	infrastructureFolder = "infrastructure"
 	passwordKey          = "key"
-	// administrator is who may do everything, in each of the servers.
+	// administrator is the user with all rights, in each of the servers.
 	administrator = "boxoffice"
 )
 
@@ -42,28 +42,24 @@ func readPasswords(state string) (passwords, error) {
 	return passwords{key}, err
 }
 
-// of is the password of a user of a server. It has no character that an URL or a configuration would quote.
+// of is the password of a user of a server. It contains no character that must be quoted in a URL or a configuration.
 func (p passwords) of(server, user string) string {
 	sum := hmac.New(sha256.New, p.key)
 	sum.Write([]byte(server + "/" + user))
 	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil))
 }
 
-// writeSecrets tells each app's sidecar, and whoever administers the servers, what it takes to reach them. A file is
-// written at every start, for it holds an address.
-func (s *Stack) writeSecrets() error {
-	for _, id := range append(s.appIDs(), administrator) {
-		text, err := json.MarshalIndent(map[string]string{
-			"postgres-password": s.passwords.of(Postgres, id),
-			"nats-url":          s.natsURL(id),
-			"redis-password":    s.passwords.of(Redis, id),
+// passwordFiles are, for each app's sidecar and for administrators, what is needed to reach the servers. They are written at every
+// start, because an address may have changed.
+func (p *plan) passwordFiles() []file {
+	var files []file
+	for _, id := range append(p.appIDs(), administrator) {
+		text, _ := json.MarshalIndent(map[string]string{ // a map of strings is never refused
+			"postgres-password": p.passwords.of(Postgres, id),
+			"nats-url":          p.natsURL(id),
+			"redis-password":    p.passwords.of(Redis, id),
 		}, "", "  ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(s.state, infrastructureFolder, id+".json"), text, 0o600); err != nil {
-			return err
-		}
+		files = append(files, file{filepath.Join(p.state, infrastructureFolder, id+".json"), string(text)})
 	}
-	return nil
+	return files
 }

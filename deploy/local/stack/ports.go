@@ -77,6 +77,11 @@ func (p *Ports) Flags() []Flag {
 	}
 }
 
+// of is the port of a server.
+func (p *Ports) of(server string) int {
+	return map[string]int{NATS: p.NATS, Postgres: p.Postgres, Redis: p.Redis}[server]
+}
+
 func (p *Ports) uses(process string) []portUse {
 	var uses []portUse
 	for _, flag := range p.Flags() {
@@ -137,6 +142,21 @@ const (
 	firstPort  = 20032
 	blockCount = 180
 )
+
+// freePorts gives free ports. After an error it gives 0, and err is the first error.
+type freePorts struct {
+	next func() (int, error)
+	err  error
+}
+
+func (f *freePorts) take() int {
+	if f.err != nil {
+		return 0
+	}
+	var port int
+	port, f.err = f.next()
+	return port
+}
 
 type portBlocks struct {
 	locks []*os.File

@@ -15,10 +15,10 @@ import (
 	"sync"
 )
 
-// PostgreSQL as the sets run it: TLS alone, a password for everybody, a database a service. It is the one that is
-// installed on this machine; its data is the stack's own.
+// PostgreSQL as the sets run it: only over TLS, a password for each user, a database for each service. The program is the one that is
+// installed on this machine. The data belongs to the stack.
 
-// postgresPrograms is the folder of PostgreSQL's programs, or "". Debian keeps them off the path.
+// postgresPrograms is the folder of PostgreSQL's programs, or "". On Debian they are not on the path.
 func postgresPrograms() string {
 	folders, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	slices.SortFunc(folders, func(a, b string) int { return majorVersion(a) - majorVersion(b) })
@@ -41,27 +41,26 @@ func majorVersion(folder string) int {
 	return version
 }
 
-// postgresFolder is the parent of its data, for PostgreSQL wants a data folder without anything else in it.
-func (s *Stack) postgresFolder() string { return filepath.Join(s.data, "postgres") }
+// postgresFolder is the parent of the data folder, because PostgreSQL wants nothing else in that.
+func (l *layout) postgresFolder() string { return filepath.Join(l.data(), "postgres") }
 
-func (s *Stack) postgresData() string { return filepath.Join(s.postgresFolder(), "data") }
+func (l *layout) postgresData() string { return filepath.Join(l.postgresFolder(), "data") }
 
 // databaseOf is the name of an app's database, and of the role that owns it. It is that of the migrations
 // (deploy/postgres).
 func databaseOf(app string) string { return "boxoffice_" + app }
 
-// preparePostgres makes the database cluster, and the roles and databases of apps that are new. It runs before the
-// server does.
+// preparePostgres makes the database cluster, and the roles and databases of new apps. It runs before the server starts.
 func (s *Stack) preparePostgres(ctx context.Context) error {
 	if err := s.ensureCluster(ctx); err != nil {
 		return err
 	}
-	for from, to := range map[string]string{s.certificates.Server: "server.pem", s.certificates.ServerKey: "server-key.pem"} {
+	for from, to := range map[string]string{s.plan.certificates.Server: "server.pem", s.plan.certificates.ServerKey: "server-key.pem"} {
 		text, err := os.ReadFile(from)
 		if err != nil {
 			return err
 		}
-		// A key that others may read is refused, and so is one that belongs to somebody else.
+		// PostgreSQL refuses a key that others may read, or that belongs to another account.
 		if err := s.writeForPostgres(to, text); err != nil {
 			return err
 		}
@@ -69,14 +68,14 @@ func (s *Stack) preparePostgres(ctx context.Context) error {
 	return s.makeDatabases(ctx)
 }
 
-// templates is held by who makes or copies a template.
+// templates guards the making and copying of templates.
 var templates sync.Mutex
 
-// ensureCluster makes the database cluster if there is none. A copy of a template has the template's passwords, until
-// makeDatabases sets ours.
+// ensureCluster makes the database cluster if there is none. A copy of a template has the template's passwords until
+// makeDatabases sets the stack's own.
 func (s *Stack) ensureCluster(ctx context.Context) error {
-	template := s.opts.DatabaseTemplate
-	switch there, err := exists(s.postgresData()); {
+	template := s.plan.opts.DatabaseTemplate
+	switch there, err := exists(s.plan.postgresData()); {
 	case err != nil || there:
 		return err
 	case template == "":
@@ -91,7 +90,7 @@ func (s *Stack) ensureCluster(ctx context.Context) error {
 		if err := s.makePostgresFolder(); err != nil {
 			return err
 		}
-		return s.copyCluster(ctx, template, s.postgresData())
+		return s.copyCluster(ctx, template, s.plan.postgresData())
 	}
 	if err := s.makeCluster(ctx); err != nil {
 		return err
@@ -99,7 +98,7 @@ func (s *Stack) ensureCluster(ctx context.Context) error {
 	if err := s.makeDatabases(ctx); err != nil {
 		return err
 	}
-	return s.copyCluster(ctx, s.postgresData(), template)
+	return s.copyCluster(ctx, s.plan.postgresData(), template)
 }
 
 func exists(path string) (bool, error) {
@@ -110,15 +109,15 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-// makePostgresFolder makes it anew: what is in it without data is of an attempt that was interrupted.
+// makePostgresFolder makes it new. Files in it without data are from an attempt that was interrupted.
 func (s *Stack) makePostgresFolder() error {
-	if err := os.RemoveAll(s.postgresFolder()); err != nil {
+	if err := os.RemoveAll(s.plan.postgresFolder()); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.postgresFolder(), 0o700); err != nil {
+	if err := os.MkdirAll(s.plan.postgresFolder(), 0o700); err != nil {
 		return err
 	}
-	return s.ownedByPostgres(s.postgresFolder())
+	return s.ownedByPostgres(s.plan.postgresFolder())
 }
 
 // makeCluster makes an empty database cluster, whole or not at all.
@@ -126,19 +125,19 @@ func (s *Stack) makeCluster(ctx context.Context) error {
 	if err := s.makePostgresFolder(); err != nil {
 		return err
 	}
-	secret, partial := filepath.Join(s.postgresFolder(), "password"), s.postgresData()+".new"
-	if err := os.WriteFile(secret, []byte(s.passwords.of(Postgres, administrator)+"\n"), 0o600); err != nil {
+	secret, partial := filepath.Join(s.plan.postgresFolder(), "password"), s.plan.postgresData()+".new"
+	if err := os.WriteFile(secret, []byte(s.plan.passwords.of(Postgres, administrator)+"\n"), 0o600); err != nil {
 		return err
 	}
 	if err := s.ownedByPostgres(secret); err != nil {
 		return err
 	}
-	_, err := s.asPostgres(ctx, nil, filepath.Join(postgresPrograms(), "initdb"), "-D", partial, "-U", administrator, "--pwfile", secret,
+	_, err := s.asPostgres(ctx, nil, filepath.Join(s.plan.postgresPrograms, "initdb"), "-D", partial, "-U", administrator, "--pwfile", secret,
 		"-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync")
 	if err != nil {
 		return err
 	}
-	return errors.Join(os.Remove(secret), os.Rename(partial, s.postgresData()))
+	return errors.Join(os.Remove(secret), os.Rename(partial, s.plan.postgresData()))
 }
 
 // copyCluster copies a cluster whose server does not run, whole or not at all.
@@ -151,27 +150,27 @@ func (s *Stack) copyCluster(ctx context.Context, from, to string) error {
 
 const postgresAccess = "# Written at each start. Only over TLS, only with a password.\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
 
-// makeDatabases gives every app a role and a database of its own, which no other role may enter. It is done without the
-// server, in single-user mode, so that no driver is needed.
+// makeDatabases gives every app a role and a database of its own, which no other role may enter. It uses single-user mode,
+// without the server, so that no driver is needed.
 func (s *Stack) makeDatabases(ctx context.Context) error {
 	if err := s.writeForPostgres("pg_hba.conf", []byte(postgresAccess)); err != nil {
 		return err
 	}
 	var sql strings.Builder
-	fmt.Fprintf(&sql, "ALTER ROLE %s PASSWORD '%s'\n", administrator, s.passwords.of(Postgres, administrator))
-	for _, id := range s.appIDs() {
+	fmt.Fprintf(&sql, "ALTER ROLE %s PASSWORD '%s'\n", administrator, s.plan.passwords.of(Postgres, administrator))
+	for _, id := range s.plan.appIDs() {
 		name := `"` + databaseOf(id) + `"`
-		// A line a statement. What exists already is an error that does not matter, and is not the last word.
+		// One statement a line. The error that something exists already does not matter, and does not stop the rest.
 		fmt.Fprintf(&sql, "CREATE ROLE %s LOGIN\n", name)
-		fmt.Fprintf(&sql, "ALTER ROLE %s PASSWORD '%s'\n", name, s.passwords.of(Postgres, id))
+		fmt.Fprintf(&sql, "ALTER ROLE %s PASSWORD '%s'\n", name, s.plan.passwords.of(Postgres, id))
 		fmt.Fprintf(&sql, "CREATE DATABASE %s OWNER %[1]s\n", name)
 		fmt.Fprintf(&sql, "REVOKE ALL ON DATABASE %s FROM PUBLIC\n", name)
 	}
-	done := filepath.Join(s.postgresFolder(), "databases.sql")
+	done := filepath.Join(s.plan.postgresFolder(), "databases.sql")
 	if before, err := os.ReadFile(done); err == nil && string(before) == sql.String() {
 		return nil
 	}
-	output, err := s.asPostgres(ctx, strings.NewReader(sql.String()), filepath.Join(postgresPrograms(), "postgres"), "--single", "-D", s.postgresData(), "-c", "log_checkpoints=off", "postgres")
+	output, err := s.asPostgres(ctx, strings.NewReader(sql.String()), filepath.Join(s.plan.postgresPrograms, "postgres"), "--single", "-D", s.plan.postgresData(), "-c", "log_checkpoints=off", "postgres")
 	if err != nil {
 		return err
 	}
@@ -184,7 +183,7 @@ func (s *Stack) makeDatabases(ctx context.Context) error {
 }
 
 func (s *Stack) writeForPostgres(name string, text []byte) error {
-	path := filepath.Join(s.postgresData(), name)
+	path := filepath.Join(s.plan.postgresData(), name)
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		return err
 	}
@@ -207,8 +206,8 @@ func (s *Stack) asPostgres(ctx context.Context, input *strings.Reader, program s
 		return "", err
 	}
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = "/"                              // it may not be able to enter ours; see runAs
-	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
+	cmd.Dir = "/"                              // its account may have no right to enter the stack's folder; see runAs
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // its messages are compared
 	cmd.SysProcAttr = childAttributes()
 	runAs(cmd.SysProcAttr, account)
 	if input != nil {
@@ -223,8 +222,8 @@ func (s *Stack) asPostgres(ctx context.Context, input *strings.Reader, program s
 	return output.String(), nil
 }
 
-func (s *Stack) postgresArgs() []string {
-	args := []string{filepath.Join(postgresPrograms(), "postgres"), "-D", s.postgresData(), "-p", strconv.Itoa(s.ports.Postgres)}
+func (p *plan) postgresArgs() []string {
+	args := []string{filepath.Join(p.postgresPrograms, "postgres"), "-D", p.postgresData(), "-p", strconv.Itoa(p.ports.Postgres)}
 	for _, setting := range []string{
 		"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300", "log_checkpoints=off",
 		"ssl=on", "ssl_cert_file=server.pem", "ssl_key_file=server-key.pem", "password_encryption=scram-sha-256",
@@ -236,9 +235,9 @@ func (s *Stack) postgresArgs() []string {
 
 var errStarting = errors.New("it is starting")
 
-// postgresReady: the last line of its lock file says so, as pg_ctl knows; connections it takes, and refuses, before.
+// postgresReady reads the status in the lock file, as pg_ctl does. The server accepts connections before it is ready.
 func (s *Stack) postgresReady(context.Context) error {
-	text, err := os.ReadFile(filepath.Join(s.postgresData(), "postmaster.pid"))
+	text, err := os.ReadFile(filepath.Join(s.plan.postgresData(), "postmaster.pid"))
 	if err != nil {
 		return err
 	}

@@ -194,33 +194,21 @@ func (p *proxy) forward(l *link, to, from net.Conn, delay time.Duration) {
 	p.wait(l) // that an end was closed is not seen through a cut, either
 }
 
-// proxies starts a proxy for each server that sidecars reach through one.
+// startProxies starts a proxy for each server that sidecars reach through one.
 func (s *Stack) startProxies() error {
-	servers := map[string]int{NATS: s.ports.NATS, Postgres: s.ports.Postgres, Redis: s.ports.Redis}
-	for server, port := range s.proxyPorts {
-		if !s.has(server) {
+	for server, port := range s.plan.proxies {
+		if !s.plan.has(server) {
 			continue
 		}
 		delay := time.Duration(0)
 		if server == Postgres {
-			delay = s.opts.StoreDelay
+			delay = s.plan.opts.StoreDelay
 		}
-		p, err := startProxy(local(port), local(servers[server]), delay)
+		p, err := startProxy(local(port), local(s.plan.ports.of(server)), delay)
 		if err != nil {
 			return fmt.Errorf("a proxy before %s: %w", server, err)
 		}
 		s.proxies[server] = p
-	}
-	return nil
-}
-
-// proxied are the servers that sidecars reach through a proxy, by their usual ports.
-func (s *Stack) proxied(usual Ports) map[string]int {
-	switch {
-	case s.opts.Cuttable:
-		return map[string]int{NATS: usual.NATS, Postgres: usual.Postgres, Redis: usual.Redis}
-	case s.opts.StoreDelay > 0:
-		return map[string]int{Postgres: usual.Postgres}
 	}
 	return nil
 }

@@ -36,7 +36,7 @@ func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 	// The gateway answers for the services too: asked before they are ready, it would fill its log with them.
 	var gateways, others []string
 	for _, name := range names {
-		if s.app(name).ID == gateway {
+		if s.plan.app(name).ID == gateway {
 			gateways = append(gateways, name)
 		} else {
 			others = append(others, name)
@@ -121,6 +121,20 @@ func (s *Stack) watched(ctx context.Context, wait func(context.Context) error) e
 		cancel(failure)
 		<-done
 		return failure
+	}
+}
+
+// readiness is the test that a program is ready.
+func (s *Stack) readiness(p program) func(context.Context) error {
+	switch {
+	case p.name == Postgres:
+		return s.postgresReady
+	case p.name == Redis:
+		return s.redisReady
+	case p.ready.path == "":
+		return tcpReady(p.ready.port)
+	default:
+		return httpReady(p.ready.port, p.ready.path)
 	}
 }
 

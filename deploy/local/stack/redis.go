@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -17,9 +16,9 @@ func redisProgram() string {
 	return path
 }
 
-// redisConfig: an answer means that it is on disk (appendfsync always), and nothing is ever thrown away to make room. Nobody
-// can be the default user; but in its name Redis reads its own file again, and what it may not do it leaves out: without
-// these rights, a restart would forget what groups have read.
+// redisConfig: a write is answered when it is on disk (appendfsync always), and Redis never deletes data to make room. No client
+// can sign in as the default user. But Redis loads its own file as that user and skips what that user may not do: without
+// these rights, a restart would lose the positions of consumer groups.
 const redisConfig = `# Written at each start.
 bind 127.0.0.1
 port 0
@@ -37,8 +36,9 @@ user default off resetpass ~* &* +@all
 user %s on >%s ~* &* +@all
 `
 
-// redisUser may add to the streams of the topics that it publishes on, read those that it subscribes to, and nothing else:
-// two sets of rights ("selectors"), for reading in a group is a kind of writing, and must not include adding.
+// redisUser is the line of a user. It may add to the streams of the topics that it publishes on, read those that it subscribes
+// to, and nothing else. It takes two sets of rights ("selectors"): to read in a group is to write for Redis, and must not
+// include adding.
 func redisUser(id, password string, may rights) string {
 	text := fmt.Sprintf("user %s on >%s resetkeys -@all +@connection -@dangerous +info", id, password)
 	selector := func(topics []string, commands string) {
@@ -51,39 +51,34 @@ func redisUser(id, password string, may rights) string {
 	return text + "\n"
 }
 
-func (s *Stack) redisArgs() ([]string, error) {
-	folder := filepath.Join(s.data, "redis")
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return nil, err
-	}
+func (p *plan) redisConfigPath() string { return filepath.Join(p.data(), "redis.conf") }
+
+func (l *layout) redisFolder() string { return filepath.Join(l.data(), "redis") }
+
+func (p *plan) redisConfig() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, redisConfig, s.ports.Redis, s.certificates.Server, s.certificates.ServerKey, s.certificates.Authority, folder,
-		administrator, s.passwords.of(Redis, administrator))
-	scopes, err := readScopes(s.components)
-	if err != nil {
-		return nil, err
+	fmt.Fprintf(&text, redisConfig, p.ports.Redis, p.certificates.Server, p.certificates.ServerKey, p.certificates.Authority, p.redisFolder(),
+		administrator, p.passwords.of(Redis, administrator))
+	for _, id := range p.appIDs() {
+		text.WriteString(redisUser(id, p.passwords.of(Redis, id), p.set.rights[id]))
 	}
-	for _, id := range s.appIDs() {
-		text.WriteString(redisUser(id, s.passwords.of(Redis, id), scopes[id]))
-	}
-	path := filepath.Join(s.data, "redis.conf")
-	return []string{redisProgram(), path}, os.WriteFile(path, []byte(text.String()), 0o600)
+	return text.String()
 }
 
-// redisReady asks it as the administrator: while it reads what is on disk it refuses to answer.
+// redisReady sends a PING as the administrator. While Redis loads its data, it answers with an error.
 func (s *Stack) redisReady(ctx context.Context) error {
-	pool, err := authorities(s.certificates.Authority)
+	pool, err := authorities(s.plan.certificates.Authority)
 	if err != nil {
 		return err
 	}
 	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: time.Second}, Config: &tls.Config{RootCAs: pool}}
-	conn, err := dialer.DialContext(ctx, "tcp", local(s.ports.Redis))
+	conn, err := dialer.DialContext(ctx, "tcp", local(s.plan.ports.Redis))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(time.Second))
-	if _, err := fmt.Fprintf(conn, "AUTH %s %s\r\nPING\r\nQUIT\r\n", administrator, s.passwords.of(Redis, administrator)); err != nil {
+	if _, err := fmt.Fprintf(conn, "AUTH %s %s\r\nPING\r\nQUIT\r\n", administrator, s.plan.passwords.of(Redis, administrator)); err != nil {
 		return err
 	}
 	answer := make([]byte, 512)

@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// The sets of components for which a stack brings the servers. For any other set (a folder of components/) it starts
-// none: whoever wrote it runs them.
+// The sets of components whose servers a stack starts. For any other set, a folder of components/, you start them yourself.
 const (
 	SetEmbedded = "embedded" // SQLite, and NATS with passwords on this machine alone
 	SetNATS     = "nats"     // PostgreSQL and NATS, with TLS and passwords
@@ -29,41 +28,67 @@ var serversOf = map[string][]string{
 // Servers stands in Options.Infra for the servers of the set.
 const Servers = "servers"
 
-// chooseSet decides on the set, and gives the apps its components in place of those that the run file names. The set
-// that a run file names is the folder of its configuration.
-func (s *Stack) chooseSet(run *RunFile) error {
-	defer func() { s.data = dataFolder(s.state, s.set) }()
-	asked := cmp.Or(s.opts.Set, os.Getenv(setVariable))
+// componentSet is a folder of components/ that a stack runs on.
+type componentSet struct {
+	name   string
+	folder string // "" if the run file names no configuration
+	// passwords is whether the broker wants a password of each user. In the set embedded of an earlier release it did not.
+	passwords bool
+	rights    map[string]rights // of the broker's users, by app; nil without passwords
+}
+
+// tls is whether the servers of the set want TLS.
+func (s componentSet) tls() bool { return s.name == SetNATS || s.name == SetRedis }
+
+// chooseSet decides on the set: the one that the option or the environment names, or that of the run file, which is the folder of
+// its configuration. It returns the apps of the run file with the components of that set.
+func chooseSet(run *RunFile, option, variable string) (componentSet, []App, error) {
+	asked := cmp.Or(option, variable)
+	apps := slices.Clone(run.Apps)
 	config := run.Apps[0].ConfigFile
 	if config == "" {
-		if s.set = cmp.Or(asked, SetEmbedded); s.set != SetEmbedded {
-			return fmt.Errorf("%s names no configFilePath in a folder of components, so the set %q cannot take its place", run.Path, s.set)
+		if name := cmp.Or(asked, SetEmbedded); name != SetEmbedded {
+			return componentSet{}, nil, fmt.Errorf("%s names no configFilePath in a folder of components, so the set %q cannot take its place", run.Path, name)
 		}
-		return nil
+		return componentSet{name: SetEmbedded}, apps, nil
 	}
 	named := filepath.Dir(config)
-	s.components = named
-	if s.set = cmp.Or(asked, filepath.Base(named)); s.set == filepath.Base(named) {
-		return nil
+	set := componentSet{name: cmp.Or(asked, filepath.Base(named)), folder: named}
+	if set.name != filepath.Base(named) {
+		set.folder = filepath.Join(filepath.Dir(named), set.name)
+		if _, err := os.Stat(set.folder); err != nil || set.name != filepath.Base(set.folder) {
+			return componentSet{}, nil, fmt.Errorf("there is no set of components called %q: %s has %s", set.name, filepath.Dir(named), strings.Join(setsIn(filepath.Dir(named)), ", "))
+		}
 	}
-	folder := filepath.Join(filepath.Dir(named), s.set)
-	if _, err := os.Stat(folder); err != nil || s.set != filepath.Base(folder) {
-		return fmt.Errorf("there is no set of components called %q: %s has %s", s.set, filepath.Dir(named), strings.Join(setsIn(filepath.Dir(named)), ", "))
-	}
-	s.components = folder
-	for i := range run.Apps {
-		a := &run.Apps[i]
+	for i := range apps {
+		a := &apps[i]
 		a.ResourcesPaths = slices.Clone(a.ResourcesPaths)
 		for j, path := range a.ResourcesPaths {
 			if path == named {
-				a.ResourcesPaths[j] = folder
+				a.ResourcesPaths[j] = set.folder
 			}
 		}
 		if filepath.Dir(a.ConfigFile) == named {
-			a.ConfigFile = filepath.Join(folder, filepath.Base(a.ConfigFile))
+			a.ConfigFile = filepath.Join(set.folder, filepath.Base(a.ConfigFile))
 		}
 	}
-	return nil
+	err := set.readPasswords()
+	return set, apps, err
+}
+
+// readPasswords reads from the pub/sub component whether sidecars have a password for the broker, and what each may do there.
+func (s *componentSet) readPasswords() error {
+	if !s.tls() && s.name != SetEmbedded {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(s.folder, "pubsub.yaml"))
+	if err != nil {
+		return err
+	}
+	if s.passwords = s.tls() || strings.Contains(string(text), "nats-url"); s.passwords {
+		s.rights, err = readScopes(s.folder)
+	}
+	return err
 }
 
 // setsIn are the folders that have a configuration.
@@ -77,46 +102,23 @@ func setsIn(components string) []string {
 }
 
 // Set is the name of the set of components that the stack runs on.
-func (s *Stack) Set() string { return s.set }
+func (s *Stack) Set() string { return s.plan.set.name }
 
 // Certificates are those of the set's servers; the zero value if they have none.
-func (s *Stack) Certificates() Certificates { return s.certificates }
+func (s *Stack) Certificates() Certificates { return s.plan.certificates }
 
 // BrokerName is the name of the broker's process: NATS or Redis.
 func (s *Stack) BrokerName() string {
-	if s.set == SetRedis {
+	if s.plan.set.name == SetRedis {
 		return Redis
 	}
 	return NATS
 }
 
-// StoreName is the name of the database's process, or "" if documents are in files.
+// StoreName is the name of the database's process; "" if documents are in files.
 func (s *Stack) StoreName() string {
-	if slices.Contains(serversOf[s.set], Postgres) {
+	if slices.Contains(serversOf[s.plan.set.name], Postgres) {
 		return Postgres
 	}
 	return ""
-}
-
-// secured is whether the set's servers want TLS and passwords.
-func (s *Stack) secured() bool { return s.set == SetNATS || s.set == SetRedis }
-
-// choosePasswords decides whether the broker wants passwords: if sidecars are told theirs. In the set embedded of the release
-// before they were not.
-func (s *Stack) choosePasswords(*RunFile) error {
-	if s.passworded = s.secured(); s.passworded || s.set != SetEmbedded || s.components == "" {
-		return nil
-	}
-	text, err := os.ReadFile(filepath.Join(s.components, "pubsub.yaml"))
-	s.passworded = strings.Contains(string(text), "nats-url")
-	return err
-}
-
-// dataFolder is where a set's own data is: its documents, its events, and the reminders and payments that belong to
-// them. So two sets in one folder do not get into each other's way.
-func dataFolder(state, set string) string {
-	if set == SetNATS || set == SetRedis {
-		return filepath.Join(state, "set-"+set)
-	}
-	return state
 }

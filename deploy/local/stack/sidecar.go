@@ -1,8 +1,6 @@
 package stack
 
 import (
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,11 +10,11 @@ import (
 // sidecarName is the name of the process beside an app.
 func sidecarName(app string) string { return app + "-dapr" }
 
-// sidecarArgs are the flags that Dapr's CLI derives from a run file. What is added binds to this machine alone
-// what the CLI leaves open to the network.
-func (s *Stack) sidecarArgs(a App) []string {
+// sidecarArgs are the flags that Dapr's CLI derives from a run file, and those that bind to 127.0.0.1 what the CLI opens
+// to the network.
+func (p *plan) sidecarArgs(a App) []string {
 	args := []string{
-		s.runtime, "daprd",
+		p.runtime, "daprd",
 		"--app-id", a.ID,
 		"--dapr-http-port", strconv.Itoa(a.HTTPPort),
 		"--dapr-grpc-port", strconv.Itoa(a.GRPCPort),
@@ -55,71 +53,42 @@ func (s *Stack) sidecarArgs(a App) []string {
 	if a.APILogging {
 		args = append(args, "--enable-api-logging")
 	}
-	if s.mtls {
-		args = append(args, "--enable-mtls", "--sentry-address", s.SentryAddress())
+	if p.mtls {
+		args = append(args, "--enable-mtls", "--sentry-address", local(p.ports.Sentry))
 	}
-	if s.has(Placement) || s.opts.FixedPorts != nil {
-		args = append(args, "--placement-host-address", "127.0.0.1:"+strconv.Itoa(s.ports.Placement))
+	if p.has(Placement) || p.opts.FixedPorts != nil {
+		args = append(args, "--placement-host-address", local(p.ports.Placement))
 	}
-	if s.has(Scheduler) || s.opts.FixedPorts != nil {
-		args = append(args, "--scheduler-host-address", "127.0.0.1:"+strconv.Itoa(s.ports.Scheduler))
+	if p.has(Scheduler) || p.opts.FixedPorts != nil {
+		args = append(args, "--scheduler-host-address", local(p.ports.Scheduler))
 	}
 	return args
 }
 
-// renderResources copies an app's resources into the stack's folder, with the addresses that this stack moved.
-func (s *Stack) renderResources(a *App) error {
-	rendered := make([]string, len(a.ResourcesPaths))
-	for i, path := range a.ResourcesPaths {
-		to, err := s.renderFolder(path)
-		if err != nil {
-			return fmt.Errorf("resources of %s: %w", a.ID, err)
-		}
-		rendered[i] = to
+// copyFolder copies the resources of a folder, with the addresses of this stack in them.
+func (p *plan) copyFolder(c folderCopy) error {
+	if err := os.RemoveAll(c.to); err != nil {
+		return err
 	}
-	a.ResourcesPaths = rendered
-	if a.ConfigFile != "" {
-		to, err := s.renderFolder(filepath.Dir(a.ConfigFile))
-		if err != nil {
-			return fmt.Errorf("configuration of %s: %w", a.ID, err)
-		}
-		a.ConfigFile = filepath.Join(to, filepath.Base(a.ConfigFile))
+	if err := os.MkdirAll(c.to, 0o700); err != nil {
+		return err
 	}
-	return nil
-}
-
-func (s *Stack) renderFolder(from string) (string, error) {
-	if to, done := s.rendered[from]; done {
-		return to, nil
-	}
-	to := filepath.Join(s.state, "resources", fmt.Sprintf("%d-%s", len(s.rendered), filepath.Base(from)))
-	if err := os.RemoveAll(to); err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(to, 0o700); err != nil {
-		return "", err
-	}
-	entries, err := os.ReadDir(from)
-	if err != nil {
-		return "", err
-	}
-	for _, entry := range entries {
-		if err := s.renderFile(from, to, entry); err != nil {
-			return "", err
-		}
-	}
-	s.rendered[from] = to
-	return to, nil
-}
-
-func (s *Stack) renderFile(from, to string, entry fs.DirEntry) error {
-	name := entry.Name()
-	if entry.IsDir() || !strings.HasSuffix(name, ".yaml") && !strings.HasSuffix(name, ".yml") {
-		return nil // Dapr reads no others
-	}
-	text, err := os.ReadFile(filepath.Join(from, name))
+	entries, err := os.ReadDir(c.from)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(to, name), []byte(s.moves.in(string(text))), 0o600)
+	for _, entry := range entries {
+		name := entry.Name()
+		if entry.IsDir() || !strings.HasSuffix(name, ".yaml") && !strings.HasSuffix(name, ".yml") {
+			continue // Dapr reads no others
+		}
+		text, err := os.ReadFile(filepath.Join(c.from, name))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(c.to, name), []byte(p.moves.in(string(text))), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }

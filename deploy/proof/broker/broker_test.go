@@ -13,7 +13,7 @@ import (
 	"boxoffice/deploy/proof/broker"
 )
 
-// servers starts the servers of a set, and nothing else.
+// servers starts the servers of a set, without apps.
 func servers(t *testing.T, set string) *stack.Stack {
 	t.Helper()
 	if testing.Short() {
@@ -28,7 +28,7 @@ func servers(t *testing.T, set string) *stack.Stack {
 
 var sets = []string{stack.SetEmbedded, stack.SetNATS, stack.SetRedis}
 
-func TestBroker_TellsReadsAndTakesBack(t *testing.T) {
+func TestBroker_PublishesReadsAndRemoves(t *testing.T) {
 	for _, set := range sets {
 		t.Run(set, func(t *testing.T) {
 			b, err := broker.Open(servers(t, set).Broker())
@@ -39,7 +39,7 @@ func TestBroker_TellsReadsAndTakesBack(t *testing.T) {
 
 			state, err := b.State(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, broker.State{Whole: true}, state)
+			require.Equal(t, broker.State{Complete: true}, state)
 			for range many {
 				require.NoError(t, b.Publish(t.Context(), "events.orders", []byte(text)))
 			}
@@ -76,6 +76,11 @@ func TestBroker_TellsReadsAndTakesBack(t *testing.T) {
 			retries, err := b.Retries(t.Context())
 			require.NoError(t, err)
 			require.Len(t, retries, 1)
+			require.Equal(t, "retry.orders", string(retries[0].Data))
+			dead, err := b.DeadLetters(t.Context())
+			require.NoError(t, err)
+			require.Len(t, dead, 1)
+			require.Equal(t, "dead.tickets", dead[0].Topic)
 			state, err = b.State(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, rest[1].Place, state.Last)
@@ -84,7 +89,7 @@ func TestBroker_TellsReadsAndTakesBack(t *testing.T) {
 	}
 }
 
-func TestBroker_WantsItsPasswordAndShowsACertificate(t *testing.T) {
+func TestBroker_RequiresItsPasswordAndHasACertificate(t *testing.T) {
 	for _, set := range sets[1:] {
 		t.Run(set, func(t *testing.T) {
 			right := servers(t, set).Broker()

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"boxoffice/deploy/local/stack"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"boxoffice/deploy/local/stack"
 )
 
 type natsBroker struct {
@@ -18,7 +19,7 @@ type natsBroker struct {
 	js   jetstream.JetStream
 }
 
-// The streams: "events" holds the topics events.>, and that of the release before; the others dead.> and retry.>.
+// The streams: "events" has the topics events.> and that of the previous release; the others have dead.> and retry.>.
 const natsStream, natsDead, natsRetry = "events", "dead", "retry"
 
 func openNATS(address stack.BrokerAddress) (Broker, error) {
@@ -40,11 +41,15 @@ func openNATS(address stack.BrokerAddress) (Broker, error) {
 
 func (b *natsBroker) Close() { b.conn.Close() }
 
-// few events are fetched one by one; for more a consumer is made, which the server keeps for a while.
+// few messages are read one by one. For more the server creates a consumer and keeps it for some seconds.
 const few = 100
 
 func (b *natsBroker) Events(ctx context.Context, after string) ([]Message, error) {
 	return b.after(ctx, natsStream, after)
+}
+
+func (b *natsBroker) DeadLetters(ctx context.Context) ([]Message, error) {
+	return b.after(ctx, natsDead, "")
 }
 
 func (b *natsBroker) Retries(ctx context.Context) ([]Message, error) {
@@ -127,7 +132,7 @@ func (b *natsBroker) State(ctx context.Context) (State, error) {
 			return State{}, err
 		}
 		if name == natsStream {
-			state.Whole, state.Messages = info.State.FirstSeq <= 1, info.State.Msgs
+			state.Complete, state.Messages = info.State.FirstSeq <= 1, info.State.Msgs
 			if info.State.LastSeq > 0 {
 				state.Last = strconv.FormatUint(info.State.LastSeq, 10)
 			}
@@ -136,11 +141,11 @@ func (b *natsBroker) State(ctx context.Context) (State, error) {
 		for c := range consumers.Info() {
 			topic := c.Config.FilterSubject
 			if c.Config.Durable == "" || topic == oldDeadTopic {
-				continue // somebody who looks, or the gateway, which fetches when it is asked to
+				continue // a reader such as this, or the gateway of the previous release, which reads on request
 			}
 			state.Waiting += c.NumPending + uint64(c.NumAckPending)
 			state.Delivered += c.Delivered.Consumer
-			// Of the topic's messages, those that are not pending were delivered at least once.
+			// Messages of the topic that are not pending were delivered at least once.
 			if once := info.State.Subjects[topic] - min(c.NumPending, info.State.Subjects[topic]); c.Delivered.Consumer > once {
 				state.Redelivered += c.Delivered.Consumer - once
 			}

@@ -19,15 +19,16 @@ import (
 	"sync"
 )
 
-// redisBroker speaks what little of Redis' protocol (RESP 2, https://redis.io/docs/latest/develop/reference/protocol-spec)
-// is needed to look at a few streams.
+// redisBroker is a client for the part of Redis' protocol (RESP 2,
+// https://redis.io/docs/latest/develop/reference/protocol-spec) that streams need. A client library would be one more
+// dependency for seven commands.
 type redisBroker struct {
 	host, user, password string
-	tls                  *tls.Config // nil: in the clear
+	tls                  *tls.Config // nil: no TLS
 
-	mu     sync.Mutex
-	conn   net.Conn
-	answer *bufio.Reader
+	mu    sync.Mutex
+	conn  net.Conn
+	reply *bufio.Reader
 }
 
 func openRedis(address *url.URL, authority string) (Broker, error) {
@@ -55,13 +56,13 @@ func openRedis(address *url.URL, authority string) (Broker, error) {
 func (b *redisBroker) Close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.hangUp()
+	b.disconnect()
 }
 
 // topics are the streams whose names match a pattern, in order.
 func (b *redisBroker) topics(ctx context.Context, patterns ...string) (names []string, err error) {
 	for _, pattern := range patterns {
-		reply, err := b.do(ctx, "KEYS", pattern) // there is a key a topic, and nothing else
+		reply, err := b.do(ctx, "KEYS", pattern) // each key is a topic
 		if err != nil {
 			return nil, err
 		}
@@ -76,12 +77,12 @@ func (b *redisBroker) topics(ctx context.Context, patterns ...string) (names []s
 	return names, nil
 }
 
-// ofEvents match the topics of events, of which the first is that of the release before.
+// ofEvents match the topics of events. The first is that of the previous release.
 var ofEvents = []string{"events", "events.*"}
 
 const ofRetries, ofDeadLetters = "retry.*", "dead.*"
 
-// places are how far topics were read. As text: "events.orders=1-0 events.tickets=2-0".
+// places are the last ids that were read, by topic. As text: "events.orders=1-0 events.tickets=2-0".
 type places map[string]string
 
 func (p places) String() string {
@@ -137,8 +138,17 @@ func compareIDs(x, y string) int {
 	return cmp.Or(cmp.Compare(xTime, yTime), cmp.Compare(xCount, yCount))
 }
 
-func (b *redisBroker) Retries(ctx context.Context) (all []Message, err error) {
-	topics, err := b.topics(ctx, ofRetries)
+func (b *redisBroker) DeadLetters(ctx context.Context) ([]Message, error) {
+	return b.all(ctx, ofDeadLetters)
+}
+
+func (b *redisBroker) Retries(ctx context.Context) ([]Message, error) {
+	return b.all(ctx, ofRetries)
+}
+
+// all reads the topics that match a pattern.
+func (b *redisBroker) all(ctx context.Context, pattern string) (all []Message, err error) {
+	topics, err := b.topics(ctx, pattern)
 	for _, topic := range topics {
 		some, err := b.after(ctx, topic, "")
 		if err != nil {
@@ -165,7 +175,7 @@ func (b *redisBroker) after(ctx context.Context, stream, place string) (all []Me
 		for _, entry := range entries {
 			parts, _ := entry.([]any)
 			if len(parts) != 2 {
-				return all, fmt.Errorf("%v is no entry of a stream", entry)
+				return all, fmt.Errorf("%v is not an entry of a stream", entry)
 			}
 			place = fmt.Sprint(parts[0])
 			all = append(all, Message{Topic: stream, Place: place, Data: []byte(fields(parts[1])["data"]), id: place})
@@ -181,7 +191,7 @@ func (b *redisBroker) State(ctx context.Context) (state State, err error) {
 	if err != nil {
 		return state, err
 	}
-	state.Whole = true
+	state.Complete = true
 	last := places{}
 	for _, topic := range topics {
 		reply, err := b.do(ctx, "XINFO", "STREAM", topic)
@@ -194,7 +204,7 @@ func (b *redisBroker) State(ctx context.Context) (state State, err error) {
 		}
 		length, _ := strconv.ParseUint(info["length"], 10, 64)
 		state.Messages += length
-		state.Whole = state.Whole && info["entries-added"] == info["length"]
+		state.Complete = state.Complete && info["entries-added"] == info["length"]
 	}
 	state.Last = last.String()
 	retries, err := b.topics(ctx, ofRetries)
@@ -209,11 +219,11 @@ func (b *redisBroker) State(ctx context.Context) (state State, err error) {
 		state.Waiting += waiting
 		state.Delivered += delivered
 	}
-	letters, err := b.topics(ctx, ofDeadLetters)
+	dead, err := b.topics(ctx, ofDeadLetters)
 	if err != nil {
 		return state, err
 	}
-	for _, topic := range letters {
+	for _, topic := range dead {
 		reply, err := b.do(ctx, "XLEN", topic)
 		if err != nil {
 			return state, err
@@ -224,8 +234,8 @@ func (b *redisBroker) State(ctx context.Context) (state State, err error) {
 	return state, nil
 }
 
-// groups are, over all groups of a topic, what they have not read yet with what they have read and not acknowledged; and
-// what they have read so far.
+// groups sums over all consumer groups of a topic the entries that they have not read or not acknowledged, and those that they
+// have read so far.
 func (b *redisBroker) groups(ctx context.Context, topic string) (waiting, delivered uint64, err error) {
 	reply, err := b.do(ctx, "XINFO", "GROUPS", topic)
 	if err != nil {
@@ -235,7 +245,7 @@ func (b *redisBroker) groups(ctx context.Context, topic string) (waiting, delive
 	for _, group := range groups {
 		info := fields(group)
 		pending, _ := strconv.ParseUint(info["pending"], 10, 64)
-		// Redis does not count what is unread (its "lag") once an entry has been removed.
+		// Redis does not count the unread entries (its "lag") after an entry was removed.
 		unread, err := b.after(ctx, topic, info["last-delivered-id"])
 		if err != nil {
 			return 0, 0, err
@@ -266,7 +276,7 @@ func fields(reply any) map[string]string {
 	return all
 }
 
-// redisError is what Redis refused a command with.
+// redisError is an error reply of Redis.
 type redisError string
 
 func (e redisError) Error() string { return string(e) }
@@ -282,7 +292,7 @@ func (b *redisBroker) do(ctx context.Context, command ...string) (any, error) {
 		if b.conn != nil {
 			return reply, err
 		}
-		// The connection was one to a server that has gone since.
+		// The server has ended since the connection was made.
 	}
 	if err := b.dial(ctx); err != nil {
 		return nil, err
@@ -301,18 +311,18 @@ func (b *redisBroker) dial(ctx context.Context) (err error) {
 		b.conn = nil
 		return err
 	}
-	b.answer = bufio.NewReader(b.conn)
+	b.reply = bufio.NewReader(b.conn)
 	if b.password == "" {
 		return nil
 	}
 	if _, err = b.send(ctx, "AUTH", b.user, b.password); err != nil {
-		b.hangUp()
+		b.disconnect()
 	}
 	return err
 }
 
-// hangUp lets the next command connect anew.
-func (b *redisBroker) hangUp() {
+// disconnect closes the connection; the next command connects again.
+func (b *redisBroker) disconnect() {
 	if b.conn != nil {
 		_ = b.conn.Close()
 		b.conn = nil
@@ -336,19 +346,19 @@ func (b *redisBroker) send(ctx context.Context, command ...string) (any, error) 
 	}
 	var refused redisError
 	if err != nil && !errors.As(err, &refused) {
-		b.hangUp()
+		b.disconnect()
 	}
 	return reply, err
 }
 
 func (b *redisBroker) read() (any, error) {
-	line, err := b.answer.ReadString('\n')
+	line, err := b.reply.ReadString('\n')
 	if err != nil {
 		return nil, err
 	}
 	line = strings.TrimRight(line, "\r\n")
 	if line == "" {
-		return nil, errors.New("an answer without a word")
+		return nil, errors.New("an empty reply")
 	}
 	kind, rest := line[0], line[1:]
 	switch kind {
@@ -359,7 +369,7 @@ func (b *redisBroker) read() (any, error) {
 	}
 	number, err := strconv.ParseInt(rest, 10, 64)
 	if err != nil {
-		return nil, fmt.Errorf("the answer %q: %w", line, err)
+		return nil, fmt.Errorf("the reply %q: %w", line, err)
 	}
 	switch {
 	case kind == ':':
@@ -368,7 +378,7 @@ func (b *redisBroker) read() (any, error) {
 		return nil, nil
 	case kind == '$':
 		text := make([]byte, number+2)
-		_, err := io.ReadFull(b.answer, text)
+		_, err := io.ReadFull(b.reply, text)
 		return string(text[:number]), err
 	case kind == '*':
 		var all []any
@@ -382,5 +392,5 @@ func (b *redisBroker) read() (any, error) {
 		}
 		return all, nil
 	}
-	return nil, fmt.Errorf("the answer %q is of no kind that is known", line)
+	return nil, fmt.Errorf("the reply %q is of an unknown kind", line)
 }

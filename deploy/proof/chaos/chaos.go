@@ -114,7 +114,7 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	opts.Log("ready: %d processes, %d replicas of every app, on the set %s, in %s", len(s.Processes()), opts.Replicas, opts.Set, opts.Folder)
 
 	out = &Outcome{Options: opts, Load: newTallies()}
-	people := &crowd{front: newFront(s.GatewayURLs()), sandbox: s.SandboxURL(), told: check.NewTold(), tallies: out.Load}
+	people := &crowd{front: newFront(s.GatewayURLs()), sandbox: s.SandboxURL(), history: check.NewHistory(), tallies: out.Load}
 	t := newTormentor(s, clocks, opts.Log)
 	out.with = means{cuts: runtime.GOOS == "linux", disks: stack.CanFillDisk, clocks: opts.Clocks}
 
@@ -148,7 +148,7 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	stopCare()
 	<-cared
 	out.Faults, out.Died = t.happened, t.died
-	out.Report, err = check.Check(ctx, check.Of(s), check.Options{Patience: opts.Settle, Quiet: true, Late: lateness, Told: people.told, Jumps: t.jumps})
+	out.Report, err = check.Check(ctx, check.TargetOf(s), check.Options{Settle: opts.Settle, AtRest: true, Late: lateness, History: people.history, Jumps: t.jumps})
 	if err == nil {
 		people.tryRevoked(ctx)
 	}
@@ -226,7 +226,7 @@ func (o *Outcome) Finding() string {
 	case len(o.Load.odd) > 0:
 		return fmt.Sprintf("%s (%d odd answers)", o.Load.odd[0], len(o.Load.odd))
 	}
-	return fmt.Sprint(o.Report.Unanswerable)
+	return fmt.Sprint(o.Report.ReadError)
 }
 
 // String is the outcome as a table.

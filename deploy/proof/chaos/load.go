@@ -22,7 +22,7 @@ import (
 type crowd struct {
 	front   *front
 	sandbox string
-	told    *check.Told
+	history *check.History
 	tallies *tallies
 
 	mu      sync.Mutex
@@ -173,7 +173,7 @@ func (c *client) note(t timed, r check.Request) {
 	if !t.unknown.IsZero() && !t.granted() { // a try before the last may have been done, or may be done yet
 		earlier := r
 		earlier.Call = t.unknown
-		c.told.Request(earlier)
+		c.history.Add(earlier)
 	}
 	r.Call = t.call
 	if !t.unclear() && t.status < 500 {
@@ -185,7 +185,7 @@ func (c *client) note(t timed, r check.Request) {
 			r.Code = strconv.Itoa(t.status)
 		}
 	}
-	c.told.Request(r)
+	c.history.Add(r)
 }
 
 // insist makes a request that is safe to repeat until its outcome is known, or a few times.
@@ -266,7 +266,7 @@ func (c *client) signUp(ctx context.Context) {
 		Token string
 	}
 	if r.granted() && json.Unmarshal(r.body, &made) == nil {
-		c.told.User(made.User.ID)
+		c.history.SignedUp(made.User.ID)
 		c.users = append(c.users, &user{made.User.ID, email, made.Token})
 	}
 }
@@ -301,11 +301,11 @@ func (c *client) deleteAccount(ctx context.Context) {
 		return
 	}
 	for _, t := range c.offeredBy(u) {
-		c.told.Request(check.Request{Kind: check.Withdraw, Ticket: t.id, Call: call})
+		c.history.Add(check.Request{Kind: check.Withdraw, Ticket: t.id, Call: call})
 	}
 	for _, o := range c.recent {
 		if o.buyer == u {
-			c.told.Request(check.Request{Kind: check.Cancel, Order: o.id, Call: call})
+			c.history.Add(check.Request{Kind: check.Cancel, Order: o.id, Call: call})
 		}
 	}
 	c.forget(u)
@@ -374,7 +374,7 @@ func (c *client) toldOf(r reply) (t ticket, ok bool) {
 	if !r.granted() || json.Unmarshal(r.body, &t) != nil {
 		return t, false
 	}
-	c.told.Listed(t.ID, check.Listing{Version: t.Version, Title: t.Title, Price: t.Price})
+	c.history.Listed(t.ID, check.Listing{Version: t.Version, Title: t.Title, Price: t.Price})
 	return t, true
 }
 
@@ -437,7 +437,7 @@ func (c *client) withdraw(ctx context.Context) {
 	t := c.askTimed(ctx, "delete a ticket", http.MethodDelete, "/api/tickets/"+mine.id, mine.owner.token, "", nil)
 	c.note(t, check.Request{Kind: check.Withdraw, Ticket: mine.id})
 	if t.granted() {
-		c.told.Deleted(mine.id)
+		c.history.Deleted(mine.id)
 	}
 }
 
@@ -518,7 +518,7 @@ func (c *client) reserve(ctx context.Context, wanted offered) {
 	if buyer == wanted.owner {
 		c.tallies.note("a seller was given the own ticket %s by order %s", wanted.id, made.ID)
 	}
-	c.told.Order(made.ID, wanted.id, buyer.id)
+	c.history.Ordered(made.ID, wanted.id, buyer.id)
 	c.orders = append(c.orders, reserved{made.ID, buyer})
 	c.recent = append(c.recent, reserved{made.ID, buyer})
 	c.recent = c.recent[max(0, len(c.recent)-keptOrders):]
@@ -573,7 +573,7 @@ func (c *client) cancelOne(ctx context.Context, o reserved) {
 	t := c.askTimed(ctx, "cancel", http.MethodDelete, "/api/orders/"+o.id, o.buyer.token, "", nil)
 	c.note(t, check.Request{Kind: check.Cancel, Order: o.id})
 	if t.granted() {
-		c.told.Cancelled(o.id)
+		c.history.Cancelled(o.id)
 	}
 }
 
@@ -589,7 +589,7 @@ func (c *client) pay(ctx context.Context) {
 		return
 	}
 	card, _ := pick(c.chance, cards)
-	c.told.Request(check.Request{Kind: check.Pay, Order: o.id, Call: time.Now()}) // from now on it may be complete
+	c.history.Add(check.Request{Kind: check.Pay, Order: o.id, Call: time.Now()}) // from now on it may be complete
 	r := c.insist(ctx, "pay", "/api/payments", o.buyer, map[string]string{"orderId": o.id, "paymentMethod": card})
 	switch {
 	case r.granted():
@@ -600,7 +600,7 @@ func (c *client) pay(ctx context.Context) {
 		if json.Unmarshal(r.body, &made) != nil {
 			return
 		}
-		c.told.Paid(made.ID, o.id)
+		c.history.Paid(made.ID, o.id)
 		c.paid = append(c.paid, paid{o.id, made.StripeID, made.Amount})
 		c.paid = c.paid[max(0, len(c.paid)-keptOrders):]
 		if made.Status == "requires_action" {
@@ -644,7 +644,7 @@ func (c *client) refund(ctx context.Context) {
 		form.Set("amount", strconv.FormatInt(1+c.chance.Int64N(p.amount-1), 10))
 		kind = "refund a part"
 	}
-	c.told.Request(check.Request{Kind: check.Refund, Order: p.order, Call: time.Now()}) // from now on it may be cancelled
+	c.history.Add(check.Request{Kind: check.Refund, Order: p.order, Call: time.Now()}) // from now on it may be cancelled
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.sandbox+"/v1/refunds", strings.NewReader(form.Encode()))
 	if err != nil {
 		return

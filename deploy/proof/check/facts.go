@@ -18,7 +18,7 @@ import (
 	"boxoffice/deploy/proof/broker"
 )
 
-// The documents, as far as they are looked at. See the head of each service's store.go.
+// The documents, with the members that rules need. Each service's store.go describes them.
 
 type ticketDoc struct { // of tickets
 	ID       string `json:"id"`
@@ -29,21 +29,21 @@ type ticketDoc struct { // of tickets
 	OrderID  string `json:"orderId"`
 	Sequence int    `json:"sequence"`
 	Deleted  bool   `json:"deleted"`
-	// Withdrawn: its seller deleted it. It is not Deleted if a sale stands against that.
+	// Withdrawn means that the seller deleted the ticket. It is not Deleted if it was sold before that took effect.
 	Withdrawn bool `json:"withdrawn"`
 	Version   int  `json:"version"`
-	// Listed is the version of the seller's last change. In documents of the release before it is 0.
+	// Listed is the version of the seller's last change. It is 0 in documents of the previous release.
 	Listed int `json:"listed"`
 }
 
-// published is the last version that was published: the seller's last change. The release before published each version.
+// published is the last version that was published: the seller's last change. The previous release published each version.
 func (t ticketDoc) published() int { return cmp.Or(t.Listed, t.Version) }
 
-// withdrawn is what was published of the ticket's deletion. When a sale brings a listing back, nothing is published;
-// the release before did it.
+// withdrawn reports whether the last published version says that the ticket is deleted. A sale that restores the listing is
+// not published; the previous release published it.
 func (t ticketDoc) withdrawn() bool { return t.Deleted || t.Withdrawn && t.Listed != 0 }
 
-type seatDoc struct { // orders' view of a ticket
+type seatDoc struct { // of orders: the projection of a ticket, with its reservation
 	ID          string `json:"id"`
 	Title       string `json:"title"`
 	Price       int64  `json:"price"`
@@ -51,14 +51,14 @@ type seatDoc struct { // orders' view of a ticket
 	Version     int    `json:"version"`
 	Deleted     bool   `json:"deleted"`
 	Sequence    int    `json:"sequence"`
-	Withheld    int    `json:"withheld"` // the change that was a refund, after which it is not for sale; 0 if it is
+	Withheld    int    `json:"withheld"` // the change that was a refund, after which the seat is not on sale; 0 if it is
 	Reservation *struct {
 		OrderID string `json:"orderId"`
 		Status  string `json:"status"`
 	} `json:"reservation"`
 }
 
-type orderDoc struct { // of orders, and what its events carry
+type orderDoc struct { // of orders; its events have the same members
 	ID        string    `json:"id"`
 	UserID    string    `json:"userId"`
 	Status    string    `json:"status"`
@@ -74,7 +74,7 @@ type orderDoc struct { // of orders, and what its events carry
 	UpdatedAt time.Time `json:"updatedAt"`
 }
 
-// expirationDoc is what an event carries that says whose time is over: one order, or those of a slot.
+// expirationDoc is the data of expiration.complete: one order, or the orders of a slot.
 type expirationDoc struct {
 	expiredOrder
 	OrderID string         `json:"orderId"`
@@ -87,7 +87,7 @@ type expiredOrder struct {
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
-// orders are all that the event names.
+// orders are the expired orders, in either form.
 func (e expirationDoc) orders() []expiredOrder {
 	if e.OrderID != "" {
 		return []expiredOrder{{e.OrderID, e.ExpiresAt}}
@@ -97,7 +97,7 @@ func (e expirationDoc) orders() []expiredOrder {
 
 func (o orderDoc) live() bool { return o.Status == "created" || o.Status == "complete" }
 
-type accountDoc struct { // payments' view of an order, with its payment
+type accountDoc struct { // of payments: the projection of an order, with its payment
 	ID      string      `json:"id"`
 	Status  string      `json:"status"`
 	Amount  int64       `json:"amount"`
@@ -107,7 +107,7 @@ type accountDoc struct { // payments' view of an order, with its payment
 	PaymentID string `json:"paymentId"`
 }
 
-// paymentID is the id of the order's payment; "" if none was begun.
+// paymentID is the id of the order's payment; "" if there is none.
 func (a accountDoc) paymentID() string {
 	if a.Payment != nil {
 		return a.Payment.ID
@@ -115,13 +115,13 @@ func (a accountDoc) paymentID() string {
 	return a.PaymentID
 }
 
-type paymentDoc struct { // of payments; and orders' record of it, which the release before kept
+type paymentDoc struct { // of payments; and of orders, which kept a projection in the previous release
 	ID      string `json:"id"`
 	OrderID string `json:"orderId"`
 	Status  string `json:"status"`
 	Amount  int64  `json:"amount"`
 	Version int    `json:"version"`
-	// Refunded is what was given back of a payment that is still captured.
+	// Refunded is the part that was refunded of a payment that is still captured.
 	Refunded int64 `json:"refunded"`
 }
 
@@ -130,8 +130,8 @@ type indexPage struct {
 	IDs    []string `json:"ids"`
 }
 
-// purse is one PaymentIntent in the sandbox's ledger.
-type purse struct {
+// intent is a PaymentIntent in the sandbox's ledger.
+type intent struct {
 	ID         string            `json:"id"`
 	Status     string            `json:"status"`
 	Metadata   map[string]string `json:"metadata"`
@@ -145,7 +145,7 @@ type purse struct {
 	CapturedAt *time.Time        `json:"capturedAt"`
 }
 
-// event is one that the stream holds.
+// event is a CloudEvent of the broker.
 type event struct {
 	ID      string          `json:"id"`
 	Type    string          `json:"type"`
@@ -154,70 +154,77 @@ type event struct {
 	Data    json.RawMessage `json:"data"`
 
 	topic string
-	at    uint64 // its place in the stream
+	at    uint64 // its position among all events
 }
 
-// version is what the event's id ends with.
+// version is the last part of the event's id: the version of its aggregate.
 func (e event) version() int {
 	n, _ := strconv.Atoi(e.ID[strings.LastIndexByte(e.ID, ':')+1:])
 	return n
 }
 
-// shown is a ticket as clients see it in the list.
-type shown struct {
+// deadLetter is an event that a service could not handle.
+type deadLetter struct {
+	Service string
+	Event   string // its id, or a hash if it has none
+}
+
+// listedTicket is a ticket in the list that clients read.
+type listedTicket struct {
 	ID      string `json:"id"`
 	Status  string `json:"status"`
 	OrderID string `json:"orderId"`
 	Version int    `json:"version"`
 }
 
-// facts are everything that rules look at, as it was at about one time.
+// facts are everything that the rules need, read at about one time.
 type facts struct {
-	now      time.Time
-	tickets  map[string]ticketDoc
-	seats    map[string]seatDoc
-	orders   map[string]orderDoc
-	accounts map[string]accountDoc
-	payments map[string]paymentDoc
-	records  map[string]paymentDoc // orders' records of payments, by order: of the release before
-	shown    map[string]shown
-	purses   []purse
-	events   []event // in the order of the stream
-	whole    bool    // whether the stream still has its first event
-	counts   Events
-	webhooks int // not taken yet
-	told     *Told
+	now                time.Time
+	tickets            map[string]ticketDoc
+	seats              map[string]seatDoc
+	orders             map[string]orderDoc
+	accounts           map[string]accountDoc
+	payments           map[string]paymentDoc
+	paymentProjections map[string]paymentDoc // of payments in orders, by order: of the previous release
+	listed             map[string]listedTicket
+	intents            []intent
+	events             []event // in the order in which they were published
+	allEvents          bool    // whether the broker still has all events since the first
+	counts             Events
+	unresent           []deadLetter // dead letters that were not sent again
+	webhooks           int          // not delivered
+	history            *History
 }
 
-// looker reads facts. The events that it has read it keeps for the next look.
-type looker struct {
-	market Market
+// reader reads facts. It keeps the events that it has read.
+type reader struct {
+	target Target
 	http   *http.Client
 	broker broker.Broker
 	events []event
-	place  string // of the last one
+	place  string // of the last event
 }
 
-func newLooker(m Market) (*looker, error) {
-	b, err := broker.Open(m.Broker)
+func newReader(t Target) (*reader, error) {
+	b, err := broker.Open(t.Broker)
 	if err != nil {
 		return nil, err
 	}
-	return &looker{market: m, broker: b, http: &http.Client{Timeout: 20 * time.Second}}, nil
+	return &reader{target: t, broker: b, http: &http.Client{Timeout: 20 * time.Second}}, nil
 }
 
-func (l *looker) close() {
-	l.broker.Close()
-	l.http.CloseIdleConnections()
+func (r *reader) close() {
+	r.broker.Close()
+	r.http.CloseIdleConnections()
 }
 
-// facts looks at everything. The stream is read last: an event that is missing there was not told.
-func (l *looker) facts(ctx context.Context, told *Told) (*facts, error) {
-	f := &facts{now: time.Now(), told: told}
-	if err := l.readStream(ctx, f); err != nil {
-		return nil, fmt.Errorf("read the events: %w", err)
-	}
-	for _, read := range []func(context.Context, *facts) error{l.readTickets, l.readOrders, l.readPayments, l.readShown, l.readLedger, l.readStream} {
+// facts reads everything. It reads the events first, for they name orders, and again at the end: an event that is still
+// missing then was not published.
+func (r *reader) facts(ctx context.Context, history *History) (*facts, error) {
+	f := &facts{now: time.Now(), history: history}
+	for _, read := range []func(context.Context, *facts) error{
+		r.readEvents, r.readTickets, r.readOrders, r.readPayments, r.readList, r.readLedger, r.readEvents, r.readDeadLetters,
+	} {
 		if err := read(ctx, f); err != nil {
 			return nil, err
 		}
@@ -225,48 +232,112 @@ func (l *looker) facts(ctx context.Context, told *Told) (*facts, error) {
 	return f, nil
 }
 
-// readStream reads what was told since the last time.
-func (l *looker) readStream(ctx context.Context, f *facts) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+// brokerTime limits the calls to the broker in one step.
+const brokerTime = time.Minute
+
+// readEvents reads the events that were published since the last call.
+func (r *reader) readEvents(ctx context.Context, f *facts) error {
+	ctx, cancel := context.WithTimeout(ctx, brokerTime)
 	defer cancel()
-	messages, err := l.broker.Events(ctx, l.place)
+	messages, err := r.broker.Events(ctx, r.place)
 	for _, message := range messages {
-		l.place = message.Place
-		e := event{topic: message.Topic, at: uint64(len(l.events)) + 1}
-		_ = json.Unmarshal(message.Data, &e) // what is no event has no type, and no rule looks at it
-		l.events = append(l.events, e)
+		r.place = message.Place
+		e := event{topic: message.Topic, at: uint64(len(r.events)) + 1}
+		_ = json.Unmarshal(message.Data, &e) // a message that is no event has no type, and rules ignore it
+		r.events = append(r.events, e)
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("read the events: %w", err)
 	}
-	state, err := l.broker.State(ctx)
+	state, err := r.broker.State(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("read the state of the broker: %w", err)
 	}
-	f.events, f.whole = l.events, state.Whole
+	f.events, f.allEvents = r.events, state.Complete
 	f.counts = Events{Published: state.Messages, Redelivered: state.Redelivered, Pending: state.Waiting, Dead: state.Dead}
 	return nil
 }
 
-func (l *looker) readTickets(ctx context.Context, f *facts) error {
-	ids, err := l.index(ctx, "tickets", "tickets")
+// readDeadLetters finds the dead letters that were not sent again. The broker keeps a dead letter for 30 days in any case.
+func (r *reader) readDeadLetters(ctx context.Context, f *facts) error {
+	ctx, cancel := context.WithTimeout(ctx, brokerTime)
+	defer cancel()
+	if f.counts.Dead == 0 {
+		return nil
+	}
+	letters, err := r.broker.DeadLetters(ctx)
+	if err != nil {
+		return fmt.Errorf("read the dead letters: %w", err)
+	}
+	retries, err := r.broker.Retries(ctx)
+	if err != nil {
+		return fmt.Errorf("read the dead letters that were sent again: %w", err)
+	}
+	resent := resentLetters(retries)
+	for _, message := range letters {
+		if letter := deadLetterIn(message); !resent[letter] {
+			f.unresent = append(f.unresent, letter)
+		}
+	}
+	f.counts.Dead = uint64(len(letters))
+	f.counts.Resent = uint64(len(letters) - len(f.unresent))
+	return nil
+}
+
+const (
+	deadTopicPrefix  = "dead."
+	retryTopicPrefix = "retry."
+	deadLetterType   = "event.dead"
+	// resentMark separates a dead letter's id from the number of the sending: "order.created:…:1/again-1@tickets".
+	resentMark = "/again-"
+)
+
+// deadLetterIn reads a message of a topic of dead letters. A service publishes an envelope whose id is
+// "event.dead:SERVICE:EVENT:1"; a sidecar publishes the event itself.
+func deadLetterIn(message broker.Message) deadLetter {
+	letter := deadLetter{Service: strings.TrimPrefix(message.Topic, deadTopicPrefix)}
+	var e event
+	_ = json.Unmarshal(message.Data, &e) // a message that is no event has no id, and cannot be sent again
+	letter.Event = e.ID
+	if e.Type == deadLetterType {
+		letter.Event = strings.TrimSuffix(strings.TrimPrefix(e.ID, deadLetterType+":"+letter.Service+":"), ":1")
+	}
+	return letter
+}
+
+// resentLetters are the dead letters whose events are on the retry topics.
+func resentLetters(retries []broker.Message) map[deadLetter]bool {
+	resent := map[deadLetter]bool{}
+	for _, message := range retries {
+		var e event
+		_ = json.Unmarshal(message.Data, &e)
+		if at := strings.LastIndex(e.ID, resentMark); at >= 0 {
+			resent[deadLetter{strings.TrimPrefix(message.Topic, retryTopicPrefix), e.ID[:at]}] = true
+		}
+	}
+	return resent
+}
+
+func (r *reader) readTickets(ctx context.Context, f *facts) error {
+	ids, err := r.index(ctx, "tickets", "tickets")
 	if err != nil {
 		return err
 	}
 	ids = append(ids, f.subjects("ticket.created")...)
-	f.tickets, err = documents[ticketDoc](ctx, l, "tickets", "ticket/", ids)
+	f.tickets, err = documents[ticketDoc](ctx, r, "tickets", "ticket/", ids)
 	return err
 }
 
-// readOrders finds orders by their buyers and by what was told of them.
-func (l *looker) readOrders(ctx context.Context, f *facts) (err error) {
+// readOrders finds orders by their buyers, their events and the history, and reads them with their projections.
+func (r *reader) readOrders(ctx context.Context, f *facts) (err error) {
 	buyers := f.subjects("user.created")
-	if f.told != nil {
-		f.told.mu.Lock()
-		buyers = append(buyers, f.told.users...)
-		f.told.mu.Unlock()
-	}
 	ids := f.subjects("order.created")
+	if f.history != nil {
+		f.history.mu.Lock()
+		buyers = append(buyers, f.history.users...)
+		ids = append(ids, slices.Collect(maps.Keys(f.history.orders))...)
+		f.history.mu.Unlock()
+	}
 	for _, e := range f.events {
 		if e.Type == "expiration.complete" {
 			expired, _ := decode[expirationDoc](e)
@@ -275,44 +346,39 @@ func (l *looker) readOrders(ctx context.Context, f *facts) (err error) {
 			}
 		}
 	}
+	buyers = unique(buyers)
 	indexes := make([]string, len(buyers))
-	for i, buyer := range unique(buyers) {
+	for i, buyer := range buyers {
 		indexes[i] = "orders/" + buyer
 	}
-	listed, err := l.indexes(ctx, "orders", indexes)
+	indexed, err := r.indexes(ctx, "orders", indexes)
 	if err != nil {
 		return err
 	}
-	ids = append(ids, listed...)
-	if f.told != nil {
-		f.told.mu.Lock()
-		ids = append(ids, slices.Collect(maps.Keys(f.told.orders))...)
-		f.told.mu.Unlock()
-	}
-	ids = unique(ids)
-	if f.orders, err = documents[orderDoc](ctx, l, "orders", "order/", ids); err != nil {
+	ids = unique(append(ids, indexed...))
+	if f.orders, err = documents[orderDoc](ctx, r, "orders", "order/", ids); err != nil {
 		return err
 	}
-	if f.records, err = documents[paymentDoc](ctx, l, "orders", "payment/", ids); err != nil {
+	if f.paymentProjections, err = documents[paymentDoc](ctx, r, "orders", "payment/", ids); err != nil {
 		return err
 	}
-	if f.seats, err = documents[seatDoc](ctx, l, "orders", "ticket/", slices.Collect(maps.Keys(f.tickets))); err != nil {
+	if f.seats, err = documents[seatDoc](ctx, r, "orders", "ticket/", slices.Collect(maps.Keys(f.tickets))); err != nil {
 		return err
 	}
-	f.accounts, err = documents[accountDoc](ctx, l, "payments", "order/", ids)
+	f.accounts, err = documents[accountDoc](ctx, r, "payments", "order/", ids)
 	return err
 }
 
-// readPayments finds payments with their orders, and those that have documents of their own, as up to schema 1. Of a
-// payment without an intent nobody was told.
-func (l *looker) readPayments(ctx context.Context, f *facts) (err error) {
+// readPayments finds payments in their orders' accounts. Up to schema 1 a payment has a document of its own. A payment
+// without an intent was not published.
+func (r *reader) readPayments(ctx context.Context, f *facts) (err error) {
 	var ids []string
 	for _, account := range f.accounts {
 		if account.Payment == nil && account.PaymentID != "" {
 			ids = append(ids, account.PaymentID)
 		}
 	}
-	if f.payments, err = documents[paymentDoc](ctx, l, "payments", "payment/", ids); err != nil {
+	if f.payments, err = documents[paymentDoc](ctx, r, "payments", "payment/", ids); err != nil {
 		return err
 	}
 	for id, account := range f.accounts {
@@ -324,17 +390,17 @@ func (l *looker) readPayments(ctx context.Context, f *facts) (err error) {
 	return nil
 }
 
-// readShown reads the whole list of tickets as a client does.
-func (l *looker) readShown(ctx context.Context, f *facts) error {
-	f.shown = map[string]shown{}
+// readList reads the list of all tickets as a client does.
+func (r *reader) readList(ctx context.Context, f *facts) error {
+	f.listed = map[string]listedTicket{}
 	for path := "/api/tickets?limit=200"; path != ""; {
-		var page []shown
-		header, err := l.get(ctx, l.market.Gateways, path, &page)
+		var page []listedTicket
+		header, err := r.get(ctx, r.target.Gateways, path, &page)
 		if err != nil {
 			return fmt.Errorf("list the tickets: %w", err)
 		}
 		for _, ticket := range page {
-			f.shown[ticket.ID] = ticket
+			f.listed[ticket.ID] = ticket
 		}
 		link := header.Get("Link") // <…>; rel="next"
 		from, to := strings.IndexByte(link, '<'), strings.IndexByte(link, '>')
@@ -345,23 +411,23 @@ func (l *looker) readShown(ctx context.Context, f *facts) error {
 	return nil
 }
 
-func (l *looker) readLedger(ctx context.Context, f *facts) error {
+func (r *reader) readLedger(ctx context.Context, f *facts) error {
 	var ledger struct {
-		Intents     []purse `json:"intents"`
-		Undelivered int     `json:"undelivered"`
-		Fault       string  `json:"fault"`
+		Intents     []intent `json:"intents"`
+		Undelivered int      `json:"undelivered"`
+		Fault       string   `json:"fault"`
 	}
-	if _, err := l.get(ctx, []string{l.market.Sandbox}, "/sandbox/ledger", &ledger); err != nil {
+	if _, err := r.get(ctx, []string{r.target.Sandbox}, "/sandbox/ledger", &ledger); err != nil {
 		return fmt.Errorf("read the sandbox's ledger: %w", err)
 	}
 	if ledger.Fault != "" {
-		return fmt.Errorf("the sandbox's ledger: %s", ledger.Fault)
+		return fmt.Errorf("read the sandbox's ledger: %s", ledger.Fault)
 	}
-	f.purses, f.webhooks = ledger.Intents, ledger.Undelivered
+	f.intents, f.webhooks = ledger.Intents, ledger.Undelivered
 	return nil
 }
 
-// subjects are the aggregates that events of a type tell of.
+// subjects are the ids of the aggregates that have events of a type.
 func (f *facts) subjects(eventType string) []string {
 	var ids []string
 	for _, e := range f.events {
@@ -372,20 +438,20 @@ func (f *facts) subjects(eventType string) []string {
 	return ids
 }
 
-// index reads all ids of one of an app's indexes.
-func (l *looker) index(ctx context.Context, app, name string) ([]string, error) {
-	return l.indexes(ctx, app, []string{name})
+// index reads all ids of an index of an app.
+func (r *reader) index(ctx context.Context, app, name string) ([]string, error) {
+	return r.indexes(ctx, app, []string{name})
 }
 
-// registryKey is the document of an app's journal that says how many partitions its indexes have.
+// registryKey is the key of the document with the number of partitions of an app's indexes.
 const registryKey = "journal/registry"
 
-// indexes reads all ids of several indexes, whose partitions are "name@0", "name@1" and so on; what the release before
-// has appended is under the name alone. The head of each says how many pages are before it.
-func (l *looker) indexes(ctx context.Context, app string, names []string) (ids []string, err error) {
+// indexes reads all ids of several indexes. The partitions of an index are "name@0", "name@1" and so on; entries of the
+// previous release are under the name alone. The head of each partition has the number of full pages before it.
+func (r *reader) indexes(ctx context.Context, app string, names []string) (ids []string, err error) {
 	registries, err := documents[struct {
 		Partitions int `json:"partitions"`
-	}](ctx, l, app, "", []string{registryKey})
+	}](ctx, r, app, "", []string{registryKey})
 	if err != nil {
 		return nil, err
 	}
@@ -395,7 +461,7 @@ func (l *looker) indexes(ctx context.Context, app string, names []string) (ids [
 			parts = append(parts, name+"@"+strconv.Itoa(partition))
 		}
 	}
-	heads, err := documents[indexPage](ctx, l, app, "index/", parts)
+	heads, err := documents[indexPage](ctx, r, app, "index/", parts)
 	if err != nil {
 		return nil, err
 	}
@@ -406,21 +472,21 @@ func (l *looker) indexes(ctx context.Context, app string, names []string) (ids [
 			pages = append(pages, name+"/"+strconv.Itoa(number))
 		}
 	}
-	full, err := documents[indexPage](ctx, l, app, "index/", pages)
+	full, err := documents[indexPage](ctx, r, app, "index/", pages)
 	for _, page := range full {
 		ids = append(ids, page.IDs...)
 	}
 	return ids, err
 }
 
-// bulk is how many documents are asked for at once.
+// bulk is how many documents one request reads.
 const bulk = 200
 
-// documents reads an app's documents by their ids; those that do not exist are left out.
-func documents[T any](ctx context.Context, l *looker, app, prefix string, ids []string) (map[string]T, error) {
+// documents reads an app's documents by their ids. It omits those that do not exist.
+func documents[T any](ctx context.Context, r *reader, app, prefix string, ids []string) (map[string]T, error) {
 	ids = unique(ids)
 	docs := make(map[string]T, len(ids))
-	store := l.market.StateName
+	store := r.target.StateName
 	if store == "" {
 		store = "state"
 	}
@@ -439,7 +505,7 @@ func documents[T any](ctx context.Context, l *looker, app, prefix string, ids []
 			ETag  *string         `json:"etag"`
 			Error string          `json:"error"`
 		}
-		if _, err := l.ask(ctx, http.MethodPost, l.market.Sidecars[app], "/v1.0/state/"+store+"/bulk", body, &items); err != nil {
+		if _, err := r.request(ctx, http.MethodPost, r.target.Sidecars[app], "/v1.0/state/"+store+"/bulk", body, &items); err != nil {
 			return nil, fmt.Errorf("read documents of %s: %w", app, err)
 		}
 		for _, item := range items {
@@ -451,7 +517,7 @@ func documents[T any](ctx context.Context, l *looker, app, prefix string, ids []
 			}
 			var doc T
 			if err := json.Unmarshal(item.Data, &doc); err != nil {
-				return nil, fmt.Errorf("document %s of %s is not readable: %w", item.Key, app, err)
+				return nil, fmt.Errorf("document %s of %s cannot be decoded: %w", item.Key, app, err)
 			}
 			docs[strings.TrimPrefix(item.Key, prefix)] = doc
 		}
@@ -465,27 +531,27 @@ func unique(ids []string) []string {
 	return slices.Compact(ids)
 }
 
-func (l *looker) get(ctx context.Context, bases []string, path string, into any) (http.Header, error) {
-	return l.ask(ctx, http.MethodGet, bases, path, nil, into)
+func (r *reader) get(ctx context.Context, bases []string, path string, into any) (http.Header, error) {
+	return r.request(ctx, http.MethodGet, bases, path, nil, into)
 }
 
-// ask makes a request to the first of several addresses that answers it.
-func (l *looker) ask(ctx context.Context, method string, bases []string, path string, body []byte, into any) (http.Header, error) {
+// request sends a request to one address after the other until one answers.
+func (r *reader) request(ctx context.Context, method string, bases []string, path string, body []byte, into any) (http.Header, error) {
 	var failed []error
 	for _, base := range bases {
-		header, err := l.askOne(ctx, method, base, path, body, into)
+		header, err := r.requestOne(ctx, method, base, path, body, into)
 		if err == nil {
 			return header, nil
 		}
 		failed = append(failed, err)
 	}
 	if len(bases) == 0 {
-		return nil, errors.New("no address is known")
+		return nil, errors.New("the address is not known")
 	}
 	return nil, errors.Join(failed...)
 }
 
-func (l *looker) askOne(ctx context.Context, method, base, path string, body []byte, into any) (http.Header, error) {
+func (r *reader) requestOne(ctx context.Context, method, base, path string, body []byte, into any) (http.Header, error) {
 	request, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -493,10 +559,10 @@ func (l *looker) askOne(ctx context.Context, method, base, path string, body []b
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	if token := l.market.Tokens[base]; token != "" {
+	if token := r.target.Tokens[base]; token != "" {
 		request.Header.Set("dapr-api-token", token)
 	}
-	response, err := l.http.Do(request)
+	response, err := r.http.Do(request)
 	if err != nil {
 		return nil, err
 	}
@@ -505,11 +571,11 @@ func (l *looker) askOne(ctx context.Context, method, base, path string, body []b
 	if err != nil {
 		return nil, err
 	}
-	// A list of many pages is more than the gateway lets one client ask for at once.
+	// A list of many pages exceeds the gateway's rate limit for one client.
 	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && response.StatusCode == http.StatusTooManyRequests {
 		select {
 		case <-time.After(time.Duration(seconds) * time.Second):
-			return l.askOne(ctx, method, base, path, body, into)
+			return r.requestOne(ctx, method, base, path, body, into)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -523,9 +589,9 @@ func (l *looker) askOne(ctx context.Context, method, base, path string, body []b
 	return response.Header, json.Unmarshal(text, into)
 }
 
-// decode reads what an event carries.
+// decode reads the data of an event.
 func decode[T any](e event) (T, error) {
-	var carried T
-	err := json.Unmarshal(e.Data, &carried)
-	return carried, err
+	var data T
+	err := json.Unmarshal(e.Data, &data)
+	return data, err
 }

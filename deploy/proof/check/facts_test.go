@@ -7,23 +7,25 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/proof/broker"
 )
 
-// sidecarOf answers bulk reads with these documents.
-func sidecarOf(t *testing.T, documents map[string]string) *looker {
+// readerOf reads from a sidecar that has these documents.
+func readerOf(t *testing.T, documents map[string]string) *reader {
 	t.Helper()
 	sidecar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var asked struct {
+		var request struct {
 			Keys []string `json:"keys"`
 		}
-		if r.URL.Path != "/v1.0/state/state/bulk" || json.NewDecoder(r.Body).Decode(&asked) != nil {
+		if r.URL.Path != "/v1.0/state/state/bulk" || json.NewDecoder(r.Body).Decode(&request) != nil {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
 		items := []map[string]any{}
-		for _, key := range asked.Keys {
+		for _, key := range request.Keys {
 			item := map[string]any{"key": key}
-			if document, there := documents[key]; there {
+			if document, exists := documents[key]; exists {
 				item["data"] = json.RawMessage(document)
 			}
 			items = append(items, item)
@@ -31,30 +33,64 @@ func sidecarOf(t *testing.T, documents map[string]string) *looker {
 		_ = json.NewEncoder(w).Encode(items)
 	}))
 	t.Cleanup(sidecar.Close)
-	return &looker{market: Market{Sidecars: map[string][]string{"orders": {sidecar.URL}}}, http: sidecar.Client()}
+	return &reader{target: Target{Sidecars: map[string][]string{"orders": {sidecar.URL}}}, http: sidecar.Client()}
 }
 
-func TestIndexes_AreReadWholeInAllPartitions(t *testing.T) {
-	l := sidecarOf(t, map[string]string{
+func TestIndexes_AreReadInAllPartitions(t *testing.T) {
+	r := readerOf(t, map[string]string{
 		"journal/registry":       `{"schema": 1, "partitions": 2, "writers": []}`,
-		"index/orders/ada":       `{"schema": 1, "number": 2, "ids": ["of the release before"]}`,
-		"index/orders/ada/1":     `{"schema": 1, "number": 1, "ids": ["and its full page"]}`,
+		"index/orders/ada":       `{"schema": 1, "number": 2, "ids": ["of the previous release"]}`,
+		"index/orders/ada/1":     `{"schema": 1, "number": 1, "ids": ["full page of the previous release"]}`,
 		"index/orders/ada@0":     `{"schema": 1, "number": 3, "ids": ["five"]}`,
 		"index/orders/ada@0/1":   `{"schema": 1, "number": 1, "ids": ["one", "two"]}`,
 		"index/orders/ada@0/2":   `{"schema": 1, "number": 2, "ids": ["three", "four"]}`,
-		"index/orders/ada@2":     `{"schema": 1, "number": 1, "ids": ["there is no such partition"]}`,
+		"index/orders/ada@2":     `{"schema": 1, "number": 1, "ids": ["of a partition that does not exist"]}`,
 		"index/orders/grace@1":   `{"schema": 1, "number": 1, "ids": ["six"]}`,
-		"index/orders/nobody@1":  `{"schema": 1, "number": 1, "ids": ["not asked for"]}`,
-		"index/orders/grace@1/1": `{"schema": 1, "number": 1, "ids": ["of no use"]}`,
+		"index/orders/edsger@1":  `{"schema": 1, "number": 1, "ids": ["of another buyer"]}`,
+		"index/orders/grace@1/1": `{"schema": 1, "number": 1, "ids": ["before the only page"]}`,
 	})
-	ids, err := l.indexes(t.Context(), "orders", []string{"orders/ada", "orders/grace"})
+	ids, err := r.indexes(t.Context(), "orders", []string{"orders/ada", "orders/grace"})
 	require.NoError(t, err)
-	require.ElementsMatch(t, []string{"of the release before", "and its full page", "one", "two", "three", "four", "five", "six"}, ids)
+	require.ElementsMatch(t, []string{"of the previous release", "full page of the previous release", "one", "two", "three", "four", "five", "six"}, ids)
 }
 
-func TestIndexes_OfTheReleaseBeforeHaveNoPartitions(t *testing.T) {
-	l := sidecarOf(t, map[string]string{"index/orders/ada": `{"schema": 1, "number": 1, "ids": ["one"]}`})
-	ids, err := l.indexes(t.Context(), "orders", []string{"orders/ada"})
+func TestIndexes_OfThePreviousReleaseHaveNoPartitions(t *testing.T) {
+	r := readerOf(t, map[string]string{"index/orders/ada": `{"schema": 1, "number": 1, "ids": ["one"]}`})
+	ids, err := r.indexes(t.Context(), "orders", []string{"orders/ada"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"one"}, ids)
+}
+
+func TestDeadLetters_ThatWereSentAgainAreRecognized(t *testing.T) {
+	envelope := func(service, event string) broker.Message {
+		return broker.Message{Topic: "dead." + service, Data: []byte(`{"id": "event.dead:` + service + `:` + event + `:1", "type": "event.dead", "data": {}}`)}
+	}
+	event := func(topic, id string) broker.Message {
+		return broker.Message{Topic: topic, Data: []byte(`{"id": "` + id + `", "type": "order.created"}`)}
+	}
+	resent := resentLetters([]broker.Message{
+		event("retry.tickets", "order.created:a:1/again-1@tickets"),
+		event("retry.payments", "order.created:b:1/again-12"),
+		event("retry.payments", "order.created:c:1/again-1@payments/again-2@payments"),
+		event("retry.payments", "order.created:d:1"),
+		{Topic: "retry.payments", Data: []byte("not an event")},
+	})
+	for _, c := range []struct {
+		name   string
+		letter broker.Message
+		resent bool
+	}{
+		{"of a service", envelope("tickets", "order.created:a:1"), true},
+		{"of a sidecar", event("dead.payments", "order.created:b:1"), true},
+		{"of another service", envelope("payments", "order.created:a:1"), false},
+		{"of another event", envelope("tickets", "order.created:b:1"), false},
+		{"that failed again", envelope("tickets", "order.created:a:1/again-1@tickets"), false},
+		{"that failed again and was sent again", envelope("payments", "order.created:c:1/again-1@payments"), true},
+		{"whose retry has no number", event("dead.payments", "order.created:d:1"), false},
+		{"that is no event", broker.Message{Topic: "dead.payments", Data: []byte("not an event")}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			require.Equal(t, c.resent, resent[deadLetterIn(c.letter)])
+		})
+	}
 }

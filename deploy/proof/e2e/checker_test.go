@@ -28,7 +28,7 @@ func TestChecker_FindsDefects(t *testing.T) {
 		what    string // part of a violation
 	}{
 		{"etag-dropped", 1, "live orders at once"},
-		{"published-before-commit", 2, "there is no such thing"},
+		{"published-before-commit", 2, "the aggregate does not exist"},
 		{"money-before-order", 3, "before it was complete"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

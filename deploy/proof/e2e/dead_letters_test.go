@@ -168,8 +168,8 @@ func TestDeadLetters_CommandListsShowsAndSendsAgain(t *testing.T) {
 		}
 		_, stderr, status := s.runDeadLetters(t, "show", "nosuchletter")
 		require.Equal(t, 1, status)
-		require.Contains(t, stderr, "there is no such letter")
-		_, stderr, status = s.runDeadLetters(t, "burn", "them")
+		require.Contains(t, stderr, "there is no such dead letter")
+		_, stderr, status = s.runDeadLetters(t, "nonsense")
 		require.Equal(t, 2, status)
 		require.Contains(t, stderr, "usage:")
 	})

@@ -366,7 +366,7 @@ func TestUpgrade_FromTheEarlierRelease(t *testing.T) {
 		}
 	})
 	t.Run("the checker finds no violations", func(t *testing.T) {
-		report, err := check.Check(t.Context(), check.Of(s.Stack), check.Options{Patience: 3 * time.Second, Quiet: true})
+		report, err := check.Check(t.Context(), check.TargetOf(s.Stack), check.Options{Settle: 3 * time.Second, AtRest: true})
 		require.NoError(t, err)
 		// The test itself has made dead letters, and captured money by hand.
 		unexpected := slices.DeleteFunc(report.Violations, func(v check.Violation) bool {

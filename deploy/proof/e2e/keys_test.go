@@ -46,7 +46,7 @@ func (s *testStack) startTokenLoad(ctx context.Context, t *testing.T, user *test
 		l.working.Go(func() {
 			for ctx.Err() == nil {
 				use(t.Context())
-				time.Sleep(20 * time.Millisecond) // leaves time to other tests
+				time.Sleep(20 * time.Millisecond) // other tests need the machine, too
 			}
 		})
 	}

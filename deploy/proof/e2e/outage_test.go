@@ -272,7 +272,7 @@ func TestOutage_StreamIsFull_ChangesAreRefusedUntilItsEventsAreHandled(t *testin
 		events.fill(t, "events.orders")
 		eventuallyWithin(t, time.Minute, "events that all services have handled are removed", func() bool {
 			state, err := events.broker.State(t.Context())
-			return err == nil && !state.Whole
+			return err == nil && !state.Complete
 		})
 		events.fill(t, "events.orders") // now the oldest event is one that expiration has not handled
 

@@ -198,7 +198,7 @@ func TestUpgrade_BothReleasesRunSideBySide(t *testing.T) {
 		waitTime(unpaid.ExpiresAt)
 		eventuallyWithin(t, 2*waitLimit, "the unpaid order expires", func() bool { return buyer.at(s).order(t, unpaid.ID).Reason == "expired" })
 		s.stream(t).waitIdle(t)
-		report, err := check.Check(t.Context(), check.Of(s.Stack), check.Options{Patience: 2 * waitLimit, Quiet: true})
+		report, err := check.Check(t.Context(), check.TargetOf(s.Stack), check.Options{Settle: 2 * waitLimit, AtRest: true})
 		require.NoError(t, err)
 		require.Empty(t, report.Violations)
 	})

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -266,4 +268,25 @@ func TestDeletedAccount_ItsReservationsAndListingsEnd(t *testing.T) {
 	events.waitIdle(t)
 	requireProblem(t, 404, other.call(t, client.Reserve(listedAndReserved.ID)), "ticket_not_found")
 	require.Zero(t, events.deadLetterCount(t))
+}
+
+func TestUsers_EventsHaveTheUserWithoutTheEmail(t *testing.T) {
+	t.Parallel()
+	s := sharedStack(t)
+	events := s.stream(t)
+	user := s.signUp(t)
+	requireStatus(t, 204, user.call(t, client.DeleteAccount(user.password)))
+
+	for eventType, version := range map[string]int{"user.created": 1, "user.deleted": 2} {
+		id := event.New(eventType, user.ID, version, nil).ID
+		events.waitFor(t, id)
+		all := events.read()
+		e := all[slices.IndexFunc(all, func(e publishedEvent) bool { return e.ID == id })]
+		require.Equal(t, "events.users", e.message.Topic)
+		require.Equal(t, "/auth", e.Source)
+		require.NotContains(t, string(e.raw), "example.com")
+		var data event.User
+		require.NoError(t, json.Unmarshal(e.Data, &data))
+		require.Equal(t, event.User{ID: user.ID, Version: version, CreatedAt: data.CreatedAt}, data)
+	}
 }

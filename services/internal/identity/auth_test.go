@@ -144,7 +144,7 @@ func TestVerifier_WatchFetchesEveryPeriodAndGoesOnAfterFailures(t *testing.T) {
 		case 1, 3:
 			return Trust{}, errors.New("away")
 		default:
-			return Trust{issuer.KeySet(), Revocations{Users: map[string]int{ada.ID: int(n)}}}, nil
+			return Trust{issuer.KeySet(), Revocations{Users: map[string]int{string(ada.ID): int(n)}}}, nil
 		}
 	}, nil)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -16,6 +16,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 )
 
@@ -79,7 +80,7 @@ func FuzzVerify(f *testing.F) {
 		}
 		require.NoError(t, json.Unmarshal(body, &c))
 		require.Equal(t, issuedBy, c.Issuer)
-		require.Equal(t, User{ID: c.Subject, Email: user.Email}, user)
+		require.Equal(t, User{ID: id.User(c.Subject), Email: user.Email}, user)
 		require.NotEmpty(t, c.Subject)
 		require.Greater(t, c.Expires+Leeway.Seconds(), float64(fuzzNow.Unix()))
 	})

@@ -61,7 +61,7 @@ func (i *Issuer) Issue(user User, now time.Time) (token string, expires time.Tim
 		Session: user.Session,
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer:    issuedBy,
-			Subject:   user.ID,
+			Subject:   string(user.ID),
 			IssuedAt:  jwt.NewNumericDate(now),
 			ExpiresAt: jwt.NewNumericDate(expires),
 		},

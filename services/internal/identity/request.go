@@ -71,7 +71,7 @@ func UserOf(c *fiber.Ctx) (User, bool) {
 
 func setUser(c *fiber.Ctx, user User) {
 	c.Locals(userKey{}, user)
-	rest.Annotate(c, slog.String("userId", user.ID))
+	rest.Annotate(c, slog.String("userId", string(user.ID)))
 }
 
 // TokenOf returns the token that a request brings, as it is, not verified. The problem is of kind Unauthorized.

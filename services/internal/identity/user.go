@@ -10,9 +10,11 @@
 // good, and verifiers fetch the list as they do the keys.
 package identity
 
+import "boxoffice/services/internal/id"
+
 // User is who a token was issued to.
 type User struct {
-	ID    string
+	ID    id.User
 	Email string
 	// Epoch is the user's when the token was issued. Each revocation of all of a user's tokens raises it.
 	Epoch int

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 )
 
@@ -152,14 +153,14 @@ func (v *Verifier) parse(ctx context.Context, parser *jwt.Parser, token string) 
 }
 
 func (c claims) user() User {
-	return User{ID: c.Subject, Email: c.Email, Epoch: c.Epoch, Session: c.Session}
+	return User{ID: id.User(c.Subject), Email: c.Email, Epoch: c.Epoch, Session: c.Session}
 }
 
 func (v *Verifier) unlessRevoked(user User) (User, error) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	_, ended := v.sessions[user.Session]
-	if ended || user.Epoch < v.epochs[user.ID] {
+	if ended || user.Epoch < v.epochs[string(user.ID)] {
 		return User{}, ErrRevoked
 	}
 	return user, nil

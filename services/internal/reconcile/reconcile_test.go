@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/state"
 )
 
@@ -117,7 +118,7 @@ type thing struct {
 }
 
 func (th thing) event() events.Payload {
-	return events.UserCreated{User: events.User{ID: th.ID, Version: th.Version}}
+	return events.UserCreated{User: events.User{ID: id.User(th.ID), Version: th.Version}}
 }
 
 func create(t *testing.T, store *state.Store, id string, at time.Time) {
@@ -285,7 +286,7 @@ func TestReconcile_AConsumerCountsWhatItCommits(t *testing.T) {
 	router := events.NewRouter(events.Options{Service: "tested", Instance: "here", Deliveries: 3, Log: slog.New(slog.DiscardHandler), Metrics: registry})
 	events.On(router, func(ctx context.Context, e events.UserCreated) error {
 		var change state.Change
-		change.Create("user/"+e.ID, thing{Schema: 1, ID: e.ID})
+		change.Create("user/"+string(e.ID), thing{Schema: 1, ID: string(e.ID)})
 		if err := consumer.Commit(ctx, &change); !errors.Is(err, state.ErrConflict) {
 			return err
 		}

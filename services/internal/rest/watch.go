@@ -100,10 +100,10 @@ func (w *watch) leave(c *fiber.Ctx, o *observation, took time.Duration) {
 	switch {
 	case o.stack != nil || status == fiber.StatusInternalServerError:
 		level = slog.LevelError
+	case ofOperators(c.Path()): // also if it is not ready: the service logs why
+		level = slog.LevelDebug
 	case status > fiber.StatusInternalServerError:
 		level = slog.LevelWarn
-	case ofOperators(c.Path()):
-		level = slog.LevelDebug
 	}
 	if !w.log.Enabled(context.Background(), level) {
 		return

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -84,8 +85,37 @@ func (s *Service) check(ctx context.Context) (readinessReport, bool) {
 			if p, ok := errors.AsType[*problem.Error](results[i]); ok {
 				report.Checks[check.name] = p.Details[0].Message
 			}
-			s.Log.Warn("not ready", "check", check.name, "error", results[i])
 		}
 	}
+	s.outages.note(s.Log, s.checks, results)
 	return report, errors.Join(results...) == nil
+}
+
+// outageLog writes a line when a check begins to fail and when it succeeds again, so that a long outage is two lines and not one a
+// probe. Before the service is ready for the first time a failure is no warning: what it needs may still be starting.
+type outageLog struct {
+	mu      sync.Mutex
+	ready   bool            // the service has been ready once
+	failing map[string]bool // by check
+}
+
+func (l *outageLog) note(log *slog.Logger, checks []check, results []error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	level := slog.LevelInfo
+	if l.ready {
+		level = slog.LevelWarn
+	}
+	failing := map[string]bool{}
+	for i, check := range checks {
+		failing[check.name] = results[i] != nil
+		switch {
+		case failing[check.name] && !l.failing[check.name]:
+			log.Log(context.Background(), level, "not ready", "check", check.name, "error", results[i])
+		case !failing[check.name] && l.failing[check.name]:
+			log.Info("ready again", "check", check.name)
+		}
+	}
+	l.failing = failing
+	l.ready = l.ready || errors.Join(results...) == nil
 }

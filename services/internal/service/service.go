@@ -74,6 +74,7 @@ type Service struct {
 	checks     []check
 	checking   sync.Mutex
 	checked    lastCheck // guarded by checking
+	outages    outageLog
 	onShutdown []step
 	background sync.WaitGroup
 	running    context.Context // ends when the service is told to stop

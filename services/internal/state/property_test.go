@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 )
 
@@ -57,7 +58,7 @@ func (a *attempt) commit(ctx context.Context, s *Store) error {
 	}
 	change.Create(a.mark(), thing{1, "made"})
 	change.Append("all", strconv.Itoa(a.number))
-	change.Emit(ctx, events.UserCreated{User: events.User{ID: fmt.Sprintf("user-%d", a.number), Version: 1}})
+	change.Emit(ctx, events.UserCreated{User: events.User{ID: id.User(fmt.Sprintf("user-%d", a.number)), Version: 1}})
 	return s.Commit(ctx, &change)
 }
 

@@ -136,7 +136,7 @@ func get(t *testing.T, s *Store, key string) Doc[thing] {
 
 // told is an event that tests emit.
 func told(version int) (events.Payload, string) {
-	user := events.UserCreated{User: events.User{ID: uuid.NewString(), Version: version}}
+	user := events.UserCreated{User: events.User{ID: id.User(uuid.NewString()), Version: version}}
 	return user, fmt.Sprintf("user.created:%s:%d", user.ID, version)
 }
 

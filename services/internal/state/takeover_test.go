@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 )
 
 // onMemory opens a store on the model of a sidecar.
@@ -547,8 +548,8 @@ func TestLegacy_WhatTheReleaseBeforeLeftIsPublishedAndListed(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, m.execute([]*client.StateOperation{write{key: key, value: body, blind: true}.operation()}))
 	}
-	event := func(id string) json.RawMessage {
-		e, err := events.New(context.Background(), events.UserCreated{User: events.User{ID: id, Version: 1}})
+	event := func(user string) json.RawMessage {
+		e, err := events.New(context.Background(), events.UserCreated{User: events.User{ID: id.User(user), Version: 1}})
 		require.NoError(t, err)
 		e.Source = "/tested"
 		body, err := json.Marshal(e)

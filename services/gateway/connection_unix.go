@@ -7,9 +7,8 @@ import (
 	"syscall"
 )
 
-// alive says whether an idle connection can be written to: the other end has neither closed it nor said
-// anything that nobody asked for. It does not wait.
-func alive(c net.Conn) bool {
+// isAlive returns whether an idle connection is open and has received nothing. It does not wait.
+func isAlive(c net.Conn) bool {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return true
@@ -19,7 +18,7 @@ func alive(c net.Conn) bool {
 		return false
 	}
 	idle := false
-	// Not raw.Read, which fails if the deadline of the last request is over.
+	// Not raw.Read, which fails after the deadline of the last request.
 	err = raw.Control(func(fd uintptr) {
 		var b [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"slices"
+	"time"
+
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
+)
+
+// Seat is a ticket in this service: the projection of its listing, which the tickets service owns, and its reservation, which
+// is decided here. The ETag of the seat's document is the reservation lock.
+type Seat struct {
+	Schema   int       `json:"schema"`
+	ID       id.Ticket `json:"id"`
+	Title    string    `json:"title"`
+	Price    int64     `json:"price"`
+	Currency string    `json:"currency"`
+	Version  int       `json:"version"` // of the listing that was applied last
+	Deleted  bool      `json:"deleted,omitempty"`
+	// SellerID is "" in a document of an earlier release, until the listing's next event.
+	SellerID id.User `json:"userId,omitempty"`
+
+	// Sequence counts the changes of the reservation, over all orders of the ticket. Consumers of orders' events put these
+	// changes in order by it.
+	Sequence    int          `json:"sequence"`
+	Reservation *Reservation `json:"reservation,omitempty"` // nil: the seat is free
+	// Cooldowns are of buyers who reserved the ticket and did not pay. Some may have ended.
+	Cooldowns []Cooldown `json:"cooldowns,omitempty"`
+	// Withheld is the sequence of a refund. The ticket may not be reserved until its seller, after that refund, has changed
+	// the listing. 0: it is not withheld.
+	Withheld int `json:"withheld,omitempty"`
+}
+
+// Reservation is the hold that a live order has on a seat.
+type Reservation struct {
+	OrderID   id.Order  `json:"orderId"`
+	Status    Status    `json:"status"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// Cooldown is until when a buyer may not reserve a ticket again.
+type Cooldown struct {
+	UserID id.User   `json:"userId"`
+	Until  time.Time `json:"until"`
+}
+
+// maxCooldowns bounds a seat's cooldowns; those that end first are removed first. With a cooldown of one window there are two
+// at a time.
+const maxCooldowns = 16
+
+// ExpiredOrder returns the unpaid order that still has the seat after its window is over, if there is one. It must be cancelled
+// before the seat can be reserved again.
+func (s *Seat) ExpiredOrder(now time.Time) (order id.Order, expired bool) {
+	if s.Reservation == nil || s.Reservation.Status == Complete || now.Before(s.Reservation.ExpiresAt) {
+		return "", false
+	}
+	return s.Reservation.OrderID, true
+}
+
+func (s *Seat) isHeldBy(order id.Order) bool {
+	return s.Reservation != nil && s.Reservation.OrderID == order
+}
+
+// checkCooldown refuses a buyer whose cooldown has not ended. If the setting is 0, stored cooldowns do not count.
+func (s *Seat) checkCooldown(buyer id.User, now time.Time, cooldown time.Duration) error {
+	if cooldown == 0 {
+		return nil
+	}
+	for _, c := range s.Cooldowns {
+		if left := c.Until.Sub(now); c.UserID == buyer && left > 0 {
+			return errCooldown.WithRetryAfter(left)
+		}
+	}
+	return nil
+}
+
+// addCooldown adds a cooldown, if it has not ended yet, and removes those that have.
+func (s *Seat) addCooldown(added Cooldown, now time.Time) {
+	s.Cooldowns = slices.DeleteFunc(append(slices.Clip(s.Cooldowns), added), func(c Cooldown) bool { return !c.Until.After(now) })
+	slices.SortStableFunc(s.Cooldowns, func(a, b Cooldown) int { return a.Until.Compare(b.Until) })
+	if excess := len(s.Cooldowns) - maxCooldowns; excess > 0 {
+		s.Cooldowns = slices.Delete(s.Cooldowns, 0, excess)
+	}
+	if len(s.Cooldowns) == 0 {
+		s.Cooldowns = nil
+	}
+}
+
+// Apply changes the projection to an event of the listing, if the event is newer, or names the seller that the document
+// lacks. It never changes the reservation. It ends the withholding if the seller has changed the listing after the refund.
+func (s *Seat) Apply(listing events.Ticket, deleted bool) (changed bool) {
+	if listing.Version < s.Version || listing.Version == s.Version && (s.SellerID != "" || listing.UserID == "") {
+		return false
+	}
+	// A deleted listing counts, too: it was available before, after the refund.
+	if listing.Status == events.TicketStatusAvailable && listing.Sequence >= s.Withheld {
+		s.Withheld = 0
+	}
+	s.Schema = 1
+	s.ID = listing.ID
+	s.SellerID = listing.UserID
+	s.Title = listing.Title
+	s.Price = listing.Price
+	s.Currency = listing.Currency
+	s.Version = listing.Version
+	s.Deleted = deleted
+	return true
+}
+
+// CatchUp moves the sequence past the listing's, if tickets has applied a change of the reservation that this service has lost
+// with a restored backup. Otherwise tickets would take the seat's next changes for old ones. A withheld ticket stays withheld.
+//
+// Without a restore, tickets never has a higher sequence than this service, and at the same sequence both have the same order.
+func (s *Seat) CatchUp(listing events.Ticket) (changed bool) {
+	var order id.Order
+	if s.Reservation != nil {
+		order = s.Reservation.OrderID
+	}
+	if listing.Sequence == 0 || listing.Sequence < s.Sequence || listing.Sequence == s.Sequence && listing.OrderID == order {
+		return false
+	}
+	if listing.Status == events.TicketStatusWithheld && s.Reservation == nil {
+		s.Withheld = listing.Sequence
+	}
+	s.Sequence = listing.Sequence + 1
+	return true
+}
