@@ -62,8 +62,8 @@ func TestEdge_WrongMethodsAre405(t *testing.T) {
 			}
 			r := user.request(t, method, path, `{}`)
 			require.Equal(t, 405, r.Status, "%s %s: %s", method, path, r.Body)
-			f := requireProblem(t, 405, r, "method_not_allowed")
-			require.Contains(t, f.Detail, method)
+			problem := requireProblem(t, 405, r, "method_not_allowed")
+			require.Contains(t, problem.Detail, method)
 			for _, allow := range strings.Fields(allowed) {
 				require.Contains(t, r.Header.Get("Allow"), allow, "%s %s", method, path)
 			}
@@ -91,8 +91,8 @@ func TestEdge_BodiesThatAreNotJSONAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			path, body := place[0], place[1]
 			for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml", "nonsense", "", "application/json; charset=latin1"} {
-				f := requireProblem(t, 415, user.request(t, "POST", path, body, "Content-Type", kind), "unsupported_media_type")
-				require.Equal(t, "Content-Type", f.Errors[0].Field, kind)
+				problem := requireProblem(t, 415, user.request(t, "POST", path, body, "Content-Type", kind), "unsupported_media_type")
+				require.Equal(t, "Content-Type", problem.Errors[0].Field, kind)
 			}
 			requireProblem(t, 415, user.request(t, "POST", path, body, "Content-Encoding", "gzip"), "unsupported_encoding")
 			for _, raw := range []string{"", "  ", "{", `{"a":}`, "nonsense", `'{}'`, body + body, "\xef\xbb\xbf" + body} {

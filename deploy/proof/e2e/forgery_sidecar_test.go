@@ -119,7 +119,7 @@ func TestForgery_SentryRequiresTheAppsToken(t *testing.T) {
 	require.NoError(t, err)
 	signedByOther := parts[0] + "." + parts[1] + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(parts[0]+"."+parts[1])))
 	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + parts[1] + "."
-	ask := func(validator sentrypb.SignCertificateRequest_TokenValidator, id, domain, token string) error {
+	request := func(validator sentrypb.SignCertificateRequest_TokenValidator, id, domain, token string) error {
 		_, err := certificateFromSentry(t, s, &sentrypb.SignCertificateRequest{Id: id, Namespace: "default", TrustDomain: domain, Token: token, TokenValidator: validator})
 		return err
 	}
@@ -128,13 +128,13 @@ func TestForgery_SentryRequiresTheAppsToken(t *testing.T) {
 		sentrypb.SignCertificateRequest_UNKNOWN, sentrypb.SignCertificateRequest_INSECURE, sentrypb.SignCertificateRequest_KUBERNETES, sentrypb.SignCertificateRequest_JWKS,
 	} {
 		for what, wrong := range map[string]string{"none": "", "nonsense": "nonsense", "another key": signedByOther, "no signature": unsigned, "another app": identityToken(t, s, "orders")} {
-			require.Error(t, ask(validator, "payments", "", wrong), "%s, %s", validator, what)
+			require.Error(t, request(validator, "payments", "", wrong), "%s, %s", validator, what)
 		}
 	}
-	require.Error(t, ask(sentrypb.SignCertificateRequest_JWKS, "orders", "", token), "for another app")
-	require.Error(t, ask(sentrypb.SignCertificateRequest_JWKS, "dapr-scheduler", "localhost", token), "for the control plane")
-	require.Error(t, ask(sentrypb.SignCertificateRequest_JWKS, "payments", "localhost", token), "in the control plane's trust domain")
-	require.NoError(t, ask(sentrypb.SignCertificateRequest_JWKS, "payments", "", token), "its own")
+	require.Error(t, request(sentrypb.SignCertificateRequest_JWKS, "orders", "", token), "for another app")
+	require.Error(t, request(sentrypb.SignCertificateRequest_JWKS, "dapr-scheduler", "localhost", token), "for the control plane")
+	require.Error(t, request(sentrypb.SignCertificateRequest_JWKS, "payments", "localhost", token), "in the control plane's trust domain")
+	require.NoError(t, request(sentrypb.SignCertificateRequest_JWKS, "payments", "", token), "its own")
 }
 
 // internalCalls are all calls between sidecars, with contents that would do harm.

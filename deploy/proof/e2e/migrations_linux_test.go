@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -194,14 +193,13 @@ func TestMigrations_EachServiceHasItsDatabaseAndReportsMatchTheAPI(t *testing.T)
 // migrateTwice applies all migrations, twice at the same time.
 func migrateTwice(t *testing.T, migrate *migrator) (first, second string) {
 	t.Helper()
-	var both sync.WaitGroup
-	var err [2]error
-	both.Go(func() { first, err[0] = migrate.run("up") })
-	both.Go(func() { second, err[1] = migrate.run("up") })
-	both.Wait()
-	require.NoError(t, err[0], "%s", first)
-	require.NoError(t, err[1], "%s", second)
-	return first, second
+	var outputs [2]string
+	var errs [2]error
+	atOnce(2, func(i int) { outputs[i], errs[i] = migrate.run("up") })
+	for i := range errs {
+		require.NoError(t, errs[i], "%s", outputs[i])
+	}
+	return outputs[0], outputs[1]
 }
 
 func requireReportsMatchAPI(t *testing.T, s *testStack, store *postgres) {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -97,14 +96,14 @@ func TestOrders_InvalidRequestsAreRefused(t *testing.T) {
 		"an id in brackets": `{"ticketId":"{` + unknownID + `}"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := requireProblem(t, 400, buyer.request(t, "POST", "/api/orders", body))
-			require.Equal(t, "ticketId", f.Errors[0].Field)
+			problem := requireProblem(t, 400, buyer.request(t, "POST", "/api/orders", body))
+			require.Equal(t, "ticketId", problem.Errors[0].Field)
 		})
 	}
 	requireProblem(t, 400, buyer.request(t, "POST", "/api/orders", `not JSON`), "not_json")
 	for name, id := range map[string]string{"old": unknownID, "new": uuid.Must(uuid.NewV7()).String(), "random": uuid.NewString()} {
-		f := requireProblem(t, 404, buyer.call(t, client.Reserve(id)), "ticket_not_found")
-		require.Equal(t, "ticketId", f.Errors[0].Field, name)
+		problem := requireProblem(t, 404, buyer.call(t, client.Reserve(id)), "ticket_not_found")
+		require.Equal(t, "ticketId", problem.Errors[0].Field, name)
 	}
 	for _, id := range append(strings.Fields(nonsenseIDs), unknownID, buyer.ID) {
 		requireProblem(t, 404, buyer.call(t, client.ReadOrder(id)))
@@ -183,18 +182,18 @@ func TestOrders_IdempotencyKeyRepeatsTheResponse(t *testing.T) {
 	seller, buyer, other := s.signUp(t), s.signUp(t), s.signUp(t)
 	listed, another := seller.list(t, "Concert", 4200), seller.list(t, "Opera", 4300)
 	key := uuid.NewString()
-	ask := func(u *testUser, ticketID string) client.Response {
+	reserve := func(u *testUser, ticketID string) client.Response {
 		return u.call(t, client.Reserve(ticketID).WithKey(key))
 	}
 
-	first := ask(buyer, listed.ID)
+	first := reserve(buyer, listed.ID)
 	requireStatus(t, 201, first)
 	require.Empty(t, first.Header.Get("Idempotent-Replayed"))
 	made := decode[client.Order](t, first)
 
 	t.Run("the same request has the same response, also after the order was cancelled", func(t *testing.T) {
 		buyer.cancel(t, made.ID)
-		again := ask(buyer, listed.ID)
+		again := reserve(buyer, listed.ID)
 		requireStatus(t, 201, again)
 		require.Equal(t, string(first.Body), string(again.Body))
 		require.Equal(t, first.Header.Get("Location"), again.Header.Get("Location"))
@@ -204,10 +203,10 @@ func TestOrders_IdempotencyKeyRepeatsTheResponse(t *testing.T) {
 		require.Len(t, decode[[]client.Order](t, buyer.call(t, client.ReadOrders())), 1)
 	})
 	t.Run("with another body the key is refused", func(t *testing.T) {
-		requireProblem(t, 409, ask(buyer, another.ID), "idempotency_key_reused")
+		requireProblem(t, 409, reserve(buyer, another.ID), "idempotency_key_reused")
 	})
 	t.Run("another user may use the same key", func(t *testing.T) {
-		r := ask(other, listed.ID)
+		r := reserve(other, listed.ID)
 		requireStatus(t, 201, r)
 		require.NotEqual(t, made.ID, decode[client.Order](t, r).ID)
 	})
@@ -218,8 +217,8 @@ func TestOrders_IdempotencyKeyRepeatsTheResponse(t *testing.T) {
 		requireStatus(t, 201, r)
 	})
 	t.Run("a key that is too long is refused", func(t *testing.T) {
-		f := requireProblem(t, 400, buyer.call(t, client.Reserve(listed.ID).WithKey(strings.Repeat("k", 256))))
-		require.Equal(t, "Idempotency-Key", f.Errors[0].Field)
+		problem := requireProblem(t, 400, buyer.call(t, client.Reserve(listed.ID).WithKey(strings.Repeat("k", 256))))
+		require.Equal(t, "Idempotency-Key", problem.Errors[0].Field)
 	})
 }
 
@@ -229,19 +228,12 @@ func TestOrders_ConcurrentRepeatsMakeOneOrder(t *testing.T) {
 	buyer := s.signUp(t)
 	listed := s.signUp(t).list(t, "Concert", 4200)
 	key := uuid.NewString()
-	const copies = 8
-	replies := make([]client.Response, copies)
-	var all sync.WaitGroup
-	for i := range copies {
-		all.Go(func() {
-			replies[i] = buyer.call(t, client.Reserve(listed.ID).WithKey(key))
-		})
-	}
-	all.Wait()
+	responses := make([]client.Response, 8)
+	atOnce(len(responses), func(i int) { responses[i] = buyer.call(t, client.Reserve(listed.ID).WithKey(key)) })
 
-	for _, r := range replies {
+	for _, r := range responses {
 		requireStatus(t, 201, r)
-		require.Equal(t, decode[client.Order](t, replies[0]).ID, decode[client.Order](t, r).ID)
+		require.Equal(t, decode[client.Order](t, responses[0]).ID, decode[client.Order](t, r).ID)
 	}
 	require.Len(t, decode[[]client.Order](t, buyer.call(t, client.ReadOrders())), 1)
 }

@@ -220,8 +220,8 @@ func TestOutage_BrokerIsDown_ChangesAreRefusedWhenTheJournalIsFull(t *testing.T)
 		for range slots {
 			listed = append(listed, seller.list(t, "Listed while the broker is down", 1000))
 		}
-		f := requireRetryLater(t, seller.call(t, client.ListTicket("One too many", 1000)))
-		require.Contains(t, f.Detail, "message broker")
+		problem := requireRetryLater(t, seller.call(t, client.ListTicket("One too many", 1000)))
+		require.Contains(t, problem.Detail, "message broker")
 		require.Len(t, seller.ownTickets(t), 1+len(listed), "the refused ticket is not stored")
 
 		// The journals of other services have room, and reads need none.
@@ -280,8 +280,8 @@ func TestOutage_StreamIsFull_ChangesAreRefusedUntilItsEventsAreHandled(t *testin
 		for range slots {
 			listed = append(listed, seller.list(t, "Listed while the stream is full", 1000))
 		}
-		f := requireRetryLater(t, seller.call(t, client.ListTicket("One too many", 1000)))
-		require.Contains(t, f.Detail, "message broker")
+		problem := requireRetryLater(t, seller.call(t, client.ListTicket("One too many", 1000)))
+		require.Contains(t, problem.Detail, "message broker")
 		eventuallyEqual(t, "[journal]", "the failed checks of tickets", func() string { return fmt.Sprint(s.failedChecks(t, "tickets")) })
 		reserved = buyer.reserve(t, listing.ID)
 

@@ -35,13 +35,13 @@ func (s *testStack) signIn(t *testing.T, user *testUser) session {
 
 func (s *testStack) refresh(t *testing.T, own session) client.Response {
 	t.Helper()
-	return s.request(t, "POST", "/api/users/refresh", nil, "Cookie", "refresh="+own.refresh.Value)
+	return s.call(t, client.Refresh(own.refresh.Value))
 }
 
 // acceptingServices reports for each service that verifies tokens whether it accepts this one.
 func (s *testStack) acceptingServices(t *testing.T, token string) map[string]bool {
 	t.Helper()
-	taken := map[string]bool{}
+	accepted := map[string]bool{}
 	for service, path := range map[string]string{"tickets": "/api/tickets", "orders": "/api/orders", "payments": "/api/payments"} {
 		method, body := "POST", any(`{}`)
 		if service == "orders" {
@@ -49,12 +49,12 @@ func (s *testStack) acceptingServices(t *testing.T, token string) map[string]boo
 		}
 		r := s.request(t, method, path, body, "Authorization", "Bearer "+token)
 		require.Contains(t, []int{200, 400, 401}, r.Status, "%s: %s", service, r.Body)
-		taken[service] = r.Status != 401
+		accepted[service] = r.Status != 401
 	}
 	r := s.call(t, client.ReadCurrentUser().With("Authorization", "Bearer "+token))
 	requireStatus(t, 200, r)
-	taken["auth"] = decode[client.CurrentUser](t, r).CurrentUser != nil
-	return taken
+	accepted["auth"] = decode[client.CurrentUser](t, r).CurrentUser != nil
+	return accepted
 }
 
 var (

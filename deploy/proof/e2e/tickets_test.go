@@ -149,8 +149,8 @@ func TestTickets_InvalidRequestsAreRefused(t *testing.T) {
 		})
 	}
 	for name, body := range map[string]string{"a text": `{"title":"a","price":1,"version":"2"}`, "less than the first": `{"title":"a","price":1,"version":-1}`} {
-		f := requireProblem(t, 400, seller.request(t, "PUT", "/api/tickets/"+listed.ID, body))
-		require.Equal(t, "version", f.Errors[0].Field, name)
+		problem := requireProblem(t, 400, seller.request(t, "PUT", "/api/tickets/"+listed.ID, body))
+		require.Equal(t, "version", problem.Errors[0].Field, name)
 	}
 	require.Equal(t, listed, s.ticket(t, listed.ID))
 
@@ -302,12 +302,12 @@ func TestTickets_ListHasPagesToItsEnd(t *testing.T) {
 	require.LessOrEqual(t, len(decode[[]client.Ticket](t, s.request(t, "GET", "/api/tickets?limit=100000", nil))), 200)
 
 	for _, limit := range []string{"0", "-1", "x", "1.5", "99999999999999999999"} {
-		f := requireProblem(t, 400, s.request(t, "GET", "/api/tickets?limit="+limit, nil))
-		require.Equal(t, "limit", f.Errors[0].Field, limit)
+		problem := requireProblem(t, 400, s.request(t, "GET", "/api/tickets?limit="+limit, nil))
+		require.Equal(t, "limit", problem.Errors[0].Field, limit)
 	}
 	for _, cursor := range []string{"x", "MA", "LTEuMQ", "%00", strings.Repeat("x", 300)} {
-		f := requireProblem(t, 400, s.request(t, "GET", "/api/tickets?cursor="+cursor, nil))
-		require.Equal(t, "cursor", f.Errors[0].Field, cursor)
+		problem := requireProblem(t, 400, s.request(t, "GET", "/api/tickets?cursor="+cursor, nil))
+		require.Equal(t, "cursor", problem.Errors[0].Field, cursor)
 	}
 }
 

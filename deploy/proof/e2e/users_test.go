@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +23,7 @@ func TestUsers_SignUpSignInSignOut(t *testing.T) {
 	up := s.call(t, client.SignUp(" "+strings.ToUpper(email), "correct horse"))
 	requireStatus(t, 201, up)
 	made := decode[client.SignedIn](t, up)
-	require.Equal(t, email, made.User.Email, "emails are kept in lower case")
+	require.Equal(t, email, made.User.Email, "emails are stored in lower case")
 	require.NotEmpty(t, made.User.ID)
 	require.WithinDuration(t, time.Now(), made.User.CreatedAt, time.Minute)
 	require.NotContains(t, strings.ToLower(string(up.Body)), "password")
@@ -37,10 +36,10 @@ func TestUsers_SignUpSignInSignOut(t *testing.T) {
 	requireSessionCookie(t, in, again.Token)
 
 	for name, headers := range map[string][]string{
-		"by cookie":                        {"Cookie", "jwt=" + made.Token},
-		"by Bearer":                        {"Authorization", "Bearer " + made.Token},
-		"by the later one":                 {"Cookie", "other=1; jwt=" + again.Token},
-		"by Bearer, whatever the cookie's": {"Authorization", "bearer " + again.Token, "Cookie", "jwt=nonsense"},
+		"by cookie":                    {"Cookie", "jwt=" + made.Token},
+		"by Bearer":                    {"Authorization", "Bearer " + made.Token},
+		"by the second token":          {"Cookie", "other=1; jwt=" + again.Token},
+		"by Bearer, with a bad cookie": {"Authorization", "bearer " + again.Token, "Cookie", "jwt=nonsense"},
 	} {
 		r := s.request(t, "GET", "/api/users/currentuser", nil, headers...)
 		require.Equal(t, 200, r.Status, name)
@@ -114,8 +113,8 @@ func TestUsers_EmailIsUnique(t *testing.T) {
 
 	for _, email := range []string{first.Email, strings.ToUpper(first.Email), "  " + first.Email + " "} {
 		r := s.call(t, client.SignUp(email, "another horse"))
-		f := requireProblem(t, 409, r, "email_in_use")
-		require.Equal(t, "email", f.Errors[0].Field)
+		problem := requireProblem(t, 409, r, "email_in_use")
+		require.Equal(t, "email", problem.Errors[0].Field)
 		require.Nil(t, r.Cookie("jwt"))
 	}
 	requireStatus(t, 401, s.call(t, client.SignIn(first.Email, "another horse")))
@@ -128,13 +127,7 @@ func TestUsers_ConcurrentSignUpsMakeOneUser(t *testing.T) {
 	const many = 12
 	email := newEmail()
 	statuses := make([]int, many)
-	var all sync.WaitGroup
-	for i := range many {
-		all.Go(func() {
-			statuses[i] = s.call(t, client.SignUp(email, "correct horse")).Status
-		})
-	}
-	all.Wait()
+	atOnce(many, func(i int) { statuses[i] = s.call(t, client.SignUp(email, password)).Status })
 
 	counts := map[int]int{}
 	for _, status := range statuses {
@@ -147,7 +140,7 @@ func TestUsers_WrongEmailAndWrongPasswordHaveTheSameResponse(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
 	user := s.signUp(t)
-	ask := func(email, password string) client.Response {
+	signIn := func(email, password string) client.Response {
 		r := s.call(t, client.SignIn(email, password).With("X-Request-Id", "the-same"))
 		requireProblem(t, 401, r, "invalid_credentials")
 		require.Nil(t, r.Cookie("jwt"))
@@ -155,15 +148,15 @@ func TestUsers_WrongEmailAndWrongPasswordHaveTheSameResponse(t *testing.T) {
 		return r
 	}
 
-	wrongPassword := ask(user.Email, "wrong horse")
+	wrongPassword := signIn(user.Email, "wrong horse")
 	for name, other := range map[string]client.Response{
-		"an unknown email":     ask(newEmail(), user.password),
-		"what is no email":     ask("nonsense", user.password),
-		"a password too short": ask(user.Email, "x"),
-		"a password too long":  ask(user.Email, strings.Repeat("x", 200)),
-		"both wrong":           ask(newEmail(), "wrong horse"),
-		"the case of a letter": ask(user.Email, "Correct horse"),
-		"a space at its end":   ask(user.Email, "correct horse "),
+		"an unknown email":     signIn(newEmail(), user.password),
+		"what is no email":     signIn("nonsense", user.password),
+		"a password too short": signIn(user.Email, "x"),
+		"a password too long":  signIn(user.Email, strings.Repeat("x", 200)),
+		"both wrong":           signIn(newEmail(), "wrong horse"),
+		"the case of a letter": signIn(user.Email, "Correct horse"),
+		"a space at its end":   signIn(user.Email, "correct horse "),
 	} {
 		require.Equal(t, string(wrongPassword.Body), string(other.Body), name)
 		require.Equal(t, wrongPassword.Header, other.Header, name)
@@ -174,11 +167,9 @@ func TestUsers_PasswordGuessingIsLimited(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
 	victim, other := s.signUp(t), s.signUp(t)
-	guess := client.Credentials{Email: victim.Email, Password: "wrong horse"}
-
 	var last client.Response
 	for range 30 {
-		if last = s.request(t, "POST", "/api/users/signin", guess); last.Status != 401 {
+		if last = s.call(t, client.SignIn(victim.Email, "wrong horse")); last.Status != 401 {
 			break
 		}
 	}
