@@ -38,11 +38,9 @@ type migrator struct {
 
 func newMigrator(t *testing.T, store *postgres) *migrator {
 	t.Helper()
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
 	program := filepath.Join(t.TempDir(), "migrate")
 	build := exec.Command("go", "build", "-o", program, ".")
-	build.Dir = filepath.Join(filepath.Dir(runFile), "deploy", "postgres")
+	build.Dir = filepath.Join(root(t), "deploy", "postgres")
 	text, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", text)
 	return &migrator{program: program, store: store}

@@ -50,9 +50,7 @@ cluster {
 // newNATSCluster chooses ports and writes a file for each server. It starts none.
 func newNATSCluster(t *testing.T) *natsCluster {
 	t.Helper()
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
-	c := &natsCluster{root: filepath.Dir(runFile)}
+	c := &natsCluster{root: root(t)}
 	const n = 3
 	var ports [2 * n]string
 	for i := range ports {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
 )
 
@@ -138,7 +137,5 @@ func (p *postgres) address() string { return net.JoinHostPort("127.0.0.1", strco
 // withEvents adds the folder of subscriptions, which every set of components needs.
 func withEvents(t testing.TB, resources string) []string {
 	t.Helper()
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
-	return []string{resources, filepath.Join(filepath.Dir(runFile), "components", "events")}
+	return []string{resources, filepath.Join(root(t), "components", "events")}
 }

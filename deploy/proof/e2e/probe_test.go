@@ -75,11 +75,9 @@ spec:
 // resourcesWithState writes the default set of components with this state store into a folder.
 func resourcesWithState(t testing.TB, store string) string {
 	t.Helper()
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
 	folder := t.TempDir()
 	for _, name := range []string{"pubsub.yaml", "secrets.yaml"} {
-		text, err := os.ReadFile(filepath.Join(filepath.Dir(runFile), "components", "embedded", name))
+		text, err := os.ReadFile(filepath.Join(root(t), "components", "embedded", name))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name), text, 0o600))
 	}
