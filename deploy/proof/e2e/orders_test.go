@@ -43,9 +43,9 @@ func TestOrders_CreateReadCancel(t *testing.T) {
 	buyer.cancel(t, made.ID)
 	require.Equal(t, cancelled, buyer.order(t, made.ID), "the second cancellation changes nothing")
 
-	taken := next.reserve(t, listed.ID)
+	second := next.reserve(t, listed.ID)
 	buyer.cancel(t, made.ID)
-	require.Equal(t, "created", next.order(t, taken.ID).Status)
+	require.Equal(t, "created", next.order(t, second.ID).Status)
 }
 
 func TestOrders_CompleteOrderCannotBeCancelled(t *testing.T) {

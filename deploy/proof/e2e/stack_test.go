@@ -51,7 +51,7 @@ func newStack(t testing.TB, opts stack.Options) *testStack {
 func onEmbedded(t *testing.T, reason string) {
 	t.Helper()
 	if set := os.Getenv("INFRA"); set != "" && set != stack.SetEmbedded {
-		t.Skipf("runs on the set %q alone: %s", stack.SetEmbedded, reason)
+		t.Skipf("runs only on the set %q: %s", stack.SetEmbedded, reason)
 	}
 }
 

@@ -48,9 +48,9 @@ func TestTickets_CreateReadEditDelete(t *testing.T) {
 	require.Equal(t, []any{"Opera", int64(5000), 2, made.CreatedAt}, []any{now.Title, now.Price, now.Version, now.CreatedAt})
 	require.Equal(t, now, s.ticket(t, made.ID))
 
-	gone := seller.call(t, client.DeleteTicket(made.ID))
-	requireStatus(t, 204, gone)
-	require.Empty(t, gone.Body)
+	deleted := seller.call(t, client.DeleteTicket(made.ID))
+	requireStatus(t, 204, deleted)
+	require.Empty(t, deleted.Body)
 	requireProblem(t, 404, s.call(t, client.ReadTicket(made.ID)))
 	requireProblem(t, 404, seller.call(t, client.EditTicket(made.ID, client.Offer{Title: "Back", Price: 4100})))
 	requireProblem(t, 404, seller.call(t, client.DeleteTicket(made.ID)))
