@@ -72,6 +72,9 @@ func (r *redisStreams) Init(ctx context.Context, meta pubsub.Metadata) error {
 	if r.client, r.settings, err = rediscomponent.ParseClientFromProperties(meta.Properties, contribmeta.PubSubType, ctx, &r.log); err != nil {
 		return err
 	}
+	if err := r.readRedeliverInterval(meta); err != nil {
+		return err
+	}
 	switch s := r.settings; {
 	case s.Host == "":
 		return errors.New("redisHost is missing")
@@ -82,6 +85,20 @@ func (r *redisStreams) Init(ctx context.Context, meta pubsub.Metadata) error {
 	case s.ProcessingTimeout <= 0, s.RedeliverInterval <= 0:
 		return errors.New("processingTimeout and redeliverInterval must be more than 0: without them, what a dying sidecar had in hand is not delivered again")
 	}
+	return nil
+}
+
+// readRedeliverInterval reads a duration. Dapr's component understands a number of milliseconds, and ignores a duration.
+func (r *redisStreams) readRedeliverInterval(meta pubsub.Metadata) error {
+	text, _ := meta.GetProperty("redeliverInterval")
+	if _, err := strconv.ParseUint(text, 10, 64); err == nil || text == "" {
+		return nil
+	}
+	interval, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("redeliverInterval: %w", err)
+	}
+	r.settings.RedeliverInterval = interval
 	return nil
 }
 

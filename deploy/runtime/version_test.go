@@ -22,21 +22,24 @@ func TestVersion_IsThatOfDaprInGoMod(t *testing.T) {
 		t.Errorf("Dapr's own version is %q, not %q", got, want)
 	}
 	for _, program := range []string{"daprd", "placement", "scheduler", "sentry"} {
-		command := exec.Command(os.Args[0])
-		command.Env = append(os.Environ(), runAsVariable+"="+program)
-		out, err := command.CombinedOutput()
+		out, err := runtimeCommand(program, "--version").CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || got != want {
 			t.Errorf("%s --version: %q, %v; not %q", program, got, err, want)
 		}
 	}
 }
 
-// runAsVariable makes the test's binary one of the programs, asked for its version.
-const runAsVariable = "RUNTIME_TEST_PROGRAM"
+// runtimeCommand is a program of this binary as a process of its own: the test's binary in its place.
+func runtimeCommand(program string, args ...string) *exec.Cmd {
+	command := exec.Command(os.Args[0], append([]string{program}, args...)...)
+	command.Env = append(os.Environ(), asRuntimeVariable+"=1")
+	return command
+}
+
+const asRuntimeVariable = "RUN_AS_RUNTIME"
 
 func TestMain(m *testing.M) {
-	if program := os.Getenv(runAsVariable); program != "" {
-		os.Args = []string{"runtime", program, "--version"}
+	if os.Getenv(asRuntimeVariable) != "" {
 		main()
 		return
 	}

@@ -202,7 +202,7 @@ func withTickets(t *testing.T, terms Terms, number int) (s *testStore, tickets [
 	s = newTestStore(t, terms)
 	for range number {
 		ticket := id.New[id.Ticket]()
-		_, err := s.ApplyListing(t.Context(), events.Ticket{ID: string(ticket), UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}, false)
+		_, err := s.ApplyListing(t.Context(), events.Ticket{ID: ticket, UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}, false)
 		require.NoError(t, err)
 		tickets = append(tickets, ticket)
 	}
@@ -367,7 +367,7 @@ func TestUnsettled_CountsWhatIsUnpaidOrNotCaptured(t *testing.T) {
 	require.Equal(t, 5, count())
 	require.NoError(t, s.Cancel(t.Context(), orders[0].ID, ByUser))
 	require.Equal(t, 4, count())
-	payment := events.Payment{ID: "payment-1", OrderID: string(orders[1].ID), Amount: 4500, Version: 2}
+	payment := events.Payment{ID: "payment-1", OrderID: orders[1].ID, Amount: 4500, Version: 2}
 	require.NoError(t, s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: payment}))
 	require.Equal(t, 4, count(), "its money is not captured yet")
 	require.NoError(t, s.paymentCaptured(t.Context(), events.PaymentCaptured{Payment: payment}))
@@ -407,7 +407,7 @@ func TestDeleteBuyer_CancelsUnpaidOrdersAndRefusesNewOnes(t *testing.T) {
 func TestRefund_ByEvents(t *testing.T) {
 	for name, c := range map[string]struct {
 		refunded int64
-		status   string
+		status   events.PaymentStatus
 		want     Status
 	}{
 		"in full": {4500, "refunded", Cancelled}, "a part": {4499, "captured", Complete}, "one that failed": {0, "captured", Complete},
@@ -417,7 +417,7 @@ func TestRefund_ByEvents(t *testing.T) {
 			s, tickets := withTickets(t, limited, 1)
 			order, err := s.reserve(t, tickets[0], "buyer")
 			require.NoError(t, err)
-			payment := events.Payment{ID: "payment-1", OrderID: string(order.ID), Amount: 4500, Version: 1}
+			payment := events.Payment{ID: "payment-1", OrderID: order.ID, Amount: 4500, Version: 1}
 			require.NoError(t, s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: payment}))
 			payment.Refunded, payment.Status = c.refunded, c.status
 			for range 2 {

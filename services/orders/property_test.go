@@ -13,8 +13,8 @@ import (
 	"boxoffice/services/internal/id"
 )
 
-// market is one seat with all its orders, as the documents would be: each command changes both, or is refused. The other members
-// are what the rules make of the commands.
+// market is one seat with all its orders, as the documents would be: each command changes both, or is refused. The
+// other members are what the rules make of the commands.
 type market struct {
 	seat   Seat
 	orders []Order
@@ -212,8 +212,8 @@ func (m *market) cancel(t *rapid.T) {
 	m.requireUnchanged(t, seat, orders)
 }
 
-// stale tries to change a copy of an order that was read before the order lost its seat. The store would refuse it by the ETag; the
-// rules refuse it as well.
+// stale tries to change a copy of an order that was read before the order lost its seat. The store would refuse it by
+// the ETag; the rules refuse it as well.
 func (m *market) stale(t *rapid.T) {
 	order := m.some(t)
 	if order == nil || m.seat.isHeldBy(order.ID) {
@@ -240,7 +240,7 @@ func (m *market) applyListing(t *rapid.T) {
 	listing.Version = rapid.IntRange(1, m.listing.Version+2).Draw(t, "version")
 	listing.Price = rapid.Int64Range(50, 1_000_000).Draw(t, "price")
 	listing.Sequence = rapid.IntRange(max(0, m.seat.Sequence-2), m.seat.Sequence).Draw(t, "applied by tickets")
-	listing.Status = rapid.SampledFrom([]string{"available", "withheld", "sold"}).Draw(t, "status")
+	listing.Status = rapid.SampledFrom([]events.TicketStatus{events.TicketStatusAvailable, events.TicketStatusWithheld, events.TicketStatusSold}).Draw(t, "status")
 	deleted := rapid.IntRange(0, 9).Draw(t, "deleted, if 0") == 0
 	before := copyOf(m.seat)
 	newer := listing.Version > m.listing.Version
@@ -273,7 +273,7 @@ func (m *market) check(t *rapid.T) {
 		require.Equal(t, i+1, order.Sequence, "each change of reservation has the next sequence")
 	}
 	require.Equal(t, len(m.published), m.seat.Sequence)
-	versions := map[string]int{}
+	versions := map[id.Order]int{}
 	for _, order := range m.published {
 		versions[order.ID]++
 		require.Equal(t, versions[order.ID], order.Version, "each change of an order is published as the next version")
@@ -284,8 +284,8 @@ func (m *market) check(t *rapid.T) {
 	require.LessOrEqual(t, len(m.seat.Cooldowns), maxCooldowns)
 }
 
-// In any sequence of reservations, payments, cancellations and pauses, a buyer never has more live unpaid orders than the terms
-// allow, and is refused only at that limit.
+// In any sequence of reservations, payments, cancellations and pauses, a buyer never has more live unpaid orders than
+// the terms allow, and is refused only at that limit.
 func TestBuyer_NeverHasMoreUnpaidOrdersThanTheTermsAllow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		terms := Terms{Window: window, PerUser: rapid.IntRange(1, 4).Draw(t, "limit")}
@@ -337,8 +337,8 @@ func TestOrders_AnySequenceOfCommandsKeepsTheRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { t.Repeat(newMarket().commands()) })
 }
 
-// In any order and number of deliveries, the event with the highest sequence is of the live order of the ticket. The tickets service
-// applies events by this rule alone.
+// In any order and number of deliveries, the event with the highest sequence is of the live order of the ticket. The
+// tickets service applies events by this rule alone.
 func TestOrders_TheNewestSequenceHasTheLiveOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMarket()
@@ -350,11 +350,11 @@ func TestOrders_TheNewestSequenceHasTheLiveOrder(t *testing.T) {
 			}
 		}
 		if m.seat.Reservation == nil {
-			require.Contains(t, []string{"", string(Cancelled)}, newest.Status)
+			require.Contains(t, []events.OrderStatus{"", events.OrderStatusCancelled}, newest.Status)
 			return
 		}
-		require.Equal(t, string(m.seat.Reservation.OrderID), newest.ID)
-		require.Equal(t, string(m.seat.Reservation.Status), newest.Status)
+		require.Equal(t, m.seat.Reservation.OrderID, newest.ID)
+		require.Equal(t, events.OrderStatus(m.seat.Reservation.Status), newest.Status)
 	})
 }
 
@@ -402,7 +402,7 @@ func TestReserve_ThePriceAndTheWindowStayAsReserved(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMarket()
 		t.Repeat(m.commands())
-		first := map[string]events.Order{}
+		first := map[id.Order]events.Order{}
 		for _, order := range m.published {
 			if _, known := first[order.ID]; !known {
 				first[order.ID] = order

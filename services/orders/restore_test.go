@@ -16,7 +16,7 @@ import (
 // After a restore of an older backup there are events of orders that do not exist here.
 func TestRestore_EventsOfLostOrdersAreHandledAndTheirMoneyGoesBack(t *testing.T) {
 	s := newTestStore(t, terms)
-	payment := events.Payment{ID: string(id.New[id.Payment]()), UserID: "buyer", Amount: 4500, Currency: "usd", Version: 1, CreatedAt: clock.System()}
+	payment := events.Payment{ID: id.New[id.Payment](), UserID: "buyer", Amount: 4500, Currency: "usd", Version: 1, CreatedAt: clock.System()}
 	for name, handle := range map[string]func(events.Payment) error{
 		"created": func(p events.Payment) error {
 			return s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: p})
@@ -25,7 +25,7 @@ func TestRestore_EventsOfLostOrdersAreHandledAndTheirMoneyGoesBack(t *testing.T)
 			return s.paymentCaptured(t.Context(), events.PaymentCaptured{Payment: p})
 		},
 	} {
-		payment.OrderID = string(id.New[id.Order]())
+		payment.OrderID = id.New[id.Order]()
 		require.NoError(t, handle(payment), name)
 		s.requirePublished(t, fmt.Sprintf("order.cancelled:%s:%d", payment.OrderID, lostVersion))
 	}
@@ -35,21 +35,21 @@ func TestRestore_EventsOfLostOrdersAreHandledAndTheirMoneyGoesBack(t *testing.T)
 			return s.paymentRefunded(t.Context(), events.PaymentRefunded{Payment: p})
 		},
 	} {
-		payment.OrderID = string(id.New[id.Order]())
+		payment.OrderID = id.New[id.Order]()
 		before, _ := s.calls()
 		require.NoError(t, handle(payment), name)
 		after, _ := s.calls()
 		require.Equal(t, before, after, name)
 	}
 	lost := lostOrder(payment, clock.System())
-	require.Equal(t, []any{"cancelled", "unknown", "buyer", int64(4500), "usd"}, []any{lost.Status, lost.Reason, lost.UserID, lost.Ticket.Price, lost.Ticket.Currency})
+	require.Equal(t, []any{events.OrderStatusCancelled, events.CancelReasonUnknown, id.User("buyer"), int64(4500), "usd"}, []any{lost.Status, lost.Reason, lost.UserID, lost.Ticket.Price, lost.Ticket.Currency})
 }
 
 // The order was complete, and is not in the restored backup.
 func TestRestore_AnOrderWhoseMoneyIsCapturedIsCompletedAgain(t *testing.T) {
 	s := newTestStore(t, terms)
 	order := s.ordered(t, time.Minute, nil)
-	require.NoError(t, s.paymentCaptured(t.Context(), events.PaymentCaptured{Payment: events.Payment{ID: "payment-1", OrderID: string(order.ID), Version: 2}}))
+	require.NoError(t, s.paymentCaptured(t.Context(), events.PaymentCaptured{Payment: events.Payment{ID: "payment-1", OrderID: order.ID, Version: 2}}))
 	s.requireStatus(t, Complete, order)
 	orders, err := s.Unsettled(t.Context(), order.UserID)
 	require.NoError(t, err)
@@ -59,7 +59,7 @@ func TestRestore_AnOrderWhoseMoneyIsCapturedIsCompletedAgain(t *testing.T) {
 // Tickets has applied changes of a reservation that this service has lost.
 func TestRestore_ASeatCatchesUpWithTickets(t *testing.T) {
 	listing := func(ticket id.Ticket, sequence int, order id.Order) events.Ticket {
-		return events.Ticket{ID: string(ticket), UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Status: "reserved", OrderID: string(order), Version: 1, Sequence: sequence}
+		return events.Ticket{ID: ticket, UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Status: "reserved", OrderID: order, Version: 1, Sequence: sequence}
 	}
 	sequence := func(s *testStore, ticket id.Ticket) (int, *Reservation) {
 		doc, err := state.Get[Seat](t.Context(), s.documents, seatKey(ticket))

@@ -8,8 +8,8 @@ import (
 	"boxoffice/services/internal/id"
 )
 
-// Seat is a ticket in this service: the projection of its listing, which the tickets service owns, and its reservation, which
-// is decided here. The ETag of the seat's document is the reservation lock.
+// Seat is a ticket in this service: the projection of its listing, which the tickets service owns, and its
+// reservation, which is decided here. The ETag of the seat's document is the reservation lock.
 type Seat struct {
 	Schema   int       `json:"schema"`
 	ID       id.Ticket `json:"id"`
@@ -32,12 +32,6 @@ type Seat struct {
 	Withheld int `json:"withheld,omitempty"`
 }
 
-// The status of a listing, as its events have it.
-const (
-	listingAvailable = "available"
-	listingWithheld  = "withheld"
-)
-
 // Reservation is the hold that a live order has on a seat.
 type Reservation struct {
 	OrderID   id.Order  `json:"orderId"`
@@ -51,12 +45,12 @@ type Cooldown struct {
 	Until  time.Time `json:"until"`
 }
 
-// maxCooldowns bounds a seat's cooldowns; those that end first are removed first. With a cooldown of one window there are two
-// at a time.
+// maxCooldowns bounds a seat's cooldowns; those that end first are removed first. With a cooldown of one window there
+// are two at a time.
 const maxCooldowns = 16
 
-// ExpiredOrder returns the unpaid order that still has the seat after its window is over, if there is one. It must be cancelled
-// before the seat can be reserved again.
+// ExpiredOrder returns the unpaid order that still has the seat after its window is over, if there is one. It must be
+// cancelled before the seat can be reserved again.
 func (s *Seat) ExpiredOrder(now time.Time) (order id.Order, expired bool) {
 	if s.Reservation == nil || s.Reservation.Status == Complete || now.Before(s.Reservation.ExpiresAt) {
 		return "", false
@@ -100,12 +94,12 @@ func (s *Seat) Apply(listing events.Ticket, deleted bool) (changed bool) {
 		return false
 	}
 	// A deleted listing counts, too: it was available before, after the refund.
-	if listing.Status == listingAvailable && listing.Sequence >= s.Withheld {
+	if listing.Status == events.TicketStatusAvailable && listing.Sequence >= s.Withheld {
 		s.Withheld = 0
 	}
 	s.Schema = 1
-	s.ID = id.Ticket(listing.ID)
-	s.SellerID = id.User(listing.UserID)
+	s.ID = listing.ID
+	s.SellerID = listing.UserID
 	s.Title = listing.Title
 	s.Price = listing.Price
 	s.Currency = listing.Currency
@@ -114,19 +108,21 @@ func (s *Seat) Apply(listing events.Ticket, deleted bool) (changed bool) {
 	return true
 }
 
-// CatchUp moves the sequence past the listing's, if tickets has applied a change of the reservation that this service has lost
-// with a restored backup. Otherwise tickets would take the seat's next changes for old ones. A withheld ticket stays withheld.
+// CatchUp moves the sequence past the listing's, if tickets has applied a change of the reservation that this service
+// has lost with a restored backup. Otherwise tickets would take the seat's next changes for old ones. A withheld
+// ticket stays withheld.
 //
-// Without a restore, tickets never has a higher sequence than this service, and at the same sequence both have the same order.
+// Without a restore, tickets never has a higher sequence than this service, and at the same sequence both have the
+// same order.
 func (s *Seat) CatchUp(listing events.Ticket) (changed bool) {
 	var order id.Order
 	if s.Reservation != nil {
 		order = s.Reservation.OrderID
 	}
-	if listing.Sequence == 0 || listing.Sequence < s.Sequence || listing.Sequence == s.Sequence && id.Order(listing.OrderID) == order {
+	if listing.Sequence == 0 || listing.Sequence < s.Sequence || listing.Sequence == s.Sequence && listing.OrderID == order {
 		return false
 	}
-	if listing.Status == listingWithheld && s.Reservation == nil {
+	if listing.Status == events.TicketStatusWithheld && s.Reservation == nil {
 		s.Withheld = listing.Sequence
 	}
 	s.Sequence = listing.Sequence + 1

@@ -128,7 +128,7 @@ func complete(t *testing.T) func(*Order, *Seat) {
 func slotOf(orders ...Order) events.ExpirationComplete {
 	e := events.ExpirationComplete{Slot: "1777636800.0", Part: 1, EndsAt: clock.System()}
 	for _, order := range orders {
-		e.Orders = append(e.Orders, events.ExpiredOrder{ID: string(order.ID), ExpiresAt: order.ExpiresAt})
+		e.Orders = append(e.Orders, events.ExpiredOrder{ID: order.ID, ExpiresAt: order.ExpiresAt})
 	}
 	return e
 }
@@ -187,7 +187,7 @@ func TestExpirationCompleted_IsDeliveredAgainIfItComesEarly(t *testing.T) {
 func TestExpirationCompleted_OfAnEarlierReleaseHasOneOrder(t *testing.T) {
 	s := newTestStore(t, terms)
 	order := s.ordered(t, -time.Second, nil)
-	require.NoError(t, s.expirationCompleted(t.Context(), events.ExpirationComplete{OrderID: string(order.ID), ExpiresAt: order.ExpiresAt, Firing: 1}))
+	require.NoError(t, s.expirationCompleted(t.Context(), events.ExpirationComplete{OrderID: order.ID, ExpiresAt: order.ExpiresAt, Firing: 1}))
 	s.requireStatus(t, Cancelled, order)
 }
 

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 
 	"boxoffice/services/internal/events"
-	"boxoffice/services/internal/id"
 )
 
 // subscriptions handles the events of other services.
@@ -27,7 +26,7 @@ func (s *subscriptions) register(r *events.Router) {
 
 	events.On(r, s.expirationCompleted)
 
-	events.On(r, func(ctx context.Context, e events.UserDeleted) error { return s.store.DeleteBuyer(ctx, id.User(e.ID)) })
+	events.On(r, func(ctx context.Context, e events.UserDeleted) error { return s.store.DeleteBuyer(ctx, e.ID) })
 }
 
 func (s *subscriptions) listingChanged(ctx context.Context, listing events.Ticket) error {
@@ -35,8 +34,8 @@ func (s *subscriptions) listingChanged(ctx context.Context, listing events.Ticke
 	return err
 }
 
-// listingDeleted cancels the order that reserved the ticket while its seller deleted the listing. A complete order stays as it is.
-// It is published again, so that the tickets service restores the listing as sold.
+// listingDeleted cancels the order that reserved the ticket while its seller deleted the listing. A complete order
+// stays as it is. It is published again, so that the tickets service restores the listing as sold.
 func (s *subscriptions) listingDeleted(ctx context.Context, e events.TicketDeleted) error {
 	reservation, err := s.store.ApplyListing(ctx, e.Ticket, true)
 	if err != nil || reservation == nil {
@@ -49,36 +48,37 @@ func (s *subscriptions) listingDeleted(ctx context.Context, e events.TicketDelet
 	return err
 }
 
-// paymentAuthorized completes the payment's order. If the order is cancelled, its cancellation is published again, so that payments
-// voids the payment.
+// paymentAuthorized completes the payment's order. If the order is cancelled, its cancellation is published again, so
+// that payments voids the payment.
 func (s *subscriptions) paymentAuthorized(ctx context.Context, e events.PaymentCreated) error {
 	return s.cancelIfLost(ctx, e.Payment, s.complete(ctx, e.Payment))
 }
 
 func (s *subscriptions) complete(ctx context.Context, payment events.Payment) error {
-	order, err := s.store.Complete(ctx, id.Order(payment.OrderID), id.Payment(payment.ID))
+	order, err := s.store.Complete(ctx, payment.OrderID, payment.ID)
 	if err != nil || !order.IsCancelled() {
 		return err
 	}
 	return s.store.RepublishLastEvent(ctx, order.ID)
 }
 
-// paymentCaptured notes that a complete order is settled. After a restore the order may not be complete though its money is captured:
-// then it is completed again, or, if the ticket has another order now, published again as cancelled, so that payments refunds it.
+// paymentCaptured notes that a complete order is settled. After a restore the order may not be complete though its
+// money is captured: then it is completed again, or, if the ticket has another order now, published again as
+// cancelled, so that payments refunds it.
 func (s *subscriptions) paymentCaptured(ctx context.Context, e events.PaymentCaptured) error {
-	order, err := s.store.MarkCaptured(ctx, id.Order(e.OrderID), id.Payment(e.ID))
+	order, err := s.store.MarkCaptured(ctx, e.OrderID, e.ID)
 	if err == nil && order.LacksCompletion() {
 		if err = s.complete(ctx, e.Payment); err == nil {
-			_, err = s.store.MarkCaptured(ctx, id.Order(e.OrderID), id.Payment(e.ID))
+			_, err = s.store.MarkCaptured(ctx, e.OrderID, e.ID)
 		}
 	}
 	return s.cancelIfLost(ctx, e.Payment, err)
 }
 
-// paymentVoided cancels an order whose authorization lapsed, or was released by Stripe. Most often the order was cancelled first,
-// which is why the payment was voided; then nothing changes.
+// paymentVoided cancels an order whose authorization lapsed, or was released by Stripe. Most often the order was
+// cancelled first, which is why the payment was voided; then nothing changes.
 func (s *subscriptions) paymentVoided(ctx context.Context, e events.PaymentVoided) error {
-	return s.ignoreIfLost(ctx, e.Payment, s.store.CancelByPayment(ctx, id.Order(e.OrderID), id.Payment(e.ID), Unpaid))
+	return s.ignoreIfLost(ctx, e.Payment, s.store.CancelByPayment(ctx, e.OrderID, e.ID, Unpaid))
 }
 
 // paymentRefunded cancels an order whose money was all given back. A partial refund changes nothing.
@@ -86,11 +86,11 @@ func (s *subscriptions) paymentRefunded(ctx context.Context, e events.PaymentRef
 	if !e.IsFull() {
 		return nil
 	}
-	return s.ignoreIfLost(ctx, e.Payment, s.store.CancelByPayment(ctx, id.Order(e.OrderID), id.Payment(e.ID), Refunded))
+	return s.ignoreIfLost(ctx, e.Payment, s.store.CancelByPayment(ctx, e.OrderID, e.ID, Refunded))
 }
 
-// expirationCompleted cancels the unpaid orders of a slot. If the window of some has not ended by this process's clock, the event
-// is delivered again until it has: no other event follows.
+// expirationCompleted cancels the unpaid orders of a slot. If the window of some has not ended by this process's
+// clock, the event is delivered again until it has: no other event follows.
 func (s *subscriptions) expirationCompleted(ctx context.Context, e events.ExpirationComplete) error {
 	unknown, err := s.store.Expire(ctx, e.All())
 	for _, order := range unknown {

@@ -5,40 +5,54 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
 )
 
-// routes are this service's REST API. Everybody may look; sellers must be signed in.
-func (l *listings) routes(app *fiber.App, signedIn fiber.Handler) {
+// api is this service's REST API. Everybody may read; sellers must be signed in.
+type api struct{ store *store }
+
+func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 	tickets := app.Group("/api/tickets")
-	tickets.Get("/", l.list)
-	tickets.Get("/:id", l.show)
-	tickets.Post("/", signedIn, l.create)
-	tickets.Put("/:id", signedIn, l.change)
-	tickets.Delete("/:id", signedIn, l.withdraw)
+	tickets.Get("/", a.list)
+	tickets.Get("/:id", a.get)
+	tickets.Post("/", signedIn, a.create)
+	tickets.Put("/:id", signedIn, a.update)
+	tickets.Delete("/:id", signedIn, a.delete)
 }
 
-// ticketAnswer is a ticket as clients see it.
-type ticketAnswer struct {
-	ID        string    `json:"id"`
+// ticketResponse is a ticket as clients get it.
+type ticketResponse struct {
+	ID        id.Ticket `json:"id"`
 	Title     string    `json:"title"`
 	Price     int64     `json:"price"`
 	Currency  string    `json:"currency"`
-	UserID    string    `json:"userId"`
+	UserID    id.User   `json:"userId"`
 	Status    Status    `json:"status"`
-	OrderID   string    `json:"orderId,omitempty"`
+	OrderID   id.Order  `json:"orderId,omitempty"`
 	Version   int       `json:"version"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 }
 
-func answer(t Ticket) ticketAnswer {
-	return ticketAnswer{t.ID, t.Title, t.Price, t.Currency, t.UserID, t.Status, t.OrderID, t.Version, t.CreatedAt, t.UpdatedAt}
+func responseOf(t Ticket) ticketResponse {
+	return ticketResponse{
+		ID:        t.ID,
+		Title:     t.Title,
+		Price:     t.Price,
+		Currency:  t.Currency,
+		UserID:    t.UserID,
+		Status:    t.Status,
+		OrderID:   t.OrderID,
+		Version:   t.Version,
+		CreatedAt: t.CreatedAt,
+		UpdatedAt: t.UpdatedAt,
+	}
 }
 
-// offerRequest is what a seller sends. Price is in the currency's minor unit; Stripe takes at most 99999999.
+// offerRequest is a seller's offer. Price is in the currency's minor unit; Stripe charges at most 99999999.
 type offerRequest struct {
 	Title string `json:"title" validate:"required,notblank,printable,max=200"`
 	Price int64  `json:"price" validate:"required,min=1,max=99999999"`
@@ -46,96 +60,96 @@ type offerRequest struct {
 
 func (r offerRequest) offer() Offer { return Offer(r) }
 
-type changeRequest struct {
+type updateRequest struct {
 	offerRequest
 	Version int `json:"version" validate:"omitempty,min=1"`
 }
 
-func (l *listings) create(c *fiber.Ctx) error {
+func (a *api) create(c *fiber.Ctx) error {
 	request, err := rest.Decode[offerRequest](c)
 	if err != nil {
 		return err
 	}
 	seller, _ := identity.UserOf(c)
-	ticket, err := l.Create(rest.Context(c), seller.ID, request.offer())
+	ticket, err := a.store.List(rest.Context(c), seller.ID, request.offer())
 	if err != nil {
 		return err
 	}
-	c.Location("/api/tickets/" + ticket.ID)
+	c.Location("/api/tickets/" + string(ticket.ID))
 	rest.SetETag(c, ticket.Version)
-	return c.Status(fiber.StatusCreated).JSON(answer(ticket))
+	return c.Status(fiber.StatusCreated).JSON(responseOf(ticket))
 }
 
-func (l *listings) list(c *fiber.Ctx) error {
+func (a *api) list(c *fiber.Ctx) error {
 	limit, cursor, err := rest.Paging(c)
 	if err != nil {
 		return err
 	}
-	tickets, next, err := l.All(rest.Context(c), limit, cursor)
+	tickets, next, err := a.store.Tickets(rest.Context(c), limit, cursor)
 	if err != nil {
 		return err
 	}
-	answers := make([]ticketAnswer, len(tickets))
+	responses := make([]ticketResponse, len(tickets))
 	for i, ticket := range tickets {
-		answers[i] = answer(ticket)
+		responses[i] = responseOf(ticket)
 	}
 	rest.NextLink(c, next)
-	return c.JSON(answers)
+	return c.JSON(responses)
 }
 
-func (l *listings) show(c *fiber.Ctx) error {
-	id, err := rest.PathID[string](c, "id")
+func (a *api) get(c *fiber.Ctx) error {
+	ticket, err := rest.PathID[id.Ticket](c, "id")
 	if err != nil {
 		return err
 	}
-	ticket, err := l.Ticket(rest.Context(c), id)
+	found, err := a.store.Ticket(rest.Context(c), ticket)
 	if err != nil {
 		return err
 	}
-	rest.SetETag(c, ticket.Value.Version)
-	return c.JSON(answer(ticket.Value))
+	rest.SetETag(c, found.Version)
+	return c.JSON(responseOf(found))
 }
 
-func (l *listings) change(c *fiber.Ctx) error {
-	id, err := rest.PathID[string](c, "id")
+func (a *api) update(c *fiber.Ctx) error {
+	ticket, err := rest.PathID[id.Ticket](c, "id")
 	if err != nil {
 		return err
 	}
-	request, err := rest.Decode[changeRequest](c)
+	request, err := rest.Decode[updateRequest](c)
 	if err != nil {
 		return err
 	}
-	expect, err := expected(c, request.Version)
+	expected, err := expectedVersion(c, request.Version)
 	if err != nil {
 		return err
 	}
 	seller, _ := identity.UserOf(c)
-	ticket, err := l.Change(rest.Context(c), id, seller.ID, expect, request.offer())
+	updated, err := a.store.Update(rest.Context(c), ticket, seller.ID, expected, request.offer())
 	if err != nil {
 		return err
 	}
-	rest.SetETag(c, ticket.Version)
-	return c.JSON(answer(ticket))
+	rest.SetETag(c, updated.Version)
+	return c.JSON(responseOf(updated))
 }
 
-func (l *listings) withdraw(c *fiber.Ctx) error {
-	id, err := rest.PathID[string](c, "id")
+func (a *api) delete(c *fiber.Ctx) error {
+	ticket, err := rest.PathID[id.Ticket](c, "id")
 	if err != nil {
 		return err
 	}
-	expect, err := expected(c, 0)
+	expected, err := expectedVersion(c, 0)
 	if err != nil {
 		return err
 	}
 	seller, _ := identity.UserOf(c)
-	if err := l.Delete(rest.Context(c), id, seller.ID, expect); err != nil {
+	if err := a.store.Delete(rest.Context(c), ticket, seller.ID, expected); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-// expected is the version that the caller's change was made on: from the body, the If-Match header, or neither.
-func expected(c *fiber.Ctx, inBody int) (Expect, error) {
+// expectedVersion is the version on which the request is based: from the body, the If-Match header, or neither.
+func expectedVersion(c *fiber.Ctx, inBody int) (ExpectedVersion, error) {
 	inHeader, present, err := rest.IfMatch(c)
 	switch {
 	case err != nil:
@@ -143,7 +157,7 @@ func expected(c *fiber.Ctx, inBody int) (Expect, error) {
 	case present && inBody != 0 && inHeader != inBody:
 		return 0, problem.New(problem.Invalid, "The version in the body and the one in If-Match differ. Send one of them.").WithField("version")
 	case present:
-		return Expect(inHeader), nil
+		return ExpectedVersion(inHeader), nil
 	}
-	return Expect(inBody), nil
+	return ExpectedVersion(inBody), nil
 }

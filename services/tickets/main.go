@@ -1,11 +1,13 @@
-// Command tickets is the service of the listings: sellers list, change and withdraw their tickets, everybody
-// looks at them. Read ticket.go for the rules, store.go for what is kept, api.go for what clients call,
-// subscriptions.go for what it hears.
+// Command tickets is the service of the tickets as sellers offer them.
+//
+// Read ticket.go first: it has a ticket's whole life, and how it becomes sold. Then store.go (documents and
+// decisions), api.go (REST), subscriptions.go (events) and withdrawals.go (sellers who delete their accounts).
 package main
 
 import (
 	"context"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/service"
@@ -28,16 +30,18 @@ func main() {
 		if err != nil {
 			return err
 		}
-		store, err := s.OpenStore(ctx)
+		documents, err := s.OpenStore(ctx)
 		if err != nil {
 			return err
 		}
-		l := newListings(store, cfg.Currency, cfg.MinPrice, s.Log)
-		l.routes(s.Public, identity.RequireUser(verifier))
-		l.subscribe(s.Events)
-		s.Go("withdraw listings of deleted accounts", l.RunWithdrawals)
-		s.Go("remove deleted tickets from lists", l.compactor.Run)
-		reconcile.Start(s, store, cfg.Settings, reconcile.RepublishRecent(store, allTickets, ticketKey, (*Ticket).AsListed), l.compactAll())
+		store := newStore(documents, terms{cfg.Currency, cfg.MinPrice}, clock.System, s.Log)
+		(&api{store}).register(s.Public, identity.RequireUser(verifier))
+		(&subscriptions{store}).register(s.Events)
+		s.Go("withdraw tickets of deleted accounts", store.RunWithdrawals)
+		s.Go("remove deleted tickets from the index", store.compactor.Run)
+		reconcile.Start(s, documents, cfg.Settings,
+			reconcile.RepublishRecent(documents, allTickets, keyOfIndexed, (*Ticket).ListingEvent),
+			reconcile.Step{Name: "compact list", Run: store.compactIndex})
 		return nil
 	})
 }

@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/state"
 )
 
@@ -18,113 +20,106 @@ import (
 //
 //	ticket/{id}    Ticket
 //	index/tickets  all tickets, oldest first
-//	leavers        Leavers: the sellers whose listings are being withdrawn (leavers.go)
-//	index/recent/tickets/{day}  what sellers changed on a day, for five days; see reconcile.go
-func ticketKey(id string) string { return "ticket/" + id }
+//	index/recent/tickets/{day}  tickets that sellers changed on a day, for five days; reconciliation reads them
+//
+// and deletedSellers (withdrawals.go).
+func ticketKey(ticket id.Ticket) string { return "ticket/" + string(ticket) }
 
+// keyOfIndexed is the key of a ticket whose id is an index entry.
+func keyOfIndexed(ticket string) string { return ticketKey(id.Ticket(ticket)) }
+
+// allTickets is the index of all tickets, and the kind under which changed tickets are noted for reconciliation.
 const allTickets = "tickets"
 
-// listings is where tickets are kept; each method is one decision, committed whole.
-type listings struct {
-	store    *state.Store
-	currency string
-	minPrice int64
-	log      *slog.Logger
-	leaving  chan struct{} // holds a token when listings are to be withdrawn
-	// asked is when askIfTaken last published each ticket.
-	asked *lru.Cache[string, time.Time]
-	// compactor removes deleted tickets from the index of all tickets.
+// terms are the settings of a ticket's price.
+type terms struct {
+	currency string // an ISO 4217 code in lower case
+	minPrice int64  // in the currency's minor unit
+}
+
+// store reads and commits the documents. Each exported method is one decision, or one query.
+type store struct {
+	documents *state.Store
+	terms     terms
+	clock     clock.Clock
+	log       *slog.Logger
+	// republished is when republishIfTaken published each ticket last.
+	republished *lru.Cache[id.Ticket, time.Time]
+	// compactor removes deleted tickets from the index.
 	compactor *state.Compactor[Ticket]
-}
-
-func newListings(store *state.Store, currency string, minPrice int64, log *slog.Logger) *listings {
-	asked, err := lru.New[string, time.Time](askedRemembered)
-	if err != nil {
-		panic(err) // the size is a constant
-	}
-	return &listings{
-		store: store, currency: currency, minPrice: minPrice, log: log, leaving: make(chan struct{}, 1), asked: asked,
-		compactor: state.NewCompactor(store, allTickets, ticketKey, (*Ticket).Unlist),
-	}
-}
-
-// Create lists a ticket.
-func (l *listings) Create(ctx context.Context, seller string, offer Offer) (Ticket, error) {
-	if err := offer.AtLeast(l.minPrice); err != nil {
-		return Ticket{}, err
-	}
-	ticket := List(uuid.Must(uuid.NewV7()).String(), seller, l.currency, offer, now())
-	var change state.Change
-	change.Insert(ticketKey(ticket.ID), ticket)
-	change.Append(allTickets, ticket.ID)
-	change.Emit(ctx, ticket.Event())
-	noteChanged(&change, ticket)
-	return ticket, l.store.Commit(ctx, &change)
-}
-
-// Ticket reads one ticket. It returns errNotFound if there is none, or none any more.
-func (l *listings) Ticket(ctx context.Context, id string) (state.Doc[Ticket], error) {
-	doc, err := state.Get[Ticket](ctx, l.store, ticketKey(id))
-	if errors.Is(err, state.ErrNotFound) || err == nil && doc.Value.Deleted {
-		return doc, errNotFound
-	}
-	return doc, err
-}
-
-// All lists tickets, newest first.
-func (l *listings) All(ctx context.Context, limit int, cursor string) ([]Ticket, string, error) {
-	return state.List(ctx, l.store, allTickets, limit, cursor, ticketKey, func(t Ticket) bool { return !t.Deleted })
-}
-
-// Change replaces what the seller says of a ticket.
-func (l *listings) Change(ctx context.Context, id, seller string, expect Expect, offer Offer) (Ticket, error) {
-	if err := offer.AtLeast(l.minPrice); err != nil {
-		return Ticket{}, err
-	}
-	ticket, err := l.decide(ctx, id, func(t *Ticket) (bool, error) { return true, t.Change(seller, expect, offer, now()) })
-	l.askIfTaken(ctx, ticket, err)
-	return ticket, err
-}
-
-// Delete withdraws a listing.
-func (l *listings) Delete(ctx context.Context, id, seller string, expect Expect) error {
-	ticket, err := l.decide(ctx, id, func(t *Ticket) (bool, error) { return true, t.Delete(seller, expect, now()) })
-	l.askIfTaken(ctx, ticket, err)
-	return err
+	// withdrawNow holds an element when a withdrawal is due before its period is over.
+	withdrawNow chan struct{}
 }
 
 const (
-	// takenTime is from when on a ticket that somebody has is published again when its seller may not change it: longer than any
+	// takenTime is how long an order must have had a ticket before the ticket is published again: longer than any
 	// reservation lasts.
 	takenTime = 25 * time.Hour
-	// askedTime is for how long it is not published once more, or each refused request would publish an event.
-	askedTime = time.Hour
-	// askedRemembered bounds how many tickets a process remembers as published again.
-	askedRemembered = 16384
+	// republishPause is how long the ticket is not published again after that.
+	republishPause = time.Hour
+	// republishedCached bounds how many tickets a process remembers as published again.
+	republishedCached = 16384
 )
 
-// askIfTaken publishes a ticket again that its seller could not change because somebody has had it for long. If the orders
-// service has lost that order, with a restored backup, it says so then, and the seller may try again.
-func (l *listings) askIfTaken(ctx context.Context, ticket Ticket, err error) {
-	if !errors.Is(err, errReserved) && !errors.Is(err, errSold) || now().Sub(ticket.UpdatedAt) < takenTime {
-		return
+func newStore(documents *state.Store, terms terms, clock clock.Clock, log *slog.Logger) *store {
+	republished, err := lru.New[id.Ticket, time.Time](republishedCached)
+	if err != nil {
+		panic(err) // the size is a constant
 	}
-	if last, known := l.asked.Get(ticket.ID); known && now().Sub(last) < askedTime {
-		return
-	}
-	l.asked.Add(ticket.ID, now())
-	var change state.Change
-	change.Emit(ctx, ticket.AsListed())
-	if err := l.store.Commit(ctx, &change); err != nil {
-		l.asked.Remove(ticket.ID)
-		l.log.WarnContext(ctx, "could not publish a ticket again", "ticket", ticket.ID, "error", err)
+	return &store{
+		documents: documents, terms: terms, clock: clock, log: log, republished: republished, withdrawNow: make(chan struct{}, 1),
+		compactor: state.NewCompactor(documents, allTickets, keyOfIndexed, (*Ticket).Unlist),
 	}
 }
 
-// Hear brings a ticket up to what the orders service tells of its reservation. Tickets begin here and are never
-// forgotten: what is told of one that is not known is refused.
-func (l *listings) Hear(ctx context.Context, status Status, order events.Order) error {
-	_, err := l.decide(ctx, order.Ticket.ID, func(t *Ticket) (bool, error) { return t.Hear(status, order, now()), nil })
+// List makes a ticket of a seller's offer.
+func (s *store) List(ctx context.Context, seller id.User, offer Offer) (Ticket, error) {
+	if err := offer.CheckPrice(s.terms.minPrice); err != nil {
+		return Ticket{}, err
+	}
+	ticket := List(id.New[id.Ticket](), seller, s.terms.currency, offer, s.clock())
+	var change state.Change
+	change.Insert(ticketKey(ticket.ID), ticket)
+	change.Append(allTickets, string(ticket.ID))
+	emit(ctx, &change, &ticket)
+	return ticket, s.documents.Commit(ctx, &change)
+}
+
+// Ticket reads one ticket. The error is errNotFound if there is none, or it is deleted.
+func (s *store) Ticket(ctx context.Context, ticket id.Ticket) (Ticket, error) {
+	doc, err := state.Get[Ticket](ctx, s.documents, ticketKey(ticket))
+	if errors.Is(err, state.ErrNotFound) || err == nil && doc.Value.Deleted {
+		return Ticket{}, errNotFound
+	}
+	return doc.Value, err
+}
+
+// Tickets lists all tickets but deleted ones, newest first.
+func (s *store) Tickets(ctx context.Context, limit int, cursor string) ([]Ticket, string, error) {
+	return state.List(ctx, s.documents, allTickets, limit, cursor, keyOfIndexed, func(t Ticket) bool { return !t.Deleted })
+}
+
+// Update replaces a ticket's offer.
+func (s *store) Update(ctx context.Context, ticket id.Ticket, seller id.User, expected ExpectedVersion, offer Offer) (Ticket, error) {
+	if err := offer.CheckPrice(s.terms.minPrice); err != nil {
+		return Ticket{}, err
+	}
+	updated, err := s.decide(ctx, ticket, func(t *Ticket) (bool, error) { return true, t.Update(seller, expected, offer, s.clock()) })
+	s.republishIfTaken(ctx, updated, err)
+	return updated, err
+}
+
+// Delete withdraws a ticket.
+func (s *store) Delete(ctx context.Context, ticket id.Ticket, seller id.User, expected ExpectedVersion) error {
+	deleted, err := s.decide(ctx, ticket, func(t *Ticket) (bool, error) { return true, t.Delete(seller, expected, s.clock()) })
+	s.republishIfTaken(ctx, deleted, err)
+	return err
+}
+
+// ApplyOrder applies an order's event to its ticket. Tickets are created here and their documents are never deleted,
+// so the event of a ticket that does not exist is refused.
+func (s *store) ApplyOrder(ctx context.Context, order events.Order) error {
+	_, err := s.decide(ctx, order.Ticket.ID, func(t *Ticket) (bool, error) { return t.Apply(order, s.clock()), nil })
 	if errors.Is(err, errNotFound) {
 		return fmt.Errorf("%w: there is no ticket %s", events.ErrRefused, order.Ticket.ID)
 	}
@@ -132,37 +127,62 @@ func (l *listings) Hear(ctx context.Context, status Status, order events.Order) 
 }
 
 // decide lets a transition change a ticket, and commits it with its event, if it has one.
-func (l *listings) decide(ctx context.Context, id string, transition func(*Ticket) (changed bool, err error)) (Ticket, error) {
-	var ticket Ticket
-	err := state.Retry(ctx, func(ctx context.Context) error {
-		doc, err := state.Get[Ticket](ctx, l.store, ticketKey(id))
-		if errors.Is(err, state.ErrNotFound) {
-			return errNotFound
+func (s *store) decide(ctx context.Context, ticket id.Ticket, transition func(*Ticket) (changed bool, err error)) (Ticket, error) {
+	decided, err := state.Modify(ctx, s.documents, ticketKey(ticket), func(t *Ticket, change *state.Change) (bool, error) {
+		if t.ID == "" {
+			return false, errNotFound
 		}
-		if err != nil {
-			return err
-		}
-		ticket = doc.Value
-		changed, err := transition(&ticket)
+		changed, err := transition(t)
 		if err != nil || !changed {
-			return err
+			return false, err
 		}
-		var change state.Change
-		if ticket.Relist() {
-			change.Append(allTickets, id)
+		if t.Relist() {
+			change.Append(allTickets, string(ticket))
 		}
-		change.Update(doc.Key, doc.ETag, ticket)
-		if event := ticket.Event(); event != nil {
-			change.Emit(ctx, event)
-			noteChanged(&change, ticket)
-		}
-		return l.store.Commit(ctx, &change)
+		emit(ctx, change, t)
+		return true, nil
 	})
-	if err == nil && ticket.Deleted && !ticket.Unlisted {
-		l.compactor.Wake()
+	if err == nil && decided.Deleted && !decided.Unlisted {
+		s.compactor.Wake()
 	}
-	return ticket, err
+	return decided, err
 }
 
-// now is the time as documents hold it.
-func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
+// emit adds a ticket's event to a change, if it has one, and notes the ticket for reconciliation.
+func emit(ctx context.Context, change *state.Change, ticket *Ticket) {
+	if event := ticket.Event(); event != nil {
+		change.Emit(ctx, event)
+		change.Note(allTickets, string(ticket.ID), ticket.CreatedAt, ticket.UpdatedAt)
+	}
+}
+
+// republishIfTaken publishes a ticket again if its seller's change was refused because an order has had the ticket
+// for long. If orders has lost that order with a restored backup, it then publishes the order's cancellation, and the
+// seller can try again.
+func (s *store) republishIfTaken(ctx context.Context, ticket Ticket, err error) {
+	now := s.clock()
+	if !errors.Is(err, errReserved) && !errors.Is(err, errSold) || now.Sub(ticket.UpdatedAt) < takenTime {
+		return
+	}
+	if last, found := s.republished.Get(ticket.ID); found && now.Sub(last) < republishPause {
+		return
+	}
+	s.republished.Add(ticket.ID, now)
+	if err := s.RepublishLastEvent(ctx, ticket); err != nil {
+		s.republished.Remove(ticket.ID)
+		s.log.WarnContext(ctx, "could not publish a ticket again", "ticket", ticket.ID, "error", err)
+	}
+}
+
+// RepublishLastEvent publishes the event of the seller's last change again.
+func (s *store) RepublishLastEvent(ctx context.Context, ticket Ticket) error {
+	var change state.Change
+	change.Emit(ctx, ticket.ListingEvent())
+	return s.documents.Commit(ctx, &change)
+}
+
+// compactIndex removes deleted tickets from the whole index; the compactor's own passes are only over its newest pages.
+func (s *store) compactIndex(ctx context.Context, _ *reconcile.Pass) error {
+	_, err := s.compactor.All(ctx)
+	return err
+}

@@ -4,27 +4,38 @@ import (
 	"time"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 )
 
-// The life of a ticket. The seller lists it, changes it and withdraws it, as long as nobody has it; whether
-// somebody has it is decided by the orders service, and heard here:
+// This file is the whole life of a ticket, as its seller offers it. The seller changes it while it is free; the
+// orders service decides whether it is reserved or sold:
 //
-//	            List                  order.created              order.completed
-//	              │      Change  ┌───────────────────────┐
-//	              ▼     ◀──────▶ │                       ▼
-//	          available ─────────┘                    reserved ──────────────▶ sold
-//	              │     ◀────────────────────────────────┘
-//	              ▼ Delete              order.cancelled
-//	           deleted
+//	             List
+//	               │
+//	               ▼    order.created                 order.completed
+//	           available ─────────────────▶ reserved ─────────────────▶ sold
+//	            │      ▲                       │                          │
+//	            │      ├───────────────────────┴──────────────────────────┤ order.cancelled
+//	     Delete │      │ Update                                           │
+//	            ▼      └────────── withheld ◀─────────────────────────────┘ order.cancelled, with reason refunded
+//	         deleted
 //
-// After a refund (order.cancelled, reason refunded) a ticket is withheld instead of available: it is not for sale until its
-// seller changes the listing, or deletes it.
+// How a ticket becomes sold, through the services:
 //
-// Order events come late, twice and in any order; each carries the sequence of the reservation's changes, and
-// one is applied only if it is newer than the last.
+//  1. POST /api/orders: orders reserves the ticket's seat and publishes order.created (orders/order.go, Seat.Reserve).
+//  2. Tickets applies it (Ticket.Apply): the ticket is reserved, and its seller cannot change it.
+//  3. POST /api/payments: payments authorizes the order's price at Stripe and publishes payment.created.
+//  4. Orders completes the order and publishes order.completed (Order.Complete).
+//  5. Tickets applies it: the ticket is sold. Payments captures the money.
+//
+// If the buyer does not pay in the reservation window, orders publishes order.cancelled in place of step 4, and the
+// ticket is available again.
+//
+// Orders' events come late, more than once and in any order. Each has the sequence of its seat's changes, and Apply
+// takes only events with a higher sequence than the last.
 
-// Status is what a buyer sees of a ticket.
+// Status is whether a ticket can be bought.
 type Status string
 
 const (
@@ -34,37 +45,42 @@ const (
 	Withheld  Status = "withheld"
 )
 
-// Ticket is a listing. Price is in the currency's minor unit. A deleted ticket stays as a mark, so that an
-// event which comes late does not bring it back.
+// Ticket is the stored ticket. Price is in the currency's minor unit. The document of a deleted ticket is kept, so
+// that a late event does not create the ticket again.
 type Ticket struct {
-	Schema   int    `json:"schema"`
-	ID       string `json:"id"`
-	Title    string `json:"title"`
-	Price    int64  `json:"price"`
-	Currency string `json:"currency"`
-	UserID   string `json:"userId"`
-	Status   Status `json:"status"`
-	OrderID  string `json:"orderId,omitempty"`
-	Sequence int    `json:"sequence"` // of the last change of reservation that was heard
-	Deleted  bool   `json:"deleted,omitempty"`
-	// Unlisted says that the deleted ticket has no entry in the index of all tickets any more.
-	Unlisted  bool `json:"unlisted,omitempty"`
-	Withdrawn bool `json:"withdrawn,omitempty"` // deleted by its seller, though a sale may stand against that
-	// Ending says that its seller's account was deleted while somebody had the ticket. It is deleted when it is free again.
+	Schema   int       `json:"schema"`
+	ID       id.Ticket `json:"id"`
+	Title    string    `json:"title"`
+	Price    int64     `json:"price"`
+	Currency string    `json:"currency"`
+	UserID   id.User   `json:"userId"` // the seller
+	Status   Status    `json:"status"`
+	OrderID  id.Order  `json:"orderId,omitempty"` // the order that has the ticket
+	Sequence int       `json:"sequence"`          // of the last event of an order that was applied
+	Deleted  bool      `json:"deleted,omitempty"`
+	// Unlisted: the deleted ticket has no entry in the index of all tickets any more.
+	Unlisted bool `json:"unlisted,omitempty"`
+	// Withdrawn: the seller deleted the ticket. It is sold all the same if the sale came first.
+	Withdrawn bool `json:"withdrawn,omitempty"`
+	// Ending: the seller's account was deleted while the ticket was reserved or sold. The ticket is deleted when it
+	// is free again.
 	Ending  bool `json:"ending,omitempty"`
 	Version int  `json:"version"`
-	// Listed is the version of the seller's last change, which was published. It is 0 in documents of the release before,
-	// which published each version: such a ticket goes on to, until its seller changes it.
+	// Listed is the version of the seller's last change, which was published. It is 0 in documents of an earlier
+	// release, which published each version. For such a ticket each version is published until its seller changes it.
 	Listed    int       `json:"listed,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 }
 
-// Offer is what a seller says of a ticket.
+// Offer is the part of a ticket that its seller decides.
 type Offer struct {
 	Title string
 	Price int64
 }
+
+// ExpectedVersion is the version on which a seller's change is based; 0 means any.
+type ExpectedVersion int
 
 var (
 	errNotFound = problem.New(problem.NotFound, "There is no such ticket.")
@@ -74,8 +90,8 @@ var (
 	errStale    = problem.New(problem.Conflict, "This ticket has changed since you read it. Read it again, then repeat your change on what it is now.").WithField("version").WithCode("stale_version")
 )
 
-// AtLeast refuses an offer that nobody could pay: a card processor does not take less than minimum.
-func (o Offer) AtLeast(minimum int64) error {
+// CheckPrice refuses a price below the minimum, which no card can pay.
+func (o Offer) CheckPrice(minimum int64) error {
 	if o.Price < minimum {
 		return problem.New(problem.Invalid, "Price must be at least %d, in the currency's smallest unit: less cannot be paid by card.", minimum).
 			WithField("price").WithCode("min")
@@ -83,11 +99,11 @@ func (o Offer) AtLeast(minimum int64) error {
 	return nil
 }
 
-// List makes a seller's ticket.
-func List(id, seller, currency string, offer Offer, now time.Time) Ticket {
+// List makes a ticket that is available.
+func List(ticket id.Ticket, seller id.User, currency string, offer Offer, now time.Time) Ticket {
 	return Ticket{
 		Schema:    1,
-		ID:        id,
+		ID:        ticket,
 		Title:     offer.Title,
 		Price:     offer.Price,
 		Currency:  currency,
@@ -100,120 +116,144 @@ func List(id, seller, currency string, offer Offer, now time.Time) Ticket {
 	}
 }
 
-// Expect is the version that a change was made on; 0 is any.
-type Expect int
-
-// Change replaces what the seller says of the ticket.
-func (t *Ticket) Change(seller string, expect Expect, offer Offer, now time.Time) error {
-	if err := t.mayChange(seller, expect); err != nil {
+// Update replaces the offer, if checkSeller allows it. A withheld ticket is available again.
+func (t *Ticket) Update(seller id.User, expected ExpectedVersion, offer Offer, now time.Time) error {
+	if err := t.checkSeller(seller, expected); err != nil {
 		return err
 	}
 	t.Title, t.Price = offer.Title, offer.Price
-	t.Status = Available // it may have been withheld
-	t.touch(now)
+	t.Status = Available
+	t.change(now)
 	t.Listed = t.Version
 	return nil
 }
 
-// Delete withdraws the listing.
-func (t *Ticket) Delete(seller string, expect Expect, now time.Time) error {
-	if err := t.mayChange(seller, expect); err != nil {
+// Delete withdraws the ticket, if checkSeller allows it.
+func (t *Ticket) Delete(seller id.User, expected ExpectedVersion, now time.Time) error {
+	if err := t.checkSeller(seller, expected); err != nil {
 		return err
 	}
-	t.Deleted = true
-	t.touch(now)
-	t.Listed = t.Version
+	t.delete(now)
 	return nil
 }
 
-// Withdraw ends the listing of a seller whose account was deleted. A reservation, or a sale, stands; if it falls through,
-// the listing ends then.
-func (t *Ticket) Withdraw(now time.Time) (changed bool) {
-	switch {
-	case t.Deleted || t.Withdrawn || t.Ending:
-		return false
-	case t.Status == Reserved || t.Status == Sold:
-		t.Ending = true
-		t.touch(now)
-		return true
-	}
-	t.Deleted = true
-	t.touch(now)
-	t.Listed = t.Version
-	return true
-}
-
-func (t *Ticket) mayChange(seller string, expect Expect) error {
+// checkSeller refuses changes by another user (errNotYours), of a deleted (errNotFound), reserved (errReserved) or
+// sold ticket (errSold), and changes based on another version than the ticket's (errStale).
+func (t *Ticket) checkSeller(user id.User, expected ExpectedVersion) error {
 	switch {
 	case t.Deleted:
 		return errNotFound
-	case t.UserID != seller:
+	case t.UserID != user:
 		return errNotYours
 	case t.Status == Reserved:
 		return errReserved
 	case t.Status == Sold:
 		return errSold
-	case expect != 0 && int(expect) != t.Version:
+	case expected != 0 && int(expected) != t.Version:
 		return errStale
 	}
 	return nil
 }
 
-// Hear applies what the orders service tells of the ticket's reservation, if it is newer than the last. A sale
-// stands against a deletion that was made before this service had heard of the reservation: the ticket comes
-// back, sold, and is deleted again if the sale falls through. A mere reservation does not stand; the orders service
-// cancels it when it hears of the deletion.
-func (t *Ticket) Hear(status Status, order events.Order, now time.Time) (changed bool) {
+// DeleteWithAccount deletes the ticket because its seller's account was deleted. A reserved or sold ticket stays the
+// buyer's, and is deleted if the order is cancelled.
+func (t *Ticket) DeleteWithAccount(now time.Time) (changed bool) {
+	switch {
+	case t.isEnding():
+		return false
+	case t.isTaken():
+		t.Ending = true
+		t.change(now)
+		return true
+	}
+	t.delete(now)
+	return true
+}
+
+// IsOnSaleBy reports whether the ticket is one of these sellers', and not deleted or to be deleted.
+func (t *Ticket) IsOnSaleBy(sellers map[id.User]bool) bool { return sellers[t.UserID] && !t.isEnding() }
+
+func (t *Ticket) isEnding() bool { return t.Deleted || t.Withdrawn || t.Ending }
+
+// isTaken reports whether an order has the ticket.
+func (t *Ticket) isTaken() bool { return t.Status == Reserved || t.Status == Sold }
+
+// Apply changes the ticket as an order's event demands, if the event is newer than the last.
+//
+// A sale is stronger than the seller's deletion, which may have been made before this service received the
+// reservation: the ticket is restored as sold, and deleted again if the order is cancelled. A reservation is not:
+// orders cancels it when it receives the deletion.
+func (t *Ticket) Apply(order events.Order, now time.Time) (changed bool) {
 	if order.Sequence <= t.Sequence {
 		return false
 	}
 	t.Sequence = order.Sequence
-	t.Status = status
-	t.OrderID = order.ID
-	if status == Available || status == Withheld {
-		t.OrderID = ""
+	t.Status = statusAfter(order)
+	t.OrderID = ""
+	if t.isTaken() {
+		t.OrderID = order.ID
 	}
 	t.Withdrawn = t.Withdrawn || t.Deleted
-	t.Deleted = t.Withdrawn && status != Sold
-	t.touch(now)
-	if t.Ending && status != Reserved && status != Sold {
+	t.Deleted = t.Withdrawn && t.Status != Sold
+	t.change(now)
+	if t.Ending && !t.isTaken() {
 		t.Deleted, t.Ending = true, false
 		t.Listed = t.Version
 	}
 	return true
 }
 
-func (t *Ticket) touch(now time.Time) {
+// statusAfter is the status of a ticket after a change of its order.
+func statusAfter(order events.Order) Status {
+	switch {
+	case order.Status == events.OrderStatusCreated:
+		return Reserved
+	case order.Status == events.OrderStatusComplete:
+		return Sold
+	case order.Reason == events.CancelReasonRefunded:
+		return Withheld
+	default:
+		return Available
+	}
+}
+
+func (t *Ticket) delete(now time.Time) {
+	t.Deleted = true
+	t.change(now)
+	t.Listed = t.Version
+}
+
+func (t *Ticket) change(now time.Time) {
 	t.Version++
 	t.UpdatedAt = now
 }
 
-// Event is the event of the seller's last change, with the ticket's whole public state; nil if the ticket has changed
-// since, but for one of the release before. That it is reserved, sold or free follows from the orders' events, and is not published twice.
+// Event is the event of the seller's last change. It is nil if the ticket has changed since then, because orders'
+// events already have those changes; in a document of an earlier release each version has an event.
 func (t *Ticket) Event() events.Payload {
 	if t.Listed != 0 && t.Listed != t.Version {
 		return nil
 	}
-	return t.event(t.Version, t.Deleted)
+	return t.eventOf(t.Version, t.Deleted)
 }
 
-// AsListed is the event of the seller's last change, as it can be published again at any time: under the version of that
-// change, which is the one that others have heard of, whatever became of the ticket since.
-func (t *Ticket) AsListed() events.Payload {
+// ListingEvent is the event of the seller's last change under that change's version, so that it can be published
+// again at any time: consumers who have that version ignore it.
+func (t *Ticket) ListingEvent() events.Payload {
 	if t.Listed == 0 {
-		return t.event(t.Version, t.Deleted)
+		return t.eventOf(t.Version, t.Deleted)
 	}
-	return t.event(t.Listed, t.Deleted || t.Withdrawn)
+	return t.eventOf(t.Listed, t.Deleted || t.Withdrawn)
 }
 
-func (t *Ticket) event(version int, deleted bool) events.Payload {
-	state := events.Ticket{
+func (t *Ticket) eventOf(version int, deleted bool) events.Payload {
+	ticket := events.Ticket{
 		ID:        t.ID,
 		Title:     t.Title,
 		Price:     t.Price,
 		Currency:  t.Currency,
 		UserID:    t.UserID,
-		Status:    string(t.Status),
+		Status:    events.TicketStatus(t.Status),
 		OrderID:   t.OrderID,
 		Sequence:  t.Sequence,
 		Version:   version,
@@ -222,21 +262,21 @@ func (t *Ticket) event(version int, deleted bool) events.Payload {
 	}
 	switch {
 	case deleted:
-		return events.TicketDeleted{Ticket: state}
+		return events.TicketDeleted{Ticket: ticket}
 	case version == 1:
-		return events.TicketCreated{Ticket: state}
+		return events.TicketCreated{Ticket: ticket}
 	default:
-		return events.TicketUpdated{Ticket: state}
+		return events.TicketUpdated{Ticket: ticket}
 	}
 }
 
-// Unlist says whether the ticket's entry in the index of all tickets is to be removed, and notes that it is.
+// Unlist reports whether the ticket's entry must be removed from the index of all tickets, and notes that it is.
 func (t *Ticket) Unlist() bool {
 	t.Unlisted = t.Deleted
 	return t.Deleted
 }
 
-// Relist says whether the ticket must get an entry again, because a sale has brought it back, and notes that it has.
+// Relist reports whether the ticket needs a new entry, because a sale has restored it, and notes that it has one.
 func (t *Ticket) Relist() bool {
 	again := t.Unlisted && !t.Deleted
 	t.Unlisted = t.Unlisted && t.Deleted
