@@ -8,17 +8,18 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // A bulk is many events in one delivery: Dapr's bulk subscribe
-// (https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-bulk/). Its events are handled side by
-// side, so that what they change can share transactions, and each has an outcome of its own.
+// (https://docs.dapr.io/developing-applications/building-blocks/pubsub/pubsub-bulk/). Its events are handled in parallel,
+// so that their changes can share transactions. Each event has its own outcome.
 
 const (
-	// maxBulkBytes bounds a bulk; those of our component are about a megabyte at most.
+	// maxBulkBytes bounds a bulk; our components deliver about a megabyte at most.
 	maxBulkBytes = 16 << 20
-	// bulkAtOnce bounds the events of one bulk that are handled side by side.
+	// bulkAtOnce bounds the events of one bulk that are handled in parallel.
 	bulkAtOnce = 64
 )
 
@@ -31,8 +32,8 @@ type bulk struct {
 	} `json:"entries"`
 }
 
-// payload is an event as it was published. The subscriptions ask for raw payloads, so it comes in base64: Dapr then
-// neither decodes nor encodes it. Without that setting it comes as JSON.
+// payload is an event as it was published. The subscriptions ask for raw payloads, which Dapr neither decodes nor encodes:
+// they arrive in base64. Without that setting, events arrive as JSON.
 type payload []byte
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -56,22 +57,22 @@ type entryOutcome struct {
 	Status string `json:"status"`
 }
 
-// serveBulk handles a delivery of many. One that cannot be read is refused whole, and delivered again: it holds events
-// that nobody can name. The response is always 200; each event's status is in the body.
+// serveBulk handles a delivery. The response is 200, with the status of each event in the body. A bulk that cannot be decoded
+// is refused as a whole, and the sidecar delivers it again: its events have no names that a response could use.
 func (r *Router) serveBulk(w http.ResponseWriter, req *http.Request) {
 	serveBulk(w, req, r.opts.Log, func(ctx context.Context, topic string, event []byte) string {
 		return r.deliver(ctx, topic, event).status()
 	})
 }
 
-// Messages serves deliveries of messages that need not be events of the catalogue, such as dead letters. take is called in
-// parallel, and must bear repeats; after an error the message is delivered again.
-func Messages(log *slog.Logger, take func(ctx context.Context, topic string, message []byte) error) http.HandlerFunc {
+// Messages handles deliveries of messages that are not events of the catalogue, such as dead letters. handle is called in
+// parallel, and may get a message more than once. After an error, the sidecar delivers the message again.
+func Messages(log *slog.Logger, handle func(ctx context.Context, topic string, message []byte) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, req *http.Request) {
 		serveBulk(w, req, log, func(ctx context.Context, topic string, message []byte) string {
 			ctx, cancel := context.WithTimeout(ctx, handlingTime)
 			defer cancel()
-			if err := take(ctx, topic, message); err != nil {
+			if err := handle(ctx, topic, message); err != nil {
 				log.Warn("a message will be delivered again", "topic", topic, "error", err)
 				return retry.status()
 			}
@@ -87,21 +88,20 @@ func serveBulk(w http.ResponseWriter, req *http.Request, log *slog.Logger, deliv
 		err = json.Unmarshal(body, &b)
 	}
 	if err != nil {
-		log.Error("a bulk of events cannot be read and will be delivered again", "error", err)
+		log.Error("a bulk of events cannot be decoded and will be delivered again", "error", err)
 		http.Error(w, "not a bulk of events: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	outcomes := bulkOutcome{Statuses: make([]entryOutcome, len(b.Entries))}
-	places := make(chan struct{}, bulkAtOnce)
-	var handling sync.WaitGroup
+	var handling errgroup.Group
+	handling.SetLimit(bulkAtOnce)
 	for i, entry := range b.Entries {
-		places <- struct{}{}
-		handling.Go(func() {
-			defer func() { <-places }()
+		handling.Go(func() error {
 			outcomes.Statuses[i] = entryOutcome{entry.ID, deliver(req.Context(), b.Topic, entry.Event)}
+			return nil
 		})
 	}
-	handling.Wait()
+	_ = handling.Wait() // the functions return no errors
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(outcomes) // if it is lost, the sidecar delivers the events again
+	_ = json.NewEncoder(w).Encode(outcomes) // if the response is lost, the sidecar delivers the events again
 }

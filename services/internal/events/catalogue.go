@@ -6,24 +6,24 @@ import (
 	"boxoffice/services/internal/id"
 )
 
-// The catalogue: every event type of the box office, with what it carries. An event carries the whole public
-// state of its aggregate, so that whoever hears it needs no second question and can apply it or leave it by
-// its version alone.
+// The catalogue has every event type of the box office. An event carries the whole public state of its aggregate, so that a
+// service that handles it need not ask for more, and can decide by the version whether to apply it.
 //
-// Adding a member is a compatible change. Changing or removing one is not: raise the payload's schema number,
-// and let consumers upgrade what they read before producers write it.
+// Adding a member is a compatible change. Changing or removing one is not: raise the payload's schema number, and release the
+// services that handle the event before the service that publishes it.
 
-// Payload is what an event carries. Implementations are plain structs, one for each event type.
+// Payload is the data of an event. Implementations are plain structs, one for each event type.
 type Payload interface {
 	// EventType is the CloudEvents type, for example "order.created".
 	EventType() string
 	// Schema is the number of the payload's format.
 	Schema() int
-	// Aggregate is the id of what the event tells of, and that aggregate's version after the change.
+	// Aggregate returns the id of the aggregate that changed, and its version after the change. Type, id and version identify
+	// the event.
 	Aggregate() (id string, version int)
 }
 
-// User is the public state of a user. Schema 1 had the email, which nobody needs; only auth keeps it now.
+// User is the public state of a user. Schema 1 had the email, which no other service needs; now only auth has it.
 type User struct {
 	ID        id.User   `json:"id"`
 	Version   int       `json:"version"`
@@ -33,20 +33,19 @@ type User struct {
 func (User) Schema() int                { return 2 }
 func (u User) Aggregate() (string, int) { return string(u.ID), u.Version }
 
-// UserCreated tells that somebody signed up.
+// UserCreated is published when a user has signed up.
 type UserCreated struct{ User }
 
 func (UserCreated) EventType() string { return "user.created" }
 
-// UserDeleted says that a user deleted the account. Whoever keeps something of the user's ends or removes it.
+// UserDeleted is published when a user has deleted the account. Services end or delete what belongs to the user.
 type UserDeleted struct{ User }
 
 func (UserDeleted) EventType() string { return "user.deleted" }
 
-// Ticket is the public state of a ticket. Price is in the currency's minor unit (cents), Currency an ISO 4217
-// code in lower case. Status is available, reserved, sold or withheld (after a refund, until the seller changes the listing);
-// OrderID is set while it is reserved or sold. Sequence is that of the last change of reservation which the tickets service has
-// applied; releases before did not publish it.
+// Ticket is the public state of a ticket. Price is in the currency's minor unit (cents), Currency an ISO 4217 code in lower
+// case. OrderID is set while the ticket is reserved or sold. Sequence is that of the last change of reservation that the
+// tickets service has applied; earlier releases did not publish it.
 type Ticket struct {
 	ID        id.Ticket    `json:"id"`
 	Title     string       `json:"title"`
@@ -64,23 +63,23 @@ type Ticket struct {
 func (Ticket) Schema() int                { return 1 }
 func (t Ticket) Aggregate() (string, int) { return string(t.ID), t.Version }
 
-// TicketCreated tells that a ticket was listed.
+// TicketCreated is published when a seller has listed a ticket.
 type TicketCreated struct{ Ticket }
 
 func (TicketCreated) EventType() string { return "ticket.created" }
 
-// TicketUpdated tells that a ticket's title, price or status changed.
+// TicketUpdated is published when a seller has changed a ticket's title or price.
 type TicketUpdated struct{ Ticket }
 
 func (TicketUpdated) EventType() string { return "ticket.updated" }
 
-// TicketDeleted tells that a listing was withdrawn. Its version is higher than that of any earlier event.
+// TicketDeleted is published when a listing was withdrawn. Its version is higher than those of all other events of the ticket.
 type TicketDeleted struct{ Ticket }
 
 func (TicketDeleted) EventType() string { return "ticket.deleted" }
 
-// OrderedTicket is the ticket as it was when it was reserved: the buyer pays this price, whatever the listing
-// says later.
+// OrderedTicket is the ticket as it was when it was reserved. The buyer pays this price, even if the listing changes later. It
+// is the published form only: services store and return types of their own.
 type OrderedTicket struct {
 	ID       id.Ticket `json:"id"`
 	Title    string    `json:"title"`
@@ -88,10 +87,9 @@ type OrderedTicket struct {
 	Currency string    `json:"currency"`
 }
 
-// Order is the public state of an order. Sequence grows with every change of reservation of the ticket, over
-// all its orders; Reason says why an order was cancelled (user, expired, payment, withdrawn, refunded, unknown). With reason
-// unknown the orders service does not know the order, for it was restored from a backup older than the order: of the order the
-// event has the id and what its payment's event told alone, and no ticket.
+// Order is the public state of an order. Sequence grows with every change of reservation of the ticket, over all its orders.
+// Reason is set if the order is cancelled. If the reason is unknown (see IsLost), the event has only the order's id and the
+// members of its payment's event, and may have no ticket.
 type Order struct {
 	ID        id.Order      `json:"id"`
 	UserID    id.User       `json:"userId"`
@@ -108,38 +106,44 @@ type Order struct {
 func (Order) Schema() int                { return 1 }
 func (o Order) Aggregate() (string, int) { return string(o.ID), o.Version }
 
-// OrderCreated tells that a ticket was reserved.
+// OrderCreated is published when a ticket was reserved.
 type OrderCreated struct{ Order }
 
 func (OrderCreated) EventType() string { return "order.created" }
 
-// OrderCancelled tells that a reservation ended without a purchase.
+// OrderCancelled is published when an order has ended without a sale, or when its sale was refunded.
 type OrderCancelled struct{ Order }
 
 func (OrderCancelled) EventType() string { return "order.cancelled" }
 
-// OrderCompleted tells that the order was paid: the ticket is the buyer's.
+// OrderCompleted is published when the order's money is authorized: the ticket belongs to the buyer.
 type OrderCompleted struct{ Order }
 
 func (OrderCompleted) EventType() string { return "order.completed" }
 
-// ExpirationComplete says that the time of some orders is over: those of a slot of time, whose last one is over at
-// EndsAt. A slot with many orders has several events; Part counts them. It may name orders that are settled, and name an
-// order twice.
+// IsLost reports whether the orders service had no such order: it was restored from a backup that is older than the order.
+func (e OrderCancelled) IsLost() bool { return e.Reason == CancelReasonUnknown }
+
+// IsRefunded reports whether the order was cancelled because all of its money was given back.
+func (e OrderCancelled) IsRefunded() bool { return e.Reason == CancelReasonRefunded }
+
+// ExpirationComplete is published when the reservation windows of a slot's orders have ended; the last of them ends at EndsAt. A
+// slot with many orders has several events, which Part counts. An event may name orders that are paid or cancelled, and may
+// name an order twice.
 type ExpirationComplete struct {
 	Slot   string         `json:"slot,omitempty"`
 	EndsAt time.Time      `json:"endsAt,omitzero"`
 	Part   int            `json:"part,omitempty"`
 	Orders []ExpiredOrder `json:"orders,omitempty"`
 
-	// Schema 1 had one order an event, which was published again until the order was settled. Such events may still be
-	// in the stream; use All.
+	// Events of schema 1 had one order each and were published again until it was paid or cancelled. Such events may still be
+	// in the stream. All reads both schemas.
 	OrderID   id.Order  `json:"orderId,omitempty"`
 	ExpiresAt time.Time `json:"expiresAt,omitzero"`
 	Firing    int       `json:"firing,omitempty"`
 }
 
-// ExpiredOrder is an order whose time was over at ExpiresAt.
+// ExpiredOrder is an order whose reservation window ended at ExpiresAt.
 type ExpiredOrder struct {
 	ID        id.Order  `json:"id"`
 	ExpiresAt time.Time `json:"expiresAt"`
@@ -162,9 +166,9 @@ func (e ExpirationComplete) All() []ExpiredOrder {
 	return e.Orders
 }
 
-// Payment is the public state of a payment. Amount is in the currency's minor unit. DeclineCode is Stripe's
-// reason, on failed payments only. Refunded is how much was given back so far, by refunds and by disputes that were lost:
-// all, if it is not less than Amount. Dispute is Stripe's status of the last dispute, if there was one.
+// Payment is the public state of a payment. Amount is in the currency's minor unit. DeclineCode is Stripe's reason, on failed
+// payments only. Refunded is the sum of all refunds and of all disputes that were lost; see PaymentRefunded.IsFull. Dispute is
+// Stripe's status of the last dispute, if there was one.
 type Payment struct {
 	ID          id.Payment    `json:"id"`
 	OrderID     id.Order      `json:"orderId"`
@@ -173,7 +177,7 @@ type Payment struct {
 	Status      PaymentStatus `json:"status"`
 	Amount      int64         `json:"amount"`
 	Currency    string        `json:"currency"`
-	Refunded    int64         `json:"refunded,omitempty"` // in all so far, in the currency's minor unit
+	Refunded    int64         `json:"refunded,omitempty"` // in the currency's minor unit
 	DeclineCode string        `json:"declineCode,omitempty"`
 	Dispute     string        `json:"dispute,omitempty"`
 	Version     int           `json:"version"`
@@ -184,34 +188,33 @@ type Payment struct {
 func (Payment) Schema() int                { return 1 }
 func (p Payment) Aggregate() (string, int) { return string(p.ID), p.Version }
 
-// PaymentCreated tells that the buyer's funds are authorized: they are held, not yet taken.
+// PaymentCreated is published when the buyer's money is authorized: it is held, and not taken yet.
 type PaymentCreated struct{ Payment }
 
 func (PaymentCreated) EventType() string { return "payment.created" }
 
-// PaymentCaptured tells that the money was taken, for a completed order.
+// PaymentCaptured is published when the money of a complete order was taken.
 type PaymentCaptured struct{ Payment }
 
 func (PaymentCaptured) EventType() string { return "payment.captured" }
 
-// PaymentVoided tells that an authorization was given up before any money was taken.
+// PaymentVoided is published when an authorization was released before money was taken.
 type PaymentVoided struct{ Payment }
 
 func (PaymentVoided) EventType() string { return "payment.voided" }
 
-// PaymentRefunded tells that captured money was given back, whole or in part (see Payment.Refunded), or that a refund has
-// failed, so that less is given back than an earlier event said.
+// PaymentRefunded is published when captured money was given back, whole or in part (see Payment.Refunded). It is also
+// published when a refund has failed, so that less is given back than in an earlier event.
 type PaymentRefunded struct{ Payment }
 
 func (PaymentRefunded) EventType() string { return "payment.refunded" }
 
-// IsFull says whether all of the money was given back. Releases before published full refunds alone, without how much was
-// refunded.
+// IsFull reports whether all of the money was given back. Earlier releases published only full refunds, without the amount.
 func (p PaymentRefunded) IsFull() bool {
 	return p.Refunded >= p.Amount || p.Refunded == 0 && p.Status == PaymentStatusRefunded
 }
 
-// PaymentFailed tells that an attempt was declined. It frees nothing: the buyer may try again.
+// PaymentFailed is published when an attempt was declined. The reservation stays: the buyer may try again.
 type PaymentFailed struct{ Payment }
 
 func (PaymentFailed) EventType() string { return "payment.failed" }

@@ -9,36 +9,36 @@ import (
 	"time"
 )
 
-// Code says why an event was given up.
+// Code is the reason why an event became a dead letter.
 type Code string
 
 const (
-	// Undecodable events are not what their type says; no service will ever read them.
+	// Undecodable events do not have the format of their type. No service will ever be able to decode them.
 	Undecodable Code = "undecodable"
-	// Foreign events came on a topic that is not that of their type: nobody knows who published them.
+	// Foreign events came on a topic that is not that of their type, so that their publisher is unknown.
 	Foreign Code = "foreign"
-	// Refused events were understood, and can never be applied.
+	// Refused events were decoded, and can never be applied.
 	Refused Code = "refused"
-	// Failed events were tried several times, and each time their handler failed.
+	// Failed events were delivered several times, and their handler failed each time.
 	Failed Code = "failed"
-	// GivenUp events come from a service's sidecar, which could not deliver them and does not say why.
+	// GivenUp events come from a service's sidecar, which could not deliver them and gives no reason.
 	GivenUp Code = "given up"
 )
 
-// DeadLetter is a dead letter: an event that a service has given up, with why, when and where. It travels on
-// the service's DeadLetterTopic, in an envelope of its own.
+// DeadLetter is an event that a service could not handle, with the reason, the times and the process. It is published on the
+// service's DeadLetterTopic, in its own envelope.
 type DeadLetter struct {
 	Service      string    `json:"service"`
 	Instance     string    `json:"instance"`
 	Code         Code      `json:"code"`
-	Reason       string    `json:"reason"` // the last error, in words
+	Reason       string    `json:"reason"` // the text of the last error
 	Attempts     int       `json:"attempts"`
 	FirstFailure time.Time `json:"firstFailure"`
 	LastFailure  time.Time `json:"lastFailure"`
 
-	EventID   string `json:"eventId,omitempty"` // its id and type, as far as they can be read
+	EventID   string `json:"eventId,omitempty"` // the event's id and type, as far as they can be decoded
 	EventKind string `json:"eventType,omitempty"`
-	// Event is the event whole, as it was delivered. What is no JSON is in Raw instead.
+	// Event is the whole event as it was delivered. If it is not JSON, it is in Raw.
 	Event json.RawMessage `json:"event,omitempty"`
 	Raw   []byte          `json:"raw,omitempty"`
 }
@@ -52,11 +52,11 @@ func (DeadLetter) EventType() string { return deadLetterType }
 // Schema implements Payload.
 func (DeadLetter) Schema() int { return 1 }
 
-// Aggregate implements Payload. It names the service and the event: the same letter sent twice is one, and two
-// services' letters of one event are two.
+// Aggregate implements Payload. The id consists of the service and the event: the same letter published twice is one letter,
+// and the letters of two services about one event are two.
 func (l DeadLetter) Aggregate() (string, int) { return l.Service + ":" + l.name(), 1 }
 
-// name is the event's id, or what stands for it when it cannot be read.
+// name is the event's id, or a hash of the event if it has no readable id.
 func (l DeadLetter) name() string {
 	if l.EventID != "" {
 		return l.EventID
@@ -80,7 +80,7 @@ func (l DeadLetter) Bytes() []byte {
 	return l.Raw
 }
 
-// hold puts the event into the letter, and reads of it what can be read.
+// hold puts the event into the letter, with its id and type as far as they can be decoded.
 func (l *DeadLetter) hold(body []byte) {
 	if !json.Valid(body) {
 		l.Raw = body
@@ -91,14 +91,14 @@ func (l *DeadLetter) hold(body []byte) {
 		ID   any `json:"id"`
 		Type any `json:"type"`
 	}
-	_ = json.Unmarshal(body, &envelope) // no object: nothing to read
+	_ = json.Unmarshal(body, &envelope) // not an object: no id and no type
 	l.EventID, _ = envelope.ID.(string)
 	l.EventKind, _ = envelope.Type.(string)
 }
 
-// ReadDeadLetter reads a message of a topic of dead letters: a DeadLetter, or the bare event that a sidecar put there, which was
-// first seen now. Whose it is the topic says, on which that service alone can publish, whatever the letter says. Only on
-// OldDeadLetterTopic the letter counts, and a bare event is nobody's.
+// ReadDeadLetter decodes a message of a dead-letter topic: a DeadLetter, or the bare event that a sidecar published there. The
+// topic determines the letter's service, because only that service can publish on it; the letter's own member does not
+// count. On OldDeadLetterTopic the member counts, and a bare event has no service.
 func ReadDeadLetter(topic string, body []byte, now time.Time) DeadLetter {
 	var event Event
 	var letter DeadLetter
@@ -117,15 +117,15 @@ func ReadDeadLetter(topic string, body []byte, now time.Time) DeadLetter {
 	return letter
 }
 
-// Renewed is the letter's event under a new id, for the broker drops an id that it has seen a short while ago, and several
-// services may have letters of one event; sending counts from 1. An error says why this cannot be sent.
+// Renewed returns the letter's event under a new id, because the broker drops an id that it has seen shortly before, and
+// several services may have letters about one event. sending counts from 1. It fails if no service could handle the event.
 func (l DeadLetter) Renewed(sending int) ([]byte, error) {
 	if l.Code == Foreign {
 		return nil, fmt.Errorf("letter %s holds an event that its owner did not publish: no service may handle it", l.ID())
 	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(l.Bytes(), &members); err != nil || members == nil {
-		return nil, fmt.Errorf("letter %s holds no event (a CloudEvent is a JSON object): nobody could read it", l.ID())
+		return nil, fmt.Errorf("letter %s holds no event (a CloudEvent is a JSON object): no service could decode it", l.ID())
 	}
 	renewed := fmt.Sprintf("%s/again-%d", l.name(), sending)
 	if l.Service != "" {

@@ -1,8 +1,7 @@
-// Package events is what the services tell each other: the catalogue of event types, their envelope, and the
-// router that hands incoming events to a service's functions.
+// Package events has the catalogue of event types, their envelope, and the router that calls a service's handlers.
 //
-// Events are CloudEvents 1.0 in structured JSON mode. Delivery is at least once and in any order, so every
-// consumer must bear repeats and compare versions.
+// Events are CloudEvents 1.0 in structured JSON mode. Each is delivered at least once, and events arrive in any order. So a
+// handler compares versions, and handling an event twice has the same result as handling it once.
 package events
 
 import (
@@ -19,17 +18,17 @@ import (
 const (
 	// PubSub is the name of the Dapr pub/sub component.
 	PubSub = "pubsub"
-	// OldTopic carried every event in the release before. Nothing is published on it any more; services subscribe to it for
-	// what was left there, in this release alone.
+	// OldTopic carried all events in the earlier release. Nothing is published on it any more. In this release, services still
+	// subscribe to it for the events that remain there.
 	OldTopic = "events"
-	// OldDeadLetterTopic carried every dead letter in the release before.
+	// OldDeadLetterTopic carried all dead letters in the earlier release.
 	OldDeadLetterTopic = "events.dead"
-	// ContentType is that of a CloudEvent in structured mode; Dapr then publishes our envelope as it is.
+	// ContentType is that of a CloudEvent in structured mode. With it, Dapr publishes our envelope unchanged.
 	ContentType = "application/cloudevents+json"
 )
 
-// TopicOf is the topic of a type of events: that of its aggregate, "events.orders" for "order.created". Only the service
-// that owns the aggregate may publish there. It is "" for what is no type of events.
+// TopicOf returns the topic of an event type, which is that of its aggregate: "events.orders" for "order.created". Only the
+// service that owns the aggregate may publish there. The topic of a text that is not an event type is "".
 func TopicOf(eventType string) string {
 	aggregate, _, found := strings.Cut(eventType, ".")
 	if !found || aggregate == "" {
@@ -41,14 +40,14 @@ func TopicOf(eventType string) string {
 // DeadLetterTopic is the topic of the events that a service could not handle.
 func DeadLetterTopic(service string) string { return "dead." + service }
 
-// Subscribers are the services that handle events (components/events/subscriptions.yaml), and so those that have dead letters.
+// Subscribers are the services that handle events (components/events/subscriptions.yaml) and can have dead letters.
 var Subscribers = []string{"tickets", "orders", "payments", "expiration"}
 
-// RetryTopic is the topic of the dead letters that are sent again to a service. The dead-letter program alone publishes there.
+// RetryTopic is the topic of the dead letters that are sent again to a service. Only the dead-letters program publishes there.
 func RetryTopic(service string) string { return "retry." + service }
 
-// Event is a CloudEvents 1.0 envelope. Its ID is made from what it tells (type, aggregate, version), so that
-// publishing it again is the same event: brokers may drop the second, consumers must bear it.
+// Event is a CloudEvents 1.0 envelope. Its ID consists of type, aggregate and version, so an event that is published again is
+// the same event: the broker may drop it, and handlers treat it as a redelivery.
 type Event struct {
 	SpecVersion     string          `json:"specversion"`
 	ID              string          `json:"id"`
@@ -61,17 +60,16 @@ type Event struct {
 	Data            json.RawMessage `json:"data"`
 
 	// TraceParent is that of W3C trace context, as in the CloudEvents distributed tracing extension: 55 characters.
-	// TraceID repeats TraceParent: Dapr writes its own trace into an event that lacks it. There is no trace state: it comes
-	// from clients, who may make it as long as they like.
+	// TraceID repeats TraceParent, because Dapr writes its own trace into an event without it. There is no trace state: it comes
+	// from clients and has no bounded length.
 	TraceID     string `json:"traceid,omitempty"`
 	TraceParent string `json:"traceparent,omitempty"`
 
-	// Republished names the reconciliation that published the event again, if one did; see Again.
+	// Republished is the id of the reconciliation that published the event again, or empty; see Again.
 	Republished string `json:"republished,omitempty"`
 }
 
-// New puts payload into an envelope that carries ctx's trace context. Source is left to the journal, which
-// knows the service's name.
+// New puts payload into an envelope with ctx's trace context. The journal sets Source to the name of its service.
 func New(ctx context.Context, payload Payload) (Event, error) {
 	body, err := json.Marshal(payload)
 	if err != nil {
@@ -94,15 +92,15 @@ func New(ctx context.Context, payload Payload) (Event, error) {
 	}, nil
 }
 
-// Again is the event as a reconciliation publishes it: under an id of its own, for a broker drops one that it has seen a short
-// while ago, and marked, so that consumers count what they did not know (Router).
+// Again returns the event as a reconciliation publishes it. It has another id, because the broker drops an id that it has
+// seen shortly before. It is marked, so that the Router counts the repairs that it leads to.
 func (e Event) Again(reconciliation string) Event {
 	e.ID += "/reconciled-" + reconciliation
 	e.Republished = reconciliation
 	return e
 }
 
-// dataSchema names a payload's format, for example "urn:boxoffice:order.created:1".
+// dataSchema returns the name of a payload's format, for example "urn:boxoffice:order.created:1".
 func dataSchema(payload Payload) string {
 	return "urn:boxoffice:" + payload.EventType() + ":" + strconv.Itoa(payload.Schema())
 }

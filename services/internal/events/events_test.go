@@ -358,16 +358,17 @@ func TestRenewed_IsTheSameEventUnderAnIDOfItsOwn(t *testing.T) {
 	require.Equal(t, event, again)
 }
 
-func TestFailures_TheOldestCountIsForgottenWhenThereAreTooMany(t *testing.T) {
-	var f failures
+func TestFailures_TheCountThatIsLeastRecentIsForgottenFirst(t *testing.T) {
+	f := newFailures()
 	f.add("first", time.Now())
 	for i := range rememberedFailures - 1 {
 		f.add(fmt.Sprint(i), time.Now())
 	}
 	require.Equal(t, 2, f.add("first", time.Now()).attempts)
 	f.add("one more", time.Now())
-	require.Equal(t, 1, f.add("first", time.Now()).attempts)
-	require.LessOrEqual(t, len(f.of), rememberedFailures)
+	require.Equal(t, 3, f.add("first", time.Now()).attempts)
+	require.Equal(t, 1, f.add("0", time.Now()).attempts)
+	require.LessOrEqual(t, f.ids.Len(), rememberedFailures)
 }
 
 func TestNew_CopiesNoTraceStateOfClients(t *testing.T) {

@@ -3,17 +3,18 @@ package events
 import (
 	"sync"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// rememberedFailures bounds the events whose failures are counted; past that, the oldest count begins anew.
+// rememberedFailures bounds the events whose failures are counted. Beyond it, the count of the event that failed least
+// recently begins again.
 const rememberedFailures = 4096
 
-// failures counts, in memory alone, how often the handling of an event has failed.
+// failures counts, in memory only, how often the handling of each event has failed.
 type failures struct {
-	mu    sync.Mutex
-	of    map[string]failure
-	order []string // a ring of the keys, oldest at next
-	next  int
+	mu  sync.Mutex
+	ids *simplelru.LRU[string, failure]
 }
 
 type failure struct {
@@ -21,29 +22,30 @@ type failure struct {
 	first    time.Time
 }
 
-// add counts one more failure of the event, and returns how many there were and when the first was.
+func newFailures() *failures {
+	ids, err := simplelru.NewLRU[string, failure](rememberedFailures, nil)
+	if err != nil {
+		panic(err) // the size is a constant
+	}
+	return &failures{ids: ids}
+}
+
+// add counts one more failure of an event, and returns how many there were and when the first was.
 func (f *failures) add(event string, now time.Time) failure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.of == nil {
-		f.of = map[string]failure{}
-		f.order = make([]string, rememberedFailures)
+	counted, found := f.ids.Get(event)
+	if !found {
+		counted.first = now
 	}
-	known, again := f.of[event]
-	if !again {
-		delete(f.of, f.order[f.next])
-		f.order[f.next] = event
-		f.next = (f.next + 1) % rememberedFailures
-		known.first = now
-	}
-	known.attempts++
-	f.of[event] = known
-	return known
+	counted.attempts++
+	f.ids.Add(event, counted)
+	return counted
 }
 
-// forget is for an event that was handled, or that is dead.
+// forget ends the count of an event that was handled, or that became a dead letter.
 func (f *failures) forget(event string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.of, event)
+	f.ids.Remove(event)
 }

@@ -5,20 +5,20 @@ import (
 	"sync/atomic"
 )
 
-// A reconciliation publishes events again that everybody should have handled before. A handler that changes a document
-// because of one shows that something was missing: a repair. Handlers do not say so themselves; the state package reports
-// each change that it commits, and the router looks whether there was one while it handled such an event.
+// A reconciliation publishes events again that every service should have handled before. If such an event makes a handler
+// change a document, something was missing: that is a repair. Handlers do not report it. The state package reports each
+// change that it commits, and the router checks whether there was one while it handled such an event.
 
 type changeObserver struct{}
 
-// observeChanges returns a context for the handling of an event, and a function that says whether something was changed
-// with it, if the event is one of a reconciliation.
-func observeChanges(ctx context.Context, event Event) (handling context.Context, applied func() bool) {
+// observeChanges returns a context for the handling of an event. changed reports whether a document was changed with that
+// context; it is always false for an event that is not part of a reconciliation.
+func observeChanges(ctx context.Context, event Event) (handling context.Context, changed func() bool) {
 	if event.Republished == "" {
 		return ctx, func() bool { return false }
 	}
-	changed := new(atomic.Bool)
-	return context.WithValue(ctx, changeObserver{}, changed), changed.Load
+	marked := new(atomic.Bool)
+	return context.WithValue(ctx, changeObserver{}, marked), marked.Load
 }
 
 // MarkChanged reports that a document was changed with this context. The state package calls it after each commit.

@@ -21,22 +21,22 @@ import (
 )
 
 const (
-	// handlingTime bounds one handler call. It is shorter than the broker's wait for an acknowledgement, so
-	// that a slow handler ends before its event is delivered a second time.
+	// handlingTime bounds one call of a handler. It is shorter than the time after which the broker delivers an event again, so
+	// that a slow handler ends before that.
 	handlingTime = 20 * time.Second
-	// letterTime bounds the publication of a dead letter.
-	letterTime = 5 * time.Second
+	// publishTime bounds the publication of a dead letter.
+	publishTime = 5 * time.Second
 )
 
-// Router hands incoming events to a service's functions and responds to the sidecar what became of them: handled (or
-// put aside with the dead letters), or to be delivered again. Register with On, then Mount it once.
+// Router calls a service's handlers with the events that its sidecar delivers. Its response is the outcome of each event:
+// handled (or published as a dead letter), or to be delivered again. Register handlers with On, then call Mount once.
 //
-// An event is accepted on the topic of its type alone, for only the owner of that type can publish there, and on the
-// service's retry topic. What a topic carries and this service does not handle is ignored.
+// An event is accepted only on the topic of its type, where only the owner of the type can publish, and on the service's
+// retry topic. Events without a handler are ignored.
 //
-// The router itself decides when an event is dead, for it alone knows why. An event that cannot be decoded, or
-// that its handler refuses, is so at once. While what is needed is away, an event is tried again for as long as
-// that lasts: it is nobody's fault. Any other failure is taken for a bug, and ends after Options.Deliveries.
+// The router decides when an event becomes a dead letter, because the sidecar does not have the reason. An event that cannot be
+// decoded, or that its handler refuses, becomes one immediately. While a dependency is unavailable, the event is delivered
+// again without limit. Any other failure is taken for a bug: after Options.Deliveries of them, the event is a dead letter.
 type Router struct {
 	opts      Options
 	handlers  map[string]func(context.Context, Event) error
@@ -44,19 +44,19 @@ type Router struct {
 	repairs   *prometheus.CounterVec
 	letters   *prometheus.CounterVec
 	age       prometheus.Histogram
-	failures  failures
+	failures  *failures
 	unhandled unhandled
 
 	retryTopic string
 }
 
-// Options say where a Router stands, and what it works with. All are required.
+// Options are the settings of a Router. All are required.
 type Options struct {
 	Service  string // its name, for dead letters
 	Instance string // the process's place
-	// Deliveries is after how many failed deliveries an event is dead.
+	// Deliveries is the number of failed deliveries after which an event becomes a dead letter.
 	Deliveries int
-	// Publish brings an event, a CloudEvent in JSON, to a topic, and returns when the broker has it.
+	// Publish publishes an event, a CloudEvent in JSON, and returns when the broker has accepted it.
 	Publish func(ctx context.Context, topic string, event []byte) error
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -68,17 +68,18 @@ func NewRouter(opts Options) *Router {
 		opts:       opts,
 		retryTopic: RetryTopic(opts.Service),
 		handlers:   map[string]func(context.Context, Event) error{},
+		failures:   newFailures(),
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "boxoffice_events_handled_total",
 			Help: "Events delivered to this service, by type and outcome (success, ignored, retry, dead).",
 		}, []string{"type", "outcome"}),
 		repairs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "boxoffice_reconcile_repairs_total",
-			Help: "Events of a reconciliation that told this service what it did not know: what was repaired here, by type.",
+			Help: "Events of a reconciliation that changed a document of this service, because it had missed the event before, by type.",
 		}, []string{"type"}),
 		letters: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "boxoffice_events_dead_letters_total",
-			Help: "Events that this service gave up and published as dead letters, by reason (undecodable, foreign, refused, failed).",
+			Help: "Events that this service published as dead letters, by reason (undecodable, foreign, refused, failed).",
 		}, []string{"code"}),
 		age: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "boxoffice_events_age_seconds", Help: "Age of events when they were handled, by the time that they name.",
@@ -87,7 +88,7 @@ func NewRouter(opts Options) *Router {
 	}
 	oldest := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "boxoffice_events_oldest_unhandled_seconds",
-		Help: "Age of the oldest event that was delivered to this process and is not handled: it is in hand, or is to be delivered again. 0: there is none.",
+		Help: "Age of the oldest event that was delivered to this process and is not handled: its handler runs, or it will be delivered again. 0: there is none.",
 	}, func() float64 { return r.unhandled.oldest(time.Now()).Seconds() })
 	for _, code := range []Code{Undecodable, Foreign, Refused, Failed} {
 		r.letters.WithLabelValues(string(code))
@@ -96,33 +97,32 @@ func NewRouter(opts Options) *Router {
 	return r
 }
 
-// On calls handle for every event of P's type. An error from handle asks for another delivery, unless it is
-// ErrRefused; an event that cannot be decoded goes to the dead letters without a call. handle is called in
-// parallel, and must bear repeats and any order.
+// On registers handle for the events of P's type. If handle returns an error, the event is delivered again, unless the error is
+// ErrRefused. An event that cannot be decoded becomes a dead letter without a call. handle is called in parallel, may get an
+// event more than once, and gets events in any order.
 func On[P Payload](r *Router, handle func(ctx context.Context, payload P) error) {
-	var known P
-	r.handlers[known.EventType()] = func(ctx context.Context, event Event) error {
+	var zero P
+	r.handlers[zero.EventType()] = func(ctx context.Context, event Event) error {
 		var payload P
-		if err := decode(event, known, &payload); err != nil {
+		if err := decode(event, zero, &payload); err != nil {
 			return err
 		}
 		return handle(ctx, payload)
 	}
 }
 
-// errUndecodable marks an event that no retry will make readable.
+// errUndecodable is the error of an event that no redelivery makes decodable.
 var errUndecodable = errors.New("event cannot be decoded")
 
-// ErrRefused is for a handler to wrap when no further delivery will make it succeed, whatever happens meanwhile:
-// the event then goes to the dead letters at once.
+// ErrRefused is for a handler to wrap if no redelivery can succeed: the event becomes a dead letter immediately.
 var ErrRefused = errors.New("event is refused")
 
-func decode[P Payload](event Event, known Payload, into *P) error {
-	if event.Type != known.EventType() {
-		return fmt.Errorf("%w: it is of type %q, not %q", errUndecodable, event.Type, known.EventType())
+func decode[P Payload](event Event, expected Payload, into *P) error {
+	if event.Type != expected.EventType() {
+		return fmt.Errorf("%w: it is of type %q, not %q", errUndecodable, event.Type, expected.EventType())
 	}
-	if schema, ok := schemaOf(event); ok && schema > known.Schema() {
-		return fmt.Errorf("%w: it has schema %d of %s, this service knows up to %d", errUndecodable, schema, event.Type, known.Schema())
+	if schema, ok := schemaOf(event); ok && schema > expected.Schema() {
+		return fmt.Errorf("%w: it has schema %d of %s, this service decodes up to %d", errUndecodable, schema, event.Type, expected.Schema())
 	}
 	if err := json.Unmarshal(event.Data, into); err != nil {
 		return fmt.Errorf("%w: %w", errUndecodable, err)
@@ -134,7 +134,7 @@ func decode[P Payload](event Event, known Payload, into *P) error {
 	return nil
 }
 
-// schemaOf reads the payload's schema number from the envelope; an event without one is of the first schema.
+// schemaOf returns the payload's schema number, if the envelope has one. An event without it has the first schema.
 func schemaOf(event Event) (int, bool) {
 	_, number, found := strings.Cut(strings.TrimPrefix(event.DataSchema, "urn:boxoffice:"), ":")
 	if !found {
@@ -144,13 +144,13 @@ func schemaOf(event Event) (int, bool) {
 	return schema, err == nil
 }
 
-// errForeign marks an event on a topic that is not that of its type.
+// errForeign is the error of an event on a topic that is not that of its type.
 var errForeign = errors.New("event is on a topic of another owner")
 
-// Mount serves the router at /events, where the subscriptions bring all events of all topics, in bulk.
+// Mount serves the router at /events, the path of all subscriptions.
 func (r *Router) Mount(mux chi.Router) { mux.Post("/events", r.serveBulk) }
 
-// deliver hands one event, which came on a topic, to its function.
+// deliver handles one event of a topic.
 func (r *Router) deliver(ctx context.Context, topic string, raw []byte) outcome {
 	var event Event
 	if err := json.Unmarshal(raw, &event); err != nil {
@@ -159,29 +159,29 @@ func (r *Router) deliver(ctx context.Context, topic string, raw []byte) outcome 
 	if !r.carries(topic, event.Type) {
 		return r.finish(ctx, event, raw, fmt.Errorf("%w: type %q came on the topic %q", errForeign, event.Type, topic))
 	}
-	handle, known := r.handlers[event.Type]
-	if !known {
+	handle, found := r.handlers[event.Type]
+	if !found {
 		return r.count(event.Type, ignored)
 	}
 	r.unhandled.begin(event)
 	ctx = traceContext(ctx, event)
 	handling, cancel := context.WithTimeout(ctx, handlingTime)
 	defer cancel()
-	handling, applied := observeChanges(handling, event)
+	handling, changed := observeChanges(handling, event)
 	err := call(handling, handle, event)
-	if applied() {
+	if changed() {
 		r.repairs.WithLabelValues(event.Type).Inc()
-		r.opts.Log.WarnContext(ctx, "a reconciliation repaired what this service did not know", "event", event.ID, "type", event.Type, "subject", event.Subject)
+		r.opts.Log.WarnContext(ctx, "a reconciliation repaired what this service had missed", "event", event.ID, "type", event.Type, "subject", event.Subject)
 	}
 	return r.finish(ctx, event, raw, err)
 }
 
-// carries says whether events of a type may come on a topic.
+// carries reports whether events of a type may come on a topic.
 func (r *Router) carries(topic, eventType string) bool {
 	return topic == OldTopic || topic == r.retryTopic || topic != "" && topic == TopicOf(eventType)
 }
 
-// call turns a panic into an error: a bug in one handler must not take the service's other work with it.
+// call calls a handler and turns a panic into an error, so that a bug in one handler does not end the process.
 func call(ctx context.Context, handle func(context.Context, Event) error, event Event) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -191,7 +191,7 @@ func call(ctx context.Context, handle func(context.Context, Event) error, event 
 	return handle(ctx, event)
 }
 
-// finish decides what becomes of an event, which came as raw, whose handling ended with err.
+// finish decides the outcome of an event whose handling has ended with err. raw is the event as it was delivered.
 func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error) outcome {
 	eventType := event.Type
 	if err == nil {
@@ -214,9 +214,9 @@ func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error)
 		letter.Code = Foreign
 	case errors.Is(err, ErrRefused):
 		letter.Code = Refused
-	case isAway(err):
-		if r.unhandled.end(event, retry, now) { // it comes every second
-			log.Warn("event will be delivered again, for something that it needs is away", "error", err)
+	case isUnavailable(err):
+		if r.unhandled.end(event, retry, now) { // it is delivered every second
+			log.Warn("event will be delivered again: something that it needs is unavailable", "error", err)
 		}
 		return r.count(eventType, retry)
 	default:
@@ -229,9 +229,9 @@ func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error)
 		letter.Code, letter.Attempts, letter.FirstFailure = Failed, failed.attempts, failed.first
 	}
 	letter.Reason = err.Error()
-	if notTaken := r.publish(ctx, letter); notTaken != nil {
+	if publishErr := r.publish(ctx, letter); publishErr != nil {
 		if r.unhandled.end(event, retry, now) {
-			log.Warn("the broker did not take a dead letter; its event will be delivered again", "error", errors.Join(err, notTaken))
+			log.Warn("the broker did not accept a dead letter; its event will be delivered again", "error", errors.Join(err, publishErr))
 		}
 		return r.count(eventType, retry)
 	}
@@ -242,9 +242,8 @@ func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error)
 	return r.count(eventType, dead)
 }
 
-// isAway says whether err comes from something that is needed and out of reach, rather than from the event or a
-// bug: then the event is fine, and only has to wait.
-func isAway(err error) bool {
+// isUnavailable reports whether err comes from a dependency that cannot be reached now, and not from the event or a bug.
+func isUnavailable(err error) bool {
 	if problem.KindOf(err) == problem.Unavailable || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return true
 	}
@@ -255,10 +254,10 @@ func isAway(err error) bool {
 	return false
 }
 
-// publish brings a letter to the broker. Doing it twice is doing it once: a process that dies before it has responded
-// leaves the event to be delivered, and its letter to be published, again.
+// publish publishes a dead letter. If the process ends before it has responded, the event is delivered again and the letter
+// is published again, with the same id.
 func (r *Router) publish(ctx context.Context, letter DeadLetter) error {
-	ctx, cancel := context.WithTimeout(ctx, letterTime)
+	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
 	event, err := New(ctx, letter)
 	if err != nil {
@@ -272,17 +271,17 @@ func (r *Router) publish(ctx context.Context, letter DeadLetter) error {
 	return r.opts.Publish(ctx, DeadLetterTopic(r.opts.Service), body)
 }
 
-// outcome is what became of a delivery.
+// outcome is the result of a delivery.
 type outcome string
 
 const (
 	success outcome = "success"
-	ignored outcome = "ignored" // nothing here handles events of this type
+	ignored outcome = "ignored" // the service has no handler for the type
 	retry   outcome = "retry"
-	dead    outcome = "dead" // and the broker has its letter
+	dead    outcome = "dead" // and its dead letter is published
 )
 
-// status is the outcome in Dapr's words. It is never DROP: see components/README.md.
+// status is the outcome as Dapr names it. It is never DROP: see components/README.md.
 func (o outcome) status() string {
 	if o == retry {
 		return "RETRY"
@@ -290,9 +289,9 @@ func (o outcome) status() string {
 	return "SUCCESS"
 }
 
-// types that are nobody's share one name among the metrics, for anybody could make up more.
+// count counts an outcome. All types without a handler share one name in the metrics, because their number has no bound.
 func (r *Router) count(eventType string, o outcome) outcome {
-	if _, known := r.handlers[eventType]; !known {
+	if _, handled := r.handlers[eventType]; !handled {
 		eventType = "unknown"
 	}
 	r.handled.WithLabelValues(eventType, string(o)).Inc()

@@ -6,16 +6,16 @@ import (
 )
 
 const (
-	// rememberedUnhandled bounds the events that are remembered as not handled; past that, younger ones are not.
+	// rememberedUnhandled bounds the unhandled events that are remembered. Beyond it, newer ones are not remembered.
 	rememberedUnhandled = 16384
-	// elsewhere is after what time without a delivery an event that is to be delivered again is taken for one that another
-	// process has got. It is longer than the sidecar's pause between two deliveries.
+	// elsewhere is the time without a delivery after which an event counts as delivered to another process. It is longer than
+	// the sidecar's pause between two deliveries.
 	elsewhere = time.Minute
-	// warnAgain is how often a log line says of an event that it still waits.
+	// warnAgain is the time between two log lines about the same event.
 	warnAgain = time.Minute
 )
 
-// unhandled are the events that were delivered to this process and not handled so far: those in hand, and those that are to be
+// unhandled are the events that were delivered to this process and are not handled yet: a handler runs, or they will be
 // delivered again. The zero value is ready to use.
 type unhandled struct {
 	mu     sync.Mutex
@@ -23,8 +23,8 @@ type unhandled struct {
 }
 
 type unhandledEvent struct {
-	at        time.Time // when it happened, as it says
-	inHand    int       // deliveries of it that are being handled
+	at        time.Time // when it happened, by its own time
+	running   int       // handlers
 	delivered time.Time // when its last delivery ended
 	warned    time.Time
 }
@@ -47,10 +47,10 @@ func (u *unhandled) begin(event Event) {
 		}
 		u.events[event.ID] = known
 	}
-	known.inHand++
+	known.running++
 }
 
-// end notes the outcome of a delivery, and says whether a log line is due that tells of one that must come again.
+// end notes the outcome of a delivery. It reports whether a log line about its redelivery is due.
 func (u *unhandled) end(event Event, o outcome, now time.Time) (warn bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -62,7 +62,7 @@ func (u *unhandled) end(event Event, o outcome, now time.Time) (warn bool) {
 		delete(u.events, event.ID)
 		return false
 	}
-	known.inHand--
+	known.running--
 	known.delivered = now
 	if now.Sub(known.warned) < warnAgain {
 		return false
@@ -76,7 +76,7 @@ func (u *unhandled) oldest(now time.Time) (age time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for id, event := range u.events {
-		if event.inHand <= 0 && now.Sub(event.delivered) > elsewhere {
+		if event.running <= 0 && now.Sub(event.delivered) > elsewhere {
 			delete(u.events, id)
 			continue
 		}

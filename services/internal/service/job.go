@@ -5,21 +5,22 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/dapr/go-sdk/client"
 )
 
 const (
-	// scheduleTime bounds one try to register a job, and schedulePause is the time between two.
+	// scheduleTime bounds one try to register a job. schedulePause is the time between two tries.
 	scheduleTime  = 5 * time.Second
 	schedulePause = time.Second
 )
 
-// Job has Dapr's scheduler call run once every period, in one of the service's processes, whichever that is. run must
-// return soon: what takes long it hands on. The scheduler may call late, twice or not at all, so run must not depend
-// on how often it is called; an error is logged, and the next firing is the next try.
+// Job lets Dapr's scheduler call run once every period, in any one of the service's processes. run must return soon, and
+// starts longer work in the background. The scheduler may call late, twice or not at all, so the result may not depend on
+// the number of calls. An error is logged; the next call is the retry.
 //
-// The job is the service's, not the process's: every process registers it, under the same name, and each time that
-// replaces what was there. A scheduler that is not there yet holds nothing up; it is tried until it takes the job.
+// The job belongs to the service, not to the process: every process registers it under the same name and replaces the earlier
+// registration. While the scheduler is unavailable, the registration is retried and nothing else waits for it.
 func (s *Service) Job(name string, period time.Duration, run func(ctx context.Context) error) {
 	s.Callback.Post("/job/"+name, func(w http.ResponseWriter, r *http.Request) {
 		s.Log.Debug("job fired", "job", name)
@@ -31,21 +32,18 @@ func (s *Service) Job(name string, period time.Duration, run func(ctx context.Co
 	job := client.NewJob(name, client.WithJobSchedule("@every "+period.String()), client.WithJobDropFailurePolicy())
 	job.Overwrite = true
 	s.Go("register job "+name, func(ctx context.Context) error {
-		for tries := 1; ; tries++ {
-			err := s.schedule(ctx, job)
-			if err == nil {
-				s.Log.Debug("job registered", "job", name, "period", period.String(), "tries", tries)
-				return nil
+		tries := 0
+		_, err := backoff.Retry(ctx, func() (none struct{}, err error) {
+			err = s.schedule(ctx, job)
+			if tries++; tries == 1 && err != nil {
+				s.Log.Warn("the scheduler does not take a job yet; its registration is retried", "job", name, "error", err)
 			}
-			if tries == 1 {
-				s.Log.Warn("the scheduler does not take a job yet; it is tried until it does", "job", name, "error", err)
-			}
-			select {
-			case <-time.After(schedulePause):
-			case <-ctx.Done():
-				return nil
-			}
+			return none, err
+		}, backoff.WithBackOff(backoff.NewConstantBackOff(schedulePause)), backoff.WithMaxElapsedTime(0))
+		if err == nil {
+			s.Log.Debug("job registered", "job", name, "period", period.String(), "tries", tries)
 		}
+		return nil // an error means that the process ends
 	})
 }
 

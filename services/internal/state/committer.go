@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dapr/go-sdk/client"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"boxoffice/services/internal/problem"
 )
@@ -42,8 +43,8 @@ func finishAll(batch []*request, err error) {
 }
 
 type committer struct {
-	store  *Store
-	meters *meters
+	store   *Store
+	metrics *metrics
 
 	wake    chan struct{} // holds a token while there may be work for one more writer
 	closing chan struct{} // closed by close
@@ -52,17 +53,22 @@ type committer struct {
 	mu       sync.Mutex
 	waiting  []*request
 	inFlight map[string]struct{} // the keys of the batches that writers have taken
-	consumed consumedSet         // ETags known to be replaced
+	replaced *simplelru.LRU[version, struct{}]
 }
 
-func newCommitter(s *Store, m *meters, writers int) *committer {
+func newCommitter(s *Store, m *metrics, writers int) *committer {
+	replaced, err := simplelru.NewLRU[version, struct{}](replacedVersions, nil)
+	if err != nil {
+		panic(err) // the size is a constant
+	}
 	return &committer{
 		store:    s,
-		meters:   m,
+		metrics:  m,
 		wake:     make(chan struct{}, writers),
 		closing:  make(chan struct{}),
 		idle:     make(chan struct{}),
 		inFlight: map[string]struct{}{},
+		replaced: replaced,
 	}
 }
 
@@ -181,8 +187,8 @@ func (c *committer) take() []*request {
 		switch {
 		case r.ctx.Err() != nil:
 			r.finish(unavailable(r.ctx.Err()))
-		case c.consumed.stale(r.change):
-			c.meters.conflicts.Inc()
+		case c.stale(r.change):
+			c.metrics.conflicts.Inc()
 			r.finish(ErrConflict)
 		case slices.ContainsFunc(r.change.writes, func(w write) bool { _, taken := c.inFlight[w.key]; return taken }):
 			left = append(left, r)
@@ -224,7 +230,7 @@ func (c *committer) moved(batch []*request, now map[string]item) map[*request]bo
 		for _, w := range r.change.writes {
 			if w.moved(now[w.key]) {
 				conflicts[r] = true
-				c.consumed.add(w)
+				c.replace(w)
 			}
 		}
 	}
@@ -236,7 +242,7 @@ func (c *committer) refuse(batch []*request, conflicts map[*request]bool) []*req
 	var left []*request
 	for _, r := range batch {
 		if conflicts[r] {
-			c.meters.conflicts.Inc()
+			c.metrics.conflicts.Inc()
 			r.finish(ErrConflict)
 		} else {
 			left = append(left, r)
@@ -253,7 +259,7 @@ func (c *committer) remember(batch []*request) {
 	created := map[string]struct{}{}
 	for _, r := range batch {
 		for _, w := range r.change.writes {
-			c.consumed.add(w)
+			c.replace(w)
 			if w.etag == "" {
 				created[w.key] = struct{}{}
 			}
@@ -266,45 +272,29 @@ func (c *committer) remember(batch []*request) {
 	c.waiting = slices.DeleteFunc(c.waiting, func(r *request) bool {
 		beaten := slices.ContainsFunc(r.change.writes, func(w write) bool { _, exists := created[w.key]; return w.etag == "" && exists })
 		if beaten {
-			c.meters.conflicts.Inc()
+			c.metrics.conflicts.Inc()
 			r.finish(ErrConflict)
 		}
 		return beaten
 	})
 }
 
-// consumedSet remembers ETags that are known to be replaced: a change that names one of these can only fail.
-type consumedSet struct {
-	etags map[version]bool
-	order []version // a ring, oldest at next
-	next  int
-}
-
 // version is a document as it was under one ETag.
 type version struct{ key, etag string }
 
-const consumedLength = 16384
+// replacedVersions bounds the versions that are remembered as replaced.
+const replacedVersions = 16384
 
-func (s *consumedSet) add(w write) {
-	if w.etag == "" {
-		return
+// replace notes that the version which a write changes is no longer the document's. The caller holds the lock.
+func (c *committer) replace(w write) {
+	if w.etag != "" {
+		c.replaced.Add(version{w.key, w.etag}, struct{}{})
 	}
-	if s.etags == nil {
-		s.etags = make(map[version]bool, consumedLength)
-		s.order = make([]version, consumedLength)
-	}
-	replaced := version{w.key, w.etag}
-	if s.etags[replaced] {
-		return
-	}
-	delete(s.etags, s.order[s.next])
-	s.etags[replaced] = true
-	s.order[s.next] = replaced
-	s.next = (s.next + 1) % consumedLength
 }
 
-func (s *consumedSet) stale(c *Change) bool {
-	return slices.ContainsFunc(c.writes, func(w write) bool { return w.etag != "" && s.etags[version{w.key, w.etag}] })
+// stale reports whether a change names a version that is known to be replaced, so that it can only fail.
+func (c *committer) stale(change *Change) bool {
+	return slices.ContainsFunc(change.writes, func(w write) bool { return w.etag != "" && c.replaced.Contains(version{w.key, w.etag}) })
 }
 
 // transaction is a batch as the sidecar takes it.

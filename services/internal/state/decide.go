@@ -3,8 +3,9 @@ package state
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
 
 	"boxoffice/services/internal/problem"
 )
@@ -51,19 +52,33 @@ const decisionAttempts = 32
 // Retry calls decide, which reads, decides and commits, until it does not return ErrConflict. After many conflicts the
 // error is a problem.Conflict. Use Decide or Modify where they fit.
 func Retry(ctx context.Context, decide func(ctx context.Context) error) error {
-	for attempt := 1; ; attempt++ {
-		err := decide(ctx)
-		if !errors.Is(err, ErrConflict) {
-			return err
+	var last error
+	_, err := backoff.Retry(ctx, func() (none struct{}, err error) {
+		if last = decide(ctx); errors.Is(last, ErrConflict) {
+			return none, last
 		}
-		if attempt == decisionAttempts {
-			return problem.New(problem.Conflict, "Somebody else changed this at the same moment. Read it again, then try again.").Because(err)
-		}
-		pause := time.Duration(rand.IntN(1<<min(attempt, 6))) * time.Millisecond
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return unavailable(ctx.Err())
-		}
+		return none, backoff.Permanent(last)
+	},
+		backoff.WithBackOff(&backoff.ExponentialBackOff{
+			InitialInterval: time.Millisecond, Multiplier: 2, MaxInterval: 32 * time.Millisecond, RandomizationFactor: 1,
+		}),
+		backoff.WithMaxTries(decisionAttempts), backoff.WithMaxElapsedTime(0))
+	switch {
+	case !errors.Is(last, ErrConflict):
+		return last
+	case errors.Is(err, ErrConflict):
+		return problem.New(problem.Conflict, "Somebody else changed this at the same moment. Read it again, then try again.").Because(err)
+	default:
+		return unavailable(err) // ctx has ended
+	}
+}
+
+// persistently are the options of a retry that only its context ends: the pause grows from first to longest.
+func persistently(first, longest time.Duration) []backoff.RetryOption {
+	return []backoff.RetryOption{
+		backoff.WithBackOff(&backoff.ExponentialBackOff{
+			InitialInterval: first, Multiplier: 2, MaxInterval: longest, RandomizationFactor: backoff.DefaultRandomizationFactor,
+		}),
+		backoff.WithMaxElapsedTime(0),
 	}
 }

@@ -4,7 +4,7 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // meters are what an operator watches of the store: how changes share transactions, how many lose, and whether
 // events wait for the broker.
-type meters struct {
+type metrics struct {
 	batchChanges    prometheus.Histogram
 	commitSeconds   prometheus.Histogram
 	conflicts       prometheus.Counter
@@ -16,8 +16,8 @@ type meters struct {
 	publishFailures prometheus.Counter
 }
 
-func newMeters(r prometheus.Registerer) *meters {
-	m := &meters{
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
 		batchChanges: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "boxoffice_commit_changes", Help: "Changes that shared one state transaction.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 7),

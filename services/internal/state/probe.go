@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/dapr/go-sdk/client"
 	"github.com/google/uuid"
 )
@@ -32,23 +33,21 @@ func (e *UnfitStoreError) Error() string {
 		e.Component, e.Type, e.Did, e.Component)
 }
 
-// probe proves the store, waiting for it until ctx ends. It returns an UnfitStoreError if the store fails.
+// probe proves the store, and waits for it until ctx ends. It returns an UnfitStoreError if the store fails.
 func (s *Store) probe(ctx context.Context) error {
-	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := s.prove(ctx)
-		if unfit, ok := errors.AsType[*UnfitStoreError](err); ok {
+	var last error
+	_, err := backoff.Retry(ctx, func() (none struct{}, err error) {
+		last = s.prove(ctx)
+		if unfit, ok := errors.AsType[*UnfitStoreError](last); ok {
 			unfit.Component, unfit.Type = s.opts.Component, s.componentType(ctx)
-			return unfit
+			return none, backoff.Permanent(unfit)
 		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return fmt.Errorf("the state store component %q does not answer: %w", s.opts.Component, err)
-		}
+		return none, last
+	}, persistently(20*time.Millisecond, time.Second)...)
+	if _, unfit := errors.AsType[*UnfitStoreError](err); err == nil || unfit {
+		return err
 	}
+	return fmt.Errorf("the state store component %q does not respond: %w", s.opts.Component, last)
 }
 
 // proof is one run of the probe: its keys, all under one prefix, which are deleted at its end.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/dapr/go-sdk/client"
 
 	"boxoffice/services/internal/events"
@@ -21,21 +22,21 @@ const (
 	publishTime   = 15 * time.Second
 )
 
-// publisher brings committed events to the broker, in bulk, and tries again until it has accepted them.
+// publisher publishes committed events in bulk, and retries until the broker has accepted them.
 type publisher struct {
 	sidecar Sidecar
-	log     *slog.Logger
-	meters  *meters
+	metrics *metrics
 	limit   int // of events
 	slots   int // of journal entries
+	outage  outage
 
 	mu      sync.Mutex
 	queue   []pending
 	waiting int               // events in queue or under way
 	entries int               // journal entries in queue or under way
-	taken   map[int]time.Time // since when the oldest entry has waited, by the bulk that is under way
+	taken   map[int]time.Time // by the bulk that is under way: when its oldest entry was queued
 	bulks   int               // begun so far
-	wake    chan struct{}     // holds a token while the queue may have work
+	wake    chan struct{}     // holds a token while the queue may have entries
 	emptied chan struct{}     // closed and replaced when waiting falls to 0
 }
 
@@ -46,11 +47,11 @@ type pending struct {
 	done   func()
 }
 
-func newPublisher(sidecar Sidecar, opts Options, m *meters) *publisher {
+func newPublisher(sidecar Sidecar, opts Options, m *metrics) *publisher {
 	return &publisher{
 		sidecar: sidecar,
-		log:     opts.Log,
-		meters:  m,
+		metrics: m,
+		outage:  outage{log: opts.Log},
 		limit:   opts.Backlog,
 		slots:   opts.Slots,
 		wake:    make(chan struct{}, publishers),
@@ -59,7 +60,7 @@ func newPublisher(sidecar Sidecar, opts Options, m *meters) *publisher {
 	}
 }
 
-// oldest is how long the entry that waits longest for the broker has waited.
+// oldest returns the age of the oldest entry that the broker has not accepted.
 func (p *publisher) oldest(now time.Time) (age time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,8 +86,8 @@ func (p *publisher) add(events []record, done func()) {
 
 // measure sets the gauges. The caller holds the lock.
 func (p *publisher) measure() {
-	p.meters.backlog.Set(float64(p.waiting))
-	p.meters.entries.Set(float64(p.entries))
+	p.metrics.backlog.Set(float64(p.waiting))
+	p.metrics.entries.Set(float64(p.entries))
 }
 
 func (p *publisher) signal() {
@@ -96,7 +97,7 @@ func (p *publisher) signal() {
 	}
 }
 
-// full says whether the backlog has reached its bound, in events or in journal entries.
+// full reports whether the backlog has reached its limit, in events or in journal entries.
 func (p *publisher) full() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,7 +110,7 @@ func (p *publisher) backlog() int {
 	return p.waiting
 }
 
-// drain returns when nothing is left to publish, or with ctx's error.
+// drain returns when everything is published, or with ctx's error.
 func (p *publisher) drain(ctx context.Context) error {
 	for {
 		p.mu.Lock()
@@ -144,8 +145,7 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-// publishNext takes entries from the queue and publishes them; false says that there was nothing to do, or
-// that ctx ended.
+// publishNext takes entries from the queue and publishes them. It returns false if the queue was empty or ctx has ended.
 func (p *publisher) publishNext(ctx context.Context) bool {
 	p.mu.Lock()
 	var taken []pending
@@ -191,29 +191,44 @@ func (p *publisher) publishNext(ctx context.Context) bool {
 func (p *publisher) publishAll(ctx context.Context, records []record) error {
 	for from := 0; from < len(records); from += publishAtOnce {
 		left := records[from:min(from+publishAtOnce, len(records))]
-		for pause := 50 * time.Millisecond; len(left) > 0; pause = min(2*pause, 2*time.Second) {
-			refused, err := p.publish(ctx, left)
-			if err == nil {
-				break
+		if _, err := backoff.Retry(ctx, func() (none struct{}, err error) {
+			left, err = p.publish(ctx, left)
+			p.outage.note(err, ctx.Err() != nil)
+			if err != nil && ctx.Err() == nil {
+				p.metrics.publishFailures.Inc()
 			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			p.meters.publishFailures.Inc()
-			p.log.Warn("the broker did not accept events; they stay in the journal and are tried again", "events", len(refused), "error", err)
-			left = refused
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
+			return none, err
+		}, persistently(50*time.Millisecond, 2*time.Second)...); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// PublishAgain publishes events past the journal, and returns when the broker has accepted all of them, or ctx ends. It is for
-// what a reconciliation publishes again: if this process dies meanwhile, the next reconciliation does it.
+// outage logs when the broker stops to accept events and when it accepts them again, once each.
+type outage struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	since time.Time // zero while the broker accepts events
+}
+
+// note is called with the outcome of each publication. What fails because the process ends is no outage.
+func (o *outage) note(err error, ending bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case err != nil && o.since.IsZero() && !ending:
+		o.since = time.Now()
+		o.log.Warn("the broker did not accept events; they stay in the journal and are tried again until it does", "error", err)
+	case err == nil && !o.since.IsZero():
+		o.log.Info("the broker accepts events again", "after", time.Since(o.since).Round(time.Millisecond).String())
+		o.since = time.Time{}
+	}
+}
+
+// PublishAgain publishes events without the journal, and returns when the broker has accepted all of them or ctx ends. It is
+// for the events of a reconciliation: if this process dies, the next reconciliation publishes them.
 func (s *Store) PublishAgain(ctx context.Context, again []events.Event) error {
 	records, err := encodeEvents(s.opts.Service, again)
 	if err != nil {
@@ -222,7 +237,7 @@ func (s *Store) PublishAgain(ctx context.Context, again []events.Event) error {
 	return s.publisher.publishAll(ctx, records)
 }
 
-// record is an event as it is kept and published: a CloudEvent in JSON, with its id and the topic that it is for.
+// record is an event as it is stored and published: a CloudEvent in JSON, with its id and its topic.
 type record struct {
 	id    string
 	topic string
@@ -236,12 +251,12 @@ func readRecord(body []byte) (record, error) {
 		Type string `json:"type"`
 	}
 	if err := json.Unmarshal(body, &event); err != nil {
-		return record{}, fmt.Errorf("an event in the journal is not readable: %w", err)
+		return record{}, fmt.Errorf("decode an event of the journal: %w", err)
 	}
 	return record{id: event.ID, topic: events.TopicOf(event.Type), body: body}, nil
 }
 
-// publish makes one bulk publication a topic and returns the events that were not accepted.
+// publish makes one bulk publication for each topic and returns the events that were not accepted.
 func (p *publisher) publish(ctx context.Context, records []record) (refused []record, err error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
@@ -250,7 +265,7 @@ func (p *publisher) publish(ctx context.Context, records []record) (refused []re
 	byID := make(map[string]record, len(records))
 	for _, r := range records {
 		if _, twice := byID[r.id]; twice {
-			continue // the same event, left in two entries
+			continue // the same event is in two entries
 		}
 		byID[r.id] = r
 		if byTopic[r.topic] == nil {
@@ -263,7 +278,7 @@ func (p *publisher) publish(ctx context.Context, records []record) (refused []re
 		entries := byTopic[topic]
 		response := p.sidecar.PublishEvents(ctx, events.PubSub, topic, entries, client.PublishEventsWithRawPayload())
 		if response.Error == nil {
-			p.meters.published.Add(float64(len(entries)))
+			p.metrics.published.Add(float64(len(entries)))
 			continue
 		}
 		problems = append(problems, fmt.Errorf("publish on %q: %w", topic, response.Error))
@@ -280,7 +295,7 @@ func (p *publisher) publish(ctx context.Context, records []record) (refused []re
 	if len(problems) == 0 {
 		return nil, nil
 	}
-	if len(refused) == 0 { // the answer does not say which
+	if len(refused) == 0 { // the response does not name them
 		refused = records
 	}
 	return refused, errors.Join(append(problems, ctx.Err())...)

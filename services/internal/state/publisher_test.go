@@ -38,7 +38,7 @@ func (s *topicsTaken) PublishEvents(_ context.Context, _, topic string, entries 
 func publishedBy(t *testing.T, refuse map[string]bool, types ...string) *topicsTaken {
 	t.Helper()
 	s := &topicsTaken{refuse: refuse, taken: map[string][]string{}}
-	p := newPublisher(s, Options{Log: slog.New(slog.DiscardHandler), Backlog: 100}, newMeters(prometheus.NewRegistry()))
+	p := newPublisher(s, Options{Log: slog.New(slog.DiscardHandler), Backlog: 100}, newMetrics(prometheus.NewRegistry()))
 	var records []record
 	for i, eventType := range types {
 		r, err := readRecord(fmt.Appendf(nil, `{"id":"%s:%c","type":%q}`, eventType, 'a'+i, eventType))

@@ -132,15 +132,15 @@ func Open(ctx context.Context, sidecar Sidecar, opts Options) (*Store, error) {
 	for range s.opts.Writers {
 		s.writers = append(s.writers, &writer{store: s})
 	}
-	meters := newMeters(opts.Metrics)
-	s.publisher = newPublisher(sidecar, s.opts, meters)
-	meters.limits.WithLabelValues("entries").Set(float64(s.opts.Slots))
-	meters.limits.WithLabelValues("events").Set(float64(s.opts.Backlog))
+	metrics := newMetrics(opts.Metrics)
+	s.publisher = newPublisher(sidecar, s.opts, metrics)
+	metrics.limits.WithLabelValues("entries").Set(float64(s.opts.Slots))
+	metrics.limits.WithLabelValues("events").Set(float64(s.opts.Backlog))
 	opts.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "boxoffice_journal_oldest_unpublished_seconds",
 		Help: "How long the committed event that waits longest for the broker has waited. 0: none waits.",
 	}, func() float64 { return s.publisher.oldest(time.Now()).Seconds() }))
-	s.committer = newCommitter(s, meters, len(s.writers))
+	s.committer = newCommitter(s, metrics, len(s.writers))
 	if err := s.register(ctx, s.writers...); err != nil {
 		return nil, fmt.Errorf("register as a writer of the journal: %w", err)
 	}

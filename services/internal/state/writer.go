@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/dapr/go-sdk/client"
 	"github.com/google/uuid"
 )
@@ -78,13 +78,13 @@ func (w *writer) commit(ctx context.Context, batch []*request) {
 			finishAll(batch, err)
 			return
 		case result.committed:
-			c.meters.batchChanges.Observe(float64(len(batch)))
-			c.meters.commitSeconds.Observe(time.Since(start).Seconds())
+			c.metrics.batchChanges.Observe(float64(len(batch)))
+			c.metrics.commitSeconds.Observe(time.Since(start).Seconds())
 			c.remember(batch)
 			finishAll(batch, nil)
 			return
 		}
-		c.meters.retries.Inc()
+		c.metrics.retries.Inc()
 		switch {
 		case len(result.conflicts) > 0:
 			batch = c.refuse(batch, result.conflicts)
@@ -183,44 +183,50 @@ func (w *writer) prepare(ctx context.Context) error {
 	return nil
 }
 
-// resolve finds out what became of a transaction whose execution returned an error. Dapr's errors do not tell a
-// conflict from a failure, and a failure not from a lost answer, so it reads: the entry says whether the transaction
-// happened; if it did not, a fence under its number makes sure that it never will; and the ETags say who is in
-// conflict. While the store is silent it goes on asking, for this writer may commit nothing before.
+// resolve finds out whether a transaction happened whose execution returned an error. Dapr's errors do not separate a
+// conflict from a failure, nor a failure from a lost response. While the store does not respond, resolve retries: this
+// writer may commit nothing before the outcome is known.
 func (w *writer) resolve(ctx context.Context, batch []*request, tx *transaction, e *entry, cause error) (outcome, error) {
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		now, err := w.store.read(ctx, tx.keys...)
-		if err == nil {
-			var found entryDocument
-			own := now[e.key()]
-			if own.exists() {
-				if err := unmarshal(e.key(), own.value, &found); err != nil {
-					return outcome{}, err
-				}
-			}
-			switch {
-			case !own.exists():
-				var fence write
-				if fence, err = fenceAt(e.id, e.number, e.batch); err == nil {
-					err = w.store.execute(ctx, []*client.StateOperation{fence.operation()})
-				}
-			case found.Batch == e.batch:
-				return outcome{committed: true}, nil
-			case found.Against != e.batch:
-				return outcome{lost: true, cause: cause}, nil
-			}
-			if err == nil { // there is a fence of this writer's now
-				return outcome{conflicts: w.store.committer.moved(batch, now), cause: cause}, nil
-			}
+	var last error
+	result, err := backoff.Retry(ctx, func() (result outcome, err error) {
+		result, err = w.findOutcome(ctx, batch, tx, e, cause)
+		last = err
+		return result, err
+	}, persistently(10*time.Millisecond, time.Second)...)
+	if err != nil && ctx.Err() != nil {
+		return outcome{}, unavailable(fmt.Errorf("the outcome is not known: %w", errors.Join(cause, last)))
+	}
+	return result, err
+}
+
+// findOutcome reads the transaction's documents once. The entry says whether the transaction happened. If it did not, a fence
+// under its number makes sure that it never will, and the ETags say which requests are in conflict.
+func (w *writer) findOutcome(ctx context.Context, batch []*request, tx *transaction, e *entry, cause error) (outcome, error) {
+	now, err := w.store.read(ctx, tx.keys...)
+	if err != nil {
+		return outcome{}, err
+	}
+	if own := now[e.key()]; own.exists() {
+		var found entryDocument
+		if err := unmarshal(e.key(), own.value, &found); err != nil {
+			return outcome{}, backoff.Permanent(err)
 		}
-		if ctx.Err() != nil {
-			return outcome{}, unavailable(fmt.Errorf("the outcome is not known: %w", errors.Join(cause, err)))
+		switch {
+		case found.Batch == e.batch:
+			return outcome{committed: true}, nil
+		case found.Against != e.batch:
+			return outcome{lost: true, cause: cause}, nil
 		}
-		select {
-		case <-time.After(pause/2 + rand.N(pause)):
-		case <-ctx.Done():
+	} else {
+		fence, err := fenceAt(e.id, e.number, e.batch)
+		if err != nil {
+			return outcome{}, err
+		}
+		if err := w.store.execute(ctx, []*client.StateOperation{fence.operation()}); err != nil {
+			return outcome{}, err
 		}
 	}
+	return outcome{conflicts: w.store.committer.moved(batch, now), cause: cause}, nil // there is a fence of this writer
 }
 
 // renew shows the others that this writer lives, and reserves numbers. If somebody has closed the writer, its
