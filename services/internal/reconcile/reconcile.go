@@ -217,7 +217,7 @@ type Pass struct {
 
 // Since is the time from which on changes are to be compared.
 func (p *Pass) Since() time.Time {
-	return p.document.StartedAt.Add(-min(max(lookBack, 2*p.r.settings.ReconcileEvery), state.LongestLookBack))
+	return p.document.StartedAt.Add(-min(max(lookBack, 2*p.r.settings.ReconcileEvery), state.MaxRecent))
 }
 
 // Publish publishes events of this service again, no faster than the settings say. They are the last ones of their aggregates.
