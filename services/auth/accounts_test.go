@@ -18,45 +18,45 @@ import (
 	"boxoffice/services/internal/state"
 )
 
-// member is somebody who has signed up.
-type member struct {
-	reply
+// testUser is a user who has signed up.
+type testUser struct {
+	response
 	email, password string
 }
 
-func (r running) member(t *testing.T, email string) member {
+func (r testAuth) signUp(t *testing.T, email string) testUser {
 	t.Helper()
-	up := r.ask(t, "POST", "/api/users/signup", `{"email":"`+email+`","password":"correct horse"}`)
+	up := r.send(t, "POST", "/api/users/signup", `{"email":"`+email+`","password":"correct horse"}`)
 	require.Equal(t, 201, up.status, up.body)
-	return member{up, email, "correct horse"}
+	return testUser{up, email, "correct horse"}
 }
 
-func (r running) signIn(t *testing.T, m member) reply {
+func (r testAuth) signIn(t *testing.T, u testUser) response {
 	t.Helper()
-	in := r.ask(t, "POST", "/api/users/signin", `{"email":"`+m.email+`","password":"`+m.password+`"}`)
+	in := r.send(t, "POST", "/api/users/signin", `{"email":"`+u.email+`","password":"`+u.password+`"}`)
 	require.Equal(t, 200, in.status, in.body)
 	return in
 }
 
-func (r running) refreshed(t *testing.T, refresh *http.Cookie) reply {
+func (r testAuth) refresh(t *testing.T, refresh *http.Cookie) response {
 	t.Helper()
-	return r.ask(t, "POST", "/api/users/refresh", "", "Cookie", "refresh="+refresh.Value)
+	return r.send(t, "POST", "/api/users/refresh", "", "Cookie", "refresh="+refresh.Value)
 }
 
-// current says whether auth knows who has the token.
-func (r running) current(t *testing.T, token string) bool {
+// accepts returns whether auth accepts the token.
+func (r testAuth) accepts(t *testing.T, token string) bool {
 	t.Helper()
-	got := r.ask(t, "GET", "/api/users/currentuser", "", "Authorization", "Bearer "+token)
+	got := r.send(t, "GET", "/api/users/currentuser", "", "Authorization", "Bearer "+token)
 	require.Equal(t, 200, got.status, got.body)
 	return got.CurrentUser != nil
 }
 
-// verifier is one of another service, which has just fetched what auth says.
-func (r running) elsewhere(t *testing.T) *identity.Verifier {
+// otherService returns the verifier of another service, which has just fetched the keys and revocations.
+func (r testAuth) otherService(t *testing.T) *identity.Verifier {
 	t.Helper()
 	var trust identity.Trust
 	for path, into := range map[string]any{identity.KeysPath: &trust.Keys, identity.RevocationsPath: &trust.Revocations} {
-		got := r.ask(t, "GET", path, "")
+		got := r.send(t, "GET", path, "")
 		require.Equal(t, 200, got.status, got.body)
 		require.NoError(t, json.Unmarshal([]byte(got.body), into))
 	}
@@ -65,14 +65,14 @@ func (r running) elsewhere(t *testing.T) *identity.Verifier {
 	return v
 }
 
-// revokedElsewhere waits until other services refuse the token.
-func (r running) revokedElsewhere(t *testing.T, token string) {
+// requireRevoked waits until other services refuse the token.
+func (r testAuth) requireRevoked(t *testing.T, token string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		_, err := r.elsewhere(t).Verify(t.Context(), token)
+		_, err := r.otherService(t).Verify(t.Context(), token)
 		return err != nil
 	}, 3*time.Second, 50*time.Millisecond)
-	_, err := r.elsewhere(t).Verify(t.Context(), token)
+	_, err := r.otherService(t).Verify(t.Context(), token)
 	require.ErrorIs(t, err, identity.ErrRevoked)
 }
 
@@ -82,45 +82,45 @@ func TestAccounts(t *testing.T) {
 	auth := start(t, 3)
 
 	t.Run("a refresh token gives a new token, once", func(t *testing.T) {
-		ada := auth.member(t, "refresh@example.com")
+		ada := auth.signUp(t, "refresh@example.com")
 		require.Equal(t, "/api/users", ada.refresh.Path)
 		require.True(t, ada.refresh.HttpOnly)
 		require.Equal(t, http.SameSiteStrictMode, ada.refresh.SameSite)
 		require.InDelta(t, (30 * 24 * time.Hour).Seconds(), ada.refresh.MaxAge, 60)
 
-		first := auth.refreshed(t, ada.refresh)
+		first := auth.refresh(t, ada.refresh)
 		require.Equal(t, 200, first.status, first.body)
-		require.Empty(t, first.old.Value, "a browser sends the cookie of the release before first, so it is cleared")
+		require.Empty(t, first.old.Value, "browsers send the cookie of the earlier release first, so it is cleared")
 		require.True(t, first.old.Expires.Before(time.Now()))
 		require.Equal(t, ada.User, first.User)
 		require.Equal(t, first.Token, first.cookie.Value)
 		require.NotEqual(t, ada.refresh.Value, first.refresh.Value)
-		require.True(t, auth.current(t, first.Token))
-		second := auth.refreshed(t, first.refresh)
+		require.True(t, auth.accepts(t, first.Token))
+		second := auth.refresh(t, first.refresh)
 		require.Equal(t, 200, second.status)
 		another := auth.signIn(t, ada)
 
-		reused := auth.refreshed(t, first.refresh)
+		reused := auth.refresh(t, first.refresh)
 		require.Equal(t, 401, reused.status)
 		require.Equal(t, "session_ended", reused.Errors[0].Code)
-		require.Empty(t, reused.refresh.Value, "it is taken from the browser")
-		require.Equal(t, 401, auth.refreshed(t, second.refresh).status, "the session is over for whoever has its last token, too")
-		require.Equal(t, 200, auth.refreshed(t, another.refresh).status, "another session is not concerned")
-		auth.revokedElsewhere(t, second.Token)
-		require.False(t, auth.current(t, second.Token))
-		_, err := auth.elsewhere(t).Verify(t.Context(), another.Token)
+		require.Empty(t, reused.refresh.Value, "it is removed from the browser")
+		require.Equal(t, 401, auth.refresh(t, second.refresh).status, "the session has also ended for the current refresh token")
+		require.Equal(t, 200, auth.refresh(t, another.refresh).status, "another session has not ended")
+		auth.requireRevoked(t, second.Token)
+		require.False(t, auth.accepts(t, second.Token))
+		_, err := auth.otherService(t).Verify(t.Context(), another.Token)
 		require.NoError(t, err)
 	})
 
-	t.Run("of many who use a refresh token at once, one at most gets a token, and the session ends", func(t *testing.T) {
-		ada := auth.member(t, "many@example.com")
-		replies := make([]reply, 8)
+	t.Run("of parallel uses of a refresh token at most one succeeds, and the session ends", func(t *testing.T) {
+		ada := auth.signUp(t, "many@example.com")
+		replies := make([]response, 8)
 		var all sync.WaitGroup
 		for i := range replies {
-			all.Go(func() { replies[i] = auth.refreshed(t, ada.refresh) })
+			all.Go(func() { replies[i] = auth.refresh(t, ada.refresh) })
 		}
 		all.Wait()
-		var granted []reply
+		var granted []response
 		for _, r := range replies {
 			if r.status == 200 {
 				granted = append(granted, r)
@@ -130,17 +130,17 @@ func TestAccounts(t *testing.T) {
 		}
 		require.LessOrEqual(t, len(granted), 1)
 		for _, r := range granted {
-			require.Equal(t, 401, auth.refreshed(t, r.refresh).status)
+			require.Equal(t, 401, auth.refresh(t, r.refresh).status)
 		}
 	})
 
-	t.Run("what is no refresh token is refused", func(t *testing.T) {
+	t.Run("other texts than a refresh token are refused", func(t *testing.T) {
 		for _, value := range []string{"", "x", "01a2095f-a4f6-7b50-824b-f6eddc3cbeaf.x", strings.Repeat("A", 3000)} {
-			got := auth.ask(t, "POST", "/api/users/refresh", "", "Cookie", "refresh="+value)
+			got := auth.send(t, "POST", "/api/users/refresh", "", "Cookie", "refresh="+value)
 			require.Equal(t, 401, got.status)
 			require.Equal(t, "session_ended", got.Errors[0].Code)
 		}
-		ada := auth.member(t, "guess@example.com")
+		ada := auth.signUp(t, "guess@example.com")
 		id, secret, _ := strings.Cut(ada.refresh.Value, ".")
 		guess := &http.Cookie{Value: id + "." + strings.Map(func(r rune) rune {
 			if r == 'A' {
@@ -148,14 +148,14 @@ func TestAccounts(t *testing.T) {
 			}
 			return 'A'
 		}, secret[:len(secret)-1]) + "A"}
-		require.Equal(t, 401, auth.refreshed(t, guess).status)
+		require.Equal(t, 401, auth.refresh(t, guess).status)
 	})
 
 	t.Run("signing out ends the session, and no other", func(t *testing.T) {
-		ada := auth.member(t, "out@example.com")
+		ada := auth.signUp(t, "out@example.com")
 		other := auth.signIn(t, ada)
 
-		out := auth.ask(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+ada.Token)
+		out := auth.send(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+ada.Token)
 		require.Equal(t, 200, out.status)
 		require.Empty(t, out.cookie.Value)
 		require.Empty(t, out.refresh.Value)
@@ -164,31 +164,31 @@ func TestAccounts(t *testing.T) {
 		require.Empty(t, out.old.Value)
 		require.True(t, out.old.Expires.Before(time.Now()))
 
-		require.Equal(t, 401, auth.refreshed(t, ada.refresh).status)
-		require.Equal(t, 200, auth.refreshed(t, other.refresh).status)
+		require.Equal(t, 401, auth.refresh(t, ada.refresh).status)
+		require.Equal(t, 200, auth.refresh(t, other.refresh).status)
 	})
 
-	t.Run("signing out with a token whose time is over ends the session", func(t *testing.T) {
-		ada := auth.member(t, "late@example.com")
+	t.Run("signing out with an expired token ends the session", func(t *testing.T) {
+		ada := auth.signUp(t, "late@example.com")
 		user, err := auth.verifier.Verify(t.Context(), ada.Token)
 		require.NoError(t, err)
 		old, _, err := auth.issuer.Issue(user, time.Now().Add(-2*time.Hour))
 		require.NoError(t, err)
-		require.False(t, auth.current(t, old))
+		require.False(t, auth.accepts(t, old))
 
-		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+old).status)
+		require.Equal(t, 200, auth.send(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+old).status)
 
-		require.Equal(t, 401, auth.refreshed(t, ada.refresh).status)
+		require.Equal(t, 401, auth.refresh(t, ada.refresh).status)
 	})
 
 	t.Run("signing out with the refresh token alone ends the session, and no other", func(t *testing.T) {
-		ada := auth.member(t, "dropped@example.com")
+		ada := auth.signUp(t, "dropped@example.com")
 		other := auth.signIn(t, ada)
-		out := func(refresh string) reply {
-			return auth.ask(t, "POST", "/api/users/signout", "", "Cookie", "refresh="+refresh)
+		out := func(refresh string) response {
+			return auth.send(t, "POST", "/api/users/signout", "", "Cookie", "refresh="+refresh)
 		}
 
-		next := auth.refreshed(t, ada.refresh)
+		next := auth.refresh(t, ada.refresh)
 		for what, refresh := range map[string]string{
 			"a token that was replaced":       ada.refresh.Value,
 			"the secret of another session":   strings.Split(next.refresh.Value, ".")[0] + "." + strings.Split(other.refresh.Value, ".")[1],
@@ -198,50 +198,50 @@ func TestAccounts(t *testing.T) {
 		} {
 			require.Equal(t, 200, out(refresh).status, what)
 		}
-		next = auth.refreshed(t, next.refresh)
+		next = auth.refresh(t, next.refresh)
 		require.Equal(t, 200, next.status, "none of them ended the session")
 
 		signedOut := out(next.refresh.Value)
 
 		require.Equal(t, 200, signedOut.status)
 		require.Empty(t, signedOut.refresh.Value)
-		require.Equal(t, 401, auth.refreshed(t, next.refresh).status)
-		require.Equal(t, 200, auth.refreshed(t, other.refresh).status)
-		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+next.Token+"; refresh="+next.refresh.Value).status, "once more")
+		require.Equal(t, 401, auth.refresh(t, next.refresh).status)
+		require.Equal(t, 200, auth.refresh(t, other.refresh).status)
+		require.Equal(t, 200, auth.send(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+next.Token+"; refresh="+next.refresh.Value).status, "once more")
 	})
 
 	t.Run("signing out everywhere ends all sessions and tokens", func(t *testing.T) {
-		ada, bob := auth.member(t, "everywhere@example.com"), auth.member(t, "bystander@example.com")
+		ada, bob := auth.signUp(t, "everywhere@example.com"), auth.signUp(t, "bystander@example.com")
 		other := auth.signIn(t, ada)
-		require.Equal(t, 401, auth.ask(t, "POST", "/api/users/signout-everywhere", "").status)
+		require.Equal(t, 401, auth.send(t, "POST", "/api/users/signout-everywhere", "").status)
 
-		out := auth.ask(t, "POST", "/api/users/signout-everywhere", "", bearer(ada.Token)...)
+		out := auth.send(t, "POST", "/api/users/signout-everywhere", "", bearer(ada.Token)...)
 		require.Equal(t, 200, out.status, out.body)
 		require.JSONEq(t, `{}`, out.body)
 		require.Empty(t, out.cookie.Value)
 		require.Empty(t, out.refresh.Value)
 
-		for _, session := range []reply{ada.reply, other} {
-			require.False(t, auth.current(t, session.Token), "auth knows at once")
-			require.Equal(t, 401, auth.refreshed(t, session.refresh).status)
-			auth.revokedElsewhere(t, session.Token)
-			again := auth.ask(t, "POST", "/api/users/signout-everywhere", "", bearer(session.Token)...)
+		for _, session := range []response{ada.response, other} {
+			require.False(t, auth.accepts(t, session.Token), "auth refuses it at once")
+			require.Equal(t, 401, auth.refresh(t, session.refresh).status)
+			auth.requireRevoked(t, session.Token)
+			again := auth.send(t, "POST", "/api/users/signout-everywhere", "", bearer(session.Token)...)
 			require.Equal(t, 401, again.status)
 			require.Equal(t, "token_revoked", again.Errors[0].Code)
 		}
 		again := auth.signIn(t, ada)
-		require.True(t, auth.current(t, again.Token))
-		_, err := auth.elsewhere(t).Verify(t.Context(), again.Token)
+		require.True(t, auth.accepts(t, again.Token))
+		_, err := auth.otherService(t).Verify(t.Context(), again.Token)
 		require.NoError(t, err)
-		require.True(t, auth.current(t, bob.Token))
-		require.Equal(t, 200, auth.refreshed(t, bob.refresh).status)
+		require.True(t, auth.accepts(t, bob.Token))
+		require.Equal(t, 200, auth.refresh(t, bob.refresh).status)
 	})
 
-	t.Run("a new password needs the old one and ends what was", func(t *testing.T) {
-		ada := auth.member(t, "password@example.com")
+	t.Run("a new password needs the old one and ends all sessions and tokens", func(t *testing.T) {
+		ada := auth.signUp(t, "password@example.com")
 		other := auth.signIn(t, ada)
-		change := func(token, body string) reply {
-			return auth.ask(t, "POST", "/api/users/password", body, bearer(token)...)
+		change := func(token, body string) response {
+			return auth.send(t, "POST", "/api/users/password", body, bearer(token)...)
 		}
 
 		for body, want := range map[string]struct {
@@ -258,33 +258,33 @@ func TestAccounts(t *testing.T) {
 			require.Equal(t, want.field, got.Errors[0].Field)
 			require.Equal(t, want.code, got.Errors[0].Code)
 		}
-		require.Equal(t, 401, auth.ask(t, "POST", "/api/users/password", `{}`).status)
-		require.True(t, auth.current(t, other.Token), "nothing has happened yet")
+		require.Equal(t, 401, auth.send(t, "POST", "/api/users/password", `{}`).status)
+		require.True(t, auth.accepts(t, other.Token), "nothing has changed yet")
 
 		changed := change(ada.Token, `{"oldPassword":"correct horse","newPassword":"battery staple"}`)
 		require.Equal(t, 200, changed.status, changed.body)
 		require.Equal(t, changed.Token, changed.cookie.Value)
-		require.True(t, auth.current(t, changed.Token))
-		require.Equal(t, 200, auth.refreshed(t, changed.refresh).status)
+		require.True(t, auth.accepts(t, changed.Token))
+		require.Equal(t, 200, auth.refresh(t, changed.refresh).status)
 
-		for _, before := range []reply{ada.reply, other} {
-			require.False(t, auth.current(t, before.Token))
-			require.Equal(t, 401, auth.refreshed(t, before.refresh).status)
-			auth.revokedElsewhere(t, before.Token)
+		for _, before := range []response{ada.response, other} {
+			require.False(t, auth.accepts(t, before.Token))
+			require.Equal(t, 401, auth.refresh(t, before.refresh).status)
+			auth.requireRevoked(t, before.Token)
 		}
-		require.Equal(t, 401, auth.ask(t, "POST", "/api/users/signin", `{"email":"password@example.com","password":"correct horse"}`).status)
-		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signin", `{"email":"password@example.com","password":"battery staple"}`).status)
+		require.Equal(t, 401, auth.send(t, "POST", "/api/users/signin", `{"email":"password@example.com","password":"correct horse"}`).status)
+		require.Equal(t, 200, auth.send(t, "POST", "/api/users/signin", `{"email":"password@example.com","password":"battery staple"}`).status)
 	})
 
 	t.Run("an old password cannot be guessed", func(t *testing.T) {
-		ada := auth.member(t, "guessed@example.com")
+		ada := auth.signUp(t, "guessed@example.com")
 		for range 3 {
-			require.Equal(t, 403, auth.ask(t, "POST", "/api/users/password", `{"oldPassword":"wrong horse","newPassword":"battery staple"}`, bearer(ada.Token)...).status)
+			require.Equal(t, 403, auth.send(t, "POST", "/api/users/password", `{"oldPassword":"wrong horse","newPassword":"battery staple"}`, bearer(ada.Token)...).status)
 		}
-		for _, right := range []reply{
-			auth.ask(t, "POST", "/api/users/password", `{"oldPassword":"correct horse","newPassword":"battery staple"}`, bearer(ada.Token)...),
-			auth.ask(t, "DELETE", "/api/users/currentuser", `{"password":"correct horse"}`, bearer(ada.Token)...),
-			auth.ask(t, "POST", "/api/users/signin", `{"email":"guessed@example.com","password":"correct horse"}`),
+		for _, right := range []response{
+			auth.send(t, "POST", "/api/users/password", `{"oldPassword":"correct horse","newPassword":"battery staple"}`, bearer(ada.Token)...),
+			auth.send(t, "DELETE", "/api/users/currentuser", `{"password":"correct horse"}`, bearer(ada.Token)...),
+			auth.send(t, "POST", "/api/users/signin", `{"email":"guessed@example.com","password":"correct horse"}`),
 		} {
 			require.Equal(t, 429, right.status, right.body)
 			require.Equal(t, "too_many_attempts", right.Errors[0].Code)
@@ -292,9 +292,9 @@ func TestAccounts(t *testing.T) {
 	})
 
 	t.Run("an account is deleted when its orders are settled", func(t *testing.T) {
-		ada := auth.member(t, "deleted@example.com")
-		remove := func(body string) reply {
-			return auth.ask(t, "DELETE", "/api/users/currentuser", body, bearer(ada.Token)...)
+		ada := auth.signUp(t, "deleted@example.com")
+		remove := func(body string) response {
+			return auth.send(t, "DELETE", "/api/users/currentuser", body, bearer(ada.Token)...)
 		}
 		const right = `{"password":"correct horse"}`
 
@@ -313,30 +313,30 @@ func TestAccounts(t *testing.T) {
 		require.Equal(t, 403, got.status)
 		require.Equal(t, "password", got.Errors[0].Field)
 		require.Equal(t, 400, remove(`{}`).status)
-		require.True(t, auth.current(t, ada.Token))
+		require.True(t, auth.accepts(t, ada.Token))
 
 		got = remove(right)
 		require.Equal(t, 204, got.status, got.body)
 		require.Empty(t, got.cookie.Value)
 		require.Empty(t, got.refresh.Value)
 
-		require.False(t, auth.current(t, ada.Token))
-		auth.revokedElsewhere(t, ada.Token)
-		require.Equal(t, 401, auth.refreshed(t, ada.refresh).status)
+		require.False(t, auth.accepts(t, ada.Token))
+		auth.requireRevoked(t, ada.Token)
+		require.Equal(t, 401, auth.refresh(t, ada.refresh).status)
 		require.Equal(t, 401, remove(right).status)
-		in := auth.ask(t, "POST", "/api/users/signin", `{"email":"deleted@example.com","password":"correct horse"}`)
+		in := auth.send(t, "POST", "/api/users/signin", `{"email":"deleted@example.com","password":"correct horse"}`)
 		require.Equal(t, 401, in.status)
 		require.Equal(t, "invalid_credentials", in.Errors[0].Code)
 
-		kept, err := state.Get[User](t.Context(), auth.store, userKey(ada.User.ID))
+		kept, err := state.Get[User](t.Context(), auth.documents, userKey(ada.User.ID))
 		require.NoError(t, err)
 		require.True(t, kept.Value.Deleted())
 		require.Empty(t, kept.Value.Email)
 		require.Empty(t, kept.Value.PasswordHash)
 
-		again := auth.member(t, "deleted@example.com")
-		require.NotEqual(t, ada.User.ID, again.User.ID, "the email may sign up again, as somebody else")
-		require.True(t, auth.current(t, again.Token))
+		again := auth.signUp(t, "deleted@example.com")
+		require.NotEqual(t, ada.User.ID, again.User.ID, "the email may sign up again, as another user")
+		require.True(t, auth.accepts(t, again.Token))
 
 		stream, err := broker.Open(auth.broker)
 		require.NoError(t, err)
@@ -362,48 +362,48 @@ func TestAccounts(t *testing.T) {
 		}, 10*time.Second, 20*time.Millisecond)
 	})
 
-	t.Run("tokens of the release before, which have no epoch and no session, are good", func(t *testing.T) {
-		ada := auth.member(t, "before@example.com")
+	t.Run("tokens of an earlier release, without epoch and session, are valid", func(t *testing.T) {
+		ada := auth.signUp(t, "before@example.com")
 		token, _, err := auth.issuer.Issue(identity.User{ID: ada.User.ID, Email: ada.email}, time.Now())
 		require.NoError(t, err)
-		require.True(t, auth.current(t, token))
-		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout-everywhere", "", bearer(token)...).status)
-		require.False(t, auth.current(t, token))
+		require.True(t, auth.accepts(t, token))
+		require.Equal(t, 200, auth.send(t, "POST", "/api/users/signout-everywhere", "", bearer(token)...).status)
+		require.False(t, auth.accepts(t, token))
 	})
 
-	t.Run("revocations are kept for as long as any token can be good", func(t *testing.T) {
-		everywhere, reusing := auth.member(t, "longest@example.com"), auth.member(t, "reusing@example.com")
-		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signout-everywhere", "", bearer(everywhere.Token)...).status)
-		require.Equal(t, 200, auth.refreshed(t, reusing.refresh).status)
-		require.Equal(t, 401, auth.refreshed(t, reusing.refresh).status)
+	t.Run("revocations are stored until every token has expired", func(t *testing.T) {
+		everywhere, reusing := auth.signUp(t, "longest@example.com"), auth.signUp(t, "reusing@example.com")
+		require.Equal(t, 200, auth.send(t, "POST", "/api/users/signout-everywhere", "", bearer(everywhere.Token)...).status)
+		require.Equal(t, 200, auth.refresh(t, reusing.refresh).status)
+		require.Equal(t, 401, auth.refresh(t, reusing.refresh).status)
 		who, err := auth.verifier.Verify(t.Context(), reusing.Token)
 		require.NoError(t, err)
 
 		until := map[string]time.Time{}
 		for n := range revokedParts {
-			part, err := state.Get[revokedPart](t.Context(), auth.store, revokedKey(n))
+			part, err := state.Get[revokedPart](t.Context(), auth.documents, revokedKey(n))
 			if errors.Is(err, state.ErrNotFound) {
 				continue
 			}
 			require.NoError(t, err)
-			for id, user := range part.Value.Users {
-				until[id] = user.Until
+			for user, revoked := range part.Value.Users {
+				until[string(user)] = revoked.Until
 			}
 			maps.Copy(until, part.Value.Sessions)
 		}
 
-		for _, id := range []string{everywhere.User.ID, who.Session} {
+		for _, id := range []string{string(everywhere.User.ID), who.Session} {
 			require.WithinDuration(t, time.Now().Add(24*time.Hour+revocationSlack), until[id], 10*time.Second)
 		}
 	})
 
-	t.Run("revocations are answered once, and then by not changed", func(t *testing.T) {
-		got := auth.ask(t, "GET", identity.RevocationsPath, "")
+	t.Run("an unchanged list of revocations is sent once", func(t *testing.T) {
+		got := auth.send(t, "GET", identity.RevocationsPath, "")
 		require.Equal(t, 200, got.status)
 		require.Equal(t, "application/json", got.header.Get("Content-Type"))
 		etag := got.header.Get("ETag")
 		require.NotEmpty(t, etag)
-		same := auth.ask(t, "GET", identity.RevocationsPath, "", "If-None-Match", etag)
+		same := auth.send(t, "GET", identity.RevocationsPath, "", "If-None-Match", etag)
 		require.Equal(t, 304, same.status)
 		require.Empty(t, same.body)
 	})

@@ -7,160 +7,189 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
 )
 
-// api is what clients and other services call.
+// api is the REST API for clients, and the keys and revocations for other services.
 type api struct {
-	accounts *accounts
-	issuer   *identity.Issuer
-	verifier *identity.Verifier
-	cookie   identity.CookieSecurity
+	store       *store
+	passwords   *passwords
+	revocations *revocations
+	orders      orders
+	issuer      *identity.Issuer
+	verifier    *identity.Verifier
+	cookies     identity.CookieSecurity
 }
 
-// routes are this service's REST API, and keys and revocations for the other services.
-func (a api) routes(app *fiber.App) {
-	signedIn := identity.RequireUser(a.verifier)
+func (a *api) register(app *fiber.App) {
+	requireUser := identity.RequireUser(a.verifier)
 	users := app.Group("/api/users")
 	users.Post("/signup", a.signUp)
 	users.Post("/signin", a.signIn)
 	users.Post("/refresh", a.refresh)
 	users.Post("/signout", a.signOut)
-	users.Post("/signout-everywhere", signedIn, a.signOutEverywhere)
-	users.Post("/password", signedIn, a.changePassword)
+	users.Post("/signout-everywhere", requireUser, a.signOutEverywhere)
+	users.Post("/password", requireUser, a.changePassword)
 	users.Get("/currentuser", identity.OptionalUser(a.verifier), a.currentUser)
-	users.Delete("/currentuser", signedIn, a.deleteUser)
+	users.Delete("/currentuser", requireUser, a.deleteUser)
 
-	app.Get(identity.KeysPath, func(c *fiber.Ctx) error {
-		c.Set(fiber.HeaderCacheControl, "public, max-age=60")
-		return c.JSON(a.issuer.KeySet())
-	})
-	app.Get(identity.RevocationsPath, a.revocations)
+	app.Get(identity.KeysPath, a.keys)
+	app.Get(identity.RevocationsPath, a.listRevocations)
 }
 
-// credentials are what somebody signs up or in with. What a valid email and password are, the domain says.
+// credentials are the request to sign up or in. ParseEmail and CheckPassword have the rules for them.
 type credentials struct {
 	Email    string `json:"email" validate:"required"`
 	Password string `json:"password" validate:"required"`
 }
 
-// userAnswer is a user as clients see it.
-type userAnswer struct {
-	ID        string    `json:"id"`
+// userResponse is a user as clients see it.
+type userResponse struct {
+	ID        id.User   `json:"id"`
 	Email     string    `json:"email"`
 	CreatedAt time.Time `json:"createdAt"`
 }
 
-func answer(u User) userAnswer { return userAnswer{u.ID, u.Email, u.CreatedAt} }
+func responseOf(u User) userResponse { return userResponse{u.ID, u.Email, u.CreatedAt} }
 
-// signedIn answers signing up and in. Token is the same that the cookie holds.
-type signedIn struct {
-	User  userAnswer `json:"user"`
-	Token string     `json:"token"`
+// signedInResponse is the response to signing up and in. The cookie has the same token.
+type signedInResponse struct {
+	User  userResponse `json:"user"`
+	Token string       `json:"token"`
 }
 
-func (a api) signUp(c *fiber.Ctx) error {
+func (a *api) signUp(c *fiber.Ctx) error {
 	request, err := rest.Decode[credentials](c)
 	if err != nil {
 		return err
 	}
-	email, err := valid(request)
+	email, err := parseNew(request)
 	if err != nil {
 		return err
 	}
-	in, err := a.accounts.SignUp(rest.Context(c), email, request.Password)
+	ctx := rest.Context(c)
+	if err := a.passwords.Admit(); err != nil {
+		return err
+	}
+	// The commit decides whether the email is free. This check saves the time of hashing.
+	if err := a.store.CheckEmailIsFree(ctx, email); err != nil {
+		return err
+	}
+	hash, err := a.passwords.Hash(ctx, request.Password)
 	if err != nil {
 		return err
 	}
-	return a.welcome(c.Status(fiber.StatusCreated), in)
+	in, err := a.store.SignUp(ctx, email, hash)
+	if err != nil {
+		return err
+	}
+	return a.respondSignedIn(c.Status(fiber.StatusCreated), in)
 }
 
-// valid returns the email in its normal form, and else all that is wrong at once.
-func valid(request credentials) (string, error) {
+// parseNew returns the email of new credentials in its normal form. Its problem has the errors of both members.
+func parseNew(request credentials) (string, error) {
 	email, emailErr := ParseEmail(request.Email)
-	var wrong *problem.Error
+	var invalid *problem.Error
 	for _, err := range []error{emailErr, CheckPassword(request.Password)} {
 		p, ok := errors.AsType[*problem.Error](err)
 		switch {
 		case !ok:
-		case wrong == nil:
-			wrong = p
+		case invalid == nil:
+			invalid = p
 		default:
-			wrong = &problem.Error{Kind: problem.Invalid, Details: append(wrong.Details[:1:1], p.Details...)}
+			invalid = &problem.Error{Kind: problem.Invalid, Details: append(invalid.Details[:1:1], p.Details...)}
 		}
 	}
-	if wrong != nil {
-		return "", wrong
+	if invalid != nil {
+		return "", invalid
 	}
 	return email, nil
 }
 
-func (a api) signIn(c *fiber.Ctx) error {
+// signIn returns errCredentials for a wrong email and for a wrong password. Neither the response nor its time reveals which one it was:
+// for an email without a user, the same is read and computed.
+func (a *api) signIn(c *fiber.Ctx) error {
 	request, err := rest.Decode[credentials](c)
 	if err != nil {
 		return err
 	}
 	email, err := ParseEmail(request.Email)
 	if err != nil {
-		// Nobody can have signed up with it. It is no secret which emails can be, so it needs to take no time.
+		// No user can have this email, which is no secret. So this response may be faster.
 		return errCredentials
 	}
-	in, err := a.accounts.SignIn(rest.Context(c), email, request.Password)
+	ctx := rest.Context(c)
+	if err := a.passwords.Admit(); err != nil {
+		return err
+	}
+	user, err := a.store.UserOfEmail(ctx, email)
 	if err != nil {
 		return err
 	}
-	return a.welcome(c, in)
+	right, err := a.passwords.Match(ctx, email, user.PasswordHash, request.Password)
+	switch {
+	case err != nil:
+		return err
+	case !right:
+		return errCredentials
+	}
+	in, err := a.store.SignIn(ctx, user)
+	if err != nil {
+		return err
+	}
+	return a.respondSignedIn(c, in)
 }
 
-// welcome gives the user a token, and the session's refresh token.
-func (a api) welcome(c *fiber.Ctx, in signedInUser) error {
+// respondSignedIn responds with a new token, and sets the cookies of the token and of the session's refresh token.
+func (a *api) respondSignedIn(c *fiber.Ctx, in signedIn) error {
 	token, expires, err := a.issuer.Issue(identity.User{ID: in.ID, Email: in.Email, Epoch: in.Epoch, Session: in.Session.ID}, time.Now())
 	if err != nil {
 		return err
 	}
-	rest.Annotate(c, slog.String("userId", in.ID))
-	identity.SetCookie(c, a.cookie, token, expires)
+	rest.Annotate(c, slog.String("userId", string(in.ID)))
+	identity.SetCookie(c, a.cookies, token, expires)
 	if in.Session.ID != "" {
-		identity.SetRefreshCookie(c, a.cookie, in.Refresh.String(), in.Session.ExpiresAt)
+		identity.SetRefreshCookie(c, a.cookies, in.Refresh.String(), in.Session.ExpiresAt)
 	}
-	return c.JSON(signedIn{User: answer(in.User), Token: token})
+	return c.JSON(signedInResponse{User: responseOf(in.User), Token: token})
 }
 
-// farewell takes both cookies from the browser.
-func (a api) farewell(c *fiber.Ctx) {
-	identity.ClearCookie(c, a.cookie)
-	identity.ClearRefreshCookie(c, a.cookie)
+// clearCookies removes both cookies from the browser.
+func (a *api) clearCookies(c *fiber.Ctx) {
+	identity.ClearCookie(c, a.cookies)
+	identity.ClearRefreshCookie(c, a.cookies)
 }
 
-func (a api) refresh(c *fiber.Ctx) error {
+func (a *api) refresh(c *fiber.Ctx) error {
 	token, err := parseRefreshToken(identity.RefreshTokenOf(c))
 	if err != nil {
 		return err
 	}
-	in, err := a.accounts.Refresh(rest.Context(c), token)
+	in, err := a.store.Refresh(rest.Context(c), token)
 	if errors.Is(err, errSession) {
-		identity.ClearRefreshCookie(c, a.cookie)
+		identity.ClearRefreshCookie(c, a.cookies)
 	}
 	if err != nil {
 		return err
 	}
-	return a.welcome(c, in)
+	return a.respondSignedIn(c, in)
 }
 
-// signOut needs no token that is good: whoever comes with a cookie goes without. The session ends if the token says which,
-// also when its time is over, or if the refresh token does: browsers drop the token's cookie when its time is over.
-func (a api) signOut(c *fiber.Ctx) error {
-	a.farewell(c)
+// signOut clears the cookies, also without a valid token. It ends the session of the refresh token, and that of the token even if it has
+// expired. (Browsers delete the token's cookie when it expires, so often there is only the refresh token.)
+func (a *api) signOut(c *fiber.Ctx) error {
+	a.clearCookies(c)
 	if refresh, err := parseRefreshToken(identity.RefreshTokenOf(c)); err == nil {
-		if err := a.accounts.SignOutRefresh(rest.Context(c), refresh); err != nil {
+		if err := a.store.SignOutRefresh(rest.Context(c), refresh); err != nil {
 			return err
 		}
 	}
-	if token, err := identity.TokenOf(c); err == nil {
-		if who, err := a.verifier.Ended(rest.Context(c), token); err == nil {
-			if err := a.accounts.SignOut(rest.Context(c), who); err != nil {
+	if text, err := identity.TokenOf(c); err == nil {
+		if token, err := a.verifier.Ended(rest.Context(c), text); err == nil {
+			if err := a.store.SignOut(rest.Context(c), token); err != nil {
 				return err
 			}
 		}
@@ -168,12 +197,12 @@ func (a api) signOut(c *fiber.Ctx) error {
 	return c.JSON(struct{}{})
 }
 
-func (a api) signOutEverywhere(c *fiber.Ctx) error {
-	asking, _ := identity.UserOf(c)
-	if err := a.accounts.SignOutEverywhere(rest.Context(c), asking); err != nil {
+func (a *api) signOutEverywhere(c *fiber.Ctx) error {
+	token, _ := identity.UserOf(c)
+	if err := a.store.SignOutEverywhere(rest.Context(c), token); err != nil {
 		return err
 	}
-	a.farewell(c)
+	a.clearCookies(c)
 	return c.JSON(struct{}{})
 }
 
@@ -182,7 +211,7 @@ type passwordChange struct {
 	NewPassword string `json:"newPassword" validate:"required"`
 }
 
-func (a api) changePassword(c *fiber.Ctx) error {
+func (a *api) changePassword(c *fiber.Ctx) error {
 	request, err := rest.Decode[passwordChange](c)
 	if err != nil {
 		return err
@@ -190,66 +219,110 @@ func (a api) changePassword(c *fiber.Ctx) error {
 	if err := CheckPassword(request.NewPassword); err != nil {
 		return inField(err, "newPassword")
 	}
-	asking, _ := identity.UserOf(c)
-	in, err := a.accounts.ChangePassword(rest.Context(c), asking, request.OldPassword, request.NewPassword)
+	ctx := rest.Context(c)
+	token, _ := identity.UserOf(c)
+	user, err := a.confirm(c, request.OldPassword, "oldPassword")
 	if err != nil {
-		return inField(err, "oldPassword")
+		return err
 	}
-	return a.welcome(c, in)
+	hash, err := a.passwords.Hash(ctx, request.NewPassword)
+	if err != nil {
+		return err
+	}
+	in, err := a.store.ChangePassword(ctx, token, user.PasswordHash, hash)
+	if err != nil {
+		return err
+	}
+	return a.respondSignedIn(c, in)
 }
 
-// confirmation is the password of somebody who is signed in, said once more for what cannot be undone.
+// confirmation is the password of a signed-in user, which is required once more before the account is deleted.
 type confirmation struct {
 	Password string `json:"password" validate:"required"`
 }
 
-func (a api) deleteUser(c *fiber.Ctx) error {
+// deleteUser deletes an account whose orders are settled. Orders itself cancels what is reserved after this check and before the commit,
+// when it handles the event.
+func (a *api) deleteUser(c *fiber.Ctx) error {
 	request, err := rest.Decode[confirmation](c)
 	if err != nil {
 		return err
 	}
-	asking, _ := identity.UserOf(c)
-	token, err := identity.TokenOf(c)
+	text, err := identity.TokenOf(c)
 	if err != nil {
 		return err
 	}
-	if err := a.accounts.Delete(rest.Context(c), asking, token, request.Password); err != nil {
-		return inField(err, "password")
+	if _, err := a.confirm(c, request.Password, "password"); err != nil {
+		return err
 	}
-	a.farewell(c)
+	if err := a.orders.CheckSettled(rest.Context(c), text); err != nil {
+		return err
+	}
+	token, _ := identity.UserOf(c)
+	if err := a.store.Delete(rest.Context(c), token); err != nil {
+		return err
+	}
+	a.clearCookies(c)
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-// inField says in which member of the request a password is that is wrong or not valid.
+// confirm returns the signed-in user after checking the password once more. A wrong one counts as a failed sign-in; its problem names
+// the field.
+func (a *api) confirm(c *fiber.Ctx, password, field string) (User, error) {
+	ctx := rest.Context(c)
+	if err := a.passwords.Admit(); err != nil {
+		return User{}, err
+	}
+	token, _ := identity.UserOf(c)
+	user, err := a.store.User(ctx, token)
+	if err != nil {
+		return User{}, err
+	}
+	right, err := a.passwords.Match(ctx, user.Email, user.PasswordHash, password)
+	switch {
+	case err != nil:
+		return User{}, err
+	case !right:
+		return User{}, inField(errPassword, field)
+	}
+	return user, nil
+}
+
+// inField sets the member of the request that a problem is about.
 func inField(err error, field string) error {
-	p, ok := errors.AsType[*problem.Error](err)
-	if ok && (errors.Is(p, errPassword) || p.Kind == problem.Invalid) {
+	if p, ok := errors.AsType[*problem.Error](err); ok {
 		return p.WithField(field)
 	}
 	return err
 }
 
-func (a api) currentUser(c *fiber.Ctx) error {
-	var current struct {
-		CurrentUser *userAnswer `json:"currentUser"`
+func (a *api) currentUser(c *fiber.Ctx) error {
+	var response struct {
+		CurrentUser *userResponse `json:"currentUser"`
 	}
-	if asking, ok := identity.UserOf(c); ok {
-		user, err := a.accounts.Account(rest.Context(c), asking)
+	if token, ok := identity.UserOf(c); ok {
+		user, err := a.store.User(rest.Context(c), token)
 		switch {
 		case errors.Is(err, identity.ErrRevoked):
 		case err != nil:
 			return err
 		default:
-			u := answer(user.Value)
-			current.CurrentUser = &u
+			current := responseOf(user)
+			response.CurrentUser = &current
 		}
 	}
-	return c.JSON(current)
+	return c.JSON(response)
 }
 
-// revocations answers the other services. Who has the list already is told so.
-func (a api) revocations(c *fiber.Ctx) error {
-	list, err := a.accounts.revoked.List(rest.Context(c))
+// keys responds with the public keys that verify tokens.
+func (a *api) keys(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderCacheControl, "public, max-age=60")
+	return c.JSON(a.issuer.KeySet())
+}
+
+// listRevocations responds with all revocations, or with 304 to a service that has the current list.
+func (a *api) listRevocations(c *fiber.Ctx) error {
+	list, err := a.revocations.List(rest.Context(c))
 	if err != nil {
 		return err
 	}

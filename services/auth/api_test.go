@@ -20,24 +20,26 @@ import (
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
 	"boxoffice/deploy/proof/broker"
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/peer"
 	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/state"
 )
 
-// running is the service's API on a real sidecar.
-type running struct {
-	public   *fiber.App
-	broker   stack.BrokerAddress
-	store    *state.Store
-	issuer   *identity.Issuer
-	verifier *identity.Verifier
-	orders   *ordersServer
+// testAuth is the service's API with a real sidecar.
+type testAuth struct {
+	public    *fiber.App
+	broker    stack.BrokerAddress
+	documents *state.Store
+	issuer    *identity.Issuer
+	verifier  *identity.Verifier
+	orders    *ordersServer
 }
 
-func start(t *testing.T, signinFailures int) running {
+func start(t *testing.T, signinFailures int) testAuth {
 	t.Helper()
 	s := stacktest.Start(t, stack.Options{Sidecars: []stack.Sidecar{{ID: "auth"}}})
 	dapr, err := client.NewClientWithAddressContext(t.Context(), s.SidecarGRPC("auth"))
@@ -47,32 +49,30 @@ func start(t *testing.T, signinFailures int) running {
 	k, err := signingKeys(t.Context(), dapr)
 	require.NoError(t, err)
 	log := slog.New(slog.DiscardHandler)
-	store, err := state.Open(t.Context(), dapr, state.Options{Service: "auth", Instance: "test", Log: log})
+	documents, err := state.Open(t.Context(), dapr, state.Options{Service: "auth", Instance: "test", Log: log})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, store.Close(context.Background())) })
-	checker, err := newPasswords(bcrypt.MinCost, 0, nil)
+	t.Cleanup(func() { require.NoError(t, documents.Close(context.Background())) })
+	passwords, err := newPasswords(bcrypt.MinCost, 0, signinFailures, nil)
 	require.NoError(t, err)
 
-	r := running{public: rest.New(rest.Options{Log: log}), broker: s.Broker(), orders: &ordersServer{}, store: store}
-	answers := httptest.NewServer(r.orders)
-	t.Cleanup(answers.Close)
-	to, err := peer.New("orders", []string{answers.URL}, "")
+	r := testAuth{public: rest.New(rest.Options{Log: log}), broker: s.Broker(), orders: &ordersServer{}, documents: documents}
+	ordersAPI := httptest.NewServer(r.orders)
+	t.Cleanup(ordersAPI.Close)
+	to, err := peer.New("orders", []string{ordersAPI.URL}, "")
 	require.NoError(t, err)
 	t.Cleanup(to.Close)
 	r.issuer, r.verifier = newIdentity(k, time.Hour)
-	api{
-		accounts: &accounts{
-			store: store, passwords: checker, attempts: newAttempts(signinFailures), revoked: &revocations{store: store, lifetime: time.Hour, started: time.Now()},
-			orders: orders{to}, sessionLifetime: 30 * 24 * time.Hour, log: log,
-		},
-		issuer:   r.issuer,
-		verifier: r.verifier,
-		cookie:   identity.SecureAuto,
-	}.routes(r.public)
+	revocations := newRevocations(documents, time.Hour)
+	a := &api{
+		store:     newStore(documents, revocations, 30*24*time.Hour, clock.System, log),
+		passwords: passwords, revocations: revocations, orders: orders{to},
+		issuer: r.issuer, verifier: r.verifier, cookies: identity.SecureAuto,
+	}
+	a.register(r.public)
 	return r
 }
 
-// ordersServer answers as orders does when it is asked for what is not settled. It does so for whoever shows a token.
+// ordersServer responds as orders does to /api/orders/unsettled, with any token.
 type ordersServer struct {
 	mu     sync.Mutex
 	status int // 0 is 200
@@ -98,22 +98,22 @@ func (o *ordersServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, o.body)
 }
 
-// reply is what a client sees of an answer.
-type reply struct {
+// response is what a client gets.
+type response struct {
 	status  int
 	cookie  *http.Cookie // the token's
 	refresh *http.Cookie // the refresh token's
-	old     *http.Cookie // the refresh token's at the path of the release before
+	old     *http.Cookie // the refresh token's, at the path of the earlier release
 	header  http.Header
 	body    string
 
-	User        *userAnswer
-	CurrentUser *userAnswer
+	User        *userResponse
+	CurrentUser *userResponse
 	Token       string
 	Errors      []struct{ Message, Field, Code string }
 }
 
-func (r running) ask(t *testing.T, method, path, body string, headers ...string) reply {
+func (r testAuth) send(t *testing.T, method, path, body string, headers ...string) response {
 	t.Helper()
 	req := httptest.NewRequest(method, "http://localhost"+path, strings.NewReader(body))
 	if body != "" {
@@ -126,7 +126,7 @@ func (r running) ask(t *testing.T, method, path, body string, headers ...string)
 	require.NoError(t, err)
 	raw, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
-	got := reply{status: res.StatusCode, header: res.Header, body: string(raw)}
+	got := response{status: res.StatusCode, header: res.Header, body: string(raw)}
 	if len(raw) > 0 {
 		require.NoError(t, json.Unmarshal(raw, &got), got.body)
 	}
@@ -143,11 +143,11 @@ func (r running) ask(t *testing.T, method, path, body string, headers ...string)
 	return got
 }
 
-func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
+func TestAPI_UsersSignUpAndInAndOut(t *testing.T) {
 	auth := start(t, 0)
 	const ada = `{"email":" Ada@Example.com ","password":"correct horse"}`
 
-	up := auth.ask(t, "POST", "/api/users/signup", ada)
+	up := auth.send(t, "POST", "/api/users/signup", ada)
 	require.Equal(t, 201, up.status, up.body)
 	require.Equal(t, "ada@example.com", up.User.Email)
 	require.WithinDuration(t, time.Now(), up.User.CreatedAt, time.Minute)
@@ -155,7 +155,7 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 	require.Equal(t, up.Token, up.cookie.Value)
 	require.True(t, up.cookie.HttpOnly)
 
-	in := auth.ask(t, "POST", "/api/users/signin", `{"email":"ADA@example.com","password":"correct horse"}`)
+	in := auth.send(t, "POST", "/api/users/signin", `{"email":"ADA@example.com","password":"correct horse"}`)
 	require.Equal(t, 200, in.status)
 	require.Equal(t, up.User, in.User)
 	require.Equal(t, in.Token, in.cookie.Value)
@@ -164,21 +164,21 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 		"cookie": {"Cookie", "jwt=" + in.cookie.Value},
 		"bearer": {"Authorization", "Bearer " + up.Token},
 	} {
-		current := auth.ask(t, "GET", "/api/users/currentuser", "", headers...)
+		current := auth.send(t, "GET", "/api/users/currentuser", "", headers...)
 		require.Equal(t, 200, current.status, name)
 		require.Equal(t, up.User, current.CurrentUser, name)
 	}
 	for name, headers := range map[string][]string{
-		"nobody":        {},
+		"no token":      {},
 		"a bad token":   {"Authorization", "Bearer x"},
 		"another's key": {"Authorization", "Bearer " + foreignToken(t, up.User.ID)},
 	} {
-		current := auth.ask(t, "GET", "/api/users/currentuser", "", headers...)
+		current := auth.send(t, "GET", "/api/users/currentuser", "", headers...)
 		require.Equal(t, 200, current.status, name)
 		require.JSONEq(t, `{"currentUser":null}`, current.body, name)
 	}
 
-	out := auth.ask(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+in.Token)
+	out := auth.send(t, "POST", "/api/users/signout", "", "Cookie", "jwt="+in.Token)
 	require.Equal(t, 200, out.status)
 	require.JSONEq(t, `{}`, out.body)
 	require.Equal(t, "jwt", out.cookie.Name)
@@ -186,14 +186,14 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 	require.True(t, out.cookie.Expires.Before(time.Now()))
 
 	t.Run("the same email again", func(t *testing.T) {
-		again := auth.ask(t, "POST", "/api/users/signup", `{"email":"ADA@EXAMPLE.COM","password":"another one"}`)
+		again := auth.send(t, "POST", "/api/users/signup", `{"email":"ADA@EXAMPLE.COM","password":"another one"}`)
 		require.Equal(t, 409, again.status)
 		require.Equal(t, "email_in_use", again.Errors[0].Code)
 		require.Equal(t, "email", again.Errors[0].Field)
 		require.Nil(t, again.cookie)
 	})
 
-	t.Run("wrong email and wrong password look alike", func(t *testing.T) {
+	t.Run("a wrong email and a wrong password have the same response", func(t *testing.T) {
 		var bodies []string
 		for _, body := range []string{
 			`{"email":"ada@example.com","password":"wrong horse"}`,
@@ -201,7 +201,7 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 			`{"email":"no email","password":"correct horse"}`,
 			`{"email":"ada@example.com","password":"` + strings.Repeat("x", 100) + `"}`,
 		} {
-			refused := auth.ask(t, "POST", "/api/users/signin", body, "X-Request-Id", "same")
+			refused := auth.send(t, "POST", "/api/users/signin", body, "X-Request-Id", "same")
 			require.Equal(t, 401, refused.status)
 			require.Nil(t, refused.cookie)
 			bodies = append(bodies, refused.body)
@@ -211,7 +211,7 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 		}
 	})
 
-	t.Run("requests that are not valid", func(t *testing.T) {
+	t.Run("invalid requests", func(t *testing.T) {
 		tests := map[string]struct {
 			path, body string
 			fields     []string
@@ -226,7 +226,7 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 		}
 		for name, tt := range tests {
 			t.Run(name, func(t *testing.T) {
-				refused := auth.ask(t, "POST", "/api/users/"+tt.path, tt.body)
+				refused := auth.send(t, "POST", "/api/users/"+tt.path, tt.body)
 				require.Equal(t, 400, refused.status)
 				var fields []string
 				for _, e := range refused.Errors {
@@ -235,13 +235,13 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 				require.Equal(t, tt.fields, fields)
 			})
 		}
-		require.Equal(t, 415, auth.ask(t, "POST", "/api/users/signup", ada, "Content-Type", "text/plain").status)
-		require.Equal(t, 405, auth.ask(t, "GET", "/api/users/signup", "").status)
-		require.Equal(t, 404, auth.ask(t, "GET", "/api/users/7", "").status)
+		require.Equal(t, 415, auth.send(t, "POST", "/api/users/signup", ada, "Content-Type", "text/plain").status)
+		require.Equal(t, 405, auth.send(t, "GET", "/api/users/signup", "").status)
+		require.Equal(t, 404, auth.send(t, "GET", "/api/users/7", "").status)
 	})
 
 	t.Run("the keys verify the token", func(t *testing.T) {
-		public := auth.ask(t, "GET", identity.KeysPath, "")
+		public := auth.send(t, "GET", identity.KeysPath, "")
 		require.Equal(t, 200, public.status)
 		require.NotContains(t, public.body, `"d"`, "the private part")
 
@@ -255,13 +255,13 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 		require.Equal(t, identity.User{ID: up.User.ID, Email: "ada@example.com"}, user)
 	})
 
-	t.Run("an email that many want at once has one user", func(t *testing.T) {
+	t.Run("parallel sign-ups with one email make one user", func(t *testing.T) {
 		const many = 20
 		statuses := make([]int, many)
 		var all sync.WaitGroup
 		for i := range many {
 			all.Go(func() {
-				statuses[i] = auth.ask(t, "POST", "/api/users/signup", `{"email":"bob@example.com","password":"correct horse"}`).status
+				statuses[i] = auth.send(t, "POST", "/api/users/signup", `{"email":"bob@example.com","password":"correct horse"}`).status
 			})
 		}
 		all.Wait()
@@ -272,18 +272,18 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 		require.Equal(t, map[int]int{201: 1, 409: many - 1}, counts)
 	})
 
-	t.Run("an odd email is one like any other", func(t *testing.T) {
+	t.Run("an unusual email is valid", func(t *testing.T) {
 		const odd = `{"email":"a/b||c%2F'd@example.com","password":"correct horse"}`
-		require.Equal(t, 201, auth.ask(t, "POST", "/api/users/signup", odd).status)
-		require.Equal(t, 200, auth.ask(t, "POST", "/api/users/signin", odd).status)
-		require.Equal(t, 409, auth.ask(t, "POST", "/api/users/signup", odd).status)
+		require.Equal(t, 201, auth.send(t, "POST", "/api/users/signup", odd).status)
+		require.Equal(t, 200, auth.send(t, "POST", "/api/users/signin", odd).status)
+		require.Equal(t, 409, auth.send(t, "POST", "/api/users/signup", odd).status)
 	})
 
 	t.Run("user.created is published", func(t *testing.T) {
 		stream, err := broker.Open(auth.broker)
 		require.NoError(t, err)
 		defer stream.Close()
-		users := map[string]events.UserCreated{}
+		users := map[id.User]events.UserCreated{}
 		require.Eventually(t, func() bool {
 			all, err := stream.Events(t.Context(), "")
 			require.NoError(t, err)
@@ -303,24 +303,24 @@ func TestAPI_SignsUsersUpAndInAndOut(t *testing.T) {
 	})
 }
 
-func TestAPI_StopsGuessing(t *testing.T) {
+func TestAPI_LimitsWrongPasswords(t *testing.T) {
 	auth := start(t, 2)
-	require.Equal(t, 201, auth.ask(t, "POST", "/api/users/signup", `{"email":"ada@example.com","password":"correct horse"}`).status)
+	require.Equal(t, 201, auth.send(t, "POST", "/api/users/signup", `{"email":"ada@example.com","password":"correct horse"}`).status)
 	for _, email := range []string{"ada@example.com", "eve@example.com"} {
 		for range 2 {
-			require.Equal(t, 401, auth.ask(t, "POST", "/api/users/signin", `{"email":"`+email+`","password":"wrong horse"}`).status)
+			require.Equal(t, 401, auth.send(t, "POST", "/api/users/signin", `{"email":"`+email+`","password":"wrong horse"}`).status)
 		}
-		stopped := auth.ask(t, "POST", "/api/users/signin", `{"email":"`+email+`","password":"correct horse"}`)
+		stopped := auth.send(t, "POST", "/api/users/signin", `{"email":"`+email+`","password":"correct horse"}`)
 		require.Equal(t, 429, stopped.status)
 		require.Equal(t, "too_many_attempts", stopped.Errors[0].Code)
 		require.Regexp(t, `^(299|300)$`, stopped.header.Get("Retry-After"))
 	}
 }
 
-// foreignToken is a token for a user of this service that another key has signed.
-func foreignToken(t *testing.T, id string) string {
+// foreignToken returns a token for a user, signed with another key.
+func foreignToken(t *testing.T, user id.User) string {
 	t.Helper()
-	token, _, err := identity.NewIssuer(newKey(t), time.Hour).Issue(identity.User{ID: id}, time.Now())
+	token, _, err := identity.NewIssuer(newKey(t), time.Hour).Issue(identity.User{ID: user}, time.Now())
 	require.NoError(t, err)
 	return token
 }

@@ -24,8 +24,8 @@ func FuzzParseEmail(f *testing.F) {
 			return
 		}
 		again, err := ParseEmail(email)
-		require.NoError(t, err, "a normal form is an email")
-		require.Equal(t, email, again, "and normal")
+		require.NoError(t, err, "a normal form is a valid email")
+		require.Equal(t, email, again, "the normal form of a normal form is the same")
 		for _, spelling := range []string{strings.ToUpper(email), "  " + email + "\n"} {
 			same, err := ParseEmail(spelling)
 			require.NoError(t, err)

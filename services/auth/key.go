@@ -14,22 +14,21 @@ import (
 const (
 	secretStore = "secrets"
 	secretName  = "jwt-signing-key"
-	// askAgain is how long to wait before the sidecar is asked again: at start it may not have its components.
-	askAgain = 200 * time.Millisecond
-	// secretTime bounds one question for the secret.
+	// readPause is the pause before the secret is read again: at its start a sidecar may not have loaded its components.
+	readPause = 200 * time.Millisecond
+	// secretTime limits one read of the secret.
 	secretTime = 5 * time.Second
-	// expires is the header of a PEM block that says until when its key is served, in RFC 3339.
+	// expires is the header of a PEM block after whose time, in RFC 3339, its key is not served.
 	expires = "Expires"
 )
 
-// secrets is what is asked of the sidecar here.
+// secrets is the part of the sidecar that is used here.
 type secrets interface {
 	GetSecret(ctx context.Context, store, key string, meta map[string]string) (map[string]string, error)
 }
 
-// keys are what the secret holds: blocks of PEM, one after the other. The first is the private key that signs. Those after
-// it are served to whoever verifies: the next one, before it signs, and the last, as long as its tokens are good. They may
-// be private or public keys.
+// keys are the content of the secret: blocks of PEM. The first is the private key that signs. The others are private or public keys
+// that are only served, to verify tokens: the next key, before it signs, and the last one, until its tokens have expired.
 type keys struct {
 	private ed25519.PrivateKey
 	others  []ed25519.PublicKey
@@ -45,7 +44,7 @@ func signingKeys(ctx context.Context, from secrets) (keys, error) {
 		select {
 		case <-ctx.Done():
 			return keys{}, fmt.Errorf("read the secret %s from the store %s: %w", secretName, secretStore, err)
-		case <-time.After(askAgain):
+		case <-time.After(readPause):
 		}
 	}
 }
@@ -65,8 +64,8 @@ func parseSecret(text string) (keys, error) {
 	return k, nil
 }
 
-// watchKeys reads the secret every period, and hands on what has changed, also by the time, until ctx ends. What cannot be
-// read changes nothing. It returns nil.
+// watchKeys reads the secret every period and calls changed with its keys, until ctx ends. A secret that cannot be read changes nothing.
+// It returns nil.
 func watchKeys(ctx context.Context, from secrets, period time.Duration, log *slog.Logger, changed func(keys)) error {
 	failed := false
 	for {
@@ -83,13 +82,13 @@ func watchKeys(ctx context.Context, from secrets, period time.Duration, log *slo
 		if err == nil {
 			changed(k)
 		} else if ctx.Err() == nil && !failed {
-			log.Warn("the keys cannot be read again; those that are known go on", "error", err)
+			log.Warn("the keys cannot be read; the last ones stay in use", "error", err)
 		}
 		failed = err != nil
 	}
 }
 
-// parseKeys reads the keys of a secret at a time. Its errors hold nothing of them.
+// parseKeys reads the keys of a secret that are served at a time. Its errors do not have any part of the secret.
 func parseKeys(text string, now time.Time) (keys, error) {
 	var k keys
 	rest := []byte(text)

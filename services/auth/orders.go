@@ -9,22 +9,25 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// orders is the orders service, as it is asked before an account is deleted.
+// orders is the orders service, which is called before an account is deleted.
 type orders struct{ peer *peer.Peer }
 
-// Unsettled returns how many of a user's orders still want something done: reservations that are not paid, and payments
-// under way. It asks with the user's own token. The problem is of kind Unavailable if orders does not answer.
-func (o orders) Unsettled(ctx context.Context, token string) (int, error) {
+// CheckSettled returns errUnsettled if a user has orders that are not settled: reservations that are not paid, or payments that are
+// not finished. It calls orders with the user's own token. The problem is of the kind Unavailable if orders does not respond.
+func (o orders) CheckSettled(ctx context.Context, token string) error {
 	var found struct {
 		Unsettled *int `json:"unsettled"`
 	}
-	answer, err := o.peer.Get(ctx, "/api/orders/unsettled", http.Header{"Authorization": {"Bearer " + token}})
+	response, err := o.peer.Get(ctx, "/api/orders/unsettled", http.Header{"Authorization": {"Bearer " + token}})
 	if err == nil {
-		err = answer.Decode(&found)
+		err = response.Decode(&found)
 	}
-	if err != nil || found.Unsettled == nil {
-		return 0, problem.New(problem.Unavailable, "It cannot be said at the moment whether you have orders that are not settled. Try again shortly.").
+	switch {
+	case err != nil || found.Unsettled == nil:
+		return problem.New(problem.Unavailable, "Your orders cannot be checked at the moment. Try again shortly.").
 			WithCode("orders_unavailable").WithRetryAfter(2 * time.Second).Because(err)
+	case *found.Unsettled > 0:
+		return errUnsettled
 	}
-	return *found.Unsettled, nil
+	return nil
 }

@@ -9,32 +9,39 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/sync/semaphore"
 
 	"boxoffice/services/internal/problem"
 )
 
-// passwords hashes and compares with bcrypt. That takes a core for tens of milliseconds, so only some run at once, and leave
-// a core to other requests; the others wait in line. Who would wait for longer than maxWait is refused at once: answers that
-// come when their clients have given up help nobody, and the line would only grow.
+// passwords hashes and compares passwords with bcrypt. One hash takes a core for tens of milliseconds. So all hashes together use all
+// cores but one, and further requests wait in a queue. A request that would wait longer than maxWait is refused at once: its client
+// would have given up before the response, and the queue would grow.
 type passwords struct {
-	cost  int
-	cores chan struct{}
-	// decoy is compared with when there is no user, so that it takes as long as if there were, except for users whose password was
-	// hashed at another cost, before the setting was changed.
+	cost     int
+	attempts *attempts
+	compare  func(hash, password []byte) error // bcrypt.CompareHashAndPassword, except in tests
+	// decoy is compared if there is no user, so that it takes as long as with a user. (It does not for users whose password was
+	// hashed at another cost, before the setting was changed.)
 	decoy []byte
 
-	maxWait time.Duration // 0: however long
-	waiting atomic.Int64  // in line, without those whose turn has come
-	took    atomic.Int64  // how long a hash took of late, in nanoseconds, averaged
+	cores   int64
+	running *semaphore.Weighted
+	maxWait time.Duration // 0: no limit
+	waiting atomic.Int64  // requests in the queue
+	took    atomic.Int64  // how long a hash takes, in nanoseconds; a moving average
 	refused prometheus.Counter
 }
 
-// newPasswords makes hashes of a bcrypt cost. It measures how long one takes.
-func newPasswords(cost int, maxWait time.Duration, metrics prometheus.Registerer) (*passwords, error) {
+// newPasswords hashes at a bcrypt cost, and allows some wrong passwords for an email (see attempts). It measures how long a hash
+// takes.
+func newPasswords(cost int, maxWait time.Duration, allowedFailures int, metrics prometheus.Registerer) (*passwords, error) {
+	cores := int64(max(1, runtime.GOMAXPROCS(0)-1))
 	p := &passwords{
-		cost: cost, cores: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)), maxWait: maxWait,
+		cost: cost, attempts: newAttempts(allowedFailures), compare: bcrypt.CompareHashAndPassword,
+		cores: cores, running: semaphore.NewWeighted(cores), maxWait: maxWait,
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "boxoffice_passwords_refused_total", Help: "Requests that were answered 503 because too many waited for a password to be hashed.",
+			Name: "boxoffice_passwords_refused_total", Help: "Requests that got 503 because too many waited for a password to be hashed.",
 		}),
 	}
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
@@ -45,7 +52,7 @@ func newPasswords(cost int, maxWait time.Duration, metrics prometheus.Registerer
 	}
 	began := time.Now()
 	var err error
-	if p.decoy, err = bcrypt.GenerateFromPassword([]byte("nobody has this password"), cost); err != nil {
+	if p.decoy, err = bcrypt.GenerateFromPassword([]byte("no user has this password"), cost); err != nil {
 		return nil, err
 	}
 	p.took.Store(int64(time.Since(began)))
@@ -54,10 +61,11 @@ func newPasswords(cost int, maxWait time.Duration, metrics prometheus.Registerer
 
 // Hash returns the bcrypt hash of a password of at most 72 bytes.
 func (p *passwords) Hash(ctx context.Context, password string) (string, error) {
-	if err := p.enter(ctx); err != nil {
+	if err := p.wait(ctx); err != nil {
 		return "", err
 	}
-	defer p.leave(time.Now())
+	defer p.running.Release(1)
+	defer p.measure(time.Now())
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), p.cost)
 	if err != nil {
 		return "", fmt.Errorf("hash a password: %w", err)
@@ -65,32 +73,40 @@ func (p *passwords) Hash(ctx context.Context, password string) (string, error) {
 	return string(hash), nil
 }
 
-// Match says whether password is the one that was hashed; no password is that of the hash "". When its turn has
-// come it lets try decide whether to compare.
-func (p *passwords) Match(ctx context.Context, hash, password string, try func(match func() bool) (bool, error)) (bool, error) {
-	if err := p.enter(ctx); err != nil {
+// Match returns whether the password is the one that was hashed. No password matches the hash "", of an email without a user. It
+// returns a problem instead if there were too many wrong passwords for the email, or the queue is too long.
+func (p *passwords) Match(ctx context.Context, email, hash, password string) (bool, error) {
+	if err := p.wait(ctx); err != nil {
 		return false, err
 	}
-	defer func() { <-p.cores }()
-	return try(func() bool {
-		defer p.measure(time.Now())
-		against := []byte(hash)
-		possible := hash != "" && len(password) <= longestPassword
-		if !possible {
-			against = p.decoy
-		}
-		// bcrypt reads no more than 72 bytes, so a longer password would match by its beginning.
-		err := bcrypt.CompareHashAndPassword(against, []byte(password)[:min(len(password), longestPassword)])
-		return err == nil && possible
-	})
+	defer p.running.Release(1)
+	now := time.Now()
+	if err := p.attempts.Check(email, now); err != nil {
+		return false, err
+	}
+	right := p.matches(hash, password)
+	p.attempts.Count(email, right, now)
+	return right, nil
 }
 
-// Admit returns what Hash and Match would return if the line is too long, before anything was done.
+func (p *passwords) matches(hash, password string) bool {
+	defer p.measure(time.Now())
+	against := []byte(hash)
+	possible := hash != "" && len(password) <= longestPassword
+	if !possible {
+		against = p.decoy
+	}
+	// bcrypt reads 72 bytes only, so a longer password would match by its beginning.
+	err := p.compare(against, []byte(password)[:min(len(password), longestPassword)])
+	return err == nil && possible
+}
+
+// Admit returns the error that Hash and Match would return now because the queue is too long. Call it before other work.
 func (p *passwords) Admit() error { return p.admit(p.waiting.Load()) }
 
-// admit refuses who would wait for too long behind so many.
-func (p *passwords) admit(before int64) error {
-	wait := time.Duration(before * p.took.Load() / int64(cap(p.cores)))
+// admit refuses a request that would wait too long behind others.
+func (p *passwords) admit(others int64) error {
+	wait := time.Duration(others * p.took.Load() / p.cores)
 	if p.maxWait == 0 || wait <= p.maxWait {
 		return nil
 	}
@@ -99,27 +115,21 @@ func (p *passwords) admit(before int64) error {
 		WithCode("overloaded").WithRetryAfter(max(time.Second, wait))
 }
 
-func (p *passwords) enter(ctx context.Context) error {
-	before := p.waiting.Add(1) - 1
+// wait waits in the queue for a core. The caller releases it.
+func (p *passwords) wait(ctx context.Context) error {
+	others := p.waiting.Add(1) - 1
 	defer p.waiting.Add(-1)
-	if err := p.admit(before); err != nil {
+	if err := p.admit(others); err != nil {
 		return err
 	}
-	select {
-	case p.cores <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait to check a password: %w", ctx.Err())
+	if err := p.running.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("wait to hash a password: %w", err)
 	}
+	return nil
 }
 
-func (p *passwords) leave(began time.Time) {
-	p.measure(began)
-	<-p.cores
-}
-
-// measure moves the average by an eighth of the difference. As many run at once as there are cores, so nearly all of what
-// one takes longer is that others want the machine.
+// measure moves the average by an eighth of the difference. No more hashes run than there are cores, so a hash takes longer only
+// because other work uses the machine.
 func (p *passwords) measure(began time.Time) {
 	for {
 		before := p.took.Load()

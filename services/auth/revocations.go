@@ -8,151 +8,150 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/state"
 )
 
-// Revocations are kept in some documents, each with those of some users and sessions, so that few changes meet at one:
+// Revocations are stored in some documents, each with a part of the users and sessions, so that few changes conflict:
 //
 //	revoked/{number}  revokedPart
 const revokedParts = 64
 
 func revokedKey(number int) string { return fmt.Sprintf("revoked/%d", number) }
 
-// revokedPart is the part of the revocations whose users' and sessions' ids have the same hash.
+// revokedPart has the revocations of users and sessions whose ids have the same hash.
 type revokedPart struct {
 	Schema int `json:"schema"`
-	// Users are those who were signed out everywhere.
-	Users map[string]revokedUser `json:"users,omitempty"`
-	// Sessions are those that ended because a refresh token was used twice, with the time until which their tokens could
-	// be good.
+	// Users have signed out everywhere.
+	Users map[id.User]revokedUser `json:"users,omitempty"`
+	// Sessions were ended because a refresh token was used twice. The time is when the last of their tokens expires.
 	Sessions map[string]time.Time `json:"sessions,omitempty"`
 }
 
-// revokedUser refuses the tokens of epochs before Epoch, of which none is good for longer than Until.
+// revokedUser revokes the tokens of epochs before Epoch. The last of them expires at Until.
 type revokedUser struct {
 	Epoch int       `json:"epoch"`
 	Until time.Time `json:"until"`
 }
 
-// revoking is a part of the revocations as it was read, to be changed.
-type revoking struct {
+// removeExpired removes revocations whose tokens have all expired.
+func (p *revokedPart) removeExpired(now time.Time) {
+	maps.DeleteFunc(p.Users, func(_ id.User, user revokedUser) bool { return now.After(user.Until) })
+	maps.DeleteFunc(p.Sessions, func(_ string, until time.Time) bool { return now.After(until) })
+}
+
+// partChange is a part that was read, to be changed.
+type partChange struct {
 	key, etag string
 	part      revokedPart
 	until     time.Time
 }
 
-// user adds a user's new epoch to the change.
-func (r *revoking) user(change *state.Change, u User) {
-	if r.part.Users == nil {
-		r.part.Users = map[string]revokedUser{}
+// addUser adds a user's new epoch to the change.
+func (p *partChange) addUser(change *state.Change, u User) {
+	if p.part.Users == nil {
+		p.part.Users = map[id.User]revokedUser{}
 	}
-	r.part.Users[u.ID] = revokedUser{u.Epoch, r.until}
-	change.Put(r.key, r.etag, r.part)
+	p.part.Users[u.ID] = revokedUser{u.Epoch, p.until}
+	change.Put(p.key, p.etag, p.part)
 }
 
-// session adds a session to the change.
-func (r *revoking) session(change *state.Change, id string) {
-	if r.part.Sessions == nil {
-		r.part.Sessions = map[string]time.Time{}
+// addSession adds a session to the change.
+func (p *partChange) addSession(change *state.Change, session string) {
+	if p.part.Sessions == nil {
+		p.part.Sessions = map[string]time.Time{}
 	}
-	r.part.Sessions[id] = r.until
-	change.Put(r.key, r.etag, r.part)
-}
-
-// forget removes what no token can be good for any more.
-func (p *revokedPart) forget(now time.Time) {
-	for id, user := range p.Users {
-		if now.After(user.Until) {
-			delete(p.Users, id)
-		}
-	}
-	for id, until := range p.Sessions {
-		if now.After(until) {
-			delete(p.Sessions, id)
-		}
-	}
+	p.part.Sessions[session] = p.until
+	change.Put(p.key, p.etag, p.part)
 }
 
 const (
-	// longestTokenLifetime is the most that TOKEN_LIFETIME can be set to. Tokens of users and sessions that are older than this
-	// process may have been issued with it, before the setting was lowered.
+	// longestTokenLifetime is the maximum of TOKEN_LIFETIME. Tokens of users and sessions that are older than this process may have
+	// been issued with it, before the setting was lowered.
 	longestTokenLifetime = 24 * time.Hour
-	// rolloutTime is how long after the start of this process others may still work with another setting.
+	// rolloutTime is how long after the start of this process others may still run with another setting.
 	rolloutTime = time.Hour
-	// revocationSlack is how much longer than its tokens a revocation is kept: clocks differ, and a token may be issued a moment
-	// after the revocation by a request that began before it.
+	// revocationSlack is how much longer than its tokens a revocation is stored: clocks differ, and a request that began before the
+	// revocation may issue a token after it.
 	revocationSlack = time.Minute
+
+	// revocationsAge is how long auth uses the list that it has read. It limits the reads.
+	revocationsAge = time.Second
+	// listTime limits one read of the list.
+	listTime = 5 * time.Second
 )
 
-// revocations are what is revoked, as the store has it.
+// revocations reads and stores which tokens are revoked.
 type revocations struct {
-	store *state.Store
-	// lifetime is that of tokens, and started is when this process began to issue them.
-	lifetime time.Duration
-	started  time.Time
+	documents *state.Store
+	lifetime  time.Duration // of tokens
+	started   time.Time     // when this process began to issue them
 
-	mu     sync.Mutex
-	known  *revocationList
-	readAt time.Time
-	flight singleflight.Group
+	mu      sync.Mutex
+	list    *revocationList
+	readAt  time.Time
+	reading singleflight.Group
 }
 
-// revocationList is all that is revoked, as it is answered.
+func newRevocations(documents *state.Store, tokenLifetime time.Duration) *revocations {
+	return &revocations{documents: documents, lifetime: tokenLifetime, started: time.Now()}
+}
+
+// revocationList has all revocations, as auth serves them.
 type revocationList struct {
 	body     []byte
 	etag     string
 	sessions map[string]struct{}
 }
 
-// Ended says whether the tokens of a session are refused.
-func (l *revocationList) Ended(session string) bool {
-	_, ended := l.sessions[session]
-	return ended
+// HasSession returns whether the tokens of a session are revoked.
+func (l *revocationList) HasSession(session string) bool {
+	_, revoked := l.sessions[session]
+	return revoked
 }
 
-// revocationsAge is how old the list may be that auth answers with. It bounds the reads that questions cause.
-const revocationsAge = time.Second
-
-// keep is how long a revocation is kept of a user or session that began at a time: as long as a token of it may be good. Those
-// that are new have no tokens of another lifetime than today's. So whoever signs up and out, again and again, leaves little.
-func (r *revocations) keep(began time.Time) time.Duration {
-	if began.After(r.started.Add(rolloutTime)) {
+// duration is how long a revocation is stored, for a user or session that was created at a time: until the last of its tokens
+// expires. A new user or session has only tokens of the current lifetime. So clients that repeatedly sign up and out everywhere add
+// little.
+func (r *revocations) duration(created time.Time) time.Duration {
+	if created.After(r.started.Add(rolloutTime)) {
 		return r.lifetime + revocationSlack
 	}
 	return longestTokenLifetime + revocationSlack
 }
 
-// read returns the part in which a user or a session is that began at a time, ready to be changed.
-func (r *revocations) read(ctx context.Context, id string, began, now time.Time) (*revoking, error) {
+// Part reads the part of a user or session, which was created at a time, to be changed.
+func (r *revocations) Part(ctx context.Context, userOrSession string, created, now time.Time) (*partChange, error) {
 	hash := fnv.New32a()
-	_, _ = hash.Write([]byte(id)) // never fails
-	into := &revoking{key: revokedKey(int(hash.Sum32() % revokedParts)), until: now.Add(r.keep(began))}
-	part, err := state.Get[revokedPart](ctx, r.store, into.key)
+	_, _ = hash.Write([]byte(userOrSession)) // never fails
+	p := &partChange{key: revokedKey(int(hash.Sum32() % revokedParts)), until: now.Add(r.duration(created))}
+	doc, err := state.Get[revokedPart](ctx, r.documents, p.key)
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return nil, err
 	}
-	into.etag, into.part = part.ETag, part.Value
-	into.part.Schema = 1
-	into.part.forget(now)
-	return into, nil
+	p.etag, p.part = doc.ETag, doc.Value
+	p.part.Schema = 1
+	p.part.removeExpired(now)
+	return p, nil
 }
 
-// List returns all that is revoked, as it was at most revocationsAge ago.
+// List returns all revocations. They are at most revocationsAge old.
 func (r *revocations) List(ctx context.Context) (*revocationList, error) {
 	r.mu.Lock()
-	known, fresh := r.known, time.Since(r.readAt) < revocationsAge
+	list, fresh := r.list, time.Since(r.readAt) < revocationsAge
 	r.mu.Unlock()
 	if fresh {
-		return known, nil
+		return list, nil
 	}
-	read := r.flight.DoChan("", func() (any, error) {
+	read := r.reading.DoChan("", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listTime)
 		defer cancel()
 		return r.load(ctx)
@@ -168,11 +167,8 @@ func (r *revocations) List(ctx context.Context) (*revocationList, error) {
 	}
 }
 
-// listTime bounds one read of the list.
-const listTime = 5 * time.Second
-
-// Changed makes this process read the list anew when it is asked next.
-func (r *revocations) Changed() {
+// Invalidate makes the next call of List read the documents.
+func (r *revocations) Invalidate() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.readAt = time.Time{}
@@ -184,23 +180,23 @@ func (r *revocations) load(ctx context.Context) (*revocationList, error) {
 	for n := range keys {
 		keys[n] = revokedKey(n)
 	}
-	docs, err := state.GetMany[revokedPart](ctx, r.store, keys)
+	docs, err := state.GetMany[revokedPart](ctx, r.documents, keys)
 	if err != nil {
 		return nil, err
 	}
 	list := &revocationList{sessions: map[string]struct{}{}}
 	all := identity.Revocations{Users: map[string]int{}, Sessions: []string{}}
 	for _, doc := range docs {
-		doc.Value.forget(began)
-		for id, user := range doc.Value.Users {
-			all.Users[id] = user.Epoch
+		doc.Value.removeExpired(began)
+		for user, revoked := range doc.Value.Users {
+			all.Users[string(user)] = revoked.Epoch
 		}
-		for id := range doc.Value.Sessions {
-			list.sessions[id] = struct{}{}
-			all.Sessions = append(all.Sessions, id)
+		for session := range doc.Value.Sessions {
+			list.sessions[session] = struct{}{}
+			all.Sessions = append(all.Sessions, session)
 		}
 	}
-	slices.Sort(all.Sessions) // so that the same list is the same text, in every process
+	slices.Sort(all.Sessions) // so that every process gives the same list the same ETag
 	if list.body, err = json.Marshal(all); err != nil {
 		return nil, fmt.Errorf("encode the revocations: %w", err)
 	}
@@ -209,6 +205,6 @@ func (r *revocations) load(ctx context.Context) (*revocationList, error) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.known, r.readAt = list, began
+	r.list, r.readAt = list, began
 	return list, nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever a refresh cookie holds, it is read as exactly the token that it is, or refused.
+// Any text is either refused, or read as the refresh token that has exactly this text.
 func FuzzRefreshToken(f *testing.F) {
 	_, token := newSession(User{}, time.Now(), time.Hour)
 	f.Add(token.String())
@@ -29,7 +29,7 @@ func FuzzRefreshToken(f *testing.F) {
 	})
 }
 
-// Whatever the secret holds, it has a key that signs or is refused, in words that hold nothing of it.
+// Any secret either has a key that signs, or is refused with an error that has no part of the secret.
 func FuzzKeys(f *testing.F) {
 	t := &testing.T{}
 	one, two := encode(t, newKey(t)), encodePublic(t, newKey(t), map[string]string{"Expires": "2026-01-02T03:04:05Z"})

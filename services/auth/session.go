@@ -11,19 +11,19 @@ import (
 
 	"github.com/google/uuid"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 )
 
-// Session is a sign-in that lasts: its refresh token gives new tokens until it expires. A refresh token is good once; each
-// use replaces it. One that is used again was stolen, from its owner or by whoever used it first, and nobody can know
-// which: the session ends for both.
+// Session is a sign-in on one device. Its refresh token gives new tokens until the session ends. Each use replaces the refresh token. A
+// refresh token that is used twice was stolen, by its first or its second user; which one is unknown, so the session ends for both.
 type Session struct {
-	Schema int    `json:"schema"`
-	ID     string `json:"id"`
-	UserID string `json:"userId"`
-	// Epoch is the user's when the session began. When the user's is higher, the session is over.
+	Schema int     `json:"schema"`
+	ID     string  `json:"id"`
+	UserID id.User `json:"userId"`
+	// Epoch is the user's epoch when the session began. The session has ended when the user's is higher.
 	Epoch int `json:"epoch,omitempty"`
-	// SecretHash is the SHA-256, in hex, of the secret in the refresh token that is good.
+	// SecretHash is the SHA-256, in hex, of the current refresh token's secret.
 	SecretHash string    `json:"secretHash"`
 	CreatedAt  time.Time `json:"createdAt"`
 	ExpiresAt  time.Time `json:"expiresAt"`
@@ -31,29 +31,34 @@ type Session struct {
 
 var errSession = problem.New(problem.Unauthorized, "Your session has ended. Sign in again.").WithCode("session_ended")
 
-// secretBytes is how many random bytes a refresh token's secret has.
+// secretBytes is the number of random bytes in a refresh token's secret.
 const secretBytes = 32
 
-// newSession begins a session of a user, and returns its first refresh token.
+// newSession begins a session of a user and returns its first refresh token.
 func newSession(u User, now time.Time, lifetime time.Duration) (Session, refreshToken) {
 	s := Session{Schema: 1, ID: uuid.NewString(), UserID: u.ID, Epoch: u.Epoch, CreatedAt: now, ExpiresAt: now.Add(lifetime)}
-	return s.rotate()
+	return s.Rotate()
 }
 
-// rotate replaces the refresh token.
-func (s Session) rotate() (Session, refreshToken) {
+// IsActive returns whether the session of a user has not ended.
+func (s Session) IsActive(u User, now time.Time) bool {
+	return now.Before(s.ExpiresAt) && u.Accepts(s.Epoch)
+}
+
+// Rotate replaces the refresh token.
+func (s Session) Rotate() (Session, refreshToken) {
 	token := refreshToken{session: s.ID, secret: make([]byte, secretBytes)}
 	_, _ = rand.Read(token.secret) // never fails
 	s.SecretHash = token.hash()
 	return s, token
 }
 
-// Opens says whether the refresh token is the session's current one.
-func (s Session) Opens(token refreshToken) bool {
+// IsCurrent returns whether a refresh token is the session's current one. Any other was used before.
+func (s Session) IsCurrent(token refreshToken) bool {
 	return subtle.ConstantTimeCompare([]byte(s.SecretHash), []byte(token.hash())) == 1
 }
 
-// refreshToken is what a client keeps to get new tokens. As text it is the session's id and the secret.
+// refreshToken is what a client stores to get new tokens. Its text is the session's id and the secret.
 type refreshToken struct {
 	session string
 	secret  []byte
@@ -63,22 +68,21 @@ func (t refreshToken) String() string {
 	return t.session + "." + base64.RawURLEncoding.EncodeToString(t.secret)
 }
 
-// hash is quick, unlike a password's: the secret is random and cannot be guessed.
+// hash is a fast one, unlike a password's: the secret is random and cannot be guessed.
 func (t refreshToken) hash() string {
 	sum := sha256.Sum256(t.secret)
 	return hex.EncodeToString(sum[:])
 }
 
-// parseRefreshToken reads a refresh token's text. It returns errSession for what is none.
+// parseRefreshToken reads a refresh token's text. It returns errSession for any other text.
 func parseRefreshToken(text string) (refreshToken, error) {
-	id, secret, _ := strings.Cut(text, ".")
-	session, err := uuid.Parse(id)
-	if err != nil || session.String() != id {
+	session, secret, _ := strings.Cut(text, ".")
+	if parsed, err := uuid.Parse(session); err != nil || parsed.String() != session {
 		return refreshToken{}, errSession
 	}
 	bytes, err := base64.RawURLEncoding.Strict().DecodeString(secret)
 	if err != nil || len(bytes) != secretBytes {
 		return refreshToken{}, errSession
 	}
-	return refreshToken{id, bytes}, nil
+	return refreshToken{session, bytes}, nil
 }

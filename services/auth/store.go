@@ -7,8 +7,8 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/google/uuid"
-
+	"boxoffice/services/internal/clock"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/state"
 )
@@ -16,346 +16,292 @@ import (
 // The documents of this service:
 //
 //	user/{id}         User
-//	email/{email}     emailOwner; the email in its normal form. It is created together with its user, so that no
-//	                  email can have two, and ends with the account.
-//	session/{id}      Session, until it expires; the store removes it then
+//	email/{email}     emailOwner; the email in its normal form. It is created together with its user, so that an email has at most
+//	                  one user, and deleted with the account.
+//	session/{id}      Session. The store removes it when it expires.
 //	revoked/{number}  revokedPart, see revocations.go
-func userKey(id string) string { return "user/" + id }
+func userKey(user id.User) string { return "user/" + string(user) }
 
-// emailKey escapes what keys may not hold: an email may have a "/" or "||".
+// emailKey escapes what keys may not have: an email may have a "/" or "||".
 func emailKey(email string) string { return "email/" + url.PathEscape(email) }
 
-func sessionKey(id string) string { return "session/" + id }
+func sessionKey(session string) string { return "session/" + session }
 
 type emailOwner struct {
-	Schema int    `json:"schema"`
-	UserID string `json:"userId"`
+	Schema int     `json:"schema"`
+	UserID id.User `json:"userId"`
 }
 
-// accounts is where users are kept.
-type accounts struct {
-	store     *state.Store
-	passwords *passwords
-	attempts  *attempts
-	revoked   *revocations
-	orders    orders
-	// sessionLifetime is how long a session lasts; 0: there are none, and a sign-in ends with its token.
-	sessionLifetime time.Duration
+// store reads and commits users and sessions.
+type store struct {
+	documents       *state.Store
+	revocations     *revocations
+	sessionLifetime time.Duration // 0: there are no sessions
+	clock           clock.Clock
 	log             *slog.Logger
 }
 
-// signedInUser is a user with the session that a sign-in began, or that was refreshed. Without sessions the last two are zero.
-type signedInUser struct {
+func newStore(documents *state.Store, revocations *revocations, sessionLifetime time.Duration, clock clock.Clock, log *slog.Logger) *store {
+	return &store{documents, revocations, sessionLifetime, clock, log}
+}
+
+// signedIn is a user with the session that a sign-in began, or that was refreshed. Without sessions the last two are zero.
+type signedIn struct {
 	User
 	Session Session
 	Refresh refreshToken
 }
 
-// begin adds a new session of the user to a change.
-func (a *accounts) begin(change *state.Change, u User, at time.Time) signedInUser {
-	if a.sessionLifetime == 0 {
-		return signedInUser{User: u}
+// beginSession adds a new session of the user to a change.
+func (s *store) beginSession(change *state.Change, u User, now time.Time) signedIn {
+	if s.sessionLifetime == 0 {
+		return signedIn{User: u}
 	}
-	session, token := newSession(u, at, a.sessionLifetime)
-	change.CreateFor(sessionKey(session.ID), session, a.sessionLifetime)
-	return signedInUser{u, session, token}
+	session, token := newSession(u, now, s.sessionLifetime)
+	change.CreateFor(sessionKey(session.ID), session, s.sessionLifetime)
+	return signedIn{u, session, token}
 }
 
-// SignUp adds a user. It returns errEmailInUse if somebody has the email.
-func (a *accounts) SignUp(ctx context.Context, email, password string) (signedInUser, error) {
-	if err := a.passwords.Admit(); err != nil {
-		return signedInUser{}, err
-	}
-	// Asked first, to spare the work of hashing; what decides is the commit.
-	_, err := state.Get[emailOwner](ctx, a.store, emailKey(email))
+// CheckEmailIsFree returns errEmailInUse if the email has a user.
+func (s *store) CheckEmailIsFree(ctx context.Context, email string) error {
+	_, err := state.Get[emailOwner](ctx, s.documents, emailKey(email))
 	switch {
-	case err == nil:
-		return signedInUser{}, errEmailInUse
-	case !errors.Is(err, state.ErrNotFound):
-		return signedInUser{}, err
+	case errors.Is(err, state.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
 	}
-	hash, err := a.passwords.Hash(ctx, password)
-	if err != nil {
-		return signedInUser{}, err
-	}
-	at := now()
-	user := SignUp(uuid.Must(uuid.NewV7()).String(), email, hash, at)
+	return errEmailInUse
+}
+
+// SignUp adds a user and begins a session. It returns errEmailInUse if the email has a user.
+func (s *store) SignUp(ctx context.Context, email, passwordHash string) (signedIn, error) {
+	now := s.clock()
+	user := SignUp(id.New[id.User](), email, passwordHash, now)
 	var change state.Change
 	change.Create(userKey(user.ID), user)
 	change.Create(emailKey(email), emailOwner{Schema: 1, UserID: user.ID})
-	change.Emit(ctx, user.Created())
-	in := a.begin(&change, user, at)
-	err = a.store.Commit(ctx, &change)
+	change.Emit(ctx, user.Event())
+	in := s.beginSession(&change, user, now)
+	err := s.documents.Commit(ctx, &change)
 	if errors.Is(err, state.ErrConflict) {
-		return signedInUser{}, errEmailInUse.Because(err)
+		return signedIn{}, errEmailInUse.Because(err)
 	}
 	return in, err
 }
 
-// nobody is the id that stands for the user of an email that nobody has.
-const nobody = "00000000-0000-0000-0000-000000000000"
+// unknownUser is read for an email without a user. It has no document.
+const unknownUser id.User = "00000000-0000-0000-0000-000000000000"
 
-// SignIn finds the user of an email and a password, and begins a session. It returns errCredentials if there is none, and
-// does not tell which of the two is wrong: not by its answer, and not by its time, for it reads and computes the same
-// for an email that nobody has.
-func (a *accounts) SignIn(ctx context.Context, email, password string) (signedInUser, error) {
-	if err := a.passwords.Admit(); err != nil {
-		return signedInUser{}, err
-	}
-	owner, err := state.Get[emailOwner](ctx, a.store, emailKey(email))
+// UserOfEmail returns the user of an email, or the zero User if there is none. In both cases it reads two documents, so that the
+// time does not reveal which emails have users.
+func (s *store) UserOfEmail(ctx context.Context, email string) (User, error) {
+	owner, err := state.Get[emailOwner](ctx, s.documents, emailKey(email))
 	if errors.Is(err, state.ErrNotFound) {
-		owner.Value.UserID, err = nobody, nil
+		owner.Value.UserID, err = unknownUser, nil
 	}
 	if err != nil {
-		return signedInUser{}, err
+		return User{}, err
 	}
-	user, err := state.Get[User](ctx, a.store, userKey(owner.Value.UserID))
+	user, err := state.Get[User](ctx, s.documents, userKey(owner.Value.UserID))
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
-		return signedInUser{}, err
+		return User{}, err
 	}
-	right, err := a.match(ctx, email, user.Value.PasswordHash, password)
-	switch {
-	case err != nil:
-		return signedInUser{}, err
-	case !right:
-		return signedInUser{}, errCredentials
-	}
+	return user.Value, nil
+}
+
+// SignIn begins a session of a user whose password was checked.
+func (s *store) SignIn(ctx context.Context, user User) (signedIn, error) {
 	var change state.Change
-	in := a.begin(&change, user.Value, now())
-	return in, a.store.Commit(ctx, &change)
+	in := s.beginSession(&change, user, s.clock())
+	return in, s.documents.Commit(ctx, &change)
 }
 
-// match says whether a password is the one that was hashed, unless too many were wrong for that email of late.
-func (a *accounts) match(ctx context.Context, email, hash, password string) (bool, error) {
-	return a.passwords.Match(ctx, hash, password, func(match func() bool) (bool, error) {
-		return a.attempts.Try(email, time.Now(), match)
-	})
+// User returns the user of a verified token. It returns identity.ErrRevoked if the token is revoked or the account was deleted. Unlike
+// other services, auth checks that without a delay.
+func (s *store) User(ctx context.Context, token identity.User) (User, error) {
+	user, err := s.user(ctx, token)
+	return user.Value, err
 }
 
-// Account reads the user whom a token was issued to. It returns identity.ErrRevoked if the token is revoked or the account was
-// deleted: of all services, this one knows at once.
-func (a *accounts) Account(ctx context.Context, asking identity.User) (state.Doc[User], error) {
-	user, err := state.Get[User](ctx, a.store, userKey(asking.ID))
-	if errors.Is(err, state.ErrNotFound) {
+func (s *store) user(ctx context.Context, token identity.User) (state.Doc[User], error) {
+	user, err := state.Get[User](ctx, s.documents, userKey(token.ID))
+	switch {
+	case errors.Is(err, state.ErrNotFound):
 		return user, identity.ErrRevoked
-	}
-	if err != nil {
+	case err != nil:
 		return user, err
-	}
-	if !user.Value.Admits(asking.Epoch) {
+	case !user.Value.Accepts(token.Epoch):
 		return user, identity.ErrRevoked
-	}
-	if asking.Session == "" {
+	case token.Session == "":
 		return user, nil
 	}
-	list, err := a.revoked.List(ctx)
+	revoked, err := s.revocations.List(ctx)
 	if err != nil {
 		return user, err
 	}
-	if list.Ended(asking.Session) {
+	if revoked.HasSession(token.Session) {
 		return user, identity.ErrRevoked
 	}
 	return user, nil
 }
 
-// Refresh gives a refresh token's session a new one, which replaces it. It returns errSession if the session is over. A token
-// that is not the session's current one was used before: that ends the session, and revokes its tokens.
-func (a *accounts) Refresh(ctx context.Context, token refreshToken) (signedInUser, error) {
-	var in signedInUser
-	err := state.Retry(ctx, func(ctx context.Context) error {
-		at := now()
-		session, err := state.Get[Session](ctx, a.store, sessionKey(token.session))
-		switch {
-		case errors.Is(err, state.ErrNotFound):
-			return errSession
-		case err != nil:
-			return err
-		case !at.Before(session.Value.ExpiresAt):
-			return errSession
+// refreshed is the outcome of a refresh: signed in, or the session that was ended because its refresh token was used twice.
+type refreshed struct {
+	in     signedIn
+	reused *Session
+}
+
+// Refresh replaces a refresh token and returns the session with the new one. It returns errSession if the session has ended. A token
+// that was used before ends the session and revokes its tokens.
+func (s *store) Refresh(ctx context.Context, token refreshToken) (signedIn, error) {
+	outcome, err := state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, refreshed, error) {
+		now := s.clock()
+		session, err := state.Get[Session](ctx, s.documents, sessionKey(token.session))
+		if errors.Is(err, state.ErrNotFound) {
+			return nil, refreshed{}, errSession
 		}
-		user, err := state.Get[User](ctx, a.store, userKey(session.Value.UserID))
-		switch {
-		case errors.Is(err, state.ErrNotFound):
-			return errSession
-		case err != nil:
-			return err
-		case !user.Value.Admits(session.Value.Epoch):
-			return errSession
-		case !session.Value.Opens(token):
-			return a.endReused(ctx, session, at)
+		if err != nil {
+			return nil, refreshed{}, err
 		}
-		next, refresh := session.Value.rotate()
-		in = signedInUser{user.Value, next, refresh}
-		var change state.Change
-		change.UpdateFor(session.Key, session.ETag, next, next.ExpiresAt.Sub(at))
-		return a.store.Commit(ctx, &change)
+		user, err := state.Get[User](ctx, s.documents, userKey(session.Value.UserID))
+		if err != nil && !errors.Is(err, state.ErrNotFound) {
+			return nil, refreshed{}, err
+		}
+		switch {
+		case err != nil || !session.Value.IsActive(user.Value, now):
+			return nil, refreshed{}, errSession
+		case !session.Value.IsCurrent(token):
+			change, err := s.revokeSession(ctx, session, now)
+			return change, refreshed{reused: &session.Value}, err
+		}
+		next, refresh := session.Value.Rotate()
+		change := new(state.Change)
+		change.UpdateFor(session.Key, session.ETag, next, next.ExpiresAt.Sub(now))
+		return change, refreshed{in: signedIn{user.Value, next, refresh}}, nil
 	})
-	return in, err
-}
-
-// endReused ends a session of which a refresh token was used twice. It returns errSession when that is done.
-func (a *accounts) endReused(ctx context.Context, session state.Doc[Session], at time.Time) error {
-	revoking, err := a.revoked.read(ctx, session.Value.ID, session.Value.CreatedAt, at)
 	if err != nil {
-		return err
+		return signedIn{}, err
 	}
-	var change state.Change
-	change.Delete(session.Key, session.ETag)
-	revoking.session(&change, session.Value.ID)
-	if err := a.store.Commit(ctx, &change); err != nil {
-		return err
+	if outcome.reused != nil {
+		s.revocations.Invalidate()
+		s.log.Warn("a refresh token was used twice; its session was ended", "userId", outcome.reused.UserID, "session", outcome.reused.ID)
+		return signedIn{}, errSession
 	}
-	a.revoked.Changed()
-	a.log.Warn("a refresh token was used twice; its session is ended", "userId", session.Value.UserID, "session", session.Value.ID)
-	return errSession
+	return outcome.in, nil
 }
 
-// SignOut ends the session of a token. Its tokens stay good until their time is over.
-func (a *accounts) SignOut(ctx context.Context, who identity.User) error {
-	if who.Session == "" {
+// revokeSession returns the change that ends a session and revokes its tokens.
+func (s *store) revokeSession(ctx context.Context, session state.Doc[Session], now time.Time) (*state.Change, error) {
+	part, err := s.revocations.Part(ctx, session.Value.ID, session.Value.CreatedAt, now)
+	if err != nil {
+		return nil, err
+	}
+	change := new(state.Change)
+	change.Delete(session.Key, session.ETag)
+	part.addSession(change, session.Value.ID)
+	return change, nil
+}
+
+// SignOut ends the session of a token. Its tokens stay valid until they expire.
+func (s *store) SignOut(ctx context.Context, token identity.User) error {
+	if token.Session == "" {
 		return nil
 	}
-	return a.end(ctx, who.Session, func(s Session) bool { return s.UserID == who.ID })
+	return s.endSession(ctx, token.Session, func(session Session) bool { return session.UserID == token.ID })
 }
 
-// SignOutRefresh ends the session of a refresh token if it is the current one. Its tokens stay good until their time is over.
-// A token that was replaced ends nothing here: the browser that has the current one may be signed in on purpose.
-func (a *accounts) SignOutRefresh(ctx context.Context, token refreshToken) error {
-	return a.end(ctx, token.session, func(s Session) bool { return s.Opens(token) })
+// SignOutRefresh ends the session of a refresh token if it is the current one. Its tokens stay valid until they expire. A replaced
+// refresh token has no effect: the browser that has the current one is still signed in.
+func (s *store) SignOutRefresh(ctx context.Context, token refreshToken) error {
+	return s.endSession(ctx, token.session, func(session Session) bool { return session.IsCurrent(token) })
 }
 
-// end deletes a session that is there, if may says that whoever asks may end it.
-func (a *accounts) end(ctx context.Context, id string, may func(Session) bool) error {
+// endSession deletes a session if there is one and the caller may end it.
+func (s *store) endSession(ctx context.Context, session string, mayEnd func(Session) bool) error {
 	return state.Retry(ctx, func(ctx context.Context) error {
-		session, err := state.Get[Session](ctx, a.store, sessionKey(id))
-		switch {
-		case errors.Is(err, state.ErrNotFound):
-			return nil
-		case err != nil:
-			return err
-		case !may(session.Value):
+		doc, err := state.Get[Session](ctx, s.documents, sessionKey(session))
+		if errors.Is(err, state.ErrNotFound) {
 			return nil
 		}
+		if err != nil || !mayEnd(doc.Value) {
+			return err
+		}
 		var change state.Change
-		change.Delete(session.Key, session.ETag)
-		return a.store.Commit(ctx, &change)
+		change.Delete(doc.Key, doc.ETag)
+		return s.documents.Commit(ctx, &change)
 	})
 }
 
-// SignOutEverywhere ends all sessions and revokes all tokens of a user.
-func (a *accounts) SignOutEverywhere(ctx context.Context, asking identity.User) error {
-	return state.Retry(ctx, func(ctx context.Context) error {
-		user, err := a.Account(ctx, asking)
+// SignOutEverywhere ends all sessions and revokes all tokens of a token's user.
+func (s *store) SignOutEverywhere(ctx context.Context, token identity.User) error {
+	_, err := state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, struct{}, error) {
+		user, err := s.user(ctx, token)
 		if err != nil {
-			return err
+			return nil, struct{}{}, err
 		}
-		var change state.Change
-		if err := a.replace(ctx, &change, user, user.Value.SignOutEverywhere(), now()); err != nil {
-			return err
-		}
-		return a.store.Commit(ctx, &change)
+		change, err := s.replace(ctx, user, user.Value.SignOutEverywhere(), s.clock())
+		return change, struct{}{}, err
 	})
+	return err
 }
 
-// ChangePassword ends all sessions and revokes all tokens of a user, and begins a new session. It returns errPassword if old
-// is not the password; that counts as a failed sign-in.
-func (a *accounts) ChangePassword(ctx context.Context, asking identity.User, old, chosen string) (signedInUser, error) {
-	known, err := a.confirmed(ctx, asking, old)
-	if err != nil {
-		return signedInUser{}, err
-	}
-	hash, err := a.passwords.Hash(ctx, chosen)
-	if err != nil {
-		return signedInUser{}, err
-	}
-	var in signedInUser
-	err = state.Retry(ctx, func(ctx context.Context) error {
-		at := now()
-		user, err := a.Account(ctx, asking)
-		switch {
-		case err != nil:
-			return err
-		case user.Value.PasswordHash != known.PasswordHash:
-			return errChanged
-		}
-		next := user.Value.ChangePassword(hash)
-		var change state.Change
-		if err := a.replace(ctx, &change, user, next, at); err != nil {
-			return err
-		}
-		in = a.begin(&change, next, at)
-		return a.store.Commit(ctx, &change)
-	})
-	return in, err
-}
-
-// Delete ends an account: its personal data, its sessions and its tokens, all in one transaction, with the event that others
-// follow. The email may sign up again. It returns errPassword if that is not the password, and errUnsettled while the user has
-// orders that want something done; token is what orders is asked with.
-func (a *accounts) Delete(ctx context.Context, asking identity.User, token, password string) error {
-	if _, err := a.confirmed(ctx, asking, password); err != nil {
-		return err
-	}
-	// What is reserved between this and the commit, orders cancels when it handles the event.
-	unsettled, err := a.orders.Unsettled(ctx, token)
-	switch {
-	case err != nil:
-		return err
-	case unsettled > 0:
-		return errUnsettled
-	}
-	return state.Retry(ctx, func(ctx context.Context) error {
-		at := now()
-		user, err := a.Account(ctx, asking)
+// ChangePassword ends all sessions and revokes all tokens of a token's user, and begins a new session. It returns errChanged if the
+// password is no longer the confirmed one.
+func (s *store) ChangePassword(ctx context.Context, token identity.User, confirmedHash, newHash string) (signedIn, error) {
+	return state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, signedIn, error) {
+		now := s.clock()
+		user, err := s.user(ctx, token)
 		if err != nil {
-			return err
+			return nil, signedIn{}, err
 		}
-		email, err := state.Get[emailOwner](ctx, a.store, emailKey(user.Value.Email))
+		next, err := user.Value.ChangePassword(confirmedHash, newHash)
+		if err != nil {
+			return nil, signedIn{}, err
+		}
+		change, err := s.replace(ctx, user, next, now)
+		if err != nil {
+			return nil, signedIn{}, err
+		}
+		return change, s.beginSession(change, next, now), nil
+	})
+}
+
+// Delete deletes the account of a token's user: the personal data, the sessions and the tokens, in one transaction with the event.
+// Afterwards the email may sign up again.
+func (s *store) Delete(ctx context.Context, token identity.User) error {
+	_, err := state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, struct{}, error) {
+		now := s.clock()
+		user, err := s.user(ctx, token)
+		if err != nil {
+			return nil, struct{}{}, err
+		}
+		email, err := state.Get[emailOwner](ctx, s.documents, emailKey(user.Value.Email))
 		if err != nil && !errors.Is(err, state.ErrNotFound) {
-			return err
+			return nil, struct{}{}, err
 		}
-		next := user.Value.Delete(at)
-		var change state.Change
-		if err := a.replace(ctx, &change, user, next, at); err != nil {
-			return err
+		next := user.Value.Delete(now)
+		change, err := s.replace(ctx, user, next, now)
+		if err != nil {
+			return nil, struct{}{}, err
 		}
 		if email.ETag != "" && email.Value.UserID == next.ID {
 			change.Delete(email.Key, email.ETag)
 		}
-		change.Emit(ctx, next.Gone())
-		return a.store.Commit(ctx, &change)
+		change.Emit(ctx, next.Event())
+		return change, struct{}{}, nil
 	})
+	return err
 }
 
-// confirmed returns the user of a token who has also said the password. It returns errPassword if it is wrong.
-func (a *accounts) confirmed(ctx context.Context, asking identity.User, password string) (User, error) {
-	if err := a.passwords.Admit(); err != nil {
-		return User{}, err
-	}
-	user, err := a.Account(ctx, asking)
+// replace returns the change that stores a user with a higher epoch and revokes the tokens of earlier epochs.
+func (s *store) replace(ctx context.Context, user state.Doc[User], next User, now time.Time) (*state.Change, error) {
+	part, err := s.revocations.Part(ctx, string(next.ID), next.CreatedAt, now)
 	if err != nil {
-		return User{}, err
+		return nil, err
 	}
-	right, err := a.match(ctx, user.Value.Email, user.Value.PasswordHash, password)
-	switch {
-	case err != nil:
-		return User{}, err
-	case !right:
-		return User{}, errPassword
-	}
-	return user.Value, nil
-}
-
-// replace adds to a change a user whose epoch was raised, and the revocation of the tokens of earlier epochs.
-func (a *accounts) replace(ctx context.Context, change *state.Change, user state.Doc[User], next User, at time.Time) error {
-	revoking, err := a.revoked.read(ctx, next.ID, next.CreatedAt, at)
-	if err != nil {
-		return err
-	}
+	change := new(state.Change)
 	change.Update(user.Key, user.ETag, next)
-	revoking.user(change, next)
-	return nil
+	part.addUser(change, next)
+	return change, nil
 }
-
-// now is the time as documents hold it.
-func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

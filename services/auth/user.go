@@ -6,21 +6,22 @@ import (
 	"time"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 )
 
-// User is somebody who has signed up. The email never changes. A user who was changed since is in schema 2: a process of the
-// release before, which knows nothing of epochs, leaves it alone.
+// User is somebody who has signed up. The email never changes. A user who was changed is stored in schema 2: the earlier release,
+// which has no epochs, refuses to change it.
 type User struct {
-	Schema       int    `json:"schema"`
-	ID           string `json:"id"`
-	Email        string `json:"email,omitempty"` // normal, see ParseEmail
-	PasswordHash string `json:"passwordHash,omitempty"`
-	// Epoch counts how often all of the user's tokens and sessions were ended. Those of an earlier epoch are refused.
+	Schema       int     `json:"schema"`
+	ID           id.User `json:"id"`
+	Email        string  `json:"email,omitempty"` // in its normal form, see ParseEmail
+	PasswordHash string  `json:"passwordHash,omitempty"`
+	// Epoch counts how often all tokens and sessions of the user were ended. Those of an earlier epoch are refused.
 	Epoch     int       `json:"epoch,omitempty"`
 	Version   int       `json:"version"`
 	CreatedAt time.Time `json:"createdAt"`
-	// DeletedAt is when the account was deleted. What is left of it then is its id and its times.
+	// DeletedAt is when the account was deleted. Only the id, the version and the times remain then.
 	DeletedAt time.Time `json:"deletedAt,omitzero"`
 }
 
@@ -41,16 +42,16 @@ var (
 	errTooLong     = problem.New(problem.Invalid, "Password must be at most 72 bytes long; letters beyond a to z may take several.").WithField("password").WithCode("max")
 )
 
-// SignUp makes a user of valid parts.
-func SignUp(id, email, passwordHash string, now time.Time) User {
-	return User{Schema: 1, ID: id, Email: email, PasswordHash: passwordHash, Version: 1, CreatedAt: now}
+// SignUp makes a user. The email and the password were checked before.
+func SignUp(user id.User, email, passwordHash string, now time.Time) User {
+	return User{Schema: 1, ID: user, Email: email, PasswordHash: passwordHash, Version: 1, CreatedAt: now}
 }
 
-// Deleted says whether the account was deleted.
+// Deleted returns whether the account was deleted.
 func (u User) Deleted() bool { return !u.DeletedAt.IsZero() }
 
-// Admits says whether tokens and sessions of that epoch are still good.
-func (u User) Admits(epoch int) bool { return !u.Deleted() && epoch >= u.Epoch }
+// Accepts returns whether tokens and sessions of an epoch are valid.
+func (u User) Accepts(epoch int) bool { return !u.Deleted() && epoch >= u.Epoch }
 
 // SignOutEverywhere ends all tokens and sessions of the user.
 func (u User) SignOutEverywhere() User {
@@ -60,40 +61,41 @@ func (u User) SignOutEverywhere() User {
 	return u
 }
 
-// ChangePassword ends all tokens and sessions as well: whoever knew the old password is out.
-func (u User) ChangePassword(hash string) User {
+// ChangePassword also ends all tokens and sessions: somebody may have signed in with the old password. It returns errChanged if
+// the password is not the one that the user has confirmed.
+func (u User) ChangePassword(confirmedHash, newHash string) (User, error) {
+	if u.PasswordHash != confirmedHash {
+		return u, errChanged
+	}
 	u = u.SignOutEverywhere()
-	u.PasswordHash = hash
-	return u
+	u.PasswordHash = newHash
+	return u, nil
 }
 
-// Delete removes everything personal.
+// Delete ends all tokens and sessions and removes the personal data.
 func (u User) Delete(now time.Time) User {
 	u = u.SignOutEverywhere()
 	u.Email, u.PasswordHash, u.DeletedAt = "", "", now
 	return u
 }
 
-// event is what others learn of the user: nothing personal.
-func (u User) event() events.User {
-	return events.User{ID: u.ID, Version: u.Version, CreatedAt: u.CreatedAt}
+// Event is what other services get: user.created or user.deleted, without personal data. Other changes have no event.
+func (u User) Event() events.Payload {
+	user := events.User{ID: u.ID, Version: u.Version, CreatedAt: u.CreatedAt}
+	if u.Deleted() {
+		return events.UserDeleted{User: user}
+	}
+	return events.UserCreated{User: user}
 }
 
-// Created is the event of a new user.
-func (u User) Created() events.UserCreated { return events.UserCreated{User: u.event()} }
-
-// Gone is the event of a user whose account was deleted.
-func (u User) Gone() events.UserDeleted { return events.UserDeleted{User: u.event()} }
-
-// emailForm is that of the HTML standard (section "Email state"), which is what browsers let through, with the
-// domain in at least two parts.
+// emailForm is that of the HTML standard (section "Email state"), which browsers use, and requires two parts of the domain.
 var emailForm = regexp.MustCompile("^[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)+$")
 
-// longestEmail is what fits into an SMTP path (RFC 5321, section 4.5.3.1.3).
+// longestEmail is the longest that fits into an SMTP path (RFC 5321, section 4.5.3.1.3).
 const longestEmail = 254
 
-// ParseEmail returns the normal form of an email: without spaces around it, in lower case. Two that have the
-// same normal form belong to one user.
+// ParseEmail returns the normal form of an email: in lower case, without spaces around it. Emails with the same normal form belong
+// to one user.
 func ParseEmail(raw string) (string, error) {
 	email := strings.ToLower(strings.TrimSpace(raw))
 	if len(email) > longestEmail || !emailForm.MatchString(email) {
@@ -104,11 +106,11 @@ func ParseEmail(raw string) (string, error) {
 
 const (
 	shortestPassword = 8
-	// longestPassword is all that bcrypt takes in.
+	// longestPassword is all that bcrypt reads.
 	longestPassword = 72
 )
 
-// CheckPassword says whether a password, in UTF-8, may be chosen. Every character of it counts, spaces too.
+// CheckPassword returns an error if a password, in UTF-8, may not be chosen. Every character counts, also spaces.
 func CheckPassword(password string) error {
 	switch {
 	case len(password) < shortestPassword:

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/id"
 )
 
 func TestParseEmail(t *testing.T) {
@@ -14,29 +16,29 @@ func TestParseEmail(t *testing.T) {
 		raw, email string
 		wrong      bool
 	}{
-		"plain":                  {raw: "ada@example.com", email: "ada@example.com"},
-		"upper case":             {raw: "Ada@Example.COM", email: "ada@example.com"},
-		"spaces around it":       {raw: " ada@example.com\t", email: "ada@example.com"},
-		"a tag":                  {raw: "ada+tickets@example.com", email: "ada+tickets@example.com"},
-		"odd but allowed":        {raw: "a/d||a.%'@x-y.example.com", email: "a/d||a.%'@x-y.example.com"},
-		"the longest local part": {raw: strings.Repeat("a", 64) + "@example.com", email: strings.Repeat("a", 64) + "@example.com"},
-		"a longer local part":    {raw: strings.Repeat("a", 65) + "@example.com", wrong: true},
-		"longer than SMTP takes": {raw: "a@" + strings.Repeat(strings.Repeat("b", 62)+".", 4) + "com", wrong: true},
-		"a label of 64":          {raw: "a@" + strings.Repeat("b", 64) + ".com", wrong: true},
-		"nothing":                {raw: "", wrong: true},
-		"no at":                  {raw: "ada.example.com", wrong: true},
-		"no local part":          {raw: "@example.com", wrong: true},
-		"no domain":              {raw: "ada@", wrong: true},
-		"one label":              {raw: "ada@localhost", wrong: true},
-		"an empty label":         {raw: "ada@example..com", wrong: true},
-		"a dot at the end":       {raw: "ada@example.com.", wrong: true},
-		"a label with a dash":    {raw: "ada@-example.com", wrong: true},
-		"two ats":                {raw: "ada@b@example.com", wrong: true},
-		"a space within":         {raw: "ada lovelace@example.com", wrong: true},
-		"a display name":         {raw: "Ada <ada@example.com>", wrong: true},
-		"a line break":           {raw: "ada@example.com\nBcc: eve@example.com", wrong: true},
-		"look-alike letters":     {raw: "аda@example.com", wrong: true},
-		"an address":             {raw: "ada@[127.0.0.1]", wrong: true},
+		"plain":                                {raw: "ada@example.com", email: "ada@example.com"},
+		"upper case":                           {raw: "Ada@Example.COM", email: "ada@example.com"},
+		"spaces around it":                     {raw: " ada@example.com\t", email: "ada@example.com"},
+		"a tag":                                {raw: "ada+tickets@example.com", email: "ada+tickets@example.com"},
+		"odd but allowed":                      {raw: "a/d||a.%'@x-y.example.com", email: "a/d||a.%'@x-y.example.com"},
+		"the longest local part":               {raw: strings.Repeat("a", 64) + "@example.com", email: strings.Repeat("a", 64) + "@example.com"},
+		"a longer local part":                  {raw: strings.Repeat("a", 65) + "@example.com", wrong: true},
+		"longer than SMTP takes":               {raw: "a@" + strings.Repeat(strings.Repeat("b", 62)+".", 4) + "com", wrong: true},
+		"a label of 64":                        {raw: "a@" + strings.Repeat("b", 64) + ".com", wrong: true},
+		"nothing":                              {raw: "", wrong: true},
+		"no at":                                {raw: "ada.example.com", wrong: true},
+		"no local part":                        {raw: "@example.com", wrong: true},
+		"no domain":                            {raw: "ada@", wrong: true},
+		"one label":                            {raw: "ada@localhost", wrong: true},
+		"an empty label":                       {raw: "ada@example..com", wrong: true},
+		"a dot at the end":                     {raw: "ada@example.com.", wrong: true},
+		"a label with a dash":                  {raw: "ada@-example.com", wrong: true},
+		"two ats":                              {raw: "ada@b@example.com", wrong: true},
+		"a space within":                       {raw: "ada lovelace@example.com", wrong: true},
+		"a display name":                       {raw: "Ada <ada@example.com>", wrong: true},
+		"a line break":                         {raw: "ada@example.com\nBcc: eve@example.com", wrong: true},
+		"a similar letter of another alphabet": {raw: "аda@example.com", wrong: true},
+		"an address":                           {raw: "ada@[127.0.0.1]", wrong: true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -73,19 +75,19 @@ func TestCheckPassword_CountsBytes(t *testing.T) {
 	}
 }
 
-func TestUser_CreatedSaysNothingPersonal(t *testing.T) {
+func TestUser_EventHasNoPersonalData(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	user := SignUp("7", "ada@example.com", "$2a$10$secret", at)
 
-	told, err := json.Marshal(user.Created())
+	event, err := json.Marshal(user.Event())
 
 	require.NoError(t, err)
-	require.JSONEq(t, `{"id":"7","version":1,"createdAt":"2026-01-02T03:04:05Z"}`, string(told))
-	require.Equal(t, "user.created", user.Created().EventType())
+	require.JSONEq(t, `{"id":"7","version":1,"createdAt":"2026-01-02T03:04:05Z"}`, string(event))
+	require.Equal(t, "user.created", user.Event().EventType())
 }
 
-func TestValid_TellsAllThatIsWrongAtOnce(t *testing.T) {
-	_, err := valid(credentials{Email: "x", Password: "y"})
+func TestParseNew_ReturnsTheErrorsOfBothMembers(t *testing.T) {
+	_, err := parseNew(credentials{Email: "x", Password: "y"})
 
 	encoded, marshalErr := json.Marshal(err)
 	require.NoError(t, marshalErr)
@@ -95,60 +97,74 @@ func TestValid_TellsAllThatIsWrongAtOnce(t *testing.T) {
 	require.Len(t, errEmail.Details, 1)
 }
 
-func TestEmailKey_HoldsNothingThatKeysMayNot(t *testing.T) {
+func TestEmailKey_EscapesWhatKeysMayNotHave(t *testing.T) {
 	require.Equal(t, "email/a%2Fd%7C%7Ca@example.com", emailKey("a/d||a@example.com"))
 	require.NotEqual(t, emailKey("a%2Fd@example.com"), emailKey("a/d@example.com"))
 }
 
-func TestUser_AdmitsTokensOfTheirEpochAndLater(t *testing.T) {
+func TestUser_AcceptsTokensOfItsEpochAndLater(t *testing.T) {
 	user := SignUp("7", "ada@example.com", "hash", time.Now())
-	require.True(t, user.Admits(0))
+	require.True(t, user.Accepts(0))
 
 	user = user.SignOutEverywhere()
-	require.False(t, user.Admits(0))
-	require.True(t, user.Admits(1))
+	require.False(t, user.Accepts(0))
+	require.True(t, user.Accepts(1))
 	require.Equal(t, 2, user.Version)
-	require.Equal(t, 2, user.Schema, "a process of the release before must leave it alone")
+	require.Equal(t, 2, user.Schema, "a process of an earlier release must not change it")
 
-	user = user.ChangePassword("other")
-	require.False(t, user.Admits(1))
-	require.True(t, user.Admits(2))
+	_, err := user.ChangePassword("another hash", "other")
+	require.ErrorIs(t, err, errChanged, "the confirmed password is no longer the user's")
+	user, err = user.ChangePassword("hash", "other")
+	require.NoError(t, err)
+	require.False(t, user.Accepts(1))
+	require.True(t, user.Accepts(2))
 	require.Equal(t, "other", user.PasswordHash)
 	require.Equal(t, "ada@example.com", user.Email)
 }
 
-func TestUser_DeletedKeepsNothingPersonal(t *testing.T) {
+func TestUser_DeleteRemovesPersonalData(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	user := SignUp("7", "ada@example.com", "hash", at).Delete(at.Add(time.Hour))
 
 	require.True(t, user.Deleted())
-	require.False(t, user.Admits(1), "of no epoch")
+	require.False(t, user.Accepts(1), "of no epoch")
 	document, err := json.Marshal(user)
 	require.NoError(t, err)
 	require.JSONEq(t, `{"schema":2,"id":"7","epoch":1,"version":2,"createdAt":"2026-01-02T03:04:05Z","deletedAt":"2026-01-02T04:04:05Z"}`, string(document))
-	event, err := json.Marshal(user.Gone())
+	event, err := json.Marshal(user.Event())
 	require.NoError(t, err)
 	require.JSONEq(t, `{"id":"7","version":2,"createdAt":"2026-01-02T03:04:05Z"}`, string(event))
-	require.Equal(t, "user.deleted", user.Gone().EventType())
+	require.Equal(t, "user.deleted", user.Event().EventType())
 }
 
-func TestSession_OpensWithItsLastRefreshTokenAlone(t *testing.T) {
+func TestSession_OnlyItsLastRefreshTokenIsCurrent(t *testing.T) {
 	at := time.Now()
 	user := SignUp("7", "ada@example.com", "hash", at).SignOutEverywhere()
 	session, first := newSession(user, at, time.Hour)
 	require.Equal(t, user.Epoch, session.Epoch)
 	require.Equal(t, at.Add(time.Hour), session.ExpiresAt)
-	require.True(t, session.Opens(first))
+	require.True(t, session.IsCurrent(first))
 
-	next, second := session.rotate()
-	require.True(t, next.Opens(second))
-	require.False(t, next.Opens(first))
-	require.Equal(t, session.ExpiresAt, next.ExpiresAt, "no use makes it longer")
+	next, second := session.Rotate()
+	require.True(t, next.IsCurrent(second))
+	require.False(t, next.IsCurrent(first))
+	require.Equal(t, session.ExpiresAt, next.ExpiresAt, "a refresh does not prolong it")
 
 	document, err := json.Marshal(next)
 	require.NoError(t, err)
 	_, secret, _ := strings.Cut(second.String(), ".")
 	require.NotContains(t, string(document), secret)
+}
+
+func TestSession_IsActiveUntilItExpiresOrItsUserSignsOutEverywhere(t *testing.T) {
+	at := time.Now()
+	user := SignUp("7", "ada@example.com", "hash", at)
+	session, _ := newSession(user, at, time.Hour)
+
+	require.True(t, session.IsActive(user, at.Add(time.Hour-1)))
+	require.False(t, session.IsActive(user, at.Add(time.Hour)))
+	require.False(t, session.IsActive(user.SignOutEverywhere(), at))
+	require.False(t, session.IsActive(user.Delete(at), at))
 }
 
 func TestParseRefreshToken(t *testing.T) {
@@ -174,14 +190,14 @@ func TestParseRefreshToken(t *testing.T) {
 	}
 }
 
-func TestRevokedPart_ForgetsWhatNoTokenCanBeGoodForAnyMore(t *testing.T) {
+func TestRevokedPart_RemovesRevocationsOfExpiredTokens(t *testing.T) {
 	at := time.Now()
 	part := revokedPart{
-		Users:    map[string]revokedUser{"past": {1, at.Add(-time.Second)}, "now": {2, at.Add(time.Second)}},
+		Users:    map[id.User]revokedUser{"past": {1, at.Add(-time.Second)}, "now": {2, at.Add(time.Second)}},
 		Sessions: map[string]time.Time{"past": at.Add(-time.Second), "now": at.Add(time.Second)},
 	}
 
-	part.forget(at)
+	part.removeExpired(at)
 
 	require.Len(t, part.Users, 1)
 	require.Contains(t, part.Users, "now")

@@ -8,15 +8,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/service"
 )
 
-const (
-	// countPeriod is how often the dead letters are counted, because commands and other replicas change them, too. Counting takes at
-	// most a twentieth (1/countShare) of the time.
-	countPeriod = 5 * time.Second
-	countShare  = 20
-	countTime   = time.Minute
-)
+// countTime bounds one count.
+const countTime = time.Minute
+
+// countPace is how often the dead letters are counted, because commands and other replicas change them, too. Counting
+// takes at most a twentieth of the time.
+var countPace = service.Pace{Period: 5 * time.Second, Share: 20}
 
 // gauge is the number of dead letters that wait, by the service that could not handle their events.
 type gauge struct {
@@ -50,46 +50,33 @@ func (g *gauge) CountSoon() {
 
 // Run counts the dead letters until ctx ends. While they cannot be counted, the gauge keeps its value.
 func (g *gauge) Run(ctx context.Context) error {
-	for {
-		began := time.Now()
+	service.Repeat(ctx, countPace, g.soon, func() {
 		counting, cancel := context.WithTimeout(ctx, countTime)
+		defer cancel()
 		letters, err := g.store.All(counting)
-		cancel()
 		if err == nil {
 			g.set(letters)
 		} else if ctx.Err() == nil {
 			g.log.Warn("the dead letters cannot be counted", "error", err)
 		}
-		pause := countShare * time.Since(began)
-		select {
-		case <-time.After(max(countPeriod, pause)):
-			continue
-		case <-g.soon:
-		case <-ctx.Done():
-			return nil
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	})
+	return nil
 }
 
 func (g *gauge) set(letters []DeadLetter) {
 	count := map[string]int{"": 0}
-	for _, service := range events.Subscribers {
-		count[service] = 0
+	for _, subscriber := range events.Subscribers {
+		count[subscriber] = 0
 	}
 	for _, l := range letters {
 		if l.Status() != Sent {
 			count[l.Service]++
 		}
 	}
-	for service, n := range count {
-		if service == "" {
-			service = "unknown"
+	for subscriber, n := range count {
+		if subscriber == "" {
+			subscriber = "unknown"
 		}
-		g.waiting.WithLabelValues(service).Set(float64(n))
+		g.waiting.WithLabelValues(subscriber).Set(float64(n))
 	}
 }

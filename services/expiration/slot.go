@@ -132,7 +132,7 @@ func (p *Progress) Publish(slot Slot, next map[string][]Page) []events.Expiratio
 	for _, writer := range p.Writers() {
 		for _, page := range next[writer] {
 			for _, order := range page.Orders {
-				orders = append(orders, events.ExpiredOrder{ID: string(order.ID), ExpiresAt: order.ExpiresAt})
+				orders = append(orders, events.ExpiredOrder{ID: order.ID, ExpiresAt: order.ExpiresAt})
 			}
 		}
 		p.Published[writer] += len(next[writer])

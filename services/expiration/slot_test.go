@@ -103,7 +103,7 @@ func TestProgress_PublishPutsAllOrdersIntoNumberedEvents(t *testing.T) {
 		require.Equal(t, slot.String(), aggregate)
 		require.Equal(t, i+1, version)
 		for _, order := range event.All() {
-			named[id.Order(order.ID)] = true
+			named[order.ID] = true
 			require.Equal(t, noon, order.ExpiresAt)
 		}
 	}

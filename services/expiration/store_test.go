@@ -92,7 +92,7 @@ func (s *fixture) requireExpired(t *testing.T, orders ...Order) {
 		named := []id.Order{}
 		for _, event := range s.sidecar.expired() {
 			for _, order := range event.All() {
-				named = append(named, id.Order(order.ID))
+				named = append(named, order.ID)
 			}
 		}
 		assert.ElementsMatch(c, want, named)
@@ -342,14 +342,14 @@ func TestExpiration_NoOrderIsLost(t *testing.T) {
 			named := map[id.Order]bool{}
 			for _, event := range m.expired() {
 				for _, order := range event.All() {
-					named[id.Order(order.ID)] = true
+					named[order.ID] = true
 				}
 			}
 			return len(named) == len(added)
 		}, 10*time.Second, time.Millisecond)
 		for _, event := range m.expired() {
 			for _, order := range event.All() {
-				require.True(t, added[id.Order(order.ID)].Equal(order.ExpiresAt))
+				require.True(t, added[order.ID].Equal(order.ExpiresAt))
 				require.False(t, event.EndsAt.Before(order.ExpiresAt), "published before its time")
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"boxoffice/services/internal/events"
-	"boxoffice/services/internal/id"
 )
 
 // subscriptions handles the events of other services.
@@ -17,5 +16,5 @@ func (s *subscriptions) register(r *events.Router) {
 // orderCreated adds the order to its slot. No other event of orders matters here: the slot's event names all its orders, and the
 // orders service cancels only those that are still unpaid.
 func (s *subscriptions) orderCreated(ctx context.Context, e events.OrderCreated) error {
-	return s.store.Add(ctx, Order{ID: id.Order(e.ID), ExpiresAt: e.ExpiresAt})
+	return s.store.Add(ctx, Order{ID: e.ID, ExpiresAt: e.ExpiresAt})
 }

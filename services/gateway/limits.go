@@ -10,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
@@ -41,7 +42,7 @@ const passwordKey = "hashes a password"
 // The counts are in this process's memory: with several replicas of the gateway each has limits of its own.
 type limits struct {
 	requests, signins             *buckets[netip.Addr]
-	requestsOfUser, signinsOfUser *buckets[string]
+	requestsOfUser, signinsOfUser *buckets[id.User]
 	verify                        func(ctx context.Context, token string) (identity.User, error)
 	refused                       *prometheus.CounterVec
 }
@@ -49,9 +50,9 @@ type limits struct {
 func newLimits(cfg config, verify func(ctx context.Context, token string) (identity.User, error), metrics prometheus.Registerer) *limits {
 	l := &limits{
 		requests:       newBuckets[netip.Addr]("address", cfg.RateLimit, requestBurst),
-		requestsOfUser: newBuckets[string]("user", cfg.RateLimit, requestBurst),
+		requestsOfUser: newBuckets[id.User]("user", cfg.RateLimit, requestBurst),
 		signins:        newBuckets[netip.Addr]("signin-address", cfg.SigninRate, signinBurst),
-		signinsOfUser:  newBuckets[string]("signin-user", cfg.SigninRate, signinBurst),
+		signinsOfUser:  newBuckets[id.User]("signin-user", cfg.SigninRate, signinBurst),
 		verify:         verify,
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "boxoffice_rate_limited_total", Help: "Requests refused because a client or a user sends too many, by policy.",
@@ -132,7 +133,7 @@ func (l *limits) take(c *fiber.Ctx) ([]quota, error) {
 }
 
 // user returns the user of the request's token, if the token is valid. The services decide what the user may do.
-func (l *limits) user(c *fiber.Ctx) (string, bool) {
+func (l *limits) user(c *fiber.Ctx) (id.User, bool) {
 	token, err := identity.TokenOf(c)
 	if err != nil {
 		return "", false

@@ -22,6 +22,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/service"
@@ -33,7 +34,7 @@ func byName(_ context.Context, token string) (identity.User, error) {
 	if !ok {
 		return identity.User{}, errors.New("forged")
 	}
-	return identity.User{ID: name}, nil
+	return identity.User{ID: id.User(name)}, nil
 }
 
 func TestBuckets_FillAtTheirRate(t *testing.T) {

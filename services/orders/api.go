@@ -103,8 +103,8 @@ func (a *api) list(c *fiber.Ctx) error {
 	return c.JSON(responses)
 }
 
-// unsettledResponse is how many of the buyer's orders are unpaid, or not captured yet. Auth deletes an account only if there are
-// none.
+// unsettledResponse is how many of the buyer's orders are unpaid, or not captured yet. Auth deletes an account only
+// if there are none.
 type unsettledResponse struct {
 	Unsettled int `json:"unsettled"`
 }

@@ -8,8 +8,9 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// Buyer limits how many unpaid orders one user has. Each reservation changes the buyer's document in its own transaction, on the
-// condition of its ETag. So the limit holds for reservations at the same time, in any number of processes.
+// Buyer limits how many unpaid orders one user has. Each reservation changes the buyer's document in its own
+// transaction, on the condition of its ETag. So the limit holds for reservations at the same time, in any number of
+// processes.
 //
 // Payments and cancellations do not change the document. An entry is removed when its window is over. If the limit seems
 // reached, the orders are read, and those that are not unpaid are removed (RetainUnpaid).
@@ -63,8 +64,8 @@ func (b *Buyer) AddOrder(order Order, now time.Time, terms Terms) error {
 	return nil
 }
 
-// End is when the last of the buyer's windows ends. The setting may have been longer for an earlier order, so it need not be the
-// newest order's.
+// End is when the last of the buyer's windows ends. The setting may have been longer for an earlier order, so it need
+// not be the newest order's.
 func (b *Buyer) End() (end time.Time) {
 	for _, o := range b.Unpaid {
 		if o.ExpiresAt.After(end) {

@@ -1,7 +1,8 @@
 // Command orders is the service that decides who gets a ticket: it reserves, completes and cancels.
 //
-// Read order.go first: it has an order's whole life. Then seat.go (what is reserved) and buyer.go (how much one user may reserve),
-// store.go (documents and decisions), api.go (REST), subscriptions.go (events) and restore.go (after a restored backup).
+// Read order.go first: it has an order's whole life. Then seat.go (what is reserved) and buyer.go (how much one user
+// may reserve), store.go (documents and decisions), api.go (REST), subscriptions.go (events) and restore.go (after a
+// restored backup).
 package main
 
 import (
@@ -22,8 +23,8 @@ type config struct {
 	ReservationWindow time.Duration `env:"RESERVATION_WINDOW" envDefault:"15m" validate:"min=1s,max=24h"`
 	// ReservationsPerUser is how many live unpaid orders one buyer may have; 0 means any number.
 	ReservationsPerUser int `env:"RESERVATIONS_PER_USER" envDefault:"10" validate:"min=0,max=1000"`
-	// ReservationCooldown is how long a buyer whose reservation expired may not reserve the same ticket again; 0 allows it at once.
-	// Without a value it is ReservationWindow.
+	// ReservationCooldown is how long a buyer whose reservation expired may not reserve the same ticket again; 0
+	// allows it at once. Without a value it is ReservationWindow.
 	ReservationCooldown *time.Duration `env:"RESERVATION_COOLDOWN" validate:"omitempty,min=0s,max=168h"`
 }
 

@@ -32,8 +32,8 @@ import (
 //
 // A cancelled order does not change any more. Only its buyer may read an order, or ask to cancel it (CheckBuyer).
 //
-// Created and complete orders are live. A ticket has at most one live order: that which its Seat names (seat.go). An order and
-// its seat always change in the same transaction.
+// Created and complete orders are live. A ticket has at most one live order: that which its Seat names (seat.go). An
+// order and its seat always change in the same transaction.
 
 // Status is an order's state.
 type Status string
@@ -101,7 +101,8 @@ var (
 	errNoOrder  = problem.New(problem.NotFound, "There is no such order.")
 	errNotYours = problem.New(problem.Forbidden, "This order belongs to somebody else.")
 	errComplete = problem.New(problem.Conflict, "This order is paid and complete; it cannot be cancelled any more.").WithCode("order_complete")
-	// errNotOver is Unavailable, so that an expiration event that comes too early is delivered again and never becomes a dead letter.
+	// errNotOver is Unavailable, so that an expiration event that comes too early is delivered again and never
+	// becomes a dead letter.
 	errNotOver = problem.New(problem.Unavailable, "The reservation window of this order has not ended yet.")
 	// errNotHeld means that the order and the seat are not of the same time. The store reads both again.
 	errNotHeld = problem.New(problem.Conflict, "This order does not have its ticket any more.").WithCode("order_not_live")
@@ -152,8 +153,8 @@ func (o *Order) CheckBuyer(user id.User) error {
 	return nil
 }
 
-// Complete makes a created order a purchase, when its payment is authorized. The window may be over: the payment was begun in
-// time, and no other buyer has the seat. Other orders do not change.
+// Complete makes a created order a purchase, when its payment is authorized. The window may be over: the payment was
+// begun in time, and no other buyer has the seat. Other orders do not change.
 func (o *Order) Complete(s *Seat, payment id.Payment, now time.Time) (changed bool, err error) {
 	switch {
 	case o.Status != Created:
@@ -200,8 +201,8 @@ func (o *Order) CancelByBuyer(s *Seat, user id.User, now time.Time, terms Terms)
 	return o.Cancel(s, ByUser, now, terms)
 }
 
-// CancelByPayment is Cancel because a payment was voided or refunded. It changes nothing if another payment has completed the
-// order.
+// CancelByPayment is Cancel because a payment was voided or refunded. It changes nothing if another payment has
+// completed the order.
 func (o *Order) CancelByPayment(s *Seat, payment id.Payment, reason Reason, now time.Time, terms Terms) (changed bool, err error) {
 	if !o.isPaidBy(payment) {
 		return false, nil
@@ -209,7 +210,8 @@ func (o *Order) CancelByPayment(s *Seat, payment id.Payment, reason Reason, now 
 	return o.Cancel(s, reason, now, terms)
 }
 
-// MarkCaptured notes that the payment's money was captured, if the payment has completed the order. There is no event for it.
+// MarkCaptured notes that the payment's money was captured, if the payment has completed the order. There is no event
+// for it.
 func (o *Order) MarkCaptured(payment id.Payment) (changed bool) {
 	if o.Status != Complete || o.Captured || !o.isPaidBy(payment) {
 		return false
@@ -236,8 +238,8 @@ func (o *Order) LacksCompletion() bool {
 	return o.Status == Created || o.Status == Cancelled && o.Reason != Refunded
 }
 
-// isPaidBy reports whether the payment may be the one that completed the order. An order that is not complete, or was completed
-// by an earlier release, names no payment.
+// isPaidBy reports whether the payment may be the one that completed the order. An order that is not complete, or was
+// completed by an earlier release, names no payment.
 func (o *Order) isPaidBy(payment id.Payment) bool { return o.PaymentID == "" || o.PaymentID == payment }
 
 // cooldown is how long the buyer may not reserve the ticket again after the order was cancelled.

@@ -13,8 +13,8 @@ import (
 	"boxoffice/services/internal/id"
 )
 
-// market is one seat with all its orders, as the documents would be: each command changes both, or is refused. The other members
-// are what the rules make of the commands.
+// market is one seat with all its orders, as the documents would be: each command changes both, or is refused. The
+// other members are what the rules make of the commands.
 type market struct {
 	seat   Seat
 	orders []Order
@@ -212,8 +212,8 @@ func (m *market) cancel(t *rapid.T) {
 	m.requireUnchanged(t, seat, orders)
 }
 
-// stale tries to change a copy of an order that was read before the order lost its seat. The store would refuse it by the ETag; the
-// rules refuse it as well.
+// stale tries to change a copy of an order that was read before the order lost its seat. The store would refuse it by
+// the ETag; the rules refuse it as well.
 func (m *market) stale(t *rapid.T) {
 	order := m.some(t)
 	if order == nil || m.seat.isHeldBy(order.ID) {
@@ -284,8 +284,8 @@ func (m *market) check(t *rapid.T) {
 	require.LessOrEqual(t, len(m.seat.Cooldowns), maxCooldowns)
 }
 
-// In any sequence of reservations, payments, cancellations and pauses, a buyer never has more live unpaid orders than the terms
-// allow, and is refused only at that limit.
+// In any sequence of reservations, payments, cancellations and pauses, a buyer never has more live unpaid orders than
+// the terms allow, and is refused only at that limit.
 func TestBuyer_NeverHasMoreUnpaidOrdersThanTheTermsAllow(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		terms := Terms{Window: window, PerUser: rapid.IntRange(1, 4).Draw(t, "limit")}
@@ -337,8 +337,8 @@ func TestOrders_AnySequenceOfCommandsKeepsTheRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) { t.Repeat(newMarket().commands()) })
 }
 
-// In any order and number of deliveries, the event with the highest sequence is of the live order of the ticket. The tickets service
-// applies events by this rule alone.
+// In any order and number of deliveries, the event with the highest sequence is of the live order of the ticket. The
+// tickets service applies events by this rule alone.
 func TestOrders_TheNewestSequenceHasTheLiveOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMarket()

@@ -10,13 +10,14 @@ import (
 	"boxoffice/services/internal/state"
 )
 
-// After a restore of an older backup, other services have events of orders and reservations that this service has lost. Orders are
-// created here and never deleted, so an order that does not exist here was lost in a restore. Its expiration, void and refund are
-// ignored. Its authorized or captured money must go back to the buyer: the order is published as cancelled. A seat whose later
-// changes are lost catches up with tickets (Seat.CatchUp), and tickets gets an event of the seat's holder.
+// After a restore of an older backup, other services have events of orders and reservations that this service has
+// lost. Orders are created here and never deleted, so an order that does not exist here was lost in a restore. Its
+// expiration, void and refund are ignored. Its authorized or captured money must go back to the buyer: the order is
+// published as cancelled. A seat whose later changes are lost catches up with tickets (Seat.CatchUp), and tickets
+// gets an event of the seat's holder.
 
-// lostVersion is added to the version of an order in events that must be newer than all that were published before the restore. It is
-// higher than the number of changes that an order ever has.
+// lostVersion is added to the version of an order in events that must be newer than all that were published before
+// the restore. It is higher than the number of changes that an order ever has.
 const lostVersion = 1 << 20
 
 // cancelIfLost publishes the cancellation of a payment's order, if err is errNoOrder. It returns any other err.
@@ -75,15 +76,15 @@ func lostHolder(order id.Order, seat *Seat, now time.Time) events.OrderCancelled
 	}}
 }
 
-// MovePastLostChanges gives the order the seat's new sequence, and a version above any that was published before the restore: each
-// change of an order is also one of its seat's sequence.
+// MovePastLostChanges gives the order the seat's new sequence, and a version above any that was published before the
+// restore: each change of an order is also one of its seat's sequence.
 func (o *Order) MovePastLostChanges(seat *Seat, now time.Time) {
 	o.Version = max(o.Version, lostVersion+seat.Sequence-1)
 	o.change(o.Status, seat.Sequence, now)
 }
 
-// addHolder adds to the change of a seat that has caught up what tickets must get: the seat's live order, or the cancellation of the
-// lost order that tickets shows.
+// addHolder adds to the change of a seat that has caught up what tickets must get: the seat's live order, or the
+// cancellation of the lost order that tickets shows.
 func (s *store) addHolder(ctx context.Context, change *state.Change, seat *Seat, listing events.Ticket) error {
 	s.log.WarnContext(ctx, "tickets has a later change of a reservation; it may be newer than a restored backup", "ticket", seat.ID, "order", listing.OrderID)
 	now := s.clock()

@@ -8,8 +8,8 @@ import (
 	"boxoffice/services/internal/id"
 )
 
-// Seat is a ticket in this service: the projection of its listing, which the tickets service owns, and its reservation, which
-// is decided here. The ETag of the seat's document is the reservation lock.
+// Seat is a ticket in this service: the projection of its listing, which the tickets service owns, and its
+// reservation, which is decided here. The ETag of the seat's document is the reservation lock.
 type Seat struct {
 	Schema   int       `json:"schema"`
 	ID       id.Ticket `json:"id"`
@@ -45,12 +45,12 @@ type Cooldown struct {
 	Until  time.Time `json:"until"`
 }
 
-// maxCooldowns bounds a seat's cooldowns; those that end first are removed first. With a cooldown of one window there are two
-// at a time.
+// maxCooldowns bounds a seat's cooldowns; those that end first are removed first. With a cooldown of one window there
+// are two at a time.
 const maxCooldowns = 16
 
-// ExpiredOrder returns the unpaid order that still has the seat after its window is over, if there is one. It must be cancelled
-// before the seat can be reserved again.
+// ExpiredOrder returns the unpaid order that still has the seat after its window is over, if there is one. It must be
+// cancelled before the seat can be reserved again.
 func (s *Seat) ExpiredOrder(now time.Time) (order id.Order, expired bool) {
 	if s.Reservation == nil || s.Reservation.Status == Complete || now.Before(s.Reservation.ExpiresAt) {
 		return "", false
@@ -108,10 +108,12 @@ func (s *Seat) Apply(listing events.Ticket, deleted bool) (changed bool) {
 	return true
 }
 
-// CatchUp moves the sequence past the listing's, if tickets has applied a change of the reservation that this service has lost
-// with a restored backup. Otherwise tickets would take the seat's next changes for old ones. A withheld ticket stays withheld.
+// CatchUp moves the sequence past the listing's, if tickets has applied a change of the reservation that this service
+// has lost with a restored backup. Otherwise tickets would take the seat's next changes for old ones. A withheld
+// ticket stays withheld.
 //
-// Without a restore, tickets never has a higher sequence than this service, and at the same sequence both have the same order.
+// Without a restore, tickets never has a higher sequence than this service, and at the same sequence both have the
+// same order.
 func (s *Seat) CatchUp(listing events.Ticket) (changed bool) {
 	var order id.Order
 	if s.Reservation != nil {

@@ -43,8 +43,8 @@ type store struct {
 	terms     Terms
 	clock     clock.Clock
 	log       *slog.Logger
-	// ticketOf is the ticket of each order that this process has read or made. It never changes. With it, an order and its seat
-	// are read at once.
+	// ticketOf is the ticket of each order that this process has read or made. It never changes. With it, an order
+	// and its seat are read at once.
 	ticketOf *lru.Cache[id.Order, id.Ticket]
 }
 
@@ -55,7 +55,8 @@ const (
 	buyerTime = time.Hour
 	// deletedTime is how long the deletion of an account is kept: longer than any token is valid.
 	deletedTime = 25 * time.Hour
-	// settlingTime is the age from which a complete order counts as settled in any case: banks release an authorization after a week.
+	// settlingTime is the age from which a complete order counts as settled in any case: banks release an
+	// authorization after a week.
 	settlingTime = 8 * 24 * time.Hour
 	// unsettledPage is how many of a buyer's orders are read at once to find the unsettled ones.
 	unsettledPage = 100
@@ -69,7 +70,8 @@ func newStore(documents *state.Store, terms Terms, clock clock.Clock, log *slog.
 	return &store{documents: documents, terms: terms, clock: clock, log: log, ticketOf: ticketOf}
 }
 
-// Reserve decides whether a buyer gets a ticket: Seat.Reserve and Buyer.AddOrder have the rules. The caller commits the change.
+// Reserve decides whether a buyer gets a ticket: Seat.Reserve and Buyer.AddOrder have the rules. The caller commits
+// the change.
 func (s *store) Reserve(ctx context.Context, ticket id.Ticket, user id.User) (*state.Change, Order, error) {
 	seat, buyer, err := s.seatAndBuyer(ctx, ticket, user)
 	if errors.Is(err, state.ErrNotFound) {
@@ -161,7 +163,8 @@ func (s *store) order(ctx context.Context, order id.Order) (state.Doc[Order], er
 	return doc, err
 }
 
-// OrderOfBuyer reads one order for its buyer; the error is errNoOrder if there is none, and errNotYours if it is another buyer's.
+// OrderOfBuyer reads one order for its buyer; the error is errNoOrder if there is none, and errNotYours if it is
+// another buyer's.
 func (s *store) OrderOfBuyer(ctx context.Context, order id.Order, user id.User) (Order, error) {
 	doc, err := s.order(ctx, order)
 	if err != nil {
@@ -316,8 +319,8 @@ func (s *store) orderAndSeat(ctx context.Context, order id.Order) (o state.Doc[O
 	return o, seat, nil
 }
 
-// Expire cancels those of the orders that are unpaid. It returns the orders that do not exist. The error is errNotOver if the window of
-// some has not ended yet; the others are cancelled then, too.
+// Expire cancels those of the orders that are unpaid. It returns the orders that do not exist. The error is
+// errNotOver if the window of some has not ended yet; the others are cancelled then, too.
 func (s *store) Expire(ctx context.Context, expired []events.ExpiredOrder) (unknown []id.Order, err error) {
 	orders, unknown, err := s.unpaid(ctx, expired)
 	if err != nil {

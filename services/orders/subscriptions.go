@@ -34,8 +34,8 @@ func (s *subscriptions) listingChanged(ctx context.Context, listing events.Ticke
 	return err
 }
 
-// listingDeleted cancels the order that reserved the ticket while its seller deleted the listing. A complete order stays as it is.
-// It is published again, so that the tickets service restores the listing as sold.
+// listingDeleted cancels the order that reserved the ticket while its seller deleted the listing. A complete order
+// stays as it is. It is published again, so that the tickets service restores the listing as sold.
 func (s *subscriptions) listingDeleted(ctx context.Context, e events.TicketDeleted) error {
 	reservation, err := s.store.ApplyListing(ctx, e.Ticket, true)
 	if err != nil || reservation == nil {
@@ -48,8 +48,8 @@ func (s *subscriptions) listingDeleted(ctx context.Context, e events.TicketDelet
 	return err
 }
 
-// paymentAuthorized completes the payment's order. If the order is cancelled, its cancellation is published again, so that payments
-// voids the payment.
+// paymentAuthorized completes the payment's order. If the order is cancelled, its cancellation is published again, so
+// that payments voids the payment.
 func (s *subscriptions) paymentAuthorized(ctx context.Context, e events.PaymentCreated) error {
 	return s.cancelIfLost(ctx, e.Payment, s.complete(ctx, e.Payment))
 }
@@ -62,8 +62,9 @@ func (s *subscriptions) complete(ctx context.Context, payment events.Payment) er
 	return s.store.RepublishLastEvent(ctx, order.ID)
 }
 
-// paymentCaptured notes that a complete order is settled. After a restore the order may not be complete though its money is captured:
-// then it is completed again, or, if the ticket has another order now, published again as cancelled, so that payments refunds it.
+// paymentCaptured notes that a complete order is settled. After a restore the order may not be complete though its
+// money is captured: then it is completed again, or, if the ticket has another order now, published again as
+// cancelled, so that payments refunds it.
 func (s *subscriptions) paymentCaptured(ctx context.Context, e events.PaymentCaptured) error {
 	order, err := s.store.MarkCaptured(ctx, e.OrderID, e.ID)
 	if err == nil && order.LacksCompletion() {
@@ -74,8 +75,8 @@ func (s *subscriptions) paymentCaptured(ctx context.Context, e events.PaymentCap
 	return s.cancelIfLost(ctx, e.Payment, err)
 }
 
-// paymentVoided cancels an order whose authorization lapsed, or was released by Stripe. Most often the order was cancelled first,
-// which is why the payment was voided; then nothing changes.
+// paymentVoided cancels an order whose authorization lapsed, or was released by Stripe. Most often the order was
+// cancelled first, which is why the payment was voided; then nothing changes.
 func (s *subscriptions) paymentVoided(ctx context.Context, e events.PaymentVoided) error {
 	return s.ignoreIfLost(ctx, e.Payment, s.store.CancelByPayment(ctx, e.OrderID, e.ID, Unpaid))
 }
@@ -88,8 +89,8 @@ func (s *subscriptions) paymentRefunded(ctx context.Context, e events.PaymentRef
 	return s.ignoreIfLost(ctx, e.Payment, s.store.CancelByPayment(ctx, e.OrderID, e.ID, Refunded))
 }
 
-// expirationCompleted cancels the unpaid orders of a slot. If the window of some has not ended by this process's clock, the event
-// is delivered again until it has: no other event follows.
+// expirationCompleted cancels the unpaid orders of a slot. If the window of some has not ended by this process's
+// clock, the event is delivered again until it has: no other event follows.
 func (s *subscriptions) expirationCompleted(ctx context.Context, e events.ExpirationComplete) error {
 	unknown, err := s.store.Expire(ctx, e.All())
 	for _, order := range unknown {

@@ -58,7 +58,7 @@ type offerRequest struct {
 	Price int64  `json:"price" validate:"required,min=1,max=99999999"`
 }
 
-func (r offerRequest) offer() Offer { return Offer{Title: r.Title, Price: r.Price} }
+func (r offerRequest) offer() Offer { return Offer(r) }
 
 type updateRequest struct {
 	offerRequest

@@ -1,7 +1,7 @@
 // Command tickets is the service of the tickets as sellers offer them.
 //
-// Read ticket.go first: it has a ticket's whole life, and how it becomes sold. Then store.go (documents and decisions), api.go (REST),
-// subscriptions.go (events) and withdrawals.go (sellers who delete their accounts).
+// Read ticket.go first: it has a ticket's whole life, and how it becomes sold. Then store.go (documents and
+// decisions), api.go (REST), subscriptions.go (events) and withdrawals.go (sellers who delete their accounts).
 package main
 
 import (

@@ -19,8 +19,9 @@ type reservation struct {
 	Order  events.Order
 }
 
-// anyReservations draws what orders may publish of one ticket: one order after the other, each reserved, then cancelled or sold, every
-// change with the next sequence. A sale is the last change, unless its payment is lost or refunded.
+// anyReservations draws what orders may publish of one ticket: one order after the other, each reserved, then
+// cancelled or sold, every change with the next sequence. A sale is the last change, unless its payment is lost or
+// refunded.
 func anyReservations(t *rapid.T) (life []reservation) {
 	publish := func(status Status, order int) {
 		life = append(life, reservation{status, orderEvent(id.Order(fmt.Sprintf("order-%d", order)), len(life)+1, status)})
@@ -64,7 +65,8 @@ type market struct {
 // deleted reports whether the ticket must be deleted: a sale is stronger than the seller's deletion.
 func (m *market) deleted() bool { return m.withdrawn && m.ticket.Status != Sold }
 
-// change calls act, and checks that the ticket has a new version if act changed anything, and is the same as before if it did not.
+// change calls act, and checks that the ticket has a new version if act changed anything, and is the same as before
+// if it did not.
 func (m *market) change(t *rapid.T, act func() (changed bool)) bool {
 	m.now = m.now.Add(time.Second)
 	before := m.ticket
@@ -154,8 +156,8 @@ func (m *market) check(t *rapid.T) {
 	require.Equal(t, m.ticket.Status == Reserved || m.ticket.Status == Sold, m.ticket.OrderID != "", "an order is named only while it has the ticket")
 }
 
-// In any order and number of deliveries, and with any changes of its seller in between, a ticket gets the status of its last order and
-// keeps the seller's last offer.
+// In any order and number of deliveries, and with any changes of its seller in between, a ticket gets the status of
+// its last order and keeps the seller's last offer.
 func TestTicket_ConvergesWithAnyChangesOfTheSeller(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		life := anyReservations(t)

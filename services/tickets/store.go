@@ -52,7 +52,8 @@ type store struct {
 }
 
 const (
-	// takenTime is how long an order must have had a ticket before the ticket is published again: longer than any reservation lasts.
+	// takenTime is how long an order must have had a ticket before the ticket is published again: longer than any
+	// reservation lasts.
 	takenTime = 25 * time.Hour
 	// republishPause is how long the ticket is not published again after that.
 	republishPause = time.Hour
@@ -115,8 +116,8 @@ func (s *store) Delete(ctx context.Context, ticket id.Ticket, seller id.User, ex
 	return err
 }
 
-// ApplyOrder applies an order's event to its ticket. Tickets are created here and their documents are never deleted, so the event of a
-// ticket that does not exist is refused.
+// ApplyOrder applies an order's event to its ticket. Tickets are created here and their documents are never deleted,
+// so the event of a ticket that does not exist is refused.
 func (s *store) ApplyOrder(ctx context.Context, order events.Order) error {
 	_, err := s.decide(ctx, order.Ticket.ID, func(t *Ticket) (bool, error) { return t.Apply(order, s.clock()), nil })
 	if errors.Is(err, errNotFound) {
@@ -155,8 +156,9 @@ func emit(ctx context.Context, change *state.Change, ticket *Ticket) {
 	}
 }
 
-// republishIfTaken publishes a ticket again if its seller's change was refused because an order has had the ticket for long. If orders has
-// lost that order with a restored backup, it then publishes the order's cancellation, and the seller can try again.
+// republishIfTaken publishes a ticket again if its seller's change was refused because an order has had the ticket
+// for long. If orders has lost that order with a restored backup, it then publishes the order's cancellation, and the
+// seller can try again.
 func (s *store) republishIfTaken(ctx context.Context, ticket Ticket, err error) {
 	now := s.clock()
 	if !errors.Is(err, errReserved) && !errors.Is(err, errSold) || now.Sub(ticket.UpdatedAt) < takenTime {

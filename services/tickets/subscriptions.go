@@ -17,7 +17,8 @@ func (s *subscriptions) register(r *events.Router) {
 	events.On(r, func(ctx context.Context, e events.UserDeleted) error { return s.store.DeleteSeller(ctx, e.ID) })
 }
 
-// orderCancelled ignores the cancellation of an order that orders has lost with a restored backup, if the order's ticket is not known.
+// orderCancelled ignores the cancellation of an order that orders has lost with a restored backup, if the order's
+// ticket is not known.
 func (s *subscriptions) orderCancelled(ctx context.Context, e events.OrderCancelled) error {
 	if e.Reason == events.CancelReasonUnknown && e.Ticket.ID == "" {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// This file is the whole life of a ticket, as its seller offers it. The seller changes it while it is free; the orders service
-// decides whether it is reserved or sold:
+// This file is the whole life of a ticket, as its seller offers it. The seller changes it while it is free; the
+// orders service decides whether it is reserved or sold:
 //
 //	             List
 //	               │
@@ -29,11 +29,11 @@ import (
 //  4. Orders completes the order and publishes order.completed (Order.Complete).
 //  5. Tickets applies it: the ticket is sold. Payments captures the money.
 //
-// If the buyer does not pay in the reservation window, orders publishes order.cancelled in place of step 4, and the ticket is available
-// again.
+// If the buyer does not pay in the reservation window, orders publishes order.cancelled in place of step 4, and the
+// ticket is available again.
 //
-// Orders' events come late, more than once and in any order. Each has the sequence of its seat's changes, and Apply takes only
-// events with a higher sequence than the last.
+// Orders' events come late, more than once and in any order. Each has the sequence of its seat's changes, and Apply
+// takes only events with a higher sequence than the last.
 
 // Status is whether a ticket can be bought.
 type Status string
@@ -45,8 +45,8 @@ const (
 	Withheld  Status = "withheld"
 )
 
-// Ticket is the stored ticket. Price is in the currency's minor unit. The document of a deleted ticket is kept, so that a late event
-// does not create the ticket again.
+// Ticket is the stored ticket. Price is in the currency's minor unit. The document of a deleted ticket is kept, so
+// that a late event does not create the ticket again.
 type Ticket struct {
 	Schema   int       `json:"schema"`
 	ID       id.Ticket `json:"id"`
@@ -62,11 +62,12 @@ type Ticket struct {
 	Unlisted bool `json:"unlisted,omitempty"`
 	// Withdrawn: the seller deleted the ticket. It is sold all the same if the sale came first.
 	Withdrawn bool `json:"withdrawn,omitempty"`
-	// Ending: the seller's account was deleted while the ticket was reserved or sold. The ticket is deleted when it is free again.
+	// Ending: the seller's account was deleted while the ticket was reserved or sold. The ticket is deleted when it
+	// is free again.
 	Ending  bool `json:"ending,omitempty"`
 	Version int  `json:"version"`
-	// Listed is the version of the seller's last change, which was published. It is 0 in documents of an earlier release, which
-	// published each version. For such a ticket each version is published until its seller changes it.
+	// Listed is the version of the seller's last change, which was published. It is 0 in documents of an earlier
+	// release, which published each version. For such a ticket each version is published until its seller changes it.
 	Listed    int       `json:"listed,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
@@ -136,8 +137,8 @@ func (t *Ticket) Delete(seller id.User, expected ExpectedVersion, now time.Time)
 	return nil
 }
 
-// checkSeller refuses changes by another user (errNotYours), of a deleted (errNotFound), reserved (errReserved) or sold ticket (errSold), and
-// changes based on another version than the ticket's (errStale).
+// checkSeller refuses changes by another user (errNotYours), of a deleted (errNotFound), reserved (errReserved) or
+// sold ticket (errSold), and changes based on another version than the ticket's (errStale).
 func (t *Ticket) checkSeller(user id.User, expected ExpectedVersion) error {
 	switch {
 	case t.Deleted:
@@ -154,8 +155,8 @@ func (t *Ticket) checkSeller(user id.User, expected ExpectedVersion) error {
 	return nil
 }
 
-// DeleteWithAccount deletes the ticket because its seller's account was deleted. A reserved or sold ticket stays the buyer's, and is
-// deleted if the order is cancelled.
+// DeleteWithAccount deletes the ticket because its seller's account was deleted. A reserved or sold ticket stays the
+// buyer's, and is deleted if the order is cancelled.
 func (t *Ticket) DeleteWithAccount(now time.Time) (changed bool) {
 	switch {
 	case t.isEnding():
@@ -179,9 +180,9 @@ func (t *Ticket) isTaken() bool { return t.Status == Reserved || t.Status == Sol
 
 // Apply changes the ticket as an order's event demands, if the event is newer than the last.
 //
-// A sale is stronger than the seller's deletion, which may have been made before this service received the reservation: the ticket is
-// restored as sold, and deleted again if the order is cancelled. A reservation is not: orders cancels it when it receives the
-// deletion.
+// A sale is stronger than the seller's deletion, which may have been made before this service received the
+// reservation: the ticket is restored as sold, and deleted again if the order is cancelled. A reservation is not:
+// orders cancels it when it receives the deletion.
 func (t *Ticket) Apply(order events.Order, now time.Time) (changed bool) {
 	if order.Sequence <= t.Sequence {
 		return false
@@ -227,8 +228,8 @@ func (t *Ticket) change(now time.Time) {
 	t.UpdatedAt = now
 }
 
-// Event is the event of the seller's last change. It is nil if the ticket has changed since then, because orders' events already have
-// those changes; in a document of an earlier release each version has an event.
+// Event is the event of the seller's last change. It is nil if the ticket has changed since then, because orders'
+// events already have those changes; in a document of an earlier release each version has an event.
 func (t *Ticket) Event() events.Payload {
 	if t.Listed != 0 && t.Listed != t.Version {
 		return nil
@@ -236,8 +237,8 @@ func (t *Ticket) Event() events.Payload {
 	return t.eventOf(t.Version, t.Deleted)
 }
 
-// ListingEvent is the event of the seller's last change under that change's version, so that it can be published again at any time:
-// consumers who have that version ignore it.
+// ListingEvent is the event of the seller's last change under that change's version, so that it can be published
+// again at any time: consumers who have that version ignore it.
 func (t *Ticket) ListingEvent() events.Payload {
 	if t.Listed == 0 {
 		return t.eventOf(t.Version, t.Deleted)

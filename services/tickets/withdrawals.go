@@ -11,9 +11,10 @@ import (
 	"boxoffice/services/internal/state"
 )
 
-// When a seller's account is deleted, the seller's tickets are withdrawn in the background. There is no index of one seller's tickets.
-// So a pass reads all tickets, for all such sellers together. A seller's tokens are valid for some time more and can list another ticket;
-// the seller is removed from the document when a later pass cannot find any. If a process ends, another goes on from the document.
+// When a seller's account is deleted, the seller's tickets are withdrawn in the background. There is no index of one
+// seller's tickets. So a pass reads all tickets, for all such sellers together. A seller's tokens are valid for some
+// time more and can list another ticket; the seller is removed from the document when a later pass cannot find any.
+// If a process ends, another goes on from the document.
 
 // deletedSellers is the document of the sellers whose tickets are being withdrawn.
 type deletedSellers struct {
@@ -31,13 +32,15 @@ type deletedSeller struct {
 const deletedSellersKey = "leavers"
 
 const (
-	// tokenTime is how long after the deletion of an account its tokens may be accepted: every service refuses them within a minute.
+	// tokenTime is how long after the deletion of an account its tokens may be accepted: every service refuses them
+	// within a minute.
 	tokenTime = 2 * time.Minute
 	// withdrawalPage is how many tickets are read at once.
 	withdrawalPage = 200
 )
 
-// withdrawalPace bounds how much of the time a process reads all tickets, however many accounts are deleted one after the other.
+// withdrawalPace bounds how much of the time a process reads all tickets, however many accounts are deleted one after
+// the other.
 var withdrawalPace = service.Pace{Period: 30 * time.Second, Pause: 2 * time.Second, Share: 20}
 
 // Add adds a seller, if it is not there.
@@ -86,8 +89,8 @@ func (s *store) RunWithdrawals(ctx context.Context) error {
 	return nil
 }
 
-// Withdraw makes one pass over all tickets, if there are deleted sellers, and returns how many it has withdrawn. Any number of processes may
-// do so at the same time.
+// Withdraw makes one pass over all tickets, if there are deleted sellers, and returns how many it has withdrawn. Any
+// number of processes may do so at the same time.
 func (s *store) Withdraw(ctx context.Context) (withdrawn int, err error) {
 	deleted, err := state.Get[deletedSellers](ctx, s.documents, deletedSellersKey)
 	if errors.Is(err, state.ErrNotFound) || err == nil && len(deleted.Value.Sellers) == 0 {

@@ -15,8 +15,9 @@ type Pace struct {
 	Share int
 }
 
-// Repeat calls a function, which reads or writes much, until ctx ends. An element in wake lets the next call begin before its period is
-// over; elements that come during a call or its pause lead to one call after the pause. wake should have a buffer of one.
+// Repeat calls a function, which reads or writes much, until ctx ends. An element in wake lets the next call begin
+// before its period is over; elements that come during a call or its pause lead to one call after the pause. wake
+// should have a buffer of one.
 func Repeat(ctx context.Context, pace Pace, wake <-chan struct{}, call func()) {
 	for {
 		began := time.Now()
