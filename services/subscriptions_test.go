@@ -58,6 +58,9 @@ func readCode(t *testing.T) code {
 		service := filepath.Dir(main)
 		sources, err := filepath.Glob(service + "/*.go")
 		require.NoError(t, err)
+		ofSubpackages, err := filepath.Glob(service + "/*/*.go")
+		require.NoError(t, err)
+		sources = append(sources, ofSubpackages...)
 		// Methods and functions by name, for handlers that are not literals.
 		functions := map[string]*ast.FuncType{}
 		var parsed []*ast.File

@@ -1,12 +1,13 @@
 // Command local runs the box office on one machine. It is behind `make run`:
 //
 //	local run        everything: servers, placement, scheduler, the Stripe sandbox, the services with their sidecars
-//	local infra      only what the services need, for `dapr run -f .` with Dapr's own CLI
+//	local infra      only what the services need, for `dapr run -f .` with Dapr's CLI
+//	local env        the ports, addresses and tokens of one app, for a shell
 //	local certs      certificates for servers that you run yourself
-//	local rotate-keys  change the key that signs, without signing anybody out
-//	local reset      forget all users, tickets, orders, events and secrets
+//	local rotate-keys  replace the key that signs sessions, while all users stay signed in
+//	local reset      delete all users, tickets, orders, events and secrets
 //
-// Each takes -h. The work is in the package stack, which tests use as well; here is what a person sees of it.
+// Each takes -h. The package stack does the work; tests use it too. This package is the command line.
 package main
 
 import (
@@ -20,14 +21,15 @@ import (
 	"time"
 )
 
-const usage = `usage: local run|infra|certs|rotate-keys|reset [flags]
+const usage = `usage: local run|infra|env|certs|rotate-keys|reset [flags]
 
   run        start everything: servers, placement, scheduler, the Stripe sandbox,
              and the services of dapr.yaml with a sidecar each
   infra      start only what the services need, for dapr run -f .
+  env        print the ports, addresses and tokens of one app, for a shell
   certs      make certificates for servers that you run yourself
   rotate-keys
-             change the key that signs, without signing anybody out
+             replace the key that signs sessions; all users stay signed in
   reset      delete the state: users, tickets, orders, events, secrets
 
 local run -h shows the flags of run, and so on.
@@ -38,9 +40,8 @@ func main() {
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
 	}
-	// A while after the first signal the default comes back: then a second Ctrl-C ends the launcher at once, and
-	// on Linux everything that it started with it. Not sooner, for some programs send a signal both to their child
-	// and to its process group.
+	// Two seconds after the first signal, a second Ctrl-C ends the launcher at once, and on Linux all its processes. Not sooner,
+	// because some programs send a signal both to their child and to its process group.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, func() { time.AfterFunc(2*time.Second, stop) })
 
@@ -50,6 +51,8 @@ func main() {
 		err = run(ctx, args)
 	case "infra":
 		err = infra(ctx, args)
+	case "env":
+		err = env(args)
 	case "certs":
 		err = certs(args)
 	case "rotate-keys":
@@ -59,7 +62,7 @@ func main() {
 	case "help", "-h", "-help", "--help":
 		fmt.Print(usage)
 	default:
-		fmt.Fprintf(os.Stderr, "local: there is no %q\n\n%s", command, usage)
+		fmt.Fprintf(os.Stderr, "local: there is no command %q\n\n%s", command, usage)
 		os.Exit(2)
 	}
 	if err != nil && !errors.Is(err, flag.ErrHelp) {

@@ -20,11 +20,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/stripe/stripe-go/v76/webhook"
 
-	"boxoffice/deploy/stripe/sandbox"
+	"boxoffice/services/internal/clock"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/payments/domain"
 )
 
 const webhookSecret = "whsec_test"
@@ -42,7 +44,7 @@ func newDesk(t *testing.T, secret string) *desk {
 	require.NoError(t, err)
 	d := &desk{newScene(t), rest.New(rest.Options{Name: "payments", Log: quiet, BodyLimit: 65536}), identity.NewIssuer(private, time.Hour)}
 	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return d.issuer.KeySet(), nil })
-	(&api{store: d.store, webhookSecret: secret}).routes(d.app, identity.RequireUser(keys))
+	(&api{store: d.store, webhookSecret: secret}).register(d.app, identity.RequireUser(keys))
 	return d
 }
 
@@ -52,9 +54,9 @@ type response struct {
 	text string
 }
 
-func (r response) payment(t *testing.T) paymentAnswer {
+func (r response) payment(t *testing.T) paymentResponse {
 	t.Helper()
-	var p paymentAnswer
+	var p paymentResponse
 	require.NoError(t, json.Unmarshal([]byte(r.text), &p), r.text)
 	return p
 }
@@ -71,7 +73,7 @@ func (r response) errors(t *testing.T) []problem.Detail {
 	return body.Errors
 }
 
-func (d *desk) send(t *testing.T, user, method, path, body string, header ...string) response {
+func (d *desk) send(t *testing.T, user id.User, method, path, body string, header ...string) response {
 	t.Helper()
 	req := httptest.NewRequest(method, path, strings.NewReader(body))
 	if body != "" {
@@ -93,20 +95,23 @@ func (d *desk) send(t *testing.T, user, method, path, body string, header ...str
 	return response{res, string(text)}
 }
 
-func (d *desk) post(t *testing.T, orderID, card string, header ...string) response {
+// paymentPath is the path of a payment.
+func paymentPath(payment id.Payment) string { return "/api/payments/" + string(payment) }
+
+func (d *desk) post(t *testing.T, orderID id.Order, card string, header ...string) response {
 	t.Helper()
 	return d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"paymentMethod":%q}`, orderID, card), header...)
 }
 
 func TestAPI_PayAndShow(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.createOrder(t)
+	order := d.newOrder(t)
 	first := d.post(t, order.ID, "pm_card_visa")
 	require.Equal(t, 201, first.StatusCode, first.text)
 	paid := first.payment(t)
 	require.Equal(t, "/api/payments/"+paid.ID, first.Header.Get("Location"))
 	require.Equal(t, order.ID, paid.OrderID)
-	require.Equal(t, Authorized, paid.Status)
+	require.Equal(t, domain.Authorized, paid.Status)
 	require.EqualValues(t, 2500, paid.Amount)
 	require.Equal(t, "usd", paid.Currency)
 	require.Contains(t, paid.StripeID, "pi_")
@@ -115,14 +120,14 @@ func TestAPI_PayAndShow(t *testing.T) {
 	again := d.post(t, order.ID, "pm_card_visa")
 	require.Equal(t, 200, again.StatusCode, again.text)
 	require.Equal(t, paid, again.payment(t))
-	shown := d.send(t, buyer, "GET", "/api/payments/"+paid.ID, "")
+	shown := d.send(t, buyer, "GET", paymentPath(paid.ID), "")
 	require.Equal(t, 200, shown.StatusCode)
 	require.Equal(t, paid, shown.payment(t))
 }
 
 func TestAPI_PayByToken_AndAnAmountFromTheClientIsNotHeard(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.createOrder(t)
+	order := d.newOrder(t)
 	res := d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"token":"tok_visa","amount":1}`, strings.ToUpper(order.ID)))
 	require.Equal(t, 201, res.StatusCode, res.text)
 	require.EqualValues(t, 2500, res.payment(t).Amount)
@@ -131,13 +136,13 @@ func TestAPI_PayByToken_AndAnAmountFromTheClientIsNotHeard(t *testing.T) {
 
 func TestAPI_TheClientSecretIsThereWhileTheBankWaits(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.createOrder(t)
+	order := d.newOrder(t)
 	const card = "pm_card_authenticationRequired"
 	key := []string{idempotency.Header, "once"}
 	first := d.post(t, order.ID, card, key...)
 	require.Equal(t, 201, first.StatusCode, first.text)
 	waiting := first.payment(t)
-	require.Equal(t, RequiresAction, waiting.Status)
+	require.Equal(t, domain.RequiresAction, waiting.Status)
 	require.NotEmpty(t, waiting.ClientSecret)
 	d.sidecar.requireNowhere(t, waiting.ClientSecret)
 
@@ -148,28 +153,28 @@ func TestAPI_TheClientSecretIsThereWhileTheBankWaits(t *testing.T) {
 	require.Equal(t, 200, again.StatusCode)
 	require.Equal(t, waiting, again.payment(t))
 
-	d.processor.authenticate(t, waiting.StripeID, "succeed")
-	shown := d.send(t, buyer, "GET", "/api/payments/"+waiting.ID, "").payment(t)
-	require.Equal(t, Authorized, shown.Status)
+	d.stripeServer.Authenticate(t, waiting.StripeID, "succeed")
+	shown := d.send(t, buyer, "GET", paymentPath(waiting.ID), "").payment(t)
+	require.Equal(t, domain.Authorized, shown.Status)
 	require.Empty(t, shown.ClientSecret)
 }
 
 func TestAPI_Refusals(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	live := d.createOrder(t)
+	live := d.newOrder(t)
 	cancelled := after(reserved(), "cancelled")
-	require.NoError(t, d.ApplyOrder(t.Context(), cancelled))
+	require.NoError(t, d.applyAndSettle(t.Context(), cancelled))
 	complete := after(reserved(), "complete")
-	require.NoError(t, d.ApplyOrder(t.Context(), complete))
+	require.NoError(t, d.applyAndSettle(t.Context(), complete))
 	expired := reserved()
-	expired.ExpiresAt = now()
-	require.NoError(t, d.ApplyOrder(t.Context(), expired))
+	expired.ExpiresAt = clock.System()
+	require.NoError(t, d.applyAndSettle(t.Context(), expired))
 	cheap := reserved()
 	cheap.Ticket.Price = 20
-	require.NoError(t, d.ApplyOrder(t.Context(), cheap))
+	require.NoError(t, d.applyAndSettle(t.Context(), cheap))
 	const noOrder = "00000000-0000-7000-8000-000000000000"
 
-	body := func(orderID, card string) string {
+	body := func(orderID id.Order, card string) string {
 		return fmt.Sprintf(`{"orderId":%q,"paymentMethod":%q}`, orderID, card)
 	}
 	for _, c := range []struct {
@@ -212,8 +217,8 @@ func TestAPI_Refusals(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return true
 		}
-		d.processor.before.Store(&away)
-		defer d.processor.before.Store(nil)
+		d.stripeServer.Before.Store(&away)
+		defer d.stripeServer.Before.Store(nil)
 		res := d.post(t, live.ID, "pm_card_visa")
 		require.Equal(t, 503, res.StatusCode, res.text)
 		require.NotEmpty(t, res.Header.Get("Retry-After"))
@@ -222,7 +227,7 @@ func TestAPI_Refusals(t *testing.T) {
 
 func TestAPI_ShowRefusals(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.createOrder(t)
+	order := d.newOrder(t)
 	id := d.post(t, order.ID, "pm_card_visa").payment(t).ID
 	for path, want := range map[string]int{id: 403, uuid.NewString(): 404, "17": 404} {
 		require.Equal(t, want, d.send(t, "buyer-2", "GET", "/api/payments/"+path, "").StatusCode, path)
@@ -232,13 +237,13 @@ func TestAPI_ShowRefusals(t *testing.T) {
 
 func TestAPI_IdempotencyKey(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order, other := d.createOrder(t), d.createOrder(t)
+	order, other := d.newOrder(t), d.newOrder(t)
 	key := []string{idempotency.Header, "key-1"}
 
 	require.Equal(t, 402, d.post(t, order.ID, "pm_card_chargeDeclined", key...).StatusCode)
 	first := d.post(t, order.ID, "pm_card_visa", key...)
 	require.Equal(t, 201, first.StatusCode, "a refusal does not use the key up")
-	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "complete")))
+	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "complete")))
 	again := d.post(t, order.ID, "pm_card_visa", key...)
 	require.Equal(t, 201, again.StatusCode)
 	require.Equal(t, first.text, again.text, "as it was, though it is captured now")
@@ -247,7 +252,7 @@ func TestAPI_IdempotencyKey(t *testing.T) {
 
 	changed := d.post(t, other.ID, "pm_card_visa", key...)
 	require.Equal(t, 409, changed.StatusCode)
-	require.Empty(t, d.processor.money(t, other.ID))
+	require.Empty(t, d.stripeServer.Money(t, other.ID))
 	require.Equal(t, 201, d.post(t, other.ID, "pm_card_visa", idempotency.Header, "key-2").StatusCode)
 
 	require.Equal(t, 200, d.post(t, other.ID, "pm_card_visa", idempotency.Header, "key-3").StatusCode)
@@ -258,7 +263,7 @@ func TestAPI_TheSameRequestManyTimesAtOnceIsOnePayment(t *testing.T) {
 	for name, header := range map[string][]string{"with a key": {idempotency.Header, "key-1"}, "without": nil} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, webhookSecret)
-			order := d.createOrder(t)
+			order := d.newOrder(t)
 			var mu sync.Mutex
 			ids := map[string]bool{}
 			var all sync.WaitGroup
@@ -294,11 +299,11 @@ func about(stripeID, orderID, status string) []byte {
 
 func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.createOrder(t)
+	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
-	d.processor.authenticate(t, waiting.StripeID, "succeed")
+	d.stripeServer.Authenticate(t, waiting.StripeID, "succeed")
 	body := about(waiting.StripeID, order.ID, "canceled")
-	asked := d.processor.asked.Load()
+	asked := d.stripeServer.Requests.Load()
 	for name, header := range map[string]string{
 		"not signed":              "",
 		"signed by somebody else": signed(body, "whsec_other", time.Now()),
@@ -313,7 +318,7 @@ func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
 			require.Equal(t, "signature_invalid", res.errors(t)[0].Code)
 		})
 	}
-	require.Equal(t, asked, d.processor.asked.Load())
+	require.Equal(t, asked, d.stripeServer.Requests.Load())
 	d.requireEvents(t)
 
 	for range 2 { // reported twice
@@ -351,13 +356,13 @@ func TestWebhook_OfOthersIsAcknowledged(t *testing.T) {
 
 func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	order := d.createOrder(t)
+	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
-	d.processor.before.Store(&away)
+	d.stripeServer.Before.Store(&away)
 	body := about(waiting.StripeID, order.ID, "requires_capture")
 	res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 	require.Equal(t, 503, res.StatusCode, res.text)
@@ -366,13 +371,13 @@ func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
 // TestWebhook_OfTheSandbox lets the sandbox send its own webhooks, over HTTP, to the service.
 func TestWebhook_OfTheSandbox(t *testing.T) {
 	d := newShop(t)
-	p := d.processor
-	order := d.createOrder(t)
+	p := d.stripeServer
+	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
-	p.authenticate(t, waiting.StripeID, "succeed")
+	p.Authenticate(t, waiting.StripeID, "succeed")
 	d.requireEvents(t, "payment.created")
-	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "complete")))
-	require.Eventually(t, func() bool { return get[sandbox.Ledger](t, p.sandbox, "/sandbox/ledger").Undelivered == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "complete")))
+	require.Eventually(t, func() bool { return p.Ledger(t).Undelivered == 0 }, 5*time.Second, 5*time.Millisecond)
 	d.requireMoney(t, order.ID, 0, 2500, 0)
 	d.requireEvents(t, "payment.created", "payment.captured")
 }

@@ -1,74 +1,59 @@
 package main
 
-import "sync"
+import (
+	"sync"
 
-// cacheLength bounds how many orders are remembered: about 4 MB.
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"boxoffice/services/internal/id"
+	"boxoffice/services/payments/domain"
+)
+
+// cacheLength bounds how many orders are cached: about 4 MB.
 const cacheLength = 8192
 
-// recent remembers the orders that this process has read or written last, and which of them it works on now. It only
-// serves to see that there is nothing to do, for what it remembers may be older than what is on disk: whatever is
-// written is decided on what was read, and guarded by its ETag.
+// cache has the orders that this process has read or committed last, and those that it works on now. It may be older than the
+// store, so it only serves to find out that there is nothing to do. A decision is made on what was read, and guarded by the
+// ETag.
 type cache struct {
 	mu     sync.Mutex
-	orders map[string]Order
-	ring   []string // the ids in the order in which they came
-	next   int
-	busy   map[string]int
+	orders *lru.Cache[id.Order, domain.Order]
+	busy   map[id.Order]int
 }
 
 func newCache() *cache {
-	return &cache{orders: map[string]Order{}, ring: make([]string, cacheLength), busy: map[string]int{}}
+	orders, _ := lru.New[id.Order, domain.Order](cacheLength) // the error is that of a size below 1
+	return &cache{orders: orders, busy: map[id.Order]int{}}
 }
 
-// put remembers an order as it is on disk.
-func (r *cache) put(o Order) {
-	if o.Payment != nil {
-		payment := *o.Payment
-		o.Payment = &payment
+// put caches an order as it is in the store.
+func (c *cache) put(order domain.Order) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cached, known := c.orders.Peek(order.ID); !known || !order.IsOlderThan(cached) {
+		c.orders.Add(order.ID, order.Copy())
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before, known := r.orders[o.ID]
-	if known && o.olderThan(before) {
-		return
-	}
-	if !known {
-		delete(r.orders, r.ring[r.next])
-		r.ring[r.next] = o.ID
-		r.next = (r.next + 1) % len(r.ring)
-	}
-	r.orders[o.ID] = o
 }
 
-// get returns an order as it was when this process saw it last. Its payment must not be changed.
-func (r *cache) get(id string) (o Order, known bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	o, known = r.orders[id]
-	return o, known
-}
+// get returns an order as this process has read or committed it last. Its payment must not be changed.
+func (c *cache) get(order id.Order) (cached domain.Order, known bool) { return c.orders.Get(order) }
 
-// work notes that this process is about to write down what became of an order's payment, until done is called.
-func (r *cache) work(id string) (done func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.busy[id]++
+// begin says that this process is about to commit an outcome of an order's payment. done ends that.
+func (c *cache) begin(order id.Order) (done func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy[order]++
 	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.busy[id]--; r.busy[id] == 0 {
-			delete(r.busy, id)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.busy[order]--; c.busy[order] == 0 {
+			delete(c.busy, order)
 		}
 	}
 }
 
-func (r *cache) working(id string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.busy[id] > 0
-}
-
-// olderThan says whether the order was read before another version of it was.
-func (o *Order) olderThan(other Order) bool {
-	return o.Version < other.Version || other.Payment != nil && (o.Payment == nil || o.Payment.Version < other.Payment.Version)
+func (c *cache) isBusy(order id.Order) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.busy[order] > 0
 }

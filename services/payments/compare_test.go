@@ -13,9 +13,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/state"
+	"boxoffice/services/payments/domain"
+	"boxoffice/services/payments/stripe"
 )
 
 // differences are what a comparison has found, by kind.
@@ -67,7 +71,7 @@ func (s *scene) restores(t *testing.T, backup map[string]document) {
 			delete(s.sidecar.documents, key)
 		}
 	}
-	s.store = newStore(s.documents, s.stripe, quiet)
+	s.store = newStore(s.documents, s.stripe, clock.System, quiet)
 }
 
 func (s *scene) backup() map[string]document {
@@ -80,7 +84,7 @@ func (s *scene) backup() map[string]document {
 	return backup
 }
 
-func (s *scene) payment(t *testing.T, orderID string) Payment {
+func (s *scene) payment(t *testing.T, orderID id.Order) domain.Payment {
 	t.Helper()
 	a, err := s.load(t.Context(), orderID)
 	require.NoError(t, err)
@@ -96,45 +100,45 @@ func lost(orderID string) events.Order {
 func TestCompare_WithNothingToFindOnlyPublishesAgain(t *testing.T) {
 	s := newScene(t)
 	sold, _ := s.sells(t)
-	held := s.createOrder(t)
-	_, err := s.pay(t.Context(), held.ID, "pm_card_visa")
+	held := s.newOrder(t)
+	_, err := s.payWith(t.Context(), held.ID, "pm_card_visa")
 	require.NoError(t, err)
-	refused := s.createOrder(t)
-	_, err = s.pay(t.Context(), refused.ID, declinedByBank)
+	refused := s.newOrder(t)
+	_, err = s.payWith(t.Context(), refused.ID, declinedByBank)
 	require.Error(t, err)
 	s.requireEvents(t, "payment.created", "payment.captured", "payment.created", "payment.failed")
-	wrote := s.processor.wrote.Load()
+	wrote := s.stripeServer.Writes.Load()
 	require.Empty(t, s.compares(t))
-	require.Equal(t, wrote, s.processor.wrote.Load())
+	require.Equal(t, wrote, s.stripeServer.Writes.Load())
 	s.requireEvents(t, "payment.created", "payment.captured", "payment.created", "payment.failed", "payment.captured", "payment.created")
-	require.Equal(t, Captured, s.payment(t, sold.ID).Status)
+	require.Equal(t, domain.Captured, s.payment(t, sold.ID).Status)
 }
 
 func TestCompare_FindsWhatWebhooksDidNotTell(t *testing.T) {
 	for name, c := range map[string]struct {
 		happens  func(t *testing.T, s *scene, intent string)
-		status   Status
+		status   domain.Status
 		refunded int64
 		failed   bool
 		dispute  string
 	}{
-		"a refund": {func(t *testing.T, s *scene, intent string) { s.processor.dashboard(t, intent, "") }, Refunded, 2500, false, ""},
-		"a part":   {func(t *testing.T, s *scene, intent string) { s.processor.dashboard(t, intent, "700") }, Captured, 700, false, ""},
+		"a refund": {func(t *testing.T, s *scene, intent string) { s.stripeServer.dashboard(t, intent, "") }, domain.Refunded, 2500, false, ""},
+		"a part":   {func(t *testing.T, s *scene, intent string) { s.stripeServer.dashboard(t, intent, "700") }, domain.Captured, 700, false, ""},
 		"a refund that failed": {func(t *testing.T, s *scene, intent string) {
-			id := s.processor.dashboard(t, intent, "")
-			_, _, err := s.settle(t.Context(), s.processor.notice(intent).orderID, s.always)
+			id := s.stripeServer.dashboard(t, intent, "")
+			_, _, err := s.settleOrder(t.Context(), s.notice(intent).OrderID, domain.Cause{Refresh: domain.RefreshAlways})
 			require.NoError(t, err)
-			s.processor.bank(t, "/refunds/"+id+"/fail", "")
-		}, Captured, 0, true, ""},
+			s.stripeServer.bank(t, "/refunds/"+id+"/fail", "")
+		}, domain.Captured, 0, true, ""},
 		"a dispute": {func(t *testing.T, s *scene, intent string) {
-			s.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
-		}, Captured, 0, false, "needs_response"},
+			s.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
+		}, domain.Captured, 0, false, "needs_response"},
 		"a dispute that was lost": {func(t *testing.T, s *scene, intent string) {
-			id := s.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
-			_, _, err := s.settle(t.Context(), s.processor.notice(intent).orderID, s.always)
+			id := s.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
+			_, _, err := s.settleOrder(t.Context(), s.notice(intent).OrderID, domain.Cause{Refresh: domain.RefreshAlways})
 			require.NoError(t, err)
-			s.processor.bank(t, "/disputes/"+id+"/close", `{"outcome":"lost"}`)
-		}, Refunded, 2500, false, "lost"},
+			s.stripeServer.bank(t, "/disputes/"+id+"/close", `{"outcome":"lost"}`)
+		}, domain.Refunded, 2500, false, "lost"},
 	} {
 		for _, from := range []string{"the list of intents", "the list of events"} {
 			t.Run(name+", by "+from, func(t *testing.T) {
@@ -148,11 +152,11 @@ func TestCompare_FindsWhatWebhooksDidNotTell(t *testing.T) {
 					}
 					return false
 				}
-				s.processor.before.Store(&other)
+				s.stripeServer.Before.Store(&other)
 				if name == "a dispute that was lost" && from == "the list of intents" {
 					t.Skip("a charge does not say how a dispute ended")
 				}
-				require.Equal(t, differences{behind: 1}, s.compares(t))
+				require.Equal(t, differences{kindBehind: 1}, s.compares(t))
 				p := s.payment(t, order.ID)
 				require.Equal(t, []any{c.status, c.refunded, c.failed, c.dispute}, []any{p.Status, p.Refunded, p.RefundFailed, p.Dispute.Status})
 				require.Empty(t, s.compares(t), "once")
@@ -164,37 +168,37 @@ func TestCompare_FindsWhatWebhooksDidNotTell(t *testing.T) {
 func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 	t.Run("authorized, and orders completes it", func(t *testing.T) {
 		s := newScene(t)
-		order := s.createOrder(t)
-		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		order := s.newOrder(t)
+		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		s.restores(t, nil)
-		require.Equal(t, differences{unknown: 1}, s.compares(t))
+		require.Equal(t, differences{kindUnknown: 1}, s.compares(t))
 		s.requireEvents(t, "payment.created", "payment.created")
 		require.Contains(t, s.ahead(t), order.ID, "it waits for its order")
-		_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
+		_, err = s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err, "it is paid")
-		require.NoError(t, s.ApplyOrder(t.Context(), after(order, "complete")))
+		require.NoError(t, s.applyAndSettle(t.Context(), after(order, "complete")))
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 		require.Empty(t, s.compares(t))
 	})
 	t.Run("authorized, and orders has lost the order, too", func(t *testing.T) {
 		s := newScene(t)
-		order := s.createOrder(t)
-		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		order := s.newOrder(t)
+		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		s.restores(t, nil)
 		s.compares(t)
-		require.NoError(t, s.ApplyOrder(t.Context(), lost(order.ID)))
+		require.NoError(t, s.applyAndSettle(t.Context(), lost(order.ID)))
 		s.requireMoney(t, order.ID, 0, 0, 0)
-		require.Equal(t, Voided, s.payment(t, order.ID).Status)
+		require.Equal(t, domain.Voided, s.payment(t, order.ID).Status)
 	})
 	t.Run("captured", func(t *testing.T) {
 		s := newScene(t)
 		order, _ := s.sells(t)
 		s.restores(t, nil)
-		require.Equal(t, differences{unknown: 1}, s.compares(t))
+		require.Equal(t, differences{kindUnknown: 1}, s.compares(t))
 		s.requireEvents(t, "payment.created", "payment.captured", "payment.created", "payment.captured")
-		require.NoError(t, s.ApplyOrder(t.Context(), order))
+		require.NoError(t, s.applyAndSettle(t.Context(), order))
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 		s.sweeps(t)
 		require.Empty(t, s.ahead(t))
@@ -204,58 +208,58 @@ func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 		order, _ := s.sells(t)
 		s.restores(t, nil)
 		s.compares(t)
-		require.NoError(t, s.ApplyOrder(t.Context(), lost(order.ID)))
+		require.NoError(t, s.applyAndSettle(t.Context(), lost(order.ID)))
 		s.requireMoney(t, order.ID, 0, 2500, 2500)
 	})
 	t.Run("a backup from between reservation and payment", func(t *testing.T) {
 		s := newScene(t)
-		order := s.createOrder(t)
+		order := s.newOrder(t)
 		backup := s.backup()
-		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		complete := after(order, "complete")
-		require.NoError(t, s.ApplyOrder(t.Context(), complete))
+		require.NoError(t, s.applyAndSettle(t.Context(), complete))
 		s.restores(t, backup)
-		require.Equal(t, differences{unknown: 1}, s.compares(t))
-		require.NoError(t, s.ApplyOrder(t.Context(), complete), "by the reconciliation of orders")
-		require.Equal(t, Captured, s.payment(t, order.ID).Status)
+		require.Equal(t, differences{kindUnknown: 1}, s.compares(t))
+		require.NoError(t, s.applyAndSettle(t.Context(), complete), "by the reconciliation of orders")
+		require.Equal(t, domain.Captured, s.payment(t, order.ID).Status)
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 	})
 	t.Run("a backup from between payment and capture", func(t *testing.T) {
 		s := newScene(t)
-		order := s.createOrder(t)
-		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		order := s.newOrder(t)
+		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		backup := s.backup()
 		complete := after(order, "complete")
-		require.NoError(t, s.ApplyOrder(t.Context(), complete))
+		require.NoError(t, s.applyAndSettle(t.Context(), complete))
 		s.restores(t, backup)
-		require.Equal(t, differences{behind: 1}, s.compares(t))
-		require.Equal(t, Captured, s.payment(t, order.ID).Status)
-		require.NoError(t, s.ApplyOrder(t.Context(), complete))
+		require.Equal(t, differences{kindBehind: 1}, s.compares(t))
+		require.Equal(t, domain.Captured, s.payment(t, order.ID).Status)
+		require.NoError(t, s.applyAndSettle(t.Context(), complete))
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 	})
 	t.Run("nothing was paid yet", func(t *testing.T) {
 		s := newScene(t)
-		order := s.createOrder(t)
-		waiting, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+		order := s.newOrder(t)
+		waiting, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 		require.NoError(t, err)
 		s.restores(t, nil)
-		require.Equal(t, differences{unknown: 1}, s.compares(t))
-		require.Equal(t, Voided, s.processor.notice(waiting.Payment.StripeID).intent.Status, "nobody can pay it any more")
+		require.Equal(t, differences{kindUnknown: 1}, s.compares(t))
+		require.Equal(t, domain.Voided, s.notice(waiting.Payment.StripeID).Intent.Status, "nobody can pay it any more")
 		require.Empty(t, s.compares(t))
 	})
 }
 
 func TestCompare_AnOrderThatOrdersHasLostIsGivenBack(t *testing.T) {
 	s := newScene(t)
-	held := s.createOrder(t)
-	_, err := s.pay(t.Context(), held.ID, "pm_card_visa")
+	held := s.newOrder(t)
+	_, err := s.payWith(t.Context(), held.ID, "pm_card_visa")
 	require.NoError(t, err)
 	sold, _ := s.sells(t)
 	for _, order := range []events.Order{held, sold} {
 		for range 2 { // as often as it is reported
-			require.NoError(t, s.ApplyOrder(t.Context(), lost(order.ID)))
+			require.NoError(t, s.applyAndSettle(t.Context(), lost(order.ID)))
 		}
 	}
 	s.requireMoney(t, held.ID, 0, 0, 0)
@@ -264,36 +268,34 @@ func TestCompare_AnOrderThatOrdersHasLostIsGivenBack(t *testing.T) {
 
 func TestCompare_LeavesAloneWhatIsNotItsOwn(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	s.restores(t, nil)
-	s.stripe.origin = "another-system"
+	s.stripe.Origin = "another-system"
 	require.Empty(t, s.compares(t))
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }
 
 func TestCompare_LeavesToOthersWhatIsYoung(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	s.restores(t, nil)
 	registry := prometheus.NewRegistry()
 	require.NoError(t, reconcile.New(s.documents, reconcile.Settings{ReconcileEvery: time.Hour}, quiet, registry, s.comparison()).ReconcileIfDue(t.Context()))
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 	_, err = s.load(t.Context(), order.ID)
-	require.ErrorIs(t, err, errNoOrder)
+	require.ErrorIs(t, err, domain.ErrNoOrder)
 }
 
 func TestCompare_AStrayIntentKeepsNoMoney(t *testing.T) {
 	s := newScene(t)
 	sold, intent := s.sells(t)
-	order := Order{ID: sold.ID, UserID: buyer, Amount: 2500, Currency: "usd"}
-	_, _, err := s.stripe.create(t.Context(), &order, "by hand", "pm_card_visa")
-	require.NoError(t, err)
-	require.Equal(t, differences{stray: 1}, s.compares(t))
-	for _, entry := range s.processor.money(t, sold.ID) {
+	s.stripeServer.CreateByHand(t, sold.ID, nil, "pm_card_visa")
+	require.Equal(t, differences{kindStray: 1}, s.compares(t))
+	for _, entry := range s.stripeServer.Money(t, sold.ID) {
 		require.Zero(t, entry.Held)
 		require.Equal(t, entry.ID == intent, entry.Kept == 2500)
 	}
@@ -303,12 +305,11 @@ func TestCompare_AStrayIntentKeepsNoMoney(t *testing.T) {
 func TestCompare_ReadsInBulk(t *testing.T) {
 	s := newScene(t)
 	for range 230 {
-		order := Order{ID: uuid.NewString(), UserID: buyer, Amount: 2500, Currency: "usd", Schema: orderSchema, Status: OrderCreated, Version: 1, ExpiresAt: now().Add(time.Hour)}
-		made, _, err := s.stripe.create(t.Context(), &order, order.ID, "pm_card_visa")
-		require.NoError(t, err)
-		payment := order.Begin("visa", now())
+		order := domain.Order{ID: id.New[id.Order](), UserID: buyer, Amount: 2500, Currency: "usd", Schema: domain.OrderSchema, Status: domain.OrderCreated, Version: 1, ExpiresAt: clock.System().Add(time.Hour)}
+		made := s.notice(s.stripeServer.CreateByHand(t, order.ID, nil, "pm_card_visa")).Intent
+		payment := order.Begin("visa", clock.System())
 		payment.Conclude(1, false)
-		payment.Observe(made, now())
+		payment.Observe(made, clock.System())
 		var change state.Change
 		change.Create(orderKey(order.ID), order)
 		require.NoError(t, s.documents.Commit(t.Context(), &change))
@@ -319,38 +320,38 @@ func TestCompare_ReadsInBulk(t *testing.T) {
 func TestCompare_GoesOnAfterStripeWasAway(t *testing.T) {
 	s := newScene(t)
 	order, intent := s.sells(t)
-	s.processor.dashboard(t, intent, "")
+	s.stripeServer.dashboard(t, intent, "")
 	away := func(w http.ResponseWriter, r *http.Request) bool {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
-	s.processor.before.Store(&away)
+	s.stripeServer.Before.Store(&away)
 	_, err := s.tryToCompare(t)
 	require.Error(t, err)
-	s.processor.before.Store(nil)
+	s.stripeServer.Before.Store(nil)
 	require.Eventually(t, func() bool {
 		_, err := s.tryToCompare(t)
-		return err == nil && s.payment(t, order.ID).Status == Refunded
+		return err == nil && s.payment(t, order.ID).Status == domain.Refunded
 	}, 5*time.Second, time.Millisecond)
 }
 
 func TestCompare_TwoReplicasAtOnceTellEachThingOnce(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	s.requireEvents(t, "payment.created")
 	s.restores(t, nil)
 	documents, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = documents.Close(context.Background()) })
-	second := newStore(documents, s.stripe, quiet)
+	second := newStore(documents, s.stripe, clock.System, quiet)
 	var all sync.WaitGroup
 	for _, replica := range []*store{s.store, second, s.store, second} {
 		all.Go(func() {
-			err := s.stripe.Intents(t.Context(), noon.AddDate(-20, 0, 0), func(page []listed) error {
+			err := s.stripe.Intents(t.Context(), noon.AddDate(-20, 0, 0), func(page []stripe.Listed) error {
 				for _, made := range page {
-					if _, err := replica.adopt(t.Context(), made); err != nil {
+					if _, err := replica.recoverPayment(t.Context(), made); err != nil {
 						return err
 					}
 				}
@@ -361,7 +362,7 @@ func TestCompare_TwoReplicasAtOnceTellEachThingOnce(t *testing.T) {
 	}
 	all.Wait()
 	s.requireEvents(t, "payment.created", "payment.created")
-	require.Equal(t, Authorized, s.payment(t, order.ID).Status)
+	require.Equal(t, domain.Authorized, s.payment(t, order.ID).Status)
 }
 
 func TestOrigin_IsMadeOnce(t *testing.T) {
@@ -372,11 +373,11 @@ func TestOrigin_IsMadeOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first, again)
 	require.NoError(t, uuid.Validate(first))
-	s.stripe.origin = first
-	order := s.createOrder(t)
-	_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
+	s.stripe.Origin = first
+	order := s.newOrder(t)
+	_, err = s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	require.Equal(t, first, s.processor.money(t, order.ID)[0].Metadata["origin"])
+	require.Equal(t, first, s.stripeServer.Money(t, order.ID)[0].Metadata["origin"])
 }
 
 func TestMeters_SayHowOldTheOldestUnsettledPaymentIs(t *testing.T) {
@@ -384,18 +385,18 @@ func TestMeters_SayHowOldTheOldestUnsettledPaymentIs(t *testing.T) {
 	require.Zero(t, testutil.CollectAndCount(s.metrics, "boxoffice_payments_unsettled"), "nothing is known yet")
 	s.sells(t)
 	for range 2 {
-		order := s.createOrder(t)
-		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		order := s.newOrder(t)
+		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 	}
 	s.sweeps(t)
 	require.InDelta(t, 2, gauge(t, s.metrics, "boxoffice_payments_unsettled"), 0)
 	require.InDelta(t, 1, gauge(t, s.metrics, "boxoffice_payments_oldest_unsettled_seconds"), 5)
-	s.metrics.swept(backlog{payments: 1, oldest: time.Now().Add(-time.Hour)}, time.Now(), time.Minute)
+	s.metrics.setBacklog(backlog{payments: 1, oldest: time.Now().Add(-time.Hour)}, time.Now(), time.Minute)
 	require.InDelta(t, 3600, gauge(t, s.metrics, "boxoffice_payments_oldest_unsettled_seconds"), 5)
-	s.metrics.swept(backlog{}, time.Now(), time.Minute)
+	s.metrics.setBacklog(backlog{}, time.Now(), time.Minute)
 	require.Zero(t, gauge(t, s.metrics, "boxoffice_payments_oldest_unsettled_seconds"))
-	s.metrics.swept(backlog{payments: 1, oldest: time.Now().Add(-time.Hour)}, time.Now().Add(-2*time.Minute), time.Minute)
+	s.metrics.setBacklog(backlog{payments: 1, oldest: time.Now().Add(-time.Hour)}, time.Now().Add(-2*time.Minute), time.Minute)
 	require.Zero(t, testutil.CollectAndCount(s.metrics, "boxoffice_payments_unsettled"), "another process has swept since")
 }
 
@@ -417,37 +418,33 @@ func gauge(t *testing.T, m *metrics, name string) float64 {
 func TestMeters_CountRefundsThatFailedAndDisputes(t *testing.T) {
 	s := newScene(t)
 	order, intent := s.sells(t)
-	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "cancelled")))
-	s.processor.bank(t, "/refunds/"+s.processor.refunds(t, intent)[0]+"/fail", "")
+	require.NoError(t, s.applyAndSettle(t.Context(), after(order, "cancelled")))
+	s.stripeServer.bank(t, "/refunds/"+s.stripeServer.refunds(t, intent)[0]+"/fail", "")
 	s.compares(t)
 	require.InDelta(t, 1, testutil.ToFloat64(s.metrics.refundsFailed), 0)
 	_, intent = s.sells(t)
-	s.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
+	s.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
 	s.compares(t)
 	require.InDelta(t, 1, testutil.ToFloat64(s.metrics.disputes.WithLabelValues("needs_response")), 0)
 }
 
 func TestHandleNotice_AnOrderWithoutItsPaymentGetsItAgain(t *testing.T) {
 	s := newScene(t)
-	s.stripe.origin = "ours"
-	order := s.createOrder(t)
+	s.stripe.Origin = "this service"
+	order := s.newOrder(t)
 	backup := s.backup()
-	paid, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	paid, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	s.restores(t, backup)
-	known, err := s.HandleNotice(t.Context(), paid.Payment.StripeID)
+	known, err := s.handleAndSettle(t.Context(), paid.Payment.StripeID)
 	require.NoError(t, err)
 	require.True(t, known)
-	require.Equal(t, Authorized, s.payment(t, order.ID).Status, "its order may be complete, and must not lose its money")
+	require.Equal(t, domain.Authorized, s.payment(t, order.ID).Status, "its order may be complete, and must not lose its money")
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 
-	other := s.createOrder(t)
-	s.stripe.origin = "somebody else's"
-	byHand := Order{ID: other.ID, UserID: buyer, Amount: 2500, Currency: "usd"}
-	made, _, err := s.stripe.create(t.Context(), &byHand, "by hand", "pm_card_visa")
-	require.NoError(t, err)
-	s.stripe.origin = "ours"
-	_, err = s.HandleNotice(t.Context(), made.ID)
+	other := s.newOrder(t)
+	made := s.stripeServer.CreateByHand(t, other.ID, map[string]string{"origin": "another system"}, "pm_card_visa")
+	_, err = s.handleAndSettle(t.Context(), made)
 	require.NoError(t, err)
 	s.requireMoney(t, other.ID, 0, 0, 0)
 }

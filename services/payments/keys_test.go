@@ -11,7 +11,7 @@ import (
 )
 
 // attemptKeys are the idempotency keys of all attempts from now on, in order.
-func (p *processor) attemptKeys() func() []string {
+func (p fakeStripe) attemptKeys() func() []string {
 	var mu sync.Mutex
 	var keys []string
 	note := func(_ http.ResponseWriter, r *http.Request) bool {
@@ -22,7 +22,7 @@ func (p *processor) attemptKeys() func() []string {
 		}
 		return false
 	}
-	p.before.Store(&note)
+	p.Before.Store(&note)
 	return func() []string {
 		mu.Lock()
 		defer mu.Unlock()
@@ -56,18 +56,18 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			order := s.createOrder(t)
+			order := s.newOrder(t)
 			fault := c.fault
 			if c.card == "" {
 				fault = name
 			} else {
-				_, err := s.pay(t.Context(), order.ID, c.card)
+				_, err := s.payWith(t.Context(), order.ID, c.card)
 				requireProblem(t, err, problem.Declined)
 			}
-			seen := s.processor.attemptKeys()
-			s.processor.misbehaves(t, `{"operation":"confirm","fault":"`+fault+`"}`)
+			seen := s.stripeServer.attemptKeys()
+			s.stripeServer.Inject(t, `{"operation":"confirm","fault":"`+fault+`"}`)
 			for range 2 { // the buyer tries again, if need be
-				if _, err := s.pay(t.Context(), order.ID, "pm_card_visa"); err == nil {
+				if _, err := s.payWith(t.Context(), order.ID, "pm_card_visa"); err == nil {
 					break
 				}
 			}
@@ -83,10 +83,10 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 
 func TestPay_AnotherAttemptHasAnotherKey(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	seen := s.processor.attemptKeys()
+	order := s.newOrder(t)
+	seen := s.stripeServer.attemptKeys()
 	for _, card := range []string{"pm_card_chargeDeclined", "pm_card_chargeDeclined", "pm_card_visa"} {
-		_, _ = s.pay(t.Context(), order.ID, card) // two are declined
+		_, _ = s.payWith(t.Context(), order.ID, card) // two are declined
 	}
 	attempt := "order/" + order.ID + "/attempt/"
 	require.Equal(t, []string{attempt + "1", attempt + "2/confirm", attempt + "3/confirm"}, seen())

@@ -1,9 +1,13 @@
-// Command payments is the service of the money: it authorizes it when a buyer pays, takes it when the order is
-// complete, and gives it back when the order is not. Read payment.go for the rules, store.go for what is kept
-// and how Stripe's word and the orders' state are brought together, stripe.go for what is asked of Stripe, limits.go for how
-// many cards may be declined, queue.go for when things happen without a request, sweep.go for how nothing is forgotten,
-// compare.go for the daily look at all that Stripe has, metrics.go for what operators see, recent.go for what is remembered
-// so as not to be read again, refreshes.go for how seldom Stripe is asked for a buyer who asks often, api.go for what clients and Stripe call, subscriptions.go for what it hears.
+// Command payments is the service of money. It authorizes the money when a buyer pays, captures it when the order is complete,
+// and gives it back when the order is cancelled.
+//
+//   - domain has the rules: payment.go (the life of a payment), order.go (what the order asks for), next.go (the next step at
+//     Stripe), limits.go (how many cards may be declined). It does no I/O.
+//   - stripe is the client for Stripe.
+//   - store.go has the documents and the decisions, and the loop that settles a payment; pay.go, limits.go and legacy.go belong
+//     to it.
+//   - queue.go and sweep.go settle payments in the background; compare.go compares them with Stripe once a day.
+//   - cache.go and refresh.go save reads, of documents and at Stripe. metrics.go is for operators.
 package main
 
 import (
@@ -11,9 +15,12 @@ import (
 	"errors"
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/service"
+	"boxoffice/services/payments/domain"
+	"boxoffice/services/payments/stripe"
 )
 
 type config struct {
@@ -28,7 +35,7 @@ type config struct {
 	SandboxURL string `env:"STRIPE_SANDBOX_URL" validate:"omitempty,http_url"`
 	// StripeTimeout bounds one request to Stripe. A confirmation waits for the buyer's bank.
 	StripeTimeout time.Duration `env:"STRIPE_TIMEOUT" envDefault:"10s" validate:"min=1s,max=20s"`
-	// SweepPeriod is how often one of the service's processes refreshes for payments that nobody sees to.
+	// SweepPeriod is how often one of the service's processes settles the payments that are not settled yet.
 	SweepPeriod time.Duration `env:"SWEEP_PERIOD" envDefault:"30s" validate:"min=1s,max=24h"`
 	// Attempts is how many cards may be declined for an order, and AttemptsPerHour how many of a user within an hour;
 	// 0 is no limit.
@@ -36,10 +43,13 @@ type config struct {
 	AttemptsPerHour int `env:"PAYMENT_ATTEMPTS_PER_HOUR" envDefault:"10" validate:"min=0,max=1000"`
 }
 
-// sandboxKey is what the sandbox takes for a key; it opens nothing.
+// sandboxKey is the sandbox's secret key. It is not secret.
 const sandboxKey = "sk_test_sandbox"
 
-// processor says whom to ask and with which key: Stripe (url is ""), or the sandbox.
+// stripeRetries is how often a request to Stripe is repeated whose connection failed.
+const stripeRetries = 2
+
+// processor is the secret key and the URL of Stripe (""), or of the sandbox.
 func (c *config) processor() (key, url string, err error) {
 	switch {
 	case c.StripeKey != "":
@@ -47,7 +57,7 @@ func (c *config) processor() (key, url string, err error) {
 	case c.SandboxURL != "":
 		return sandboxKey, c.SandboxURL, nil
 	}
-	return "", "", errors.New("there is nobody to take payments: set STRIPE_SECRET_KEY to use Stripe, or STRIPE_SANDBOX_URL to use the sandbox (`make run` starts one)")
+	return "", "", errors.New("no card processor is configured: set STRIPE_SECRET_KEY to use Stripe, or STRIPE_SANDBOX_URL to use the sandbox (`make run` starts one)")
 }
 
 func main() {
@@ -71,21 +81,21 @@ func main() {
 		if cfg.WebhookSecret == "" {
 			s.Log.Warn("webhooks are not taken: STRIPE_WEBHOOK_SECRET is not set")
 		}
-		g := newStripeClient(key, url, cfg.StripeTimeout, s.Log)
-		if g.origin, err = readOrigin(ctx, documents); err != nil {
+		origin, err := readOrigin(ctx, documents)
+		if err != nil {
 			return err
 		}
-		t := newStore(documents, g, s.Log)
-		t.metrics = newMetrics(s.Metrics)
-		t.limits = limits{perOrder: cfg.Attempts, perHour: cfg.AttemptsPerHour}
-		a := &api{store: t, webhookSecret: cfg.WebhookSecret}
-		a.routes(s.Public, identity.RequireUser(verifier))
-		t.subscribe(s.Events)
-		s.Go("queue", t.queue.run)
-		swept := newSweep(t, cfg.SweepPeriod, s.Log)
-		s.Go("sweep", swept.run)
-		s.Job("sweep", cfg.SweepPeriod, swept.fire)
-		reconcile.Start(s, documents, cfg.Settings, t.comparison())
+		client := stripe.New(stripe.Options{Key: key, URL: url, Timeout: cfg.StripeTimeout, Origin: origin, Clock: clock.System, Log: s.Log, Retries: stripeRetries})
+		payments := newStore(documents, client, clock.System, s.Log)
+		payments.metrics = newMetrics(s.Metrics)
+		payments.limits = domain.Limits{PerOrder: cfg.Attempts, PerHour: cfg.AttemptsPerHour}
+		(&api{store: payments, webhookSecret: cfg.WebhookSecret}).register(s.Public, identity.RequireUser(verifier))
+		(&subscriptions{store: payments}).register(s.Events)
+		s.Go("queue", payments.queue.run)
+		sweep := newSweep(payments, cfg.SweepPeriod, s.Log)
+		s.Go("sweep", sweep.run)
+		s.Job("sweep", cfg.SweepPeriod, sweep.fire)
+		reconcile.Start(s, documents, cfg.Settings, payments.comparison())
 		return nil
 	})
 }

@@ -5,13 +5,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"boxoffice/services/payments/domain"
 )
 
-// staleAfter is after how many periods without a pass of its own a process no longer says what its last one has found: the
-// next was another process's.
+// staleAfter is how many periods of the sweep the result of a process's last pass is shown. The next passes may be another
+// process's.
 const staleAfter = 3
 
-// metrics measure what operators must know of payments.
+// metrics are the payments' metrics for operators.
 type metrics struct {
 	refused       *prometheus.CounterVec
 	refundsFailed prometheus.Counter
@@ -19,8 +21,8 @@ type metrics struct {
 
 	count, oldest *prometheus.Desc
 	mu            sync.Mutex
-	left          backlog
-	until         time.Time // when left says nothing any more
+	backlog       backlog
+	until         time.Time // when the backlog is out of date
 }
 
 // backlog is what a pass of the sweep has found unsettled.
@@ -42,7 +44,7 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 			Name: "boxoffice_payments_attempts_refused_total", Help: "Attempts to pay that were refused because too many cards were declined, by limit: order or user.",
 		}, []string{"limit"}),
 		refundsFailed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "boxoffice_payments_refunds_failed_total", Help: "Refunds that did not reach the buyer. Nothing tries them again: somebody must find another way.",
+			Name: "boxoffice_payments_refunds_failed_total", Help: "Refunds that did not reach the buyer. They are not tried again: an operator must find another way.",
 		}),
 		disputes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "boxoffice_payments_disputes_total", Help: "Changes of disputes, by Stripe's status: one that needs_response has a deadline.",
@@ -56,11 +58,11 @@ func newMetrics(registry prometheus.Registerer) *metrics {
 	return m
 }
 
-// swept notes what a pass has found. It counts for some time, until the next pass.
-func (m *metrics) swept(left backlog, at time.Time, counts time.Duration) {
+// setBacklog sets what a pass has found, and for how long that is shown.
+func (m *metrics) setBacklog(found backlog, at time.Time, shown time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.left, m.until = left, at.Add(counts)
+	m.backlog, m.until = found, at.Add(shown)
 }
 
 // Describe implements prometheus.Collector.
@@ -72,22 +74,22 @@ func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	m.mu.Lock()
-	left, until := m.left, m.until
+	found, until := m.backlog, m.until
 	m.mu.Unlock()
 	at := time.Now()
 	if at.After(until) {
 		return
 	}
 	age := 0.0
-	if left.payments > 0 {
-		age = max(at.Sub(left.oldest).Seconds(), 0)
+	if found.payments > 0 {
+		age = max(at.Sub(found.oldest).Seconds(), 0)
 	}
-	to <- prometheus.MustNewConstMetric(m.count, prometheus.GaugeValue, float64(left.payments))
+	to <- prometheus.MustNewConstMetric(m.count, prometheus.GaugeValue, float64(found.payments))
 	to <- prometheus.MustNewConstMetric(m.oldest, prometheus.GaugeValue, age)
 }
 
-// reversed counts what a payment's change says of refunds and disputes.
-func (m *metrics) reversed(before, after Payment) {
+// countReversals counts changes of refunds and disputes.
+func (m *metrics) countReversals(before, after domain.Payment) {
 	if after.RefundFailed && !before.RefundFailed {
 		m.refundsFailed.Inc()
 	}

@@ -10,8 +10,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/stripe/sandbox"
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/problem"
+	"boxoffice/services/payments/domain"
+	"boxoffice/services/payments/stripe"
 )
 
 // costs is what something asked of the sidecar for documents of this service, and of Stripe.
@@ -20,10 +22,10 @@ type costs struct{ reads, transactions, stripeWrites, stripeReads int }
 func (s *scene) costs(t *testing.T, of func()) costs {
 	t.Helper()
 	count := func() costs {
-		wrote := int(s.processor.wrote.Load())
+		wrote := int(s.stripeServer.Writes.Load())
 		s.sidecar.mu.Lock()
 		defer s.sidecar.mu.Unlock()
-		return costs{s.sidecar.reads, s.sidecar.transactions, wrote, int(s.processor.asked.Load()) - wrote}
+		return costs{s.sidecar.reads, s.sidecar.transactions, wrote, int(s.stripeServer.Requests.Load()) - wrote}
 	}
 	before := count()
 	of()
@@ -41,20 +43,20 @@ func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
 	var paid Receipt
 	require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 1}, s.costs(t, func() {
 		var err error
-		paid, err = s.pay(t.Context(), order.ID, "pm_card_visa")
+		paid, err = s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 	}), "the attempt is written down, made, and its outcome written down")
-	authorized := s.processor.notice(paid.Payment.StripeID)
+	authorized := s.notice(paid.Payment.StripeID)
 
 	require.Equal(t, costs{reads: 1, transactions: 1, stripeWrites: 1}, s.costs(t, func() {
 		require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
 	}), "the money is taken, and that is written down with what the order has become")
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 
-	captured := s.processor.notice(paid.Payment.StripeID)
-	require.Equal(t, Captured, captured.intent.Status)
+	captured := s.notice(paid.Payment.StripeID)
+	require.Equal(t, domain.Captured, captured.Intent.Status)
 	require.Zero(t, s.costs(t, func() {
-		for _, reported := range []notice{authorized, captured, captured, authorized} { // late, and repeated
+		for _, reported := range []stripe.Notice{authorized, captured, captured, authorized} { // late, and repeated
 			known, err := s.store.HandleNotice(t.Context(), reported)
 			require.NoError(t, err)
 			require.True(t, known)
@@ -66,7 +68,7 @@ func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
 		s.round(t)
 	}), "it is all known")
 	require.Equal(t, costs{reads: 1}, s.costs(t, func() {
-		known, err := newStore(s.documents, s.stripe, quiet).HandleNotice(t.Context(), captured)
+		known, err := newStore(s.documents, s.stripe, clock.System, quiet).HandleNotice(t.Context(), captured)
 		require.NoError(t, err)
 		require.True(t, known)
 	}), "another replica reads once")
@@ -75,47 +77,47 @@ func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
 
 func TestPurchase_ATokenCostsAThirdWrite(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
+	order := s.newOrder(t)
 	require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 2}, s.costs(t, func() {
-		_, err := s.pay(t.Context(), order.ID, "tok_visa")
+		_, err := s.payWith(t.Context(), order.ID, "tok_visa")
 		require.NoError(t, err)
 	}))
 }
 
 func TestApplyOrder_ARepeatAfterARestartChangesNothing(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "complete")))
-	s.store = newStore(s.documents, s.stripe, quiet)
+	require.NoError(t, s.applyAndSettle(t.Context(), after(order, "complete")))
+	s.store = newStore(s.documents, s.stripe, clock.System, quiet)
 	require.NoError(t, s.store.ApplyOrder(t.Context(), order))
 	require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
 	a, err := s.load(t.Context(), order.ID)
 	require.NoError(t, err)
-	require.Equal(t, OrderComplete, a.order.Value.Status)
-	require.Equal(t, Captured, a.order.Value.Payment.Status)
+	require.Equal(t, domain.OrderComplete, a.order.Value.Status)
+	require.Equal(t, domain.Captured, a.order.Value.Payment.Status)
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 }
 
 func TestApplyOrder_DoesNotWaitForASlowStripe(t *testing.T) {
 	s := newScene(t)
-	s.processor.misbehaves(t, `{"operation":"capture","fault":"hang_before","times":1}`)
-	first, second := s.createOrder(t), s.createOrder(t)
+	s.stripeServer.Inject(t, `{"operation":"capture","fault":"hang_before","times":1}`)
+	first, second := s.newOrder(t), s.newOrder(t)
 	for _, order := range []string{first.ID, second.ID} {
-		_, err := s.pay(t.Context(), order, "pm_card_visa")
+		_, err := s.payWith(t.Context(), order, "pm_card_visa")
 		require.NoError(t, err)
 	}
 	began := time.Now()
 	require.NoError(t, s.store.ApplyOrder(t.Context(), after(first, "complete")))
-	require.InDelta(t, quickAnswer, time.Since(began), float64(quickAnswer))
+	require.InDelta(t, deliveryTime, time.Since(began), float64(deliveryTime))
 	require.Equal(t, costs{reads: 1, transactions: 1}, s.costs(t, func() {
 		require.NoError(t, s.store.ApplyOrder(t.Context(), after(second, "complete")))
 	}), "the next does not even ask")
 	for _, order := range []string{first.ID, second.ID} {
 		a, err := s.load(t.Context(), order)
 		require.NoError(t, err)
-		require.Equal(t, OrderComplete, a.order.Value.Status, "what the order has become is on disk")
+		require.Equal(t, domain.OrderComplete, a.order.Value.Status, "what the order has become is on disk")
 	}
 	s.round(t)
 	s.requireMoney(t, first.ID, 0, 2500, 0)
@@ -125,17 +127,17 @@ func TestApplyOrder_DoesNotWaitForASlowStripe(t *testing.T) {
 // crash leaves an order as a process does that wrote an attempt down and died. If it got so far, Stripe has made it.
 func (s *scene) crash(t *testing.T, card string, got bool) (orderID string) {
 	t.Helper()
-	order := s.createOrder(t)
-	method := Method{PaymentMethod: card}
-	w := &payCommand{store: s.store, orderID: order.ID, buyer: buyer, method: method, keep: keepNothing}
-	a, err := w.load(t.Context())
+	order := s.newOrder(t)
+	method := domain.Method{PaymentMethod: card}
+	command := &payCommand{store: s.store, orderID: order.ID, buyer: buyer, card: method}
+	a, err := command.load(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, w.begin(t.Context(), &a))
+	require.NoError(t, command.begin(t.Context(), &a))
 	if got {
 		_, err = s.stripe.Authorize(t.Context(), &a.order.Value, a.order.Value.Payment.Attempt, method)
 		require.NoError(t, err)
 	}
-	s.store = newStore(s.documents, s.stripe, quiet) // and with it, what it remembered
+	s.store = newStore(s.documents, s.stripe, clock.System, quiet) // and with it, what it remembered
 	return order.ID
 }
 
@@ -144,13 +146,13 @@ func TestAttempt_WhateverACrashLeavesIsFoundByTheSweep(t *testing.T) {
 		card     string
 		got      bool
 		held     int64
-		then     Status
+		then     domain.Status
 		reported []string
 	}{
-		"authorized":           {"pm_card_visa", true, 2500, Authorized, []string{"payment.created"}},
-		"declined":             {"pm_card_chargeDeclined", true, 0, Failed, []string{"payment.failed"}},
-		"the bank asks":        {"pm_card_authenticationRequired", true, 0, RequiresAction, nil},
-		"Stripe was not asked": {"pm_card_visa", false, 0, Pending, nil},
+		"authorized":           {"pm_card_visa", true, 2500, domain.Authorized, []string{"payment.created"}},
+		"declined":             {"pm_card_chargeDeclined", true, 0, domain.Failed, []string{"payment.failed"}},
+		"the bank asks":        {"pm_card_authenticationRequired", true, 0, domain.RequiresAction, nil},
+		"Stripe was not asked": {"pm_card_visa", false, 0, domain.Pending, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
@@ -163,13 +165,13 @@ func TestAttempt_WhateverACrashLeavesIsFoundByTheSweep(t *testing.T) {
 			require.NotEmpty(t, a.order.Value.Payment.StripeID)
 			s.requireEvents(t, c.reported...)
 
-			asked := s.processor.asked.Load()
-			paid, err := s.pay(t.Context(), id, "pm_card_visa")
+			asked := s.stripeServer.Requests.Load()
+			paid, err := s.payWith(t.Context(), id, "pm_card_visa")
 			require.NoError(t, err)
 			if c.card != "pm_card_authenticationRequired" { // that one is the same intent with another card, too
 				require.True(t, paid.Fresh, "the buyer has had no answer before")
 			}
-			require.Equal(t, c.then == Authorized, asked == s.processor.asked.Load())
+			require.Equal(t, c.then == domain.Authorized, asked == s.stripeServer.Requests.Load())
 			s.requireMoney(t, id, 2500, 0, 0)
 		})
 	}
@@ -206,10 +208,10 @@ func TestAttempt_AnotherCardResolvesTheFirst(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
 			id := s.crash(t, c.card, c.got)
-			paid, err := s.pay(t.Context(), id, "pm_card_visa")
+			paid, err := s.payWith(t.Context(), id, "pm_card_visa")
 			require.NoError(t, err)
 			require.Equal(t, c.fresh, paid.Fresh)
-			require.Equal(t, Authorized, paid.Payment.Status)
+			require.Equal(t, domain.Authorized, paid.Payment.Status)
 			s.requireMoney(t, id, 2500, 0, 0)
 		})
 	}
@@ -217,7 +219,7 @@ func TestAttempt_AnotherCardResolvesTheFirst(t *testing.T) {
 
 func TestAttempt_OneThatWasEndedCannotBeMadeLater(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
+	order := s.newOrder(t)
 	ended := false
 	sweep := func(_ http.ResponseWriter, r *http.Request) bool {
 		if attempts(r) && !ended { // it is on its way when another process resolves it
@@ -226,8 +228,8 @@ func TestAttempt_OneThatWasEndedCannotBeMadeLater(t *testing.T) {
 		}
 		return false
 	}
-	s.processor.before.Store(&sweep)
-	paid, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	s.stripeServer.Before.Store(&sweep)
+	paid, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	require.True(t, paid.Fresh)
 	require.Equal(t, 2, paid.Payment.Attempt.Number)
@@ -240,25 +242,23 @@ func TestAttempt_OneOlderThanItsKeyIsSearched(t *testing.T) {
 			s := newScene(t)
 			id := s.crash(t, "pm_card_visa", got)
 			for n := range 120 { // others', so that the list has pages
-				another := liveOrder()
-				_, _, err := s.stripe.create(t.Context(), &another, fmt.Sprintf("another/%d", n), "")
-				require.NoError(t, err)
+				s.stripeServer.CreateByHand(t, fmt.Sprintf("another-%d", n), nil, "")
 			}
-			s.stripe.clock = func() time.Time { return time.Now().Add(keyLife) }
-			calls := get[sandbox.Calls](t, s.processor.sandbox, "/sandbox/calls")
+			s.store.stripe = newClient(s.stripeServer.URL, func() time.Time { return clock.System().Add(domain.KeyLife) })
+			calls := s.stripeServer.Calls(t)
 			s.sweeps(t)
-			require.Equal(t, calls.Writes, get[sandbox.Calls](t, s.processor.sandbox, "/sandbox/calls").Writes, "its key is not used any more")
+			require.Equal(t, calls.Writes, s.stripeServer.Calls(t).Writes, "its key is not used any more")
 			a, err := s.load(t.Context(), id)
 			if got {
 				require.NoError(t, err)
-				require.Equal(t, Authorized, a.order.Value.Payment.Status)
+				require.Equal(t, domain.Authorized, a.order.Value.Payment.Status)
 				s.requireMoney(t, id, 2500, 0, 0)
 				return
 			}
-			require.Equal(t, Pending, a.order.Value.Payment.Status)
+			require.Equal(t, domain.Pending, a.order.Value.Payment.Status)
 			require.False(t, a.order.Value.Payment.Attempt.Open)
-			require.Empty(t, s.processor.money(t, id))
-			_, err = s.pay(t.Context(), id, "pm_card_visa")
+			require.Empty(t, s.stripeServer.Money(t, id))
+			_, err = s.payWith(t.Context(), id, "pm_card_visa")
 			require.NoError(t, err)
 			s.requireMoney(t, id, 2500, 0, 0)
 		})
@@ -267,17 +267,17 @@ func TestAttempt_OneOlderThanItsKeyIsSearched(t *testing.T) {
 
 func TestAttempt_OneThatStripeDoesNotTakeIsOver(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "pm_nobody")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "pm_nobody")
 	requireProblem(t, err, problem.Invalid)
-	require.Empty(t, s.processor.money(t, order.ID))
+	require.Empty(t, s.stripeServer.Money(t, order.ID))
 	_, err = s.Payment(t.Context(), order.ID, buyer)
-	require.ErrorIs(t, err, errNoPayment, "nobody was reported of one")
-	asked := s.processor.asked.Load()
+	require.ErrorIs(t, err, domain.ErrNoPayment, "nobody was reported of one")
+	asked := s.stripeServer.Requests.Load()
 	s.sweeps(t)
-	require.Equal(t, asked, s.processor.asked.Load(), "there is nothing to find out")
+	require.Equal(t, asked, s.stripeServer.Requests.Load(), "there is nothing to find out")
 
-	paid, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	paid, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	require.Equal(t, 2, paid.Payment.Attempt.Number)
 	s.requireMoney(t, order.ID, 2500, 0, 0)
@@ -285,21 +285,18 @@ func TestAttempt_OneThatStripeDoesNotTakeIsOver(t *testing.T) {
 
 func TestHandleNotice_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	paid, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	paid, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	a, err := s.load(t.Context(), order.ID)
-	require.NoError(t, err)
-	stray, _, err := s.stripe.create(t.Context(), &a.order.Value, "by hand", "pm_card_visa")
-	require.NoError(t, err)
+	stray := s.stripeServer.CreateByHand(t, order.ID, nil, "pm_card_visa")
 	for range 2 {
-		known, err := s.store.HandleNotice(t.Context(), s.processor.notice(stray.ID))
+		known, err := s.store.HandleNotice(t.Context(), s.notice(stray))
 		require.NoError(t, err)
 		require.True(t, known)
 	}
-	_, err = s.store.HandleNotice(t.Context(), notice{intent: Intent{ID: "pi_nobody", Status: Authorized}, orderID: order.ID})
+	_, err = s.store.HandleNotice(t.Context(), stripe.Notice{Intent: domain.Intent{ID: "pi_nobody", Status: domain.Authorized}, OrderID: order.ID})
 	require.NoError(t, err, "there is none")
-	for _, entry := range s.processor.money(t, order.ID) {
+	for _, entry := range s.stripeServer.Money(t, order.ID) {
 		require.Equal(t, entry.ID == paid.Payment.StripeID, entry.Held == 2500, "%+v", entry)
 	}
 }
@@ -307,17 +304,17 @@ func TestHandleNotice_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
 // A webhook that comes before the answer to the request that has caused it must not make two of one outcome.
 func TestHandleNotice_BeforeTheAnswerItIsLeftToWhoeverAsked(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
+	order := s.newOrder(t)
 	overtake := func(r *http.Request, _ *httptest.ResponseRecorder) {
 		if attempts(r) || strings.HasSuffix(r.URL.Path, "/capture") {
-			known, err := s.store.HandleNotice(t.Context(), s.processor.notice(s.processor.money(t, order.ID)[0].ID))
+			known, err := s.store.HandleNotice(t.Context(), s.notice(s.stripeServer.Money(t, order.ID)[0].ID))
 			require.NoError(t, err)
 			require.True(t, known)
 		}
 	}
-	s.processor.after.Store(&overtake)
+	s.stripeServer.After.Store(&overtake)
 	require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 1}, s.costs(t, func() {
-		_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		s.round(t)
 	}))
@@ -331,16 +328,16 @@ func TestHandleNotice_BeforeTheAnswerItIsLeftToWhoeverAsked(t *testing.T) {
 // While this service asked, the answer was lost: what the webhook reported is not.
 func TestHandleNotice_BeforeAnAnswerThatIsLost(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
+	order := s.newOrder(t)
 	lose := func(*http.Request, *httptest.ResponseRecorder) {
-		s.processor.after.Store(nil)
-		known, err := s.store.HandleNotice(t.Context(), s.processor.notice(s.processor.money(t, order.ID)[0].ID))
+		s.stripeServer.After.Store(nil)
+		known, err := s.store.HandleNotice(t.Context(), s.notice(s.stripeServer.Money(t, order.ID)[0].ID))
 		require.NoError(t, err)
 		require.True(t, known)
 		panic(http.ErrAbortHandler)
 	}
-	s.processor.after.Store(&lose)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	s.stripeServer.After.Store(&lose)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
 	s.round(t)
 	s.requireEvents(t, "payment.created")
@@ -353,7 +350,7 @@ func TestPay_TheEventEndsTheWait(t *testing.T) {
 	done := make(chan error, 1)
 	spent := s.costs(t, func() {
 		go func() {
-			_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+			_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 			done <- err
 		}()
 		require.Eventually(t, func() bool {
@@ -372,8 +369,8 @@ func TestPay_AnEventThatCameToAnotherReplicaIsFound(t *testing.T) {
 	order := reserved()
 	go func() {
 		time.Sleep(50 * time.Millisecond)
-		_ = newStore(s.documents, s.stripe, quiet).ApplyOrder(t.Context(), order)
+		_ = newStore(s.documents, s.stripe, clock.System, quiet).ApplyOrder(t.Context(), order)
 	}()
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 }

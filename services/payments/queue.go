@@ -7,187 +7,184 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"boxoffice/services/internal/id"
+	"boxoffice/services/payments/domain"
 )
 
 const (
-	// settlingAtOnce bounds how many payments are settled in parallel.
-	settlingAtOnce = 8
-	// settleTime bounds one settling; Stripe may have to be asked twice.
+	// maxSettling bounds how many payments are settled at the same time.
+	maxSettling = 8
+	// settleTime bounds one settling, which may need several requests to Stripe.
 	settleTime = 25 * time.Second
-	// firstRefresh is how long a payment may be open before Stripe is asked about it unbidden, and the first wait
-	// after a settling that failed. The wait doubles each time, up to longestWait.
-	firstRefresh = 15 * time.Second
+	// firstRefresh is the first pause before an open payment's intent is read, and firstRetry the first pause after a settling
+	// that failed. The pause doubles each time, up to maxPause.
+	firstRefresh = domain.AttemptTime
 	firstRetry   = 500 * time.Millisecond
-	longestWait  = 2 * time.Minute
+	maxPause     = 2 * time.Minute
 )
 
-// queue settles payments outside of requests and deliveries. Only so many events are handled side by side (with
-// Dapr's own JetStream component, one), so a handler waits for Stripe only while Stripe is quick: otherwise it writes
-// down what the order has become, and the money follows from here.
+// queue settles payments outside of requests and deliveries. Only so many events are handled at the same time (with Dapr's own
+// JetStream component, one), so a handler waits for Stripe only for a short time. Then it commits the order's new state, and
+// the queue settles the payment.
 //
-// The queue is a list in memory of the orders whose payment is to be refreshed at, and when: at once if the order
-// has ended, later if the payment is open, in case the webhook does not come or the outcome was lost. It makes that
-// quick, and no more: nothing depends on it. Each order on it is also in the index of the unsettled, written in the
-// transaction that put it here; in it the sweep finds what a process leaves.
+// The queue is in memory: it lists orders whose payment is to be settled, and when. That is at once if the order has ended,
+// and later if the payment is open, in case the webhook does not come or the outcome was lost. It only makes settling fast.
+// Each order in it is also in the index of unsettled payments, where the sweep finds what a process has not done.
 type queue struct {
 	store *store
 	log   *slog.Logger
-	wake  chan struct{} // holds one token when an queued was made
+	wake  chan struct{} // holds one token when an order was added
 
-	mu    sync.Mutex
-	next  map[string]queued // by order
-	heard map[string]Intent // what webhooks reported of these orders' intents that was not known yet
+	mu       sync.Mutex
+	entries  map[id.Order]queueEntry
+	reported map[id.Order]domain.Intent // what webhooks have said of these orders' intents
 }
 
-// queued is when a payment is refreshed at, and the wait that led there. Busy ones are being refreshed at.
-type queued struct {
-	at   time.Time
-	wait time.Duration
-	busy bool
+// queueEntry is when an order's payment is settled, and the pause that led to it. A busy one is being settled.
+type queueEntry struct {
+	at    time.Time
+	pause time.Duration
+	busy  bool
 }
 
-func newQueue(t *store, log *slog.Logger) *queue {
-	return &queue{store: t, log: log, wake: make(chan struct{}, 1), next: map[string]queued{}, heard: map[string]Intent{}}
+func newQueue(s *store, log *slog.Logger) *queue {
+	return &queue{store: s, log: log, wake: make(chan struct{}, 1), entries: map[id.Order]queueEntry{}, reported: map[id.Order]domain.Intent{}}
 }
 
-// add makes an queued for an order's payment, unless there is an earlier one. It returns the queued's
-// time, or that of the earlier.
-func (a *queue) add(orderID string, wait time.Duration) time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	at := time.Now().Add(wait)
-	if now, listed := a.next[orderID]; listed && !now.busy && now.at.Before(at) {
-		return now.at
+// add has an order's payment settled after a pause, or earlier if it is in the queue already. It returns the time of that.
+func (q *queue) add(order id.Order, pause time.Duration) time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	at := time.Now().Add(pause)
+	if entry, listed := q.entries[order]; listed && !entry.busy && entry.at.Before(at) {
+		return entry.at
 	}
-	a.next[orderID] = queued{at: at, wait: wait}
+	q.entries[order] = queueEntry{at: at, pause: pause}
 	select {
-	case a.wake <- struct{}{}:
+	case q.wake <- struct{}{}:
 	default:
 	}
 	return at
 }
 
-// hear has an order's payment refreshed at when whoever is about to write down what a webhook reported has had time to.
-func (a *queue) hear(orderID string, reported Intent) {
-	a.mu.Lock()
-	if before, listed := a.heard[orderID]; !listed || reported.Status.progress() >= before.Status.progress() {
-		a.heard[orderID] = reported
+// reportPause is how long a process usually needs to commit what a webhook reports of it.
+const reportPause = 2 * time.Second
+
+// addReport has an order's payment settled after the process that caused a webhook has had time to commit the outcome.
+func (q *queue) addReport(order id.Order, reported domain.Intent) {
+	q.mu.Lock()
+	if before, listed := q.reported[order]; !listed || reported.Status.Rank() >= before.Status.Rank() {
+		q.reported[order] = reported
 	}
-	a.mu.Unlock()
-	a.add(orderID, overtakenWait)
+	q.mu.Unlock()
+	q.add(order, reportPause)
 }
 
-// take returns the orders whose time has come, and marks them busy; and when the next one's comes.
-func (a *queue) take(now time.Time) (due []string, wait time.Duration) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	wait = longestWait
-	for orderID, next := range a.next {
+// take returns the orders whose time has come, and marks them as busy; and the pause until the next one's time.
+func (q *queue) take(now time.Time) (due []id.Order, pause time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	pause = maxPause
+	for order, entry := range q.entries {
 		switch {
-		case next.busy:
-		case now.Before(next.at):
-			wait = min(wait, next.at.Sub(now))
+		case entry.busy:
+		case now.Before(entry.at):
+			pause = min(pause, entry.at.Sub(now))
 		default:
-			next.busy = true
-			a.next[orderID] = next
-			due = append(due, orderID)
+			entry.busy = true
+			q.entries[order] = entry
+			due = append(due, order)
 		}
 	}
-	return due, wait
+	return due, pause
 }
 
-// run settles what is on the queue until ctx ends.
-func (a *queue) run(ctx context.Context) error {
-	var settling sync.WaitGroup
-	defer settling.Wait()
-	places := make(chan struct{}, settlingAtOnce)
+// run settles the payments of the queue until ctx ends.
+func (q *queue) run(ctx context.Context) error {
+	var settling errgroup.Group
+	defer func() { _ = settling.Wait() }()
+	settling.SetLimit(maxSettling)
 	for {
-		due, wait := a.take(time.Now())
-		for _, orderID := range due {
-			select {
-			case places <- struct{}{}:
-			case <-ctx.Done():
+		due, pause := q.take(time.Now())
+		for _, order := range due {
+			if ctx.Err() != nil {
 				return nil
 			}
-			settling.Go(func() {
-				defer func() { <-places }()
-				a.settle(ctx, orderID)
+			settling.Go(func() error {
+				q.settle(ctx, order)
+				return nil
 			})
 		}
 		select {
-		case <-a.wake:
-		case <-time.After(wait):
+		case <-q.wake:
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// settle refreshes at one payment and makes the next queued, if there is need of one.
-func (a *queue) settle(ctx context.Context, orderID string) {
+// settle settles one payment, and adds it again if that must be repeated.
+func (q *queue) settle(ctx context.Context, orderID id.Order) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	a.mu.Lock()
-	before := a.next[orderID]
-	reported, heard := a.heard[orderID]
-	delete(a.heard, orderID)
-	a.mu.Unlock()
+	q.mu.Lock()
+	entry := q.entries[orderID]
+	reported := q.reported[orderID]
+	delete(q.reported, orderID)
+	q.mu.Unlock()
 
-	look := a.store.asNeeded
-	if heard {
-		look = a.store.unlessKnown(reported, look)
-	}
-	var order Order
+	var order domain.Order
 	var err error
-	if !a.store.followed(orderID, reported) {
-		order, _, err = a.store.settle(ctx, orderID, look)
+	if cached, known := q.store.cache.get(orderID); !known || !cached.Reflects(reported) {
+		order, _, err = q.store.settleOrder(ctx, orderID, domain.Cause{Refresh: domain.RefreshOpen, Reported: reported})
 	}
-	waiting := order.Payment != nil && order.Payment.Status.open() && !order.Payment.idle()
-	again := time.Duration(0)
+	isOpen := order.Payment != nil && order.Payment.Status.Open() && !order.Payment.WaitsForBuyer()
+	pause := time.Duration(0)
 	switch {
-	case err != nil && !errors.Is(err, errNoOrder):
-		again = min(max(2*before.wait, firstRetry), longestWait)
-		a.log.Warn("a payment is not settled yet", "orderId", orderID, "nextTry", again.String(), "error", err)
-	case waiting:
-		again = min(max(2*before.wait, firstRefresh), longestWait)
+	case err != nil && !errors.Is(err, domain.ErrNoOrder):
+		pause = longer(entry.pause, firstRetry)
+		q.log.Warn("a payment is not settled yet", "orderId", orderID, "nextTry", pause.String(), "error", err)
+	case isOpen:
+		pause = longer(entry.pause, firstRefresh)
 	}
 
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	switch now, listed := a.next[orderID]; {
-	case !listed || !now.busy: // there is news: somebody made another queued meanwhile
-	case again > 0:
-		a.next[orderID] = queued{at: time.Now().Add(again), wait: again}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch current, listed := q.entries[orderID]; {
+	case !listed || !current.busy: // it was added again meanwhile
+	case pause > 0:
+		q.entries[orderID] = queueEntry{at: time.Now().Add(pause), pause: pause}
 	default:
-		delete(a.next, orderID)
+		delete(q.entries, orderID)
 	}
 }
 
-// followed says whether an order's payment is known to be where it should be, and to be as far as what a webhook reported.
-func (t *store) followed(orderID string, reported Intent) bool {
-	order, known := t.cache.get(orderID)
-	p := order.Payment
-	return known && p != nil && !p.Status.open() && order.Due(p.Status) == Nothing && (reported.Status == "" || p.Knows(reported))
-}
+// longer is the pause after another one. It is a rule of its own, not a retry library's: between two tries the entry is in the
+// queue, where an event or a webhook may bring it forward.
+func longer(pause, first time.Duration) time.Duration { return min(max(2*pause, first), maxPause) }
 
-// quickAnswer is how long a delivery waits for Stripe, and afterQuick how long deliveries do not wait at all after one
-// has waited in vain.
 const (
-	quickAnswer = time.Second
-	afterQuick  = 10 * time.Second
+	// deliveryTime is how long a delivery of an event waits for Stripe. After one that has waited in vain, deliveries do not
+	// wait at all for deliveryPause.
+	deliveryTime  = time.Second
+	deliveryPause = 10 * time.Second
 )
 
-// budget is what deliveries have with Stripe.
-type budget struct{ exhausted atomic.Int64 } // until when, in Unix nanoseconds
+// deliveryBudget bounds how long deliveries wait for Stripe.
+type deliveryBudget struct{ spentUntil atomic.Int64 } // in Unix nanoseconds
 
-func (p *budget) has() bool { return time.Now().UnixNano() >= p.exhausted.Load() }
+func (b *deliveryBudget) available() bool { return time.Now().UnixNano() >= b.spentUntil.Load() }
 
-// spend bounds the wait for Stripe; done must be called after it.
-func (p *budget) spend(ctx context.Context) (asking context.Context, done func()) {
-	asking, cancel := context.WithTimeout(ctx, quickAnswer)
-	return asking, func() {
-		if asking.Err() != nil {
-			p.exhausted.Store(time.Now().Add(afterQuick).UnixNano())
+// start bounds the requests of a delivery; done must be called after them.
+func (b *deliveryBudget) start(ctx context.Context) (limited context.Context, done func()) {
+	limited, cancel := context.WithTimeout(ctx, deliveryTime)
+	return limited, func() {
+		if limited.Err() != nil {
+			b.spentUntil.Store(time.Now().Add(deliveryPause).UnixNano())
 		}
 		cancel()
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 )
 
@@ -22,7 +24,7 @@ func (s *scene) round(t *testing.T) {
 }
 
 // withoutBudget has deliveries not wait for Stripe, as after one that waited in vain.
-func (s *scene) withoutBudget() { s.budget.exhausted.Store(time.Now().Add(time.Hour).UnixNano()) }
+func (s *scene) withoutBudget() { s.deliveries.spentUntil.Store(time.Now().Add(time.Hour).UnixNano()) }
 
 // running runs the queue until the test ends.
 func (s *scene) running(t *testing.T) {
@@ -33,12 +35,12 @@ func (s *scene) running(t *testing.T) {
 	t.Cleanup(func() { stop(); require.NoError(t, <-ended) })
 }
 
-func (s *scene) authorized(t *testing.T) (orderID string, reported func(status string) error) {
+func (s *scene) authorized(t *testing.T) (orderID id.Order, reported func(status events.OrderStatus) error) {
 	t.Helper()
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	return order.ID, func(status string) error {
+	return order.ID, func(status events.OrderStatus) error {
 		order = after(order, status)
 		return s.store.ApplyOrder(t.Context(), order)
 	}
@@ -53,7 +55,7 @@ func TestQueue_MoneyFollowsTheOrderSoon(t *testing.T) {
 	given, tellOther := s.authorized(t)
 	require.NoError(t, tellOther("cancelled"))
 	require.Eventually(t, func() bool {
-		return s.processor.money(t, taken)[0].Captured == 2500 && s.processor.money(t, given)[0].Voided == 2500
+		return s.stripeServer.Money(t, taken)[0].Captured == 2500 && s.stripeServer.Money(t, given)[0].Voided == 2500
 	}, 5*time.Second, 5*time.Millisecond)
 }
 
@@ -64,58 +66,58 @@ func TestQueue_AnEventIsTakenWhileStripeIsAway(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
-	s.processor.before.Store(&away)
+	s.stripeServer.Before.Store(&away)
 	require.NoError(t, tell("complete"))
-	require.Equal(t, firstRetry, s.queue.next[id].wait)
+	require.Equal(t, firstRetry, s.queue.entries[id].pause)
 	s.round(t)
-	require.Equal(t, 2*firstRetry, s.queue.next[id].wait)
-	s.processor.before.Store(nil)
+	require.Equal(t, 2*firstRetry, s.queue.entries[id].pause)
+	s.stripeServer.Before.Store(nil)
 	s.round(t)
 	s.requireMoney(t, id, 0, 2500, 0)
-	require.Empty(t, s.queue.next)
+	require.Empty(t, s.queue.entries)
 }
 
 func TestQueue_FindsOutWhatTheBankSaidWithoutAWebhook(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+	order := s.newOrder(t)
+	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
 	due, wait := s.queue.take(time.Now())
 	require.Empty(t, due, "not at once")
 	require.InDelta(t, firstRefresh, wait, float64(5*time.Second))
 
 	s.round(t)
-	require.Equal(t, 2*firstRefresh, s.queue.next[order.ID].wait, "still open")
-	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed")
+	require.Equal(t, 2*firstRefresh, s.queue.entries[order.ID].pause, "still open")
+	s.stripeServer.Authenticate(t, receipt.Payment.StripeID, "succeed")
 	s.round(t)
 	s.requireEvents(t, "payment.created")
-	require.Empty(t, s.queue.next)
+	require.Empty(t, s.queue.entries)
 }
 
 func TestQueue_FindsOutAnOutcomeThatWasLost(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
+	order := s.newOrder(t)
 	lose := func(*http.Request, *httptest.ResponseRecorder) {
 		panic(http.ErrAbortHandler)
 	}
-	s.processor.after.Store(&lose)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	s.stripeServer.After.Store(&lose)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
 	s.round(t)
-	require.Len(t, s.queue.next, 1, "Stripe is still away")
-	s.processor.after.Store(nil)
+	require.Len(t, s.queue.entries, 1, "Stripe is still away")
+	s.stripeServer.After.Store(nil)
 	s.round(t)
 	s.requireEvents(t, "payment.created")
-	require.Empty(t, s.queue.next)
+	require.Empty(t, s.queue.entries)
 }
 
 func TestQueue_HoldsOnlyWhatIsOpen(t *testing.T) {
 	s := newScene(t)
 	s.authorized(t)
-	_, err := s.pay(t.Context(), s.createOrder(t).ID, "pm_card_chargeDeclined")
+	_, err := s.payWith(t.Context(), s.newOrder(t).ID, "pm_card_chargeDeclined")
 	requireProblem(t, err, problem.Declined)
 	require.NoError(t, s.store.ApplyOrder(t.Context(), after(reserved(), "cancelled"))) // never paid
-	require.Empty(t, s.queue.next)
+	require.Empty(t, s.queue.entries)
 }
 
 func TestQueue_NewsIsNotLost(t *testing.T) {
@@ -126,6 +128,6 @@ func TestQueue_NewsIsNotLost(t *testing.T) {
 	require.Equal(t, []string{"order"}, due, "the earlier queued stands")
 
 	again := a.add("order", 0) // while it is busy
-	require.False(t, a.next["order"].busy, "it is refreshed at once more")
+	require.False(t, a.entries["order"].busy, "it is refreshed at once more")
 	require.Equal(t, again, a.add("order", firstRefresh))
 }

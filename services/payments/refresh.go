@@ -4,52 +4,58 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"boxoffice/services/payments/domain"
+	"boxoffice/services/payments/stripe"
 )
 
-// refreshInterval is how often a buyer's requests make a process ask Stripe about one payment. Stripe takes about a hundred
-// requests a second of an account: a buyer who asks all the time must not keep the others from paying.
+// refreshInterval is how often a process reads one intent for its buyer's requests. Stripe allows about a hundred requests a
+// second for an account: a buyer who sends many must not prevent others from paying.
 const refreshInterval = 3 * time.Second
-
-// refreshes remembers, for refreshInterval, what Stripe said of intents that buyers asked for.
-type refreshes struct {
-	every time.Duration // tests change it
-
-	mu sync.Mutex
-	of map[string]*refreshed
-}
-
-// refreshed is a question that was put to Stripe; what it said is there when done is closed.
-type refreshed struct {
-	at     time.Time
-	done   chan struct{}
-	intent Intent
-	err    error
-}
 
 // refreshesRemembered bounds how many intents are remembered.
 const refreshesRemembered = 8192
 
-// look asks Stripe for an intent. If it was asked a moment ago, the result has no status, for that may be older than what
-// is written down: it is the client secret, or the error, of then.
-func (l *refreshes) get(ctx context.Context, stripe *stripeClient, stripeID string) (Intent, error) {
+// refreshLimit bounds how often an intent is read for its buyer.
+type refreshLimit struct {
+	every time.Duration // tests change it
+
+	mu       sync.Mutex
+	byIntent *lru.Cache[string, *refresh]
+}
+
+// refresh is one read of an intent. The result is there when done is closed.
+type refresh struct {
+	at     time.Time
+	done   chan struct{}
+	intent domain.Intent
+	err    error
+}
+
+func newRefreshLimit(every time.Duration) *refreshLimit {
+	byIntent, _ := lru.New[string, *refresh](refreshesRemembered) // the error is that of a size below 1
+	return &refreshLimit{every: every, byIntent: byIntent}
+}
+
+// get reads an intent. If it was read within the interval, the result is the client secret or the error of then. It has no
+// status, for that may be older than the payment's.
+func (l *refreshLimit) get(ctx context.Context, client *stripe.Client, stripeID string) (domain.Intent, error) {
 	l.mu.Lock()
-	before, known := l.of[stripeID]
-	if known && time.Since(before.at) < l.every {
+	if earlier, known := l.byIntent.Get(stripeID); known && time.Since(earlier.at) < l.every {
 		l.mu.Unlock()
 		select {
-		case <-before.done:
-			return Intent{ClientSecret: before.intent.ClientSecret}, before.err
+		case <-earlier.done:
+			return domain.Intent{ClientSecret: earlier.intent.ClientSecret}, earlier.err
 		case <-ctx.Done():
-			return Intent{}, ctx.Err()
+			return domain.Intent{}, ctx.Err()
 		}
 	}
-	if l.of == nil || len(l.of) >= refreshesRemembered {
-		l.of = map[string]*refreshed{}
-	}
-	asked := &refreshed{at: time.Now(), done: make(chan struct{})}
-	l.of[stripeID] = asked
+	current := &refresh{at: time.Now(), done: make(chan struct{})}
+	l.byIntent.Add(stripeID, current)
 	l.mu.Unlock()
-	defer close(asked.done)
-	asked.intent, asked.err = stripe.Get(ctx, stripeID)
-	return asked.intent, asked.err
+	defer close(current.done)
+	current.intent, current.err = client.Get(ctx, stripeID)
+	return current.intent, current.err
 }

@@ -18,14 +18,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/stripe/sandbox"
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
+	"boxoffice/services/payments/domain"
+	"boxoffice/services/payments/stripe"
+	"boxoffice/services/payments/stripe/stripetest"
 )
 
 // What Stripe, banks and people in Stripe's dashboard do without being asked: each line of the table "What Stripe does by
 // itself" in services/README.md has a test here.
 
 // dashboard makes a refund as somebody does in Stripe's dashboard. amount "" is all.
-func (p *processor) dashboard(t *testing.T, stripeID, amount string) (refundID string) {
+func (p fakeStripe) dashboard(t *testing.T, stripeID, amount string) (refundID string) {
 	t.Helper()
 	form := url.Values{"payment_intent": {stripeID}}
 	if amount != "" {
@@ -38,15 +42,15 @@ func (p *processor) dashboard(t *testing.T, stripeID, amount string) (refundID s
 }
 
 // bank does what a buyer or a bank does.
-func (p *processor) bank(t *testing.T, path, body string) (id string) {
+func (p fakeStripe) bank(t *testing.T, path, body string) (id string) {
 	t.Helper()
 	return p.id(t, httptest.NewRequest("POST", "/sandbox"+path, strings.NewReader(body)))
 }
 
-func (p *processor) id(t *testing.T, r *http.Request) string {
+func (p fakeStripe) id(t *testing.T, r *http.Request) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	p.sandbox.ServeHTTP(w, r)
+	p.Sandbox.ServeHTTP(w, r)
 	require.Less(t, w.Code, 300, w.Body.String())
 	var answer struct {
 		ID string `json:"id"`
@@ -72,25 +76,25 @@ func newShop(t *testing.T) *desk {
 		w.WriteHeader(res.StatusCode)
 	}))
 	t.Cleanup(receiver.Close)
-	d.processor = newProcessor(t, sandbox.Options{WebhookURL: receiver.URL, WebhookSecret: webhookSecret})
-	d.store.stripe = d.processor.client()
+	d.stripeServer = fakeStripe{stripetest.New(t, sandbox.Options{WebhookURL: receiver.URL, WebhookSecret: webhookSecret})}
+	d.store.stripe = newClient(d.stripeServer.URL, clock.System)
 	return d
 }
 
 // sells leads an order to where its money was taken.
 func (s *scene) sells(t *testing.T) (complete events.Order, stripeID string) {
 	t.Helper()
-	order := s.createOrder(t)
-	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	complete = after(order, "complete")
-	require.NoError(t, s.ApplyOrder(t.Context(), complete))
+	require.NoError(t, s.applyAndSettle(t.Context(), complete))
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 	return complete, receipt.Payment.StripeID
 }
 
 // requireShown waits until the payment is shown so.
-func (d *desk) requireShown(t *testing.T, orderID string, status Status, refunded int64, failed bool, dispute string) {
+func (d *desk) requireShown(t *testing.T, orderID string, status domain.Status, refunded int64, failed bool, dispute string) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		d.round(t)
@@ -121,15 +125,15 @@ func (d *desk) requireRefundedEvents(t *testing.T, amounts ...int64) {
 func TestReversal_AFullRefundInTheDashboard(t *testing.T) {
 	d := newShop(t)
 	order, intent := d.sells(t)
-	d.processor.dashboard(t, intent, "")
-	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	d.stripeServer.dashboard(t, intent, "")
+	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 	d.requireRefundedEvents(t, 2500)
 
 	cancelled := after(order, "cancelled") // what orders makes of it
 	cancelled.Reason = "refunded"
-	wrote := d.processor.wrote.Load()
-	require.NoError(t, d.ApplyOrder(t.Context(), cancelled))
-	require.Equal(t, wrote, d.processor.wrote.Load(), "there is nothing left to give back")
+	wrote := d.stripeServer.Writes.Load()
+	require.NoError(t, d.applyAndSettle(t.Context(), cancelled))
+	require.Equal(t, wrote, d.stripeServer.Writes.Load(), "there is nothing left to give back")
 	d.requireMoney(t, order.ID, 0, 2500, 2500)
 	d.requireRefundedEvents(t, 2500)
 }
@@ -137,23 +141,23 @@ func TestReversal_AFullRefundInTheDashboard(t *testing.T) {
 func TestReversal_RefundsInParts(t *testing.T) {
 	d := newShop(t)
 	order, intent := d.sells(t)
-	d.processor.dashboard(t, intent, "1000")
-	d.requireShown(t, order.ID, Captured, 1000, false, "")
+	d.stripeServer.dashboard(t, intent, "1000")
+	d.requireShown(t, order.ID, domain.Captured, 1000, false, "")
 	d.requireRefundedEvents(t, 1000)
-	d.processor.dashboard(t, intent, "1000")
-	d.requireShown(t, order.ID, Captured, 2000, false, "")
-	d.processor.dashboard(t, intent, "500")
-	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	d.stripeServer.dashboard(t, intent, "1000")
+	d.requireShown(t, order.ID, domain.Captured, 2000, false, "")
+	d.stripeServer.dashboard(t, intent, "500")
+	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 	d.requireRefundedEvents(t, 1000, 2000, 2500)
 }
 
 func TestReversal_AnOrderThatEndsAfterAPartialRefundGivesBackTheRest(t *testing.T) {
 	d := newShop(t)
 	order, intent := d.sells(t)
-	d.processor.dashboard(t, intent, "1000")
-	d.requireShown(t, order.ID, Captured, 1000, false, "")
-	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
-	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	d.stripeServer.dashboard(t, intent, "1000")
+	d.requireShown(t, order.ID, domain.Captured, 1000, false, "")
+	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
+	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 	d.requireMoney(t, order.ID, 0, 2500, 2500)
 }
 
@@ -170,13 +174,13 @@ func TestReversal_ARefundThatIsPendingIsARefund(t *testing.T) {
 			w.Header().Del("Content-Length")
 		}
 	}
-	d.processor.after.Store(&pending)
+	d.stripeServer.After.Store(&pending)
 	order, intent := d.sells(t)
-	d.processor.dashboard(t, intent, "1000")
-	d.requireShown(t, order.ID, Captured, 1000, false, "")
+	d.stripeServer.dashboard(t, intent, "1000")
+	d.requireShown(t, order.ID, domain.Captured, 1000, false, "")
 	d.requireRefundedEvents(t, 1000)
-	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
-	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
+	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 	d.requireMoney(t, order.ID, 0, 2500, 2500)
 	require.True(t, shown.Load(), "no refund was pending")
 }
@@ -185,22 +189,22 @@ func TestReversal_ACaptureInTheDashboard(t *testing.T) {
 	for end, kept := range map[string]bool{"complete": true, "cancelled": false} {
 		t.Run(end, func(t *testing.T) {
 			d := newShop(t)
-			order := d.createOrder(t)
-			receipt, err := d.pay(t.Context(), order.ID, "pm_card_visa")
+			order := d.newOrder(t)
+			receipt, err := d.payWith(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
 			r := httptest.NewRequest("POST", "/v1/payment_intents/"+receipt.Payment.StripeID+"/capture", nil)
 			r.Header.Set("Authorization", "Bearer "+sandboxKey)
-			d.processor.id(t, r)
-			d.requireShown(t, order.ID, Captured, 0, false, "")
+			d.stripeServer.id(t, r)
+			d.requireShown(t, order.ID, domain.Captured, 0, false, "")
 			d.requireEvents(t, "payment.created", "payment.captured")
 
-			require.NoError(t, d.ApplyOrder(t.Context(), after(order, end)))
+			require.NoError(t, d.applyAndSettle(t.Context(), after(order, end)))
 			if kept {
 				d.requireMoney(t, order.ID, 0, 2500, 0)
 				d.requireEvents(t, "payment.created", "payment.captured")
 				return
 			}
-			d.requireShown(t, order.ID, Refunded, 2500, false, "")
+			d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 			d.requireMoney(t, order.ID, 0, 2500, 2500)
 		})
 	}
@@ -216,14 +220,14 @@ func TestReversal_WarningsReviewsAndPayoutsChangeNothing(t *testing.T) {
 		t.Run(eventType, func(t *testing.T) {
 			d := newDesk(t, webhookSecret)
 			order, intent := d.sells(t)
-			before := d.send(t, buyer, "GET", "/api/payments/"+order.ID, "").payment(t)
-			wrote := d.processor.wrote.Load()
+			before := d.send(t, buyer, "GET", paymentPath(order.ID), "").payment(t)
+			wrote := d.stripeServer.Writes.Load()
 			body := fmt.Appendf(nil, `{"id":"evt_1","object":"event","type":%q,"data":{"object":`+object+`}}`, eventType, intent)
 			res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 			require.Equal(t, 200, res.StatusCode, res.text)
 			d.round(t)
-			require.Equal(t, before, d.send(t, buyer, "GET", "/api/payments/"+order.ID, "").payment(t))
-			require.Equal(t, wrote, d.processor.wrote.Load())
+			require.Equal(t, before, d.send(t, buyer, "GET", paymentPath(order.ID), "").payment(t))
+			require.Equal(t, wrote, d.stripeServer.Writes.Load())
 			d.requireEvents(t, "payment.created", "payment.captured")
 		})
 	}
@@ -232,21 +236,21 @@ func TestReversal_WarningsReviewsAndPayoutsChangeNothing(t *testing.T) {
 func TestReversal_ARefundThatFailsIsShownAndNotTriedAgain(t *testing.T) {
 	d := newShop(t)
 	order, intent := d.sells(t)
-	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
-	d.requireShown(t, order.ID, Refunded, 2500, false, "")
-	refunds := d.processor.refunds(t, intent)
-	d.processor.bank(t, "/refunds/"+refunds[0]+"/fail", "")
-	d.requireShown(t, order.ID, Captured, 0, true, "")
+	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
+	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
+	refunds := d.stripeServer.refunds(t, intent)
+	d.stripeServer.bank(t, "/refunds/"+refunds[0]+"/fail", "")
+	d.requireShown(t, order.ID, domain.Captured, 0, true, "")
 	d.requireRefundedEvents(t, 2500, 0)
 
-	wrote := d.processor.wrote.Load()
+	wrote := d.stripeServer.Writes.Load()
 	d.sweeps(t)
 	d.round(t)
-	require.Equal(t, wrote, d.processor.wrote.Load(), "it would fail again")
+	require.Equal(t, wrote, d.stripeServer.Writes.Load(), "it would fail again")
 	require.Empty(t, d.ahead(t), "nobody but people can do more")
 
-	d.processor.dashboard(t, intent, "") // to another card of the buyer's, say
-	d.requireShown(t, order.ID, Refunded, 2500, false, "")
+	d.stripeServer.dashboard(t, intent, "") // to another card of the buyer's, say
+	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 	d.requireRefundedEvents(t, 2500, 0, 2500)
 }
 
@@ -259,26 +263,26 @@ func TestReversal_ARefundThatFailsAtOnce(t *testing.T) {
 				ID string `json:"id"`
 			}
 			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &made))
-			s.processor.bank(t, "/refunds/"+made.ID+"/fail", "")
+			s.stripeServer.bank(t, "/refunds/"+made.ID+"/fail", "")
 		}
 	}
-	s.processor.after.Store(&fails)
+	s.stripeServer.After.Store(&fails)
 	require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "cancelled")))
-	_, _, err := s.settle(t.Context(), order.ID, s.always)
+	_, _, err := s.settleOrder(t.Context(), order.ID, domain.Cause{Refresh: domain.RefreshAlways})
 	require.NoError(t, err)
 	a, err := s.load(t.Context(), order.ID)
 	require.NoError(t, err)
-	require.Equal(t, Captured, a.order.Value.Payment.Status)
+	require.Equal(t, domain.Captured, a.order.Value.Payment.Status)
 	require.True(t, a.order.Value.Payment.RefundFailed)
-	require.Len(t, s.processor.refunds(t, intent), 1)
+	require.Len(t, s.stripeServer.refunds(t, intent), 1)
 }
 
-func (p *processor) refunds(t *testing.T, stripeID string) (ids []string) {
+func (p fakeStripe) refunds(t *testing.T, stripeID string) (ids []string) {
 	t.Helper()
 	r := httptest.NewRequest("GET", "/v1/refunds?payment_intent="+stripeID, nil)
 	r.Header.Set("Authorization", "Bearer "+sandboxKey)
 	w := httptest.NewRecorder()
-	p.sandbox.ServeHTTP(w, r)
+	p.Sandbox.ServeHTTP(w, r)
 	var list struct {
 		Data []struct {
 			ID string `json:"id"`
@@ -296,18 +300,18 @@ func TestReversal_ADisputeIsShownAndWhenItIsLostIsARefund(t *testing.T) {
 		t.Run(outcome, func(t *testing.T) {
 			d := newShop(t)
 			order, intent := d.sells(t)
-			dispute := d.processor.bank(t, "/payment_intents/"+intent+"/dispute", `{"reason":"product_not_received"}`)
-			d.requireShown(t, order.ID, Captured, 0, false, "needs_response")
-			shown := d.send(t, buyer, "GET", "/api/payments/"+order.ID, "").payment(t)
-			require.Equal(t, Dispute{ID: dispute, Status: "needs_response", Reason: "product_not_received", Amount: 2500}, shown.Dispute)
+			dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", `{"reason":"product_not_received"}`)
+			d.requireShown(t, order.ID, domain.Captured, 0, false, "needs_response")
+			shown := d.send(t, buyer, "GET", paymentPath(order.ID), "").payment(t)
+			require.Equal(t, disputeResponse{ID: dispute, Status: "needs_response", Reason: "product_not_received", Amount: 2500}, shown.Dispute)
 			d.requireRefundedEvents(t)
 
-			d.processor.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"`+outcome+`"}`)
-			d.requireShown(t, order.ID, Refunded, 2500, false, outcome)
+			d.stripeServer.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"`+outcome+`"}`)
+			d.requireShown(t, order.ID, domain.Refunded, 2500, false, outcome)
 			d.requireRefundedEvents(t, 2500)
-			wrote := d.processor.wrote.Load()
-			require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
-			require.Equal(t, wrote, d.processor.wrote.Load(), "the buyer has it already")
+			wrote := d.stripeServer.Writes.Load()
+			require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
+			require.Equal(t, wrote, d.stripeServer.Writes.Load(), "the buyer has it already")
 		})
 	}
 }
@@ -315,10 +319,10 @@ func TestReversal_ADisputeIsShownAndWhenItIsLostIsARefund(t *testing.T) {
 func TestReversal_ADisputeThatIsWonChangesNothing(t *testing.T) {
 	d := newShop(t)
 	order, intent := d.sells(t)
-	dispute := d.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
-	d.requireShown(t, order.ID, Captured, 0, false, "needs_response")
-	d.processor.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"won"}`)
-	d.requireShown(t, order.ID, Captured, 0, false, "won")
+	dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
+	d.requireShown(t, order.ID, domain.Captured, 0, false, "needs_response")
+	d.stripeServer.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"won"}`)
+	d.requireShown(t, order.ID, domain.Captured, 0, false, "won")
 	d.requireRefundedEvents(t)
 	d.requireEvents(t, "payment.created", "payment.captured")
 }
@@ -328,18 +332,18 @@ func TestReversal_AnOrderThatEndsDuringADisputeWaitsForTheBank(t *testing.T) {
 		t.Run(outcome, func(t *testing.T) {
 			d := newShop(t)
 			order, intent := d.sells(t)
-			dispute := d.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
-			d.requireShown(t, order.ID, Captured, 0, false, "needs_response")
-			wrote := d.processor.wrote.Load()
-			require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
+			dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
+			d.requireShown(t, order.ID, domain.Captured, 0, false, "needs_response")
+			wrote := d.stripeServer.Writes.Load()
+			require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
 			d.sweeps(t)
-			require.Equal(t, wrote, d.processor.wrote.Load(), "Stripe allows no refund now")
+			require.Equal(t, wrote, d.stripeServer.Writes.Load(), "Stripe allows no refund now")
 			require.Empty(t, d.ahead(t))
 
-			d.processor.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"`+outcome+`"}`)
-			d.requireShown(t, order.ID, Refunded, 2500, false, outcome)
+			d.stripeServer.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"`+outcome+`"}`)
+			d.requireShown(t, order.ID, domain.Refunded, 2500, false, outcome)
 			d.requireRefundedEvents(t, 2500)
-			entry := d.processor.money(t, order.ID)[0]
+			entry := d.stripeServer.Money(t, order.ID)[0]
 			require.Zero(t, entry.Kept, "%+v", entry)
 		})
 	}
@@ -348,8 +352,8 @@ func TestReversal_AnOrderThatEndsDuringADisputeWaitsForTheBank(t *testing.T) {
 func TestReversal_AnOrderThatEndsBeforeItsDisputeIsHeardOf(t *testing.T) {
 	s := newScene(t) // no webhook arrives
 	order, intent := s.sells(t)
-	s.processor.bank(t, "/payment_intents/"+intent+"/dispute", "")
-	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "cancelled")), "that it is disputed is found out when it is to be refunded")
+	s.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
+	require.NoError(t, s.applyAndSettle(t.Context(), after(order, "cancelled")), "that it is disputed is found out when it is to be refunded")
 	a, err := s.load(t.Context(), order.ID)
 	require.NoError(t, err)
 	require.Equal(t, "needs_response", a.order.Value.Payment.Dispute.Status)
@@ -359,13 +363,13 @@ func TestReversal_AnOrderThatEndsBeforeItsDisputeIsHeardOf(t *testing.T) {
 func TestReversal_ADisputeOfAPart(t *testing.T) {
 	d := newShop(t)
 	order, intent := d.sells(t)
-	dispute := d.processor.bank(t, "/payment_intents/"+intent+"/dispute", `{"amount":700}`)
-	d.processor.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"lost"}`)
-	d.requireShown(t, order.ID, Captured, 700, false, "lost")
+	dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", `{"amount":700}`)
+	d.stripeServer.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"lost"}`)
+	d.requireShown(t, order.ID, domain.Captured, 700, false, "lost")
 	d.requireRefundedEvents(t, 700)
 
-	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
-	d.requireShown(t, order.ID, Captured, 700, true, "lost") // Stripe refunds nothing of a charge whose dispute was lost
+	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
+	d.requireShown(t, order.ID, domain.Captured, 700, true, "lost") // Stripe refunds nothing of a charge whose dispute was lost
 	d.sweeps(t)
 	require.Empty(t, d.ahead(t))
 }
@@ -373,28 +377,28 @@ func TestReversal_ADisputeOfAPart(t *testing.T) {
 func TestReversal_AnInquiryTakesNothing(t *testing.T) {
 	d := newShop(t)
 	order, intent := d.sells(t)
-	d.processor.bank(t, "/payment_intents/"+intent+"/dispute", `{"inquiry":true}`)
-	d.requireShown(t, order.ID, Captured, 0, false, "warning_needs_response")
-	require.NoError(t, d.ApplyOrder(t.Context(), after(order, "cancelled")))
-	d.requireShown(t, order.ID, Refunded, 2500, false, "warning_closed")
+	d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", `{"inquiry":true}`)
+	d.requireShown(t, order.ID, domain.Captured, 0, false, "warning_needs_response")
+	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
+	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "warning_closed")
 }
 
 func TestReversal_WebhooksLateAndRepeatedChangeNothing(t *testing.T) {
 	d := newShop(t)
 	order, intent := d.sells(t)
-	captured := d.processor.notice(intent)
-	d.processor.dashboard(t, intent, "1000")
-	d.requireShown(t, order.ID, Captured, 1000, false, "")
-	partly := notice{intent: Intent{ID: intent, Status: Captured, Refunded: 1000}, orderID: order.ID}
-	d.processor.dashboard(t, intent, "")
-	d.requireShown(t, order.ID, Refunded, 2500, false, "")
-	asked := d.processor.asked.Load()
-	for _, reported := range []notice{captured, partly, captured, partly} {
+	captured := d.notice(intent)
+	d.stripeServer.dashboard(t, intent, "1000")
+	d.requireShown(t, order.ID, domain.Captured, 1000, false, "")
+	partly := stripe.Notice{Intent: domain.Intent{ID: intent, Status: domain.Captured, Refunded: 1000}, OrderID: order.ID}
+	d.stripeServer.dashboard(t, intent, "")
+	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
+	asked := d.stripeServer.Requests.Load()
+	for _, reported := range []stripe.Notice{captured, partly, captured, partly} {
 		known, err := d.store.HandleNotice(t.Context(), reported)
 		require.NoError(t, err)
 		require.True(t, known)
 	}
-	require.Equal(t, asked, d.processor.asked.Load())
+	require.Equal(t, asked, d.stripeServer.Requests.Load())
 	d.requireRefundedEvents(t, 1000, 2500)
 }
 
@@ -414,10 +418,10 @@ func TestReversal_OfAStrangersIntentIsNotOurs(t *testing.T) {
 
 func TestWebhook_AStolenSecretMovesNoMoney(t *testing.T) {
 	d := newDesk(t, webhookSecret)
-	victim := d.createOrder(t)
+	victim := d.newOrder(t)
 	held := d.post(t, victim.ID, "pm_card_visa").payment(t)
 	sold, taken := d.sells(t)
-	attacker := d.createOrder(t)
+	attacker := d.newOrder(t)
 	d.post(t, attacker.ID, "pm_card_chargeDeclined")
 	forged := func(stripeID, orderID string) {
 		for _, status := range []string{"requires_capture", "succeeded", "canceled", "requires_action"} {

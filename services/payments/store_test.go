@@ -17,85 +17,100 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/stripe/sandbox"
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/problem"
-	"boxoffice/services/internal/state"
+	"boxoffice/services/payments/domain"
+	"boxoffice/services/payments/stripe"
+	"boxoffice/services/payments/stripe/stripetest"
 )
 
-// scene is a store with a store in memory and the sandbox for Stripe.
+// scene is a store with its documents in memory and the sandbox for Stripe.
 type scene struct {
 	*store
-	sidecar   *memory
-	processor *processor
+	sidecar      *memory
+	stripeServer fakeStripe
 }
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	p := newProcessor(t, sandbox.Options{})
+	server := stripetest.New(t, sandbox.Options{})
 	m, documents := openMemory(t)
-	g := p.client()
-	g.intents.B.SetMaxNetworkRetries(0)
-	s := &scene{newStore(documents, g, quiet), m, p}
+	s := &scene{newStore(documents, newClient(server.URL, clock.System), clock.System, quiet), m, fakeStripe{server}}
 	s.refreshes.every = 0 // what a test has Stripe say is seen at once
 	return s
 }
 
-// ApplyOrder takes an order's event and settles its payment at once, as the queue does soon after.
-func (s *scene) ApplyOrder(ctx context.Context, reported events.Order) error {
-	if err := s.store.ApplyOrder(ctx, reported); err != nil {
+func newClient(url string, now clock.Clock) *stripe.Client {
+	return stripe.New(stripe.Options{Key: stripetest.Key, URL: url, Timeout: 10 * time.Second, Clock: now, Log: quiet})
+}
+
+// notice is what a webhook would say of an intent now.
+func (s *scene) notice(stripeID string) stripe.Notice {
+	object := s.stripeServer.Intent(stripeID)
+	if object == nil {
+		return stripe.Notice{Intent: domain.Intent{ID: stripeID, Status: domain.Unknown}}
+	}
+	return stripe.NoticeOf(object)
+}
+
+// applyAndSettle applies an order's event and settles its payment at once, as the queue does soon after.
+func (s *scene) applyAndSettle(ctx context.Context, event events.Order) error {
+	if err := s.store.ApplyOrder(ctx, event); err != nil {
 		return err
 	}
-	_, _, err := s.settle(ctx, reported.ID, s.asNeeded)
+	_, _, err := s.settleOrder(ctx, event.ID, domain.Cause{Refresh: domain.RefreshOpen})
 	return err
 }
 
-// HandleNotice takes what a webhook tells of an intent as it is now, and settles its payment at once, as the queue does
-// soon after if somebody else may be about to.
-func (s *scene) HandleNotice(ctx context.Context, stripeID string) (known bool, err error) {
-	reported := s.processor.notice(stripeID)
-	known, err = s.store.HandleNotice(ctx, reported)
+// handleAndSettle handles a webhook about an intent as it is now, and settles its payment at once, as the queue does soon after
+// if another process is about to.
+func (s *scene) handleAndSettle(ctx context.Context, stripeID string) (known bool, err error) {
+	notice := s.notice(stripeID)
+	known, err = s.store.HandleNotice(ctx, notice)
 	s.queue.mu.Lock()
-	heard, postponed := s.queue.heard[reported.orderID]
+	reported, queued := s.queue.reported[notice.OrderID]
 	s.queue.mu.Unlock()
-	if err == nil && postponed {
-		_, _, err = s.settle(ctx, reported.orderID, s.unlessKnown(heard, s.asNeeded))
+	if err == nil && queued {
+		_, _, err = s.settleOrder(ctx, notice.OrderID, domain.Cause{Refresh: domain.RefreshOpen, Reported: reported})
 	}
 	return known, err
 }
 
-const buyer = "buyer-1"
+const buyer id.User = "buyer-1"
 
-// reserved is an order as the orders service tells it when it is made.
+// reserved is the event of a new order.
 func reserved() events.Order {
 	return events.Order{
-		ID: uuid.Must(uuid.NewV7()).String(), UserID: buyer, Status: "created", ExpiresAt: now().Add(time.Hour), Version: 1,
+		ID: id.New[id.Order](), UserID: buyer, Status: "created", ExpiresAt: clock.System().Add(time.Hour), Version: 1,
 		Ticket: events.OrderedTicket{ID: "ticket-1", Title: "Seat 1", Price: 2500, Currency: "usd"},
 	}
 }
 
-func after(o events.Order, status string) events.Order {
+func after(o events.Order, status events.OrderStatus) events.Order {
 	o.Status = status
 	o.Version++
 	return o
 }
 
-// hears lets the store hear of a new order.
-func (s *scene) createOrder(t *testing.T) events.Order {
+// newOrder applies the event of a new order.
+func (s *scene) newOrder(t *testing.T) events.Order {
 	t.Helper()
 	order := reserved()
-	require.NoError(t, s.ApplyOrder(t.Context(), order))
+	require.NoError(t, s.applyAndSettle(t.Context(), order))
 	return order
 }
 
-func (s *scene) pay(ctx context.Context, orderID, card string) (Receipt, error) {
-	method := Method{PaymentMethod: card}
+func (s *scene) payWith(ctx context.Context, orderID id.Order, card string) (Receipt, error) {
+	method := domain.Method{PaymentMethod: card}
 	if strings.HasPrefix(card, "tok_") {
-		method = Method{Token: card}
+		method = domain.Method{Token: card}
 	}
-	return s.Pay(ctx, orderID, buyer, method, keepNothing)
+	receipt, _, err := s.Pay(ctx, orderID, buyer, method, idempotency.Request{})
+	return receipt, err
 }
-
-func keepNothing(context.Context, *state.Change, Receipt, bool) error { return nil }
 
 // attempts says whether a request to Stripe makes an attempt to pay.
 func attempts(r *http.Request) bool {
@@ -112,9 +127,9 @@ func (s *scene) requireEvents(t *testing.T, types ...string) {
 }
 
 // requireMoney checks the one intent that an order may have.
-func (s *scene) requireMoney(t *testing.T, orderID string, held, captured, refunded int64) {
+func (s *scene) requireMoney(t *testing.T, orderID id.Order, held, captured, refunded int64) {
 	t.Helper()
-	entries := s.processor.money(t, orderID)
+	entries := s.stripeServer.Money(t, orderID)
 	require.Len(t, entries, 1, "an order has one intent")
 	require.Equal(t, held, entries[0].Held, "held: %+v", entries[0])
 	require.Equal(t, captured, entries[0].Captured, "captured: %+v", entries[0])
@@ -126,25 +141,25 @@ func TestPay_AuthorizesThenFollowsTheOrder(t *testing.T) {
 	for name, c := range map[string]struct {
 		ends     string
 		tells    string
-		status   Status
+		status   domain.Status
 		captured int64
 	}{
-		"complete":  {"complete", "payment.captured", Captured, 2500},
-		"cancelled": {"cancelled", "payment.voided", Voided, 0},
+		"complete":  {"complete", "payment.captured", domain.Captured, 2500},
+		"cancelled": {"cancelled", "payment.voided", domain.Voided, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			order := s.createOrder(t)
-			receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+			order := s.newOrder(t)
+			receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
 			require.True(t, receipt.Fresh)
-			require.Equal(t, Authorized, receipt.Payment.Status)
+			require.Equal(t, domain.Authorized, receipt.Payment.Status)
 			require.EqualValues(t, 2500, receipt.Payment.Amount)
 			s.requireMoney(t, order.ID, 2500, 0, 0)
 
 			ended := after(order, c.ends)
 			for range 2 { // delivered twice
-				require.NoError(t, s.ApplyOrder(t.Context(), ended))
+				require.NoError(t, s.applyAndSettle(t.Context(), ended))
 			}
 			s.requireMoney(t, order.ID, 0, c.captured, 0)
 			s.requireEvents(t, "payment.created", c.tells)
@@ -157,28 +172,28 @@ func TestPay_AuthorizesThenFollowsTheOrder(t *testing.T) {
 
 func TestPay_ACancellationAfterTheCaptureIsRefunded(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "tok_visa")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "tok_visa")
 	require.NoError(t, err)
 	complete := after(order, "complete")
-	require.NoError(t, s.ApplyOrder(t.Context(), complete))
-	require.NoError(t, s.ApplyOrder(t.Context(), after(complete, "cancelled")))
+	require.NoError(t, s.applyAndSettle(t.Context(), complete))
+	require.NoError(t, s.applyAndSettle(t.Context(), after(complete, "cancelled")))
 	s.requireMoney(t, order.ID, 0, 2500, 2500)
 	s.requireEvents(t, "payment.created", "payment.captured", "payment.refunded")
 }
 
 func TestPay_ADeclineLeavesTheOrderLive(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_chargeDeclinedInsufficientFunds")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_chargeDeclinedInsufficientFunds")
 	refused := requireProblem(t, err, problem.Declined)
 	require.Equal(t, problem.Detail{Message: "Your card has insufficient funds.", Field: "paymentMethod", Code: "insufficient_funds"}, refused.Details[0])
-	_, err = s.pay(t.Context(), order.ID, "tok_chargeDeclined")
+	_, err = s.payWith(t.Context(), order.ID, "tok_chargeDeclined")
 	require.Equal(t, "token", requireProblem(t, err, problem.Declined).Details[0].Field)
-	_, err = s.pay(t.Context(), order.ID, "tok_chargeDeclined")
+	_, err = s.payWith(t.Context(), order.ID, "tok_chargeDeclined")
 	requireProblem(t, err, problem.Declined)
 
-	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	require.True(t, receipt.Fresh)
 	require.Equal(t, 4, receipt.Payment.Attempt.Number)
@@ -189,56 +204,56 @@ func TestPay_ADeclineLeavesTheOrderLive(t *testing.T) {
 
 func TestPay_TheSameOrderAgainIsTheSamePayment(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	first, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	first, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	asked := s.processor.asked.Load()
+	asked := s.stripeServer.Requests.Load()
 	for _, card := range []string{"pm_card_visa", "pm_card_mastercard"} {
-		again, err := s.pay(t.Context(), order.ID, card)
+		again, err := s.payWith(t.Context(), order.ID, card)
 		require.NoError(t, err)
 		require.False(t, again.Fresh)
 		require.Equal(t, first.Payment.ID, again.Payment.ID)
 	}
-	require.Equal(t, asked, s.processor.asked.Load(), "Stripe is not asked")
-	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "complete")))
-	again, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	require.Equal(t, asked, s.stripeServer.Requests.Load(), "Stripe is not asked")
+	require.NoError(t, s.applyAndSettle(t.Context(), after(order, "complete")))
+	again, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	require.Equal(t, Captured, again.Payment.Status)
+	require.Equal(t, domain.Captured, again.Payment.Status)
 }
 
 func TestPay_RefusesOrdersThatCannotBePaid(t *testing.T) {
 	s := newScene(t)
 	expired := reserved()
-	expired.ExpiresAt = now()
-	require.NoError(t, s.ApplyOrder(t.Context(), expired))
+	expired.ExpiresAt = clock.System()
+	require.NoError(t, s.applyAndSettle(t.Context(), expired))
 	cancelled := after(reserved(), "cancelled")
-	require.NoError(t, s.ApplyOrder(t.Context(), cancelled))
+	require.NoError(t, s.applyAndSettle(t.Context(), cancelled))
 	complete := after(reserved(), "complete")
-	require.NoError(t, s.ApplyOrder(t.Context(), complete))
+	require.NoError(t, s.applyAndSettle(t.Context(), complete))
 	others := reserved()
 	others.UserID = "buyer-2"
-	require.NoError(t, s.ApplyOrder(t.Context(), others))
+	require.NoError(t, s.applyAndSettle(t.Context(), others))
 
 	for id, want := range map[string]error{
-		expired.ID: errExpired, cancelled.ID: errCancelled, complete.ID: errComplete, others.ID: errNotYours,
-		"00000000-0000-7000-8000-000000000000": errNoOrder, // made long ago: no event of it is on the way
+		expired.ID: domain.ErrExpired, cancelled.ID: domain.ErrCancelled, complete.ID: domain.ErrComplete, others.ID: domain.ErrNotYourOrder,
+		"00000000-0000-7000-8000-000000000000": domain.ErrNoOrder, // made long ago: no event of it is on the way
 	} {
-		_, err := s.pay(t.Context(), id, "pm_card_visa")
+		_, err := s.payWith(t.Context(), id, "pm_card_visa")
 		require.ErrorIs(t, err, want)
 	}
-	require.Zero(t, s.processor.asked.Load(), "Stripe hears of none of them")
+	require.Zero(t, s.stripeServer.Requests.Load(), "Stripe hears of none of them")
 }
 
 func TestPay_ADeclinedPaymentCannotBeTriedAgainAfterTheOrdersTime(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_chargeDeclined")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_chargeDeclined")
 	requireProblem(t, err, problem.Declined)
 	late := order
-	late.Version, late.ExpiresAt = 2, now()
-	require.NoError(t, s.ApplyOrder(t.Context(), late))
-	_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
-	require.ErrorIs(t, err, errExpired)
+	late.Version, late.ExpiresAt = 2, clock.System()
+	require.NoError(t, s.applyAndSettle(t.Context(), late))
+	_, err = s.payWith(t.Context(), order.ID, "pm_card_visa")
+	require.ErrorIs(t, err, domain.ErrExpired)
 	s.requireMoney(t, order.ID, 0, 0, 0)
 }
 
@@ -248,26 +263,26 @@ func TestPay_WaitsForAnOrderThatWasMadeAMomentAgo(t *testing.T) {
 	var once sync.Once
 	s.sidecar.missed = func(key string) {
 		if key == orderKey(order.ID) { // the buyer was first; now the event comes
-			go once.Do(func() { assert.NoError(t, s.ApplyOrder(context.Background(), order)) })
+			go once.Do(func() { assert.NoError(t, s.applyAndSettle(context.Background(), order)) })
 		}
 	}
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 }
 
 func TestPay_ThreeDSecure(t *testing.T) {
 	const card = "pm_card_authenticationRequired"
 	s := newScene(t)
-	order := s.createOrder(t)
-	receipt, err := s.pay(t.Context(), order.ID, card)
+	order := s.newOrder(t)
+	receipt, err := s.payWith(t.Context(), order.ID, card)
 	require.NoError(t, err)
 	require.True(t, receipt.Fresh)
-	require.Equal(t, RequiresAction, receipt.Payment.Status)
+	require.Equal(t, domain.RequiresAction, receipt.Payment.Status)
 	secret := receipt.Intent.ClientSecret
 	require.NotEmpty(t, secret)
 	s.sidecar.requireNowhere(t, secret)
 
-	again, err := s.pay(t.Context(), order.ID, card)
+	again, err := s.payWith(t.Context(), order.ID, card)
 	require.NoError(t, err)
 	require.False(t, again.Fresh)
 	require.Equal(t, secret, again.Intent.ClientSecret)
@@ -275,15 +290,15 @@ func TestPay_ThreeDSecure(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, secret, shown.Intent.ClientSecret)
 
-	s.processor.authenticate(t, receipt.Payment.StripeID, "fail")
-	_, err = s.pay(t.Context(), order.ID, card)
+	s.stripeServer.Authenticate(t, receipt.Payment.StripeID, "fail")
+	_, err = s.payWith(t.Context(), order.ID, card)
 	require.Equal(t, "payment_intent_authentication_failure", requireProblem(t, err, problem.Declined).Details[0].Code)
 
-	_, err = s.pay(t.Context(), order.ID, card)
+	_, err = s.payWith(t.Context(), order.ID, card)
 	require.NoError(t, err, "another try with the same card")
-	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed")
+	s.stripeServer.Authenticate(t, receipt.Payment.StripeID, "succeed")
 	for range 2 { // the webhook, twice
-		known, err := s.HandleNotice(t.Context(), receipt.Payment.StripeID)
+		known, err := s.handleAndSettle(t.Context(), receipt.Payment.StripeID)
 		require.NoError(t, err)
 		require.True(t, known)
 	}
@@ -293,58 +308,58 @@ func TestPay_ThreeDSecure(t *testing.T) {
 
 func TestPay_WithoutAnyWebhookALookFindsTheTruth(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+	order := s.newOrder(t)
+	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
-	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed")
+	s.stripeServer.Authenticate(t, receipt.Payment.StripeID, "succeed")
 	shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
 	require.NoError(t, err)
-	require.Equal(t, Authorized, shown.Payment.Status)
+	require.Equal(t, domain.Authorized, shown.Payment.Status)
 	s.requireEvents(t, "payment.created")
 }
 
 func TestPay_AnotherCardWhileTheBankWaitsForTheBuyer(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
-	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	require.Equal(t, Authorized, receipt.Payment.Status)
+	require.Equal(t, domain.Authorized, receipt.Payment.Status)
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }
 
 func TestPay_ACancellationWhileTheBankWaitsForTheBuyerEndsTheIntent(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+	order := s.newOrder(t)
+	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
-	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "cancelled")))
-	require.Equal(t, "canceled", s.processor.money(t, order.ID)[0].Status, "the buyer's page cannot authorize it any more")
-	_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
-	require.ErrorIs(t, err, errCancelled)
+	require.NoError(t, s.applyAndSettle(t.Context(), after(order, "cancelled")))
+	require.Equal(t, "canceled", s.stripeServer.Money(t, order.ID)[0].Status, "the buyer's page cannot authorize it any more")
+	_, err = s.payWith(t.Context(), order.ID, "pm_card_visa")
+	require.ErrorIs(t, err, domain.ErrCancelled)
 	shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
 	require.NoError(t, err)
-	require.Equal(t, Voided, shown.Payment.Status)
+	require.Equal(t, domain.Voided, shown.Payment.Status)
 }
 
 func TestPay_AnUnknownOutcomeIsTakenUpAgain(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
+	order := s.newOrder(t)
 	// The bank agrees, but the answer is lost.
 	lose := func(r *http.Request, w *httptest.ResponseRecorder) {
 		if attempts(r) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	s.processor.after.Store(&lose)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	s.stripeServer.After.Store(&lose)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 	s.requireEvents(t)
 
-	s.processor.after.Store(nil)
-	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	s.stripeServer.After.Store(nil)
+	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	require.True(t, receipt.Fresh, "the buyer has had no answer before this one")
 	require.Equal(t, 1, receipt.Payment.Attempt.Number)
@@ -354,17 +369,17 @@ func TestPay_AnUnknownOutcomeIsTakenUpAgain(t *testing.T) {
 
 func TestPay_AnUnknownOutcomeOfACancelledOrderIsVoided(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
+	order := s.newOrder(t)
 	lose := func(r *http.Request, w *httptest.ResponseRecorder) {
 		if attempts(r) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	s.processor.after.Store(&lose)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	s.stripeServer.After.Store(&lose)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
-	s.processor.after.Store(nil)
-	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "cancelled")))
+	s.stripeServer.After.Store(nil)
+	require.NoError(t, s.applyAndSettle(t.Context(), after(order, "cancelled")))
 	s.requireMoney(t, order.ID, 0, 0, 0)
 	s.requireEvents(t, "payment.voided")
 }
@@ -375,26 +390,26 @@ func TestPay_CancelledInTheMiddle(t *testing.T) {
 		for _, side := range []string{"before", "after"} {
 			t.Run(side+" "+moment, func(t *testing.T) {
 				s := newScene(t)
-				order := s.createOrder(t)
+				order := s.newOrder(t)
 				if moment == "/confirm" { // an intent that there is already
-					_, err := s.pay(t.Context(), order.ID, "pm_card_chargeDeclined")
+					_, err := s.payWith(t.Context(), order.ID, "pm_card_chargeDeclined")
 					requireProblem(t, err, problem.Declined)
 				}
 				var done atomic.Bool
 				cancel := func(r *http.Request) {
 					if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, moment) && !done.Swap(true) {
-						assert.NoError(t, s.ApplyOrder(t.Context(), after(order, "cancelled")))
+						assert.NoError(t, s.applyAndSettle(t.Context(), after(order, "cancelled")))
 					}
 				}
 				if side == "before" {
 					before := func(_ http.ResponseWriter, r *http.Request) bool { cancel(r); return false }
-					s.processor.before.Store(&before)
+					s.stripeServer.Before.Store(&before)
 				} else {
 					after := func(r *http.Request, _ *httptest.ResponseRecorder) { cancel(r) }
-					s.processor.after.Store(&after)
+					s.stripeServer.After.Store(&after)
 				}
-				_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
-				require.ErrorIs(t, err, errCancelled)
+				_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
+				require.ErrorIs(t, err, domain.ErrCancelled)
 				s.requireMoney(t, order.ID, 0, 0, 0)
 				require.NotContains(t, s.sidecar.eventTypes(), "payment.created")
 			})
@@ -404,17 +419,17 @@ func TestPay_CancelledInTheMiddle(t *testing.T) {
 
 func TestSettle_StripeAwayIsTriedAgain(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
 		http.Error(w, `{"error":{"type":"api_error"}}`, http.StatusServiceUnavailable)
 		return true
 	}
-	s.processor.before.Store(&away)
-	require.Error(t, s.ApplyOrder(t.Context(), after(order, "complete")))
-	s.processor.before.Store(nil)
-	require.NoError(t, s.ApplyOrder(t.Context(), after(order, "complete")))
+	s.stripeServer.Before.Store(&away)
+	require.Error(t, s.applyAndSettle(t.Context(), after(order, "complete")))
+	s.stripeServer.Before.Store(nil)
+	require.NoError(t, s.applyAndSettle(t.Context(), after(order, "complete")))
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 }
 
@@ -424,34 +439,34 @@ func TestSettle_AnAuthorizationThatLapsedIsTold(t *testing.T) {
 			if err := s.store.ApplyOrder(t.Context(), after(o, "complete")); err != nil {
 				return err
 			}
-			_, err := s.HandleNotice(t.Context(), stripeID)
+			_, err := s.handleAndSettle(t.Context(), stripeID)
 			return err
 		},
 		"by the webhook, before the order is complete": func(s *scene, _ events.Order, stripeID string) error {
-			_, err := s.HandleNotice(t.Context(), stripeID)
+			_, err := s.handleAndSettle(t.Context(), stripeID)
 			return err
 		},
 		"by the capture that fails": func(s *scene, o events.Order, _ string) error {
-			return s.ApplyOrder(t.Context(), after(o, "complete"))
+			return s.applyAndSettle(t.Context(), after(o, "complete"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			order := s.createOrder(t)
-			receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+			order := s.newOrder(t)
+			receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
-			s.processor.expire(t, receipt.Payment.StripeID)
+			s.stripeServer.Expire(t, receipt.Payment.StripeID)
 			for range 2 {
 				require.NoError(t, hears(s, order, receipt.Payment.StripeID))
 			}
 			s.requireEvents(t, "payment.created", "payment.voided")
 			s.requireMoney(t, order.ID, 0, 0, 0)
-			_, err = s.pay(t.Context(), order.ID, "pm_card_visa")
-			require.ErrorIs(t, err, errCancelled)
+			_, err = s.payWith(t.Context(), order.ID, "pm_card_visa")
+			require.ErrorIs(t, err, domain.ErrCancelled)
 
 			// The orders service cancels the order for it; that changes nothing here.
 			cancelled := after(after(order, "complete"), "cancelled")
-			require.NoError(t, s.ApplyOrder(t.Context(), cancelled))
+			require.NoError(t, s.applyAndSettle(t.Context(), cancelled))
 			require.Equal(t, []string{"payment.created", "payment.voided"}, s.sidecar.eventTypes())
 		})
 	}
@@ -460,19 +475,19 @@ func TestSettle_AnAuthorizationThatLapsedIsTold(t *testing.T) {
 // A copy of the request comes while the bank has agreed and the first has not written it down, but a webhook has.
 func TestPay_ACopyThatAWebhookOvertookIsAnsweredAsTheFirst(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
+	order := s.newOrder(t)
 	var copied Receipt
 	var done atomic.Bool
 	overtake := func(r *http.Request, _ *httptest.ResponseRecorder) {
 		if attempts(r) && !done.Swap(true) {
-			_, err := s.HandleNotice(t.Context(), s.processor.money(t, order.ID)[0].ID)
+			_, err := s.handleAndSettle(t.Context(), s.stripeServer.Money(t, order.ID)[0].ID)
 			assert.NoError(t, err)
-			copied, err = s.pay(t.Context(), order.ID, "pm_card_visa")
+			copied, err = s.payWith(t.Context(), order.ID, "pm_card_visa")
 			assert.NoError(t, err)
 		}
 	}
-	s.processor.after.Store(&overtake)
-	first, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	s.stripeServer.After.Store(&overtake)
+	first, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	require.True(t, copied.Fresh, "nobody was answered before it")
 	require.Equal(t, first.Payment, copied.Payment)
@@ -482,12 +497,12 @@ func TestPay_ACopyThatAWebhookOvertookIsAnsweredAsTheFirst(t *testing.T) {
 
 func TestPay_DoesNotWaitForTheMoneyToBeTaken(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	first, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	first, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	s.processor.misbehaves(t, `{"operation":"capture","fault":"unavailable","times":2}`)
+	s.stripeServer.Inject(t, `{"operation":"capture","fault":"unavailable","times":2}`)
 	require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
-	again, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	again, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	require.Equal(t, first.Payment, again.Payment)
 	s.requireMoney(t, order.ID, 2500, 0, 0)
@@ -497,32 +512,32 @@ func TestPay_DoesNotWaitForTheMoneyToBeTaken(t *testing.T) {
 
 func TestPayment_IsShownToItsBuyerAlone(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	_, err = s.Payment(t.Context(), receipt.Payment.ID, "buyer-2")
-	require.ErrorIs(t, err, errNotYourPayment)
+	require.ErrorIs(t, err, domain.ErrNotYourPayment)
 	_, err = s.Payment(t.Context(), uuid.NewString(), buyer)
-	require.ErrorIs(t, err, errNoPayment)
+	require.ErrorIs(t, err, domain.ErrNoPayment)
 }
 
 func TestPayment_IsShownAsKnownWhileStripeIsAway(t *testing.T) {
 	s := newScene(t)
-	order := s.createOrder(t)
-	receipt, err := s.pay(t.Context(), order.ID, "pm_card_authenticationRequired")
+	order := s.newOrder(t)
+	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
-	s.processor.before.Store(&away)
+	s.stripeServer.Before.Store(&away)
 	shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
 	require.NoError(t, err)
-	require.Equal(t, RequiresAction, shown.Payment.Status)
+	require.Equal(t, domain.RequiresAction, shown.Payment.Status)
 }
 
 func TestHandleNotice_NotOurs(t *testing.T) {
-	known, err := newScene(t).HandleNotice(t.Context(), "pi_somebody")
+	known, err := newScene(t).handleAndSettle(t.Context(), "pi_somebody")
 	require.NoError(t, err)
 	require.False(t, known)
 }
@@ -535,7 +550,7 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 		order := reserved()
 		ends := []string{"cancelled", "complete"}[round%2]
 		t.Run(fmt.Sprintf("%d %s", round, ends), func(t *testing.T) {
-			require.NoError(t, s.ApplyOrder(t.Context(), order))
+			require.NoError(t, s.applyAndSettle(t.Context(), order))
 			random := rand.New(rand.NewPCG(uint64(round), 7))
 			cards := []string{"pm_card_visa", "pm_card_chargeDeclined", "pm_card_authenticationRequired", "tok_visa", "pm_card_mastercard"}
 			random.Shuffle(len(cards), func(i, j int) { cards[i], cards[j] = cards[j], cards[i] })
@@ -546,7 +561,7 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 				before := pause()
 				all.Go(func() {
 					time.Sleep(before)
-					_, err := s.pay(t.Context(), order.ID, card)
+					_, err := s.payWith(t.Context(), order.ID, card)
 					assert.NotEqual(t, problem.Internal, kindOf(err), "%v", err)
 				})
 			}
@@ -554,9 +569,9 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 				before, outcome := pause(), []string{"succeed", "fail"}[random.IntN(2)]
 				all.Go(func() {
 					time.Sleep(before)
-					for _, entry := range s.processor.money(t, order.ID) {
-						s.processor.sandbox.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/sandbox/payment_intents/"+entry.ID+"/authenticate?outcome="+outcome, nil))
-						_, err := s.HandleNotice(t.Context(), entry.ID)
+					for _, entry := range s.stripeServer.Money(t, order.ID) {
+						s.stripeServer.Sandbox.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/sandbox/payment_intents/"+entry.ID+"/authenticate?outcome="+outcome, nil))
+						_, err := s.handleAndSettle(t.Context(), entry.ID)
 						assert.NotEqual(t, problem.Internal, kindOf(err), "%v", err)
 					}
 				})
@@ -571,7 +586,7 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 			all.Wait()
 			// An order is completed only after it was paid, so that comes last.
 			hear(t, s, after(order, ends))
-			for _, entry := range s.processor.money(t, order.ID) {
+			for _, entry := range s.stripeServer.Money(t, order.ID) {
 				require.LessOrEqual(t, entry.Charges, 1, "charged twice: %+v", entry)
 				require.Zero(t, entry.Refunded)
 				switch {
@@ -585,7 +600,7 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 			a, err := s.loadWithAttempt(t.Context(), order.ID)
 			require.NoError(t, err)
 			if p := a.order.Value.Payment; p != nil && ends == "cancelled" {
-				require.Equal(t, Voided, p.Status)
+				require.Equal(t, domain.Voided, p.Status)
 			}
 		})
 	}
@@ -593,7 +608,7 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 
 // hear tells an order's event until it is taken, as the broker does.
 func hear(t *testing.T, s *scene, reported events.Order) {
-	assert.Eventually(t, func() bool { return s.ApplyOrder(t.Context(), reported) == nil }, 5*time.Second, time.Millisecond)
+	assert.Eventually(t, func() bool { return s.applyAndSettle(t.Context(), reported) == nil }, 5*time.Second, time.Millisecond)
 }
 
 // kindOf is problem.KindOf, and Conflict for no error: anything but Internal is an answer that a buyer can get.

@@ -6,10 +6,24 @@ import (
 	"boxoffice/services/internal/events"
 )
 
-// subscribe routes what this service hears: each event of an order carries all of it, so all three lead to the
-// same place.
-func (t *store) subscribe(r *events.Router) {
-	events.On(r, func(ctx context.Context, e events.OrderCreated) error { return t.ApplyOrder(ctx, e.Order) })
-	events.On(r, func(ctx context.Context, e events.OrderCancelled) error { return t.ApplyOrder(ctx, e.Order) })
-	events.On(r, func(ctx context.Context, e events.OrderCompleted) error { return t.ApplyOrder(ctx, e.Order) })
+// subscriptions are the events that this service handles. Each event of an order has its whole state, so all of them lead to
+// the same decision.
+type subscriptions struct{ store *store }
+
+func (s *subscriptions) register(r *events.Router) {
+	events.On(r, s.orderCreated)
+	events.On(r, s.orderCancelled)
+	events.On(r, s.orderCompleted)
+}
+
+func (s *subscriptions) orderCreated(ctx context.Context, e events.OrderCreated) error {
+	return s.store.ApplyOrder(ctx, e.Order)
+}
+
+func (s *subscriptions) orderCancelled(ctx context.Context, e events.OrderCancelled) error {
+	return s.store.ApplyOrder(ctx, e.Order)
+}
+
+func (s *subscriptions) orderCompleted(ctx context.Context, e events.OrderCompleted) error {
+	return s.store.ApplyOrder(ctx, e.Order)
 }

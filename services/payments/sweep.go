@@ -8,37 +8,40 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/state"
+	"boxoffice/services/payments/domain"
 )
 
-// sweep finds the payments that nobody sees to: their process died, the webhook never came, the outcome was lost, or
-// Stripe was away for longer than the queue cares to remember. Dapr's scheduler has one of the service's processes
-// do it every period (see service.Job); what the queue does at once is only quicker.
+// sweep settles payments that were not settled otherwise: their process ended, the webhook did not come, the outcome was lost,
+// or Stripe was unavailable. Dapr's scheduler starts it in one of the service's processes every period (see service.Job). The
+// queue does the same work sooner, and nothing depends on it.
 //
-// It goes through the index of the unsettled, from the watermark, before which everything is settled, to the end.
-// Should some payments stay unsettled for long while many after them are settled, they are appended to the index once
-// more, and the watermark moves on past all: so a pass costs what is unsettled and new, not what ever was.
+// It reads the index of unsettled payments from the watermark, before which all are settled, to the end. If few payments stay
+// unsettled for long while many after them are settled, they are appended to the index again, and the watermark moves past
+// all. So the cost of a pass depends on the unsettled and new payments, not on all there ever were.
 //
-// Any number of passes may run at once, in any number of processes, beside the queues: each settling is safe by
-// idempotency keys and ETags, and the watermark is only moved by who has read it as it is.
+// Any number of passes may run at the same time, in any number of processes, beside the queues. A settling is safe by
+// idempotency keys and ETags, and the watermark is only moved on the condition that it has not changed.
 type sweep struct {
 	store *store
 	log   *slog.Logger
-	// budget is how long a payment may be as it is before the sweep sees to it: until then somebody else does.
-	budget time.Duration
+	// minAge is how long a payment must be unchanged before the sweep settles it: until then its process is likely to.
+	minAge time.Duration
 	fired  chan struct{} // holds one token when the job has fired
 	period time.Duration
 }
 
-// watermark is the document that says how far the index of the unsettled is worked off. In each partition of it, all
-// before its place is settled.
+// watermark is the document that says how far the index of unsettled payments is worked off: in each partition, all before
+// its place are settled.
 type watermark struct {
 	Schema int          `json:"schema"`
 	Places state.Places `json:"places"`
-	// Trimmed is up to where the index' pages are deleted. Should it be lost, that is done again.
+	// Trimmed is up to where the index's pages are deleted. If it is lost, they are deleted again.
 	Trimmed state.Places `json:"trimmed,omitempty"`
 	// Page and Entry are the place in the only partition that there was up to schema 1.
 	Page  int `json:"page,omitempty"`
@@ -60,27 +63,27 @@ func (w *watermark) Upgrade(from int) error {
 	return nil
 }
 
-// firstPartition is the name of what there was of an index before it had partitions.
+// firstPartition is the name of an index that was written before indexes had partitions.
 const firstPartition = "legacy"
 
 const watermarkKey = "sweep/" + unsettled
 
 const (
-	// worthCarrying is how many entries must have been read for the open ones among them to be appended again, and
-	// carriedShare that at most one in so many is open. So the index grows by a third at most.
-	worthCarrying = 200
-	carriedShare  = 4
-	// carriedAtOnce bounds the entries that one transaction appends again: about 40 kB.
-	carriedAtOnce = 1000
-	// trimmedAtOnce bounds the pages that one transaction deletes.
-	trimmedAtOnce = 200
+	// minRead is how many entries a pass must have read before it appends the unsettled ones again, and maxShare that at most
+	// one in so many is unsettled. So the index grows by a third at most.
+	minRead  = 200
+	maxShare = 4
+	// maxAppended bounds the entries that one transaction appends again: about 40 kB.
+	maxAppended = 1000
+	// maxTrimmed bounds the pages that one transaction deletes.
+	maxTrimmed = 200
 )
 
-func newSweep(t *store, period time.Duration, log *slog.Logger) *sweep {
-	return &sweep{store: t, log: log, budget: period / 2, fired: make(chan struct{}, 1), period: period}
+func newSweep(s *store, period time.Duration, log *slog.Logger) *sweep {
+	return &sweep{store: s, log: log, minAge: period / 2, fired: make(chan struct{}, 1), period: period}
 }
 
-// fire asks for a pass, unless one is asked for already. It never waits.
+// fire requests a pass, unless one is requested already. It never waits.
 func (s *sweep) fire(context.Context) error {
 	select {
 	case s.fired <- struct{}{}:
@@ -89,15 +92,15 @@ func (s *sweep) fire(context.Context) error {
 	return nil
 }
 
-// run makes a pass each time it was fired, until ctx ends. The first is made at once and has no budget: what a
-// predecessor in this place left is nobody's.
+// run makes a pass each time the job has fired, until ctx ends. The first pass is made at once, for payments of any age: an
+// earlier process of this place may have ended without settling them.
 func (s *sweep) run(ctx context.Context) error {
-	budget := time.Duration(0)
+	minAge := time.Duration(0)
 	for {
-		if err := s.pass(ctx, budget); err != nil && ctx.Err() == nil {
-			s.log.Warn("a sweep did not get through; the next one goes on from the same place", "error", err)
+		if err := s.pass(ctx, minAge); err != nil && ctx.Err() == nil {
+			s.log.Warn("a sweep has failed; the next one continues at the same place", "error", err)
 		}
-		budget = s.budget
+		minAge = s.minAge
 		select {
 		case <-s.fired:
 		case <-ctx.Done():
@@ -106,19 +109,19 @@ func (s *sweep) run(ctx context.Context) error {
 	}
 }
 
-// pass sees to every payment that is unsettled and has been as it is for longer than budget.
-func (s *sweep) pass(ctx context.Context, budget time.Duration) error {
+// pass settles every payment that is not settled and has been unchanged for minAge.
+func (s *sweep) pass(ctx context.Context, minAge time.Duration) error {
 	mark, err := state.Get[watermark](ctx, s.store.documents, watermarkKey)
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return err
 	}
-	var settling sync.WaitGroup
-	defer settling.Wait()
-	room := make(chan struct{}, settlingAtOnce)
+	var settling errgroup.Group
+	defer func() { _ = settling.Wait() }()
+	settling.SetLimit(maxSettling)
 
-	var left backlog
+	var found backlog
 	var open []state.Entry // the first entry of each payment that is not settled
-	met := map[string]bool{}
+	seen := map[string]bool{}
 	end := mark.Value.Places
 	read := 0
 	for {
@@ -131,102 +134,98 @@ func (s *sweep) pass(ctx context.Context, budget time.Duration) error {
 		}
 		read += len(entries)
 		end = next
-		ids := make([]string, len(entries))
+		ids := make([]id.Order, len(entries))
 		for i, entry := range entries {
-			ids[i] = entry.ID
+			ids[i] = id.Order(entry.ID)
 		}
 		orders, err := s.store.orders(ctx, ids)
 		if err != nil {
 			return err
 		}
 		for _, entry := range entries {
-			order, known := orders[entry.ID]
-			if !known || met[entry.ID] || order.Settled() {
+			order, known := orders[id.Order(entry.ID)]
+			if !known || seen[entry.ID] || order.Settled() {
 				continue
 			}
-			met[entry.ID] = true
+			seen[entry.ID] = true
 			open = append(open, entry)
-			left.add(order.Payment.CreatedAt)
-			if now().Sub(order.Payment.UpdatedAt) < budget || !order.Wants() {
+			found.add(order.Payment.CreatedAt)
+			if s.store.clock().Sub(order.Payment.UpdatedAt) < minAge || !order.NeedsSettling() {
 				continue
 			}
-			select {
-			case room <- struct{}{}:
-			case <-ctx.Done():
+			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			settling.Go(func() {
-				defer func() { <-room }()
-				s.settle(ctx, entry.ID)
+			settling.Go(func() error {
+				s.settle(ctx, order.ID)
+				return nil
 			})
 		}
 	}
-	s.store.metrics.swept(left, time.Now(), staleAfter*s.period)
+	s.store.metrics.setBacklog(found, time.Now(), staleAfter*s.period)
 	return s.move(ctx, mark, open, read, end)
 }
 
-// orders reads orders with their payments, by id. One that is not known is not among them.
-func (t *store) orders(ctx context.Context, ids []string) (map[string]*Order, error) {
+// orders reads orders with their payments, by id. One that does not exist is not in the result.
+func (s *store) orders(ctx context.Context, ids []id.Order) (map[id.Order]*domain.Order, error) {
 	keys := make([]string, len(ids))
-	for i, id := range ids {
-		keys[i] = orderKey(id)
+	for i, order := range ids {
+		keys[i] = orderKey(order)
 	}
-	docs, err := state.GetMany[Order](ctx, t.documents, keys)
+	docs, err := state.GetMany[domain.Order](ctx, s.documents, keys)
 	if err != nil {
 		return nil, err
 	}
-	orders := map[string]*Order{}
+	orders := map[id.Order]*domain.Order{}
 	var legacy, attempts []string
 	for i := range docs {
 		order := &docs[i].Value
 		orders[order.ID] = order
 		switch {
 		case order.PaymentID != "":
-			legacy = append(legacy, paymentKey(order.PaymentID))
+			legacy = append(legacy, legacyPaymentKey(order.PaymentID))
 		case order.Payment == nil:
 			attempts = append(attempts, attemptKey(order.ID))
 		}
 	}
-	payments, err := state.GetMany[legacyPayment](ctx, t.documents, legacy)
+	payments, err := state.GetMany[legacyPayment](ctx, s.documents, legacy)
 	if err != nil {
 		return nil, err
 	}
 	for _, doc := range payments {
-		if doc.Value.moved() { // a moment ago: somebody sees to it
+		if doc.Value.isMoved() { // since the order was read: a process settles it now
 			delete(orders, doc.Value.OrderID)
 			continue
 		}
-		a := account{order: state.Doc[Order]{Value: *orders[doc.Value.OrderID]}, legacy: doc}
-		a.carryOver()
-		orders[doc.Value.OrderID] = &a.order.Value
+		orders[doc.Value.OrderID].TakePayment(doc.Value.Payment)
 	}
-	begun, err := state.GetMany[firstAttempt](ctx, t.documents, attempts)
+	begun, err := state.GetMany[firstAttempt](ctx, s.documents, attempts)
 	if err != nil {
 		return nil, err
 	}
 	for _, doc := range begun {
-		orders[strings.TrimPrefix(doc.Key, attemptKey(""))].Begin(doc.Value.Method, doc.Value.At)
+		orders[id.Order(strings.TrimPrefix(doc.Key, attemptKey("")))].Begin(doc.Value.Method, doc.Value.At)
 	}
 	return orders, nil
 }
 
-func (s *sweep) settle(ctx context.Context, orderID string) {
+func (s *sweep) settle(ctx context.Context, order id.Order) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	if _, _, err := s.store.settle(ctx, orderID, s.store.asLongSilent); err != nil {
-		s.log.Warn("a payment is not settled yet; the next sweep tries again", "orderId", orderID, "error", err)
+	if _, _, err := s.store.settleOrder(ctx, order, domain.Cause{Refresh: domain.RefreshIdle}); err != nil {
+		s.log.Warn("a payment is not settled yet; the next sweep tries again", "orderId", order, "error", err)
 	}
 }
 
-// move brings the watermark forward: to the oldest payment that is not settled; or, if most of what was read is
-// settled, past all, with the others appended again. A conflict says that somebody else has moved it; that will do.
+// move moves the watermark to the oldest payment that is not settled. If most of what was read is settled, the others are
+// appended again, and it moves past all. On a conflict another pass has moved it, and that is enough.
 func (s *sweep) move(ctx context.Context, mark state.Doc[watermark], open []state.Entry, read int, end state.Places) error {
 	to := maps.Clone(end)
-	var carried []string
-	carry := read >= worthCarrying && len(open) <= read/carriedShare
+	var appended []string
+	appendAgain := read >= minRead && len(open) <= read/maxShare
 	for _, entry := range open {
-		if carry {
-			carried = append(carried, entry.ID)
+		if appendAgain {
+			appended = append(appended, entry.ID)
 		} else if entry.At.Before(to[entry.Partition]) {
 			to[entry.Partition] = entry.At
 		}
@@ -239,23 +238,19 @@ func (s *sweep) move(ctx context.Context, mark state.Doc[watermark], open []stat
 		return nil
 	}
 	var change state.Change
-	for chunk := range slices.Chunk(carried, carriedAtOnce) {
+	for chunk := range slices.Chunk(appended, maxAppended) {
 		if err := s.store.documents.Commit(ctx, &change); err != nil { // the chunk before; at first none
 			return err
 		}
 		change = state.Change{}
-		for _, id := range chunk {
-			change.Append(unsettled, id)
+		for _, order := range chunk {
+			change.Append(unsettled, order)
 		}
 	}
 	moved := watermark{Schema: watermarkSchema, Places: to}
 	// Pages before the old watermark, not the new one: a pass that began with the old one may still read on from there.
-	moved.Trimmed = change.Trim(unsettled, mark.Value.Trimmed, mark.Value.Places, trimmedAtOnce)
-	if mark.ETag == "" {
-		change.Create(watermarkKey, moved)
-	} else {
-		change.Update(watermarkKey, mark.ETag, moved)
-	}
+	moved.Trimmed = change.Trim(unsettled, mark.Value.Trimmed, mark.Value.Places, maxTrimmed)
+	change.Put(watermarkKey, mark.ETag, moved)
 	if err := s.store.documents.Commit(ctx, &change); err != nil && !errors.Is(err, state.ErrConflict) {
 		return fmt.Errorf("move the watermark: %w", err)
 	}

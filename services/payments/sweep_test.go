@@ -13,9 +13,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/state"
+	"boxoffice/services/payments/domain"
 )
 
 // forgets is what a process does that dies: what it had in mind is gone.
@@ -66,8 +68,8 @@ func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
 		return o
 	}
 	paid := func(card string) (events.Order, Receipt) {
-		order := s.createOrder(t)
-		receipt, err := s.pay(t.Context(), order.ID, card)
+		order := s.newOrder(t)
+		receipt, err := s.payWith(t.Context(), order.ID, card)
 		require.NoError(t, err)
 		return order, receipt
 	}
@@ -77,16 +79,16 @@ func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
 	tell(given, "cancelled")
 	back, _ := paid("pm_card_visa")
 	complete := after(back, "complete")
-	require.NoError(t, s.ApplyOrder(t.Context(), complete)) // captured
+	require.NoError(t, s.applyAndSettle(t.Context(), complete)) // captured
 	tell(complete, "cancelled")
 	open, receipt := paid("pm_card_authenticationRequired")
-	s.processor.authenticate(t, receipt.Payment.StripeID, "succeed") // and the webhook never comes
+	s.stripeServer.Authenticate(t, receipt.Payment.StripeID, "succeed") // and the webhook never comes
 	lapsed, receipt := paid("pm_card_visa")
-	s.processor.expire(t, receipt.Payment.StripeID)
+	s.stripeServer.Expire(t, receipt.Payment.StripeID)
 	tell(lapsed, "complete")
-	lost := s.createOrder(t)
-	s.processor.misbehaves(t, `{"operation":"confirm","fault":"disconnect_after","times":9,"orderId":"`+lost.ID+`"}`)
-	_, err := s.pay(t.Context(), lost.ID, "pm_card_visa")
+	lost := s.newOrder(t)
+	s.stripeServer.Inject(t, `{"operation":"confirm","fault":"disconnect_after","times":9,"orderId":"`+lost.ID+`"}`)
+	_, err := s.payWith(t.Context(), lost.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
 	return func() {
 		s.requireMoney(t, taken.ID, 0, 2500, 0)
@@ -95,7 +97,7 @@ func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
 		s.requireMoney(t, open.ID, 2500, 0, 0)
 		s.requireMoney(t, lapsed.ID, 0, 0, 0)
 		s.requireMoney(t, lost.ID, 2500, 0, 0)
-		for id, want := range map[string]Status{taken.ID: Captured, given.ID: Voided, back.ID: Refunded, open.ID: Authorized, lapsed.ID: Voided, lost.ID: Authorized} {
+		for id, want := range map[string]domain.Status{taken.ID: domain.Captured, given.ID: domain.Voided, back.ID: domain.Refunded, open.ID: domain.Authorized, lapsed.ID: domain.Voided, lost.ID: domain.Authorized} {
 			a, err := s.load(t.Context(), id)
 			require.NoError(t, err)
 			require.Equal(t, want, a.order.Value.Payment.Status)
@@ -109,23 +111,23 @@ func TestSweep_FindsWhatAProcessLeft(t *testing.T) {
 	s.forgets()
 	s.sweeps(t)
 	requireAllSettled()
-	require.Empty(t, s.queue.next, "nothing depends on the queue")
-	asked := s.processor.asked.Load()
+	require.Empty(t, s.queue.entries, "nothing depends on the queue")
+	asked := s.stripeServer.Requests.Load()
 	s.sweeps(t)
-	require.Equal(t, asked+2, s.processor.asked.Load(), "only the two that wait for their orders are asked about again")
+	require.Equal(t, asked+2, s.stripeServer.Requests.Load(), "only the two that wait for their orders are asked about again")
 }
 
 func TestSweep_LeavesToOthersWhatIsYoung(t *testing.T) {
 	s := newScene(t)
 	s.withoutBudget()
-	order := s.createOrder(t)
-	_, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+	order := s.newOrder(t)
+	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
-	asked := s.processor.asked.Load()
+	asked := s.stripeServer.Requests.Load()
 	w := newSweep(s.store, time.Hour, quiet)
-	require.NoError(t, w.pass(t.Context(), w.budget))
-	require.Equal(t, asked, s.processor.asked.Load())
+	require.NoError(t, w.pass(t.Context(), w.minAge))
+	require.Equal(t, asked, s.stripeServer.Requests.Load())
 	s.sweeps(t)
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 }
@@ -137,12 +139,12 @@ func TestSweep_TriesAgainWhenStripeIsBack(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
-	s.processor.before.Store(&away)
+	s.stripeServer.Before.Store(&away)
 	require.NoError(t, tell("complete"))
 	s.forgets()
 	s.sweeps(t)
 	s.requireMoney(t, id, 2500, 0, 0)
-	s.processor.before.Store(nil)
+	s.stripeServer.Before.Store(nil)
 	s.sweeps(t)
 	s.requireMoney(t, id, 0, 2500, 0)
 }
@@ -151,9 +153,9 @@ func TestSweep_TriesAgainWhenStripeIsBack(t *testing.T) {
 func (s *scene) settledOrders(t *testing.T, n int) {
 	t.Helper()
 	for range n {
-		order := Order{Schema: orderSchema, ID: uuid.NewString(), Status: OrderComplete, Version: 2}
+		order := domain.Order{Schema: domain.OrderSchema, ID: uuid.NewString(), Status: domain.OrderComplete, Version: 2}
 		order.Begin("visa", noon)
-		order.Payment.Status, order.Payment.Version = Captured, 3
+		order.Payment.Status, order.Payment.Version = domain.Captured, 3
 		var change state.Change
 		change.Create(orderKey(order.ID), order)
 		change.Append(unsettled, order.ID)
@@ -163,8 +165,8 @@ func (s *scene) settledOrders(t *testing.T, n int) {
 
 func TestSweep_GoesThroughAllAndItsCostIsWhatIsOpen(t *testing.T) {
 	s := newScene(t)
-	waiting := s.createOrder(t)
-	_, err := s.pay(t.Context(), waiting.ID, "pm_card_authenticationRequired")
+	waiting := s.newOrder(t)
+	_, err := s.payWith(t.Context(), waiting.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
 	s.settledOrders(t, 50)
 	s.sweeps(t)
@@ -172,7 +174,7 @@ func TestSweep_GoesThroughAllAndItsCostIsWhatIsOpen(t *testing.T) {
 
 	s.settledOrders(t, 400)
 	last, tell := s.authorized(t)
-	s.processor.misbehaves(t, `{"operation":"capture","fault":"unavailable","times":1}`)
+	s.stripeServer.Inject(t, `{"operation":"capture","fault":"unavailable","times":1}`)
 	require.NoError(t, tell("complete"))
 	s.forgets()
 	s.sweeps(t)
@@ -185,7 +187,7 @@ func TestSweep_GoesThroughAllAndItsCostIsWhatIsOpen(t *testing.T) {
 	require.NoError(t, s.store.ApplyOrder(t.Context(), after(waiting, "cancelled")))
 	s.forgets()
 	s.sweeps(t)
-	require.Equal(t, "canceled", s.processor.money(t, waiting.ID)[0].Status)
+	require.Equal(t, "canceled", s.stripeServer.Money(t, waiting.ID)[0].Status)
 	s.sweeps(t)
 	require.Empty(t, s.ahead(t), "all is settled, and a pass over nothing reads nothing")
 }
@@ -194,7 +196,7 @@ func TestSweep_CarriesMoreThanOneTransactionHolds(t *testing.T) {
 	s := newScene(t)
 	mark := state.Doc[watermark]{Key: watermarkKey}
 	var open []state.Entry
-	for range carriedAtOnce + 3 {
+	for range maxAppended + 3 {
 		open = append(open, state.Entry{ID: uuid.NewString(), Partition: "9"})
 	}
 	end := state.Places{"9": {Page: 100}}
@@ -261,11 +263,11 @@ func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 	documents, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = documents.Close(context.Background()) })
-	second := &scene{newStore(documents, s.stripe, quiet), s.sidecar, s.processor}
+	second := &scene{newStore(documents, s.stripe, clock.System, quiet), s.sidecar, s.stripeServer}
 	ends := map[string]string{}
 	for round := range 30 {
-		order := s.createOrder(t)
-		receipt, err := s.pay(t.Context(), order.ID, "pm_card_visa")
+		order := s.newOrder(t)
+		receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		end := after(order, []string{"complete", "cancelled"}[round%2])
 		ends[order.ID] = end.Status
@@ -275,7 +277,7 @@ func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 			all.Go(func() { assert.NoError(t, newSweep(replica.store, time.Minute, quiet).pass(t.Context(), 0)) })
 			all.Go(func() { replica.round(t) })
 			all.Go(func() {
-				_, err := replica.HandleNotice(t.Context(), receipt.Payment.StripeID)
+				_, err := replica.handleAndSettle(t.Context(), receipt.Payment.StripeID)
 				assert.NotEqual(t, problem.Internal, kindOf(err), "%v", err)
 			})
 		}

@@ -52,7 +52,7 @@ type Offer struct {
 	Version int    `json:"version,omitempty"`
 }
 
-// Order is a purchase of one ticket. Its status is created, complete or cancelled; Reason says why it is cancelled.
+// Order is a purchase of one ticket. Its status is created, complete or cancelled; Reason is why it is cancelled.
 type Order struct {
 	ID        string        `json:"id"`
 	UserID    string        `json:"userId"`

@@ -9,15 +9,15 @@
 //	order, err := client.Decode[client.Order](response, err)
 //
 // Do returns a Response for every status, and an error only if there is no whole response. Decode turns a refusal into a
-// *Problem, whose Code tells why; Status and Unclear read the error again:
+// *Problem, whose Code is the reason; Status and Unclear read the error again:
 //
 //	switch {
 //	case client.Unclear(err): // it may have been done: repeat the request with the same key
 //	case client.Code(err) == "ticket_reserved":
 //	}
 //
-// Every call has a deadline. Pages follows a list to its end. Whatever is to see all requests and responses, a validator of
-// the contract for example, is an http.RoundTripper in Options.Transport.
+// Every call has a deadline. Pages follows a list to its end. A validator of the contract belongs into Options.Transport, which sees all
+// requests and responses.
 package client
 
 import (
@@ -91,6 +91,12 @@ type Request struct {
 	// Body is nil, a string or bytes that are sent as they are, or a value that is sent as JSON.
 	Body   any
 	Header http.Header
+}
+
+// At returns the request to another address than the client's.
+func (r Request) At(baseURL string) Request {
+	r.Path = baseURL + r.Path
+	return r
 }
 
 // With returns the request with one more header. An empty value removes the header, also one that the client would set.

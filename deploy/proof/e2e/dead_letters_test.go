@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,10 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/event"
 )
 
-// letter is a dead letter as `dead-letters -json` shows it.
-type letter struct {
+// deadLetter is a dead letter as `dead-letters -json` shows it.
+type deadLetter struct {
 	ID           string          `json:"id"`
 	Status       string          `json:"status"`
 	Service      string          `json:"service"`
@@ -37,49 +37,50 @@ type letter struct {
 	SentAt       *time.Time      `json:"sentAt"`
 }
 
-// deadLetterCommand prepares `dead-letters`, as a person runs it beside the service.
-func (h *house) deadLetterCommand(t testing.TB, args ...string) *exec.Cmd {
+// deadLetterCommand prepares the command `dead-letters`, with the environment that an operator gives it.
+func (s *testStack) deadLetterCommand(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
-	address := h.SidecarGRPC("dead-letters")
-	cmd := exec.Command(filepath.Join(filepath.Dir(runFile), ".build", "dead-letters"), args...)
-	cmd.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+h.APIToken("dead-letters"))
+	address := s.SidecarGRPC("dead-letters")
+	cmd := exec.Command(filepath.Join(root(t), ".build", "dead-letters"), args...)
+	cmd.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+s.APIToken("dead-letters"))
 	return cmd
 }
 
-// deadLetters runs the command and returns what it printed and how it ended.
-func (h *house) deadLetters(t testing.TB, args ...string) (out, problems string, status int) {
+// runDeadLetters runs the command. It returns what the command printed, and its exit status.
+func (s *testStack) runDeadLetters(t testing.TB, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
-	cmd := h.deadLetterCommand(t, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd := s.deadLetterCommand(t, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
 		require.IsType(t, &exec.ExitError{}, err)
 	}
-	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// letters lists the dead letters.
-func (h *house) letters(t testing.TB) (letters []letter) {
+// requireDeadLettersCommand runs the command, which must succeed, and returns what it printed.
+func (s *testStack) requireDeadLettersCommand(t testing.TB, args ...string) string {
 	t.Helper()
-	out, problems, status := h.deadLetters(t, "-json", "list")
-	require.Zero(t, status, problems)
-	require.NoError(t, json.Unmarshal([]byte(out), &letters), out)
-	return letters
+	stdout, stderr, status := s.runDeadLetters(t, args...)
+	require.Zero(t, status, stderr)
+	return stdout
 }
 
-// waitingLetters waits until the gauge says how many letters of each service wait.
-func (h *house) waitingLetters(t testing.TB, want map[string]int) {
+// deadLetters lists the dead letters.
+func (s *testStack) deadLetters(t testing.TB) (all []deadLetter) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("so many letters are counted: %v", want), func() bool {
-		r, err := h.send(http.MethodGet, h.AppMetrics("dead-letters"), nil)
-		if err != nil {
-			return false
-		}
-		said := string(r.body)
+	stdout := s.requireDeadLettersCommand(t, "-json", "list")
+	require.NoError(t, json.Unmarshal([]byte(stdout), &all), stdout)
+	return all
+}
+
+// waitDeadLetterCounts waits until the metric has these numbers of waiting dead letters, by service.
+func (s *testStack) waitDeadLetterCounts(t testing.TB, want map[string]int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("the metric counts these dead letters: %v", want), func() bool {
+		metrics := s.metrics(t, "dead-letters")
 		for service, number := range want {
-			if !strings.Contains(said, fmt.Sprintf("\nboxoffice_dead_letters{service=%q} %d\n", service, number)) {
+			if !strings.Contains(metrics, fmt.Sprintf("\nboxoffice_dead_letters{service=%q} %d\n", service, number)) {
 				return false
 			}
 		}
@@ -87,88 +88,51 @@ func (h *house) waitingLetters(t testing.TB, want map[string]int) {
 	})
 }
 
-// letterOf waits for the letter of an event by a service, or by its sidecar.
-func (h *house) letterOf(t testing.TB, service, event string) (found letter) {
+// waitDeadLetter waits for a service's dead letter of an event. event is the event's id, or a part of its text if it has no id.
+func (s *testStack) waitDeadLetter(t testing.TB, service, event string) (found deadLetter) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("there is a letter of %s by %q", event, service), func() bool {
-		letters := h.letters(t)
-		at := slices.IndexFunc(letters, func(l letter) bool {
-			return l.Service == service && (l.EventID == event || bytes.Contains(l.Raw, []byte(event)))
+	eventually(t, fmt.Sprintf("%q has a dead letter of %s", service, event), func() bool {
+		all := s.deadLetters(t)
+		at := slices.IndexFunc(all, func(d deadLetter) bool {
+			return d.Service == service && (d.EventID == event || bytes.Contains(d.Raw, []byte(event)))
 		})
 		if at >= 0 {
-			found = letters[at]
+			found = all[at]
 		}
 		return at >= 0
 	})
 	return found
 }
 
-// putState writes a document of a service past the service, and dropState removes it.
-func (h *house) putState(t testing.TB, service, key string, value any) {
-	t.Helper()
-	body, err := json.Marshal([]any{map[string]any{"key": key, "value": value}})
-	require.NoError(t, err)
-	h.stateCall(t, http.MethodPost, service, "", body)
-}
-
-func (h *house) dropState(t testing.TB, service, key string) {
-	t.Helper()
-	h.stateCall(t, http.MethodDelete, service, "/"+strings.ReplaceAll(key, "/", "%2F"), nil)
-}
-
-func (h *house) stateCall(t testing.TB, method, service, path string, body []byte) {
-	t.Helper()
-	req, err := http.NewRequest(method, h.SidecarHTTP(service)+"/v1.0/state/state"+path, bytes.NewReader(body))
-	require.NoError(t, err)
-	req.Header.Set("dapr-api-token", h.APIToken(service))
-	res, err := h.client.Do(req)
-	require.NoError(t, err)
-	defer func() { _ = res.Body.Close() }()
-	require.Equal(t, http.StatusNoContent, res.StatusCode)
-}
-
-// ordered is an event that tells of an order which the orders service does not know, for a ticket that nobody has.
-func ordered(id string) []byte {
-	event := map[string]any{
-		"specversion": "1.0", "id": "order.created:" + id + ":1", "source": "/orders", "type": "order.created", "subject": id,
-		"datacontenttype": "application/json", "dataschema": "urn:boxoffice:order.created:1",
-		"data": map[string]any{
-			"id": id, "userId": uuid.NewString(), "status": "created", "expiresAt": time.Now().Add(time.Hour),
-			"ticket":   map[string]any{"id": uuid.NewString(), "title": "Nobody's", "price": 1000, "currency": "usd"},
-			"sequence": 1, "version": 1, "createdAt": time.Now(), "updatedAt": time.Now(),
-		},
+// orderOfUnknownTicket is an order.created of an order that the orders service does not have, for a ticket that does not exist.
+func orderOfUnknownTicket(id string) []byte {
+	order := event.Order{
+		ID: id, UserID: uuid.NewString(), Status: "created", ExpiresAt: time.Now().Add(time.Hour),
+		Ticket:   event.OrderedTicket{ID: uuid.NewString(), Title: "Unknown ticket", Price: 1000, Currency: "usd"},
+		Sequence: 1, Version: 1, CreatedAt: time.Now(), UpdatedAt: time.Now(),
 	}
-	body, _ := json.Marshal(event)
-	return body
+	return order.Event("order.created").JSON()
 }
 
-func TestDeadLetters_AreListedShownAndSentAgain(t *testing.T) {
+func TestDeadLetters_CommandListsShowsAndSendsAgain(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{Env: map[string]string{"MAX_DELIVERIES": "3"}})
-	stream := h.stream(t)
-	seller, buyer := h.signUp(t), h.signUp(t)
+	s := newStack(t, stack.Options{Env: map[string]string{"MAX_DELIVERIES": "3"}})
+	events := s.stream(t)
+	require.Equal(t, "No dead letters.\n", s.requireDeadLettersCommand(t, "list"))
 
-	out, problems, status := h.deadLetters(t, "list")
-	require.Zero(t, status, problems)
-	require.Equal(t, "No dead letters.\n", out)
-
-	// The payments service cannot read what it keeps of this order; the tickets service knows no such ticket.
+	// Payments cannot read its document of this order, and tickets has no such ticket.
 	id := uuid.NewString()
-	event := "order.created:" + id + ":1"
-	h.putState(t, "payments", "order/"+id, "not an order")
-	stream.tell(t, ordered(id))
-	stream.tell(t, []byte(`{"specversion":"1.0","id":"poison","source":"/orders","type":"order.created","data":"a text"}`))
-	stream.tellOn(t, "events.orders", []byte(`neither JSON nor anything`))
+	eventID := "order.created:" + id + ":1"
+	s.putState(t, "payments", "order/"+id, "not an order")
+	events.publish(t, orderOfUnknownTicket(id))
+	events.publish(t, []byte(`{"specversion":"1.0","id":"poison","source":"/orders","type":"order.created","data":"a text"}`))
+	events.publishOn(t, "events.orders", []byte(`neither JSON nor anything`))
 
-	// While that is tried again and again, others go on.
-	seat := seller.list(t, "Nothing to do with it", 1000)
-	given := buyer.reserved(t, seat.ID)
-	status, paid := buyer.pay(t, given.ID, goodCard)
-	require.Equal(t, 201, status)
-	buyer.paymentBecomes(t, "captured", paid.ID)
-	h.ticketBecomes(t, "sold", seat.ID)
+	// While that is retried, other events are handled.
+	buyer := s.signUp(t)
+	buyer.paymentBecomes(t, "captured", s.sell(t, buyer).ID)
 
-	failed := h.letterOf(t, "payments", event)
+	failed := s.waitDeadLetter(t, "payments", eventID)
 	require.Equal(t, "failed", failed.Code)
 	require.Equal(t, 3, failed.Attempts)
 	require.Contains(t, failed.Reason, "is not readable")
@@ -177,125 +141,155 @@ func TestDeadLetters_AreListedShownAndSentAgain(t *testing.T) {
 	require.True(t, failed.LastFailure.After(failed.FirstFailure))
 	require.Equal(t, "waiting", failed.Status)
 
-	refused := h.letterOf(t, "tickets", event)
+	refused := s.waitDeadLetter(t, "tickets", eventID)
 	require.Equal(t, "refused", refused.Code)
 	require.Contains(t, refused.Reason, "there is no ticket")
 	for _, service := range []string{"tickets", "payments", "expiration"} {
-		undecodable := h.letterOf(t, service, "poison")
+		undecodable := s.waitDeadLetter(t, service, "poison")
 		require.Equal(t, "undecodable", undecodable.Code)
 		require.Contains(t, string(undecodable.Event), `"a text"`)
 	}
-	var bare letter
+	var bare deadLetter
 	for _, service := range []string{"tickets", "payments", "expiration"} {
-		bare = h.letterOf(t, service, "neither JSON nor anything")
+		bare = s.waitDeadLetter(t, service, "neither JSON nor anything")
 		require.Equal(t, "undecodable", bare.Code)
 		require.Equal(t, "neither JSON nor anything", string(bare.Raw))
 	}
-	require.Len(t, h.letters(t), 8, "each once, however often the command runs")
-	h.waitingLetters(t, map[string]int{"tickets": 3, "payments": 3, "expiration": 2, "orders": 0})
+	require.Len(t, s.deadLetters(t), 8, "each is listed once, however often the command runs")
+	s.waitDeadLetterCounts(t, map[string]int{"tickets": 3, "payments": 3, "expiration": 2, "orders": 0})
 
-	// For people.
-	out, problems, status = h.deadLetters(t, "list")
-	require.Zero(t, status, problems)
-	require.Regexp(t, failed.ID+` +waiting +.* payments +3 +failed +order.created +`, out)
-	require.Contains(t, out, "8 waiting, 0 sent again.")
-	out, problems, status = h.deadLetters(t, "show", failed.ID)
-	require.Zero(t, status, problems)
-	for _, told := range []string{event, "is not readable", failed.Instance, `"title": "Nobody's"`} {
-		require.Contains(t, out, told)
+	t.Run("list and show", func(t *testing.T) {
+		list := s.requireDeadLettersCommand(t, "list")
+		require.Regexp(t, failed.ID+` +waiting +.* payments +3 +failed +order.created +`, list)
+		require.Contains(t, list, "8 waiting, 0 sent again.")
+		shown := s.requireDeadLettersCommand(t, "show", failed.ID)
+		for _, text := range []string{eventID, "is not readable", failed.Instance, `"title": "Unknown ticket"`} {
+			require.Contains(t, shown, text)
+		}
+		_, stderr, status := s.runDeadLetters(t, "show", "nosuchletter")
+		require.Equal(t, 1, status)
+		require.Contains(t, stderr, "there is no such dead letter")
+		_, stderr, status = s.runDeadLetters(t, "nonsense")
+		require.Equal(t, 2, status)
+		require.Contains(t, stderr, "usage:")
+	})
+
+	// Without the unreadable document, the event can be handled.
+	s.deleteState(t, "payments", "order/"+id)
+	require.Contains(t, s.requireDeadLettersCommand(t, "send", failed.ID), "sent again: "+failed.ID)
+	events.waitSentAgain(t, "payments", eventID+"/again-1")
+	events.waitIdle(t)
+	require.Equal(t, "sent", s.waitDeadLetter(t, "payments", eventID).Status)
+	s.waitDeadLetterCounts(t, map[string]int{"tickets": 3, "payments": 2, "expiration": 2, "orders": 0})
+	for _, d := range s.deadLetters(t) {
+		require.NotContains(t, d.EventID, eventID+"/again-1", "payments handled it, and no other service received it")
 	}
-	_, problems, status = h.deadLetters(t, "show", "nosuchletter")
-	require.Equal(t, 1, status)
-	require.Contains(t, problems, "there is no such dead letter")
-	_, problems, status = h.deadLetters(t, "burn", "them")
-	require.Equal(t, 2, status)
-	require.Contains(t, problems, "usage:")
+	require.False(t, events.has(eventID+"/again-1@payments"))
 
-	// Once the document is mended, the event can be handled.
-	h.dropState(t, "payments", "order/"+id)
-	out, problems, status = h.deadLetters(t, "send", failed.ID)
-	require.Zero(t, status, problems)
-	require.Contains(t, out, "sent again: "+failed.ID)
-	stream.sentAgain(t, "payments", event+"/again-1")
-	stream.settled(t)
-	require.Equal(t, "sent", h.letterOf(t, "payments", event).Status)
-	h.waitingLetters(t, map[string]int{"tickets": 3, "payments": 2, "expiration": 2, "orders": 0})
-	for _, l := range h.letters(t) {
-		require.NotContains(t, l.EventID, event+"/again-1", "payments handled it, and nobody else got it")
-	}
-	require.False(t, stream.has(event+"/again-1@payments"))
-
-	// What is no event stays; the others go, and come back as they are no better than before.
-	_, problems, status = h.deadLetters(t, "send-all")
+	// What is not an event cannot be sent. The others are sent, and become dead letters again.
+	_, stderr, status := s.runDeadLetters(t, "send-all")
 	require.Equal(t, 1, status)
-	require.Contains(t, problems, bare.ID+": it cannot be sent")
+	require.Contains(t, stderr, bare.ID+": it cannot be sent")
 	for _, service := range []string{"tickets", "payments", "expiration"} {
-		stream.sentAgain(t, service, "poison/again-1")
+		events.waitSentAgain(t, service, "poison/again-1")
 	}
-	stream.sentAgain(t, "tickets", event+"/again-1")
-	require.Equal(t, "refused", h.letterOf(t, "tickets", event+"/again-1@tickets").Code, "there still is no such ticket")
-	require.Equal(t, "undecodable", h.letterOf(t, "payments", "poison/again-1@payments").Code)
-	require.Equal(t, "sent", h.letterOf(t, "payments", "poison").Status)
-	require.Equal(t, "waiting", h.letterOf(t, "tickets", "neither JSON nor anything").Status)
+	events.waitSentAgain(t, "tickets", eventID+"/again-1")
+	require.Equal(t, "refused", s.waitDeadLetter(t, "tickets", eventID+"/again-1@tickets").Code, "there is still no such ticket")
+	require.Equal(t, "undecodable", s.waitDeadLetter(t, "payments", "poison/again-1@payments").Code)
+	require.Equal(t, "sent", s.waitDeadLetter(t, "payments", "poison").Status)
+	require.Equal(t, "waiting", s.waitDeadLetter(t, "tickets", "neither JSON nor anything").Status)
 }
 
-// What a sidecar puts aside, because it could not deliver it, is a bare event.
-func TestDeadLetters_ThoseOfSidecarsAreKeptAndCounted(t *testing.T) {
+// A sidecar that cannot deliver an event publishes the bare event as a dead letter.
+func TestDeadLetters_SidecarsDeadLettersAreKeptAndCounted(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{})
-	h.waitingLetters(t, map[string]int{"tickets": 0, "orders": 0, "payments": 0, "expiration": 0})
-	id := uuid.NewString()
-	h.stream(t).tellOn(t, "dead.orders", ordered(id))
-	h.waitingLetters(t, map[string]int{"orders": 1, "tickets": 0})
-	require.Equal(t, "given up", h.letterOf(t, "orders", "order.created:"+id+":1").Code)
-	require.NoError(t, h.Process("dead-letters").Stop())
-	next := uuid.NewString()
-	h.stream(t).tellOn(t, "dead.orders", ordered(next))
-	h.letterOf(t, "orders", "order.created:"+id+":1") // the command needs the sidecar alone
-	require.Equal(t, 200, h.do(t, "GET", h.GatewayURL()+"/readyz", nil).status, "nobody buys less without it")
-	require.NoError(t, h.Process("dead-letters").Start())
-	h.waitingLetters(t, map[string]int{"orders": 2})
+	s := newStack(t, stack.Options{})
+	events := s.stream(t)
+	s.waitDeadLetterCounts(t, map[string]int{"tickets": 0, "orders": 0, "payments": 0, "expiration": 0})
+	first, second := uuid.NewString(), uuid.NewString()
+	events.publishOn(t, "dead.orders", orderOfUnknownTicket(first))
+	s.waitDeadLetterCounts(t, map[string]int{"orders": 1, "tickets": 0})
+	require.Equal(t, "given up", s.waitDeadLetter(t, "orders", "order.created:"+first+":1").Code)
+
+	require.NoError(t, s.Process("dead-letters").Stop())
+	events.publishOn(t, "dead.orders", orderOfUnknownTicket(second))
+	s.waitDeadLetter(t, "orders", "order.created:"+first+":1") // the command needs only the sidecar
+	requireStatus(t, 200, s.request(t, "GET", "/readyz", nil)) // sales do not depend on this service
+	s.start(t, "dead-letters")
+	s.waitDeadLetterCounts(t, map[string]int{"orders": 2})
 }
 
-// The gateway keeps nothing, publishes nothing and needs nothing to start.
-func TestGateway_HasNeitherStoreNorBroker(t *testing.T) {
+func TestDeadLetters_KilledCommandLosesNone(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	r := h.do(t, "GET", h.SidecarHTTP("gateway")+"/v1.0/metadata", nil, "dapr-api-token", h.APIToken("gateway"))
-	require.Equal(t, 200, r.status, "%s", r.body)
-	for _, component := range as[struct{ Components []struct{ Name string } }](t, r).Components {
-		require.NotContains(t, []string{"state", "pubsub"}, component.Name)
-	}
-}
-
-func TestDeadLetters_ACommandThatIsKilledLosesNone(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, stack.Options{})
-	stream := h.stream(t)
+	s := newStack(t, stack.Options{})
+	events := s.stream(t)
 	const many = 40
 	for i := range many {
-		stream.tell(t, fmt.Appendf(nil, `{"specversion":"1.0","id":"poison-%d","source":"/tickets","type":"ticket.created","data":"a text"}`, i))
+		events.publish(t, fmt.Appendf(nil, `{"specversion":"1.0","id":"poison-%d","source":"/tickets","type":"ticket.created","data":"a text"}`, i))
 	}
-	eventually(t, "all of them are dead", func() bool { return stream.dead(t) == many })
+	eventually(t, "all events are dead letters", func() bool { return events.deadLetterCount(t) == many })
 
-	for _, word := range []string{"list", "send-all", "send-all"} {
-		cmd := h.deadLetterCommand(t, word)
+	for _, command := range []string{"list", "send-all", "send-all"} {
+		cmd := s.deadLetterCommand(t, command)
 		require.NoError(t, cmd.Start())
-		time.Sleep(150 * time.Millisecond) // somewhere in its work
+		time.Sleep(150 * time.Millisecond) // kills it in the middle of its work; there is no sign to wait for
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}
-	letters := map[string]bool{}
-	eventually(t, "all letters are in the box", func() bool {
-		for _, l := range h.letters(t) {
-			letters[l.EventID] = true
+	listed := map[string]bool{}
+	eventually(t, "all dead letters are listed", func() bool {
+		for _, d := range s.deadLetters(t) {
+			listed[d.EventID] = true
 		}
-		return len(letters) >= many
+		return len(listed) >= many
 	})
-	_, problems, status := h.deadLetters(t, "send-all")
-	require.Zero(t, status, problems)
+	s.requireDeadLettersCommand(t, "send-all")
 	for i := range many {
-		require.True(t, letters[fmt.Sprintf("poison-%d", i)])
-		stream.sentAgain(t, "orders", fmt.Sprintf("poison-%d/again-1", i))
+		require.True(t, listed[fmt.Sprintf("poison-%d", i)])
+		events.waitSentAgain(t, "orders", fmt.Sprintf("poison-%d/again-1", i))
+	}
+}
+
+func TestDeadLetters_UnreadableEventsDoNotBlockOthers(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, stack.Options{})
+	events := s.stream(t)
+	seller, buyer := s.signUp(t), s.signUp(t)
+	cases := []struct {
+		name, raw string
+		mark      string   // the event's id, or part of its text; "" if no service subscribes to it
+		by        []string // the services with a dead letter of it
+	}{
+		{"not an event", `neither JSON nor anything`, `neither JSON`, []string{"tickets", "payments", "expiration"}},
+		{"unreadable data", `{"specversion":"1.0","id":"poison-1","source":"/orders","type":"order.created","datacontenttype":"application/json","data":"a text"}`, "poison-1", []string{"tickets", "payments", "expiration"}},
+		{"no aggregate", `{"specversion":"1.0","id":"poison-2","source":"/tickets","type":"ticket.updated","datacontenttype":"application/json","data":{"price":1}}`, "poison-2", []string{"orders"}},
+		{"a newer schema", `{"specversion":"1.0","id":"poison-3","source":"/payments","type":"payment.created","dataschema":"urn:boxoffice:payment.created:99","datacontenttype":"application/json","data":{"id":"x","version":1}}`, "poison-3", []string{"orders"}},
+		{"unknown type", `{"specversion":"1.0","id":"poison-4","source":"/orders","type":"order.forgotten","datacontenttype":"application/json","data":{}}`, "", nil},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			before := events.deadLetterCount(t)
+			if json.Valid([]byte(c.raw)) {
+				events.publish(t, []byte(c.raw))
+			} else {
+				events.publishOn(t, "events.orders", []byte(c.raw))
+			}
+
+			// Later events are handled.
+			order := buyer.reserve(t, seller.list(t, "After the unreadable event", 1000).ID)
+			paid := buyer.pay(t, order.ID, goodCard)
+			s.ticketBecomes(t, "sold", order.Ticket.ID)
+			buyer.paymentBecomes(t, "captured", paid.ID)
+
+			events.waitIdle(t)
+			if c.mark == "" {
+				require.Equal(t, before, events.deadLetterCount(t))
+				return
+			}
+			require.Equal(t, before+uint64(len(c.by)), events.deadLetterCount(t))
+			for _, service := range c.by {
+				require.Equal(t, "undecodable", s.waitDeadLetter(t, service, c.mark).Code)
+			}
+		})
 	}
 }

@@ -3,8 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,180 +11,159 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
-// An order that is not paid in its window ends by itself, and its ticket is free again.
+// An order that is not paid within its reservation window is cancelled, and its ticket is available again.
 
-// expiryLag is how long after an order's time its ticket may still look reserved.
-const expiryLag = 3 * time.Second
+// expiryLimit is how long after an order's time its ticket may still be reserved.
+const expiryLimit = 3 * time.Second
 
-// unremindedLag is the same while no reminder fires.
-const unremindedLag = 10 * time.Second
+// expiryLimitWithoutReminder is the same while no reminder fires.
+const expiryLimitWithoutReminder = 10 * time.Second
 
-// hastyWindow is how long buyers have to pay in a hastyHouse.
-const hastyWindow = 3 * time.Second
+// shortWindow is the reservation window of a shortWindowStack.
+const shortWindow = 3 * time.Second
 
-// hastyHouse is one in which there is little time to pay.
-func hastyHouse(t *testing.T) *house {
-	return lentHouse(t, map[string]string{"RESERVATION_WINDOW": hastyWindow.String()})
+func shortWindowStack(t *testing.T) *testStack {
+	return pooledStack(t, map[string]string{"RESERVATION_WINDOW": shortWindow.String()})
 }
 
-// isOver waits until the order's time is over.
-func isOver(t *testing.T, o order) {
-	t.Helper()
-	eventually(t, "the time of order "+o.ID+" is over", func() bool { return time.Now().After(o.ExpiresAt) })
-}
-
-func TestExpiry_UnpaidOrderEndsAndFreesItsTicket(t *testing.T) {
+func TestExpiry_UnpaidOrderIsCancelledAndItsTicketIsFree(t *testing.T) {
 	t.Parallel()
-	h := hastyHouse(t)
-	seller := h.signUp(t)
-	buyers := h.crowd(t, 10)
-	seats, orders := make([]ticket, len(buyers)), make([]order, len(buyers))
-	var paid payment
+	s := shortWindowStack(t)
+	seller := s.signUp(t)
+	buyers := s.signUpMany(t, 10)
+	orders := make([]client.Order, len(buyers))
+	var paid client.Payment
 	for i, buyer := range buyers {
-		seats[i] = seller.list(t, "Until I have asked my wife", 500)
-		orders[i] = buyer.reserved(t, seats[i].ID)
-		require.WithinDuration(t, orders[i].CreatedAt.Add(hastyWindow), orders[i].ExpiresAt, 0)
+		orders[i] = buyer.reserve(t, seller.list(t, "Reserved for a short time", 500).ID)
+		require.WithinDuration(t, orders[i].CreatedAt.Add(shortWindow), orders[i].ExpiresAt, 0)
 		if i == 0 {
-			var status int
-			status, paid = buyer.pay(t, orders[i].ID, goodCard)
-			require.Equal(t, 201, status)
+			paid = buyer.pay(t, orders[i].ID, goodCard)
 		}
 	}
 
 	for i, buyer := range buyers[1:] {
-		given := orders[i+1]
-		eventuallyWithin(t, time.Until(given.ExpiresAt.Add(expiryLag)), "the ticket of order "+given.ID+" is free", func() bool {
-			return h.ticket(t, given.Ticket.ID).Status == "available"
+		order := orders[i+1]
+		eventuallyWithin(t, time.Until(order.ExpiresAt.Add(expiryLimit)), "the ticket of order "+order.ID+" is available", func() bool {
+			return s.ticket(t, order.Ticket.ID).Status == "available"
 		})
-		ended := buyer.order(t, given.ID)
-		require.Equal(t, "cancelled", ended.Status)
-		require.Equal(t, "expired", ended.Reason)
-		require.False(t, ended.UpdatedAt.Before(given.ExpiresAt), "cancelled before its time was over")
-		require.Empty(t, h.ticket(t, given.Ticket.ID).OrderID)
+		expired := buyer.order(t, order.ID)
+		require.Equal(t, "cancelled", expired.Status)
+		require.Equal(t, "expired", expired.Reason)
+		require.False(t, expired.UpdatedAt.Before(order.ExpiresAt), "cancelled before its window ended")
+		require.Empty(t, s.ticket(t, order.Ticket.ID).OrderID)
 	}
 	require.Equal(t, "complete", buyers[0].order(t, orders[0].ID).Status, "a paid order does not expire")
-	require.Equal(t, "sold", h.ticket(t, seats[0].ID).Status)
+	require.Equal(t, "sold", s.ticket(t, orders[0].Ticket.ID).Status)
 	require.Equal(t, "captured", buyers[0].payment(t, paid.ID).Status)
 }
 
-// Here nobody keeps the time, so an order whose time is over stays as it is.
-func TestExpiry_OrderWhoseTimeIsOverIsWorthNothingEvenBeforeItIsCancelled(t *testing.T) {
+// The expiration service is down, so an expired order is not cancelled by itself.
+func TestExpiry_ExpiredOrderCannotBePaidBeforeItIsCancelled(t *testing.T) {
 	t.Parallel()
-	h := hastyHouse(t)
-	seller, late, declined, buyers := h.signUp(t), h.signUp(t), h.signUp(t), h.crowd(t, 100)
-	require.NoError(t, h.Process("expiration-dapr").Kill())
-	seats := []ticket{seller.list(t, "Left lying", 500), seller.list(t, "Left lying, too", 500)}
-	unpaid := late.reserved(t, seats[0].ID)
-	tried := declined.reserved(t, seats[1].ID)
-	status, _ := declined.pay(t, tried.ID, declinedCard)
-	require.Equal(t, 402, status)
-	isOver(t, unpaid)
-	isOver(t, tried)
+	s := shortWindowStack(t)
+	seller, late, declined, buyers := s.signUp(t), s.signUp(t), s.signUp(t), s.signUpMany(t, 100)
+	s.kill(t, "expiration-dapr")
+	unpaid := late.reserve(t, seller.list(t, "Not paid", 500).ID)
+	tried := declined.reserve(t, seller.list(t, "Declined", 500).ID)
+	requireStatus(t, 402, declined.call(t, client.Pay(tried.ID, declinedCard)))
+	waitTime(tried.ExpiresAt)
 	require.Equal(t, "created", late.order(t, unpaid.ID).Status)
 
-	// It cannot be paid, whether that was tried before or not.
-	refused(t, 409, late.do(t, "POST", "/api/payments", paying{OrderID: unpaid.ID, PaymentMethod: goodCard}), "order_expired")
-	refused(t, 409, declined.do(t, "POST", "/api/payments", paying{OrderID: tried.ID, PaymentMethod: goodCard}), "order_expired")
-	require.Empty(t, h.ledger(t, unpaid.ID))
+	// It cannot be paid, with or without an earlier attempt.
+	requireProblem(t, 409, late.call(t, client.Pay(unpaid.ID, goodCard)), "order_expired")
+	requireProblem(t, 409, declined.call(t, client.Pay(tried.ID, goodCard)), "order_expired")
+	require.Empty(t, s.ledger(t, unpaid.ID))
 
-	// Its ticket is to be had, by one.
-	winner, won := rush(t, buyers, seats[0].ID)
-	ended := late.order(t, unpaid.ID)
-	require.Equal(t, "cancelled", ended.Status)
-	require.Equal(t, "expired", ended.Reason)
-	status, paid := winner.pay(t, won.ID, goodCard)
-	require.Equal(t, 201, status)
-	sold := h.ticketBecomes(t, "sold", seats[0].ID)
-	require.Equal(t, won.ID, sold.OrderID)
+	// Its ticket can be reserved, by one buyer.
+	winner, won := reserveAtOnce(t, buyers, unpaid.Ticket.ID)
+	cancelled := late.order(t, unpaid.ID)
+	require.Equal(t, "cancelled", cancelled.Status)
+	require.Equal(t, "expired", cancelled.Reason)
+	paid := winner.pay(t, won.ID, goodCard)
+	require.Equal(t, won.ID, s.ticketBecomes(t, "sold", unpaid.Ticket.ID).OrderID)
 	winner.paymentBecomes(t, "captured", paid.ID)
-	refused(t, 409, late.do(t, "POST", "/api/payments", paying{OrderID: unpaid.ID, PaymentMethod: goodCard}), "order_cancelled")
+	requireProblem(t, 409, late.call(t, client.Pay(unpaid.ID, goodCard)), "order_cancelled")
 
-	// What its buyer has tried is undone when somebody keeps the time again, and the new order stays.
-	require.NoError(t, h.Process("expiration-dapr").Start())
+	// When the service runs again, the other order is cancelled with its attempt, and the new order stays.
+	s.start(t, "expiration-dapr")
 	declined.orderBecomes(t, "cancelled", tried.ID)
-	h.ticketBecomes(t, "available", seats[1].ID)
-	becomes(t, "canceled", "the intent of order "+tried.ID, func() string { return h.ledger(t, tried.ID)[0].Status })
+	s.ticketBecomes(t, "available", tried.Ticket.ID)
+	eventuallyEqual(t, "canceled", "the intent of order "+tried.ID, func() string { return s.ledger(t, tried.ID)[0].Status })
 	require.Equal(t, "complete", winner.order(t, won.ID).Status)
 }
 
-// endsUnreminded waits until the order is cancelled, which must be within unremindedLag of its time.
-func (p *person) endsUnreminded(t *testing.T, o order) {
-	t.Helper()
-	eventuallyWithin(t, time.Until(o.ExpiresAt.Add(unremindedLag)), "order "+o.ID+" is cancelled", func() bool {
-		return p.order(t, o.ID).Status == "cancelled"
-	})
-	require.Equal(t, "expired", p.order(t, o.ID).Reason)
-	p.house.ticketBecomes(t, "available", o.Ticket.ID)
-}
-
-// The scheduler keeps all reminders. Without them the expiration service finds by itself what is over.
-func TestExpiry_LostSchedulerHoldsNoTicket(t *testing.T) {
+// The scheduler has all reminders. Without them the expiration service finds expired slots by itself.
+func TestExpiry_OrdersExpireWithoutTheScheduler(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "8s"}})
-	events := h.stream(t)
-	seller, buyer := h.signUp(t), h.signUp(t)
-	scheduler := h.Process(stack.Scheduler)
-	for name, lose := range map[string]func(){
-		"its data are lost":     func() { require.NoError(t, scheduler.Start()) },
-		"it does not come back": func() {},
-	} {
+	s := newStack(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "8s"}})
+	events := s.stream(t)
+	seller, buyer := s.signUp(t), s.signUp(t)
+	for name, comesBack := range map[string]bool{"it has lost its data": true, "it stays down": false} {
 		t.Run(name, func(t *testing.T) {
-			given := buyer.reserved(t, seller.list(t, "Its reminder is lost", 500).ID)
-			events.settled(t)
-			require.NoError(t, scheduler.Kill())
-			for _, folder := range []string{"", h.Set()} { // of all sets, or of this one
-				require.NoError(t, os.RemoveAll(filepath.Join(h.Folder(), stack.StateFolder, folder, "scheduler")))
+			before := buyer.reserve(t, seller.list(t, "Its reminder is lost", 500).ID)
+			events.waitIdle(t)
+			s.kill(t, stack.Scheduler)
+			for _, folder := range []string{"", s.Set()} { // of all sets, or of this one
+				require.NoError(t, os.RemoveAll(filepath.Join(s.Folder(), stack.StateFolder, folder, "scheduler")))
 			}
-			lose()
-			inTheDark := buyer.reserved(t, seller.list(t, "It may get no reminder", 500).ID)
+			if comesBack {
+				s.start(t, stack.Scheduler)
+			}
+			after := buyer.reserve(t, seller.list(t, "May have no reminder", 500).ID)
 
-			buyer.endsUnreminded(t, given)
-			buyer.endsUnreminded(t, inTheDark)
-			if scheduler.PID() == 0 {
-				require.NoError(t, scheduler.Start())
+			for _, order := range []client.Order{before, after} {
+				eventuallyWithin(t, time.Until(order.ExpiresAt.Add(expiryLimitWithoutReminder)), "order "+order.ID+" is cancelled", func() bool {
+					return buyer.order(t, order.ID).Status == "cancelled"
+				})
+				require.Equal(t, "expired", buyer.order(t, order.ID).Reason)
+				s.ticketBecomes(t, "available", order.Ticket.ID)
 			}
-			require.NoError(t, h.WaitReady(t.Context()))
+			if !comesBack {
+				s.start(t, stack.Scheduler)
+			}
+			s.waitReady(t)
 		})
 	}
-	require.Zero(t, events.dead(t))
+	require.Zero(t, events.deadLetterCount(t))
 }
 
-// slotsOf are the documents of the slots that an order may be in, as far as they exist.
-func (h *house) slotsOf(t *testing.T, o order) (keys []string) {
+// slotsOf returns the keys of the existing slots that an order may be in.
+func (s *testStack) slotsOf(t *testing.T, o client.Order) (keys []string) {
 	t.Helper()
 	end := o.ExpiresAt.Add(time.Second - 1).Unix()
 	for shard := range 2 {
 		key := fmt.Sprintf("slot/%d.%d", end, shard)
-		if h.do(t, "GET", h.SidecarHTTP("expiration")+"/v1.0/state/state/"+url.PathEscape(key), nil, "dapr-api-token", h.APIToken("expiration")).status == http.StatusOK {
+		if s.getState(t, "expiration", key) != nil {
 			keys = append(keys, key)
 		}
 	}
 	return keys
 }
 
-// Each order had a reminder of its own in the release before. Those that are pending at an upgrade still fire.
-func TestExpiry_ReminderOfASingleOrderStillFires(t *testing.T) {
+// In an earlier release each order had a reminder of its own. Those that are pending at an upgrade still fire.
+func TestExpiry_ReminderOfAnEarlierReleaseFires(t *testing.T) {
 	t.Parallel()
-	h := hastyHouse(t)
-	events := h.stream(t)
-	seller, buyer := h.signUp(t), h.signUp(t)
-	given := buyer.reserved(t, seller.list(t, "Reserved before the upgrade", 500).ID)
-	events.settled(t)
-	slots := h.slotsOf(t, given)
+	s := shortWindowStack(t)
+	events := s.stream(t)
+	seller, buyer := s.signUp(t), s.signUp(t)
+	order := buyer.reserve(t, seller.list(t, "Reserved before the upgrade", 500).ID)
+	events.waitIdle(t)
+	slots := s.slotsOf(t, order)
 	require.Len(t, slots, 1)
-	h.dropState(t, "expiration", slots[0]) // so it is as if the release before had handled the event
-	reminder := h.SidecarHTTP("expiration") + "/v1.0/actors/OrderExpiration/" + given.ID + "/reminders/expire"
-	deadline, err := json.Marshal(map[string]any{"schema": 1, "expiresAt": given.ExpiresAt})
+	s.deleteState(t, "expiration", slots[0]) // as if the earlier release had handled the event
+	reminder := s.SidecarHTTP("expiration") + "/v1.0/actors/OrderExpiration/" + order.ID + "/reminders/expire"
+	deadline, err := json.Marshal(map[string]any{"schema": 1, "expiresAt": order.ExpiresAt})
 	require.NoError(t, err)
-	r := h.do(t, "POST", reminder, map[string]any{"dueTime": time.Until(given.ExpiresAt).String(), "period": "15s", "data": deadline}, "dapr-api-token", h.APIToken("expiration"))
-	require.Equal(t, http.StatusNoContent, r.status, "%s", r.body)
+	r := s.request(t, "POST", reminder, map[string]any{"dueTime": time.Until(order.ExpiresAt).String(), "period": "15s", "data": deadline}, "dapr-api-token", s.APIToken("expiration"))
+	requireStatus(t, 204, r)
 
-	require.Equal(t, "expired", buyer.orderBecomes(t, "cancelled", given.ID).Reason)
-	h.ticketBecomes(t, "available", given.Ticket.ID)
+	require.Equal(t, "expired", buyer.orderBecomes(t, "cancelled", order.ID).Reason)
+	s.ticketBecomes(t, "available", order.Ticket.ID)
 	eventually(t, "the reminder has ended", func() bool {
-		return h.do(t, "GET", reminder, nil, "dapr-api-token", h.APIToken("expiration")).status != http.StatusOK
+		return s.request(t, "GET", reminder, nil, "dapr-api-token", s.APIToken("expiration")).Status != 200
 	})
-	require.Zero(t, events.dead(t))
+	require.Zero(t, events.deadLetterCount(t))
 }

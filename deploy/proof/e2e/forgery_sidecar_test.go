@@ -34,11 +34,11 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 	"boxoffice/deploy/proof/event"
 )
 
-// dialAs connects to a gRPC port: without TLS if certificate is nil, else with it. It does not verify the server, as an attacker
-// would not.
+// dialAs connects to a gRPC port, with TLS unless certificate is nil. Like an attacker, it does not verify the server.
 func dialAs(t *testing.T, address string, certificate *tls.Certificate) *grpc.ClientConn {
 	t.Helper()
 	secure := insecure.NewCredentials()
@@ -51,7 +51,7 @@ func dialAs(t *testing.T, address string, certificate *tls.Certificate) *grpc.Cl
 	return conn
 }
 
-// selfSigned is a certificate for an app's SPIFFE id that nobody has vouched for.
+// selfSigned makes a certificate that no authority has signed.
 func selfSigned(t *testing.T) *tls.Certificate {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -65,18 +65,18 @@ func selfSigned(t *testing.T) *tls.Certificate {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// fromSentry asks sentry for a certificate of an app.
-func fromSentry(t *testing.T, h *house, request *sentrypb.SignCertificateRequest) (*tls.Certificate, error) {
+// certificateFromSentry requests a certificate of an app.
+func certificateFromSentry(t *testing.T, s *testStack, request *sentrypb.SignCertificateRequest) (*tls.Certificate, error) {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
 	require.NoError(t, err)
 	request.CertificateSigningRequest = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
-	conn, err := grpc.NewClient(h.SentryAddress(), grpc.WithTransportCredentials(grpctls.NewTLS(&tls.Config{InsecureSkipVerify: true})))
+	conn, err := grpc.NewClient(s.SentryAddress(), grpc.WithTransportCredentials(grpctls.NewTLS(&tls.Config{InsecureSkipVerify: true})))
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()
 	response, err := sentrypb.NewCAClient(conn).SignCertificate(ctx, request)
 	if err != nil {
@@ -92,56 +92,56 @@ func fromSentry(t *testing.T, h *house, request *sentrypb.SignCertificateRequest
 	}
 }
 
-// tokenOf is what the sidecar of an app shows to sentry.
-func tokenOf(t *testing.T, h *house, app string) string {
+// identityToken returns the token that an app's sidecar sends to sentry.
+func identityToken(t *testing.T, s *testStack, app string) string {
 	t.Helper()
-	token, err := os.ReadFile(filepath.Join(h.Identity(app), "token"))
+	token, err := os.ReadFile(filepath.Join(s.Identity(app), "token"))
 	require.NoError(t, err)
 	return string(token)
 }
 
-// certificateOf is what somebody gets who has an app's token: a service that was broken into.
-func certificateOf(t *testing.T, h *house, app string) *tls.Certificate {
+// certificateOf requests a certificate with an app's own token, as an attacker would who controls the app.
+func certificateOf(t *testing.T, s *testStack, app string) *tls.Certificate {
 	t.Helper()
-	certificate, err := fromSentry(t, h, &sentrypb.SignCertificateRequest{
-		Id: app, Namespace: "default", Token: tokenOf(t, h, app), TokenValidator: sentrypb.SignCertificateRequest_JWKS,
+	certificate, err := certificateFromSentry(t, s, &sentrypb.SignCertificateRequest{
+		Id: app, Namespace: "default", Token: identityToken(t, s, app), TokenValidator: sentrypb.SignCertificateRequest_JWKS,
 	})
 	require.NoError(t, err)
 	return certificate
 }
 
-func TestForgery_SentrySignsNothingWithoutTheAppsToken(t *testing.T) {
+func TestForgery_SentryRequiresTheAppsToken(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	token := tokenOf(t, h, "payments")
+	s := sharedStack(t)
+	token := identityToken(t, s, "payments")
 	parts := strings.Split(token, ".")
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	signedByOther := parts[0] + "." + parts[1] + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, []byte(parts[0]+"."+parts[1])))
 	unsigned := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none"}`)) + "." + parts[1] + "."
-	ask := func(validator sentrypb.SignCertificateRequest_TokenValidator, id, domain, token string) error {
-		_, err := fromSentry(t, h, &sentrypb.SignCertificateRequest{Id: id, Namespace: "default", TrustDomain: domain, Token: token, TokenValidator: validator})
+	request := func(validator sentrypb.SignCertificateRequest_TokenValidator, id, domain, token string) error {
+		_, err := certificateFromSentry(t, s, &sentrypb.SignCertificateRequest{Id: id, Namespace: "default", TrustDomain: domain, Token: token, TokenValidator: validator})
 		return err
 	}
 
 	for _, validator := range []sentrypb.SignCertificateRequest_TokenValidator{
 		sentrypb.SignCertificateRequest_UNKNOWN, sentrypb.SignCertificateRequest_INSECURE, sentrypb.SignCertificateRequest_KUBERNETES, sentrypb.SignCertificateRequest_JWKS,
 	} {
-		for what, wrong := range map[string]string{"none": "", "nonsense": "nonsense", "another key": signedByOther, "no signature": unsigned, "another app": tokenOf(t, h, "orders")} {
-			require.Error(t, ask(validator, "payments", "", wrong), "%s, %s", validator, what)
+		for what, wrong := range map[string]string{"none": "", "nonsense": "nonsense", "another key": signedByOther, "no signature": unsigned, "another app": identityToken(t, s, "orders")} {
+			require.Error(t, request(validator, "payments", "", wrong), "%s, %s", validator, what)
 		}
 	}
-	require.Error(t, ask(sentrypb.SignCertificateRequest_JWKS, "orders", "", token), "for another app")
-	require.Error(t, ask(sentrypb.SignCertificateRequest_JWKS, "dapr-scheduler", "localhost", token), "for the control plane")
-	require.Error(t, ask(sentrypb.SignCertificateRequest_JWKS, "payments", "localhost", token), "in the control plane's trust domain")
-	require.NoError(t, ask(sentrypb.SignCertificateRequest_JWKS, "payments", "", token), "its own")
+	require.Error(t, request(sentrypb.SignCertificateRequest_JWKS, "orders", "", token), "for another app")
+	require.Error(t, request(sentrypb.SignCertificateRequest_JWKS, "dapr-scheduler", "localhost", token), "for the control plane")
+	require.Error(t, request(sentrypb.SignCertificateRequest_JWKS, "payments", "localhost", token), "in the control plane's trust domain")
+	require.NoError(t, request(sentrypb.SignCertificateRequest_JWKS, "payments", "", token), "its own")
 }
 
-// internalCalls are all calls that sidecars make of each other, with what would do harm in them.
-func internalCalls(t *testing.T, o order) map[string]func(context.Context, *grpc.ClientConn) error {
+// internalCalls are all calls between sidecars, with contents that would do harm.
+func internalCalls(t *testing.T, o client.Order) map[string]func(context.Context, *grpc.ClientConn) error {
 	t.Helper()
 	paid := event.Payment{ID: unknownID, OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 4200, Currency: "usd", Version: 1}
-	body := []byte(inBulk("events.payments", forged(paid.Event("payment.created"))))
+	body := []byte(bulkDelivery("events.payments", forged(paid.Event("payment.created"))))
 	calls := map[string]func(context.Context, *grpc.ClientConn) error{}
 	invocation := func(method string, body []byte) *internalpb.InternalInvokeRequest {
 		return &internalpb.InternalInvokeRequest{
@@ -201,13 +201,13 @@ func internalCalls(t *testing.T, o order) map[string]func(context.Context, *grpc
 	return calls
 }
 
-// refusesCertificate requires that somebody listens at an address, and ends the TLS handshake because of the certificate.
-func refusesCertificate(t *testing.T, address string, certificate tls.Certificate) {
+// requireCertificateRefused requires that the server at an address refuses the certificate in the TLS handshake.
+func requireCertificateRefused(t *testing.T, address string, certificate tls.Certificate) {
 	t.Helper()
 	conn, err := tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{certificate}})
-	if err == nil { // with TLS 1.3, the server's answer to the certificate comes later
+	if err == nil { // with TLS 1.3, the server refuses the certificate after the handshake
 		defer func() { _ = conn.Close() }()
-		require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+		require.NoError(t, conn.SetReadDeadline(time.Now().Add(waitLimit)))
 		for err == nil {
 			_, err = conn.Read(make([]byte, 1024))
 		}
@@ -216,30 +216,30 @@ func refusesCertificate(t *testing.T, address string, certificate tls.Certificat
 	require.ErrorContains(t, err, "certificate")
 }
 
-// daprd shows its app's token to whatever it was told to call, so who may tell it must be known.
-func TestForgery_InternalPortsTakeCallsOfNobodyElse(t *testing.T) {
+// daprd adds its app's token to every internal call that it accepts, so it must accept calls of its own app only.
+func TestForgery_InternalPortsRefuseOtherApps(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, unpaid := h.orderOf(t, 4200)
-	listed := h.ticketBecomes(t, "reserved", unpaid.Ticket.ID)
+	s := sharedStack(t)
+	buyer, unpaid := s.reserveNew(t, 4200)
+	listed := s.ticketBecomes(t, "reserved", unpaid.Ticket.ID)
 	callers := map[string]*tls.Certificate{"without TLS": nil, "without a certificate": {}, "self-signed": selfSigned(t)}
 	for _, service := range services() {
-		callers[service] = certificateOf(t, h, service)
+		callers[service] = certificateOf(t, s, service)
 	}
 
 	for _, service := range services() {
 		for who, certificate := range callers {
 			if who != service && certificate != nil {
-				refusesCertificate(t, h.SidecarInternal(service), *certificate)
+				requireCertificateRefused(t, s.SidecarInternal(service), *certificate)
 			}
-			conn := dialAs(t, h.SidecarInternal(service), certificate)
+			conn := dialAs(t, s.SidecarInternal(service), certificate)
 			for what, call := range internalCalls(t, unpaid) {
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 				err := call(ctx, conn)
 				cancel()
 				switch {
 				case who != service:
-					require.Equal(t, codes.Unavailable, status.Code(err), "%s, %s at %s's sidecar: no connection, but %v", who, what, service, err)
+					require.Equal(t, codes.Unavailable, status.Code(err), "%s, %s at %s's sidecar must not connect: %v", who, what, service, err)
 				case strings.HasPrefix(what, "CallLocal"):
 					require.Equal(t, codes.PermissionDenied, status.Code(err), "%s, %s at its own sidecar: %v", who, what, err)
 				default:
@@ -250,16 +250,16 @@ func TestForgery_InternalPortsTakeCallsOfNobodyElse(t *testing.T) {
 	}
 
 	require.Equal(t, unpaid, buyer.order(t, unpaid.ID))
-	require.Equal(t, listed, h.ticket(t, listed.ID))
-	require.Empty(t, h.ledger(t, unpaid.ID))
+	require.Equal(t, listed, s.ticket(t, listed.ID))
+	require.Empty(t, s.ledger(t, unpaid.ID))
 }
 
-// apiCalls are the calls of a sidecar's HTTP API that would do something.
-func apiCalls(t *testing.T, o order) []lie {
+// apiCalls are the calls of a sidecar's HTTP API that have an effect.
+func apiCalls(t *testing.T, o client.Order) []forgedRequest {
 	t.Helper()
 	paid := event.Payment{ID: unknownID, OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 4200, Currency: "usd", Version: 1}
 	body := forged(paid.Event("payment.created"))
-	calls := []lie{
+	calls := []forgedRequest{
 		{"GET", "/v1.0/metadata", ""}, {"PUT", "/v1.0/metadata/a", "b"}, {"POST", "/v1.0/shutdown", ""},
 		{"POST", "/v1.0/state/state", `[{"key":"forged","value":1}]`}, {"GET", "/v1.0/state/state/forged", ""}, {"DELETE", "/v1.0/state/state/forged", ""},
 		{"POST", "/v1.0/state/state/bulk", `{"keys":["forged"]}`},
@@ -271,39 +271,39 @@ func apiCalls(t *testing.T, o order) []lie {
 	}
 	for topic := range map[string]bool{"events.payments": true, "events.orders": true, "retry.orders": true} {
 		calls = append(calls,
-			lie{"POST", "/v1.0/publish/pubsub/" + topic, body},
-			lie{"POST", "/v1.0/publish/pubsub/" + topic + "?metadata.rawPayload=true", body},
-			lie{"POST", "/v1.0/publish/bulk/pubsub/" + topic, `[{"entryId":"1","event":` + body + `,"contentType":"application/json"}]`},
+			forgedRequest{"POST", "/v1.0/publish/pubsub/" + topic, body},
+			forgedRequest{"POST", "/v1.0/publish/pubsub/" + topic + "?metadata.rawPayload=true", body},
+			forgedRequest{"POST", "/v1.0/publish/bulk/pubsub/" + topic, `[{"entryId":"1","event":` + body + `,"contentType":"application/json"}]`},
 		)
 	}
 	for _, service := range services() {
-		calls = append(calls, lie{"POST", "/v1.0/invoke/" + service + "/method/events", inBulk("events.payments", body)})
+		calls = append(calls, forgedRequest{"POST", "/v1.0/invoke/" + service + "/method/events", bulkDelivery("events.payments", body)})
 	}
 	return calls
 }
 
-func TestForgery_SidecarsTakeNothingWithoutTheirToken(t *testing.T) {
+func TestForgery_SidecarsRequireTheirToken(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, unpaid := h.orderOf(t, 4200)
-	stream := h.stream(t)
-	stream.settled(t)
+	s := sharedStack(t)
+	buyer, unpaid := s.reserveNew(t, 4200)
+	events := s.stream(t)
+	events.waitIdle(t)
 
 	for _, service := range services() {
-		another := h.APIToken("orders")
+		another := s.APIToken("orders")
 		if service == "orders" {
-			another = h.APIToken("payments")
+			another = s.APIToken("payments")
 		}
-		for _, token := range []string{"", "nonsense", another, h.AppToken(service), h.Secret("DAPR_API_TOKEN")} {
+		for _, token := range []string{"", "nonsense", another, s.AppToken(service), s.Secret("DAPR_API_TOKEN")} {
 			for _, call := range apiCalls(t, unpaid) {
-				// As a web page can make a browser post, too: a form's content type, and no question before.
+				// text/plain is what a web page can make a browser post without a preflight request.
 				for _, contentType := range []string{"application/cloudevents+json", "text/plain"} {
-					r := h.do(t, call.method, h.SidecarHTTP(service)+call.path, call.body, "dapr-api-token", token,
+					r := s.request(t, call.method, s.SidecarHTTP(service)+call.path, call.body, "dapr-api-token", token,
 						"Content-Type", contentType, "Origin", "https://evil.example", "Authorization", "Bearer "+token)
-					require.Equal(t, http.StatusUnauthorized, r.status, "%s %s at %s's sidecar with %q: %s", call.method, call.path, service, token, r.body)
+					require.Equal(t, http.StatusUnauthorized, r.Status, "%s %s at %s's sidecar with %q: %s", call.method, call.path, service, token, r.Body)
 				}
 			}
-			conn := dialAs(t, h.SidecarGRPC(service), nil)
+			conn := dialAs(t, s.SidecarGRPC(service), nil)
 			for what, call := range grpcCalls() {
 				ctx := metadata.AppendToOutgoingContext(t.Context(), "dapr-api-token", token)
 				err := call(ctx, runtimepb.NewDaprClient(conn))
@@ -312,13 +312,13 @@ func TestForgery_SidecarsTakeNothingWithoutTheirToken(t *testing.T) {
 		}
 	}
 	require.Equal(t, unpaid, buyer.order(t, unpaid.ID))
-	require.Empty(t, h.ledger(t, unpaid.ID))
-	for _, one := range stream.read() {
+	require.Empty(t, s.ledger(t, unpaid.ID))
+	for _, one := range events.read() {
 		require.NotContains(t, string(one.Data), "pi_forged")
 	}
 }
 
-// grpcCalls are the calls of a sidecar's gRPC API that would do something.
+// grpcCalls are the calls of a sidecar's gRPC API that have an effect.
 func grpcCalls() map[string]func(context.Context, runtimepb.DaprClient) error {
 	return map[string]func(context.Context, runtimepb.DaprClient) error{
 		"PublishEvent": func(ctx context.Context, c runtimepb.DaprClient) error {
@@ -375,49 +375,49 @@ func grpcCalls() map[string]func(context.Context, runtimepb.DaprClient) error {
 	}
 }
 
-// With its own token a service is given what it needs, and no more: no other service can be called, by it or in its name.
-func TestForgery_AServiceMayAskItsSidecarForWhatItNeedsAlone(t *testing.T) {
+// With its token, a service can use the APIs that it needs, and no others. It cannot call other services.
+func TestForgery_SidecarsOfferOnlyWhatTheirServiceNeeds(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, unpaid := h.orderOf(t, 4200)
-	ask := func(service, method, path, body string) int {
-		return h.do(t, method, h.SidecarHTTP(service)+path, body, "dapr-api-token", h.APIToken(service)).status
+	s := sharedStack(t)
+	buyer, unpaid := s.reserveNew(t, 4200)
+	statusOf := func(service, method, path, body string) int {
+		return s.request(t, method, s.SidecarHTTP(service)+path, body, "dapr-api-token", s.APIToken(service)).Status
 	}
 	for _, service := range services() {
-		// daprd hides an API that is not allowed (404, on HTTP) or says that it is not implemented (gRPC).
-		require.Equal(t, 404, ask(service, "POST", "/v1.0/invoke/orders/method/events", `{}`), service)
-		require.Equal(t, 404, ask(service, "POST", "/v1.0/shutdown", ""), service)
-		require.Equal(t, 403, ask(service, "GET", "/v1.0/secrets/infrastructure/nats-url", ""), service)
-		ctx := metadata.AppendToOutgoingContext(t.Context(), "dapr-api-token", h.APIToken(service))
-		client := runtimepb.NewDaprClient(dialAs(t, h.SidecarGRPC(service), nil))
+		// For an API that is not allowed, daprd returns 404 on HTTP, and Unimplemented on gRPC.
+		require.Equal(t, 404, statusOf(service, "POST", "/v1.0/invoke/orders/method/events", `{}`), service)
+		require.Equal(t, 404, statusOf(service, "POST", "/v1.0/shutdown", ""), service)
+		require.Equal(t, 403, statusOf(service, "GET", "/v1.0/secrets/infrastructure/nats-url", ""), service)
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "dapr-api-token", s.APIToken(service))
+		client := runtimepb.NewDaprClient(dialAs(t, s.SidecarGRPC(service), nil))
 		for _, what := range []string{"InvokeService", "Shutdown", "SubscribeTopicEvents"} {
 			require.Equal(t, codes.Unimplemented, status.Code(grpcCalls()[what](ctx, client)), "%s: %s", service, what)
 		}
 		if service != "expiration" {
-			require.Equal(t, 404, ask(service, "PUT", "/v1.0/actors/OrderExpiration/1.0/method/Expire", `{}`), service)
+			require.Equal(t, 404, statusOf(service, "PUT", "/v1.0/actors/OrderExpiration/1.0/method/Expire", `{}`), service)
 			require.Equal(t, codes.Unimplemented, status.Code(grpcCalls()["InvokeActor"](ctx, client)), service)
 		}
 	}
 	require.Equal(t, unpaid, buyer.order(t, unpaid.ID))
 }
 
-func TestForgery_PlacementAndSchedulerKnowWhoAsks(t *testing.T) {
+func TestForgery_PlacementAndSchedulerRequireACertificate(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
+	s := sharedStack(t)
 	job := func(certificate *tls.Certificate, app string) error {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 		defer cancel()
 		due := "1h"
-		_, err := schedulerpb.NewSchedulerClient(dialAs(t, h.SchedulerAddress(), certificate)).ScheduleJob(ctx, &schedulerpb.ScheduleJobRequest{
+		_, err := schedulerpb.NewSchedulerClient(dialAs(t, s.SchedulerAddress(), certificate)).ScheduleJob(ctx, &schedulerpb.ScheduleJobRequest{
 			Name: "forged", Job: &schedulerpb.Job{DueTime: &due},
 			Metadata: &schedulerpb.JobMetadata{AppId: app, Namespace: "default", Target: &schedulerpb.JobTargetMetadata{Type: &schedulerpb.JobTargetMetadata_Job{Job: &schedulerpb.TargetJob{}}}},
 		})
 		return err
 	}
 	host := func(certificate *tls.Certificate, app string) error {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 		defer cancel()
-		stream, err := placementpb.NewPlacementClient(dialAs(t, h.PlacementAddress(), certificate)).ReportDaprStatus(ctx)
+		stream, err := placementpb.NewPlacementClient(dialAs(t, s.PlacementAddress(), certificate)).ReportDaprStatus(ctx)
 		if err != nil {
 			return err
 		}
@@ -425,7 +425,7 @@ func TestForgery_PlacementAndSchedulerKnowWhoAsks(t *testing.T) {
 		_, err = stream.Recv()
 		return err
 	}
-	tickets := certificateOf(t, h, "tickets")
+	tickets := certificateOf(t, s, "tickets")
 
 	for who, certificate := range map[string]*tls.Certificate{"without TLS": nil, "without a certificate": {}, "self-signed": selfSigned(t)} {
 		require.Equal(t, codes.Unavailable, status.Code(job(certificate, "orders")), who)
@@ -436,13 +436,13 @@ func TestForgery_PlacementAndSchedulerKnowWhoAsks(t *testing.T) {
 	require.NoError(t, job(tickets, "tickets"), "for itself")
 }
 
-func TestForgery_TheBrokerTakesNothingOfStrangers(t *testing.T) {
+func TestForgery_BrokerRequiresCredentials(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	if h.Set() == stack.SetRedis {
-		t.Skip("TestTopics_TheBrokerKnowsWhoMayPublish; and its user default is off")
+	s := sharedStack(t)
+	if s.Set() == stack.SetRedis {
+		t.Skip("TestTopics_BrokerRefusesOtherServicesTopics covers it, and the user default is off")
 	}
-	address := h.Broker()
+	address := s.Broker()
 	options := []nats.Option{nats.MaxReconnects(0)}
 	if address.Authority != "" {
 		options = append(options, nats.RootCAs(address.Authority))
@@ -455,7 +455,7 @@ func TestForgery_TheBrokerTakesNothingOfStrangers(t *testing.T) {
 	}
 }
 
-// listeningPorts are the local addresses of the TCP ports that a process listens on, as the kernel writes them.
+// listeningPorts returns the local addresses of the TCP ports on which a process listens, as the kernel writes them.
 func listeningPorts(t *testing.T, pid int) (ports []string) {
 	t.Helper()
 	sockets := map[string]bool{}
@@ -480,16 +480,16 @@ func listeningPorts(t *testing.T, pid int) (ports []string) {
 	return ports
 }
 
-// Whoever writes into the scheduler's etcd makes services do something at a time of his choice.
-func TestForgery_NobodyReachesTheSchedulersEtcd(t *testing.T) {
+// A client that could write into the scheduler's etcd could trigger reminders and jobs.
+func TestForgery_SchedulersEtcdIsNotReachable(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
+	s := sharedStack(t)
 	if _, err := os.Stat("/proc/self/net/tcp"); err != nil {
 		t.Skip("needs /proc")
 	}
-	require.Len(t, listeningPorts(t, h.Process(stack.Scheduler).PID()), 2, "its own and that of its health")
+	require.Len(t, listeningPorts(t, s.Process(stack.Scheduler).PID()), 2, "its API and its health check")
 	sockets := 0
-	require.NoError(t, filepath.Walk(filepath.Join(h.Folder(), stack.StateFolder), func(path string, info os.FileInfo, err error) error {
+	require.NoError(t, filepath.Walk(filepath.Join(s.Folder(), stack.StateFolder), func(path string, info os.FileInfo, err error) error {
 		if err == nil && info.Mode()&os.ModeSocket != 0 {
 			sockets++
 			folder, err := os.Stat(filepath.Dir(path))

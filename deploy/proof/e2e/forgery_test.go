@@ -12,25 +12,26 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 	"boxoffice/deploy/proof/event"
 )
 
-// forged is an event as a sidecar would deliver it.
+// forged is an event as a sidecar delivers it, with a wrong source.
 func forged(e event.Event) string {
 	e.Source = "/forged"
 	return string(e.JSON())
 }
 
-// inBulk is the delivery of one event that came on a topic.
-func inBulk(topic, event string) string {
+// bulkDelivery is the body with which a sidecar delivers one event of a topic.
+func bulkDelivery(topic, event string) string {
 	return `{"topic":"` + topic + `","entries":[{"entryId":"1","event":` + event + `}]}`
 }
 
-// lie is a request that only a sidecar may make.
-type lie struct{ method, path, body string }
+// forgedRequest is a request that only a sidecar may send.
+type forgedRequest struct{ method, path, body string }
 
-// liesAbout is all that could be told to make somebody's order complete, or its ticket free.
-func liesAbout(t *testing.T, o order) []lie {
+// forgedRequests are all requests that could complete or cancel an order, or make its ticket available.
+func forgedRequests(t *testing.T, o client.Order) []forgedRequest {
 	t.Helper()
 	changed := event.Order{
 		ID: o.ID, UserID: o.UserID, Status: "complete", ExpiresAt: time.Now().Add(-time.Hour),
@@ -39,7 +40,7 @@ func liesAbout(t *testing.T, o order) []lie {
 	}
 	listing := event.Ticket{ID: o.Ticket.ID, Title: "Forged", Price: 1, Currency: "usd", Status: "available", Version: 1000}
 	paid := event.Payment{ID: uuid.NewString(), OrderID: o.ID, UserID: o.UserID, StripeID: "pi_forged", Status: "authorized", Amount: 1, Currency: "usd", Version: 1000}
-	var lies []lie
+	var requests []forgedRequest
 	expired := event.ExpiredOrder{ID: o.ID, ExpiresAt: time.Now().Add(-time.Hour)}
 	for _, e := range []event.Event{
 		changed.Event("order.created"), changed.Event("order.completed"), changed.Event("order.cancelled"),
@@ -49,99 +50,99 @@ func liesAbout(t *testing.T, o order) []lie {
 		event.ExpirationOfOne(expired, 1), event.Expiration("1.0", 1, expired),
 		event.User{ID: uuid.NewString(), Version: 1}.Event("user.created"),
 	} {
-		lies = append(lies, lie{"POST", "/events", inBulk(event.Topic(e.Type), forged(e))})
+		requests = append(requests, forgedRequest{"POST", "/events", bulkDelivery(event.Topic(e.Type), forged(e))})
 	}
 	reminder := `{"data":{"schema":1,"expiresAt":"2020-01-01T00:00:00Z"},"dueTime":"0s","period":"1s"}`
-	return append(lies,
-		lie{"POST", "/events/order.completed", `{}`},
-		lie{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/remind/expire", reminder},
-		lie{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/timer/expire", reminder},
-		lie{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/Expire", `{}`},
-		lie{"DELETE", "/actors/OrderExpiration/" + o.ID, ""},
-		lie{"GET", "/dapr/config", ""},
-		lie{"GET", "/dapr/subscribe", ""},
-		lie{"POST", "/job/expire", `{}`},
-		lie{"POST", "/v1.0/publish/pubsub/events.orders", `{}`},
+	return append(requests,
+		forgedRequest{"POST", "/events/order.completed", `{}`},
+		forgedRequest{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/remind/expire", reminder},
+		forgedRequest{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/timer/expire", reminder},
+		forgedRequest{"PUT", "/actors/OrderExpiration/" + o.ID + "/method/Expire", `{}`},
+		forgedRequest{"DELETE", "/actors/OrderExpiration/" + o.ID, ""},
+		forgedRequest{"GET", "/dapr/config", ""},
+		forgedRequest{"GET", "/dapr/subscribe", ""},
+		forgedRequest{"POST", "/job/expire", `{}`},
+		forgedRequest{"POST", "/v1.0/publish/pubsub/events.orders", `{}`},
 	)
 }
 
-func TestForgery_PublicPortsKnowNoEventsAndNoActors(t *testing.T) {
+func TestForgery_PublicPortsHaveNoEventOrActorRoutes(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, unpaid := h.orderOf(t, 4200)
-	listed := h.ticketBecomes(t, "reserved", unpaid.Ticket.ID)
+	s := sharedStack(t)
+	buyer, unpaid := s.reserveNew(t, 4200)
+	listed := s.ticketBecomes(t, "reserved", unpaid.Ticket.ID)
 
 	for _, service := range services() {
-		for _, lie := range liesAbout(t, unpaid) {
+		for _, forged := range forgedRequests(t, unpaid) {
 			for who, headers := range map[string][]string{
-				"a stranger":            nil,
-				"somebody signed in":    {"Authorization", "Bearer " + buyer.token},
-				"one who has the token": {"dapr-api-token", h.AppToken(service)},
+				"without a token":      nil,
+				"a user":               {"Authorization", "Bearer " + buyer.token},
+				"with the app's token": {"dapr-api-token", s.AppToken(service)},
 			} {
 				headers = append(headers, "Content-Type", "application/cloudevents+json", "dapr-app-id", service)
-				r := h.do(t, lie.method, h.URL(service)+lie.path, lie.body, headers...)
-				require.Equal(t, 404, r.status, "%s: %s %s to %s: %s", who, lie.method, lie.path, service, r.body)
-				refused(t, 404, r, "not_found")
+				r := s.request(t, forged.method, s.URL(service)+forged.path, forged.body, headers...)
+				require.Equal(t, 404, r.Status, "%s: %s %s to %s: %s", who, forged.method, forged.path, service, r.Body)
+				requireProblem(t, 404, r, "not_found")
 			}
 		}
 	}
 	for _, prefix := range []string{"/api/orders", "/api/tickets", "/api/payments"} {
-		for _, lie := range liesAbout(t, unpaid) {
-			r := buyer.do(t, lie.method, prefix+lie.path, lie.body)
-			require.Contains(t, []int{404, 405}, r.status, "%s %s%s", lie.method, prefix, lie.path)
+		for _, forged := range forgedRequests(t, unpaid) {
+			r := buyer.request(t, forged.method, prefix+forged.path, forged.body)
+			require.Contains(t, []int{404, 405}, r.Status, "%s %s%s", forged.method, prefix, forged.path)
 		}
 	}
 
 	require.Equal(t, unpaid, buyer.order(t, unpaid.ID))
-	require.Equal(t, listed, h.ticket(t, listed.ID))
-	require.Empty(t, h.ledger(t, unpaid.ID))
-	require.Equal(t, 204, buyer.cancel(t, unpaid.ID), "and all goes on as ever")
-	require.Equal(t, "Concert", h.ticketBecomes(t, "available", listed.ID).Title)
+	require.Equal(t, listed, s.ticket(t, listed.ID))
+	require.Empty(t, s.ledger(t, unpaid.ID))
+	buyer.cancel(t, unpaid.ID)
+	require.Equal(t, "Concert", s.ticketBecomes(t, "available", listed.ID).Title)
 }
 
-func TestForgery_CallbackPortsTakeNothingWithoutTheToken(t *testing.T) {
+func TestForgery_CallbackPortsRequireTheToken(t *testing.T) {
 	t.Parallel()
-	// In a house of its own: at last the token is shown.
-	h := newHouse(t, stack.Options{})
-	buyer, unpaid := h.orderOf(t, 4200)
-	listed := h.ticketBecomes(t, "reserved", unpaid.Ticket.ID)
+	// The stack is the test's own, because the forged requests succeed at the end.
+	s := newStack(t, stack.Options{})
+	buyer, unpaid := s.reserveNew(t, 4200)
+	listed := s.ticketBecomes(t, "reserved", unpaid.Ticket.ID)
 
 	for _, service := range services() {
-		token := h.AppToken(service)
+		token := s.AppToken(service)
 		require.GreaterOrEqual(t, len(token), 16)
-		another := h.AppToken(services()[0])
+		another := s.AppToken(services()[0])
 		if service == services()[0] {
-			another = h.AppToken(services()[1])
+			another = s.AppToken(services()[1])
 		}
-		for _, lie := range liesAbout(t, unpaid) {
-			for _, shown := range []string{"", "nonsense", another, h.APIToken(service), h.Secret("APP_API_TOKEN"), token[1:], token + "x", strings.ToUpper(token), "Bearer " + token} {
-				r := h.do(t, lie.method, h.CallbackURL(service)+lie.path, lie.body, "dapr-api-token", shown, "Authorization", "Bearer "+token)
-				require.Equal(t, 401, r.status, "%s %s to %s with %q", lie.method, lie.path, service, shown)
+		for _, forged := range forgedRequests(t, unpaid) {
+			for _, value := range []string{"", "nonsense", another, s.APIToken(service), s.Secret("APP_API_TOKEN"), token[1:], token + "x", strings.ToUpper(token), "Bearer " + token} {
+				r := s.request(t, forged.method, s.CallbackURL(service)+forged.path, forged.body, "dapr-api-token", value, "Authorization", "Bearer "+token)
+				require.Equal(t, 401, r.Status, "%s %s to %s with %q", forged.method, forged.path, service, value)
 			}
 		}
-		require.Equal(t, 401, h.do(t, "GET", h.CallbackURL(service)+"/healthz/../dapr/config", nil).status)
-		require.Equal(t, 200, h.do(t, "GET", h.CallbackURL(service)+"/healthz", nil).status, "which tells nothing")
+		requireStatus(t, 401, s.request(t, "GET", s.CallbackURL(service)+"/healthz/../dapr/config", nil))
+		require.Equal(t, 200, s.request(t, "GET", s.CallbackURL(service)+"/healthz", nil).Status)
 	}
 	require.Equal(t, unpaid, buyer.order(t, unpaid.ID))
-	require.Equal(t, listed, h.ticket(t, listed.ID))
+	require.Equal(t, listed, s.ticket(t, listed.ID))
 
-	// That it is the token which kept them out, and not a mistake of this test: with it, they are believed.
-	for _, lie := range liesAbout(t, unpaid) {
-		if strings.Contains(lie.body, `"order.completed"`) {
-			r := h.do(t, lie.method, h.CallbackURL("tickets")+lie.path, lie.body, "dapr-api-token", h.AppToken("tickets"))
-			require.Equal(t, 200, r.status)
-			require.JSONEq(t, `{"statuses":[{"entryId":"1","status":"SUCCESS"}]}`, string(r.body))
+	// With the token they succeed, so it was the token that made the difference.
+	for _, forged := range forgedRequests(t, unpaid) {
+		if strings.Contains(forged.body, `"order.completed"`) {
+			r := s.request(t, forged.method, s.CallbackURL("tickets")+forged.path, forged.body, "dapr-api-token", s.AppToken("tickets"))
+			requireStatus(t, 200, r)
+			require.JSONEq(t, `{"statuses":[{"entryId":"1","status":"SUCCESS"}]}`, string(r.Body))
 		}
 	}
-	require.Equal(t, "sold", h.ticket(t, listed.ID).Status)
+	require.Equal(t, "sold", s.ticket(t, listed.ID).Status)
 }
 
 func TestForgery_OnlyPublicPortsAreOnTheNetwork(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
+	s := sharedStack(t)
 	addresses := networkAddresses(t)
 	if len(addresses) == 0 {
-		t.Skip("this machine has no address but its loopback")
+		t.Skip("this machine has only a loopback address")
 	}
 	reachable := func(ip net.IP, address string) bool {
 		if parsed, err := url.Parse(address); err == nil && parsed.Host != "" {
@@ -157,24 +158,24 @@ func TestForgery_OnlyPublicPortsAreOnTheNetwork(t *testing.T) {
 	}
 
 	for _, ip := range addresses {
-		private := map[string]string{"the broker": h.Broker().URL, "the sandbox": h.SandboxURL(), "sentry": h.SentryAddress(), "placement": h.PlacementAddress(), "the scheduler": h.SchedulerAddress()}
+		private := map[string]string{"the broker": s.Broker().URL, "the sandbox": s.SandboxURL(), "sentry": s.SentryAddress(), "placement": s.PlacementAddress(), "the scheduler": s.SchedulerAddress()}
 		for _, service := range services() {
-			private[service+"'s callbacks"] = h.CallbackURL(service)
-			private[service+"'s sidecar, HTTP"] = h.SidecarHTTP(service)
-			private[service+"'s sidecar, gRPC"] = h.SidecarGRPC(service)
-			private[service+"'s sidecar, for other sidecars"] = h.SidecarInternal(service)
+			private[service+"'s callbacks"] = s.CallbackURL(service)
+			private[service+"'s sidecar, HTTP"] = s.SidecarHTTP(service)
+			private[service+"'s sidecar, gRPC"] = s.SidecarGRPC(service)
+			private[service+"'s sidecar, for other sidecars"] = s.SidecarInternal(service)
 		}
 		for what, address := range private {
 			require.True(t, reachable(net.IPv4(127, 0, 0, 1), address), "%s, from this machine", what)
 			require.False(t, reachable(ip, address), "%s, through %s", what, ip)
 		}
 		if ip.To4() != nil {
-			require.True(t, reachable(ip, h.GatewayURL()), "the public API, through %s", ip)
+			require.True(t, reachable(ip, s.GatewayURL()), "the public API, through %s", ip)
 		}
 	}
 }
 
-// networkAddresses are the machine's addresses at which others can reach it.
+// networkAddresses returns the addresses at which other machines can reach this one.
 func networkAddresses(t *testing.T) []net.IP {
 	t.Helper()
 	all, err := net.InterfaceAddrs()

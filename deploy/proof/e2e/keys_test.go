@@ -16,9 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
-// keyOf is the id of the key that signed a token.
+// keyOf returns the id of the key that signed a token.
 func keyOf(t *testing.T, token string) string {
 	t.Helper()
 	parsed, _, err := jwt.NewParser().ParseUnverified(token, jwt.MapClaims{})
@@ -26,94 +27,102 @@ func keyOf(t *testing.T, token string) string {
 	return parsed.Header["kid"].(string)
 }
 
-// rotating is people who use their tokens all the time, old ones and new ones.
-type rotating struct {
-	mu      sync.Mutex
-	tokens  []string
-	used    int
-	refused []string
-	ended   sync.WaitGroup
+// tokenLoad signs a user in again and again, and uses the oldest and the newest of the tokens.
+type tokenLoad struct {
+	stack   *testStack
+	user    *testUser
+	working sync.WaitGroup
+
+	mu       sync.Mutex
+	tokens   []string
+	requests int
+	refused  []string
 }
 
-func (r *rotating) requests() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.used
-}
-
-func (h *house) useTokens(ctx context.Context, t *testing.T, somebody *person) *rotating {
+func (s *testStack) startTokenLoad(ctx context.Context, t *testing.T, user *testUser) *tokenLoad {
 	t.Helper()
-	const pace = 20 * time.Millisecond // it leaves the machine to the tests beside this one
-	r := &rotating{tokens: []string{somebody.token}}
-	note := func(what string, got reply, err error) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.used++
-		if err == nil && got.status != 200 {
-			r.refused = append(r.refused, fmt.Sprintf("%s: %d %s", what, got.status, got.body))
-		}
-	}
-	r.ended.Go(func() {
-		for ctx.Err() == nil {
-			got, err := h.send("POST", "/api/users/signin", credentials{somebody.Email, somebody.password})
-			if note("sign in", got, err); err == nil && got.status == 200 {
-				var in signedIn
-				if json.Unmarshal(got.body, &in) == nil {
-					r.mu.Lock()
-					r.tokens = append(r.tokens, in.Token)
-					r.mu.Unlock()
-				}
-			}
-			time.Sleep(pace)
-		}
-	})
-	for _, path := range []string{"/api/orders", "/api/users/currentuser"} {
-		r.ended.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
-				r.mu.Lock()
-				oldest, newest := r.tokens[0], r.tokens[len(r.tokens)-1]
-				r.mu.Unlock()
-				for name, token := range map[string]string{"oldest": oldest, "newest": newest} {
-					got, err := h.send("GET", path, nil, "Authorization", "Bearer "+token)
-					if err == nil && got.status == 200 && string(got.body) == `{"currentUser":null}` {
-						got.status = 401
-					}
-					note(path+" with the "+name+" token", got, err)
-				}
-				time.Sleep(pace)
+	l := &tokenLoad{stack: s, user: user, tokens: []string{user.token}}
+	for _, use := range []func(context.Context){l.signIn, l.readOrders, l.readCurrentUser} {
+		l.working.Go(func() {
+			for ctx.Err() == nil {
+				use(t.Context())
+				time.Sleep(20 * time.Millisecond) // other tests need the machine, too
 			}
 		})
 	}
-	return r
+	return l
 }
 
-// The key that signs is changed by the command that people use, beside a stack at work: nobody is signed out.
-func TestKeys_AreChangedUnderLoadAndNobodyIsSignedOut(t *testing.T) {
+func (l *tokenLoad) signIn(ctx context.Context) {
+	in, err := client.Decode[client.SignedIn](l.stack.try(ctx, client.SignIn(l.user.Email, l.user.password)))
+	l.count("sign in", client.Status(err) != 0, err)
+	if err == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.tokens = append(l.tokens, in.Token)
+	}
+}
+
+func (l *tokenLoad) readOrders(ctx context.Context) {
+	for which, token := range l.oldestAndNewest() {
+		r, err := l.stack.api.As(token).Do(ctx, client.ReadOrders())
+		l.count("orders with the "+which+" token", err == nil && r.Status != 200, err)
+	}
+}
+
+func (l *tokenLoad) readCurrentUser(ctx context.Context) {
+	for which, token := range l.oldestAndNewest() {
+		current, err := client.Decode[client.CurrentUser](l.stack.api.As(token).Do(ctx, client.ReadCurrentUser()))
+		l.count("the current user with the "+which+" token", client.Status(err) != 0 || err == nil && current.CurrentUser == nil, err)
+	}
+}
+
+func (l *tokenLoad) oldestAndNewest() map[string]string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return map[string]string{"oldest": l.tokens[0], "newest": l.tokens[len(l.tokens)-1]}
+}
+
+func (l *tokenLoad) count(what string, refused bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.requests++
+	if refused {
+		l.refused = append(l.refused, fmt.Sprintf("%s: %v", what, err))
+	}
+}
+
+func (l *tokenLoad) requestCount() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.requests
+}
+
+// The signing key is rotated by the command that operators use, while the stack works.
+func TestKeys_RotationUnderLoadSignsNobodyOut(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{})
-	somebody := h.signUp(t)
-	before := keyOf(t, somebody.token)
+	s := newStack(t, stack.Options{})
+	user := s.signUp(t)
+	before := keyOf(t, user.token)
 	ctx, stop := context.WithCancel(t.Context())
-	users := h.useTokens(ctx, t, somebody)
-	secrets := filepath.Join(h.Folder(), stack.StateFolder, "secrets.json")
+	defer stop()
+	load := s.startTokenLoad(ctx, t, user)
+	secrets := filepath.Join(s.Folder(), stack.StateFolder, "secrets.json")
 
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
-	command := exec.CommandContext(t.Context(), filepath.Join(filepath.Dir(runFile), ".build", "local"), "rotate-keys", "-secrets", secrets, "-url", h.GatewayURL(), "-wait", "6s")
-	out, err := command.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	command := exec.CommandContext(t.Context(), filepath.Join(root(t), ".build", "local"), "rotate-keys", "-secrets", secrets, "-url", s.GatewayURL(), "-wait", "6s")
+	output, err := command.CombinedOutput()
+	require.NoError(t, err, "%s", output)
 
-	eventually(t, "the new key signs", func() bool { return keyOf(t, h.signInAs(t, somebody).token) != before })
-	require.Len(t, h.keys(t).Keys, 2)
-	sofar := users.requests()
-	eventually(t, "old tokens and new ones are used some more", func() bool { return users.requests() > sofar+100 })
+	eventually(t, "the new key signs", func() bool { return keyOf(t, s.signIn(t, user).token) != before })
+	require.Len(t, s.publicKeys(t).Keys, 2)
+	more := load.requestCount() + 100
+	eventually(t, "old and new tokens are used", func() bool { return load.requestCount() > more })
 	stop()
-	users.ended.Wait()
-	require.Empty(t, users.refused)
-	require.Greater(t, users.used, 100)
-	t.Logf("%d requests, %d tokens", users.used, len(users.tokens))
+	load.working.Wait()
+	require.Empty(t, load.refused)
+	t.Logf("%d requests, %d tokens", load.requests, len(load.tokens))
 
-	// A key that leaked is left out: its tokens are refused by all.
+	// A leaked key is removed. All services refuse its tokens.
 	text, err := os.ReadFile(secrets)
 	require.NoError(t, err)
 	var file map[string]string
@@ -124,8 +133,8 @@ func TestKeys_AreChangedUnderLoadAndNobodyIsSignedOut(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(secrets, text, 0o600))
 	eventually(t, "tokens of the old key are refused", func() bool {
-		accepted := h.accepts(t, somebody.token)
+		accepted := s.acceptingServices(t, user.token)
 		return !accepted["auth"] && !accepted["tickets"] && !accepted["orders"] && !accepted["payments"]
 	})
-	require.Equal(t, acceptedByAll, h.accepts(t, h.signInAs(t, somebody).token))
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, s.signIn(t, user).token))
 }

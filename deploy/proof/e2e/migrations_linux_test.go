@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,22 +14,23 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
-// The migrations under deploy/postgres, on a real server, and their views beside what the API says.
+// The migrations of deploy/postgres run on a real server, and their views are compared with the API.
 
 const (
 	superPassword = "secret-of-the-superuser"
-	// deployer may make roles and databases, and no more: so it is on servers that somebody else runs.
+	// deployer may create roles and databases, and no more, as on managed servers.
 	deployer = "deployer"
 )
 
-// rolesWithPasswords are all that the migrations make.
+// rolesWithPasswords are the roles that the migrations create.
 var rolesWithPasswords = []string{"auth", "dead-letters", "expiration", "orders", "payments", "tickets", "reporting"}
 
 func passwordOf(role string) string { return "secret-of-" + role }
 
-// migrator is deploy/postgres, built, and the server that it works on.
+// migrator is the built program deploy/postgres with a server.
 type migrator struct {
 	program string
 	store   *postgres
@@ -38,17 +38,15 @@ type migrator struct {
 
 func newMigrator(t *testing.T, store *postgres) *migrator {
 	t.Helper()
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
 	program := filepath.Join(t.TempDir(), "migrate")
 	build := exec.Command("go", "build", "-o", program, ".")
-	build.Dir = filepath.Join(filepath.Dir(runFile), "deploy", "postgres")
+	build.Dir = filepath.Join(root(t), "deploy", "postgres")
 	text, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", text)
 	return &migrator{program: program, store: store}
 }
 
-// run runs it with all passwords but these.
+// run runs the program with the passwords of all roles except these.
 func (m *migrator) run(command string, without ...string) (string, error) {
 	cmd := exec.Command(m.program, command)
 	cmd.Env = append(os.Environ(), "PGPASSWORD="+passwordOf(deployer),
@@ -63,7 +61,7 @@ func (m *migrator) run(command string, without ...string) (string, error) {
 	return string(text), err
 }
 
-// sql runs statements as a role, by PostgreSQL's own client, and returns what it prints.
+// sql runs statements as a role, with psql, and returns what psql prints.
 func (p *postgres) sql(role, password, database string, statements ...string) (string, error) {
 	args := []string{"-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", fmt.Sprint(p.port), "-U", role, "-d", database}
 	for _, statement := range statements {
@@ -75,7 +73,7 @@ func (p *postgres) sql(role, password, database string, statements ...string) (s
 	return strings.TrimSpace(string(text)), err
 }
 
-// client is psql: the server's own, for what Debian has on the path is a wrapper that takes its time.
+// client returns the path of psql: the server's own if there is one, because Debian's on the path is a slow wrapper.
 func (p *postgres) client() string {
 	if program, err := filepath.EvalSymlinks(p.program); err == nil {
 		client := filepath.Join(filepath.Dir(program), "psql")
@@ -86,7 +84,7 @@ func (p *postgres) client() string {
 	return "psql"
 }
 
-// asSuperuser is sql for the superuser, and must succeed.
+// asSuperuser runs statements as the superuser, which must succeed.
 func (p *postgres) asSuperuser(t testing.TB, database string, statements ...string) string {
 	t.Helper()
 	text, err := p.sql("boxoffice", p.password, database, statements...)
@@ -94,7 +92,7 @@ func (p *postgres) asSuperuser(t testing.TB, database string, statements ...stri
 	return text
 }
 
-// report reads rows as the reporting role does.
+// report reads the rows of a query as the reporting role.
 func report[T any](t testing.TB, p *postgres, service, query string) []T {
 	t.Helper()
 	text, err := p.sql("boxoffice_reporting", passwordOf("reporting"), "boxoffice_"+service,
@@ -112,7 +110,7 @@ func reportOne[T any](t testing.TB, p *postgres, service, query string) T {
 	return rows[0]
 }
 
-// migratedResources are components as the migrations want them: a database and a role a service.
+// migratedResources returns components for the migrated server: a database and a role for each service.
 func (p *postgres) migratedResources(t testing.TB) string {
 	t.Helper()
 	return resourcesWithState(t, fmt.Sprintf(`apiVersion: dapr.io/v1alpha1
@@ -133,7 +131,7 @@ scopes: [auth, dead-letters, expiration, orders, payments, tickets]
 `, p.port))
 }
 
-// passwordFile is a file with the passwords of all roles, as clients of PostgreSQL read it.
+// passwordFile writes the passwords of all roles into a file that PostgreSQL's clients read.
 func passwordFile(t testing.TB) string {
 	t.Helper()
 	var lines strings.Builder
@@ -145,7 +143,7 @@ func passwordFile(t testing.TB) string {
 	return path
 }
 
-func TestMigrations_EachServiceHasItsDatabase_AndReportsSayWhatTheAPISays(t *testing.T) {
+func TestMigrations_EachServiceHasItsDatabaseAndReportsMatchTheAPI(t *testing.T) {
 	t.Parallel()
 	onEmbedded(t, "the database is the test's own")
 	store := startPostgresFor(t, superPassword)
@@ -156,75 +154,74 @@ func TestMigrations_EachServiceHasItsDatabase_AndReportsSayWhatTheAPISays(t *tes
 	store.asSuperuser(t, "postgres", "CREATE ROLE "+deployer+" LOGIN CREATEROLE CREATEDB PASSWORD '"+passwordOf(deployer)+"'")
 	migrate := newMigrator(t, store)
 
-	said, err := migrate.run("up", "tickets", "reporting")
+	output, err := migrate.run("up", "tickets", "reporting")
 	require.Error(t, err)
-	require.Contains(t, said, "POSTGRES_PASSWORD_TICKETS, POSTGRES_PASSWORD_REPORTING", "all that is missing is named, before anything is done")
-	said, err = migrate.run("status")
-	require.NoError(t, err, "%s", said)
-	require.Contains(t, said, "every/00001_database.sql")
-	require.NotContains(t, said, "\n0 pending")
+	require.Contains(t, output, "POSTGRES_PASSWORD_TICKETS, POSTGRES_PASSWORD_REPORTING", "all missing passwords are named before anything is changed")
+	output, err = migrate.run("status")
+	require.NoError(t, err, "%s", output)
+	require.Contains(t, output, "every/00001_database.sql")
+	require.NotContains(t, output, "\n0 pending")
 	require.Equal(t, "postgres", store.asSuperuser(t, "postgres", "SELECT string_agg(datname, ' ') FROM pg_database WHERE NOT datistemplate"),
-		"to look changes nothing")
+		"status changes nothing")
 
 	first, second := migrateTwice(t, migrate)
-	require.Equal(t, 1, strings.Count(first+second, "Nothing to do"), "one of two at once finds all done by the other:\n%s\n%s", first, second)
-	said, err = migrate.run("status")
-	require.NoError(t, err, "%s", said)
-	require.Contains(t, said, "\n0 pending")
+	require.Equal(t, 1, strings.Count(first+second, "Nothing to do"), "of two at the same time, one has nothing to do:\n%s\n%s", first, second)
+	output, err = migrate.run("status")
+	require.NoError(t, err, "%s", output)
+	require.Contains(t, output, "\n0 pending")
 
-	h := newHouse(t, stack.Options{
+	s := newStack(t, stack.Options{
 		Resources: withEvents(t, store.migratedResources(t)),
 		Env:       map[string]string{"PGPASSFILE": passwordFile(t)},
 	})
-	said, err = migrate.run("up")
-	require.NoError(t, err, "%s", said)
-	require.Equal(t, "Nothing to do: all migrations have been applied.\n", said, "also when Dapr has been there")
+	output, err = migrate.run("up")
+	require.NoError(t, err, "%s", output)
+	require.Equal(t, "Nothing to do: all migrations have been applied.\n", output, "also after Dapr has used the databases")
 	for _, service := range rolesWithPasswords[:len(rolesWithPasswords)-1] {
 		require.Equal(t, "1", store.asSuperuser(t, "boxoffice_"+service, "SELECT count(*) FROM pg_indexes WHERE tablename = 'state' AND indexdef LIKE '%(expires_at)'"),
-			"Dapr has taken the table of %s for its own, and added its index once", service)
+			"Dapr uses the table of %s, and has added its index once", service)
 	}
 
-	t.Run("reports", func(t *testing.T) { reportsSayWhatTheAPISays(t, h, store) })
-	t.Run("journal", func(t *testing.T) { journalIsToldTruly(t, store) })
-	t.Run("access", func(t *testing.T) { nobodySeesWhatIsNotTheirs(t, store) })
-	t.Run("indexes", func(t *testing.T) { questionsTakeIndexes(t, store) })
+	t.Run("reports", func(t *testing.T) { requireReportsMatchAPI(t, s, store) })
+	t.Run("journal", func(t *testing.T) { requireJournalReports(t, store) })
+	t.Run("access", func(t *testing.T) { requireAccessLimits(t, store) })
+	t.Run("indexes", func(t *testing.T) { requireIndexUse(t, store) })
 }
 
-// migrateTwice applies all, twice at once.
+// migrateTwice applies all migrations, twice at the same time.
 func migrateTwice(t *testing.T, migrate *migrator) (first, second string) {
 	t.Helper()
-	var both sync.WaitGroup
-	var err [2]error
-	both.Go(func() { first, err[0] = migrate.run("up") })
-	both.Go(func() { second, err[1] = migrate.run("up") })
-	both.Wait()
-	require.NoError(t, err[0], "%s", first)
-	require.NoError(t, err[1], "%s", second)
-	return first, second
+	var outputs [2]string
+	var errs [2]error
+	atOnce(2, func(i int) { outputs[i], errs[i] = migrate.run("up") })
+	for i := range errs {
+		require.NoError(t, errs[i], "%s", outputs[i])
+	}
+	return outputs[0], outputs[1]
 }
 
-func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
-	seller, buyer := h.signUp(t), h.signUp(t)
-	sale := h.sold(t, buyer)
+func requireReportsMatchAPI(t *testing.T, s *testStack, store *postgres) {
+	seller, buyer := s.signUp(t), s.signUp(t)
+	sale := s.sell(t, buyer)
 	paid := buyer.paymentBecomes(t, "captured", sale.ID)
 	complete := buyer.order(t, paid.OrderID)
-	open := buyer.reserved(t, seller.list(t, "Open", 2500).ID)
-	given := buyer.reserved(t, seller.list(t, "Given back", 3500).ID)
-	require.Equal(t, 204, buyer.cancel(t, given.ID))
-	h.ticketBecomes(t, "available", given.Ticket.ID)
-	h.ticketBecomes(t, "reserved", open.Ticket.ID)
+	open := buyer.reserve(t, seller.list(t, "Open", 2500).ID)
+	cancelled := buyer.reserve(t, seller.list(t, "Cancelled", 3500).ID)
+	buyer.cancel(t, cancelled.ID)
+	s.ticketBecomes(t, "available", cancelled.Ticket.ID)
+	s.ticketBecomes(t, "reserved", open.Ticket.ID)
 	withdrawn := seller.list(t, "Withdrawn", 4500)
-	require.Equal(t, 204, seller.do(t, "DELETE", "/api/tickets/"+withdrawn.ID, nil).status)
+	requireStatus(t, 204, seller.call(t, client.DeleteTicket(withdrawn.ID)))
 
 	type account struct {
 		ID, Email string
 		CreatedAt time.Time `json:"created_at"`
 		MadeAt    time.Time `json:"made_at"`
 	}
-	person := reportOne[account](t, store, "auth", "SELECT * FROM reporting.users WHERE email = '"+buyer.Email+"'")
-	require.Equal(t, buyer.ID, person.ID)
-	require.WithinDuration(t, buyer.CreatedAt, person.CreatedAt, 0)
-	require.WithinDuration(t, buyer.CreatedAt, person.MadeAt, time.Second, "the time in an id is the time it was made")
+	user := reportOne[account](t, store, "auth", "SELECT * FROM reporting.users WHERE email = '"+buyer.Email+"'")
+	require.Equal(t, buyer.ID, user.ID)
+	require.WithinDuration(t, buyer.CreatedAt, user.CreatedAt, 0)
+	require.WithinDuration(t, buyer.CreatedAt, user.MadeAt, time.Second, "an id has the time of its creation")
 
 	type listing struct {
 		ID, Title, Currency, Status string
@@ -237,11 +234,11 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 		CreatedAt                   time.Time `json:"created_at"`
 		UpdatedAt                   time.Time `json:"updated_at"`
 	}
-	for _, id := range []string{complete.Ticket.ID, open.Ticket.ID, given.Ticket.ID} {
-		said := h.ticket(t, id)
+	for _, id := range []string{complete.Ticket.ID, open.Ticket.ID, cancelled.Ticket.ID} {
+		shown := s.ticket(t, id)
 		row := reportOne[listing](t, store, "tickets", "SELECT * FROM reporting.tickets WHERE id = '"+id+"'")
-		require.Equal(t, ticket{ID: row.ID, Title: row.Title, Price: row.Price, Currency: row.Currency, UserID: row.SellerID, Status: row.Status,
-			OrderID: row.OrderID, Version: row.Version, CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC()}, said)
+		require.Equal(t, client.Ticket{ID: row.ID, Title: row.Title, Price: row.Price, Currency: row.Currency, UserID: row.SellerID, Status: row.Status,
+			OrderID: row.OrderID, Version: row.Version, CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC()}, shown)
 		require.False(t, row.Deleted)
 	}
 	require.True(t, reportOne[listing](t, store, "tickets", "SELECT * FROM reporting.tickets WHERE id = '"+withdrawn.ID+"'").Deleted)
@@ -257,16 +254,16 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 		CreatedAt                           time.Time `json:"created_at"`
 		UpdatedAt                           time.Time `json:"updated_at"`
 	}
-	for _, id := range []string{complete.ID, open.ID, given.ID} {
-		said := buyer.order(t, id)
+	for _, id := range []string{complete.ID, open.ID, cancelled.ID} {
+		shown := buyer.order(t, id)
 		row := reportOne[reservation](t, store, "orders", "SELECT * FROM reporting.orders WHERE id = '"+id+"'")
-		said.Reason = row.Reason // the API does not tell it
-		require.Equal(t, order{ID: row.ID, UserID: row.BuyerID, Status: row.Status, Reason: row.Reason, ExpiresAt: row.ExpiresAt.UTC(),
-			Ticket:  orderedTicket{ID: row.TicketID, Title: row.Title, Price: row.Price, Currency: row.Currency},
-			Version: row.Version, CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC()}, said)
+		shown.Reason = row.Reason // the API does not show it
+		require.Equal(t, client.Order{ID: row.ID, UserID: row.BuyerID, Status: row.Status, Reason: row.Reason, ExpiresAt: row.ExpiresAt.UTC(),
+			Ticket:  client.OrderedTicket{ID: row.TicketID, Title: row.Title, Price: row.Price, Currency: row.Currency},
+			Version: row.Version, CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC()}, shown)
 	}
 	require.Equal(t, paid.ID, reportOne[reservation](t, store, "orders", "SELECT * FROM reporting.orders WHERE id = '"+complete.ID+"'").PaymentID)
-	require.Equal(t, "user", reportOne[reservation](t, store, "orders", "SELECT * FROM reporting.orders WHERE id = '"+given.ID+"'").Reason)
+	require.Equal(t, "user", reportOne[reservation](t, store, "orders", "SELECT * FROM reporting.orders WHERE id = '"+cancelled.ID+"'").Reason)
 
 	type money struct {
 		ID, Status, Currency string
@@ -282,23 +279,23 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 	row := reportOne[money](t, store, "payments", "SELECT * FROM reporting.payments WHERE stripe_id = '"+paid.StripeID+"'")
 	require.Equal(t, buyer.ID, row.BuyerID)
 	require.Equal(t, 1, row.Attempts)
-	require.Equal(t, payment{ID: row.ID, OrderID: row.OrderID, StripeID: row.StripeID, Status: row.Status, Amount: row.Amount, Currency: row.Currency,
+	require.Equal(t, client.Payment{ID: row.ID, OrderID: row.OrderID, StripeID: row.StripeID, Status: row.Status, Amount: row.Amount, Currency: row.Currency,
 		CreatedAt: row.CreatedAt.UTC(), UpdatedAt: row.UpdatedAt.UTC()}, paid)
 
-	type replica struct {
+	type projection struct {
 		ID, Status string
 		Version    int
 		OrderID    string `json:"order_id"`
 		PaymentID  string `json:"payment_id"`
 	}
-	becomes(t, replica{ID: complete.ID, Status: "complete", Version: complete.Version, PaymentID: paid.ID}, "payments' replica of the order", func() replica {
-		return reportOne[replica](t, store, "payments", "SELECT * FROM reporting.order_replicas WHERE id = '"+complete.ID+"'")
+	eventuallyEqual(t, projection{ID: complete.ID, Status: "complete", Version: complete.Version, PaymentID: paid.ID}, "payments' projection of the order", func() projection {
+		return reportOne[projection](t, store, "payments", "SELECT * FROM reporting.order_replicas WHERE id = '"+complete.ID+"'")
 	})
-	require.Empty(t, report[any](t, store, "orders", "SELECT * FROM reporting.payment_replicas"), "they are of the release before")
-	listed := h.ticket(t, open.Ticket.ID)
+	require.Empty(t, report[any](t, store, "orders", "SELECT * FROM reporting.payment_replicas"), "they are of an earlier release")
+	listed := s.ticket(t, open.Ticket.ID)
 	require.Equal(t, 1, reportOne[listing](t, store, "tickets", "SELECT * FROM reporting.tickets WHERE id = '"+listed.ID+"'").ListedVersion)
-	becomes(t, replica{ID: listed.ID, Status: "created", Version: 1, OrderID: open.ID}, "orders' replica of the ticket", func() replica {
-		return reportOne[replica](t, store, "orders", "SELECT *, order_status AS status FROM reporting.ticket_replicas WHERE id = '"+listed.ID+"'")
+	eventuallyEqual(t, projection{ID: listed.ID, Status: "created", Version: 1, OrderID: open.ID}, "orders' projection of the ticket", func() projection {
+		return reportOne[projection](t, store, "orders", "SELECT *, order_status AS status FROM reporting.ticket_replicas WHERE id = '"+listed.ID+"'")
 	})
 
 	require.Empty(t, report[any](t, store, "dead-letters", "SELECT * FROM reporting.dead_letters"))
@@ -310,7 +307,7 @@ func reportsSayWhatTheAPISays(t *testing.T, h *house, store *postgres) {
 	require.Contains(t, report[format](t, store, "orders", "SELECT * FROM reporting.formats"), format{Kind: "order", Schema: 1, Documents: 3})
 }
 
-func journalIsToldTruly(t *testing.T, store *postgres) {
+func requireJournalReports(t *testing.T, store *postgres) {
 	type writer struct {
 		Writer, Instance, State string
 		Partition, Entries      int
@@ -328,38 +325,38 @@ func journalIsToldTruly(t *testing.T, store *postgres) {
 			require.WithinDuration(t, time.Now(), w.RenewedAt, 15*time.Second)
 			entries += w.Entries
 		}
-		require.Positive(t, entries, "the entry of a writer's last transaction stays")
-		require.Empty(t, report[any](t, store, service, "SELECT * FROM reporting.journal_events_left"), "what a living writer's entries hold says nothing")
+		require.Positive(t, entries, "the entry of a writer's last transaction is kept")
+		require.Empty(t, report[any](t, store, service, "SELECT * FROM reporting.journal_events_left"), "the entries of a living writer are not counted as left")
 	}
-	// As it looks with an entry that is not published when the process of orders is silent, or another is taking over, or
-	// nobody knows of the writer. Fences are nobody's.
+	// An entry is not published, and its writer is silent, is closed by a takeover, is deleted, or is not in the registry. A fence has no
+	// writer.
 	w := report[writer](t, store, "orders", all)[0]
 	own := "'orders||journal/" + w.Writer + "'"
 	fenced := uuid.NewString()
 	entries := `INSERT INTO public.state (key, value) VALUES
 		('orders||journal/` + w.Writer + `/1000000', '{"schema": 1, "batch": "b", "events": [{"id": "order.created:o:1", "type": "order.created", "subject": "o"}]}'),
 		('orders||journal/` + fenced + `/1', '{"schema": 1, "batch": "", "fence": true}')`
-	look := "SELECT string_agg(DISTINCT state, ' ') || ' ' || count(*) FROM reporting.journal_events_left"
+	query := "SELECT string_agg(DISTINCT state, ' ') || ' ' || count(*) FROM reporting.journal_events_left"
 	for state, makeIt := range map[string]string{
 		"silent":   "UPDATE public.state SET updated_at = now() - interval '16 seconds' WHERE key = " + own,
 		"closed":   "UPDATE public.state SET value = convert_to(jsonb_set(reporting.document(value), '{closed}', 'true')::text, 'UTF8') WHERE key = " + own,
 		"gone":     "DELETE FROM public.state WHERE key = " + own,
 		"unlisted": `UPDATE public.state SET value = '{"schema": 1, "writers": null}' WHERE key = 'orders||journal/registry'`,
 	} {
-		said := strings.Fields(store.asSuperuser(t, "boxoffice_orders", "BEGIN", entries, makeIt, look, "SELECT count(*) FROM reporting.journal_writers WHERE writer = '"+fenced+"'", "ROLLBACK"))
-		require.Len(t, said, 3, state)
-		require.Equal(t, state, said[0])
-		require.NotEqual(t, "0", said[1])
-		require.Equal(t, "0", said[2])
+		output := strings.Fields(store.asSuperuser(t, "boxoffice_orders", "BEGIN", entries, makeIt, query, "SELECT count(*) FROM reporting.journal_writers WHERE writer = '"+fenced+"'", "ROLLBACK"))
+		require.Len(t, output, 3, state)
+		require.Equal(t, state, output[0])
+		require.NotEqual(t, "0", output[1])
+		require.Equal(t, "0", output[2])
 	}
 }
 
-func nobodySeesWhatIsNotTheirs(t *testing.T, store *postgres) {
+func requireAccessLimits(t *testing.T, store *postgres) {
 	refusedTo := func(role, service, why string, statements ...string) {
 		t.Helper()
-		said, err := store.sql("boxoffice_"+role, passwordOf(role), "boxoffice_"+service, statements...)
+		output, err := store.sql("boxoffice_"+role, passwordOf(role), "boxoffice_"+service, statements...)
 		require.Error(t, err, "%s in %s: %s", role, service, statements)
-		require.Contains(t, said, why)
+		require.Contains(t, output, why)
 	}
 	const writable = "SET default_transaction_read_only = off"
 	refusedTo("reporting", "auth", "permission denied for schema public", "SELECT count(*) FROM public.state")
@@ -371,9 +368,9 @@ func nobodySeesWhatIsNotTheirs(t *testing.T, store *postgres) {
 	refusedTo("reporting", "auth", "cannot delete from view", writable, "DELETE FROM reporting.users")
 	for _, service := range rolesWithPasswords[:len(rolesWithPasswords)-1] {
 		require.Equal(t, "t", store.asSuperuser(t, "boxoffice_"+service, `SELECT bool_and(has_table_privilege('boxoffice_reporting', c.oid, 'SELECT') = (c.relkind = 'v'))
-			FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('public', 'reporting') AND c.relkind IN ('r', 'v')`), "of %s, all views and no table", service)
+			FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('public', 'reporting') AND c.relkind IN ('r', 'v')`), "the reporting role may read all views of %s, and no table", service)
 		require.Equal(t, "0", store.asSuperuser(t, "boxoffice_"+service, `SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-			WHERE n.nspname = 'reporting' AND c.relkind = 'v' AND obj_description(c.oid) IS NULL`), "every view of %s is explained", service)
+			WHERE n.nspname = 'reporting' AND c.relkind = 'v' AND obj_description(c.oid) IS NULL`), "every view of %s has a comment", service)
 		refusedTo(service, service, "permission denied to create role", "CREATE ROLE mine")
 		_, err := store.sql("boxoffice_"+service, "not the password", "boxoffice_"+service, "SELECT 1")
 		require.Error(t, err)
@@ -381,11 +378,11 @@ func nobodySeesWhatIsNotTheirs(t *testing.T, store *postgres) {
 	refusedTo("tickets", "orders", "permission denied for database", "SELECT 1")
 	require.Empty(t, store.asSuperuser(t, "postgres", `SELECT rolname, datname FROM pg_roles, pg_database
 		WHERE rolname LIKE 'boxoffice\_%' AND datname LIKE 'boxoffice%' AND has_database_privilege(rolname, datname, 'CONNECT')
-		AND NOT (rolname = datname OR rolname = 'boxoffice_reporting' AND datname <> 'boxoffice')`), "each enters its own database, and reports all of them")
+		AND NOT (rolname = datname OR rolname = 'boxoffice_reporting' AND datname <> 'boxoffice')`), "each service connects to its own database, and reporting to all")
 }
 
-// questionsTakeIndexes asks what the README says is quick, among as many documents as make an index worth its while.
-func questionsTakeIndexes(t *testing.T, store *postgres) {
+// requireIndexUse requires that the queries of the README use an index when there are many documents.
+func requireIndexUse(t *testing.T, store *postgres) {
 	const many = `
 		INSERT INTO public.state (key, value)
 		SELECT '%[1]s' || id, convert_to((reporting.document(value) || jsonb_build_object('id', id, 'email', id, 'orderId', id,
@@ -395,7 +392,7 @@ func questionsTakeIndexes(t *testing.T, store *postgres) {
 		store.asSuperuser(t, "boxoffice_"+service, fmt.Sprintf(many, service+"||"+kind+"/"), "ANALYZE public.state")
 	}
 	id := uuid.NewString()
-	for _, question := range []struct{ service, query, index string }{
+	for _, c := range []struct{ service, query, index string }{
 		{"auth", "SELECT * FROM reporting.users WHERE email = 'ada@example.com'", "users_email"},
 		{"auth", "SELECT * FROM reporting.users WHERE id = '" + id + "'", "users_id"},
 		{"auth", "SELECT id, email FROM reporting.users ORDER BY made_at DESC LIMIT 20", "users_made_at"},
@@ -412,9 +409,9 @@ func questionsTakeIndexes(t *testing.T, store *postgres) {
 		{"orders", "SELECT * FROM reporting.journal_writers", "state_pkey"},
 		{"orders", "SELECT count(*) FROM reporting.payment_replicas", "state_pkey"},
 	} {
-		plan, err := store.sql("boxoffice_"+question.service, passwordOf(question.service), "boxoffice_"+question.service, "EXPLAIN "+question.query)
+		plan, err := store.sql("boxoffice_"+c.service, passwordOf(c.service), "boxoffice_"+c.service, "EXPLAIN "+c.query)
 		require.NoError(t, err, "%s", plan)
-		require.Contains(t, plan, question.index+" ", "%s", question.query)
-		require.NotContains(t, plan, "Seq Scan", "%s", question.query)
+		require.Contains(t, plan, c.index+" ", "%s", c.query)
+		require.NotContains(t, plan, "Seq Scan", "%s", c.query)
 	}
 }

@@ -1,97 +1,83 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 	"boxoffice/deploy/stripe/sandbox"
 )
 
-// atBoth sends the same request with the same idempotency key to both replicas of a service at the same moment, and
-// requires that both were answered alike. It returns that answer.
-func (p *person) atBoth(t *testing.T, app, path, key string, body any) reply {
+// callBothReplicas sends the same request with the same idempotency key to both replicas of a service at the same moment. It requires that the
+// responses are the same, and returns one.
+func (u *testUser) callBothReplicas(t *testing.T, service, key string, r client.Request) client.Response {
 	t.Helper()
-	var replies [2]reply
-	var errs [2]error
-	var ready, sent sync.WaitGroup
-	ready.Add(2)
-	for i, replica := range []string{app, app + "-2"} {
-		sent.Go(func() {
-			ready.Done()
-			ready.Wait()
-			replies[i], errs[i] = p.send("POST", p.house.URL(replica)+path, body, "Idempotency-Key", key)
-		})
+	var responses [2]client.Response
+	replicas := []string{service, service + "-2"}
+	atOnce(len(replicas), func(i int) {
+		responses[i] = u.call(t, r.WithKey(key).At(u.stack.URL(replicas[i])))
+	})
+	for _, response := range responses {
+		requireStatus(t, 201, response)
+		require.Equal(t, responses[0].Header.Get("Location"), response.Header.Get("Location"))
+		require.JSONEq(t, string(responses[0].Body), string(response.Body))
 	}
-	sent.Wait()
-	for i := range replies {
-		require.NoError(t, errs[i])
-		require.Equal(t, 201, replies[i].status, "%s", replies[i].body)
-		require.Equal(t, replies[0].header.Get("Location"), replies[i].header.Get("Location"))
-		require.JSONEq(t, string(replies[0].body), string(replies[i].body))
-	}
-	return replies[0]
+	return responses[0]
 }
 
-func TestReplicas_TheSameKeyAtBothIsOneOrderAndOneCharge(t *testing.T) {
+func TestReplicas_SameKeyAtBothMakesOneOrderAndOneCharge(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{Replicas: 2})
-	seller := h.signUp(t)
+	s := newStack(t, stack.Options{Replicas: 2})
+	seller := s.signUp(t)
 	const rounds = 20
 	for round := range rounds {
-		buyer := h.signUp(t)
-		seat := seller.list(t, "Wanted twice", 1000)
-		known(t, buyer, seat)
+		buyer := s.signUp(t)
+		listed := seller.list(t, "Ordered twice", 1000)
+		projectTicket(t, buyer, listed)
 		key := fmt.Sprintf("round-%d", round)
-		given := as[order](t, buyer.atBoth(t, "orders", "/api/orders", key, wanted{seat.ID}))
-		require.Equal(t, seat.ID, given.Ticket.ID)
+		order := decode[client.Order](t, buyer.callBothReplicas(t, "orders", key, client.Reserve(listed.ID)))
+		require.Equal(t, listed.ID, order.Ticket.ID)
 
 		card := []string{goodCard, secureCard}[round%2]
-		paid := as[payment](t, buyer.atBoth(t, "payments", "/api/payments", key, paying{OrderID: given.ID, PaymentMethod: card}))
+		paid := decode[client.Payment](t, buyer.callBothReplicas(t, "payments", key, client.Pay(order.ID, card)))
 		if paid.Status == "requires_action" {
 			require.NotEmpty(t, paid.ClientSecret)
-			h.authenticate(t, paid.StripeID, "succeed")
+			s.authenticate(t, paid.StripeID, "succeed")
 		}
-		buyer.orderBecomes(t, "complete", given.ID)
-		h.money(t, given.ID, 1, 0, 1000)
-		var all []order
-		require.NoError(t, json.Unmarshal(buyer.do(t, "GET", "/api/orders", nil).body, &all))
-		require.Len(t, all, 2, "the one by which the ticket became known, which is cancelled, and this one")
-		require.Equal(t, given.ID, all[0].ID)
+		buyer.orderBecomes(t, "complete", order.ID)
+		s.requireMoney(t, order.ID, money{charges: 1, kept: 1000})
+		all := buyer.ownOrders(t)
+		require.Len(t, all, 2, "this one, and the cancelled one of projectTicket")
+		require.Equal(t, order.ID, all[0].ID)
 		require.Equal(t, "cancelled", all[1].Status)
 
-		again := buyer.do(t, "POST", h.URL("payments-2")+"/api/payments", paying{OrderID: given.ID, PaymentMethod: declinedCard}, "Idempotency-Key", key)
-		refused(t, 409, again, "idempotency_key_reused")
+		again := buyer.call(t, client.Pay(order.ID, declinedCard).WithKey(key).At(s.URL("payments-2")))
+		requireProblem(t, 409, again, "idempotency_key_reused")
 	}
 
-	// The processes that had the capture in mind die while the scheduler is away; those that come after them know
-	// nothing of it. A 429 strikes once a look, and each of the two looks once when it starts: all further looks are
-	// by the job.
-	t.Run("and what dead processes had in mind is swept up by the scheduler's job", func(t *testing.T) {
-		buyer, o := h.orderOf(t, 4200)
+	// The processes that were to make a capture die while the scheduler is down. New processes know of it from the store only. Each of the two
+	// tries once when it starts, so all further tries are by the scheduler's job.
+	t.Run("the scheduler's job makes the captures of dead processes", func(t *testing.T) {
+		buyer, o := s.reserveNew(t, 4200)
 		always := 1.0
-		busy := h.misbehaves(t, o.ID, sandbox.Rule{Operation: "capture", Fault: sandbox.RateLimited, Rate: &always})
-		paid := buyer.paysAgain(t, o.ID, goodCard)
+		busy := s.addFault(t, o.ID, sandbox.Rule{Operation: "capture", Fault: sandbox.RateLimited, Rate: &always})
+		paid := buyer.payUntilAccepted(t, o.ID, goodCard)
 		buyer.orderBecomes(t, "complete", o.ID)
-		eventually(t, "the capture was tried", func() bool { return h.struck(t, busy) > 0 })
-		require.NoError(t, h.Process("scheduler").Kill())
+		eventually(t, "the capture is tried", func() bool { return s.faultHits(t, busy) > 0 })
+		s.kill(t, stack.Scheduler, "payments", "payments-2")
+		before := s.faultHits(t, busy)
 		for _, replica := range []string{"payments", "payments-2"} {
-			require.NoError(t, h.Process(replica).Kill())
+			s.start(t, replica)
+			s.waitReady(t, replica) // which does not need the scheduler
 		}
-		before := h.struck(t, busy)
-		for _, replica := range []string{"payments", "payments-2"} {
-			require.NoError(t, h.Process(replica).Start())
-			require.NoError(t, h.WaitReady(t.Context(), replica), "it starts without the scheduler")
-		}
-		require.NoError(t, h.Process("scheduler").Start())
-		eventually(t, "the job fires", func() bool { return h.struck(t, busy) >= before+4 })
+		s.start(t, stack.Scheduler)
+		eventually(t, "the job fires", func() bool { return s.faultHits(t, busy) >= before+4 })
 
-		h.behaves(t, busy)
+		s.removeFault(t, busy)
 		buyer.paymentBecomes(t, "captured", paid.ID)
-		h.money(t, o.ID, 1, 0, 4200)
+		s.requireMoney(t, o.ID, money{charges: 1, kept: 4200})
 	})
 }

@@ -18,10 +18,10 @@ import (
 
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/proof/broker"
+	"boxoffice/deploy/proof/client"
 )
 
-// natsCluster are three servers of NATS that hold each stream together, as deploy/k8s/infrastructure/nats-cluster has
-// them, but for TLS and the token.
+// natsCluster is three NATS servers, each with a copy of every stream, as in deploy/k8s/infrastructure/nats-cluster, without TLS and token.
 type natsCluster struct {
 	root    string // of the repository
 	servers []*natsServer
@@ -47,42 +47,40 @@ cluster {
 }
 `
 
-// newNATSCluster gives each server its ports and its file. None runs yet.
+// newNATSCluster chooses ports and writes a file for each server. It starts none.
 func newNATSCluster(t *testing.T) *natsCluster {
 	t.Helper()
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
-	c := &natsCluster{root: filepath.Dir(runFile)}
+	c := &natsCluster{root: root(t)}
 	const n = 3
 	var ports [2 * n]string
 	for i := range ports {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		ports[i] = listener.Addr().String()
-		defer func() { _ = listener.Close() }() // all at once, or the same port could come twice
+		defer func() { _ = listener.Close() }() // after all are chosen, or a port could be chosen twice
 	}
 	clients, routes := ports[:n], ports[n:]
 	for i := range n {
 		folder := t.TempDir()
-		s := &natsServer{name: fmt.Sprintf("nats-%d", i), url: "nats://" + clients[i], config: filepath.Join(folder, "nats.conf")}
-		config := fmt.Sprintf(natsClusterConfig, clients[i], s.name, filepath.Join(folder, "data"), routes[i], "nats-route://"+strings.Join(routes, ", nats-route://"))
-		require.NoError(t, os.WriteFile(s.config, []byte(config), 0o600))
-		c.servers = append(c.servers, s)
+		n := &natsServer{name: fmt.Sprintf("nats-%d", i), url: "nats://" + clients[i], config: filepath.Join(folder, "nats.conf")}
+		config := fmt.Sprintf(natsClusterConfig, clients[i], n.name, filepath.Join(folder, "data"), routes[i], "nats-route://"+strings.Join(routes, ", nats-route://"))
+		require.NoError(t, os.WriteFile(n.config, []byte(config), 0o600))
+		c.servers = append(c.servers, n)
 	}
 	return c
 }
 
-// open starts all servers, which end with the test, and makes the streams as the Job of the overlays does.
+// open starts all servers, which end with the test, and creates the streams as the Job of the overlays does.
 func (c *natsCluster) open(t *testing.T) {
 	t.Helper()
-	for _, s := range c.servers {
-		c.start(t, s)
+	for _, n := range c.servers {
+		c.start(t, n)
 		t.Cleanup(func() {
-			s.kill()
+			n.kill()
 			if t.Failed() {
-				log, _ := os.ReadFile(s.config + ".log")
+				log, _ := os.ReadFile(n.config + ".log")
 				lines := strings.Split(string(log), "\n")
-				t.Logf("%s | %s", s.name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
+				t.Logf("%s | %s", n.name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
 			}
 		})
 	}
@@ -97,36 +95,36 @@ func (c *natsCluster) open(t *testing.T) {
 
 func (c *natsCluster) runtime() string { return filepath.Join(c.root, ".build", "runtime") }
 
-func (c *natsCluster) start(t *testing.T, s *natsServer) {
+func (c *natsCluster) start(t *testing.T, n *natsServer) {
 	t.Helper()
-	log, err := os.OpenFile(s.config+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(n.config+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
 	defer func() { _ = log.Close() }()
-	s.cmd = exec.Command(c.runtime(), "nats-server", "--config", s.config)
-	s.cmd.Stdout, s.cmd.Stderr = log, log
-	require.NoError(t, s.cmd.Start())
+	n.cmd = exec.Command(c.runtime(), "nats-server", "--config", n.config)
+	n.cmd.Stdout, n.cmd.Stderr = log, log
+	require.NoError(t, n.cmd.Start())
 }
 
-func (s *natsServer) kill() {
-	_ = s.cmd.Process.Kill()
-	_ = s.cmd.Wait()
+func (n *natsServer) kill() {
+	_ = n.cmd.Process.Kill()
+	_ = n.cmd.Wait()
 }
 
-func (s *natsServer) signal(t *testing.T, what os.Signal) {
+func (n *natsServer) signal(t *testing.T, what os.Signal) {
 	t.Helper()
-	require.NoError(t, s.cmd.Process.Signal(what))
+	require.NoError(t, n.cmd.Process.Signal(what))
 }
 
-// urls is what natsURL says of several servers.
+// urls is the URL of all servers.
 func (c *natsCluster) urls() string {
 	var all []string
-	for _, s := range c.servers {
-		all = append(all, s.url)
+	for _, n := range c.servers {
+		all = append(all, n.url)
 	}
 	return strings.Join(all, ",")
 }
 
-// resources are the default set's, with the three for a broker.
+// resources returns the components of the default set, with the cluster as the broker.
 func (c *natsCluster) resources(t *testing.T) []string {
 	t.Helper()
 	components, folder := filepath.Join(c.root, "components"), t.TempDir()
@@ -140,7 +138,7 @@ func (c *natsCluster) resources(t *testing.T) []string {
 	return []string{folder, filepath.Join(components, "events")}
 }
 
-// consumers is how many subscriptions there are to topics of the stream of events: each has one.
+// consumers is how many durable consumers the stream of events has: one for each subscription to its topics.
 func (c *natsCluster) consumers(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(c.root, "components", "events", "subscriptions.yaml"))
@@ -148,8 +146,8 @@ func (c *natsCluster) consumers(t *testing.T) int {
 	return strings.Count(string(text), "\n  topic: events")
 }
 
-// whole waits until all three hold the stream of events and its consumers, up to date, and returns who leads the stream.
-func (c *natsCluster) whole(t *testing.T) (leader string) {
+// waitReplicated waits until all three servers have the stream of events and its consumers, up to date. It returns the name of the stream's leader.
+func (c *natsCluster) waitReplicated(t *testing.T) (leader string) {
 	t.Helper()
 	three := func(of *jetstream.ClusterInfo) bool {
 		if of == nil || of.Leader == "" || len(of.Replicas) != 2 {
@@ -157,9 +155,9 @@ func (c *natsCluster) whole(t *testing.T) (leader string) {
 		}
 		return of.Replicas[0].Current && of.Replicas[1].Current
 	}
-	// Under load a replica is a moment behind now and then, each at its own time.
+	// Under load a copy is sometimes late for a moment, so the consumers are checked one by one.
 	seen := map[string]bool{}
-	eventuallyWithin(t, time.Minute, "all three servers hold the stream and its consumers", func() bool {
+	eventuallyWithin(t, time.Minute, "all three servers have the stream and its consumers", func() bool {
 		stream, err := c.js.Stream(t.Context(), "events")
 		if err != nil {
 			return false
@@ -182,38 +180,37 @@ func (c *natsCluster) whole(t *testing.T) (leader string) {
 	return leader
 }
 
-// sells sees a sale through. A service that is not heard, or does not hear, for a while does not know yet what is for sale
-// or to be paid.
-func (h *house) sells(t *testing.T, buyer *person) {
+// sellEventually sells a ticket. It tries again while events of the ticket and of the order are late.
+func (s *testStack) sellEventually(t *testing.T, buyer *testUser) {
 	t.Helper()
-	seat := h.signUp(t).list(t, "Sold by two of three", 1500)
-	var given order
+	listing := s.signUp(t).list(t, "Sold by two of three", 1500)
+	var order client.Order
 	eventuallyWithin(t, time.Minute, "the ticket can be reserved", func() bool {
 		var status int
-		status, given = buyer.reserve(t, seat.ID)
+		status, order = buyer.tryReserve(t, listing.ID)
 		return status == 201
 	})
-	var paid payment
+	var paid client.Payment
 	eventuallyWithin(t, time.Minute, "the order can be paid", func() bool {
 		var status int
-		status, paid = buyer.pay(t, given.ID, goodCard)
+		status, paid = buyer.tryPay(t, order.ID, goodCard)
 		return status == 201
 	})
-	buyer.orderBecomes(t, "complete", given.ID)
-	h.ticketBecomes(t, "sold", seat.ID)
+	buyer.orderBecomes(t, "complete", order.ID)
+	s.ticketBecomes(t, "sold", listing.ID)
 	buyer.paymentBecomes(t, "captured", paid.ID)
 }
 
-func TestBrokerOfThree_SalesGoOnWhileOneIsAway(t *testing.T) {
+func TestBrokerOfThree_SalesContinueWhileOneIsDown(t *testing.T) {
 	t.Parallel()
 	onEmbedded(t, "the broker is the test's own")
 	if os.Getenv("NATS_CLUSTER") == "" {
-		t.Skip("takes two minutes, in which it needs much of the machine: NATS_CLUSTER=1 make test-infra SETS=embedded RUN=BrokerOfThree")
+		t.Skip("takes two minutes and much of the machine: NATS_CLUSTER=1 make test-infra SETS=embedded RUN=BrokerOfThree")
 	}
 	c := newNATSCluster(t)
 	c.open(t)
-	// Until the two others have chosen a leader among them, four to nine seconds pass: the window must be longer.
-	h := newHouse(t, stack.Options{
+	// The other two servers elect a leader within four to nine seconds. The reservation window must be longer.
+	s := newStack(t, stack.Options{
 		Infra:     []string{stack.Placement, stack.Scheduler, stack.Sandbox},
 		Resources: c.resources(t),
 		Env:       map[string]string{"RESERVATION_WINDOW": "30s", "REMINDER_PERIOD": "1s"},
@@ -221,48 +218,48 @@ func TestBrokerOfThree_SalesGoOnWhileOneIsAway(t *testing.T) {
 	b, err := broker.Open(stack.BrokerAddress{URL: c.servers[0].url})
 	require.NoError(t, err)
 	t.Cleanup(b.Close)
-	events := &stream{house: h, broker: b}
-	buyer := h.signUp(t)
-	h.sells(t, buyer)
-	load := h.load(t, 2)
+	events := &eventStream{stack: s, broker: b}
+	buyer := s.signUp(t)
+	s.sellEventually(t, buyer)
+	load := s.startLoad(t, 2)
 
 	ways := []struct {
 		name       string
 		begin, end func(*natsServer)
 	}{
-		{"killed", (*natsServer).kill, func(s *natsServer) { c.start(t, s) }},
-		// It closes no connection, and says nothing. When it goes on, it does so with what it knew.
-		{"frozen", func(s *natsServer) { s.signal(t, syscall.SIGSTOP) }, func(s *natsServer) { s.signal(t, syscall.SIGCONT) }},
+		{"killed", (*natsServer).kill, func(n *natsServer) { c.start(t, n) }},
+		// A frozen server closes no connection and sends nothing. Later it continues with old data.
+		{"frozen", func(n *natsServer) { n.signal(t, syscall.SIGSTOP) }, func(n *natsServer) { n.signal(t, syscall.SIGCONT) }},
 	}
 	for _, way := range ways {
 		for _, leads := range []bool{false, true} {
-			load.goesOn(t)
-			leader := c.whole(t)
-			victim := c.servers[slices.IndexFunc(c.servers, func(s *natsServer) bool { return (s.name == leader) == leads })]
-			unpaid := buyer.reserved(t, h.signUp(t).list(t, "Nobody pays", 1000).ID)
+			load.waitForReservations(t)
+			leader := c.waitReplicated(t)
+			victim := c.servers[slices.IndexFunc(c.servers, func(n *natsServer) bool { return (n.name == leader) == leads })]
+			unpaid := buyer.reserve(t, s.signUp(t).list(t, "Unpaid", 1000).ID)
 			began := time.Now()
 			way.begin(victim)
-			h.sells(t, buyer)
+			s.sellEventually(t, buyer)
 			t.Logf("%s %s (leader: %t): a sale took %s", victim.name, way.name, leads, time.Since(began))
 			began = time.Now()
-			h.sells(t, buyer)
+			s.sellEventually(t, buyer)
 			t.Logf("the next %s", time.Since(began))
-			load.goesOn(t)
+			load.waitForReservations(t)
 			if leads {
-				eventuallyWithin(t, time.Until(unpaid.ExpiresAt)+patience, "the unpaid order has ended", func() bool {
+				eventuallyWithin(t, time.Until(unpaid.ExpiresAt)+waitLimit, "the unpaid order has expired", func() bool {
 					return buyer.order(t, unpaid.ID).Reason == "expired"
 				})
-				h.ticketBecomes(t, "available", unpaid.Ticket.ID)
+				s.ticketBecomes(t, "available", unpaid.Ticket.ID)
 			}
 			way.end(victim)
 			began = time.Now()
-			c.whole(t)
+			c.waitReplicated(t)
 			t.Logf("whole again after %s", time.Since(began))
 		}
 	}
-	load.goesOn(t)
+	load.waitForReservations(t)
 	load.end()
-	events.settled(t)
+	events.waitIdle(t)
 	load.check(t, events)
-	require.Zero(t, events.dead(t))
+	require.Zero(t, events.deadLetterCount(t))
 }

@@ -1,88 +1,88 @@
 package e2e
 
 import (
-	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/proof/client"
 )
 
-func TestOrders_AreMadeShownAndCancelled(t *testing.T) {
+func TestOrders_CreateReadCancel(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller, buyer, next := h.signUp(t), h.signUp(t), h.signUp(t)
+	s := sharedStack(t)
+	seller, buyer, next := s.signUp(t), s.signUp(t), s.signUp(t)
 	listed := seller.list(t, "Concert", 4200)
 
-	r := buyer.do(t, "POST", "/api/orders", `{"ticketId":"`+listed.ID+`","price":1,"userId":"me","status":"complete"}`)
-	require.Equal(t, 201, r.status, "%s", r.body)
-	made := as[order](t, r)
-	require.Equal(t, order{
+	r := buyer.request(t, "POST", "/api/orders", `{"ticketId":"`+listed.ID+`","price":1,"userId":"me","status":"complete"}`)
+	requireStatus(t, 201, r)
+	made := decode[client.Order](t, r)
+	require.Equal(t, client.Order{
 		ID: made.ID, UserID: buyer.ID, Status: "created", ExpiresAt: made.CreatedAt.Add(15 * time.Minute),
-		Ticket:  orderedTicket{ID: listed.ID, Title: "Concert", Price: 4200, Currency: "usd"},
+		Ticket:  client.OrderedTicket{ID: listed.ID, Title: "Concert", Price: 4200, Currency: "usd"},
 		Version: 1, CreatedAt: made.CreatedAt, UpdatedAt: made.CreatedAt,
-	}, made, "what a client may not say is not taken from it")
+	}, made, "members that a client may not set are ignored")
 	require.WithinDuration(t, time.Now(), made.CreatedAt, time.Minute)
-	require.Equal(t, "/api/orders/"+made.ID, r.header.Get("Location"))
-	require.NotContains(t, string(r.body), `"schema"`)
+	require.Equal(t, "/api/orders/"+made.ID, r.Header.Get("Location"))
+	require.NotContains(t, string(r.Body), `"schema"`)
 
-	shown := buyer.do(t, "GET", r.header.Get("Location"), nil)
-	require.Equal(t, 200, shown.status)
-	require.JSONEq(t, string(r.body), string(shown.body))
+	shown := buyer.request(t, "GET", r.Header.Get("Location"), nil)
+	requireStatus(t, 200, shown)
+	require.JSONEq(t, string(r.Body), string(shown.Body))
 
-	for _, somebody := range []*person{next, buyer, seller} {
-		refused(t, 409, somebody.do(t, "POST", "/api/orders", wanted{listed.ID}), "ticket_reserved")
+	for _, user := range []*testUser{next, buyer, seller} {
+		requireProblem(t, 409, user.call(t, client.Reserve(listed.ID)), "ticket_reserved")
 	}
 
-	require.Equal(t, 204, buyer.cancel(t, made.ID))
+	buyer.cancel(t, made.ID)
 	cancelled := buyer.order(t, made.ID)
 	require.Equal(t, []any{"cancelled", "user", 2}, []any{cancelled.Status, cancelled.Reason, cancelled.Version})
-	require.Equal(t, 204, buyer.cancel(t, made.ID), "cancelled already")
-	require.Equal(t, cancelled, buyer.order(t, made.ID), "the second time changes nothing")
+	buyer.cancel(t, made.ID)
+	require.Equal(t, cancelled, buyer.order(t, made.ID), "the second cancellation changes nothing")
 
-	taken := next.reserved(t, listed.ID)
-	require.Equal(t, 204, buyer.cancel(t, made.ID), "the next buyer's order is not concerned")
-	require.Equal(t, "created", next.order(t, taken.ID).Status)
+	second := next.reserve(t, listed.ID)
+	buyer.cancel(t, made.ID)
+	require.Equal(t, "created", next.order(t, second.ID).Status)
 }
 
-func TestOrders_ThatAreCompleteStay(t *testing.T) {
+func TestOrders_CompleteOrderCannotBeCancelled(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer := h.signUp(t)
-	paid := h.sold(t, buyer)
+	s := sharedStack(t)
+	buyer := s.signUp(t)
+	paid := s.sell(t, buyer)
 	bought := buyer.order(t, paid.OrderID)
 
-	refused(t, 409, buyer.do(t, "DELETE", "/api/orders/"+bought.ID, nil), "order_complete")
-	refused(t, 409, h.signUp(t).do(t, "POST", "/api/orders", wanted{bought.Ticket.ID}), "ticket_sold")
+	requireProblem(t, 409, buyer.call(t, client.CancelOrder(bought.ID)), "order_complete")
+	requireProblem(t, 409, s.signUp(t).call(t, client.Reserve(bought.Ticket.ID)), "ticket_sold")
 
 	require.Equal(t, bought, buyer.order(t, bought.ID))
-	require.Equal(t, "sold", h.ticket(t, bought.Ticket.ID).Status)
+	require.Equal(t, "sold", s.ticket(t, bought.Ticket.ID).Status)
 }
 
-func TestOrders_AreTheirBuyersAlone(t *testing.T) {
+func TestOrders_OnlyTheBuyerSeesThem(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller, buyer := h.signUp(t), h.signUp(t)
-	made := buyer.reserved(t, seller.list(t, "Concert", 4200).ID)
+	s := sharedStack(t)
+	seller, buyer := s.signUp(t), s.signUp(t)
+	made := buyer.reserve(t, seller.list(t, "Concert", 4200).ID)
 
-	for _, other := range []*person{seller, h.signUp(t)} {
-		refused(t, 403, other.do(t, "GET", "/api/orders/"+made.ID, nil))
-		refused(t, 403, other.do(t, "DELETE", "/api/orders/"+made.ID, nil))
-		require.Empty(t, as[[]order](t, other.do(t, "GET", "/api/orders", nil)))
+	for _, other := range []*testUser{seller, s.signUp(t)} {
+		requireProblem(t, 403, other.call(t, client.ReadOrder(made.ID)))
+		requireProblem(t, 403, other.call(t, client.CancelOrder(made.ID)))
+		require.Empty(t, decode[[]client.Order](t, other.call(t, client.ReadOrders())))
 	}
 	for _, call := range [][2]string{{"POST", ""}, {"GET", ""}, {"GET", "/" + made.ID}, {"DELETE", "/" + made.ID}, {"GET", "/nonsense"}} {
-		refused(t, 401, h.do(t, call[0], "/api/orders"+call[1], nil), "not_signed_in")
+		requireProblem(t, 401, s.request(t, call[0], "/api/orders"+call[1], nil), "not_signed_in")
 	}
 	require.Equal(t, made, buyer.order(t, made.ID))
 }
 
-func TestOrders_RefuseWhatIsNotValid(t *testing.T) {
+func TestOrders_InvalidRequestsAreRefused(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer := h.signUp(t)
+	s := sharedStack(t)
+	buyer := s.signUp(t)
 
 	for name, body := range map[string]string{
 		"nothing":           `{}`,
@@ -96,151 +96,159 @@ func TestOrders_RefuseWhatIsNotValid(t *testing.T) {
 		"an id in brackets": `{"ticketId":"{` + unknownID + `}"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := refused(t, 400, buyer.do(t, "POST", "/api/orders", body))
-			require.Equal(t, "ticketId", f.Errors[0].Field)
+			problem := requireProblem(t, 400, buyer.request(t, "POST", "/api/orders", body))
+			require.Equal(t, "ticketId", problem.Errors[0].Field)
 		})
 	}
-	refused(t, 400, buyer.do(t, "POST", "/api/orders", `not JSON`), "not_json")
+	requireProblem(t, 400, buyer.request(t, "POST", "/api/orders", `not JSON`), "not_json")
 	for name, id := range map[string]string{"old": unknownID, "new": uuid.Must(uuid.NewV7()).String(), "random": uuid.NewString()} {
-		f := refused(t, 404, buyer.do(t, "POST", "/api/orders", wanted{id}), "ticket_not_found")
-		require.Equal(t, "ticketId", f.Errors[0].Field, name)
+		problem := requireProblem(t, 404, buyer.call(t, client.Reserve(id)), "ticket_not_found")
+		require.Equal(t, "ticketId", problem.Errors[0].Field, name)
 	}
 	for _, id := range append(strings.Fields(nonsenseIDs), unknownID, buyer.ID) {
-		refused(t, 404, buyer.do(t, "GET", "/api/orders/"+id, nil))
-		refused(t, 404, buyer.do(t, "DELETE", "/api/orders/"+id, nil))
+		requireProblem(t, 404, buyer.call(t, client.ReadOrder(id)))
+		requireProblem(t, 404, buyer.call(t, client.CancelOrder(id)))
 	}
-	require.Empty(t, as[[]order](t, buyer.do(t, "GET", "/api/orders", nil)))
+	require.Empty(t, decode[[]client.Order](t, buyer.call(t, client.ReadOrders())))
 }
 
-func TestOrders_TicketIdIsTheSameInCapitalLetters(t *testing.T) {
+func TestOrders_TicketIDInCapitalLettersIsTheSame(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	listed := h.signUp(t).list(t, "Concert", 4200)
+	s := sharedStack(t)
+	listed := s.signUp(t).list(t, "Concert", 4200)
 
-	status, made := h.signUp(t).reserve(t, strings.ToUpper(listed.ID))
+	status, made := s.signUp(t).tryReserve(t, strings.ToUpper(listed.ID))
 
 	require.Equal(t, 201, status)
 	require.Equal(t, listed.ID, made.Ticket.ID)
-	status, _ = h.signUp(t).reserve(t, listed.ID)
+	status, _ = s.signUp(t).tryReserve(t, listed.ID)
 	require.Equal(t, 409, status)
 }
 
-func TestOrders_WithdrawnTicketIsNotToBeHad(t *testing.T) {
+func TestOrders_WithdrawnTicketCannotBeReserved(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller, buyer := h.signUp(t), h.signUp(t)
+	s := sharedStack(t)
+	seller, buyer := s.signUp(t), s.signUp(t)
 	listed := seller.list(t, "Concert", 4200)
-	require.Equal(t, 204, seller.do(t, "DELETE", "/api/tickets/"+listed.ID, nil).status)
+	requireStatus(t, 204, seller.call(t, client.DeleteTicket(listed.ID)))
 
-	// In the first moment the orders service may not have heard of it; then the order is taken back.
+	// Until orders has handled the deletion, it makes an order and cancels it.
 	for {
-		status, made := buyer.reserve(t, listed.ID)
+		status, order := buyer.tryReserve(t, listed.ID)
 		if status != 201 {
 			require.Equal(t, 404, status)
 			break
 		}
-		require.Equal(t, "withdrawn", buyer.orderBecomes(t, "cancelled", made.ID).Reason)
+		require.Equal(t, "withdrawn", buyer.orderBecomes(t, "cancelled", order.ID).Reason)
 	}
-	require.Equal(t, 404, h.do(t, "GET", "/api/tickets/"+listed.ID, nil).status)
+	requireStatus(t, 404, s.call(t, client.ReadTicket(listed.ID)))
 }
 
-func TestOrders_ListIsTheBuyersOwnPagedToItsEnd(t *testing.T) {
+func TestOrders_ListHasPagesOfTheBuyersOrders(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller, buyer, other := h.signUp(t), h.signUp(t), h.signUp(t)
-	require.Equal(t, "[]", string(buyer.do(t, "GET", "/api/orders", nil).body), "an empty list is a list")
+	s := sharedStack(t)
+	seller, buyer, other := s.signUp(t), s.signUp(t), s.signUp(t)
+	require.Equal(t, "[]", string(buyer.call(t, client.ReadOrders()).Body), "an empty list is an array")
 	var mine []string // newest first
 	for range 12 {
-		made := buyer.reserved(t, seller.list(t, "Concert", 4200).ID)
+		made := buyer.reserve(t, seller.list(t, "Concert", 4200).ID)
 		mine = append([]string{made.ID}, mine...)
-		r := buyer.do(t, "DELETE", "/api/orders/"+made.ID, nil)
-		require.Equal(t, 204, r.status, "%s", r.body)
+		r := buyer.call(t, client.CancelOrder(made.ID))
+		requireStatus(t, 204, r)
 	}
-	foreign := other.reserved(t, seller.list(t, "Opera", 4300).ID)
+	foreign := other.reserve(t, seller.list(t, "Opera", 4300).ID)
 
 	for _, limit := range []int{1, 5, 12, 200} {
 		var found []string
-		h.follow(t, fmt.Sprint("/api/orders?limit=", limit), func(path string) reply { return buyer.do(t, "GET", path, nil) }, func(page reply) {
-			orders := as[[]order](t, page)
+		for _, page := range readPages(t, s.api.As(buyer.token), client.ReadOrders().WithQuery("limit", limit)) {
+			orders := decode[[]client.Order](t, page)
 			require.LessOrEqual(t, len(orders), limit)
 			for _, o := range orders {
 				found = append(found, o.ID)
 				require.Equal(t, "cancelled", o.Status)
 			}
-		})
+		}
 		require.Equal(t, mine, found, "limit %d", limit)
 	}
-	theirs := as[[]order](t, other.do(t, "GET", "/api/orders", nil))
-	require.Equal(t, []order{foreign}, theirs)
-	require.Equal(t, "limit", refused(t, 400, buyer.do(t, "GET", "/api/orders?limit=x", nil)).Errors[0].Field)
-	require.Equal(t, "cursor", refused(t, 400, buyer.do(t, "GET", "/api/orders?cursor=x", nil)).Errors[0].Field)
+	theirs := decode[[]client.Order](t, other.call(t, client.ReadOrders()))
+	require.Equal(t, []client.Order{foreign}, theirs)
+	require.Equal(t, "limit", requireProblem(t, 400, buyer.request(t, "GET", "/api/orders?limit=x", nil)).Errors[0].Field)
+	require.Equal(t, "cursor", requireProblem(t, 400, buyer.request(t, "GET", "/api/orders?cursor=x", nil)).Errors[0].Field)
 }
 
-func TestOrders_IdempotencyKey(t *testing.T) {
+func TestOrders_IdempotencyKeyRepeatsTheResponse(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller, buyer, other := h.signUp(t), h.signUp(t), h.signUp(t)
+	s := sharedStack(t)
+	seller, buyer, other := s.signUp(t), s.signUp(t), s.signUp(t)
 	listed, another := seller.list(t, "Concert", 4200), seller.list(t, "Opera", 4300)
 	key := uuid.NewString()
-	ask := func(p *person, ticketID string) reply {
-		return p.do(t, "POST", "/api/orders", wanted{ticketID}, "Idempotency-Key", key)
+	reserve := func(u *testUser, ticketID string) client.Response {
+		return u.call(t, client.Reserve(ticketID).WithKey(key))
 	}
 
-	first := ask(buyer, listed.ID)
-	require.Equal(t, 201, first.status, "%s", first.body)
-	require.Empty(t, first.header.Get("Idempotent-Replayed"))
-	made := as[order](t, first)
+	first := reserve(buyer, listed.ID)
+	requireStatus(t, 201, first)
+	require.Empty(t, first.Header.Get("Idempotent-Replayed"))
+	made := decode[client.Order](t, first)
 
-	t.Run("the same again is answered as it was, whatever became of it", func(t *testing.T) {
-		require.Equal(t, 204, buyer.cancel(t, made.ID))
-		again := ask(buyer, listed.ID)
-		require.Equal(t, 201, again.status)
-		require.Equal(t, string(first.body), string(again.body))
-		require.Equal(t, first.header.Get("Location"), again.header.Get("Location"))
-		require.Equal(t, first.header.Get("Content-Type"), again.header.Get("Content-Type"))
-		require.Equal(t, "true", again.header.Get("Idempotent-Replayed"))
+	t.Run("the same request has the same response, also after the order was cancelled", func(t *testing.T) {
+		buyer.cancel(t, made.ID)
+		again := reserve(buyer, listed.ID)
+		requireStatus(t, 201, again)
+		require.Equal(t, string(first.Body), string(again.Body))
+		require.Equal(t, first.Header.Get("Location"), again.Header.Get("Location"))
+		require.Equal(t, first.Header.Get("Content-Type"), again.Header.Get("Content-Type"))
+		require.Equal(t, "true", again.Header.Get("Idempotent-Replayed"))
 		require.Equal(t, "cancelled", buyer.order(t, made.ID).Status)
-		require.Len(t, as[[]order](t, buyer.do(t, "GET", "/api/orders", nil)), 1)
+		require.Len(t, decode[[]client.Order](t, buyer.call(t, client.ReadOrders())), 1)
 	})
-	t.Run("with another body it is refused", func(t *testing.T) {
-		refused(t, 409, ask(buyer, another.ID), "idempotency_key_reused")
+	t.Run("with another body the key is refused", func(t *testing.T) {
+		requireProblem(t, 409, reserve(buyer, another.ID), "idempotency_key_reused")
 	})
-	t.Run("another's key is another key", func(t *testing.T) {
-		r := ask(other, listed.ID)
-		require.Equal(t, 201, r.status, "%s", r.body)
-		require.NotEqual(t, made.ID, as[order](t, r).ID)
+	t.Run("another user may use the same key", func(t *testing.T) {
+		r := reserve(other, listed.ID)
+		requireStatus(t, 201, r)
+		require.NotEqual(t, made.ID, decode[client.Order](t, r).ID)
 	})
-	t.Run("after a refusal it can be used again", func(t *testing.T) {
+	t.Run("after a refusal the key can be used again", func(t *testing.T) {
 		key := uuid.NewString()
-		refused(t, 409, buyer.do(t, "POST", "/api/orders", wanted{listed.ID}, "Idempotency-Key", key), "ticket_reserved")
-		r := buyer.do(t, "POST", "/api/orders", wanted{another.ID}, "Idempotency-Key", key)
-		require.Equal(t, 201, r.status, "%s", r.body)
+		requireProblem(t, 409, buyer.call(t, client.Reserve(listed.ID).WithKey(key)), "ticket_reserved")
+		r := buyer.call(t, client.Reserve(another.ID).WithKey(key))
+		requireStatus(t, 201, r)
 	})
-	t.Run("one too long is refused", func(t *testing.T) {
-		f := refused(t, 400, buyer.do(t, "POST", "/api/orders", wanted{listed.ID}, "Idempotency-Key", strings.Repeat("k", 256)))
-		require.Equal(t, "Idempotency-Key", f.Errors[0].Field)
+	t.Run("a key that is too long is refused", func(t *testing.T) {
+		problem := requireProblem(t, 400, buyer.call(t, client.Reserve(listed.ID).WithKey(strings.Repeat("k", 256))))
+		require.Equal(t, "Idempotency-Key", problem.Errors[0].Field)
 	})
 }
 
-func TestOrders_CopiesOfARequestAtOnceMakeOneOrder(t *testing.T) {
+func TestOrders_ConcurrentRepeatsMakeOneOrder(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer := h.signUp(t)
-	listed := h.signUp(t).list(t, "Concert", 4200)
+	s := sharedStack(t)
+	buyer := s.signUp(t)
+	listed := s.signUp(t).list(t, "Concert", 4200)
 	key := uuid.NewString()
-	const copies = 8
-	replies := make([]reply, copies)
-	var all sync.WaitGroup
-	for i := range copies {
-		all.Go(func() {
-			replies[i] = buyer.do(t, "POST", "/api/orders", wanted{listed.ID}, "Idempotency-Key", key)
-		})
-	}
-	all.Wait()
+	responses := make([]client.Response, 8)
+	atOnce(len(responses), func(i int) { responses[i] = buyer.call(t, client.Reserve(listed.ID).WithKey(key)) })
 
-	for _, r := range replies {
-		require.Equal(t, 201, r.status, "%s", r.body)
-		require.Equal(t, as[order](t, replies[0]).ID, as[order](t, r).ID)
+	for _, r := range responses {
+		requireStatus(t, 201, r)
+		require.Equal(t, decode[client.Order](t, responses[0]).ID, decode[client.Order](t, r).ID)
 	}
-	require.Len(t, as[[]order](t, buyer.do(t, "GET", "/api/orders", nil)), 1)
+	require.Len(t, decode[[]client.Order](t, buyer.call(t, client.ReadOrders())), 1)
+}
+
+func TestOrders_UnsettledCountsOpenOrders(t *testing.T) {
+	t.Parallel()
+	s := sharedStack(t)
+	buyer := s.signUp(t)
+	require.Equal(t, `{"unsettled":0}`, buyer.unsettled(t))
+	order := buyer.reserve(t, s.signUp(t).list(t, "Front row", 500).ID)
+	require.Equal(t, `{"unsettled":1}`, buyer.unsettled(t))
+	buyer.cancel(t, order.ID)
+	require.Equal(t, `{"unsettled":0}`, buyer.unsettled(t))
+	paid := s.sell(t, buyer)
+	buyer.paymentBecomes(t, "captured", paid.ID)
+	eventuallyEqual(t, `{"unsettled":0}`, "the unsettled orders", func() string { return buyer.unsettled(t) })
+	requireProblem(t, 401, s.request(t, "GET", "/api/orders/unsettled", nil), "not_signed_in")
 }

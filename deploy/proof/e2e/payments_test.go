@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -11,380 +10,343 @@ import (
 	"github.com/stripe/stripe-go/v76/webhook"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
-// orderOf is a new order over that price, and its buyer.
-func (h *house) orderOf(t testing.TB, price int64) (*person, order) {
-	t.Helper()
-	buyer := h.signUp(t)
-	return buyer, buyer.reserved(t, h.signUp(t).list(t, "Concert", price).ID)
-}
-
-// money requires what the bank holds and has kept of an order.
-func (h *house) money(t testing.TB, orderID string, charges int, held, kept int64) {
-	t.Helper()
-	type account struct {
-		charges    int
-		held, kept int64
-	}
-	becomes(t, account{charges, held, kept}, "the money of order "+orderID, func() (sum account) {
-		for _, entry := range h.ledger(t, orderID) {
-			sum.charges += entry.Charges
-			sum.held += entry.Held
-			sum.kept += entry.Kept
-		}
-		return sum
-	})
-	require.LessOrEqual(t, len(h.ledger(t, orderID)), 1, "an order has one PaymentIntent")
-}
-
-func TestPayments_AreMadeShownAndMadeOnce(t *testing.T) {
+func TestPayments_OrderIsPaidOnce(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, bought := h.orderOf(t, 4200)
+	s := sharedStack(t)
+	buyer, bought := s.reserveNew(t, 4200)
 
-	r := buyer.do(t, "POST", "/api/payments", `{"orderId":"`+bought.ID+`","paymentMethod":"pm_card_visa","amount":1,"currency":"xxx","status":"captured"}`)
-	require.Equal(t, 201, r.status, "%s", r.body)
-	made := as[payment](t, r)
+	r := buyer.request(t, "POST", "/api/payments", `{"orderId":"`+bought.ID+`","paymentMethod":"pm_card_visa","amount":1,"currency":"xxx","status":"captured"}`)
+	requireStatus(t, 201, r)
+	made := decode[client.Payment](t, r)
 	require.Contains(t, []string{"authorized", "captured"}, made.Status)
-	require.Equal(t, payment{
+	require.Equal(t, client.Payment{
 		ID: made.ID, OrderID: bought.ID, StripeID: made.StripeID, Status: made.Status, Amount: 4200, Currency: "usd",
 		CreatedAt: made.CreatedAt, UpdatedAt: made.UpdatedAt,
-	}, made, "the amount is the order's")
+	}, made, "the amount is that of the order")
 	require.Regexp(t, "^pi_", made.StripeID)
 	require.WithinDuration(t, time.Now(), made.CreatedAt, time.Minute)
-	require.Equal(t, "/api/payments/"+made.ID, r.header.Get("Location"))
-	require.NotContains(t, string(r.body), "clientSecret")
+	require.Equal(t, "/api/payments/"+made.ID, r.Header.Get("Location"))
+	require.NotContains(t, string(r.Body), "clientSecret")
 
 	buyer.orderBecomes(t, "complete", bought.ID)
 	captured := buyer.paymentBecomes(t, "captured", made.ID)
 	for _, card := range []string{goodCard, goodCard, "pm_card_mastercard", declinedCard} {
-		status, again := buyer.pay(t, bought.ID, card)
+		status, again := buyer.tryPay(t, bought.ID, card)
 		require.Equal(t, 200, status)
 		require.Equal(t, captured, again)
 	}
-	h.money(t, bought.ID, 1, 0, 4200)
+	s.requireMoney(t, bought.ID, money{charges: 1, kept: 4200})
 }
 
-func TestPayments_TakeTokensToo(t *testing.T) {
+func TestPayments_TokenPays(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, bought := h.orderOf(t, 4200)
+	s := sharedStack(t)
+	buyer, bought := s.reserveNew(t, 4200)
 
-	refused(t, 402, buyer.do(t, "POST", "/api/payments", paying{OrderID: bought.ID, Token: "tok_chargeDeclined"}), "generic_decline")
-	r := buyer.do(t, "POST", "/api/payments", paying{OrderID: bought.ID, Token: "tok_visa"})
+	requireProblem(t, 402, buyer.call(t, client.PayWithToken(bought.ID, "tok_chargeDeclined")), "generic_decline")
+	r := buyer.call(t, client.PayWithToken(bought.ID, "tok_visa"))
 
-	require.Equal(t, 201, r.status, "%s", r.body)
+	requireStatus(t, 201, r)
 	buyer.orderBecomes(t, "complete", bought.ID)
 }
 
-func TestPayments_DeclinedOrderStaysLiveForAnotherCard(t *testing.T) {
+func TestPayments_DeclinedOrderCanBePaidWithAnotherCard(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, bought := h.orderOf(t, 4200)
+	s := sharedStack(t)
+	buyer, bought := s.reserveNew(t, 4200)
 
-	for card, code := range map[string]string{declinedCard: "generic_decline", poorCard: "insufficient_funds", "pm_card_chargeDeclinedExpiredCard": "expired_card"} {
-		f := refused(t, 402, buyer.do(t, "POST", "/api/payments", paying{OrderID: bought.ID, PaymentMethod: card}), code)
-		require.Equal(t, "paymentMethod", f.Errors[0].Field)
+	for card, code := range map[string]string{declinedCard: "generic_decline", insufficientFundsCard: "insufficient_funds", "pm_card_chargeDeclinedExpiredCard": "expired_card"} {
+		problem := requireProblem(t, 402, buyer.call(t, client.Pay(bought.ID, card)), code)
+		require.Equal(t, "paymentMethod", problem.Errors[0].Field)
 	}
 	require.Equal(t, "created", buyer.order(t, bought.ID).Status)
-	refused(t, 409, h.signUp(t).do(t, "POST", "/api/orders", wanted{bought.Ticket.ID}), "ticket_reserved")
-	h.money(t, bought.ID, 0, 0, 0)
+	requireProblem(t, 409, s.signUp(t).call(t, client.Reserve(bought.Ticket.ID)), "ticket_reserved")
+	s.requireMoney(t, bought.ID, money{})
 
-	status, paid := buyer.pay(t, bought.ID, goodCard)
-	require.Equal(t, 201, status)
+	paid := buyer.pay(t, bought.ID, goodCard)
 	buyer.orderBecomes(t, "complete", bought.ID)
 	require.Empty(t, buyer.paymentBecomes(t, "captured", paid.ID).DeclineCode)
-	h.money(t, bought.ID, 1, 0, 4200)
+	s.requireMoney(t, bought.ID, money{charges: 1, kept: 4200})
 }
 
 func TestPayments_ThreeDSecure(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	begin := func(t *testing.T, card string) (*person, payment) {
-		buyer, bought := h.orderOf(t, 4200)
-		r := buyer.do(t, "POST", "/api/payments", paying{OrderID: bought.ID, PaymentMethod: card})
-		require.Equal(t, 201, r.status, "%s", r.body)
-		begun := as[payment](t, r)
+	s := sharedStack(t)
+	begin := func(t *testing.T, card string) (*testUser, client.Payment) {
+		buyer, bought := s.reserveNew(t, 4200)
+		r := buyer.call(t, client.Pay(bought.ID, card))
+		requireStatus(t, 201, r)
+		begun := decode[client.Payment](t, r)
 		require.Equal(t, "requires_action", begun.Status)
-		require.True(t, strings.HasPrefix(begun.ClientSecret, begun.StripeID+"_secret_"), "Stripe's frontend goes on with it")
-		h.money(t, bought.ID, 0, 0, 0)
+		require.True(t, strings.HasPrefix(begun.ClientSecret, begun.StripeID+"_secret_"), "Stripe's frontend needs it")
+		s.requireMoney(t, bought.ID, money{})
 		return buyer, begun
 	}
 
-	t.Run("passed, the order completes by the webhook alone", func(t *testing.T) {
+	t.Run("passed: the order completes by the webhook", func(t *testing.T) {
 		t.Parallel()
 		buyer, begun := begin(t, secureCard)
 		require.Equal(t, begun, buyer.payment(t, begun.ID))
-		status, again := buyer.pay(t, begun.OrderID, secureCard)
-		require.Equal(t, 200, status, "asked again before the buyer has acted")
+		status, again := buyer.tryPay(t, begun.OrderID, secureCard)
+		require.Equal(t, 200, status, "a repeat before the buyer has authenticated")
 		require.Equal(t, begun, again)
 
-		h.authenticate(t, begun.StripeID, "succeed")
+		s.authenticate(t, begun.StripeID, "succeed")
 
 		buyer.orderBecomes(t, "complete", begun.OrderID)
-		require.Empty(t, buyer.paymentBecomes(t, "captured", begun.ID).ClientSecret, "nothing is left to act on")
-		h.money(t, begun.OrderID, 1, 0, 4200)
+		require.Empty(t, buyer.paymentBecomes(t, "captured", begun.ID).ClientSecret, "the buyer has nothing more to do")
+		s.requireMoney(t, begun.OrderID, money{charges: 1, kept: 4200})
 	})
-	t.Run("failed, another card pays", func(t *testing.T) {
+	t.Run("failed: another card pays", func(t *testing.T) {
 		t.Parallel()
 		buyer, begun := begin(t, secureCard)
-		h.authenticate(t, begun.StripeID, "fail")
+		s.authenticate(t, begun.StripeID, "fail")
 		failed := buyer.paymentBecomes(t, "failed", begun.ID)
 		require.NotEmpty(t, failed.DeclineCode)
 		require.Equal(t, "created", buyer.order(t, begun.OrderID).Status)
 
-		status, paid := buyer.pay(t, begun.OrderID, goodCard)
-		require.Equal(t, 201, status)
+		paid := buyer.pay(t, begun.OrderID, goodCard)
 		require.Equal(t, begun.ID, paid.ID, "an order has one payment")
 		buyer.orderBecomes(t, "complete", begun.OrderID)
-		h.money(t, begun.OrderID, 1, 0, 4200)
+		s.requireMoney(t, begun.OrderID, money{charges: 1, kept: 4200})
 	})
-	t.Run("passed, and declined after", func(t *testing.T) {
+	t.Run("passed: the card is declined then", func(t *testing.T) {
 		t.Parallel()
 		buyer, begun := begin(t, declineAfterAuth)
-		h.authenticate(t, begun.StripeID, "succeed")
+		s.authenticate(t, begun.StripeID, "succeed")
 		require.Equal(t, "insufficient_funds", buyer.paymentBecomes(t, "failed", begun.ID).DeclineCode)
-		h.money(t, begun.OrderID, 0, 0, 0)
+		s.requireMoney(t, begun.OrderID, money{})
 	})
-	t.Run("left alone, another card pays", func(t *testing.T) {
+	t.Run("not tried: another card pays", func(t *testing.T) {
 		t.Parallel()
 		buyer, begun := begin(t, secureCard)
-		status, _ := buyer.pay(t, begun.OrderID, goodCard)
-		require.Equal(t, 201, status)
+		buyer.pay(t, begun.OrderID, goodCard)
 		buyer.orderBecomes(t, "complete", begun.OrderID)
-		h.money(t, begun.OrderID, 1, 0, 4200)
+		s.requireMoney(t, begun.OrderID, money{charges: 1, kept: 4200})
 	})
-	t.Run("cancelled, nothing can be authorized any more", func(t *testing.T) {
+	t.Run("cancelled: nothing can be authorized", func(t *testing.T) {
 		t.Parallel()
 		buyer, begun := begin(t, secureCard)
-		require.Equal(t, 204, buyer.cancel(t, begun.OrderID))
+		buyer.cancel(t, begun.OrderID)
 		buyer.paymentBecomes(t, "voided", begun.ID)
-		r := h.do(t, "POST", h.SandboxURL()+"/sandbox/payment_intents/"+begun.StripeID+"/authenticate", map[string]string{})
-		require.Equal(t, 409, r.status, "the bank asks nobody any more")
-		h.money(t, begun.OrderID, 0, 0, 0)
+		r := s.request(t, "POST", s.SandboxURL()+"/sandbox/payment_intents/"+begun.StripeID+"/authenticate", map[string]string{})
+		require.Equal(t, 409, r.Status, "the intent is canceled")
+		s.requireMoney(t, begun.OrderID, money{})
 	})
 }
 
-func TestPayments_OrdersThatCannotBePaid(t *testing.T) {
+func TestPayments_CancelledOrForeignOrdersAreRefused(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, cancelled := h.orderOf(t, 4200)
-	require.Equal(t, 204, buyer.cancel(t, cancelled.ID))
-	// Until the payments service has heard of it, the payment is begun, and then given back.
+	s := sharedStack(t)
+	buyer, cancelled := s.reserveNew(t, 4200)
+	buyer.cancel(t, cancelled.ID)
+	// Until payments has handled the cancellation, it makes a payment and refunds it.
 	eventually(t, "the cancelled order is refused", func() bool {
-		r := buyer.do(t, "POST", "/api/payments", paying{OrderID: cancelled.ID, PaymentMethod: goodCard})
-		return r.status == 409
+		r := buyer.call(t, client.Pay(cancelled.ID, goodCard))
+		return r.Status == 409
 	})
-	refused(t, 409, buyer.do(t, "POST", "/api/payments", paying{OrderID: cancelled.ID, PaymentMethod: goodCard}), "order_cancelled")
+	requireProblem(t, 409, buyer.call(t, client.Pay(cancelled.ID, goodCard)), "order_cancelled")
 	require.Equal(t, "cancelled", buyer.order(t, cancelled.ID).Status)
-	for _, entry := range h.ledger(t, cancelled.ID) {
-		h.money(t, cancelled.ID, entry.Charges, 0, 0)
+	for _, entry := range s.ledger(t, cancelled.ID) {
+		s.requireMoney(t, cancelled.ID, money{charges: entry.Charges})
 	}
 
-	_, others := h.orderOf(t, 4200)
-	f := refused(t, 403, buyer.do(t, "POST", "/api/payments", paying{OrderID: others.ID, PaymentMethod: goodCard}))
-	require.Equal(t, "orderId", f.Errors[0].Field)
+	_, foreign := s.reserveNew(t, 4200)
+	problem := requireProblem(t, 403, buyer.call(t, client.Pay(foreign.ID, goodCard)))
+	require.Equal(t, "orderId", problem.Errors[0].Field)
 	for name, id := range map[string]string{"old": unknownID, "new": uuid.Must(uuid.NewV7()).String()} {
-		f := refused(t, 404, buyer.do(t, "POST", "/api/payments", paying{OrderID: id, PaymentMethod: goodCard}), "order_not_found")
-		require.Equal(t, "orderId", f.Errors[0].Field, name)
+		problem := requireProblem(t, 404, buyer.call(t, client.Pay(id, goodCard)), "order_not_found")
+		require.Equal(t, "orderId", problem.Errors[0].Field, name)
 	}
-	h.money(t, others.ID, 0, 0, 0)
+	s.requireMoney(t, foreign.ID, money{})
 }
 
-func TestPayments_OrderWhoseTimeIsOverIsNotPaid(t *testing.T) {
+func TestPayments_ExpiredOrderIsRefused(t *testing.T) {
 	t.Parallel()
-	h := hastyHouse(t)
-	buyer, late := h.orderOf(t, 4200)
-	eventually(t, "its time is over", func() bool { return time.Now().After(late.ExpiresAt) })
+	s := shortWindowStack(t)
+	buyer, late := s.reserveNew(t, 4200)
+	waitTime(late.ExpiresAt)
 
-	f := refused(t, 409, buyer.do(t, "POST", "/api/payments", paying{OrderID: late.ID, PaymentMethod: goodCard}))
+	problem := requireProblem(t, 409, buyer.call(t, client.Pay(late.ID, goodCard)))
 
-	require.Contains(t, []string{"order_expired", "order_cancelled"}, f.Errors[0].Code)
+	require.Contains(t, []string{"order_expired", "order_cancelled"}, problem.Errors[0].Code)
 	require.Equal(t, "expired", buyer.orderBecomes(t, "cancelled", late.ID).Reason)
-	refused(t, 409, buyer.do(t, "POST", "/api/payments", paying{OrderID: late.ID, PaymentMethod: goodCard}))
-	require.Empty(t, h.ledger(t, late.ID), "the bank was not even asked")
+	requireProblem(t, 409, buyer.call(t, client.Pay(late.ID, goodCard)))
+	require.Empty(t, s.ledger(t, late.ID), "there was no request to Stripe")
 }
 
-func TestPayments_AreTheirBuyersAlone(t *testing.T) {
+func TestPayments_OnlyTheBuyerSeesThem(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, other := h.signUp(t), h.signUp(t)
-	paid := h.sold(t, buyer)
+	s := sharedStack(t)
+	buyer, other := s.signUp(t), s.signUp(t)
+	paid := s.sell(t, buyer)
 
-	refused(t, 403, other.do(t, "GET", "/api/payments/"+paid.ID, nil))
-	refused(t, 401, h.do(t, "GET", "/api/payments/"+paid.ID, nil), "not_signed_in")
-	refused(t, 401, h.do(t, "POST", "/api/payments", paying{OrderID: paid.OrderID, PaymentMethod: goodCard}), "not_signed_in")
-	_, unpaid := h.orderOf(t, 4200)
+	requireProblem(t, 403, other.call(t, client.ReadPayment(paid.ID)))
+	requireProblem(t, 401, s.call(t, client.ReadPayment(paid.ID)), "not_signed_in")
+	requireProblem(t, 401, s.call(t, client.Pay(paid.OrderID, goodCard)), "not_signed_in")
+	_, unpaid := s.reserveNew(t, 4200)
 	for _, id := range append(strings.Fields(nonsenseIDs), unknownID, unpaid.ID, unpaid.Ticket.ID, paid.StripeID) {
-		refused(t, 404, buyer.do(t, "GET", "/api/payments/"+id, nil))
+		requireProblem(t, 404, buyer.call(t, client.ReadPayment(id)))
 	}
 }
 
-func TestPayments_RefuseWhatIsNotValid(t *testing.T) {
+func TestPayments_InvalidRequestsAreRefused(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, unpaid := h.orderOf(t, 4200)
+	s := sharedStack(t)
+	buyer, unpaid := s.reserveNew(t, 4200)
 	long := strings.Repeat("x", 256)
 
 	for name, tt := range map[string]struct {
 		body  any
 		field string
 	}{
-		"no order":                  {paying{PaymentMethod: goodCard}, "orderId"},
-		"an order that is no id":    {paying{OrderID: "nonsense", PaymentMethod: goodCard}, "orderId"},
+		"no order":                  {client.NewPayment{PaymentMethod: goodCard}, "orderId"},
+		"an order that is no id":    {client.NewPayment{OrderID: "nonsense", PaymentMethod: goodCard}, "orderId"},
 		"an order that is a number": {`{"orderId":7,"paymentMethod":"pm_card_visa"}`, "orderId"},
-		"no card":                   {paying{OrderID: unpaid.ID}, "paymentMethod"},
-		"two cards":                 {paying{OrderID: unpaid.ID, PaymentMethod: goodCard, Token: "tok_visa"}, "token"},
-		"a card too long":           {paying{OrderID: unpaid.ID, PaymentMethod: long}, "paymentMethod"},
-		"a token too long":          {paying{OrderID: unpaid.ID, Token: long}, "token"},
+		"no card":                   {client.NewPayment{OrderID: unpaid.ID}, "paymentMethod"},
+		"two cards":                 {client.NewPayment{OrderID: unpaid.ID, PaymentMethod: goodCard, Token: "tok_visa"}, "token"},
+		"a card too long":           {client.NewPayment{OrderID: unpaid.ID, PaymentMethod: long}, "paymentMethod"},
+		"a token too long":          {client.NewPayment{OrderID: unpaid.ID, Token: long}, "token"},
 		"a card that is a list":     {`{"orderId":"` + unpaid.ID + `","paymentMethod":["pm_card_visa"]}`, "paymentMethod"},
-		"a card that is none":       {paying{OrderID: unpaid.ID, PaymentMethod: "pm_card_none"}, "paymentMethod"},
-		"a token that is none":      {paying{OrderID: unpaid.ID, Token: "tok_none"}, "token"},
-		"a path for a card":         {paying{OrderID: unpaid.ID, PaymentMethod: "../customers"}, "paymentMethod"},
+		"a card that is none":       {client.NewPayment{OrderID: unpaid.ID, PaymentMethod: "pm_card_none"}, "paymentMethod"},
+		"a token that is none":      {client.NewPayment{OrderID: unpaid.ID, Token: "tok_none"}, "token"},
+		"a path for a card":         {client.NewPayment{OrderID: unpaid.ID, PaymentMethod: "../customers"}, "paymentMethod"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := refused(t, 400, buyer.do(t, "POST", "/api/payments", tt.body))
-			require.Equal(t, tt.field, f.Errors[0].Field)
+			problem := requireProblem(t, 400, buyer.request(t, "POST", "/api/payments", tt.body))
+			require.Equal(t, tt.field, problem.Errors[0].Field)
 		})
 	}
-	h.money(t, unpaid.ID, 0, 0, 0)
-	status, _ := buyer.pay(t, strings.ToUpper(unpaid.ID), goodCard)
-	require.Equal(t, 201, status, "the order can be paid after all that")
+	s.requireMoney(t, unpaid.ID, money{})
+	buyer.pay(t, strings.ToUpper(unpaid.ID), goodCard)
 }
 
-func TestPayments_IdempotencyKey(t *testing.T) {
+func TestPayments_IdempotencyKeyRepeatsTheResponse(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, bought := h.orderOf(t, 4200)
+	s := sharedStack(t)
+	buyer, bought := s.reserveNew(t, 4200)
 	key := uuid.NewString()
-	ask := func(card, key string) reply {
-		return buyer.do(t, "POST", "/api/payments", paying{OrderID: bought.ID, PaymentMethod: card}, "Idempotency-Key", key)
+	pay := func(card, key string) client.Response {
+		return buyer.call(t, client.Pay(bought.ID, card).WithKey(key))
 	}
 
-	refused(t, 402, ask(declinedCard, key))
-	first := ask(goodCard, key)
-	require.Equal(t, 201, first.status, "after a refusal the key can be used again: %s", first.body)
-	buyer.paymentBecomes(t, "captured", as[payment](t, first).ID)
+	requireProblem(t, 402, pay(declinedCard, key))
+	first := pay(goodCard, key)
+	require.Equal(t, 201, first.Status, "after a refusal the key can be used again: %s", first.Body)
+	buyer.paymentBecomes(t, "captured", decode[client.Payment](t, first).ID)
 
-	again := ask(goodCard, key)
-	require.Equal(t, 201, again.status, "answered as it was, whatever became of it")
-	require.Equal(t, string(first.body), string(again.body))
-	require.Equal(t, first.header.Get("Location"), again.header.Get("Location"))
-	require.Equal(t, "true", again.header.Get("Idempotent-Replayed"))
-	refused(t, 409, ask("pm_card_mastercard", key), "idempotency_key_reused")
-	require.Equal(t, 200, ask(goodCard, uuid.NewString()).status, "with a new key the payment is found")
-	h.money(t, bought.ID, 1, 0, 4200)
+	again := pay(goodCard, key)
+	require.Equal(t, 201, again.Status, "the response is the same as before the capture")
+	require.Equal(t, string(first.Body), string(again.Body))
+	require.Equal(t, first.Header.Get("Location"), again.Header.Get("Location"))
+	require.Equal(t, "true", again.Header.Get("Idempotent-Replayed"))
+	requireProblem(t, 409, pay("pm_card_mastercard", key), "idempotency_key_reused")
+	require.Equal(t, 200, pay(goodCard, uuid.NewString()).Status, "with a new key the existing payment is returned")
+	s.requireMoney(t, bought.ID, money{charges: 1, kept: 4200})
 }
 
-func TestPayments_IdempotencyKeyKeepsNoClientSecret(t *testing.T) {
+func TestPayments_RepeatedResponseHasTheClientSecret(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, bought := h.orderOf(t, 4200)
-	ask := func() payment {
-		r := buyer.do(t, "POST", "/api/payments", paying{OrderID: bought.ID, PaymentMethod: secureCard}, "Idempotency-Key", "one")
-		require.Equal(t, 201, r.status, "%s", r.body)
-		return as[payment](t, r)
+	s := sharedStack(t)
+	buyer, bought := s.reserveNew(t, 4200)
+	pay := func() client.Payment {
+		r := buyer.call(t, client.Pay(bought.ID, secureCard).WithKey("one"))
+		requireStatus(t, 201, r)
+		return decode[client.Payment](t, r)
 	}
-	first := ask()
+	first := pay()
 	require.NotEmpty(t, first.ClientSecret)
-	require.Equal(t, first, ask(), "but the buyer is given it again")
+	require.Equal(t, first, pay(), "the client secret is added to the repeated response")
 }
 
-func TestPayments_CopiesOfARequestAtOnceMakeOne(t *testing.T) {
+func TestPayments_ConcurrentRepeatsMakeOnePayment(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	for name, headers := range map[string][]string{"with a key": {"Idempotency-Key", "same"}, "without": nil} {
+	s := sharedStack(t)
+	for name, key := range map[string]string{"with a key": "same", "without a key": ""} {
 		t.Run(name, func(t *testing.T) {
-			buyer, bought := h.orderOf(t, 4200)
-			const copies = 6
-			replies := make([]reply, copies)
-			var all sync.WaitGroup
-			for i := range copies {
-				all.Go(func() {
-					replies[i] = buyer.do(t, "POST", "/api/payments", paying{OrderID: bought.ID, PaymentMethod: goodCard}, headers...)
-				})
-			}
-			all.Wait()
-			for _, r := range replies {
-				require.Contains(t, []int{200, 201}, r.status, "%s", r.body)
-				require.Equal(t, as[payment](t, replies[0]).ID, as[payment](t, r).ID)
+			buyer, bought := s.reserveNew(t, 4200)
+			responses := make([]client.Response, 6)
+			atOnce(len(responses), func(i int) { responses[i] = buyer.call(t, client.Pay(bought.ID, goodCard).WithKey(key)) })
+			for _, r := range responses {
+				require.Contains(t, []int{200, 201}, r.Status, "%s", r.Body)
+				require.Equal(t, decode[client.Payment](t, responses[0]).ID, decode[client.Payment](t, r).ID)
 			}
 			buyer.orderBecomes(t, "complete", bought.ID)
-			h.money(t, bought.ID, 1, 0, 4200)
+			s.requireMoney(t, bought.ID, money{charges: 1, kept: 4200})
 		})
 	}
 }
 
-// signed is the header with which Stripe signs a body.
-func signed(body, secret string, at time.Time) string {
+// stripeSignature is the header with which Stripe signs a body.
+func stripeSignature(body, secret string, at time.Time) string {
 	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: []byte(body), Secret: secret, Timestamp: at}).Header
 }
 
-func TestWebhook_IsBelievedOnlyIfSigned(t *testing.T) {
+func TestWebhook_RequiresStripesSignature(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	buyer, bought := h.orderOf(t, 4200)
-	status, begun := buyer.pay(t, bought.ID, secureCard)
-	require.Equal(t, 201, status)
-	secret := h.Secret("STRIPE_WEBHOOK_SECRET")
+	s := sharedStack(t)
+	buyer, bought := s.reserveNew(t, 4200)
+	begun := buyer.pay(t, bought.ID, secureCard)
+	secret := s.Secret("STRIPE_WEBHOOK_SECRET")
 	body := `{"id":"evt_forged","object":"event","type":"payment_intent.amount_capturable_updated",
 		"data":{"object":{"id":"` + begun.StripeID + `","object":"payment_intent","status":"requires_capture","amount_capturable":4200,"metadata":{"orderId":"` + bought.ID + `"}}}}`
-	tell := func(body, signature string) reply {
-		return h.do(t, "POST", "/api/payments/webhook", body, "Stripe-Signature", signature)
+	send := func(body, signature string) client.Response {
+		return s.request(t, "POST", "/api/payments/webhook", body, "Stripe-Signature", signature)
 	}
 
 	for name, signature := range map[string]string{
 		"none":                     "",
 		"nonsense":                 "nonsense",
-		"another secret's":         signed(body, "whsec_other", time.Now()),
-		"an empty secret's":        signed(body, "", time.Now()),
-		"another body's":           signed(body+" ", secret, time.Now()),
-		"an old one":               signed(body, secret, time.Now().Add(-6*time.Minute)),
-		"an old one, newly dated":  strings.Replace(signed(body, secret, time.Now().Add(-6*time.Minute)), "t=", "t=9", 1),
-		"of another scheme":        strings.Replace(signed(body, secret, time.Now()), "v1=", "v0=", 1),
+		"another secret's":         stripeSignature(body, "whsec_other", time.Now()),
+		"an empty secret's":        stripeSignature(body, "", time.Now()),
+		"another body's":           stripeSignature(body+" ", secret, time.Now()),
+		"an old one":               stripeSignature(body, secret, time.Now().Add(-6*time.Minute)),
+		"an old one, newly dated":  strings.Replace(stripeSignature(body, secret, time.Now().Add(-6*time.Minute)), "t=", "t=9", 1),
+		"of another scheme":        strings.Replace(stripeSignature(body, secret, time.Now()), "v1=", "v0=", 1),
 		"a time without signature": "t=1700000000",
 	} {
-		r := tell(body, signature)
-		require.Equal(t, 400, r.status, name)
-		refused(t, 400, r, "signature_invalid")
+		r := send(body, signature)
+		require.Equal(t, 400, r.Status, name)
+		requireProblem(t, 400, r, "signature_invalid")
 	}
 	require.Equal(t, "requires_action", buyer.payment(t, begun.ID).Status)
 
-	r := tell(body, signed(body, secret, time.Now()))
-	require.Equal(t, 200, r.status, "%s", r.body)
-	require.JSONEq(t, `{"received":true,"known":true}`, string(r.body))
-	require.Equal(t, "requires_action", buyer.payment(t, begun.ID).Status, "what Stripe is said to say, Stripe is asked")
+	r := send(body, stripeSignature(body, secret, time.Now()))
+	requireStatus(t, 200, r)
+	require.JSONEq(t, `{"received":true,"known":true}`, string(r.Body))
+	require.Equal(t, "requires_action", buyer.payment(t, begun.ID).Status, "payments reads the intent from Stripe, and does not rely on the webhook")
 
-	unknown := strings.NewReplacer(begun.StripeID, "pi_unknown", bought.ID, "another shop's order").Replace(body)
-	r = tell(unknown, signed(unknown, secret, time.Now()))
-	require.Equal(t, 200, r.status, "another's intent is none of ours, and need not be told again")
-	require.JSONEq(t, `{"received":true,"known":false}`, string(r.body))
+	unknown := strings.NewReplacer(begun.StripeID, "pi_unknown", bought.ID, "an order of another system").Replace(body)
+	r = send(unknown, stripeSignature(unknown, secret, time.Now()))
+	require.Equal(t, 200, r.Status, "an unknown intent is accepted, so Stripe does not send it again")
+	require.JSONEq(t, `{"received":true,"known":false}`, string(r.Body))
 
-	h.authenticate(t, begun.StripeID, "succeed")
+	s.authenticate(t, begun.StripeID, "succeed")
 	buyer.paymentBecomes(t, "captured", begun.ID)
 	for range 3 {
-		require.Equal(t, 200, tell(body, signed(body, secret, time.Now())).status, "late and repeated ones do no harm")
+		require.Equal(t, 200, send(body, stripeSignature(body, secret, time.Now())).Status, "late and repeated webhooks change nothing")
 	}
-	h.money(t, bought.ID, 1, 0, 4200)
+	s.requireMoney(t, bought.ID, money{charges: 1, kept: 4200})
 }
 
-func TestWebhook_WithoutASecretNothingIsBelievedAndAllWorks(t *testing.T) {
+func TestWebhook_WithoutASecretPaymentsStillComplete(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{AppEnv: map[string]map[string]string{"payments": {"STRIPE_WEBHOOK_SECRET": ""}}})
-	buyer, bought := h.orderOf(t, 4200)
-	status, begun := buyer.pay(t, bought.ID, secureCard)
-	require.Equal(t, 201, status)
+	s := newStack(t, stack.Options{AppEnv: map[string]map[string]string{"payments": {"STRIPE_WEBHOOK_SECRET": ""}}})
+	buyer, bought := s.reserveNew(t, 4200)
+	begun := buyer.pay(t, bought.ID, secureCard)
 	body := `{"id":"evt_1","object":"event","type":"payment_intent.succeeded","data":{"object":{"id":"` + begun.StripeID + `","object":"payment_intent"}}}`
 
-	for _, signature := range []string{"", signed(body, "", time.Now()), signed(body, h.Secret("STRIPE_WEBHOOK_SECRET"), time.Now())} {
-		r := h.do(t, "POST", "/api/payments/webhook", body, "Stripe-Signature", signature)
-		refused(t, 503, r, "webhooks_off")
-		require.NotEmpty(t, r.header.Get("Retry-After"))
+	for _, signature := range []string{"", stripeSignature(body, "", time.Now()), stripeSignature(body, s.Secret("STRIPE_WEBHOOK_SECRET"), time.Now())} {
+		r := s.request(t, "POST", "/api/payments/webhook", body, "Stripe-Signature", signature)
+		requireProblem(t, 503, r, "webhooks_off")
+		require.NotEmpty(t, r.Header.Get("Retry-After"))
 	}
 
-	h.authenticate(t, begun.StripeID, "succeed")
-	buyer.paymentBecomes(t, "captured", begun.ID) // looking is asking
+	s.authenticate(t, begun.StripeID, "succeed")
+	buyer.paymentBecomes(t, "captured", begun.ID) // a read makes payments ask Stripe
 	buyer.orderBecomes(t, "complete", bought.ID)
-	h.money(t, bought.ID, 1, 0, 4200)
+	s.requireMoney(t, bought.ID, money{charges: 1, kept: 4200})
 }

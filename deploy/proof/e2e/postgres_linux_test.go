@@ -15,34 +15,32 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
 )
 
-// postgres is a server of the test's own, on a free port of this machine alone. It ends with the test.
+// postgres is a server on a free loopback port. It ends with the test.
 type postgres struct {
 	program, folder string
 	port            int
-	password        string              // of the administrator, boxoffice; without one nobody needs any
-	as              *syscall.Credential // it refuses to run as root
+	password        string              // of the superuser, boxoffice; without one, no role needs a password
+	as              *syscall.Credential // the user of the process, because it refuses to run as root
 
 	running *exec.Cmd
 	ended   chan struct{}
 }
 
-// startPostgresFor makes a database and starts its server, for an administrator with that password; if it is not empty,
-// nobody comes in without theirs.
+// startPostgresFor initializes a database and starts its server. With a password for the superuser, all roles need theirs.
 func startPostgresFor(t *testing.T, password string) *postgres {
 	t.Helper()
 	stacktest.SkipIfShort(t)
 	programs := postgresPrograms()
 	if programs == "" {
 		require.NotEqual(t, "1", os.Getenv("CI_REQUIRE_POSTGRES"), "CI_REQUIRE_POSTGRES is set, so PostgreSQL must be installed")
-		t.Skip("PostgreSQL is not installed; with it, this test shows what becomes of the services on it")
+		t.Skip("PostgreSQL is not installed")
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	// Not t.TempDir, which other users cannot enter.
+	// Not t.TempDir, which other users cannot read.
 	folder, err := os.MkdirTemp("", "boxoffice-postgres-")
 	require.NoError(t, err)
 	p := &postgres{program: filepath.Join(programs, "postgres"), folder: folder, port: listener.Addr().(*net.TCPAddr).Port, password: password}
@@ -79,7 +77,7 @@ func startPostgresFor(t *testing.T, password string) *postgres {
 	return p
 }
 
-// postgresPrograms is the folder of PostgreSQL's programs. Debian keeps them off the path.
+// postgresPrograms returns the folder of PostgreSQL's programs, which Debian does not put on the path.
 func postgresPrograms() string {
 	folders, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	slices.Sort(folders)
@@ -96,7 +94,7 @@ func postgresPrograms() string {
 	return ""
 }
 
-// start starts the server and waits until it takes connections.
+// start starts the server and waits until it accepts connections.
 func (p *postgres) start(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command(p.program, "-D", p.folder, "-p", strconv.Itoa(p.port), "-c", "listen_addresses=127.0.0.1",
@@ -106,7 +104,7 @@ func (p *postgres) start(t testing.TB) {
 	started := make(chan error)
 	p.running, p.ended = cmd, make(chan struct{})
 	go func() {
-		// The signal of a parent's death comes at the end of the thread that started the child.
+		// Pdeathsig is sent when the thread that started the child ends.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -117,7 +115,7 @@ func (p *postgres) start(t testing.TB) {
 		close(p.ended)
 	}()
 	require.NoError(t, <-started)
-	eventually(t, "PostgreSQL takes connections", func() bool {
+	eventually(t, "PostgreSQL accepts connections", func() bool {
 		conn, err := net.DialTimeout("tcp", p.address(), time.Second)
 		if err == nil {
 			_ = conn.Close()
@@ -136,10 +134,8 @@ func (p *postgres) kill() {
 
 func (p *postgres) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.port)) }
 
-// The events folder goes with every set of components.
+// withEvents adds the folder of subscriptions, which every set of components needs.
 func withEvents(t testing.TB, resources string) []string {
 	t.Helper()
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
-	return []string{resources, filepath.Join(filepath.Dir(runFile), "components", "events")}
+	return []string{resources, filepath.Join(root(t), "components", "events")}
 }

@@ -18,7 +18,7 @@ import (
 	"boxoffice/deploy/local/stack/stacktest"
 )
 
-// startRedis runs a redis-server of the test's own, and returns its address.
+// startRedis starts a redis-server that ends with the test, and returns its address.
 func startRedis(t *testing.T) string {
 	t.Helper()
 	stacktest.SkipIfShort(t)
@@ -27,7 +27,7 @@ func startRedis(t *testing.T) string {
 		if os.Getenv("CI_REQUIRE_REDIS") == "1" {
 			require.NoError(t, err, "CI_REQUIRE_REDIS is set, so redis-server must be installed")
 		}
-		t.Skip("redis-server is not installed; with it, this test shows that no service starts on a store which would sell a seat twice")
+		t.Skip("redis-server is not installed")
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -52,7 +52,7 @@ func startRedis(t *testing.T) string {
 	return address.String()
 }
 
-// redisResources is the default set of components, but for the state store.
+// redisResources returns the default set of components with Redis as the state store.
 func redisResources(t *testing.T, address string) string {
 	t.Helper()
 	return resourcesWithState(t, fmt.Sprintf(`apiVersion: dapr.io/v1alpha1
@@ -72,14 +72,12 @@ spec:
 `, address))
 }
 
-// resourcesWithState is a folder with the default set of components, but for this state store.
+// resourcesWithState writes the default set of components with this state store into a folder.
 func resourcesWithState(t testing.TB, store string) string {
 	t.Helper()
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
 	folder := t.TempDir()
 	for _, name := range []string{"pubsub.yaml", "secrets.yaml"} {
-		text, err := os.ReadFile(filepath.Join(filepath.Dir(runFile), "components", "embedded", name))
+		text, err := os.ReadFile(filepath.Join(root(t), "components", "embedded", name))
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name), text, 0o600))
 	}
@@ -87,7 +85,7 @@ func resourcesWithState(t testing.TB, store string) string {
 	return folder
 }
 
-func TestProbe_NoServiceStartsOnAStoreThatCannotRefuse(t *testing.T) {
+func TestProbe_NoServiceStartsOnAStoreThatDoesNotRollBack(t *testing.T) {
 	t.Parallel()
 	onEmbedded(t, "the store is the test's own")
 	resources := redisResources(t, startRedis(t))
@@ -96,7 +94,7 @@ func TestProbe_NoServiceStartsOnAStoreThatCannotRefuse(t *testing.T) {
 		t.Run(service, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			running, err := stacktest.Open(ctx, inTests(stack.Options{
+			running, err := stacktest.Open(ctx, withTestSettings(stack.Options{
 				Folder: t.TempDir(), Apps: []string{service}, Infra: []string{stack.NATS}, Set: stack.SetEmbedded, Resources: []string{resources},
 			}))
 			if err == nil {

@@ -1,146 +1,128 @@
 package e2e
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
-// Two of everything: they share one store and the events, and each does the work that the other leaves.
+// Two replicas of each service share a store and the events. Each takes over from the other.
 
-// lease is short, so that nobody waits long for who is gone.
-const lease = 3 * time.Second
+// journalLease is short, so that a takeover follows soon.
+const journalLease = 3 * time.Second
 
-func twoOfEverything(t *testing.T) *house {
-	return newHouse(t, stack.Options{Replicas: 2, Env: map[string]string{
-		"JOURNAL_LEASE": lease.String(), "RESERVATION_WINDOW": "8s", "REMINDER_PERIOD": "1s",
+func newReplicatedStack(t *testing.T) *testStack {
+	return newStack(t, stack.Options{Replicas: 2, Env: map[string]string{
+		"JOURNAL_LEASE": journalLease.String(), "RESERVATION_WINDOW": "8s", "REMINDER_PERIOD": "1s",
 	}})
 }
 
-// writers are the writers of a service's journal, by id, with their instances. A process has one or more.
-func (h *house) writers(t *testing.T, app string) map[string]string {
-	t.Helper()
-	r := h.do(t, "GET", h.SidecarHTTP(app)+"/v1.0/state/state/journal%2Fregistry", nil, "dapr-api-token", h.APIToken(app))
-	require.Equal(t, 200, r.status, "%s", r.body)
-	var registry struct {
-		Writers []struct{ ID, Instance string }
-	}
-	require.NoError(t, json.Unmarshal(r.body, &registry))
-	all := map[string]string{}
-	for _, w := range registry.Writers {
-		all[w.ID] = w.Instance
-	}
-	return all
-}
-
-// writing are the processes that have writers in a service's journal.
-func (h *house) writing(t *testing.T, app string) map[string]bool {
+// writingProcesses are the instances that have writers in a service's journal.
+func (s *testStack) writingProcesses(t *testing.T, service string) map[string]bool {
 	t.Helper()
 	all := map[string]bool{}
-	for _, instance := range h.writers(t, app) {
+	for _, instance := range s.journalWriters(t, service) {
 		all[instance] = true
 	}
 	return all
 }
 
-// reservedAt reserves a ticket at one replica of the orders service.
-func (p *person) reservedAt(t *testing.T, replica, ticketID string) order {
+// reserveAt reserves a ticket at one replica of the orders service.
+func (u *testUser) reserveAt(t *testing.T, replica, ticketID string) client.Order {
 	t.Helper()
-	r := p.do(t, "POST", p.house.URL(replica)+"/api/orders", wanted{ticketID})
-	require.Equal(t, 201, r.status, "%s", r.body)
-	return as[order](t, r)
+	r := u.call(t, client.Reserve(ticketID).At(u.stack.URL(replica)))
+	requireStatus(t, 201, r)
+	return decode[client.Order](t, r)
 }
 
-func TestReplicas_TakeOver(t *testing.T) {
+func TestReplicas_TakeOverFromDeadAndFrozenProcesses(t *testing.T) {
 	t.Parallel()
-	h := twoOfEverything(t)
-	events := h.stream(t)
-	seller, buyer := h.signUp(t), h.signUp(t)
+	s := newReplicatedStack(t)
+	events := s.stream(t)
+	seller, buyer := s.signUp(t), s.signUp(t)
 
-	// committed reserves a ticket at a replica while the broker is away: the event is in its journal alone.
-	committed := func(t *testing.T, replica string, then func()) order {
-		seat := seller.list(t, "Reserved in the dark", 1000)
-		known(t, buyer, seat)
-		events.settled(t)
-		var given order
-		h.without(t, h.BrokerName(), func() {
-			given = buyer.reservedAt(t, replica, seat.ID)
-			then()
+	// reserveUnpublished reserves a ticket at the first replica of orders while the broker is down: its event is in the journal only.
+	// Then it ends or freezes the replica.
+	reserveUnpublished := func(t *testing.T, stop func(*stack.Process) error) client.Order {
+		listed := seller.list(t, "Reserved while the broker is down", 1000)
+		projectTicket(t, buyer, listed)
+		events.waitIdle(t)
+		var order client.Order
+		s.whileDown(t, s.BrokerName(), func() {
+			order = buyer.reserveAt(t, "orders", listed.ID)
+			require.NoError(t, stop(s.Process("orders")))
 		})
-		return given
+		return order
 	}
 
-	t.Run("from a process that was killed for good right after it committed", func(t *testing.T) {
-		require.Len(t, h.writing(t, "orders-2"), 2)
-		given := committed(t, "orders", func() { require.NoError(t, h.Process("orders").Kill()) })
+	t.Run("from a process that was killed after a commit", func(t *testing.T) {
+		require.Len(t, s.writingProcesses(t, "orders-2"), 2)
+		order := reserveUnpublished(t, (*stack.Process).Kill)
 
-		events.holds(t, "order.created:"+given.ID+":1")
-		require.Equal(t, given.ID, h.ticketBecomes(t, "reserved", given.Ticket.ID).OrderID)
-		eventually(t, "the dead process is gone from the journal", func() bool { return len(h.writing(t, "orders-2")) == 1 })
+		events.waitFor(t, "order.created:"+order.ID+":1")
+		require.Equal(t, order.ID, s.ticketBecomes(t, "reserved", order.Ticket.ID).OrderID)
+		eventually(t, "the journal has no writer of the dead process", func() bool { return len(s.writingProcesses(t, "orders-2")) == 1 })
 		for range 10 {
-			require.Equal(t, given.ID, buyer.order(t, given.ID).ID, "the gateway goes to the other")
+			require.Equal(t, order.ID, buyer.order(t, order.ID).ID, "the gateway uses the other replica")
 		}
 
-		require.NoError(t, h.Process("orders").Start())
-		require.NoError(t, h.WaitReady(t.Context(), "orders"))
-		require.Len(t, h.writing(t, "orders"), 2)
+		s.start(t, "orders")
+		s.waitReady(t, "orders")
+		require.Len(t, s.writingProcesses(t, "orders"), 2)
 	})
 
-	t.Run("from a process that was frozen for longer than its lease, and goes on", func(t *testing.T) {
-		seat := seller.list(t, "Wanted of one that is frozen", 1000)
-		known(t, buyer, seat)
-		before := h.writers(t, "orders-2")
-		given := committed(t, "orders", func() { require.NoError(t, h.Process("orders").Pause()) })
-		late := make(chan reply, 1)
+	t.Run("from a process that was frozen for longer than its lease, and continues", func(t *testing.T) {
+		listed := seller.list(t, "Reserved at the frozen process", 1000)
+		projectTicket(t, buyer, listed)
+		before := s.journalWriters(t, "orders-2")
+		order := reserveUnpublished(t, (*stack.Process).Pause)
+		late := make(chan client.Response, 1)
 		go func() {
-			r, _ := buyer.send("POST", h.URL("orders")+"/api/orders", wanted{seat.ID})
+			r, _ := buyer.try(t.Context(), client.Reserve(listed.ID).At(s.URL("orders")))
 			late <- r
 		}()
 
-		events.holds(t, "order.created:"+given.ID+":1")
-		eventually(t, "the frozen process is gone from the journal", func() bool { return len(h.writing(t, "orders-2")) == 1 })
-		living := h.writing(t, "orders-2")
-		require.NoError(t, h.Process("orders").Resume())
+		events.waitFor(t, "order.created:"+order.ID+":1")
+		eventually(t, "the journal has no writer of the frozen process", func() bool { return len(s.writingProcesses(t, "orders-2")) == 1 })
+		living := s.writingProcesses(t, "orders-2")
+		require.NoError(t, s.Process("orders").Resume())
 
 		r := <-late
-		require.Equal(t, 201, r.status, "it registers anew and commits: %s", r.body)
-		events.holds(t, "order.created:"+as[order](t, r).ID+":1")
-		require.Len(t, h.writing(t, "orders"), 2)
-		after := h.writers(t, "orders")
+		require.Equal(t, 201, r.Status, "the process registers again and commits: %s", r.Body)
+		events.waitFor(t, "order.created:"+decode[client.Order](t, r).ID+":1")
+		require.Len(t, s.writingProcesses(t, "orders"), 2)
+		after := s.journalWriters(t, "orders")
 		for id, instance := range before {
-			_, still := after[id]
-			require.Equal(t, living[instance], still, "who was frozen registers under new ids: before %v, after %v", before, after)
+			_, kept := after[id]
+			require.Equal(t, living[instance], kept, "only the frozen process has new ids: before %v, after %v", before, after)
 		}
-		require.NoError(t, h.WaitReady(t.Context()))
+		s.waitReady(t)
 	})
 
 	t.Run("the reminders of actors", func(t *testing.T) {
-		given := make([]order, 12)
-		for i := range given {
-			seat := seller.list(t, "Never paid", 1000)
-			given[i] = buyer.reserved(t, seat.ID)
+		orders := make([]client.Order, 12)
+		for i := range orders {
+			orders[i] = buyer.reserve(t, seller.list(t, "Unpaid", 1000).ID)
 		}
-		events.settled(t)
-		require.NoError(t, h.Process("expiration").Kill())
-		require.NoError(t, h.Process("expiration-dapr").Kill())
-		for _, one := range given {
-			require.Equal(t, "expired", buyer.orderBecomes(t, "cancelled", one.ID).Reason)
-			h.ticketBecomes(t, "available", one.Ticket.ID)
+		events.waitIdle(t)
+		s.kill(t, "expiration", "expiration-dapr")
+		for _, order := range orders {
+			require.Equal(t, "expired", buyer.orderBecomes(t, "cancelled", order.ID).Reason)
+			s.ticketBecomes(t, "available", order.Ticket.ID)
 		}
-		require.NoError(t, h.Process("expiration-dapr").Start())
-		require.NoError(t, h.Process("expiration").Start())
-		require.NoError(t, h.WaitReady(t.Context()))
+		s.start(t, "expiration-dapr", "expiration")
+		s.waitReady(t)
 	})
-	require.Zero(t, events.dead(t))
+	require.Zero(t, events.deadLetterCount(t))
 }
 
-func TestReplicas_ManyStartAtOnce(t *testing.T) {
+func TestReplicas_ConcurrentStartsAllRegister(t *testing.T) {
 	t.Parallel()
 	const many = 6
-	h := newHouse(t, stack.Options{Replicas: many, Apps: []string{"orders"}, Infra: []string{stack.Servers}})
-	require.Len(t, h.writing(t, "orders"), many, "each has found its place in the registry")
+	s := newStack(t, stack.Options{Replicas: many, Apps: []string{"orders"}, Infra: []string{stack.Servers}})
+	require.Len(t, s.writingProcesses(t, "orders"), many)
 }

@@ -12,9 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
-// copyDatabase copies a service's database from one folder to another, in place of what is there.
+// copyDatabase replaces a service's database in one folder by that in another.
 func copyDatabase(t *testing.T, service, from, to string) {
 	t.Helper()
 	name := "state-" + service + ".db"
@@ -33,7 +34,7 @@ func copyDatabase(t *testing.T, service, from, to string) {
 	}
 }
 
-// databaseFolder is where a stack keeps its SQLite files.
+// databaseFolder finds the folder of a stack's SQLite files.
 func databaseFolder(t *testing.T, folder string) (found string) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(folder, func(path string, _ fs.DirEntry, err error) error {
@@ -46,69 +47,67 @@ func databaseFolder(t *testing.T, folder string) (found string) {
 	return found
 }
 
-// The database of the orders service is replaced by an older copy, and the others are not. What they know of orders that are
-// lost by that ends, without dead letters, and the money goes back.
-func TestRestore_OrdersThatAreLostEndQuietlyAndTheirMoneyGoesBack(t *testing.T) {
+// The database of orders is replaced by an older copy, and the others are not. Other services end what they have of the lost orders, without
+// dead letters, and the money is returned.
+func TestRestore_LostOrdersEndAndTheirMoneyIsReturned(t *testing.T) {
 	t.Parallel()
 	onEmbedded(t, "its databases are files")
 	folder, backup := t.TempDir(), t.TempDir()
-	start := func(people ...*person) *house {
-		h := newHouse(t, stack.Options{Folder: folder, Env: map[string]string{"RESERVATION_WINDOW": "25s", "REMINDER_PERIOD": "1s", "RECONCILE_EVERY": "5s"}})
-		for _, p := range people {
-			p.house = h
+	start := func(users ...*testUser) *testStack {
+		s := newStack(t, stack.Options{Folder: folder, Env: map[string]string{"RESERVATION_WINDOW": "25s", "REMINDER_PERIOD": "1s", "RECONCILE_EVERY": "5s"}})
+		for _, u := range users {
+			u.stack = s
 		}
-		return h
+		return s
 	}
 
 	first := start()
 	seller, buyer, other := first.signUp(t), first.signUp(t), first.signUp(t)
-	seats := []ticket{seller.list(t, "Paid", 1500), seller.list(t, "Unpaid", 1600)}
-	for _, seat := range seats {
-		known(t, other, seat)
+	listings := []client.Ticket{seller.list(t, "Paid", 1500), seller.list(t, "Unpaid", 1600)}
+	for _, listing := range listings {
+		projectTicket(t, other, listing)
 	}
-	first.stream(t).settled(t)
+	first.stream(t).waitIdle(t)
 	require.NoError(t, first.Stop())
 	copyDatabase(t, "orders", databaseFolder(t, folder), backup)
 
 	second := start(seller, buyer, other)
-	paid, unpaid := buyer.reserved(t, seats[0].ID), buyer.reserved(t, seats[1].ID)
-	second.ticketBecomes(t, "reserved", seats[0].ID)
-	second.ticketBecomes(t, "reserved", seats[1].ID)
-	second.stream(t).settled(t)
-	require.NoError(t, second.Process("orders").Kill())
-	status, held := buyer.pay(t, paid.ID, goodCard)
-	require.Equal(t, 201, status)
+	paid, unpaid := buyer.reserve(t, listings[0].ID), buyer.reserve(t, listings[1].ID)
+	second.ticketBecomes(t, "reserved", listings[0].ID)
+	second.ticketBecomes(t, "reserved", listings[1].ID)
+	second.stream(t).waitIdle(t)
+	second.kill(t, "orders")
+	held := buyer.pay(t, paid.ID, goodCard)
 	require.Equal(t, int64(1500), second.ledger(t, paid.ID)[0].Held)
 	require.NoError(t, second.Stop())
 	copyDatabase(t, "orders", backup, databaseFolder(t, folder))
 
 	last := start(seller, buyer, other)
-	stream := last.stream(t)
-	require.Equal(t, 404, buyer.do(t, "GET", "/api/orders/"+paid.ID, nil).status)
+	events := last.stream(t)
+	requireStatus(t, 404, buyer.call(t, client.ReadOrder(paid.ID)))
 	buyer.paymentBecomes(t, "voided", held.ID)
-	last.money(t, paid.ID, 1, 0, 0)
+	last.requireMoney(t, paid.ID, money{charges: 1})
 	slots := last.slotsOf(t, unpaid)
 	require.NotEmpty(t, slots)
 	eventuallyWithin(t, time.Minute, "the lost orders' slot is published", func() bool {
-		return slices.ContainsFunc(stream.read(), func(e told) bool {
+		return slices.ContainsFunc(events.read(), func(e publishedEvent) bool {
 			return e.Type == "expiration.complete" && strings.Contains(string(e.raw), unpaid.ID)
 		})
 	})
-	stream.settled(t)
-	require.Zero(t, stream.dead(t))
+	events.waitIdle(t)
+	require.Zero(t, events.deadLetterCount(t))
 	for _, slot := range slots {
 		reminder := last.SidecarHTTP("expiration") + "/v1.0/actors/OrderExpiration/" + strings.TrimPrefix(slot, "slot/") + "/reminders/expire"
-		eventually(t, "the reminder of "+slot+" has ended", func() bool { return last.do(t, "GET", reminder, nil).status != 200 })
+		eventually(t, "the reminder of "+slot+" has ended", func() bool { return last.request(t, "GET", reminder, nil).Status != 200 })
 	}
 
-	// Both are for sale, and shown so.
-	for _, seat := range seats {
-		require.Empty(t, last.ticketBecomes(t, "available", seat.ID).OrderID)
-		status, paid := other.pay(t, other.reserved(t, seat.ID).ID, goodCard)
-		require.Equal(t, 201, status)
+	// Both tickets can be bought.
+	for _, listing := range listings {
+		require.Empty(t, last.ticketBecomes(t, "available", listing.ID).OrderID)
+		paid := other.pay(t, other.reserve(t, listing.ID).ID, goodCard)
 		other.paymentBecomes(t, "captured", paid.ID)
-		last.ticketBecomes(t, "sold", seat.ID)
+		last.ticketBecomes(t, "sold", listing.ID)
 	}
-	stream.settled(t)
-	require.Zero(t, stream.dead(t))
+	events.waitIdle(t)
+	require.Zero(t, events.deadLetterCount(t))
 }

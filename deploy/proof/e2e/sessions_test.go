@@ -8,51 +8,53 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/proof/client"
 )
 
-// session is what a sign-in gives a client.
+// session is what a client receives when it signs in.
 type session struct {
 	token   string
 	refresh *http.Cookie
 }
 
-func sessionOf(t *testing.T, r reply) session {
+func sessionOf(t *testing.T, r client.Response) session {
 	t.Helper()
-	s := session{as[signedIn](t, r).Token, r.cookie("refresh")}
-	require.NotEmpty(t, s.token)
-	require.NotNil(t, s.refresh)
-	return s
+	own := session{decode[client.SignedIn](t, r).Token, r.Cookie("refresh")}
+	require.NotEmpty(t, own.token)
+	require.NotNil(t, own.refresh)
+	return own
 }
 
-func (h *house) signInAs(t *testing.T, somebody *person) session {
+func (s *testStack) signIn(t *testing.T, user *testUser) session {
 	t.Helper()
-	r := h.do(t, "POST", "/api/users/signin", credentials{somebody.Email, somebody.password})
-	require.Equal(t, 200, r.status, "%s", r.body)
+	r := s.call(t, client.SignIn(user.Email, user.password))
+	requireStatus(t, 200, r)
 	return sessionOf(t, r)
 }
 
-func (h *house) refresh(t *testing.T, s session) reply {
+func (s *testStack) refresh(t *testing.T, own session) client.Response {
 	t.Helper()
-	return h.do(t, "POST", "/api/users/refresh", nil, "Cookie", "refresh="+s.refresh.Value)
+	return s.call(t, client.Refresh(own.refresh.Value))
 }
 
-// accepts says which of the services that verify tokens take this one.
-func (h *house) accepts(t *testing.T, token string) map[string]bool {
+// acceptingServices reports for each service that verifies tokens whether it accepts this one.
+func (s *testStack) acceptingServices(t *testing.T, token string) map[string]bool {
 	t.Helper()
-	taken := map[string]bool{}
+	accepted := map[string]bool{}
 	for service, path := range map[string]string{"tickets": "/api/tickets", "orders": "/api/orders", "payments": "/api/payments"} {
 		method, body := "POST", any(`{}`)
 		if service == "orders" {
 			method, body = "GET", nil
 		}
-		r := h.do(t, method, path, body, "Authorization", "Bearer "+token)
-		require.Contains(t, []int{200, 400, 401}, r.status, "%s: %s", service, r.body)
-		taken[service] = r.status != 401
+		r := s.request(t, method, path, body, "Authorization", "Bearer "+token)
+		require.Contains(t, []int{200, 400, 401}, r.Status, "%s: %s", service, r.Body)
+		accepted[service] = r.Status != 401
 	}
-	r := h.do(t, "GET", "/api/users/currentuser", nil, "Authorization", "Bearer "+token)
-	require.Equal(t, 200, r.status, "%s", r.body)
-	taken["auth"] = as[currentUser](t, r).CurrentUser != nil
-	return taken
+	r := s.call(t, client.ReadCurrentUser().With("Authorization", "Bearer "+token))
+	requireStatus(t, 200, r)
+	accepted["auth"] = decode[client.CurrentUser](t, r).CurrentUser != nil
+	return accepted
 }
 
 var (
@@ -60,198 +62,198 @@ var (
 	acceptedByNone = map[string]bool{"auth": false, "tickets": false, "orders": false, "payments": false}
 )
 
-// revokedSoon requires auth to refuse the token at once, and all other services soon.
-func (h *house) revokedSoon(t *testing.T, token string) {
+// waitRevoked requires auth to refuse the token now, and waits until all other services do.
+func (s *testStack) waitRevoked(t *testing.T, token string) {
 	t.Helper()
-	require.False(t, h.accepts(t, token)["auth"])
+	require.False(t, s.acceptingServices(t, token)["auth"])
 	eventually(t, "a revoked token is refused by every service", func() bool {
-		accepted := h.accepts(t, token)
+		accepted := s.acceptingServices(t, token)
 		return !accepted["tickets"] && !accepted["orders"] && !accepted["payments"]
 	})
-	require.Equal(t, acceptedByNone, h.accepts(t, token))
-	refused(t, 401, h.do(t, "GET", "/api/orders", nil, "Authorization", "Bearer "+token), "token_revoked")
+	require.Equal(t, acceptedByNone, s.acceptingServices(t, token))
+	requireProblem(t, 401, s.call(t, client.ReadOrders().With("Authorization", "Bearer "+token)), "token_revoked")
 }
 
-func TestSessions_ARefreshTokenIsGoodOnce(t *testing.T) {
+func TestSessions_RefreshTokenWorksOnce(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	somebody := h.signUp(t)
-	first, other := h.signInAs(t, somebody), h.signInAs(t, somebody)
+	s := sharedStack(t)
+	user := s.signUp(t)
+	first, other := s.signIn(t, user), s.signIn(t, user)
 	require.Equal(t, "/api/users", first.refresh.Path)
 	require.True(t, first.refresh.HttpOnly)
 	require.Equal(t, http.SameSiteStrictMode, first.refresh.SameSite)
 	require.InDelta(t, (30 * 24 * time.Hour).Seconds(), first.refresh.MaxAge, 60)
 
-	r := h.refresh(t, first)
-	require.Equal(t, 200, r.status, "%s", r.body)
+	r := s.refresh(t, first)
+	requireStatus(t, 200, r)
 	second := sessionOf(t, r)
-	require.Equal(t, acceptedByAll, h.accepts(t, second.token))
-	require.Equal(t, acceptedByAll, h.accepts(t, first.token), "the token before is good until its time is over")
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, second.token))
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, first.token), "the earlier token is valid until it expires")
 
-	refused(t, 401, h.refresh(t, first), "session_ended")
-	refused(t, 401, h.refresh(t, second), "session_ended")
+	requireProblem(t, 401, s.refresh(t, first), "session_ended")
+	requireProblem(t, 401, s.refresh(t, second), "session_ended")
 	for _, token := range []string{first.token, second.token} {
-		h.revokedSoon(t, token)
+		s.waitRevoked(t, token)
 	}
-	require.Equal(t, acceptedByAll, h.accepts(t, other.token), "the user's other session goes on")
-	require.Equal(t, 200, h.refresh(t, other).status)
-	refused(t, 401, h.do(t, "POST", "/api/users/refresh", nil), "session_ended")
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, other.token), "the user's other session continues")
+	requireStatus(t, 200, s.refresh(t, other))
+	requireProblem(t, 401, s.request(t, "POST", "/api/users/refresh", nil), "session_ended")
 }
 
-func TestSessions_SigningOutEndsThisSession(t *testing.T) {
+func TestSessions_SignOutEndsThisSession(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	somebody := h.signUp(t)
-	first, other := h.signInAs(t, somebody), h.signInAs(t, somebody)
+	s := sharedStack(t)
+	user := s.signUp(t)
+	first, other := s.signIn(t, user), s.signIn(t, user)
 
-	r := h.do(t, "POST", "/api/users/signout", nil, "Cookie", "jwt="+first.token)
+	r := s.call(t, client.SignOut().With("Cookie", "jwt="+first.token))
 
-	require.Equal(t, 200, r.status)
+	requireStatus(t, 200, r)
 	for _, name := range []string{"jwt", "refresh"} {
-		require.Empty(t, r.cookie(name).Value, name)
-		require.True(t, r.cookie(name).Expires.Before(time.Now()), name)
+		require.Empty(t, r.Cookie(name).Value, name)
+		require.True(t, r.Cookie(name).Expires.Before(time.Now()), name)
 	}
-	refused(t, 401, h.refresh(t, first), "session_ended")
-	require.Equal(t, 200, h.refresh(t, other).status)
+	requireProblem(t, 401, s.refresh(t, first), "session_ended")
+	requireStatus(t, 200, s.refresh(t, other))
 }
 
-// A browser drops the token's cookie when its time is over, and keeps that of the refresh token.
-func TestSessions_SigningOutWithoutATokenEndsThisSession(t *testing.T) {
+// A browser drops the token's cookie when the token expires, and keeps the refresh cookie.
+func TestSessions_SignOutByRefreshCookieEndsThisSession(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	somebody := h.signUp(t)
-	first, other := h.signInAs(t, somebody), h.signInAs(t, somebody)
+	s := sharedStack(t)
+	user := s.signUp(t)
+	first, other := s.signIn(t, user), s.signIn(t, user)
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
-	home, err := url.Parse(h.GatewayURL() + "/api/users/signin")
+	home, err := url.Parse(s.GatewayURL() + "/api/users/signin")
 	require.NoError(t, err)
 	jar.SetCookies(home, []*http.Cookie{first.refresh})
-	signOut, err := url.Parse(h.GatewayURL() + "/api/users/signout")
+	signOut, err := url.Parse(s.GatewayURL() + "/api/users/signout")
 	require.NoError(t, err)
 	sent := jar.Cookies(signOut)
 	require.Len(t, sent, 1, "the browser sends the refresh token")
 
-	r := h.do(t, "POST", "/api/users/signout", nil, "Cookie", sent[0].String())
+	r := s.call(t, client.SignOut().With("Cookie", sent[0].String()))
 
-	require.Equal(t, 200, r.status)
-	jar.SetCookies(signOut, (&http.Response{Header: r.header}).Cookies())
+	requireStatus(t, 200, r)
+	jar.SetCookies(signOut, (&http.Response{Header: r.Header}).Cookies())
 	require.Empty(t, jar.Cookies(signOut))
-	refused(t, 401, h.refresh(t, first), "session_ended")
-	require.Equal(t, 200, h.refresh(t, other).status)
+	requireProblem(t, 401, s.refresh(t, first), "session_ended")
+	requireStatus(t, 200, s.refresh(t, other))
 }
 
-func TestSessions_SigningOutEverywhereIsHeardByAll(t *testing.T) {
+func TestSessions_SignOutEverywhereRevokesAllTokens(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	somebody, bystander := h.signUp(t), h.signUp(t)
-	first, other := h.signInAs(t, somebody), h.signInAs(t, somebody)
-	require.Equal(t, acceptedByAll, h.accepts(t, first.token))
-	refused(t, 401, h.do(t, "POST", "/api/users/signout-everywhere", nil), "not_signed_in")
+	s := sharedStack(t)
+	user, bystander := s.signUp(t), s.signUp(t)
+	first, other := s.signIn(t, user), s.signIn(t, user)
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, first.token))
+	requireProblem(t, 401, s.call(t, client.SignOutEverywhere()), "not_signed_in")
 
-	r := h.do(t, "POST", "/api/users/signout-everywhere", nil, "Cookie", "jwt="+first.token)
+	r := s.call(t, client.SignOutEverywhere().With("Cookie", "jwt="+first.token))
 
-	require.Equal(t, 200, r.status, "%s", r.body)
-	require.JSONEq(t, `{}`, string(r.body))
-	for _, ended := range []session{first, other, {token: somebody.token}} {
-		h.revokedSoon(t, ended.token)
+	requireStatus(t, 200, r)
+	require.JSONEq(t, `{}`, string(r.Body))
+	for _, ended := range []session{first, other, {token: user.token}} {
+		s.waitRevoked(t, ended.token)
 	}
-	refused(t, 401, h.refresh(t, first), "session_ended")
-	refused(t, 401, h.refresh(t, other), "session_ended")
-	require.Equal(t, acceptedByAll, h.accepts(t, bystander.token))
-	require.Equal(t, 404, h.do(t, "GET", "/.well-known/revocations", nil).status, "the list is for services alone")
-	require.Equal(t, acceptedByAll, h.accepts(t, h.signInAs(t, somebody).token), "who signs in again is in")
+	requireProblem(t, 401, s.refresh(t, first), "session_ended")
+	requireProblem(t, 401, s.refresh(t, other), "session_ended")
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, bystander.token))
+	require.Equal(t, 404, s.request(t, "GET", "/.well-known/revocations", nil).Status, "the list is only for services")
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, s.signIn(t, user).token), "the user can sign in again")
 }
 
-func TestUsers_ANewPasswordNeedsTheOldOneAndEndsOtherSessions(t *testing.T) {
+func TestUsers_NewPasswordRequiresTheOldOneAndEndsOtherSessions(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	somebody := h.signUp(t)
-	other := h.signInAs(t, somebody)
-	change := func(old, chosen string) reply {
-		return h.do(t, "POST", "/api/users/password", map[string]string{"oldPassword": old, "newPassword": chosen}, "Cookie", "jwt="+somebody.token)
+	s := sharedStack(t)
+	user := s.signUp(t)
+	other := s.signIn(t, user)
+	change := func(old, chosen string) client.Response {
+		return s.request(t, "POST", "/api/users/password", map[string]string{"oldPassword": old, "newPassword": chosen}, "Cookie", "jwt="+user.token)
 	}
 
-	require.Equal(t, "oldPassword", refused(t, 403, change("wrong horse", "battery staple"), "wrong_password").Errors[0].Field)
-	require.Equal(t, "newPassword", refused(t, 400, change(somebody.password, "short"), "min").Errors[0].Field)
-	require.Equal(t, acceptedByAll, h.accepts(t, other.token))
-	r := change(somebody.password, "battery staple")
+	require.Equal(t, "oldPassword", requireProblem(t, 403, change("wrong horse", "battery staple"), "wrong_password").Errors[0].Field)
+	require.Equal(t, "newPassword", requireProblem(t, 400, change(user.password, "short"), "min").Errors[0].Field)
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, other.token))
+	r := change(user.password, "battery staple")
 
-	require.Equal(t, 200, r.status, "%s", r.body)
+	requireStatus(t, 200, r)
 	fresh := sessionOf(t, r)
-	require.Equal(t, acceptedByAll, h.accepts(t, fresh.token))
-	h.revokedSoon(t, other.token)
-	h.revokedSoon(t, somebody.token)
-	refused(t, 401, h.refresh(t, other), "session_ended")
-	require.Equal(t, 200, h.refresh(t, fresh).status)
-	refused(t, 401, h.do(t, "POST", "/api/users/signin", credentials{somebody.Email, somebody.password}), "invalid_credentials")
-	require.Equal(t, 200, h.do(t, "POST", "/api/users/signin", credentials{somebody.Email, "battery staple"}).status)
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, fresh.token))
+	s.waitRevoked(t, other.token)
+	s.waitRevoked(t, user.token)
+	requireProblem(t, 401, s.refresh(t, other), "session_ended")
+	requireStatus(t, 200, s.refresh(t, fresh))
+	requireProblem(t, 401, s.call(t, client.SignIn(user.Email, user.password)), "invalid_credentials")
+	requireStatus(t, 200, s.call(t, client.SignIn(user.Email, "battery staple")))
 }
 
-func TestUsers_AnAccountIsDeletedWhenItsOrdersAreSettled(t *testing.T) {
+func TestUsers_AccountIsDeletedOnlyWhenItsOrdersAreSettled(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller, buyer := h.signUp(t), h.signUp(t)
-	other := h.signInAs(t, buyer)
+	s := sharedStack(t)
+	seller, buyer := s.signUp(t), s.signUp(t)
+	other := s.signIn(t, buyer)
 	listed := seller.list(t, "To be bought", 2000)
-	reserved := buyer.reserved(t, listed.ID)
-	remove := func(password string) reply {
-		return h.do(t, "DELETE", "/api/users/currentuser", map[string]string{"password": password}, "Cookie", "jwt="+buyer.token)
+	reserved := buyer.reserve(t, listed.ID)
+	remove := func(password string) client.Response {
+		return s.call(t, client.DeleteAccount(password).With("Cookie", "jwt="+buyer.token))
 	}
 
-	refused(t, 409, remove(buyer.password), "orders_unsettled")
-	require.Equal(t, 204, buyer.cancel(t, reserved.ID))
-	require.Equal(t, "password", refused(t, 403, remove("wrong horse"), "wrong_password").Errors[0].Field)
-	require.Equal(t, acceptedByAll, h.accepts(t, buyer.token))
+	requireProblem(t, 409, remove(buyer.password), "orders_unsettled")
+	buyer.cancel(t, reserved.ID)
+	require.Equal(t, "password", requireProblem(t, 403, remove("wrong horse"), "wrong_password").Errors[0].Field)
+	require.Equal(t, acceptedByAll, s.acceptingServices(t, buyer.token))
 
 	r := remove(buyer.password)
 
-	require.Equal(t, 204, r.status, "%s", r.body)
-	require.Empty(t, r.cookie("jwt").Value)
-	require.Empty(t, r.cookie("refresh").Value)
-	h.revokedSoon(t, buyer.token)
-	h.revokedSoon(t, other.token)
-	refused(t, 401, h.refresh(t, other), "session_ended")
-	refused(t, 401, h.do(t, "POST", "/api/users/signin", credentials{buyer.Email, buyer.password}), "invalid_credentials")
-	again := h.do(t, "POST", "/api/users/signup", credentials{buyer.Email, "battery staple"})
-	require.Equal(t, 201, again.status, "the address may sign up again: %s", again.body)
-	require.NotEqual(t, buyer.ID, as[signedIn](t, again).User.ID)
+	requireStatus(t, 204, r)
+	require.Empty(t, r.Cookie("jwt").Value)
+	require.Empty(t, r.Cookie("refresh").Value)
+	s.waitRevoked(t, buyer.token)
+	s.waitRevoked(t, other.token)
+	requireProblem(t, 401, s.refresh(t, other), "session_ended")
+	requireProblem(t, 401, s.call(t, client.SignIn(buyer.Email, buyer.password)), "invalid_credentials")
+	again := s.call(t, client.SignUp(buyer.Email, "battery staple"))
+	require.Equal(t, 201, again.Status, "the address may sign up again: %s", again.Body)
+	require.NotEqual(t, buyer.ID, decode[client.SignedIn](t, again).User.ID)
 }
 
-// While auth is away, the others go on with the keys and revocations that they know. No account is deleted while orders is away.
-func TestSessions_ServicesGoOnWhileAuthIsAway(t *testing.T) {
+// While auth is down, other services use the keys and revocations that they have. While orders is down, no account can be deleted.
+func TestSessions_ServicesVerifyTokensWhileAuthIsDown(t *testing.T) {
 	t.Parallel()
-	h := lentHouse(t, nil)
-	somebody, out := h.signUp(t), h.signUp(t)
-	require.Equal(t, 200, h.do(t, "POST", "/api/users/signout-everywhere", nil, "Authorization", "Bearer "+out.token).status)
-	h.revokedSoon(t, out.token)
-	buys := func(token string) int {
-		return h.do(t, "GET", "/api/orders", nil, "Authorization", "Bearer "+token).status
+	s := pooledStack(t, nil)
+	user, out := s.signUp(t), s.signUp(t)
+	requireStatus(t, 200, s.call(t, client.SignOutEverywhere().With("Authorization", "Bearer "+out.token)))
+	s.waitRevoked(t, out.token)
+	ordersStatus := func(token string) int {
+		return s.call(t, client.ReadOrders().With("Authorization", "Bearer "+token)).Status
 	}
 
-	h.without(t, "auth", func() {
-		eventually(t, "auth is away", func() bool { return h.do(t, "GET", "/.well-known/jwks.json", nil).status == 503 })
+	s.whileDown(t, "auth", func() {
+		eventually(t, "auth is down", func() bool { return s.request(t, "GET", "/.well-known/jwks.json", nil).Status == 503 })
 		for _, service := range []string{"gateway", "orders"} {
-			eventually(t, service+" has had no revocations for some periods", func() bool {
-				age, found := h.metric(service, "boxoffice_revocations_age_seconds")
+			eventually(t, service+" has received no revocations for some periods", func() bool {
+				age, found := s.metric(t, service, "boxoffice_revocations_age_seconds")
 				return found && age > 3
 			})
 		}
-		require.Equal(t, 200, buys(somebody.token))
-		require.Equal(t, 401, buys(out.token))
+		require.Equal(t, 200, ordersStatus(user.token))
+		require.Equal(t, 401, ordersStatus(out.token))
 	})
-	h.without(t, "auth-dapr", func() {
-		r := h.do(t, "POST", "/api/users/signout", nil, "Cookie", "jwt="+somebody.token)
-		refused(t, 503, r)
-		require.Empty(t, r.cookie("jwt").Value, "the browser is signed out all the same")
+	s.whileDown(t, "auth-dapr", func() {
+		r := s.call(t, client.SignOut().With("Cookie", "jwt="+user.token))
+		requireProblem(t, 503, r)
+		require.Empty(t, r.Cookie("jwt").Value, "the cookie is cleared all the same")
 	})
-	eventually(t, "auth reaches its store again", func() bool { return h.do(t, "GET", "/readyz", nil).status == 200 })
-	eventually(t, "auth reaches its sidecar again", func() bool {
-		return h.do(t, "GET", "/api/users/currentuser", nil, "Authorization", "Bearer "+somebody.token).status == 200
+	eventually(t, "auth reaches its store", func() bool { return s.request(t, "GET", "/readyz", nil).Status == 200 })
+	eventually(t, "auth reaches its sidecar", func() bool {
+		return s.call(t, client.ReadCurrentUser().With("Authorization", "Bearer "+user.token)).Status == 200
 	})
-	h.without(t, "orders", func() {
-		r := h.do(t, "DELETE", "/api/users/currentuser", map[string]string{"password": somebody.password}, "Authorization", "Bearer "+somebody.token)
-		refused(t, 503, r, "orders_unavailable")
-		require.NotEmpty(t, r.header.Get("Retry-After"))
+	s.whileDown(t, "orders", func() {
+		r := s.call(t, client.DeleteAccount(user.password).With("Authorization", "Bearer "+user.token))
+		requireProblem(t, 503, r, "orders_unavailable")
+		require.NotEmpty(t, r.Header.Get("Retry-After"))
 	})
-	eventually(t, "orders is back", func() bool { return buys(somebody.token) == 200 })
+	eventually(t, "orders works again", func() bool { return ordersStatus(user.token) == 200 })
 }

@@ -2,14 +2,14 @@ package e2e
 
 import (
 	"fmt"
-	"net/url"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
 const (
@@ -17,94 +17,94 @@ const (
 	nonsenseIDs = "1 x 0190b5a0 {0190b5a0-0000-7000-8000-000000000000} urn:uuid:0190b5a0-0000-7000-8000-000000000000 ..%2F..%2Fx %00 " + unknownID + "x"
 )
 
-func TestTickets_AreListedShownChangedAndWithdrawn(t *testing.T) {
+func TestTickets_CreateReadEditDelete(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller := h.signUp(t)
+	s := sharedStack(t)
+	seller := s.signUp(t)
 
-	r := seller.do(t, "POST", "/api/tickets", `{"title":"Concert — Grüße 🎫","price":4200,"currency":"xxx","userId":"me","status":"sold","id":"1","version":9}`)
-	require.Equal(t, 201, r.status, "%s", r.body)
-	made := as[ticket](t, r)
-	require.Equal(t, ticket{
+	r := seller.request(t, "POST", "/api/tickets", `{"title":"Concert — Grüße 🎫","price":4200,"currency":"xxx","userId":"me","status":"sold","id":"1","version":9}`)
+	requireStatus(t, 201, r)
+	made := decode[client.Ticket](t, r)
+	require.Equal(t, client.Ticket{
 		ID: made.ID, Title: "Concert — Grüße 🎫", Price: 4200, Currency: "usd", UserID: seller.ID, Status: "available",
 		Version: 1, CreatedAt: made.CreatedAt, UpdatedAt: made.CreatedAt,
-	}, made, "what a client may not say is not taken from it")
+	}, made, "members that a client may not set are ignored")
 	require.WithinDuration(t, time.Now(), made.CreatedAt, time.Minute)
-	require.Equal(t, "/api/tickets/"+made.ID, r.header.Get("Location"))
-	require.Equal(t, `"1"`, r.header.Get("ETag"))
-	require.NotContains(t, string(r.body), `"orderId"`)
-	require.NotContains(t, string(r.body), `"schema"`)
+	require.Equal(t, "/api/tickets/"+made.ID, r.Header.Get("Location"))
+	require.Equal(t, `"1"`, r.Header.Get("ETag"))
+	require.NotContains(t, string(r.Body), `"orderId"`)
+	require.NotContains(t, string(r.Body), `"schema"`)
 
-	shown := h.do(t, "GET", r.header.Get("Location"), nil)
-	require.Equal(t, 200, shown.status)
-	require.Equal(t, "application/json", shown.header.Get("Content-Type"))
-	require.Equal(t, `"1"`, shown.header.Get("ETag"))
-	require.JSONEq(t, string(r.body), string(shown.body))
+	shown := s.request(t, "GET", r.Header.Get("Location"), nil)
+	requireStatus(t, 200, shown)
+	require.Equal(t, "application/json", shown.Header.Get("Content-Type"))
+	require.Equal(t, `"1"`, shown.Header.Get("ETag"))
+	require.JSONEq(t, string(r.Body), string(shown.Body))
 
-	changed := seller.do(t, "PUT", "/api/tickets/"+made.ID, offer{Title: "Opera", Price: 5000})
-	require.Equal(t, 200, changed.status, "%s", changed.body)
-	require.Equal(t, `"2"`, changed.header.Get("ETag"))
-	now := as[ticket](t, changed)
+	changed := seller.call(t, client.EditTicket(made.ID, client.Offer{Title: "Opera", Price: 5000}))
+	requireStatus(t, 200, changed)
+	require.Equal(t, `"2"`, changed.Header.Get("ETag"))
+	now := decode[client.Ticket](t, changed)
 	require.Equal(t, []any{"Opera", int64(5000), 2, made.CreatedAt}, []any{now.Title, now.Price, now.Version, now.CreatedAt})
-	require.Equal(t, now, h.ticket(t, made.ID))
+	require.Equal(t, now, s.ticket(t, made.ID))
 
-	gone := seller.do(t, "DELETE", "/api/tickets/"+made.ID, nil)
-	require.Equal(t, 204, gone.status, "%s", gone.body)
-	require.Empty(t, gone.body)
-	refused(t, 404, h.do(t, "GET", "/api/tickets/"+made.ID, nil))
-	refused(t, 404, seller.do(t, "PUT", "/api/tickets/"+made.ID, offer{Title: "Back", Price: 4100}))
-	refused(t, 404, seller.do(t, "DELETE", "/api/tickets/"+made.ID, nil))
-	for _, listed := range h.allTickets(t, 200) {
-		require.NotEqual(t, made.ID, listed.ID, "what is withdrawn is not listed")
+	deleted := seller.call(t, client.DeleteTicket(made.ID))
+	requireStatus(t, 204, deleted)
+	require.Empty(t, deleted.Body)
+	requireProblem(t, 404, s.call(t, client.ReadTicket(made.ID)))
+	requireProblem(t, 404, seller.call(t, client.EditTicket(made.ID, client.Offer{Title: "Back", Price: 4100})))
+	requireProblem(t, 404, seller.call(t, client.DeleteTicket(made.ID)))
+	for _, listed := range s.allTickets(t, 200) {
+		require.NotEqual(t, made.ID, listed.ID, "a deleted ticket is not listed")
 	}
 }
 
 func TestTickets_HeadIsGetWithoutTheBody(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	listed := h.signUp(t).list(t, "Concert", 100)
+	s := sharedStack(t)
+	listed := s.signUp(t).list(t, "Concert", 100)
 
-	r := h.do(t, "HEAD", "/api/tickets/"+listed.ID, nil)
+	r := s.request(t, "HEAD", "/api/tickets/"+listed.ID, nil)
 
-	require.Equal(t, 200, r.status)
-	require.Equal(t, `"1"`, r.header.Get("ETag"))
-	require.Empty(t, r.body)
+	requireStatus(t, 200, r)
+	require.Equal(t, `"1"`, r.Header.Get("ETag"))
+	require.Empty(t, r.Body)
 }
 
-func TestTickets_AreTheirSellersAlone(t *testing.T) {
+func TestTickets_OnlyTheSellerChangesThem(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller, other := h.signUp(t), h.signUp(t)
+	s := sharedStack(t)
+	seller, other := s.signUp(t), s.signUp(t)
 	listed := seller.list(t, "Concert", 4200)
 
-	refused(t, 403, other.do(t, "PUT", "/api/tickets/"+listed.ID, offer{Title: "Mine", Price: 4100}))
-	refused(t, 403, other.do(t, "DELETE", "/api/tickets/"+listed.ID, nil))
-	refused(t, 401, h.do(t, "POST", "/api/tickets", offer{Title: "Nobody's", Price: 4100}), "not_signed_in")
-	refused(t, 401, h.do(t, "PUT", "/api/tickets/"+listed.ID, offer{Title: "Nobody's", Price: 4100}), "not_signed_in")
-	refused(t, 401, h.do(t, "DELETE", "/api/tickets/"+listed.ID, nil), "not_signed_in")
-	refused(t, 401, h.do(t, "POST", "/api/tickets", `not JSON`), "not_signed_in")
+	requireProblem(t, 403, other.call(t, client.EditTicket(listed.ID, client.Offer{Title: "Mine", Price: 4100})))
+	requireProblem(t, 403, other.call(t, client.DeleteTicket(listed.ID)))
+	requireProblem(t, 401, s.call(t, client.ListTicket("Not signed in", 4100)), "not_signed_in")
+	requireProblem(t, 401, s.call(t, client.EditTicket(listed.ID, client.Offer{Title: "Not signed in", Price: 4100})), "not_signed_in")
+	requireProblem(t, 401, s.call(t, client.DeleteTicket(listed.ID)), "not_signed_in")
+	requireProblem(t, 401, s.request(t, "POST", "/api/tickets", `not JSON`), "not_signed_in")
 
-	require.Equal(t, listed, h.ticket(t, listed.ID))
+	require.Equal(t, listed, s.ticket(t, listed.ID))
 }
 
-func TestTickets_IdsThatNameNothing(t *testing.T) {
+func TestTickets_UnknownAndInvalidIDsAre404(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller := h.signUp(t)
+	s := sharedStack(t)
+	seller := s.signUp(t)
 
 	for _, id := range append(strings.Fields(nonsenseIDs), unknownID, strings.ToUpper(unknownID), seller.ID) {
-		refused(t, 404, h.do(t, "GET", "/api/tickets/"+id, nil))
-		refused(t, 404, seller.do(t, "PUT", "/api/tickets/"+id, offer{Title: "Nothing", Price: 4100}))
-		refused(t, 404, seller.do(t, "DELETE", "/api/tickets/"+id, nil))
+		requireProblem(t, 404, s.call(t, client.ReadTicket(id)))
+		requireProblem(t, 404, seller.call(t, client.EditTicket(id, client.Offer{Title: "Nothing", Price: 4100})))
+		requireProblem(t, 404, seller.call(t, client.DeleteTicket(id)))
 	}
 	listed := seller.list(t, "Concert", 100)
-	require.Equal(t, listed, h.ticket(t, strings.ToUpper(listed.ID)), "an id is the same in capital letters")
+	require.Equal(t, listed, s.ticket(t, strings.ToUpper(listed.ID)), "an id is the same in capital letters")
 }
 
-func TestTickets_RefuseWhatIsNotValid(t *testing.T) {
+func TestTickets_InvalidRequestsAreRefused(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller := h.signUp(t)
+	s := sharedStack(t)
+	seller := s.signUp(t)
 	listed := seller.list(t, "Concert", 4200)
 	tests := map[string]struct {
 		body   string
@@ -141,7 +141,7 @@ func TestTickets_RefuseWhatIsNotValid(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, call := range [][2]string{{"POST", "/api/tickets"}, {"PUT", "/api/tickets/" + listed.ID}} {
 				var fields []string
-				for _, e := range refused(t, 400, seller.do(t, call[0], call[1], tt.body)).Errors {
+				for _, e := range requireProblem(t, 400, seller.request(t, call[0], call[1], tt.body)).Errors {
 					fields = append(fields, e.Field)
 				}
 				require.Equal(t, tt.fields, fields, call)
@@ -149,65 +149,65 @@ func TestTickets_RefuseWhatIsNotValid(t *testing.T) {
 		})
 	}
 	for name, body := range map[string]string{"a text": `{"title":"a","price":1,"version":"2"}`, "less than the first": `{"title":"a","price":1,"version":-1}`} {
-		f := refused(t, 400, seller.do(t, "PUT", "/api/tickets/"+listed.ID, body))
-		require.Equal(t, "version", f.Errors[0].Field, name)
+		problem := requireProblem(t, 400, seller.request(t, "PUT", "/api/tickets/"+listed.ID, body))
+		require.Equal(t, "version", problem.Errors[0].Field, name)
 	}
-	require.Equal(t, listed, h.ticket(t, listed.ID))
+	require.Equal(t, listed, s.ticket(t, listed.ID))
 
-	r := seller.do(t, "POST", "/api/tickets", offer{Title: strings.Repeat("ü", 200), Price: 99_999_999})
-	require.Equal(t, 201, r.status, "the longest and dearest: %s", r.body)
+	r := seller.call(t, client.ListTicket(strings.Repeat("ü", 200), 99_999_999))
+	require.Equal(t, 201, r.Status, "the longest and dearest: %s", r.Body)
 }
 
-func TestTickets_RefuseAStaleVersion(t *testing.T) {
+func TestTickets_StaleVersionIsRefused(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller := h.signUp(t)
+	s := sharedStack(t)
+	seller := s.signUp(t)
 	path := "/api/tickets/" + seller.list(t, "Concert", 4200).ID
-	require.Equal(t, 200, seller.do(t, "PUT", path, offer{Title: "Second", Price: 4300, Version: 1}).status, "the right version")
+	require.Equal(t, 200, seller.request(t, "PUT", path, client.Offer{Title: "Second", Price: 4300, Version: 1}).Status, "the current version")
 
-	stale := offer{Title: "Stale", Price: 4100}
+	stale := client.Offer{Title: "Stale", Price: 4100}
 	tests := map[string]struct {
 		version int
 		ifMatch string
 		code    string
 		status  int
 	}{
-		"in the body":              {1, "", "stale_version", 409},
-		"in If-Match":              {0, `"1"`, "stale_version", 409},
-		"in If-Match, weak":        {0, `W/"1"`, "stale_version", 409},
-		"of the future":            {7, "", "stale_version", 409},
-		"of the future, If-Match":  {0, `"7"`, "stale_version", 409},
-		"in both":                  {1, `"1"`, "stale_version", 409},
-		"two that differ":          {1, `"2"`, "", 400},
-		"an ETag of somebody else": {0, `"abc"`, "invalid", 400},
-		"an ETag without quotes":   {0, `1`, "invalid", 400},
+		"in the body":             {1, "", "stale_version", 409},
+		"in If-Match":             {0, `"1"`, "stale_version", 409},
+		"in If-Match, weak":       {0, `W/"1"`, "stale_version", 409},
+		"of the future":           {7, "", "stale_version", 409},
+		"of the future, If-Match": {0, `"7"`, "stale_version", 409},
+		"in both":                 {1, `"1"`, "stale_version", 409},
+		"two that differ":         {1, `"2"`, "", 400},
+		"an unknown ETag":         {0, `"abc"`, "invalid", 400},
+		"an ETag without quotes":  {0, `1`, "invalid", 400},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			stale.Version = tt.version
-			refused(t, tt.status, seller.do(t, "PUT", path, stale, "If-Match", tt.ifMatch), tt.code)
+			requireProblem(t, tt.status, seller.request(t, "PUT", path, stale, "If-Match", tt.ifMatch), tt.code)
 		})
 	}
-	refused(t, 409, seller.do(t, "DELETE", path, nil, "If-Match", `"1"`), "stale_version")
+	requireProblem(t, 409, seller.request(t, "DELETE", path, nil, "If-Match", `"1"`), "stale_version")
 
 	for i, ifMatch := range []string{`"2"`, `W/"3"`, "*"} {
-		r := seller.do(t, "PUT", path, offer{Title: "Changed", Price: 4400}, "If-Match", ifMatch)
-		require.Equal(t, 200, r.status, "%s: %s", ifMatch, r.body)
-		require.Equal(t, i+3, as[ticket](t, r).Version)
+		r := seller.request(t, "PUT", path, client.Offer{Title: "Changed", Price: 4400}, "If-Match", ifMatch)
+		require.Equal(t, 200, r.Status, "%s: %s", ifMatch, r.Body)
+		require.Equal(t, i+3, decode[client.Ticket](t, r).Version)
 	}
-	require.Equal(t, 204, seller.do(t, "DELETE", path, nil, "If-Match", `"5"`).status)
+	requireStatus(t, 204, seller.request(t, "DELETE", path, nil, "If-Match", `"5"`))
 }
 
-func TestTickets_OneOfManyChangesOfOneVersionIsTaken(t *testing.T) {
+func TestTickets_OneOfManyEditsOfOneVersionSucceeds(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller := h.signUp(t)
+	s := sharedStack(t)
+	seller := s.signUp(t)
 	path := "/api/tickets/" + seller.list(t, "Concert", 4200).ID
 	const many = 10
 	statuses := make(chan int, many)
 	for i := range many {
 		go func() {
-			statuses <- seller.do(t, "PUT", path, offer{Title: fmt.Sprint("Change ", i), Price: 4100, Version: 1}).status
+			statuses <- seller.request(t, "PUT", path, client.Offer{Title: fmt.Sprint("Change ", i), Price: 4100, Version: 1}).Status
 		}()
 	}
 	counts := map[int]int{}
@@ -217,88 +217,78 @@ func TestTickets_OneOfManyChangesOfOneVersionIsTaken(t *testing.T) {
 	require.Equal(t, map[int]int{200: 1, 409: many - 1}, counts)
 }
 
-func TestTickets_ReservedAndSoldOnesAreNotChanged(t *testing.T) {
+func TestTickets_ReservedAndSoldTicketsCannotBeChanged(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller, buyer := h.signUp(t), h.signUp(t)
+	s := sharedStack(t)
+	seller, buyer := s.signUp(t), s.signUp(t)
 	listed := seller.list(t, "Concert", 4200)
 	path := "/api/tickets/" + listed.ID
 	refuses := func(code string) {
-		before := h.ticket(t, listed.ID)
-		refused(t, 409, seller.do(t, "PUT", path, offer{Title: "Changed", Price: 4100}), code)
-		refused(t, 409, seller.do(t, "PUT", path, offer{Title: "Changed", Price: 4100, Version: before.Version}), code)
-		refused(t, 409, seller.do(t, "DELETE", path, nil), code)
-		require.Equal(t, before, h.ticket(t, listed.ID))
+		before := s.ticket(t, listed.ID)
+		requireProblem(t, 409, seller.request(t, "PUT", path, client.Offer{Title: "Changed", Price: 4100}), code)
+		requireProblem(t, 409, seller.request(t, "PUT", path, client.Offer{Title: "Changed", Price: 4100, Version: before.Version}), code)
+		requireProblem(t, 409, seller.request(t, "DELETE", path, nil), code)
+		require.Equal(t, before, s.ticket(t, listed.ID))
 	}
 
-	first := buyer.reserved(t, listed.ID)
-	require.Equal(t, first.ID, h.ticketBecomes(t, "reserved", listed.ID).OrderID)
+	first := buyer.reserve(t, listed.ID)
+	require.Equal(t, first.ID, s.ticketBecomes(t, "reserved", listed.ID).OrderID)
 	refuses("ticket_reserved")
 
-	require.Equal(t, 204, buyer.cancel(t, first.ID))
-	require.Empty(t, h.ticketBecomes(t, "available", listed.ID).OrderID)
-	require.Equal(t, 200, seller.do(t, "PUT", path, offer{Title: "Free again", Price: 4300}).status)
+	buyer.cancel(t, first.ID)
+	require.Empty(t, s.ticketBecomes(t, "available", listed.ID).OrderID)
+	requireStatus(t, 200, seller.request(t, "PUT", path, client.Offer{Title: "Free again", Price: 4300}))
 
-	second := buyer.reserved(t, listed.ID)
-	status, _ := buyer.pay(t, second.ID, goodCard)
-	require.Equal(t, 201, status)
-	require.Equal(t, second.ID, h.ticketBecomes(t, "sold", listed.ID).OrderID)
+	second := buyer.reserve(t, listed.ID)
+	buyer.pay(t, second.ID, goodCard)
+	require.Equal(t, second.ID, s.ticketBecomes(t, "sold", listed.ID).OrderID)
 	refuses("ticket_sold")
 }
 
-// nextLink is the form of a Link header that leads on (RFC 8288).
-var nextLink = regexp.MustCompile(`^<([^>]+)>; rel="next"$`)
-
-// follow reads a list from path to its end, along the links, and gives each page to visit.
-func (h *house) follow(t testing.TB, path string, read func(path string) reply, visit func(page reply)) {
+// readPages reads a list to its end. Each page must have a 200, and each link to a next page must lead through the gateway.
+func readPages(t testing.TB, api *client.Client, first client.Request) []client.Response {
 	t.Helper()
-	base, err := url.Parse(h.GatewayURL() + path)
-	require.NoError(t, err)
-	for range 1000 {
-		page := read(base.RequestURI())
-		require.Equal(t, 200, page.status, "%s: %s", base, page.body)
-		visit(page)
-		link := page.header.Get("Link")
-		if link == "" {
-			return
-		}
-		match := nextLink.FindStringSubmatch(link)
-		require.NotNil(t, match, link)
-		next, err := base.Parse(match[1])
+	var all []client.Response
+	for page, err := range api.Pages(t.Context(), first) {
 		require.NoError(t, err)
-		require.Equal(t, base.Host, next.Host, "behind the gateway, the way on leads through the gateway")
-		base = next
+		requireStatus(t, 200, page)
+		if link := page.Header.Get("Link"); link != "" {
+			require.Regexp(t, `^</api/[^>]+>; rel="next"$`, link)
+		}
+		all = append(all, page)
+		require.Less(t, len(all), 1000, "the list does not end")
 	}
-	require.Fail(t, "the list does not end", path)
-}
-
-func (h *house) allTickets(t testing.TB, limit int) []ticket {
-	t.Helper()
-	var all []ticket
-	h.follow(t, "/api/tickets?limit="+strconv.Itoa(limit), func(path string) reply { return h.do(t, "GET", path, nil) }, func(page reply) {
-		tickets := as[[]ticket](t, page)
-		require.LessOrEqual(t, len(tickets), limit)
-		all = append(all, tickets...)
-	})
 	return all
 }
 
-func TestTickets_ListIsPagedToItsEnd(t *testing.T) {
+// allTickets reads all tickets, in pages of that many.
+func (s *testStack) allTickets(t testing.TB, limit int) []client.Ticket {
+	t.Helper()
+	var all []client.Ticket
+	for _, page := range readPages(t, s.api, client.ReadTickets().WithQuery("limit", limit)) {
+		tickets := decode[[]client.Ticket](t, page)
+		require.LessOrEqual(t, len(tickets), limit)
+		all = append(all, tickets...)
+	}
+	return all
+}
+
+func TestTickets_ListHasPagesToItsEnd(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	seller := h.signUp(t)
+	s := sharedStack(t)
+	seller := s.signUp(t)
 	var mine []string // newest first
 	for i := range 25 {
 		mine = append([]string{seller.list(t, fmt.Sprint("Seat ", i), 100).ID}, mine...)
 	}
 	withdrawn := mine[7]
-	require.Equal(t, 204, seller.do(t, "DELETE", "/api/tickets/"+withdrawn, nil).status)
+	requireStatus(t, 204, seller.call(t, client.DeleteTicket(withdrawn)))
 	mine = append(mine[:7:7], mine[8:]...)
 
 	for _, limit := range []int{1, 7, 50, 200} {
 		var found []string
 		seen := map[string]bool{}
-		for _, listed := range h.allTickets(t, limit) {
+		for _, listed := range s.allTickets(t, limit) {
 			require.False(t, seen[listed.ID], "%s came twice, limit %d", listed.ID, limit)
 			seen[listed.ID] = true
 			if listed.UserID == seller.ID {
@@ -307,16 +297,46 @@ func TestTickets_ListIsPagedToItsEnd(t *testing.T) {
 		}
 		require.Equal(t, mine, found, "limit %d", limit)
 	}
-	first := as[[]ticket](t, h.do(t, "GET", "/api/tickets", nil))
+	first := decode[[]client.Ticket](t, s.call(t, client.ReadTickets()))
 	require.LessOrEqual(t, len(first), 50)
-	require.LessOrEqual(t, len(as[[]ticket](t, h.do(t, "GET", "/api/tickets?limit=100000", nil))), 200)
+	require.LessOrEqual(t, len(decode[[]client.Ticket](t, s.request(t, "GET", "/api/tickets?limit=100000", nil))), 200)
 
 	for _, limit := range []string{"0", "-1", "x", "1.5", "99999999999999999999"} {
-		f := refused(t, 400, h.do(t, "GET", "/api/tickets?limit="+limit, nil))
-		require.Equal(t, "limit", f.Errors[0].Field, limit)
+		problem := requireProblem(t, 400, s.request(t, "GET", "/api/tickets?limit="+limit, nil))
+		require.Equal(t, "limit", problem.Errors[0].Field, limit)
 	}
 	for _, cursor := range []string{"x", "MA", "LTEuMQ", "%00", strings.Repeat("x", 300)} {
-		f := refused(t, 400, h.do(t, "GET", "/api/tickets?cursor="+cursor, nil))
-		require.Equal(t, "cursor", f.Errors[0].Field, cursor)
+		problem := requireProblem(t, 400, s.request(t, "GET", "/api/tickets?cursor="+cursor, nil))
+		require.Equal(t, "cursor", problem.Errors[0].Field, cursor)
 	}
+}
+
+func TestTickets_FirstPageIsFullAfterManyDeletions(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, stack.Options{})
+	seller := s.signUp(t)
+	var kept []client.Ticket
+	for range 12 {
+		kept = append(kept, seller.list(t, "Kept", 1500))
+	}
+	for range 400 {
+		requireStatus(t, 204, seller.call(t, client.DeleteTicket(seller.list(t, "Deleted", 1500).ID)))
+	}
+	eventually(t, "the first page has ten of the remaining tickets", func() bool {
+		page := decode[[]client.Ticket](t, s.call(t, client.ReadTickets().WithQuery("limit", 10)))
+		return len(page) == 10 && page[0].ID == kept[11].ID && page[9].ID == kept[2].ID
+	})
+}
+
+func TestTickets_TitlesWithControlCharactersAreRefused(t *testing.T) {
+	t.Parallel()
+	s := sharedStack(t)
+	seller := s.signUp(t)
+	listed := seller.list(t, "שורה 1, Opéra 👩‍👩‍👧", 500)
+	for _, title := range []string{"Row\n1", "\x1b[2J", "Row \u202e1 ecils", "\u2067x", "a\u2028b"} {
+		requireProblem(t, 400, seller.call(t, client.ListTicket(title, 500)), "printable")
+		problem := requireProblem(t, 400, seller.call(t, client.EditTicket(listed.ID, client.Offer{Title: title, Price: 500})), "printable")
+		require.Equal(t, "title", problem.Errors[0].Field)
+	}
+	require.Equal(t, listed, s.ticket(t, listed.ID))
 }

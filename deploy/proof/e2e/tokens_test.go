@@ -17,32 +17,33 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/client"
 )
 
 type keySet struct {
 	Keys []map[string]string `json:"keys"`
 }
 
-func (h *house) keys(t *testing.T) keySet {
+func (s *testStack) publicKeys(t *testing.T) keySet {
 	t.Helper()
-	r := h.do(t, "GET", "/.well-known/jwks.json", nil)
-	require.Equal(t, 200, r.status)
-	return as[keySet](t, r)
+	r := s.request(t, "GET", "/.well-known/jwks.json", nil)
+	requireStatus(t, 200, r)
+	return decode[keySet](t, r)
 }
 
-func TestTokens_AreVerifiedByThePublicKeys(t *testing.T) {
+func TestTokens_VerifyWithThePublicKeys(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	somebody := h.signUp(t)
+	s := sharedStack(t)
+	user := s.signUp(t)
 
-	r := h.do(t, "GET", "/.well-known/jwks.json", nil)
-	require.Equal(t, 200, r.status)
-	require.Equal(t, "application/json", r.header.Get("Content-Type"))
-	require.Contains(t, r.header.Get("Cache-Control"), "max-age=")
-	keys := as[keySet](t, r).Keys
+	r := s.request(t, "GET", "/.well-known/jwks.json", nil)
+	requireStatus(t, 200, r)
+	require.Equal(t, "application/json", r.Header.Get("Content-Type"))
+	require.Contains(t, r.Header.Get("Cache-Control"), "max-age=")
+	keys := decode[keySet](t, r).Keys
 	require.Len(t, keys, 1)
 	key := keys[0]
-	require.NotContains(t, key, "d", "the private part")
+	require.NotContains(t, key, "d", "the private key")
 	for member, value := range map[string]string{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig"} {
 		require.Equal(t, value, key[member], member)
 	}
@@ -50,11 +51,11 @@ func TestTokens_AreVerifiedByThePublicKeys(t *testing.T) {
 	require.NoError(t, err)
 
 	var claims jwt.MapClaims
-	token, err := jwt.ParseWithClaims(somebody.token, &claims, func(*jwt.Token) (any, error) { return ed25519.PublicKey(x), nil },
+	token, err := jwt.ParseWithClaims(user.token, &claims, func(*jwt.Token) (any, error) { return ed25519.PublicKey(x), nil },
 		jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithExpirationRequired())
 	require.NoError(t, err)
 	require.Equal(t, key["kid"], token.Header["kid"])
-	require.Equal(t, somebody.ID, claims["sub"])
+	require.Equal(t, user.ID, claims["sub"])
 	issued, err := claims.GetIssuedAt()
 	require.NoError(t, err)
 	expires, err := claims.GetExpirationTime()
@@ -62,10 +63,10 @@ func TestTokens_AreVerifiedByThePublicKeys(t *testing.T) {
 	require.Equal(t, time.Hour, expires.Sub(issued.Time))
 }
 
-// signingKey is the stack's own private key, with which the test can sign what auth would never.
-func signingKey(t *testing.T, h *house) ed25519.PrivateKey {
+// signingKey returns the stack's private key, so that the test can sign tokens that auth would not sign.
+func signingKey(t *testing.T, s *testStack) ed25519.PrivateKey {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(h.Folder(), stack.StateFolder, "secrets.json"))
+	text, err := os.ReadFile(filepath.Join(s.Folder(), stack.StateFolder, "secrets.json"))
 	require.NoError(t, err)
 	var secrets map[string]string
 	require.NoError(t, json.Unmarshal(text, &secrets))
@@ -76,12 +77,12 @@ func signingKey(t *testing.T, h *house) ed25519.PrivateKey {
 	return key.(ed25519.PrivateKey)
 }
 
-func TestTokens_ForgedAndExpiredOnesAreRefusedByAll(t *testing.T) {
+func TestTokens_ForgedAndExpiredTokensAreRefused(t *testing.T) {
 	t.Parallel()
-	h := sharedHouse(t)
-	somebody := h.signUp(t)
-	paid := h.sold(t, somebody)
-	real, public := signingKey(t, h), h.keys(t).Keys[0]
+	s := sharedStack(t)
+	user := s.signUp(t)
+	paid := s.sell(t, user)
+	real, public := signingKey(t, s), s.publicKeys(t).Keys[0]
 	kid := public["kid"]
 	_, foreign, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
@@ -92,7 +93,7 @@ func TestTokens_ForgedAndExpiredOnesAreRefusedByAll(t *testing.T) {
 	require.NoError(t, err)
 
 	var genuine jwt.MapClaims
-	parsed, _, err := jwt.NewParser().ParseUnverified(somebody.token, &genuine)
+	parsed, _, err := jwt.NewParser().ParseUnverified(user.token, &genuine)
 	require.NoError(t, err)
 	require.Equal(t, kid, parsed.Header["kid"])
 	claims := func(changes ...any) jwt.MapClaims {
@@ -121,8 +122,8 @@ func TestTokens_ForgedAndExpiredOnesAreRefusedByAll(t *testing.T) {
 		require.NoError(t, err)
 		return text
 	}
-	parts := strings.Split(somebody.token, ".")
-	admin, err := json.Marshal(claims("sub", h.signUp(t).ID))
+	parts := strings.Split(user.token, ".")
+	admin, err := json.Marshal(claims("sub", s.signUp(t).ID))
 	require.NoError(t, err)
 	hour := func(n int) int64 { return time.Now().Add(time.Duration(n) * time.Hour).Unix() }
 
@@ -140,13 +141,13 @@ func TestTokens_ForgedAndExpiredOnesAreRefusedByAll(t *testing.T) {
 		"the true key under another id":      {sign(jwt.SigningMethodEdDSA, real, claims(), "kid", "other"), "token_invalid"},
 		"the true key under no id":           {sign(jwt.SigningMethodEdDSA, real, claims(), "kid", nil), "token_invalid"},
 		"an id that is a path":               {sign(jwt.SigningMethodEdDSA, real, claims(), "kid", "../../"+kid), "token_invalid"},
-		"the claims of another":              {parts[0] + "." + base64.RawURLEncoding.EncodeToString(admin) + "." + parts[2], "token_invalid"},
+		"the claims of another user":         {parts[0] + "." + base64.RawURLEncoding.EncodeToString(admin) + "." + parts[2], "token_invalid"},
 		"a signature of other bytes":         {parts[0] + "." + parts[1] + "." + base64.RawURLEncoding.EncodeToString(make([]byte, 64)), "token_invalid"},
 		"expired":                            {sign(jwt.SigningMethodEdDSA, real, claims("iat", hour(-2), "exp", hour(-1))), "token_expired"},
 		"without end":                        {sign(jwt.SigningMethodEdDSA, real, claims("exp", nil)), "token_invalid"},
 		"of tomorrow":                        {sign(jwt.SigningMethodEdDSA, real, claims("iat", hour(24), "exp", hour(25))), "token_invalid"},
-		"of another issuer":                  {sign(jwt.SigningMethodEdDSA, real, claims("iss", "somebody")), "token_invalid"},
-		"of nobody":                          {sign(jwt.SigningMethodEdDSA, real, claims("sub", nil)), "token_invalid"},
+		"of another issuer":                  {sign(jwt.SigningMethodEdDSA, real, claims("iss", "another")), "token_invalid"},
+		"without a subject":                  {sign(jwt.SigningMethodEdDSA, real, claims("sub", nil)), "token_invalid"},
 		"too long":                           {sign(jwt.SigningMethodEdDSA, real, claims("padding", strings.Repeat("x", 8<<10))), "token_invalid"},
 		"nonsense":                           {"nonsense", "token_invalid"},
 		"three dots":                         {"a.b.c", "token_invalid"},
@@ -155,35 +156,35 @@ func TestTokens_ForgedAndExpiredOnesAreRefusedByAll(t *testing.T) {
 		method, path string
 		body         any
 	}{
-		"tickets":  {"POST", "/api/tickets", offer{Title: "Forged", Price: 100}},
+		"tickets":  {"POST", "/api/tickets", client.Offer{Title: "Forged", Price: 100}},
 		"orders":   {"GET", "/api/orders", nil},
 		"payments": {"GET", "/api/payments/" + paid.ID, nil},
 	}
 	for name, tt := range tests {
 		for service, place := range places {
-			r := h.do(t, place.method, place.path, place.body, "Authorization", "Bearer "+tt.token)
-			require.Equal(t, 401, r.status, "%s, %s: %s", name, service, r.body)
-			refused(t, 401, r, tt.code)
-			require.Equal(t, "Bearer", r.header.Get("WWW-Authenticate"))
-			r = h.do(t, place.method, place.path, place.body, "Cookie", "jwt="+tt.token)
-			require.Equal(t, 401, r.status, "as a cookie: %s, %s: %s", name, service, r.body)
+			r := s.request(t, place.method, place.path, place.body, "Authorization", "Bearer "+tt.token)
+			require.Equal(t, 401, r.Status, "%s, %s: %s", name, service, r.Body)
+			requireProblem(t, 401, r, tt.code)
+			require.Equal(t, "Bearer", r.Header.Get("WWW-Authenticate"))
+			r = s.request(t, place.method, place.path, place.body, "Cookie", "jwt="+tt.token)
+			require.Equal(t, 401, r.Status, "as a cookie: %s, %s: %s", name, service, r.Body)
 		}
-		r := h.do(t, "GET", "/api/users/currentuser", nil, "Authorization", "Bearer "+tt.token)
-		require.Equal(t, 200, r.status, name)
-		require.JSONEq(t, `{"currentUser":null}`, string(r.body), name)
+		r := s.call(t, client.ReadCurrentUser().With("Authorization", "Bearer "+tt.token))
+		require.Equal(t, 200, r.Status, name)
+		require.JSONEq(t, `{"currentUser":null}`, string(r.Body), name)
 	}
-	for _, header := range []string{"Bearer", "Bearer ", "Basic " + somebody.token, somebody.token, "Token " + somebody.token} {
+	for _, header := range []string{"Bearer", "Bearer ", "Basic " + user.token, user.token, "Token " + user.token} {
 		for _, place := range places {
-			r := h.do(t, place.method, place.path, place.body, "Authorization", header)
-			refused(t, 401, r, "token_invalid")
+			r := s.request(t, place.method, place.path, place.body, "Authorization", header)
+			requireProblem(t, 401, r, "token_invalid")
 		}
 	}
 
-	t.Run("one that is as it should be is taken", func(t *testing.T) {
+	t.Run("a valid token is accepted", func(t *testing.T) {
 		token := sign(jwt.SigningMethodEdDSA, real, claims())
 		for service, place := range places {
-			r := h.do(t, place.method, place.path, place.body, "Authorization", "Bearer "+token)
-			require.Contains(t, []int{200, 201}, r.status, service)
+			r := s.request(t, place.method, place.path, place.body, "Authorization", "Bearer "+token)
+			require.Contains(t, []int{200, 201}, r.Status, service)
 		}
 	})
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"net/http"
 	"slices"
 	"strings"
@@ -38,22 +37,16 @@ func allTopics() []string {
 	return topics
 }
 
-// publishBySidecar asks a service's sidecar to publish, and returns the status of its response.
-func (h *house) publishBySidecar(t *testing.T, service, topic, event string) int {
+// publishBySidecar publishes through a service's sidecar, and returns the status of the response.
+func (s *testStack) publishBySidecar(t *testing.T, service, topic, event string) int {
 	t.Helper()
-	req, err := http.NewRequest(http.MethodPost, h.SidecarHTTP(service)+"/v1.0/publish/pubsub/"+topic, bytes.NewReader([]byte(event)))
-	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/cloudevents+json")
-	req.Header.Set("dapr-api-token", h.APIToken(service))
-	res, err := h.client.Do(req)
-	require.NoError(t, err)
-	defer func() { _ = res.Body.Close() }()
-	return res.StatusCode
+	return s.request(t, "POST", s.SidecarHTTP(service)+"/v1.0/publish/pubsub/"+topic, event,
+		"Content-Type", "application/cloudevents+json", "dapr-api-token", s.APIToken(service)).Status
 }
 
-func TestTopics_ASidecarPublishesItsOwnServicesAlone(t *testing.T) {
+func TestTopics_SidecarPublishesOnlyOnItsServicesTopics(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{})
+	s := newStack(t, stack.Options{})
 	for service, own := range mayPublish {
 		for _, topic := range allTopics() {
 			if slices.Contains(own, topic) {
@@ -61,46 +54,46 @@ func TestTopics_ASidecarPublishesItsOwnServicesAlone(t *testing.T) {
 			}
 			want := http.StatusForbidden
 			if service == "gateway" {
-				want = http.StatusNotFound // its sidecar knows no broker
+				want = http.StatusNotFound // its sidecar has no pub/sub component
 			}
-			require.Equal(t, want, h.publishBySidecar(t, service, topic, `{}`), "%s on %s", service, topic)
+			require.Equal(t, want, s.publishBySidecar(t, service, topic, `{}`), "%s on %s", service, topic)
 		}
 	}
 
-	// On its own topic a service can publish what it wants, and is believed in what is its own.
-	buyer, unpaid := h.orderOf(t, 4200)
+	// On its own topic a service can publish events of any type. Subscribers refuse those of types that it does not own.
+	buyer, unpaid := s.reserveNew(t, 4200)
 	order := event.Order{ID: unpaid.ID, UserID: unpaid.UserID, Status: "complete", Ticket: event.OrderedTicket{ID: unpaid.Ticket.ID}, Sequence: 1000, Version: 1000}
-	require.Equal(t, http.StatusNoContent, h.publishBySidecar(t, "tickets", "events.tickets", forged(event.ExpirationOfOne(event.ExpiredOrder{ID: unpaid.ID, ExpiresAt: time.Now()}, 1))))
-	require.Equal(t, http.StatusNoContent, h.publishBySidecar(t, "payments", "events.payments", forged(order.Event("order.completed"))))
+	require.Equal(t, http.StatusNoContent, s.publishBySidecar(t, "tickets", "events.tickets", forged(event.ExpirationOfOne(event.ExpiredOrder{ID: unpaid.ID, ExpiresAt: time.Now()}, 1))))
+	require.Equal(t, http.StatusNoContent, s.publishBySidecar(t, "payments", "events.payments", forged(order.Event("order.completed"))))
 	for _, id := range []string{"expiration.complete:" + unpaid.ID + ":1", "order.completed:" + unpaid.ID + ":1000"} {
-		foreign := h.letterOf(t, "orders", id)
+		foreign := s.waitDeadLetter(t, "orders", id)
 		require.Equal(t, "foreign", foreign.Code)
-		_, problems, status := h.deadLetters(t, "send", foreign.ID)
+		_, stderr, status := s.runDeadLetters(t, "send", foreign.ID)
 		require.Equal(t, 1, status)
-		require.Contains(t, problems, "its owner did not publish")
+		require.Contains(t, stderr, "its owner did not publish")
 	}
 	require.Equal(t, unpaid, buyer.order(t, unpaid.ID))
-	require.Equal(t, "reserved", h.ticketBecomes(t, "reserved", unpaid.Ticket.ID).Status)
+	require.Equal(t, "reserved", s.ticketBecomes(t, "reserved", unpaid.Ticket.ID).Status)
 }
 
-// The broker refuses it, too, to whoever has a service's password and no sidecar.
-func TestTopics_TheBrokerKnowsWhoMayPublish(t *testing.T) {
+// The broker refuses it, too, to a client with a service's password and no sidecar.
+func TestTopics_BrokerRefusesOtherServicesTopics(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, stack.Options{})
+	s := newStack(t, stack.Options{})
 	for service, own := range mayPublish {
-		refuses := publisherAs(t, h, service)
+		refuses := publisherAs(t, s, service)
 		for _, topic := range allTopics() {
 			require.Equal(t, !slices.Contains(own, topic), refuses(topic), "%s on %s", service, topic)
 		}
 	}
 }
 
-// publisherAs publishes on a topic with a service's own credentials, and says whether the broker refused.
-func publisherAs(t *testing.T, h *house, service string) (refuses func(topic string) bool) {
+// publisherAs returns a function that publishes on a topic with a service's credentials, and reports whether the broker refused.
+func publisherAs(t *testing.T, s *testStack, service string) (refuses func(topic string) bool) {
 	t.Helper()
-	address := h.BrokerAs(service)
+	address := s.BrokerAs(service)
 	event := []byte(`{"specversion":"1.0","id":"` + uuid.NewString() + `","source":"test","type":"none.such"}`)
-	if h.Set() == stack.SetRedis {
+	if s.Set() == stack.SetRedis {
 		b, err := broker.Open(address)
 		require.NoError(t, err)
 		t.Cleanup(b.Close)
@@ -127,7 +120,7 @@ func publisherAs(t *testing.T, h *house, service string) (refuses func(topic str
 		case err := <-denied:
 			require.ErrorContains(t, err, strings.ToLower("permissions violation"))
 			return true
-		case <-time.After(50 * time.Millisecond): // a refusal comes before the answer to Flush
+		case <-time.After(50 * time.Millisecond): // a refusal arrives before Flush returns
 			return false
 		}
 	}

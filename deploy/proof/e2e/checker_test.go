@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -9,28 +8,24 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
 	"boxoffice/deploy/proof/chaos"
 	"boxoffice/deploy/proof/check"
 	"boxoffice/deploy/proof/mutants"
 )
 
-// A check that cannot fail proves nothing. Here a service is built with a fault in it, one that somebody could make (the
-// patches of deploy/proof/mutants), and the checker must find it by what comes of it under load. Most faults need the help of
-// others, of processes and networks, to show: `make check-the-check` looks for all of them, and takes longer.
+// A checker that cannot fail proves nothing. Services are built with a defect (a patch in deploy/proof/mutants), and the checker must find
+// its effects under load. Here are the defects that show without further faults. `make check-the-check` runs all of them, and takes longer.
 
-func TestChecker_FindsMistakes(t *testing.T) {
+func TestChecker_FindsDefects(t *testing.T) {
 	t.Parallel()
 	stacktest.SkipIfShort(t)
-	onEmbedded(t, "a mistake of a service is the same on all sets")
-	runFile, err := stack.FindRunFile(".")
-	require.NoError(t, err)
-	root := filepath.Dir(runFile)
+	onEmbedded(t, "a defect of a service is the same on all sets")
+	root := root(t)
 	for _, c := range []struct {
 		name    string
 		promise int
-		says    string // in one of the violations
+		what    string // part of a violation
 	}{
 		{"etag-dropped", 1, "live orders at once"},
 		{"published-before-commit", 2, "the aggregate does not exist"},
@@ -38,16 +33,16 @@ func TestChecker_FindsMistakes(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			fault, err := mutants.Find(root, c.name)
+			mutant, err := mutants.Find(root, c.name)
 			require.NoError(t, err)
-			programs, err := fault.Build(t.Context(), root, t.TempDir())
+			programs, err := mutant.Build(t.Context(), root, t.TempDir())
 			require.NoError(t, err)
 			out, err := chaos.Run(t.Context(), chaos.Options{
 				Seed: 1, Time: 5 * time.Second, NoFaults: true, Settle: 3 * time.Second, Folder: t.TempDir(), Programs: programs,
 			})
 			require.NoError(t, err)
 			require.True(t, slices.ContainsFunc(out.Report.Violations, func(v check.Violation) bool {
-				return v.Promise == c.promise && strings.Contains(v.What, c.says) && len(v.History) > 0
+				return v.Promise == c.promise && strings.Contains(v.What, c.what) && len(v.History) > 0
 			}), "%s", out)
 		})
 	}

@@ -1,4 +1,4 @@
-package main
+package domain
 
 import (
 	"testing"
@@ -12,7 +12,7 @@ import (
 var noon = time.Date(2030, 5, 1, 12, 0, 0, 0, time.UTC)
 
 func liveOrder() Order {
-	return Order{Schema: orderSchema, ID: "order-1", UserID: "buyer-1", Status: OrderCreated, ExpiresAt: noon.Add(15 * time.Minute), Amount: 2500, Currency: "usd", Version: 1}
+	return Order{Schema: OrderSchema, ID: "order-1", UserID: "buyer-1", Status: OrderCreated, ExpiresAt: noon.Add(15 * time.Minute), Amount: 2500, Currency: "usd", Version: 1}
 }
 
 // begun is a payment whose first attempt was made on an intent, and whose outcome is not known.
@@ -33,7 +33,7 @@ func TestBegin_TakesTheAmountOfTheOrder(t *testing.T) {
 	}, *p)
 }
 
-func TestObserve_TakesStripesWordAndTellsIt(t *testing.T) {
+func TestObserve_AppliesAndPublishesWhatStripeSays(t *testing.T) {
 	later := noon.Add(time.Minute)
 	for _, c := range []struct {
 		from, reported Status
@@ -62,7 +62,7 @@ func TestObserve_TakesStripesWordAndTellsIt(t *testing.T) {
 		{Voided, Failed, "", false},
 		{Refunded, Captured, "", false},
 	} {
-		t.Run(string(c.from)+" hears "+string(c.reported), func(t *testing.T) {
+		t.Run(string(c.from)+" observes "+string(c.reported), func(t *testing.T) {
 			p := begun()
 			p.Status = c.from
 			event, changed := p.Observe(Intent{ID: "pi_1", Status: c.reported}, later)
@@ -88,7 +88,7 @@ func TestObserve_TakesStripesWordAndTellsIt(t *testing.T) {
 	}
 }
 
-func TestObserve_EachDeclineIsToldOnce(t *testing.T) {
+func TestObserve_EachDeclineIsPublishedOnce(t *testing.T) {
 	p := begun()
 	first := Intent{Status: Failed, ChargeID: "ch_1", DeclineCode: "insufficient_funds"}
 	event, changed := p.Observe(first, noon)
@@ -122,11 +122,11 @@ func TestTry_DecidesWhetherToAskTheBank(t *testing.T) {
 		{"declined, same card again", Failed, Attempt{1, "visa", done, noon}, "visa", NewAttempt, 2},
 		{"declined, another card", Failed, Attempt{1, "visa", done, noon}, "amex", NewAttempt, 2},
 		{"declined before, the next outcome is not known", Failed, Attempt{2, "visa", open, noon}, "visa", ResumeAttempt, 2},
-		{"the bank asks for the buyer, same card", RequiresAction, Attempt{1, "visa", done, noon}, "visa", ShowAsItIs, 1},
+		{"the bank asks for the buyer, same card", RequiresAction, Attempt{1, "visa", done, noon}, "visa", KeepAsItIs, 1},
 		{"the bank asks for the buyer, another card", RequiresAction, Attempt{1, "visa", done, noon}, "amex", NewAttempt, 2},
 		{"a webhook was faster than our answer", RequiresAction, Attempt{1, "visa", open, noon}, "visa", ResumeAttempt, 1},
-		{"authorized", Authorized, Attempt{1, "visa", done, noon}, "amex", ShowAsItIs, 1},
-		{"captured", Captured, Attempt{1, "visa", done, noon}, "visa", ShowAsItIs, 1},
+		{"authorized", Authorized, Attempt{1, "visa", done, noon}, "amex", KeepAsItIs, 1},
+		{"captured", Captured, Attempt{1, "visa", done, noon}, "visa", KeepAsItIs, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := begun()
@@ -155,7 +155,7 @@ func TestConclude_ClosesItsOwnAttemptOnce(t *testing.T) {
 
 func TestDue_MoneyFollowsTheOrder(t *testing.T) {
 	all := []Status{Pending, RequiresAction, Failed, Authorized, Captured, Voided, Refunded}
-	want := map[OrderStatus]map[Status]Action{
+	want := map[OrderStatus]map[Status]Step{
 		OrderCreated:   {},
 		OrderComplete:  {Authorized: Capture},
 		OrderCancelled: {Pending: Void, RequiresAction: Void, Failed: Void, Authorized: Void, Captured: Refund},
@@ -169,7 +169,7 @@ func TestDue_MoneyFollowsTheOrder(t *testing.T) {
 	}
 }
 
-func TestPayable_OnlyALiveOrderInTime(t *testing.T) {
+func TestCheckPayable_OnlyALiveOrderInTime(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		status OrderStatus
@@ -178,29 +178,29 @@ func TestPayable_OnlyALiveOrderInTime(t *testing.T) {
 	}{
 		{"live", OrderCreated, noon, nil},
 		{"in the last moment", OrderCreated, noon.Add(15*time.Minute - 1), nil},
-		{"its time is over", OrderCreated, noon.Add(15 * time.Minute), errExpired},
-		{"cancelled", OrderCancelled, noon, errCancelled},
-		{"complete", OrderComplete, noon, errComplete},
+		{"its time is over", OrderCreated, noon.Add(15 * time.Minute), ErrExpired},
+		{"cancelled", OrderCancelled, noon, ErrCancelled},
+		{"complete", OrderComplete, noon, ErrComplete},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := liveOrder()
 			o.Status = c.status
-			require.Equal(t, c.want, o.Payable(c.now))
+			require.Equal(t, c.want, o.CheckPayable(c.now))
 		})
 	}
 }
 
 func TestApply_OnlyWhatIsNewer(t *testing.T) {
-	reported := func(version int, status string) events.Order {
+	event := func(version int, status events.OrderStatus) events.Order {
 		return events.Order{ID: "order-1", UserID: "buyer-1", Status: status, ExpiresAt: noon, Version: version,
 			Ticket: events.OrderedTicket{ID: "ticket-1", Price: 2500, Currency: "usd"}}
 	}
 	var o Order
-	require.True(t, o.Apply(reported(2, "cancelled")))
+	require.True(t, o.Apply(event(2, "cancelled")))
 	payment := o.Begin("visa", noon)
-	require.False(t, o.Apply(reported(1, "created")), "late")
-	require.False(t, o.Apply(reported(2, "cancelled")), "again")
-	require.Equal(t, Order{Schema: orderSchema, ID: "order-1", UserID: "buyer-1", Status: OrderCancelled, ExpiresAt: noon, Amount: 2500, Currency: "usd", Version: 2, Payment: payment}, o)
-	require.True(t, o.Apply(reported(3, "complete")))
+	require.False(t, o.Apply(event(1, "created")), "late")
+	require.False(t, o.Apply(event(2, "cancelled")), "again")
+	require.Equal(t, Order{Schema: OrderSchema, ID: "order-1", UserID: "buyer-1", Status: OrderCancelled, ExpiresAt: noon, Amount: 2500, Currency: "usd", Version: 2, Payment: payment}, o)
+	require.True(t, o.Apply(event(3, "complete")))
 	require.Same(t, payment, o.Payment)
 }

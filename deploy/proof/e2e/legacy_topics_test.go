@@ -11,11 +11,12 @@ import (
 
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
+	"boxoffice/deploy/proof/client"
 	"boxoffice/deploy/proof/event"
 )
 
-// oldStreams gives NATS the streams that the release before had. (On Redis a stream is made by whoever publishes first.)
-func oldStreams(t *testing.T, s *stack.Stack) {
+// createLegacyStreams creates the streams of an earlier release on NATS. On Redis, the first publication creates a stream.
+func createLegacyStreams(t *testing.T, s *stack.Stack) {
 	t.Helper()
 	if s.BrokerName() != stack.NATS {
 		return
@@ -45,47 +46,45 @@ func oldStreams(t *testing.T, s *stack.Stack) {
 	}
 }
 
-// The release before had one topic for all events and one for all dead letters. What it left there is handled.
-func TestUpgrade_WhatIsLeftOnTheOldTopicsIsHandled(t *testing.T) {
+// An earlier release had one topic for all events, and one for all dead letters. What it has published there is handled.
+func TestUpgrade_EventsOnLegacyTopicsAreHandled(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
-	before := houseOf(stacktest.Start(t, inTests(stack.Options{Folder: folder, Apps: []string{}})))
-	oldStreams(t, before.Stack)
-	stream := before.stream(t)
+	earlier := newTestStack(stacktest.Start(t, withTestSettings(stack.Options{Folder: folder, Apps: []string{}})))
+	createLegacyStreams(t, earlier.Stack)
+	events := earlier.stream(t)
 	listing := event.Ticket{ID: uuid.NewString(), Title: "Listed before", Price: 1000, Currency: "usd", UserID: uuid.NewString(), Status: "available", Version: 1, CreatedAt: time.Now(), UpdatedAt: time.Now()}
-	stream.tellOn(t, "events", listing.Event("ticket.created").JSON())
+	events.publishOn(t, "events", listing.Event("ticket.created").JSON())
 	id := uuid.NewString()
 	eventID := "order.created:" + id + ":1"
-	stream.tellOn(t, "events", ordered(id))
-	stream.tellOn(t, "events", event.User{ID: uuid.NewString(), Version: 1}.Event("user.created").JSON())
+	events.publishOn(t, "events", orderOfUnknownTicket(id))
+	events.publishOn(t, "events", event.User{ID: uuid.NewString(), Version: 1}.Event("user.created").JSON())
 
 	bare := uuid.NewString()
-	stream.tellOn(t, "events.dead", ordered(bare))
+	events.publishOn(t, "events.dead", orderOfUnknownTicket(bare))
 	now := time.Now()
-	other := ordered(uuid.NewString())
+	other := orderOfUnknownTicket(uuid.NewString())
 	otherEvent, err := event.Read(other)
 	require.NoError(t, err)
-	stream.tellOn(t, "events.dead", event.New("event.dead", "tickets:"+otherEvent.ID, 1, letter{
+	events.publishOn(t, "events.dead", event.New("event.dead", "tickets:"+otherEvent.ID, 1, deadLetter{
 		Service: "tickets", Code: "refused", Reason: "there is no ticket", Attempts: 1, FirstFailure: now, LastFailure: now,
 		EventID: otherEvent.ID, EventType: otherEvent.Type, Event: other,
 	}).JSON())
-	require.NoError(t, before.Stop())
+	require.NoError(t, earlier.Stop())
 
-	h := newHouse(t, stack.Options{Folder: folder})
-	stream = h.stream(t)
-	known(t, h.signUp(t), ticket{ID: listing.ID})
-	require.Equal(t, "refused", h.letterOf(t, "tickets", eventID).Code, "it came, and there is no such ticket")
-	stream.settled(t)
+	s := newStack(t, stack.Options{Folder: folder})
+	events = s.stream(t)
+	projectTicket(t, s.signUp(t), client.Ticket{ID: listing.ID})
+	require.Equal(t, "refused", s.waitDeadLetter(t, "tickets", eventID).Code, "tickets has no such ticket")
+	events.waitIdle(t)
 
-	nobodys := h.letterOf(t, "", "order.created:"+bare+":1")
-	require.Equal(t, "given up", nobodys.Code)
-	_, problems, status := h.deadLetters(t, "send", nobodys.ID)
-	require.Zero(t, status, problems)
-	require.Equal(t, "refused", h.letterOf(t, "tickets", nobodys.EventID+"/again-1").Code, "nobody knows whose it was, so all get it")
+	bareLetter := s.waitDeadLetter(t, "", "order.created:"+bare+":1")
+	require.Equal(t, "given up", bareLetter.Code)
+	s.requireDeadLettersCommand(t, "send", bareLetter.ID)
+	require.Equal(t, "refused", s.waitDeadLetter(t, "tickets", bareLetter.EventID+"/again-1").Code, "it names no service, so all services receive it")
 
-	its := h.letterOf(t, "tickets", otherEvent.ID)
-	require.Equal(t, "there is no ticket", its.Reason)
-	_, problems, status = h.deadLetters(t, "send", its.ID)
-	require.Zero(t, status, problems)
-	stream.sentAgain(t, "tickets", its.EventID+"/again-1")
+	ticketsLetter := s.waitDeadLetter(t, "tickets", otherEvent.ID)
+	require.Equal(t, "there is no ticket", ticketsLetter.Reason)
+	s.requireDeadLettersCommand(t, "send", ticketsLetter.ID)
+	events.waitSentAgain(t, "tickets", ticketsLetter.EventID+"/again-1")
 }

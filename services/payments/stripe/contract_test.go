@@ -1,4 +1,4 @@
-package main
+package stripe
 
 import (
 	"maps"
@@ -12,9 +12,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/stripe/stripe-go/v76"
+	stripego "github.com/stripe/stripe-go/v76"
 	"github.com/stripe/stripe-mock/embedded"
 	"github.com/stripe/stripe-mock/server"
+
+	"boxoffice/services/internal/clock"
+	"boxoffice/services/payments/domain"
+	"boxoffice/services/payments/stripe/stripetest"
 )
 
 // referee is Stripe's own stripe-mock: it holds every request against Stripe's published OpenAPI description.
@@ -59,43 +63,43 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 	r := newReferee(t)
 	web := httptest.NewServer(r)
 	defer web.Close()
-	g := newStripeClient(sandboxKey, web.URL, 10*time.Second, quiet)
+	client := New(Options{Key: stripetest.Key, URL: web.URL, Timeout: 10 * time.Second, Clock: clock.System, Log: quiet, Retries: 2})
 
 	requireRefusals(t, r)
 	r.asked = nil
 
 	ctx := t.Context()
 	order := liveOrder()
-	payment := order.Begin("visa", now())
+	payment := order.Begin("visa", clock.System())
 	old := payment.Attempt
-	old.At = old.At.Add(-keyLife)
+	old.At = old.At.Add(-domain.KeyLife)
 	payment.StripeID = "pi_1"
 	operations := map[string]func() error{
-		"Authorize": func() error { _, err := g.Authorize(ctx, &order, payment.Attempt, visa()); return err },
+		"Authorize": func() error { _, err := client.Authorize(ctx, &order, payment.Attempt, visa()); return err },
 		"Authorize, by token": func() error {
-			_, err := g.Authorize(ctx, &order, payment.Attempt, Method{Token: "tok_visa"})
+			_, err := client.Authorize(ctx, &order, payment.Attempt, domain.Method{Token: "tok_visa"})
 			return err
 		},
-		"Confirm":           func() error { _, err := g.Confirm(ctx, payment, 1, visa()); return err },
-		"Confirm, by token": func() error { _, err := g.Confirm(ctx, payment, 2, Method{Token: "tok_visa"}); return err },
-		"Find":              func() error { _, err := g.Find(ctx, &order, payment.Attempt); return err },
-		"Find, after long":  func() error { _, err := g.Find(ctx, &order, old); return err },
-		"Whose":             func() error { _, err := g.Whose(ctx, payment.StripeID); return err },
-		"Get":               func() error { _, err := g.Get(ctx, payment.StripeID); return err },
-		"whole": func() error {
-			_, err := g.whole(ctx, &stripe.PaymentIntent{ID: "pi_1", Status: stripe.PaymentIntentStatusSucceeded, LatestCharge: &stripe.Charge{Captured: true, Disputed: true, AmountRefunded: 1}}, false)
+		"Confirm":           func() error { _, err := client.Confirm(ctx, payment, 1, visa()); return err },
+		"Confirm, by token": func() error { _, err := client.Confirm(ctx, payment, 2, domain.Method{Token: "tok_visa"}); return err },
+		"Find":              func() error { _, err := client.Find(ctx, &order, payment.Attempt); return err },
+		"Find, after long":  func() error { _, err := client.Find(ctx, &order, old); return err },
+		"Lookup":            func() error { _, err := client.Lookup(ctx, payment.StripeID); return err },
+		"Get":               func() error { _, err := client.Get(ctx, payment.StripeID); return err },
+		"complete": func() error {
+			_, err := client.complete(ctx, &stripego.PaymentIntent{ID: "pi_1", Status: stripego.PaymentIntentStatusSucceeded, LatestCharge: &stripego.Charge{Captured: true, Disputed: true, AmountRefunded: 1}}, false)
 			return err
 		},
-		"whole, declined": func() error {
-			_, err := g.whole(ctx, &stripe.PaymentIntent{ID: "pi_1", Status: stripe.PaymentIntentStatusRequiresAction, LatestCharge: &stripe.Charge{}}, false)
+		"complete, declined": func() error {
+			_, err := client.complete(ctx, &stripego.PaymentIntent{ID: "pi_1", Status: stripego.PaymentIntentStatusRequiresAction, LatestCharge: &stripego.Charge{}}, false)
 			return err
 		},
-		"Intents":   func() error { return g.Intents(ctx, noon, func([]listed) error { return nil }) },
-		"Reversals": func() error { return g.Reversals(ctx, noon, func([]notice) error { return nil }) },
-		"Capture":   func() error { _, err := g.Capture(ctx, payment); return err },
-		"Void":      func() error { _, err := g.Void(ctx, payment); return err },
-		"Refund":    func() error { _, err := g.Refund(ctx, payment); return err },
-		"Release":   func() error { return g.Release(ctx, payment.StripeID) },
+		"Intents":   func() error { return client.Intents(ctx, noon, func([]Listed) error { return nil }) },
+		"Reversals": func() error { return client.Reversals(ctx, noon, func([]Notice) error { return nil }) },
+		"Capture":   func() error { _, err := client.Capture(ctx, payment); return err },
+		"Void":      func() error { _, err := client.Void(ctx, payment); return err },
+		"Refund":    func() error { _, err := client.Refund(ctx, payment); return err },
+		"Release":   func() error { return client.Release(ctx, payment.StripeID) },
 	}
 	for name, run := range operations {
 		require.NoError(t, run(), name)
@@ -117,7 +121,7 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 		"POST /v1/refunds",
 	}, slices.Compact(r.asked))
 
-	exported := reflect.TypeFor[*stripeClient]()
+	exported := reflect.TypeFor[*Client]()
 	for i := range exported.NumMethod() {
 		require.Contains(t, operations, exported.Method(i).Name, "an operation that is not held against Stripe's description")
 	}
@@ -133,7 +137,7 @@ func requireRefusals(t *testing.T, r *referee) {
 		"an unknown value":     "amount=2500&currency=usd&capture_method=later",
 	} {
 		req := httptest.NewRequest("POST", "/v1/payment_intents", strings.NewReader(body))
-		req.Header.Set("Authorization", "Bearer "+sandboxKey)
+		req.Header.Set("Authorization", "Bearer "+stripetest.Key)
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		r.ServeHTTP(httptest.NewRecorder(), req)
 		require.NotEmpty(t, r.rejected, name)
