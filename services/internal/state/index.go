@@ -172,7 +172,7 @@ func (p Place) compare(other Place) int {
 	return cmp.Or(cmp.Compare(max(p.Page, 1), max(other.Page, 1)), cmp.Compare(p.Entry, other.Entry))
 }
 
-// Places says how far an index was read: for each partition, the place of the first entry that was not read. The zero value is
+// Places is how far an index was read: for each partition, the place of the first entry that was not read. The zero value is
 // the beginning. It may be stored in a document.
 type Places map[string]Place
 

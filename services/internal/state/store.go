@@ -212,7 +212,7 @@ func Get[T any](ctx context.Context, s *Store, key string) (Doc[T], error) {
 	return decode[T](items[key], key)
 }
 
-// GetMany reads the documents under keys, in the same order. It leaves out those that do not exist.
+// GetMany reads the documents under keys, in the same order. It omits those that do not exist.
 func GetMany[T any](ctx context.Context, s *Store, keys []string) ([]Doc[T], error) {
 	items, err := s.read(ctx, keys...)
 	if err != nil {

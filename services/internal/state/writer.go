@@ -199,8 +199,8 @@ func (w *writer) resolve(ctx context.Context, batch []*request, tx *transaction,
 	return result, err
 }
 
-// findOutcome reads the transaction's documents once. The entry says whether the transaction happened. If it did not, a fence
-// under its number makes sure that it never will, and the ETags say which requests are in conflict.
+// findOutcome reads the transaction's documents once. The entry shows whether the transaction happened. If it did not, a fence
+// under its number makes sure that it never will, and the ETags show which requests are in conflict.
 func (w *writer) findOutcome(ctx context.Context, batch []*request, tx *transaction, e *entry, cause error) (outcome, error) {
 	now, err := w.store.read(ctx, tx.keys...)
 	if err != nil {
