@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
 )
 
 const (
@@ -34,19 +36,17 @@ type keys struct {
 	others  []ed25519.PublicKey
 }
 
-// signingKeys reads the keys from the Dapr secret store, waiting for it until ctx ends.
+// signingKeys reads the keys from the Dapr secret store. It tries again until ctx ends.
 func signingKeys(ctx context.Context, from secrets) (keys, error) {
-	for {
-		text, err := readSecret(ctx, from)
-		if err == nil {
-			return parseSecret(text)
-		}
-		select {
-		case <-ctx.Done():
-			return keys{}, fmt.Errorf("read the secret %s from the store %s: %w", secretName, secretStore, err)
-		case <-time.After(readPause):
-		}
+	var last error
+	text, err := backoff.Retry(ctx, func() (text string, err error) {
+		text, last = readSecret(ctx, from)
+		return text, last
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(readPause)), backoff.WithMaxElapsedTime(0))
+	if err != nil { // ctx has ended
+		return keys{}, fmt.Errorf("read the secret %s from the store %s: %w", secretName, secretStore, last)
 	}
+	return parseSecret(text)
 }
 
 func readSecret(ctx context.Context, from secrets) (string, error) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	runtime "github.com/dapr/dapr/pkg/proto/runtime/v1"
 	"github.com/dapr/go-sdk/actor"
 	"github.com/dapr/go-sdk/client"
@@ -69,18 +70,13 @@ func (r *reminders) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		for !r.registerAll(ctx) {
-			select {
-			case <-time.After(registrationPause):
-			case <-ctx.Done():
-				return nil
-			}
-		}
+		_, _ = backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, r.registerAll(ctx) },
+			backoff.WithBackOff(backoff.NewConstantBackOff(registrationPause)), backoff.WithMaxElapsedTime(0)) // fails if ctx ends
 	}
 }
 
-// registerAll tries each registration once, and returns whether all succeeded.
-func (r *reminders) registerAll(ctx context.Context) bool {
+// registerAll tries each registration once. It returns an error if one failed, which is registered by the next call.
+func (r *reminders) registerAll(ctx context.Context) error {
 	r.mu.Lock()
 	slots := r.unregistered
 	r.unregistered = map[Slot]bool{}
@@ -102,7 +98,7 @@ func (r *reminders) registerAll(ctx context.Context) bool {
 			return err
 		})
 	}
-	return registering.Wait() == nil
+	return registering.Wait()
 }
 
 // register creates the slot's reminder, or replaces it with an equal one.
@@ -133,7 +129,7 @@ func (r *reminders) unregister(ctx context.Context, actorID string) error {
 }
 
 // canRegister tests whether the scheduler accepts changes, with one that has no effect: no slot has this actor.
-func (r *reminders) canRegister(ctx context.Context) error { return r.unregister(ctx, "nobody") }
+func (r *reminders) canRegister(ctx context.Context) error { return r.unregister(ctx, "no-slot") }
 
 // canFire tests whether reminders reach their actors: the sidecar needs the placement service for that.
 func (r *reminders) canFire(ctx context.Context) error {
