@@ -125,7 +125,7 @@ func TestAPI_PayAndShow(t *testing.T) {
 	require.Equal(t, paid, shown.payment(t))
 }
 
-func TestAPI_PayByToken_AndAnAmountFromTheClientIsNotHeard(t *testing.T) {
+func TestAPI_PayByToken_AndAnAmountFromTheClientIsIgnored(t *testing.T) {
 	d := newDesk(t, webhookSecret)
 	order := d.newOrder(t)
 	res := d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"token":"tok_visa","amount":1}`, strings.ToUpper(order.ID)))
@@ -292,7 +292,7 @@ func signed(body []byte, secret string, at time.Time) string {
 	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret, Timestamp: at}).Header
 }
 
-// about is a webhook that tells a status of an order's intent.
+// about is a webhook with a status of an order's intent.
 func about(stripeID, orderID, status string) []byte {
 	return fmt.Appendf(nil, `{"id":"evt_1","object":"event","api_version":"2020-08-27","type":"payment_intent.amount_capturable_updated","data":{"object":{"id":%q,"object":"payment_intent","status":%q,"metadata":{"orderId":%q}}}}`, stripeID, status, orderID)
 }
@@ -327,7 +327,7 @@ func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
 		require.JSONEq(t, `{"received":true,"known":true}`, res.text)
 		d.round(t)
 	}
-	d.requireEvents(t, "payment.created") // what counts is what Stripe says when asked, not what the webhook says
+	d.requireEvents(t, "payment.created") // the intent as it is at Stripe counts, not the one in the webhook
 }
 
 func TestWebhook_WithoutASecretNothingIsTaken(t *testing.T) {
@@ -341,11 +341,11 @@ func TestWebhook_WithoutASecretNothingIsTaken(t *testing.T) {
 func TestWebhook_OfOthersIsAcknowledged(t *testing.T) {
 	d := newDesk(t, webhookSecret)
 	for name, body := range map[string]string{
-		"an intent that is not ours": string(about("pi_somebody", "somebodys-order", "requires_capture")),
-		"a charge of such an intent": `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":"pi_somebody"}}}`,
-		"a charge without an intent": `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":null}}}`,
-		"something else altogether":  `{"id":"evt_1","object":"event","type":"customer.created","data":{"object":{"id":"cus_1","object":"customer"}}}`,
-		"an event without an object": `{"id":"evt_1","object":"event","type":"ping"}`,
+		"an intent of another system": string(about("pi_somebody", "somebodys-order", "requires_capture")),
+		"a charge of such an intent":  `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":"pi_somebody"}}}`,
+		"a charge without an intent":  `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":null}}}`,
+		"something else altogether":   `{"id":"evt_1","object":"event","type":"customer.created","data":{"object":{"id":"cus_1","object":"customer"}}}`,
+		"an event without an object":  `{"id":"evt_1","object":"event","type":"ping"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			res := d.send(t, "", "POST", "/api/payments/webhook", body, "Stripe-Signature", signed([]byte(body), webhookSecret, time.Now()))
@@ -354,7 +354,7 @@ func TestWebhook_OfOthersIsAcknowledged(t *testing.T) {
 	}
 }
 
-func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
+func TestWebhook_IsRefusedWhileStripeIsAwaySoThatItIsSentAgain(t *testing.T) {
 	d := newDesk(t, webhookSecret)
 	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
@@ -370,7 +370,7 @@ func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
 
 // TestWebhook_OfTheSandbox lets the sandbox send its own webhooks, over HTTP, to the service.
 func TestWebhook_OfTheSandbox(t *testing.T) {
-	d := newShop(t)
+	d := newDeskWithWebhooks(t)
 	p := d.stripeServer
 	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
@@ -382,7 +382,7 @@ func TestWebhook_OfTheSandbox(t *testing.T) {
 	d.requireEvents(t, "payment.created", "payment.captured")
 }
 
-func TestConfig_SaysWhomToPay(t *testing.T) {
+func TestConfig_Processor(t *testing.T) {
 	key, url, err := (&config{StripeKey: "sk_live_1", SandboxURL: "http://localhost:12112"}).processor()
 	require.NoError(t, err)
 	require.Equal(t, []string{"sk_live_1", ""}, []string{key, url}, "with a key, the real Stripe")

@@ -41,7 +41,7 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 		"unavailable":       {keys: []string{first, first}},
 		"disconnect_before": {keys: []string{first, first}},
 		"disconnect_after":  {keys: []string{first, first}},
-		// Asked again under its key, Stripe says that it broke. If it has made no intent, an empty one is made under another
+		// Asked again under its key, Stripe repeats the 500. If it has made no intent, an empty one is made under another
 		// key, and confirmed.
 		"error_before": {keys: []string{first, first, first + "/create", first + "/confirm"}},
 		"error_after":  {keys: []string{first, first}},

@@ -24,8 +24,8 @@ type legacy struct {
 	stripeID  string
 }
 
-// storedByLegacyRelease makes a payment with an intent as that release did, and leaves its documents with this status. The
-// attempt is open if the outcome was never written down.
+// storedByLegacyRelease makes a payment and its intent with this status, with documents as that release has written them. The
+// attempt is open if its outcome was never committed.
 func (s *scene) storedByLegacyRelease(t *testing.T, card string, status domain.Status, open bool) legacy {
 	t.Helper()
 	f := legacy{order: reserved(), paymentID: uuid.Must(uuid.NewV7()).String()}
@@ -97,7 +97,7 @@ func TestLegacy_APaymentIsShownAsItIs(t *testing.T) {
 			f := s.storedByLegacyRelease(t, card, status, false)
 			s.requireShown(t, f, status)
 			if status != domain.Failed { // whose declines were not counted
-				require.Contains(t, string(s.sidecar.get(legacyPaymentKey(f.paymentID)).Value), `"schema":1`, "to look changes nothing")
+				require.Contains(t, string(s.sidecar.get(legacyPaymentKey(f.paymentID)).Value), `"schema":1`, "a read changes nothing")
 			}
 		})
 	}

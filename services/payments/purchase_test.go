@@ -124,7 +124,7 @@ func TestApplyOrder_DoesNotWaitForASlowStripe(t *testing.T) {
 	s.requireMoney(t, second.ID, 0, 2500, 0)
 }
 
-// crash leaves an order as a process does that wrote an attempt down and died. If it got so far, Stripe has made it.
+// crash makes the documents of a process that has committed an attempt and died. With got, Stripe has had the attempt.
 func (s *scene) crash(t *testing.T, card string, got bool) (orderID string) {
 	t.Helper()
 	order := s.newOrder(t)
@@ -141,7 +141,7 @@ func (s *scene) crash(t *testing.T, card string, got bool) (orderID string) {
 	return order.ID
 }
 
-func TestAttempt_WhateverACrashLeavesIsFoundByTheSweep(t *testing.T) {
+func TestAttempt_TheSweepFindsTheOutcomeAfterACrash(t *testing.T) {
 	for name, c := range map[string]struct {
 		card     string
 		got      bool
@@ -302,7 +302,7 @@ func TestHandleNotice_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
 }
 
 // A webhook that comes before the answer to the request that has caused it must not make two of one outcome.
-func TestHandleNotice_BeforeTheAnswerItIsLeftToWhoeverAsked(t *testing.T) {
+func TestHandleNotice_BeforeTheResponseTheRequestCommits(t *testing.T) {
 	s := newScene(t)
 	order := s.newOrder(t)
 	overtake := func(r *http.Request, _ *httptest.ResponseRecorder) {

@@ -59,10 +59,11 @@ func (s *scene) indexed(t *testing.T, from state.Places) (ids []string) {
 	}
 }
 
-// leftBehind makes payments as a process leaves them that dies at a bad moment, and says what must become of each.
+// leftBehind makes the documents of a process that has died at different moments, with the money that each order must have in
+// the end.
 func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
 	s.withoutBudget()
-	tell := func(o events.Order, status string) events.Order {
+	publish := func(o events.Order, status string) events.Order {
 		o = after(o, status)
 		require.NoError(t, s.store.ApplyOrder(t.Context(), o))
 		return o
@@ -74,18 +75,18 @@ func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
 		return order, receipt
 	}
 	taken, _ := paid("pm_card_visa")
-	tell(taken, "complete")
+	publish(taken, "complete")
 	given, _ := paid("pm_card_visa")
-	tell(given, "cancelled")
+	publish(given, "cancelled")
 	back, _ := paid("pm_card_visa")
 	complete := after(back, "complete")
 	require.NoError(t, s.applyAndSettle(t.Context(), complete)) // captured
-	tell(complete, "cancelled")
+	publish(complete, "cancelled")
 	open, receipt := paid("pm_card_authenticationRequired")
 	s.stripeServer.Authenticate(t, receipt.Payment.StripeID, "succeed") // and the webhook never comes
 	lapsed, receipt := paid("pm_card_visa")
 	s.stripeServer.Expire(t, receipt.Payment.StripeID)
-	tell(lapsed, "complete")
+	publish(lapsed, "complete")
 	lost := s.newOrder(t)
 	s.stripeServer.Inject(t, `{"operation":"confirm","fault":"disconnect_after","times":9,"orderId":"`+lost.ID+`"}`)
 	_, err := s.payWith(t.Context(), lost.ID, "pm_card_visa")
@@ -117,7 +118,7 @@ func TestSweep_FindsWhatAProcessLeft(t *testing.T) {
 	require.Equal(t, asked+2, s.stripeServer.Requests.Load(), "only the two that wait for their orders are asked about again")
 }
 
-func TestSweep_LeavesToOthersWhatIsYoung(t *testing.T) {
+func TestSweep_SkipsWhatIsTooNew(t *testing.T) {
 	s := newScene(t)
 	s.withoutBudget()
 	order := s.newOrder(t)
@@ -134,13 +135,13 @@ func TestSweep_LeavesToOthersWhatIsYoung(t *testing.T) {
 
 func TestSweep_TriesAgainWhenStripeIsBack(t *testing.T) {
 	s := newScene(t)
-	id, tell := s.authorized(t)
+	id, publish := s.authorized(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
 	s.stripeServer.Before.Store(&away)
-	require.NoError(t, tell("complete"))
+	require.NoError(t, publish("complete"))
 	s.forgets()
 	s.sweeps(t)
 	s.requireMoney(t, id, 2500, 0, 0)
@@ -173,9 +174,9 @@ func TestSweep_GoesThroughAllAndItsCostIsWhatIsOpen(t *testing.T) {
 	require.Contains(t, s.ahead(t), waiting.ID, "it is open")
 
 	s.settledOrders(t, 400)
-	last, tell := s.authorized(t)
+	last, publish := s.authorized(t)
 	s.stripeServer.Inject(t, `{"operation":"capture","fault":"unavailable","times":1}`)
-	require.NoError(t, tell("complete"))
+	require.NoError(t, publish("complete"))
 	s.forgets()
 	s.sweeps(t)
 	s.requireMoney(t, last, 0, 2500, 0)
@@ -256,7 +257,7 @@ func TestSweep_DeletesThePagesThatAreWorkedOff(t *testing.T) {
 	require.Empty(t, s.ahead(t))
 }
 
-// TestSweep_TwoReplicasSettleTheSameAtOnce lets two processes over one store sweep, run their queues and hear the
+// TestSweep_TwoReplicasSettleTheSameAtOnce lets two processes over one store sweep, run their queues and handle the
 // same webhooks and events, all at once.
 func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 	s := newScene(t)
