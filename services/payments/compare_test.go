@@ -93,7 +93,7 @@ func (s *scene) payment(t *testing.T, orderID id.Order) domain.Payment {
 }
 
 // lost is what orders answers to a payment whose order it does not know.
-func lost(orderID string) events.Order {
+func lost(orderID id.Order) events.Order {
 	return events.Order{ID: orderID, UserID: buyer, Status: "cancelled", Reason: "unknown", Version: 1 << 20, Ticket: events.OrderedTicket{Price: 2500, Currency: "usd"}}
 }
 

@@ -361,7 +361,7 @@ func TestAPI_ShowsACardTesterNothing(t *testing.T) {
 			res := d.post(t, order.ID, card)
 			require.Equal(t, 402, res.StatusCode)
 			require.Equal(t, []problem.Detail{{Message: "Your card was declined.", Field: "paymentMethod", Code: "card_declined"}}, res.errors(t))
-			shown := d.send(t, buyer, "GET", paymentPath(order.ID), "")
+			shown := d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "")
 			require.Equal(t, "card_declined", shown.payment(t).DeclineCode)
 			a, err := d.load(t.Context(), order.ID)
 			require.NoError(t, err)

@@ -125,7 +125,7 @@ func TestQueue_NewsIsNotLost(t *testing.T) {
 	a.add("order", firstRefresh)
 	a.add("order", 0)
 	due, _ := a.take(time.Now())
-	require.Equal(t, []string{"order"}, due, "the earlier queued stands")
+	require.Equal(t, []id.Order{"order"}, due, "the earlier queued stands")
 
 	again := a.add("order", 0) // while it is busy
 	require.False(t, a.entries["order"].busy, "it is refreshed at once more")

@@ -20,6 +20,7 @@ import (
 	"boxoffice/deploy/stripe/sandbox"
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/payments/domain"
 	"boxoffice/services/payments/stripe"
 	"boxoffice/services/payments/stripe/stripetest"
@@ -94,11 +95,11 @@ func (s *scene) sells(t *testing.T) (complete events.Order, stripeID string) {
 }
 
 // requireShown waits until the payment is shown so.
-func (d *desk) requireShown(t *testing.T, orderID string, status domain.Status, refunded int64, failed bool, dispute string) {
+func (d *desk) requireShown(t *testing.T, order id.Order, status domain.Status, refunded int64, failed bool, dispute string) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		d.round(t)
-		shown := d.send(t, buyer, "GET", "/api/payments/"+orderID, "").payment(t)
+		shown := d.send(t, buyer, "GET", paymentPath(id.Payment(order)), "").payment(t)
 		assert.Equal(c, []any{status, refunded, failed, dispute}, []any{shown.Status, shown.Refunded, shown.RefundFailed, shown.Dispute.Status})
 	}, 10*time.Second, 10*time.Millisecond)
 }
@@ -198,7 +199,7 @@ func TestReversal_ACaptureInTheDashboard(t *testing.T) {
 			d.requireShown(t, order.ID, domain.Captured, 0, false, "")
 			d.requireEvents(t, "payment.created", "payment.captured")
 
-			require.NoError(t, d.applyAndSettle(t.Context(), after(order, end)))
+			require.NoError(t, d.applyAndSettle(t.Context(), after(order, events.OrderStatus(end))))
 			if kept {
 				d.requireMoney(t, order.ID, 0, 2500, 0)
 				d.requireEvents(t, "payment.created", "payment.captured")
@@ -220,13 +221,13 @@ func TestReversal_WarningsReviewsAndPayoutsChangeNothing(t *testing.T) {
 		t.Run(eventType, func(t *testing.T) {
 			d := newDesk(t, webhookSecret)
 			order, intent := d.sells(t)
-			before := d.send(t, buyer, "GET", paymentPath(order.ID), "").payment(t)
+			before := d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "").payment(t)
 			wrote := d.stripeServer.Writes.Load()
 			body := fmt.Appendf(nil, `{"id":"evt_1","object":"event","type":%q,"data":{"object":`+object+`}}`, eventType, intent)
 			res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 			require.Equal(t, 200, res.StatusCode, res.text)
 			d.round(t)
-			require.Equal(t, before, d.send(t, buyer, "GET", paymentPath(order.ID), "").payment(t))
+			require.Equal(t, before, d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "").payment(t))
 			require.Equal(t, wrote, d.stripeServer.Writes.Load())
 			d.requireEvents(t, "payment.created", "payment.captured")
 		})
@@ -302,7 +303,7 @@ func TestReversal_ADisputeIsShownAndWhenItIsLostIsARefund(t *testing.T) {
 			order, intent := d.sells(t)
 			dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", `{"reason":"product_not_received"}`)
 			d.requireShown(t, order.ID, domain.Captured, 0, false, "needs_response")
-			shown := d.send(t, buyer, "GET", paymentPath(order.ID), "").payment(t)
+			shown := d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "").payment(t)
 			require.Equal(t, disputeResponse{ID: dispute, Status: "needs_response", Reason: "product_not_received", Amount: 2500}, shown.Dispute)
 			d.requireRefundedEvents(t)
 
@@ -423,7 +424,7 @@ func TestWebhook_AStolenSecretMovesNoMoney(t *testing.T) {
 	sold, taken := d.sells(t)
 	attacker := d.newOrder(t)
 	d.post(t, attacker.ID, "pm_card_chargeDeclined")
-	forged := func(stripeID, orderID string) {
+	forged := func(stripeID string, orderID id.Order) {
 		for _, status := range []string{"requires_capture", "succeeded", "canceled", "requires_action"} {
 			body := about(stripeID, orderID, status)
 			res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))

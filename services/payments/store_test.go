@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -139,7 +138,7 @@ func (s *scene) requireMoney(t *testing.T, orderID id.Order, held, captured, ref
 
 func TestPay_AuthorizesThenFollowsTheOrder(t *testing.T) {
 	for name, c := range map[string]struct {
-		ends     string
+		ends     events.OrderStatus
 		event    string
 		status   domain.Status
 		captured int64
@@ -234,11 +233,11 @@ func TestPay_RefusesOrdersThatCannotBePaid(t *testing.T) {
 	others.UserID = "buyer-2"
 	require.NoError(t, s.applyAndSettle(t.Context(), others))
 
-	for id, want := range map[string]error{
+	for orderID, want := range map[id.Order]error{
 		expired.ID: domain.ErrExpired, cancelled.ID: domain.ErrCancelled, complete.ID: domain.ErrComplete, others.ID: domain.ErrNotYourOrder,
 		"00000000-0000-7000-8000-000000000000": domain.ErrNoOrder, // made long ago: no event of it is on the way
 	} {
-		_, err := s.payWith(t.Context(), id, "pm_card_visa")
+		_, err := s.payWith(t.Context(), orderID, "pm_card_visa")
 		require.ErrorIs(t, err, want)
 	}
 	require.Zero(t, s.stripeServer.Requests.Load(), "Stripe gets no request")
@@ -517,7 +516,7 @@ func TestPayment_IsShownToItsBuyerAlone(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Payment(t.Context(), receipt.Payment.ID, "buyer-2")
 	require.ErrorIs(t, err, domain.ErrNotYourPayment)
-	_, err = s.Payment(t.Context(), uuid.NewString(), buyer)
+	_, err = s.Payment(t.Context(), id.New[id.Payment](), buyer)
 	require.ErrorIs(t, err, domain.ErrNoPayment)
 }
 
@@ -548,7 +547,7 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 	s := newScene(t)
 	for round := range 60 {
 		order := reserved()
-		ends := []string{"cancelled", "complete"}[round%2]
+		ends := []events.OrderStatus{"cancelled", "complete"}[round%2]
 		t.Run(fmt.Sprintf("%d %s", round, ends), func(t *testing.T) {
 			require.NoError(t, s.applyAndSettle(t.Context(), order))
 			random := rand.New(rand.NewPCG(uint64(round), 7))
