@@ -36,7 +36,7 @@ DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
 
 .DEFAULT_GOAL := help
 .PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-infra build-before test-upgrade test-coverage fuzz \
-	bench chaos check check-the-check k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint vulncheck pin-images rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
+	bench chaos check test-mutants k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint vulncheck pin-images rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
 help: ## list all targets
@@ -120,13 +120,12 @@ fuzz: ## give invalid input to all parsers of foreign input (FUZZTIME=20000x inp
 	done; [ -z "$$failed" ] || { echo "Failed:$$failed"; exit 1; }
 
 bench: build-runtime build ## measure this stack beside a bare sidecar (ARGS=-h shows the settings)
-	@go build -trimpath -o .build/bench ./deploy/proof/bench
-	@.build/bench $(ARGS)
+	@.build/proof bench $(ARGS)
 
 chaos: build-runtime build ## kill and freeze processes under load, then check (SEED=7 TIME=10m; ARGS=-h)
 	@.build/proof chaos $(if $(SEED),-seed $(SEED)) $(if $(TIME),-time $(TIME)) $(ARGS)
 
-check-the-check: build-runtime build ## build services with defects, and require that chaos finds each (ARGS='-run etag*'; ARGS=-h)
+test-mutants: build-runtime build ## build services with defects, and require that chaos finds each (ARGS='-run etag*'; ARGS=-h)
 	@.build/proof mutants $(ARGS)
 
 check: build ## check that the running stack keeps its promises (ARGS=-h)

@@ -1,10 +1,4 @@
-// Command proof checks that the box office keeps its promises:
-//
-//	proof check     look at a running stack
-//	proof chaos     start a stack of its own, load it, kill and freeze its processes, and then check it
-//	proof mutants   build services with faults, and see whether chaos finds each
-//
-// Each takes -h.
+// Command proof proves that the box office keeps its promises, and measures it. Each command takes -h.
 package main
 
 import (
@@ -16,17 +10,18 @@ import (
 	"os/signal"
 	"syscall"
 
+	"boxoffice/deploy/proof/bench"
 	"boxoffice/deploy/proof/chaos"
 	"boxoffice/deploy/proof/check"
 	"boxoffice/deploy/proof/mutants"
 )
 
-const usage = `usage: proof check|chaos|mutants [flags]
+const usage = `usage: proof check|chaos|mutants|bench [flags]
 
-  check    look whether the running stack keeps its promises
-  chaos    start a stack of its own, load it, kill and freeze its processes,
-           and then check it
-  mutants  build services with faults, and see whether chaos finds each
+  check    check which promises the running stack does not keep
+  chaos    start a stack of its own, inject faults under load, then check it
+  mutants  build services with defects, and test whether chaos finds each
+  bench    measure a stack of its own
 
 proof check -h shows the flags of check, and so on.
 `
@@ -38,9 +33,11 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	commands := map[string]func(context.Context, []string) error{"check": check.Command, "chaos": chaos.Command, "mutants": mutants.Command}
-	switch command, known := commands[os.Args[1]]; {
-	case known:
+	commands := map[string]func(context.Context, []string) error{
+		"check": check.Command, "chaos": chaos.Command, "mutants": mutants.Command, "bench": bench.Command,
+	}
+	switch command, exists := commands[os.Args[1]]; {
+	case exists:
 		if err := command(ctx, os.Args[2:]); err != nil && !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "proof:", err)
 			os.Exit(1)

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// bare does on a sidecar of its own, without any service, the state operations that the services do for the same
-// requests, with documents of the same sizes: what a service could reach if its own work cost nothing.
+// bare does the state operations of the services' requests on a sidecar without a service, with documents of the same sizes. This is
+// what a service could reach if its own work cost nothing.
 type bare struct {
 	sidecar dapr.Client
 	tickets []string // documents to read
@@ -36,7 +36,7 @@ func (b *bare) close() { b.sidecar.Close() }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// Documents as the services have them; only their length matters.
+// The documents are like those of the services; only their length matters.
 
 func ticketDocument(id string) []byte {
 	return document(map[string]any{
@@ -58,8 +58,8 @@ func headDocument(ids []string) []byte {
 	return document(map[string]any{"schema": 1, "number": 1, "ids": ids})
 }
 
-func slotDocument(events int) []byte {
-	event := string(ticketDocument(newID())) + strings.Repeat("x", 600) // the envelope
+func journalEntry(events int) []byte {
+	event := string(ticketDocument(newID())) + strings.Repeat("x", 600) // as long as an event's other members
 	list := make([]string, events)
 	for i := range list {
 		list[i] = event
@@ -74,12 +74,12 @@ func writerDocument() []byte {
 func document(value any) []byte {
 	body, err := json.Marshal(value)
 	if err != nil {
-		panic(err) // it is made of strings and numbers
+		panic(err) // it consists of strings and numbers
 	}
 	return body
 }
 
-// How many entries an index's head holds: that of all tickets is half full in the middle, a buyer's has few.
+// Entries in an index's head: that of all tickets is half full on average, a buyer's has few.
 const (
 	allEntries = longPage / 2
 	ownEntries = 5
@@ -109,7 +109,7 @@ func overwrite(key string, value []byte) *dapr.StateOperation {
 	return &dapr.StateOperation{Type: dapr.StateOperationTypeUpsert, Item: &dapr.SetStateItem{Key: key, Value: value}}
 }
 
-// seed writes the documents that are read: as many tickets, and the list's pages.
+// seed writes the documents that jobs read: tickets, and the pages of the list.
 func (b *bare) seed(ctx context.Context, tickets int) error {
 	for len(b.tickets) < tickets {
 		var ops []*dapr.StateOperation
@@ -149,7 +149,7 @@ func (b *bare) readAll(ctx context.Context, _ int) (int, int, error) {
 	return 1, 0, nil
 }
 
-// page reads a list's head, a page of it if it is not the first, and the tickets.
+// page reads a list's head, another page if that is not the first, and the tickets.
 func (b *bare) page(ctx context.Context, number, length int, following bool) error {
 	if _, err := b.sidecar.GetState(ctx, store, "index/tickets/0", nil); err != nil {
 		return err
@@ -170,23 +170,23 @@ func (b *bare) page(ctx context.Context, number, length int, following bool) err
 	return err
 }
 
-// writer is one of those who write at the same time, with documents of its own where the services' would be
-// shared: at one by one they would only refuse each other.
+// writer is one of several that write at once. Each has its own documents where services share theirs, because transactions with the same
+// documents would only conflict.
 type writer struct {
-	key, slot string
-	heads     []string
+	key, entry string
+	heads      []string
 }
 
 func newWriter(heads int) *writer {
 	w := &writer{key: "journal/" + newID()}
-	w.slot = w.key + "/0"
+	w.entry = w.key + "/0"
 	for range heads {
 		w.heads = append(w.heads, "index/"+newID())
 	}
 	return w
 }
 
-// begin reads what a transaction replaces: the writer's document and the heads of the indexes.
+// begin reads the documents that a transaction replaces: the writer's and the heads of the indexes.
 func (w *writer) begin(ctx context.Context, sidecar dapr.Client) (etags map[string]string, err error) {
 	keys := append([]string{w.key}, w.heads...)
 	found, err := sidecar.GetBulkState(ctx, store, keys, nil, 16)
@@ -200,15 +200,15 @@ func (w *writer) begin(ctx context.Context, sidecar dapr.Client) (etags map[stri
 	return etags, nil
 }
 
-// end adds what the services add to every transaction of n changes. The indexes hold so many entries.
+// end adds the documents that services write in every transaction of n changes. The heads of the indexes have so many entries.
 func (w *writer) end(ops []*dapr.StateOperation, etags map[string]string, entries, n int) []*dapr.StateOperation {
 	for _, head := range w.heads {
 		ops = append(ops, upsert(head, headDocument(ids(entries)), etags[head]))
 	}
-	return append(ops, overwrite(w.slot, slotDocument(n)), upsert(w.key, writerDocument(), etags[w.key]))
+	return append(ops, overwrite(w.entry, journalEntry(n)), upsert(w.key, writerDocument(), etags[w.key]))
 }
 
-// writers makes one writer for each of those who work at once.
+// writers creates a writer for each client.
 func writers(clients, group, heads int) []*writer {
 	all := make([]*writer, max(1, clients/group))
 	for i := range all {
@@ -217,7 +217,7 @@ func writers(clients, group, heads int) []*writer {
 	return all
 }
 
-// listing creates tickets, group of them in a transaction.
+// listing creates tickets, so many in a transaction.
 func (b *bare) listing(clients, group int) job {
 	all := writers(clients, group, 1)
 	return func(ctx context.Context, client int) (int, int, error) {
@@ -235,12 +235,11 @@ func (b *bare) listing(clients, group int) job {
 	}
 }
 
-// reserving changes tickets and creates orders, group of each in a transaction, for as many buyers as there are
-// users, or fewer.
+// reserving changes tickets and creates orders, so many of each in a transaction, for different buyers if there are enough users.
 func (b *bare) reserving(clients, group, users int) job {
 	heads := min(group, users)
 	all := writers(clients, group, heads)
-	own := make([][]string, len(all)) // each writer's tickets, for none is reserved by two at once
+	own := make([][]string, len(all)) // each writer has its own tickets, which no other reserves
 	for i := range own {
 		own[i] = b.tickets[i*group : (i+1)*group]
 	}

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"os"
@@ -32,13 +32,13 @@ func TestCPUTimes_AreShownByKindWithReplicasTogether(t *testing.T) {
 	require.Equal(t, "nats", withoutReplica("nats"))
 
 	times := cpuTimes{"orders": 3 * time.Millisecond, "tickets": time.Millisecond, "orders-dapr": 2 * time.Millisecond, "postgres": 4 * time.Millisecond, self: time.Millisecond}
-	require.Equal(t, "1100: services 400 (orders 300, tickets 100); sidecars 200 (orders 200); database 400; load 100", times.each(10))
+	require.Equal(t, "1100: services 400 (orders 300, tickets 100); sidecars 200 (orders 200); database 400; load 100", times.perOperation(10))
 	require.Equal(t, map[string]int64{"total": 1100, "orders": 300, "tickets": 100, "orders-dapr": 200, "postgres": 400, "load": 100}, times.micros(10))
 }
 
-func TestProcesses_TimeOfChildrenThatEndedCounts(t *testing.T) {
+func TestProcesses_TimeOfEndedChildrenCounts(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux says")
+		t.Skip("only Linux has these times")
 	}
 	before := readProcesses()[os.Getpid()].ended
 	require.NoError(t, exec.Command("sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done").Run())
@@ -47,17 +47,17 @@ func TestProcesses_TimeOfChildrenThatEndedCounts(t *testing.T) {
 	require.GreaterOrEqual(t, all.tree(os.Getpid()), all[os.Getpid()].own+all[os.Getpid()].ended)
 }
 
-func TestActivity_IsDividedByOperations(t *testing.T) {
-	before := &activity{calls: map[string]float64{"orders GetState": 5}, commits: map[string]commit{"orders": {10, 5, -1}}}
-	after := &activity{
+func TestCost_IsDividedByOperations(t *testing.T) {
+	before := &cost{calls: map[string]float64{"orders GetState": 5}, commits: map[string]commit{"orders": {10, 5, -1}}}
+	after := &cost{
 		calls:      map[string]float64{"orders GetState": 25, "orders ExecuteStateTransaction": 10, "auth GetState": 0},
 		commits:    map[string]commit{"orders": {40, 15, 1}, "auth": {}},
-		deliveries: 80, stripe: 20, stripeReads: 10,
+		deliveries: 80, stripeWrites: 20, stripeReads: 10,
 	}
-	did := after.since(before)
+	difference := after.since(before)
 	require.Equal(t, "3.00 calls to sidecars, of them 1.00 transactions; 8.00 deliveries; Stripe: 2.00 writes, 1.00 reads"+
-		"\n    orders      ExecuteStateTransaction 1.00, GetState 2.00", did.each(10))
-	require.Equal(t, "orders 3.0 (10.0% tried again)", did.shared())
+		"\n    orders      ExecuteStateTransaction 1.00, GetState 2.00", difference.perOperation(10))
+	require.Equal(t, "orders 3.0 (10.0% tried again)", difference.changesPerTransaction())
 }
 
 func TestSample_Label(t *testing.T) {

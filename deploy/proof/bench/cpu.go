@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"fmt"
@@ -13,12 +13,12 @@ import (
 	"boxoffice/deploy/local/stack"
 )
 
-// cpuWatch reads how much processor time the processes of a stack have had, and this one. A process's time is that of all
-// its descendants too, also of those that have ended: PostgreSQL has one for each connection and more for its own work.
-// Where the system does not say (it is not Linux), all times are 0.
-type cpuWatch struct{ stack *stack.Stack }
+// cpuReader reads the processor times of a stack's processes and of this one. The time of a process includes all its descendants,
+// also those that have ended: PostgreSQL has one for each connection and more for its own work. On systems other than Linux
+// all times are 0.
+type cpuReader struct{ stack *stack.Stack }
 
-// cpuTimes are processor times by process, replicas of an app together; this process is called "load".
+// cpuTimes are processor times by process, with an app's replicas together. This process is "load".
 type cpuTimes map[string]time.Duration
 
 const self = "load"
@@ -29,15 +29,15 @@ const bareSidecar = "bare"
 // tick is the unit of /proc/PID/stat on every Linux that Go runs on.
 const tick = time.Second / 100
 
-func (w cpuWatch) times() cpuTimes {
+func (r cpuReader) times() cpuTimes {
 	times := cpuTimes{}
-	if w.stack == nil {
+	if r.stack == nil {
 		return times
 	}
 	all := readProcesses()
-	times[self] = all[os.Getpid()].own // its descendants are the stack
-	for _, name := range w.stack.Processes() {
-		times[withoutReplica(name)] += all.tree(w.stack.Process(name).PID())
+	times[self] = all[os.Getpid()].own // without its descendants, which are the stack
+	for _, name := range r.stack.Processes() {
+		times[withoutReplica(name)] += all.tree(r.stack.Process(name).PID())
 	}
 	return times
 }
@@ -53,7 +53,7 @@ type processTimes map[int]processTime
 
 type processTime struct {
 	own      time.Duration
-	ended    time.Duration // of children that ended, with theirs
+	ended    time.Duration // of children that have ended, with their descendants
 	children []int
 }
 
@@ -64,9 +64,9 @@ func readProcesses() processTimes {
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
-		// The second field is the command's name in parentheses, and may hold anything. See proc(5).
+		// The second field is the command's name in parentheses, with any characters. See proc(5).
 		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 		if len(fields) < 15 {
 			continue
@@ -107,7 +107,7 @@ func (t cpuTimes) total() (sum time.Duration) {
 	return sum
 }
 
-// kinds are the groups of processes in the order in which they are shown.
+// kinds are the groups of processes in the order of the output.
 var kinds = []string{"services", "sidecars", "broker", "database", "rest", "load"}
 
 func kindOf(process string) string {
@@ -127,8 +127,8 @@ func kindOf(process string) string {
 	return "services"
 }
 
-// each describes the times as microseconds per operation: the sum, and by kind the processes that take most of it.
-func (t cpuTimes) each(operations int) string {
+// perOperation describes the times as microseconds per operation: the sum, and by kind the processes, the largest first.
+func (t cpuTimes) perOperation(operations int) string {
 	micros := func(d time.Duration) int64 { return d.Microseconds() / int64(max(1, operations)) }
 	parts := []string{}
 	for _, kind := range kinds {
@@ -152,7 +152,7 @@ func (t cpuTimes) each(operations int) string {
 	return fmt.Sprintf("%d: %s", micros(t.total()), strings.Join(parts, "; "))
 }
 
-// micros are the times in microseconds per operation, by process, for the file of results.
+// micros are the times in microseconds per operation by process, for the file of results.
 func (t cpuTimes) micros(operations int) map[string]int64 {
 	each := map[string]int64{"total": t.total().Microseconds() / int64(max(1, operations))}
 	for name, spent := range t {

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// fill is what the stores hold before anything is measured.
+// fill is what the stores contain before the first measurement.
 type fill struct{ tickets, orders int }
 
 // parseFill reads "tickets=300000,orders=100000"; either may be left out.
@@ -30,77 +31,75 @@ func parseFill(text string) (f fill, err error) {
 		case "orders":
 			f.orders = n
 		default:
-			return f, fmt.Errorf("%q: there are tickets and orders", name)
+			return f, fmt.Errorf("%q: only tickets and orders can be filled", name)
 		}
 	}
 	f.tickets = max(f.tickets, f.orders) // an order needs a ticket
 	return f, nil
 }
 
-// fillClients fill the stores at once: as many as make full transactions.
+// fillClients fill the stores at once. So many make full transactions.
 const fillClients = 128
 
-// fill lists tickets and reserves the first of them, at the services' REST API and nowhere else: so what lies in the stores is
-// what the services have written, whatever their documents look like. It takes about as long as the rates of listing and
-// reserving say.
+// fill lists tickets and reserves some of them, at the services' REST API, so that the services write the documents.
 func (b *bench) fill(ctx context.Context) error {
 	f := b.settings.fill
 	if f.tickets == 0 {
 		return nil
 	}
 	begin := time.Now()
-	taken := &market{users: b.market.users}
-	if err := b.reported(ctx, "tickets", f.tickets, func(_ context.Context, client int) (int, int, error) {
-		id, status, err := taken.list(b.straight, client)
+	filling := &dataset{users: b.data.users}
+	if err := b.repeat(ctx, "tickets", f.tickets, func(_ context.Context, client int) (int, int, error) {
+		ticket, status, err := filling.list(b.direct, client)
 		if err == nil && status == 201 {
-			taken.put(id)
+			filling.put(ticket)
 		}
 		return 1, status, err
 	}); err != nil {
 		return err
 	}
-	if err := b.settled(ctx); err != nil {
+	if err := b.waitHandled(ctx); err != nil {
 		return err
 	}
-	if err := b.reported(ctx, "orders", f.orders, taken.reserveOwn(b.straight)); err != nil {
+	if err := b.repeat(ctx, "orders", f.orders, filling.reserveOwn(b.direct)); err != nil {
 		return err
 	}
-	if err := b.settled(ctx); err != nil {
+	if err := b.waitHandled(ctx); err != nil {
 		return err
 	}
-	progress("the stores hold %d tickets and %d orders more, after %.0f s", f.tickets, f.orders, time.Since(begin).Seconds())
+	progress("the stores contain %d more tickets and %d more orders after %.0f s", f.tickets, f.orders, time.Since(begin).Seconds())
 	return nil
 }
 
-// reported does a job n times and says every few seconds how far it is.
-func (b *bench) reported(ctx context.Context, what string, n int, work job) error {
+// progressPeriod is the pause between two lines about a fill.
+const progressPeriod = 10 * time.Second
+
+// repeat does a job n times, and prints its progress.
+func (b *bench) repeat(ctx context.Context, what string, n int, work job) error {
+	if n == 0 {
+		return nil
+	}
 	var left, done atomic.Int64
 	left.Store(int64(n))
-	ended := make(chan struct{})
-	defer close(ended)
 	begin := time.Now()
-	go func() {
-		for {
-			select {
-			case <-ended:
-				return
-			case <-time.After(10 * time.Second):
-				progress("fill: %d of %d %s, %.0f/s", done.Load(), n, what, float64(done.Load())/time.Since(begin).Seconds())
-			}
+	printing, stop := context.WithCancel(ctx)
+	var printer sync.WaitGroup
+	defer printer.Wait()
+	defer stop()
+	printer.Go(func() {
+		for pause(printing, progressPeriod); printing.Err() == nil; pause(printing, progressPeriod) {
+			progress("fill: %d of %d %s, %.0f/s", done.Load(), n, what, float64(done.Load())/time.Since(begin).Seconds())
 		}
-	}()
-	made := load(ctx, fillClients, 0, 24*time.Hour, cpuWatch{}, func(ctx context.Context, client int) (int, int, error) {
+	})
+	made := load(ctx, fillClients, 0, 24*time.Hour, cpuReader{}, func(ctx context.Context, client int) (int, int, error) {
 		if left.Add(-1) < 0 {
-			return 0, 0, errOut
+			return 0, 0, errExhausted
 		}
 		n, status, err := work(ctx, client)
 		done.Add(int64(n))
 		return n, status, err
 	})
-	if n == 0 {
-		return nil
-	}
-	if err := errors.Join(made.wrong(201), ctx.Err()); err != nil {
+	if err := errors.Join(made.problems(201), ctx.Err()); err != nil {
 		return fmt.Errorf("fill the stores with %s: %w", what, err)
 	}
 	return nil

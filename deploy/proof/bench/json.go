@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"encoding/json"
@@ -15,29 +15,29 @@ type report struct {
 	Tickets   int              `json:"filledTickets,omitempty"`
 	Orders    int              `json:"filledOrders,omitempty"`
 	Workloads []workloadReport `json:"workloads"`
-	// ShownReserved is the middle time until a reserved ticket shows it, at rest.
+	// ShownReserved is the median time at rest until the tickets service shows a reservation.
 	ShownReserved float64     `json:"shownReservedMs,omitempty"`
 	Purchase      *costReport `json:"onePurchaseAlone,omitempty"`
 }
 
 type workloadReport struct {
-	Name    string     `json:"name"`
-	Gateway *wayReport `json:"gateway,omitempty"`
-	Service *wayReport `json:"service,omitempty"`
-	// With all events handled:
+	Name    string       `json:"name"`
+	Gateway *routeReport `json:"gateway,omitempty"`
+	Service *routeReport `json:"service,omitempty"`
+	// The members below are with all events handled.
 	Sustained float64          `json:"sustainedPerSecond,omitempty"`
 	LagMs     float64          `json:"lagMs,omitempty"`
 	CPU       map[string]int64 `json:"cpuMicros,omitempty"`
 	Cost      *costReport      `json:"cost,omitempty"`
 }
 
-type wayReport struct {
+type routeReport struct {
 	PerSecond float64 `json:"perSecond"`
 	P50       float64 `json:"p50Ms"`
 	P99       float64 `json:"p99Ms"`
 }
 
-// costReport is what one operation costs.
+// costReport is the cost of one operation.
 type costReport struct {
 	Calls        float64            `json:"sidecarCalls"`
 	Transactions float64            `json:"transactions"`
@@ -45,7 +45,7 @@ type costReport struct {
 	StripeWrites float64            `json:"stripeWrites"`
 	StripeReads  float64            `json:"stripeReads"`
 	Changes      map[string]float64 `json:"changesPerTransaction"`
-	// Retried is the share of transactions that were tried again, by service that counts them.
+	// Retried is the share of transactions that were retried, for services that count them.
 	Retried map[string]float64 `json:"retried,omitempty"`
 }
 
@@ -53,18 +53,18 @@ func (b *bench) write(path string) error {
 	s := b.settings
 	r := report{Set: s.set, Replicas: s.replicas, Clients: s.clients, Slow: s.slow, Tickets: s.fill.tickets, Orders: s.fill.orders}
 	for _, result := range b.results {
-		w := workloadReport{Name: result.workload.name, Gateway: reportWay(result.ways[0]), Service: reportWay(result.ways[1])}
+		w := workloadReport{Name: result.workload.name, Gateway: reportRoute(result.routes[0]), Service: reportRoute(result.routes[1])}
 		if result.handled > 0 {
-			n := result.ways[0].all
-			w.Sustained, w.LagMs, w.CPU, w.Cost = result.sustained(), milliseconds(result.lag), result.cpu.micros(n), reportCost(result.did, n)
+			n := result.routes[0].all
+			w.Sustained, w.LagMs, w.CPU, w.Cost = result.sustained(), milliseconds(result.lag), result.cpu.micros(n), reportCost(result.cost, n)
 		}
 		r.Workloads = append(r.Workloads, w)
 	}
-	if len(b.idle) > 0 {
-		r.ShownReserved = milliseconds(b.idle[len(b.idle)/2])
+	if len(b.shownReserved) > 0 {
+		r.ShownReserved = milliseconds(b.shownReserved[len(b.shownReserved)/2])
 	}
-	if b.single != nil {
-		r.Purchase = reportCost(b.single, purchases)
+	if b.purchaseCost != nil {
+		r.Purchase = reportCost(b.purchaseCost, purchases)
 	}
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -73,24 +73,24 @@ func (b *bench) write(path string) error {
 	return os.WriteFile(path, append(text, '\n'), 0o644)
 }
 
-func reportWay(m *measurement) *wayReport {
+func reportRoute(m *measurement) *routeReport {
 	if m == nil {
 		return nil
 	}
-	return &wayReport{m.rate(), milliseconds(m.percentile(.5)), milliseconds(m.percentile(.99))}
+	return &routeReport{m.rate(), milliseconds(m.percentile(.5)), milliseconds(m.percentile(.99))}
 }
 
-func reportCost(a *activity, operations int) *costReport {
+func reportCost(c *cost, operations int) *costReport {
 	per := func(n float64) float64 { return n / float64(max(1, operations)) }
-	c := &costReport{
-		Calls: per(a.callsOf("")), Transactions: per(a.callsOf(transaction)), Deliveries: per(a.deliveries),
-		StripeWrites: per(a.stripe), StripeReads: per(a.stripeReads), Changes: map[string]float64{}, Retried: map[string]float64{},
+	r := &costReport{
+		Calls: per(c.callsOf("")), Transactions: per(c.callsOf(transaction)), Deliveries: per(c.deliveries),
+		StripeWrites: per(c.stripeWrites), StripeReads: per(c.stripeReads), Changes: map[string]float64{}, Retried: map[string]float64{},
 	}
-	for app, commit := range a.commits {
-		c.Changes[app] = commit.changes / commit.transactions
+	for app, commit := range c.commits {
+		r.Changes[app] = commit.changes / commit.transactions
 		if commit.retries >= 0 {
-			c.Retried[app] = commit.retries / commit.transactions
+			r.Retried[app] = commit.retries / commit.transactions
 		}
 	}
-	return c
+	return r
 }

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// job is what one client does again and again. It returns how often it has done what is counted (more than once
-// if it does several in one call) and the status that it was answered with, 0 if there is none.
+// job is what one client repeats. It returns the number of operations that it did, which may be several in one call, and the
+// status of the response, 0 if there is none.
 type job func(ctx context.Context, client int) (done, status int, err error)
 
-// errOut ends a load early: what the clients use up is used up.
-var errOut = errors.New("nothing left to work on")
+// errExhausted ends a load early: the tickets that the clients use up are used up.
+var errExhausted = errors.New("nothing left to work on")
 
-// measurement is what became of a load.
+// measurement is the result of a load.
 type measurement struct {
 	done      int
-	all       int // with what was done before and after the measured time
+	all       int // including operations before and after the measured time
 	took      time.Duration
 	latencies []time.Duration // of the calls of the job, sorted
 	statuses  map[int]int
@@ -32,7 +32,7 @@ type measurement struct {
 
 func (m *measurement) rate() float64 { return float64(m.done) / m.took.Seconds() }
 
-// percentile is the latency that share of the calls did not exceed.
+// percentile is the latency that a share of the calls did not exceed.
 func (m *measurement) percentile(share float64) time.Duration {
 	if len(m.latencies) == 0 {
 		return 0
@@ -40,12 +40,12 @@ func (m *measurement) percentile(share float64) time.Duration {
 	return m.latencies[min(len(m.latencies)-1, int(share*float64(len(m.latencies))))]
 }
 
-// load lets clients do a job at once, first for warm, which does not count, then for span. What ends within span
-// is counted; a call that has not ended by then is waited for, but not counted.
-func load(ctx context.Context, clients int, warm, span time.Duration, watch cpuWatch, work job) *measurement {
+// load runs a job in several clients at once, first for warm, which does not count, then for span. A call counts if it ends within
+// span. load returns when all calls have ended.
+func load(ctx context.Context, clients int, warm, span time.Duration, cpu cpuReader, work job) *measurement {
 	var counting atomic.Bool
-	running, out := context.WithCancel(ctx)
-	defer out()
+	running, stop := context.WithCancel(ctx)
+	defer stop()
 
 	parts := make([]measurement, clients)
 	var working sync.WaitGroup
@@ -58,10 +58,10 @@ func load(ctx context.Context, clients int, warm, span time.Duration, watch cpuW
 				done, status, err := work(ctx, client)
 				part.all += done
 				switch {
-				case errors.Is(err, errOut):
-					out()
+				case errors.Is(err, errExhausted):
+					stop()
 				case err != nil:
-					// Also before and after the measured time: what is wrong then is wrong.
+					// Failures before and after the measured time count, too.
 					part.failures[err.Error()]++
 				case counting.Load():
 					part.done += done
@@ -72,13 +72,13 @@ func load(ctx context.Context, clients int, warm, span time.Duration, watch cpuW
 		})
 	}
 	pause(running, warm)
-	before, begin := watch.times(), time.Now()
+	before, begin := cpu.times(), time.Now()
 	counting.Store(true)
 	pause(running, span)
 	counting.Store(false)
 	all := &measurement{begin: begin, took: max(time.Since(begin), time.Millisecond), statuses: map[int]int{}, failures: map[string]int{}}
-	all.cpu = watch.times().since(before)
-	out()
+	all.cpu = cpu.times().since(before)
+	stop()
 	working.Wait()
 
 	for _, part := range parts {
@@ -103,19 +103,19 @@ func pause(ctx context.Context, span time.Duration) {
 	}
 }
 
-// wrong says what should not have been, or nil: failed calls, and statuses other than the expected.
-func (m *measurement) wrong(expected ...int) error {
-	var problems []error
+// problems are the failed calls and the statuses other than the expected ones, or nil.
+func (m *measurement) problems(expected ...int) error {
+	var all []error
 	for _, message := range slices.Sorted(maps.Keys(m.failures)) {
-		problems = append(problems, fmt.Errorf("%d times: %s", m.failures[message], message))
+		all = append(all, fmt.Errorf("%d times: %s", m.failures[message], message))
 	}
 	for _, status := range slices.Sorted(maps.Keys(m.statuses)) {
 		if !slices.Contains(expected, status) {
-			problems = append(problems, fmt.Errorf("%d times: status %d", m.statuses[status], status))
+			all = append(all, fmt.Errorf("%d times: status %d", m.statuses[status], status))
 		}
 	}
-	if m.done == 0 && len(problems) == 0 {
-		problems = append(problems, errors.New("nothing ended within the measured time"))
+	if m.done == 0 && len(all) == 0 {
+		all = append(all, errors.New("nothing ended within the measured time"))
 	}
-	return errors.Join(problems...)
+	return errors.Join(all...)
 }

@@ -1,32 +1,32 @@
-package main
+package bench
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime/pprof"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"boxoffice/deploy/local/stack"
 )
 
-// profiler collects processor profiles of all processes that serve them, and of this one, while a workload is measured.
+// profiler collects processor profiles of this process and of all that serve them during a workload.
 type profiler struct {
-	folder string // "": no profiles are wanted
+	folder string // "": no profiles
 	stack  *stack.Stack
 }
 
 var notInFileName = regexp.MustCompile(`[^a-z0-9]+`)
 
-// during begins to collect when the workload is warm, for as long as it is measured. Call the function that it returns
-// after the workload, for the error.
+// during collects profiles in the measured time of a workload. The function that it returns waits for them and returns the
+// error.
 func (p profiler) during(ctx context.Context, workload string, warm, span time.Duration) func() error {
 	if p.folder == "" {
 		return func() error { return nil }
@@ -49,36 +49,26 @@ func (p profiler) collect(ctx context.Context, workload string, warm, span time.
 	if err := pprof.StartCPUProfile(own); err != nil {
 		return errors.Join(err, own.Close())
 	}
-	var group sync.WaitGroup
-	var mu sync.Mutex
-	var problems []error
+	var fetching errgroup.Group
 	for name, url := range p.stack.ProfileURLs() {
-		group.Go(func() {
+		fetching.Go(func() error {
 			if err := fetch(ctx, fmt.Sprintf("%sprofile?seconds=%d", url, max(1, int(span.Seconds()))), filepath.Join(folder, name+".pprof")); err != nil {
-				mu.Lock()
-				problems = append(problems, fmt.Errorf("profile of %s: %w", name, err))
-				mu.Unlock()
+				return fmt.Errorf("profile of %s: %w", name, err)
 			}
+			return nil
 		})
 	}
-	group.Wait()
+	err = fetching.Wait()
 	pprof.StopCPUProfile()
-	return errors.Join(append(problems, own.Close())...)
+	return errors.Join(err, own.Close())
 }
 
 func fetch(ctx context.Context, url, path string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := get(ctx, url)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d", response.StatusCode)
-	}
 	file, err := os.Create(path)
 	if err != nil {
 		return err

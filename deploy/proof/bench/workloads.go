@@ -1,102 +1,101 @@
-package main
+package bench
 
 import (
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"boxoffice/deploy/local/stack"
 )
 
 const (
-	// pageLength is the page of a list that clients usually ask for, longPage the longest there is.
+	// pageLength is the usual length of a page of a list, longPage the longest.
 	pageLength = 50
 	longPage   = 200
-	// reservedRate and boughtRate are how many tickets a second are made ready for a workload that uses them up; one that
-	// is faster ends early.
+	// reservedRate and boughtRate are how many free tickets a second are prepared for a workload that uses them up. A faster
+	// workload ends early.
 	reservedRate = 3000
 	boughtRate   = 800
-	// probes are the reservations, and purchases the purchases, that are made one after the other with nothing else going on.
-	probes    = 25
-	purchases = 10
+	// reservations and purchases are made one after the other at the end, without other load.
+	reservations = 25
+	purchases    = 10
 )
 
 // workload is one row of the table.
 type workload struct {
 	name     string
 	expected []int // statuses
-	// job makes what clients do on a way.
-	job func(w *way) (job, error)
-	// uses is how many free tickets it needs in a second, or one in all; 0 for none.
+	// job makes the job of the clients on a route.
+	job func(via *route) (job, error)
+	// uses is the number of free tickets that it needs in a second, or singleTicket; 0 for none.
 	uses int
-	// clients are how many work at once, if not as many as the settings say.
+	// clients is the number of clients at once, if it is not that of the settings.
 	clients int
-	// front says that it is measured through the gateway alone.
-	front bool
-	// changes says that events follow.
-	changes bool
-	// meanwhile is what as many clients as the settings say do at the same time, all of it; its outcome is shown, not measured.
-	meanwhile func(w *way) job
-	// bare is the same on the bare sidecar, in groups of so many.
+	// onlyGateway means that it is measured through the gateway only.
+	onlyGateway bool
+	// publishes means that it causes events.
+	publishes bool
+	// background is the job of as many further clients as the settings have, at the same time. Its outcome is shown, not
+	// measured.
+	background func(via *route) job
+	// bare are the same operations on the bare sidecar, by the number of changes in a transaction.
 	bare map[int]job
 }
 
-// groups are how many changes share a transaction of the bare sidecar.
+// groups are the numbers of changes in a transaction of the bare sidecar.
 var groups = []int{1, 16, 64}
 
-// one is the number of tickets of a workload whose clients all want the same.
-const one = 1
+// singleTicket is the number of tickets of a workload whose clients all reserve the same one.
+const singleTicket = 1
 
-// result is what was measured of a workload.
+// result has the measurements of a workload.
 type result struct {
 	workload *workload
-	ways     [2]*measurement // through the gateway, at the service
+	routes   [2]*measurement // through the gateway, directly at the service
 	bare     map[int]*measurement
 
-	// After the load through the gateway, until the last event that it caused was handled everywhere:
-	lag     time.Duration // from the load's end
+	// Through the gateway, until all services have handled the last event:
+	lag     time.Duration // from the end of the load
 	handled time.Duration // from its begin
 	cpu     cpuTimes      // from its begin
-	did     *activity     // from its begin
-	bought  string        // how long the steps of a purchase took
+	cost    *cost         // from its begin
+	steps   string        // the times of the steps of purchases
 
-	meanwhile string // what became of that through the gateway
+	background string // the outcome of the background job
 }
 
 type bench struct {
-	settings          *settings
-	stack             *stack.Stack
-	gateway, straight *way
-	market            *market
-	flow              *eventFlow
-	meter             *meter
-	bare              *bare
-	cpu               cpuWatch
-	results           []*result
+	settings        *settings
+	stack           *stack.Stack
+	gateway, direct *route
+	data            *dataset
+	events          *eventReader
+	costs           *costReader
+	bare            *bare
+	cpu             cpuReader
+	results         []*result
 
-	// With nothing else going on:
-	idle   []time.Duration // until a reserved ticket shows it, sorted
-	single *activity       // what the purchases did, one after the other, listing included
-	steps  string          // how long their steps took
+	// Without other load:
+	shownReserved []time.Duration // until the tickets service shows a reservation; sorted
+	purchaseCost  *cost           // of purchases one after the other, with their listings
+	purchaseSteps string          // the times of their steps
 }
 
 func newBench(ctx context.Context, s *settings, running *stack.Stack, apps []string) (*bench, error) {
-	b := &bench{settings: s, stack: running, market: &market{}, cpu: cpuWatch{running}}
+	b := &bench{settings: s, stack: running, data: &dataset{}, cpu: cpuReader{running}}
 	var err error
-	if b.gateway, b.straight, err = ways(running); err != nil {
+	if b.gateway, b.direct, err = newRoutes(running); err != nil {
 		return nil, err
 	}
-	if b.flow, err = watchEvents(running, apps); err != nil {
+	if b.events, err = newEventReader(running, apps); err != nil {
 		return nil, err
 	}
-	b.meter = &meter{running, b.flow, apps}
+	b.costs = &costReader{running, b.events, apps}
 	if b.bare, err = newBare(ctx, running.SidecarGRPC(bareSidecar), running.APIToken(bareSidecar)); err != nil {
 		return nil, err
 	}
@@ -105,13 +104,13 @@ func newBench(ctx context.Context, s *settings, running *stack.Stack, apps []str
 
 func (b *bench) close() {
 	b.bare.close()
-	b.flow.close()
+	b.events.close()
 }
 
 func (b *bench) workloads() []*workload {
-	m, s := b.market, b.settings
-	always := func(make func(*way) job) func(*way) (job, error) {
-		return func(w *way) (job, error) { return make(w), nil }
+	d, s := b.data, b.settings
+	always := func(make func(*route) job) func(*route) (job, error) {
+		return func(via *route) (job, error) { return make(via), nil }
 	}
 	grouped := func(make func(group int) job) map[int]job {
 		jobs := map[int]job{}
@@ -123,16 +122,16 @@ func (b *bench) workloads() []*workload {
 		return jobs
 	}
 	all := []*workload{
-		{name: "read one ticket", expected: []int{200}, job: always(m.readOne), bare: map[int]job{1: b.bare.readOne}},
-		{name: fmt.Sprintf("read a page of %d", pageLength), expected: []int{200}, job: always(m.readPage), bare: map[int]job{1: b.bare.readPage}},
-		{name: fmt.Sprintf("read a list of %d", s.listed), expected: []int{200}, job: always(m.readAll), bare: map[int]job{1: b.bare.readAll}},
-		{name: "list a ticket", expected: []int{201}, job: always(m.listOne), changes: true,
+		{name: "read one ticket", expected: []int{200}, job: always(d.readOne), bare: map[int]job{1: b.bare.readOne}},
+		{name: fmt.Sprintf("read a page of %d", pageLength), expected: []int{200}, job: always(d.readPage), bare: map[int]job{1: b.bare.readPage}},
+		{name: fmt.Sprintf("read a list of %d", s.listed), expected: []int{200}, job: always(d.readAll), bare: map[int]job{1: b.bare.readAll}},
+		{name: "list a ticket", expected: []int{201}, job: always(d.listOne), publishes: true,
 			bare: grouped(func(group int) job { return b.bare.listing(s.clients, group) })},
-		{name: "reserve, each its own", expected: []int{201}, job: always(m.reserveOwn), uses: reservedRate, changes: true,
+		{name: "reserve, each its own", expected: []int{201}, job: always(d.reserveOwn), uses: reservedRate, publishes: true,
 			bare: grouped(func(group int) job { return b.bare.reserving(s.clients, group, s.users) })},
-		{name: "reserve, all the same", expected: []int{201, 409}, job: m.reserveHot, uses: one, changes: true},
-		{name: "reserve the same, give it back", expected: []int{201, 409}, job: m.reservePassed, uses: one, changes: true},
-		{name: "buy: reserve, pay, complete", expected: []int{201}, job: always(m.buy), uses: boughtRate, changes: true},
+		{name: "reserve, all the same", expected: []int{201, 409}, job: d.reserveSame, uses: singleTicket, publishes: true},
+		{name: "reserve the same, give it back", expected: []int{201, 409}, job: d.reserveAndCancel, uses: singleTicket, publishes: true},
+		{name: "buy: reserve, pay, complete", expected: []int{201}, job: always(d.buy), uses: boughtRate, publishes: true},
 	}
 	for _, clients := range []int{1, 4, 16} {
 		if clients != s.clients {
@@ -140,38 +139,38 @@ func (b *bench) workloads() []*workload {
 			if clients == 1 {
 				name = "buy with 1 client"
 			}
-			all = append(all, &workload{name: name, expected: []int{201}, job: always(m.buy),
-				uses: min(boughtRate, 100*clients), clients: clients, front: true, changes: true})
+			all = append(all, &workload{name: name, expected: []int{201}, job: always(d.buy),
+				uses: min(boughtRate, 100*clients), clients: clients, onlyGateway: true, publishes: true})
 		}
 	}
 	for _, flooded := range []bool{false, true} {
-		w := &workload{name: fmt.Sprintf("reserve with %d clients", calmClients), expected: []int{201}, job: always(m.reserveOwn),
-			uses: reservedRate / 2, clients: calmClients, front: true, changes: true}
+		w := &workload{name: fmt.Sprintf("reserve with %d clients", calmClients), expected: []int{201}, job: always(d.reserveOwn),
+			uses: reservedRate / 2, clients: calmClients, onlyGateway: true, publishes: true}
 		if flooded {
-			w.name, w.meanwhile = "  in a flood of sign-ins", m.signInWrong
+			w.name, w.background = "  in a flood of sign-ins", d.signInWrong
 		}
 		all = append(all, w)
 	}
 	return all
 }
 
-// calmClients are fewer than it takes to keep the machine busy, so that a flood shows.
+// calmClients do not keep the machine busy, so that the effect of a flood is visible.
 const calmClients = 4
 
-// measure does all of it. The results are those that it came to, also after an error.
+// measure measures all workloads. After an error it keeps the results so far.
 func (b *bench) measure(ctx context.Context) error {
 	s := b.settings
-	if err := b.market.signUp(ctx, b.straight, s.users); err != nil {
+	if err := b.data.signUp(ctx, b.direct, s.users); err != nil {
 		return err
 	}
-	if err := b.market.supply(ctx, b.straight, s.clients, s.listed); err != nil {
+	if err := b.data.supply(ctx, b.direct, s.clients, s.listed); err != nil {
 		return err
 	}
-	b.market.listed, b.market.free = b.market.free, nil
+	b.data.listed, b.data.free = b.data.free, nil
 	if err := b.bare.seed(ctx, s.listed); err != nil {
 		return err
 	}
-	if err := b.settled(ctx); err != nil {
+	if err := b.waitHandled(ctx); err != nil {
 		return err
 	}
 	progress("%d users, %d tickets", s.users, s.listed)
@@ -186,7 +185,7 @@ func (b *bench) measure(ctx context.Context) error {
 			if !s.only.MatchString(w.name) {
 				continue
 			}
-			r, err := b.one(ctx, w)
+			r, err := b.measureWorkload(ctx, w)
 			if err != nil {
 				problems = append(problems, fmt.Errorf("%s: %w", w.name, err))
 			}
@@ -196,41 +195,41 @@ func (b *bench) measure(ctx context.Context) error {
 			if round == 0 {
 				b.results = append(b.results, r)
 			} else if at := slices.IndexFunc(b.results, func(r *result) bool { return r.workload == all[i] }); at >= 0 {
-				b.results[at].better(r)
+				b.results[at].keepBest(r)
 			}
 		}
 	}
-	if err := b.probeLag(ctx); err != nil {
+	if err := b.measureShownReserved(ctx); err != nil {
 		problems = append(problems, err)
 	}
 	if s.only.MatchString(singlePurchase) {
-		if err := b.probePurchase(ctx); err != nil {
+		if err := b.measurePurchases(ctx); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", singlePurchase, err))
 		}
 	}
-	if dead, err := b.flow.dead(ctx); err != nil || dead > 0 {
+	if dead, err := b.events.dead(ctx); err != nil || dead > 0 {
 		problems = append(problems, errors.Join(err, fmt.Errorf("%d events went to the dead letters", dead)))
 	}
 	return errors.Join(problems...)
 }
 
-func (b *bench) settled(ctx context.Context) error {
+func (b *bench) waitHandled(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, b.settings.settle)
 	defer cancel()
-	return b.flow.settled(ctx)
+	return b.events.waitHandled(ctx)
 }
 
-// one measures a workload on both ways and on the bare sidecar.
-func (b *bench) one(ctx context.Context, w *workload) (*result, error) {
+// measureWorkload measures a workload on both routes and on the bare sidecar.
+func (b *bench) measureWorkload(ctx context.Context, w *workload) (*result, error) {
 	s := b.settings
 	r := &result{workload: w, bare: map[int]*measurement{}}
 	var problems []error
-	for i, way := range []*way{b.gateway, b.straight} {
-		if i > 0 && w.front {
+	for i, via := range []*route{b.gateway, b.direct} {
+		if i > 0 && w.onlyGateway {
 			break
 		}
-		if err := b.follow(ctx, w, r, i, way); err != nil {
-			problems = append(problems, fmt.Errorf("by the %s: %w", way.name, err))
+		if err := b.measureRoute(ctx, w, r, i, via); err != nil {
+			problems = append(problems, fmt.Errorf("by the %s: %w", via.name, err))
 		}
 		if ctx.Err() != nil {
 			return r, errors.Join(problems...)
@@ -240,7 +239,7 @@ func (b *bench) one(ctx context.Context, w *workload) (*result, error) {
 		for _, group := range groups {
 			if work := w.bare[group]; work != nil {
 				m := load(ctx, max(1, s.clients/group), s.warm, s.span, b.cpu, work)
-				if err := m.wrong(0); err != nil {
+				if err := m.problems(0); err != nil {
 					problems = append(problems, fmt.Errorf("bare sidecar, %d at once: %w", group, err))
 				}
 				r.bare[group] = m
@@ -251,27 +250,17 @@ func (b *bench) one(ctx context.Context, w *workload) (*result, error) {
 	return r, errors.Join(problems...)
 }
 
-// follow measures a workload on one way, with the events that it causes.
-func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *way) error {
+// measureRoute measures a workload on one route, until the events that it causes are handled.
+func (b *bench) measureRoute(ctx context.Context, w *workload, r *result, i int, via *route) error {
 	s := b.settings
-	need, clients := w.uses, cmp.Or(w.clients, s.clients)
-	if need > one {
-		need = int(float64(need) * (s.warm + s.span).Seconds())
+	if err := b.prepareTickets(ctx, w); err != nil {
+		return err
 	}
-	if b.market.left() < need {
-		if err := b.market.supply(ctx, b.straight, s.clients, need); err != nil {
-			return err
-		}
-		if err := b.settled(ctx); err != nil {
-			return err
-		}
-		progress("%-32s %d tickets are ready", w.name, need)
-	}
-	work, err := w.job(way)
+	work, err := w.job(via)
 	if err != nil {
 		return err
 	}
-	before, err := b.meter.read(ctx)
+	before, err := b.costs.read(ctx)
 	if err != nil {
 		return err
 	}
@@ -280,41 +269,60 @@ func (b *bench) follow(ctx context.Context, w *workload, r *result, i int, way *
 		profiles = profiler{s.profile, b.stack}.during(ctx, w.name, s.warm, s.span)
 	}
 	begin, cpu := time.Now(), b.cpu.times()
-	ended := b.flood(ctx, w, way)
-	m := load(ctx, clients, s.warm, s.span, b.cpu, work)
+	endBackground := b.startBackground(ctx, w, via)
+	m := load(ctx, cmp.Or(w.clients, s.clients), s.warm, s.span, b.cpu, work)
 	end := time.Now()
-	meanwhile := ended()
-	r.ways[i] = m
-	bought := describeSteps(b.market.steps.take(m))
+	background := endBackground()
+	r.routes[i] = m
+	steps := medianSteps(b.data.purchases.take(m))
 	if i == 0 {
-		r.meanwhile = meanwhile
+		r.background = background
 	}
-	problem := errors.Join(m.wrong(w.expected...), profiles())
-	progress("%-32s %-16s %7.0f/s", w.name, way.name, m.rate())
-	if !w.changes {
+	problem := errors.Join(m.problems(w.expected...), profiles())
+	progress("%-32s %-16s %7.0f/s", w.name, via.name, m.rate())
+	if !w.publishes {
 		return problem
 	}
-	if err := b.settled(ctx); err != nil {
+	if err := b.waitHandled(ctx); err != nil {
 		return errors.Join(problem, err)
 	}
-	settled := time.Now()
+	handled := time.Now()
 	used := b.cpu.times().since(cpu)
-	after, err := b.meter.read(ctx)
+	after, err := b.costs.read(ctx)
 	if err == nil && i == 0 {
-		r.lag, r.handled, r.cpu, r.did, r.bought = settled.Sub(end), settled.Sub(begin), used, after.since(before), bought
+		r.lag, r.handled, r.cpu, r.cost, r.steps = handled.Sub(end), handled.Sub(begin), used, after.since(before), steps
 		progress("%-32s all events handled %.1f s later", w.name, r.lag.Seconds())
 	}
 	return errors.Join(problem, err)
 }
 
-// flood lets clients do what a workload says that they do meanwhile, until ended is called, which says what became of it.
-func (b *bench) flood(ctx context.Context, w *workload, way *way) (ended func() string) {
-	if w.meanwhile == nil {
+// prepareTickets lists the free tickets that a workload uses.
+func (b *bench) prepareTickets(ctx context.Context, w *workload) error {
+	s, need := b.settings, w.uses
+	if need > singleTicket {
+		need = int(float64(need) * (s.warm + s.span).Seconds())
+	}
+	if b.data.left() >= need {
+		return nil
+	}
+	if err := b.data.supply(ctx, b.direct, s.clients, need); err != nil {
+		return err
+	}
+	if err := b.waitHandled(ctx); err != nil {
+		return err
+	}
+	progress("%-32s %d tickets are ready", w.name, need)
+	return nil
+}
+
+// startBackground starts the background job of a workload. The function that it returns ends the job and describes its outcome.
+func (b *bench) startBackground(ctx context.Context, w *workload, via *route) (end func() string) {
+	if w.background == nil {
 		return func() string { return "" }
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	result := make(chan *measurement, 1)
-	go func() { result <- load(ctx, b.settings.clients, 0, time.Hour, cpuWatch{}, w.meanwhile(way)) }()
+	go func() { result <- load(ctx, b.settings.clients, 0, time.Hour, cpuReader{}, w.background(via)) }()
 	return func() string {
 		cancel()
 		m := <-result
@@ -329,11 +337,11 @@ func (b *bench) flood(ctx context.Context, w *workload, way *way) (ended func() 
 	}
 }
 
-// better takes from another round what was faster.
-func (r *result) better(other *result) {
-	for i, m := range other.ways {
-		if m != nil && (r.ways[i] == nil || m.rate() > r.ways[i].rate()) {
-			r.ways[i] = m
+// keepBest takes the faster measurements from another round.
+func (r *result) keepBest(other *result) {
+	for i, m := range other.routes {
+		if m != nil && (r.routes[i] == nil || m.rate() > r.routes[i].rate()) {
+			r.routes[i] = m
 		}
 	}
 	for group, m := range other.bare {
@@ -342,21 +350,20 @@ func (r *result) better(other *result) {
 		}
 	}
 	if other.sustained() > r.sustained() {
-		r.lag, r.handled, r.cpu, r.did, r.bought, r.meanwhile = other.lag, other.handled, other.cpu, other.did, other.bought, other.meanwhile
+		r.lag, r.handled, r.cpu, r.cost, r.steps, r.background = other.lag, other.handled, other.cpu, other.cost, other.steps, other.background
 	}
 }
 
-// sustained is the rate at which the whole system keeps up with the workload: the events that it causes are
-// handled within the time that is counted.
+// sustained is the rate including the time until all events are handled: the rate with which the whole system keeps up.
 func (r *result) sustained() float64 {
-	if r.handled == 0 || r.ways[0] == nil {
+	if r.handled == 0 || r.routes[0] == nil {
 		return 0
 	}
-	return float64(r.ways[0].all) / r.handled.Seconds()
+	return float64(r.routes[0].all) / r.handled.Seconds()
 }
 
-// best is what the bare sidecar reached, in whatever groups.
-func (r *result) best() float64 {
+// bestBare is the best rate of the bare sidecar, in groups of any size.
+func (r *result) bestBare() float64 {
 	best := 0.0
 	for _, m := range r.bare {
 		best = max(best, m.rate())
@@ -364,159 +371,55 @@ func (r *result) best() float64 {
 	return best
 }
 
-// probeLag measures how long it takes until others see a reservation, when nothing else goes on.
-func (b *bench) probeLag(ctx context.Context) error {
-	if err := b.market.supply(ctx, b.straight, 1, probes); err != nil {
+// measureShownReserved measures the time until the tickets service shows a reservation, without other load.
+func (b *bench) measureShownReserved(ctx context.Context) error {
+	if err := b.data.supply(ctx, b.direct, 1, reservations); err != nil {
 		return err
 	}
-	if err := b.settled(ctx); err != nil {
+	if err := b.waitHandled(ctx); err != nil {
 		return err
 	}
-	for range probes {
-		lag, err := b.market.shownReserved(ctx, b.gateway)
+	for range reservations {
+		lag, err := b.data.timeUntilShownReserved(ctx, b.gateway)
 		if err != nil {
 			return err
 		}
-		b.idle = append(b.idle, lag)
+		b.shownReserved = append(b.shownReserved, lag)
 	}
-	slices.Sort(b.idle)
+	slices.Sort(b.shownReserved)
 	return nil
 }
 
 const singlePurchase = "one purchase alone"
 
-// probePurchase buys one ticket after the other, each when the events of the one before have been handled: so no purchase
-// shares a transaction or a delivery with another, and what each costs can be counted.
-func (b *bench) probePurchase(ctx context.Context) error {
-	before, err := b.meter.read(ctx)
+// measurePurchases makes purchases one after the other, each when the events of the one before are handled. So no purchase shares a
+// transaction or a delivery with another, and the cost of one can be counted.
+func (b *bench) measurePurchases(ctx context.Context) error {
+	before, err := b.costs.read(ctx)
 	if err != nil {
 		return err
 	}
-	b.market.steps.take(&measurement{})
+	b.data.purchases.take(&measurement{})
 	begin := time.Now()
 	for range purchases {
-		ticket, status, err := b.market.list(b.gateway, 0)
+		ticket, status, err := b.data.list(b.gateway, 0)
 		if err != nil || status != 201 {
 			return errors.Join(err, fmt.Errorf("list a ticket: status %d", status))
 		}
-		if err := b.settled(ctx); err != nil {
+		if err := b.waitHandled(ctx); err != nil {
 			return err
 		}
-		if done, status, err := b.market.buyThis(ctx, b.gateway, ticket); err != nil || done != 1 {
+		if done, status, err := b.data.buyTicket(ctx, b.gateway, ticket); err != nil || done != 1 {
 			return errors.Join(err, fmt.Errorf("buy a ticket: status %d", status))
 		}
-		if err := b.settled(ctx); err != nil {
+		if err := b.waitHandled(ctx); err != nil {
 			return err
 		}
 	}
-	b.steps = describeSteps(b.market.steps.take(&measurement{begin: begin, took: time.Since(begin)}))
-	after, err := b.meter.read(ctx)
+	b.purchaseSteps = medianSteps(b.data.purchases.take(&measurement{begin: begin, took: time.Since(begin)}))
+	after, err := b.costs.read(ctx)
 	if err == nil {
-		b.single = after.since(before)
+		b.purchaseCost = after.since(before)
 	}
 	return err
 }
-
-func (b *bench) print(to io.Writer) {
-	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
-	row := func(cells ...any) {
-		for _, cell := range cells {
-			fmt.Fprintf(table, "%v\t", cell)
-		}
-		fmt.Fprintln(table)
-	}
-	fmt.Fprintln(to, "by the second                       through the gateway         at the service             bare sidecar, so many at once  of bare sidecar")
-	row("", "/s", "p50", "p99", "/s", "p50", "p99", "1", "16", "64", "gateway", "service")
-	for _, r := range b.results {
-		cells := []any{fmt.Sprintf("%-31s", r.workload.name)}
-		for _, m := range r.ways {
-			cells = append(cells, rate(m), latency(m, .5), latency(m, .99))
-		}
-		for _, group := range groups {
-			cells = append(cells, rate(r.bare[group]))
-		}
-		for _, m := range r.ways {
-			cells = append(cells, share(m, r.best()))
-		}
-		row(cells...)
-	}
-	_ = table.Flush()
-
-	fmt.Fprintln(to)
-	for _, r := range b.results {
-		if m := r.ways[0]; m != nil && len(r.workload.expected) > 1 {
-			fmt.Fprintf(to, "%s: %d got it (201), %d did not (409)\n", r.workload.name, m.statuses[201], m.statuses[409])
-		}
-		if r.meanwhile != "" {
-			fmt.Fprintf(to, "%s, of %d clients more: %s\n", strings.TrimSpace(r.workload.name), b.settings.clients, r.meanwhile)
-		}
-	}
-	for _, r := range b.results {
-		if r.handled > 0 {
-			fmt.Fprintf(to, "%s: %.0f/s with all events handled, the last %.1f s after the load; changes that shared a transaction: %s\n",
-				r.workload.name, r.sustained(), r.lag.Seconds(), r.did.shared())
-			if r.bought != "" {
-				fmt.Fprintf(to, "  half of the purchases took at most: %s\n", r.bought)
-			}
-		}
-	}
-	fmt.Fprintln(to, "\nwhat one costs, with all events handled")
-	for _, r := range b.results {
-		if r.handled > 0 {
-			fmt.Fprintf(to, "%s: %s\n", r.workload.name, r.did.each(r.ways[0].all))
-		}
-	}
-	if b.single != nil {
-		fmt.Fprintf(to, "%s, listing included: %s\n    %s\n", singlePurchase, b.single.each(purchases), b.steps)
-	}
-	fmt.Fprintln(to)
-	if len(b.idle) > 0 {
-		fmt.Fprintf(to, "at rest, a reserved ticket is shown so %.1f ms after the answer (half of %d; at most %.1f ms)\n",
-			milliseconds(b.idle[len(b.idle)/2]), len(b.idle), milliseconds(b.idle[len(b.idle)-1]))
-	}
-	if b.settings.cpu {
-		b.printCPU(to)
-	}
-}
-
-func (b *bench) printCPU(to io.Writer) {
-	fmt.Fprintln(to, "\nprocessor time of one, in microseconds: the sum, and by kind of process; replicas together, ended processes too")
-	for _, r := range b.results {
-		for i, name := range []string{"gateway", "service"} {
-			if m := r.ways[i]; m != nil {
-				fmt.Fprintf(to, "%s (%s): %s\n", r.workload.name, name, m.cpu.each(m.done))
-			}
-		}
-		if r.handled > 0 {
-			fmt.Fprintf(to, "  with all events handled: %s\n", r.cpu.each(r.ways[0].all))
-		}
-		for _, group := range groups {
-			if m := r.bare[group]; m != nil {
-				fmt.Fprintf(to, "  bare, %d at once: %s\n", group, m.cpu.each(m.done))
-			}
-		}
-	}
-}
-
-func rate(m *measurement) string {
-	if m == nil {
-		return "-"
-	}
-	return fmt.Sprintf("%.0f", m.rate())
-}
-
-func latency(m *measurement, share float64) string {
-	if m == nil {
-		return "-"
-	}
-	return fmt.Sprintf("%.1f ms", milliseconds(m.percentile(share)))
-}
-
-func share(m *measurement, best float64) string {
-	if m == nil || best == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%.0f%%", 100*m.rate()/best)
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

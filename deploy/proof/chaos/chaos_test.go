@@ -18,6 +18,6 @@ func TestChaos_BreaksNoPromise(t *testing.T) {
 	t.Logf("\n%s", out)
 	require.True(t, out.Right(), "%s", out)
 	require.NotEmpty(t, out.Faults)
-	require.NotZero(t, out.Report.Orders["complete"], "somebody bought something")
-	require.NotZero(t, out.Report.Orders["cancelled (expired)"], "somebody did not pay in time")
+	require.NotZero(t, out.Report.Orders["complete"], "orders were paid")
+	require.NotZero(t, out.Report.Orders["cancelled (expired)"], "orders expired")
 }

@@ -3,84 +3,101 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
 
 	"boxoffice/deploy/proof/check"
+	"boxoffice/deploy/proof/client"
 )
 
-// crowd is everybody who uses the marketplace while it suffers.
-type crowd struct {
-	front   *front
-	sandbox string
-	history *check.History
-	tallies *tallies
+// load is what the simulated clients share.
+type load struct {
+	api      *client.Client
+	gateways []string
+	sandbox  *client.Client
+	history  *check.History
+	stats    *stats
 
 	mu      sync.Mutex
-	tickets []offered // newest last
-	hot     []offered // that everybody wants
-	revoked []string  // tokens that are good no more
+	tickets []listing // the newest is the last
+	popular []listing // all clients want to reserve these
+	revoked []string  // tokens of ended sessions
 }
 
-// offered is a ticket and its seller.
-type offered struct {
-	id    string
-	owner *user
+// requestTimeout is shorter than the gateway's, so that a client sometimes gives up.
+const requestTimeout = 12 * time.Second
+
+func newLoad(gateways []string, sandbox *client.Client, stats *stats) *load {
+	return &load{
+		api: client.New("", client.Options{
+			Timeout:   requestTimeout,
+			Transport: &http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: 5 * time.Second},
+		}),
+		gateways: gateways, sandbox: sandbox, history: check.NewHistory(), stats: stats,
+	}
+}
+
+// listing is a ticket with its seller.
+type listing struct {
+	id     string
+	seller *user
 }
 
 type user struct{ id, email, token string }
 
-// reserved is an order that its buyer may yet pay or cancel.
-type reserved struct {
-	id    string
+// reservation is an order that its buyer has not paid or cancelled yet.
+type reservation struct {
+	order string
 	buyer *user
 }
 
-// paid is an order that its buyer has paid, perhaps.
-type paid struct {
+// payment is a payment that may have been captured.
+type payment struct {
 	order, intent string
 	amount        int64
 }
 
-// client is one person at a time: what it does is chosen by its own source of chance.
-type client struct {
-	*crowd
-	chance  *rand.Rand
-	gateway int
-	users   []*user
-	orders  []reserved // that it may pay or cancel
-	recent  []reserved // that it looks at
-	paid    []paid
+// simulatedClient acts as several users. It chooses its actions by its own source of chance.
+type simulatedClient struct {
+	*load
+	chance       *rand.Rand
+	gateway      int // it uses one gateway until that does not answer
+	users        []*user
+	reservations []reservation // that it may pay or cancel
+	recentOrders []reservation // that it reads
+	payments     []payment
 }
 
 const (
-	usersEach    = 6   // a client is, by and by, that many people
-	wantedAmong  = 40  // buyers look at that many of the newest tickets
-	hotTickets   = 4   // that everybody wants
-	keptOrders   = 30  // orders that a client remembers
-	triesWithKey = 3   // a request with an Idempotency-Key is repeated if its outcome is not known
-	ownShare     = 50  // one of so many who come across their own ticket tries to buy it
-	twinsShare   = 12  // one of so many reservations and payments is sent twice at the same moment
-	pause        = 200 // milliseconds at most after an answer of "later"
+	usersPerClient  = 6
+	newestTickets   = 40  // buyers want one of so many
+	popularTickets  = 4   // at a time
+	ordersPerClient = 30  // that a client remembers
+	triesWithKey    = 3   // of a request with an Idempotency-Key whose outcome is unknown
+	ownShare        = 50  // a client tries to reserve its user's own ticket one in so many times
+	duplicateShare  = 12  // one of so many reservations and payments is sent twice at the same time
+	maxPause        = 200 // milliseconds, after a response that asks for a later request
 )
 
 // run lets clients work until ctx ends.
-func (c *crowd) run(ctx context.Context, clients int, seed uint64) {
+func (l *load) run(ctx context.Context, clients int, seed uint64) {
+	defer l.api.Close()
 	var working sync.WaitGroup
 	for number := range clients {
 		working.Go(func() {
-			one := &client{crowd: c, chance: rand.New(rand.NewPCG(seed, uint64(number)+1)), gateway: number}
+			c := &simulatedClient{load: l, chance: rand.New(rand.NewPCG(seed, uint64(number)+1)), gateway: number}
 			for ctx.Err() == nil {
-				one.act(ctx)
+				c.act(ctx)
 			}
 		})
 	}
@@ -88,8 +105,8 @@ func (c *crowd) run(ctx context.Context, clients int, seed uint64) {
 }
 
 // act does one thing.
-func (c *client) act(ctx context.Context) {
-	if len(c.users) == 0 || len(c.users) < usersEach && c.chance.IntN(20) == 0 {
+func (c *simulatedClient) act(ctx context.Context) {
+	if len(c.users) == 0 || len(c.users) < usersPerClient && c.chance.IntN(20) == 0 {
 		c.signUp(ctx)
 		return
 	}
@@ -109,9 +126,9 @@ func (c *client) act(ctx context.Context) {
 	case n < 26:
 		c.withdraw(ctx)
 	case n < 43:
-		c.reserve(ctx, c.wanted())
+		c.reserve(ctx, c.newTicket())
 	case n < 58:
-		c.reserve(ctx, c.wantedByAll())
+		c.reserve(ctx, c.popularTicket())
 	case n < 75:
 		c.pay(ctx)
 	case n < 80:
@@ -121,126 +138,133 @@ func (c *client) act(ctx context.Context) {
 	case n < 88:
 		c.readOrder(ctx)
 	case n < 94:
-		c.readTicket(ctx, c.wanted().id)
+		c.readTicket(ctx, c.newTicket().id)
 	default:
 		c.readList(ctx)
 	}
 }
 
-// ask makes a request and counts its outcome.
-func (c *client) ask(ctx context.Context, kind, method, path, token, key string, body any) reply {
-	r := c.front.call(ctx, c.gateway, method, path, token, key, body)
-	c.after(ctx, kind, r)
-	return r
+// send sends a request to a gateway. Status 0 means that there was no whole response.
+func (l *load) send(ctx context.Context, gateway int, token string, r client.Request) client.Response {
+	response, err := l.api.At(l.gateways[gateway%len(l.gateways)]).As(token).Do(ctx, r)
+	if err != nil {
+		return client.Response{}
+	}
+	return response
 }
 
-// after counts a reply. Who got none turns to another gateway.
-func (c *client) after(ctx context.Context, kind string, r reply) {
-	if r.status == 0 && ctx.Err() != nil {
-		return // the time is over, not the service away
-	}
-	c.tallies.count(kind, r)
-	if r.unclear() {
-		if r.status == 0 {
-			c.gateway++
-		}
-		select {
-		case <-time.After(time.Duration(c.chance.IntN(pause)) * time.Millisecond):
-		case <-ctx.Done():
-		}
-	}
+// unclear reports whether the request may have had its effect or not, or may be repeated later.
+func unclear(r client.Response) bool {
+	return r.Status == 0 || r.Status == http.StatusServiceUnavailable || r.Status == http.StatusTooManyRequests
 }
 
-// timed is a reply with its times, for the history.
-type timed struct {
-	reply
+// decode reads the value in a granted response.
+func decode[T any](r client.Response) (value T, ok bool) {
+	return value, r.Granted() && json.Unmarshal(r.Body, &value) == nil
+}
+
+// exchange is a response with the times that the history needs.
+type exchange struct {
+	client.Response
 	call, answer time.Time
-	// unknown is the call of an earlier try whose outcome is not known; zero if there is none.
+	// unknown is the call of an earlier try whose outcome is unknown; zero if there is none.
 	unknown time.Time
 }
 
-// askTimed is ask, with the times.
-func (c *client) askTimed(ctx context.Context, kind, method, path, token, key string, body any) timed {
+// do sends a request, counts its outcome, and pauses if the outcome is unclear.
+func (c *simulatedClient) do(ctx context.Context, kind, token string, r client.Request) exchange {
 	call := time.Now()
-	r := c.front.call(ctx, c.gateway, method, path, token, key, body)
-	t := timed{reply: r, call: call, answer: time.Now()}
-	c.after(ctx, kind, r)
-	return t
+	x := exchange{Response: c.send(ctx, c.gateway, token, r), call: call, answer: time.Now()}
+	if c.endedWithLoad(ctx, x.Response) {
+		return x
+	}
+	c.stats.count(kind, x.Response)
+	if unclear(x.Response) {
+		if x.Status == 0 {
+			c.gateway++
+		}
+		sleep(ctx, time.Duration(c.chance.IntN(maxPause))*time.Millisecond)
+	}
+	return x
 }
 
-// note writes a request down for the history, with what came of it.
-func (c *client) note(t timed, r check.Request) {
-	if !t.unknown.IsZero() && !t.granted() { // a try before the last may have been done, or may be done yet
+// endedWithLoad reports whether there is no response because the load ended.
+func (c *simulatedClient) endedWithLoad(ctx context.Context, r client.Response) bool {
+	return r.Status == 0 && ctx.Err() != nil
+}
+
+// record adds a request with its outcome to the history.
+func (c *simulatedClient) record(x exchange, r check.Request) {
+	if !x.unknown.IsZero() && !x.Granted() { // an earlier try may have had its effect, or may have it later
 		earlier := r
-		earlier.Call = t.unknown
+		earlier.Call = x.unknown
 		c.history.Add(earlier)
 	}
-	r.Call = t.call
-	if !t.unclear() && t.status < 500 {
-		r.Return = t.answer
-		if r.Granted = t.granted(); r.Granted && !t.unknown.IsZero() {
-			r.Call = t.unknown
+	r.Call = x.call
+	if !unclear(x.Response) && x.Status < 500 {
+		r.Return = x.answer
+		if r.Granted = x.Granted(); r.Granted && !x.unknown.IsZero() {
+			r.Call = x.unknown
 		}
-		if r.Code = t.code; r.Code == "" && !r.Granted {
-			r.Code = strconv.Itoa(t.status)
+		if !r.Granted {
+			if r.Code = x.Code(); r.Code == "" {
+				r.Code = strconv.Itoa(x.Status)
+			}
 		}
 	}
 	c.history.Add(r)
 }
 
-// insist makes a request that is safe to repeat until its outcome is known, or a few times.
-func (c *client) insist(ctx context.Context, kind, path string, by *user, body any) (t timed) {
-	key := uuid.NewString()
-	if c.chance.IntN(twinsShare) == 0 {
-		return c.twice(ctx, kind, path, by, key, body)
+// doWithKey sends a request with an Idempotency-Key, and repeats it until its outcome is known or there were enough tries.
+func (c *simulatedClient) doWithKey(ctx context.Context, kind string, by *user, r client.Request) (x exchange) {
+	r = r.WithKey(uuid.NewString())
+	if c.chance.IntN(duplicateShare) == 0 {
+		return c.doTwice(ctx, kind, by, r)
 	}
 	var unknown time.Time
 	for range triesWithKey {
-		t = c.askTimed(ctx, kind, http.MethodPost, path, by.token, key, body)
-		t.unknown = unknown
-		if !t.unclear() {
-			return t
+		x = c.do(ctx, kind, by.token, r)
+		x.unknown = unknown
+		if !unclear(x.Response) {
+			return x
 		}
 		if unknown.IsZero() {
-			unknown = t.call
+			unknown = x.call
 		}
 	}
-	return t
+	return x
 }
 
-// twice sends the same request at the same moment by two ways. It is done once: both answers that grant it grant the
-// same.
-func (c *client) twice(ctx context.Context, kind, path string, by *user, key string, body any) timed {
+// doTwice sends the same request to two gateways at the same time. It must have its effect once: if both are granted, the
+// responses are the same.
+func (c *simulatedClient) doTwice(ctx context.Context, kind string, by *user, r client.Request) exchange {
 	call := time.Now()
-	var both [2]reply
-	var asking sync.WaitGroup
+	var both [2]client.Response
+	var sending sync.WaitGroup
 	for i := range both {
-		asking.Go(func() { both[i] = c.front.call(ctx, c.gateway+i, http.MethodPost, path, by.token, key, body) })
+		sending.Go(func() { both[i] = c.send(ctx, c.gateway+i, by.token, r) })
 	}
-	asking.Wait()
-	for _, r := range both {
-		if r.status != 0 || ctx.Err() == nil {
-			c.tallies.count(kind, r)
+	sending.Wait()
+	for _, response := range both {
+		if !c.endedWithLoad(ctx, response) {
+			c.stats.count(kind, response)
 		}
 	}
-	if both[0].granted() && both[1].granted() && idOf(both[0]) != idOf(both[1]) {
-		c.tallies.note("%s was granted twice for one Idempotency-Key: %s and %s", kind, idOf(both[0]), idOf(both[1]))
+	if both[0].Granted() && both[1].Granted() && idIn(both[0]) != idIn(both[1]) {
+		c.stats.unexpectedly("%s was granted twice for one Idempotency-Key: %s and %s", kind, idIn(both[0]), idIn(both[1]))
 	}
-	t := timed{reply: both[1], call: call, answer: time.Now()}
-	if both[0].granted() || both[1].unclear() {
-		t.reply = both[0]
+	x := exchange{Response: both[1], call: call, answer: time.Now()}
+	if both[0].Granted() || unclear(both[1]) {
+		x.Response = both[0]
 	}
-	if !t.granted() && (both[0].unclear() || both[1].unclear()) {
-		t.unknown = call
+	if !x.Granted() && (unclear(both[0]) || unclear(both[1])) {
+		x.unknown = call
 	}
-	return t
+	return x
 }
 
-func idOf(r reply) string {
-	var made struct {
-		ID string `json:"id"`
-	}
-	_ = json.Unmarshal(r.body, &made)
+func idIn(r client.Response) string {
+	made, _ := decode[struct{ ID string }](r)
 	return made.ID
 }
 
@@ -251,390 +275,358 @@ func pick[T any](chance *rand.Rand, from []T) (one T, ok bool) {
 	return from[chance.IntN(len(from))], true
 }
 
-func (c *client) somebody() *user {
+// keepNewest removes the oldest elements that a client does not remember.
+func keepNewest[T any](all []T) []T { return all[max(0, len(all)-ordersPerClient):] }
+
+func (c *simulatedClient) anyUser() *user {
 	u, _ := pick(c.chance, c.users)
 	return u
 }
 
 const password = "a password in the chaos"
 
-func (c *client) signUp(ctx context.Context) {
+func (c *simulatedClient) signUp(ctx context.Context) {
 	email := uuid.NewString() + "@example.com"
-	r := c.ask(ctx, "sign up", http.MethodPost, "/api/users/signup", "", "", map[string]string{"email": email, "password": password})
-	var made struct {
-		User  struct{ ID string }
-		Token string
-	}
-	if r.granted() && json.Unmarshal(r.body, &made) == nil {
+	x := c.do(ctx, "sign up", "", client.SignUp(email, password))
+	if made, ok := decode[client.SignedIn](x.Response); ok {
 		c.history.SignedUp(made.User.ID)
 		c.users = append(c.users, &user{made.User.ID, email, made.Token})
 	}
 }
 
-// signOutEverywhere revokes somebody's tokens, and signs them in again.
-func (c *client) signOutEverywhere(ctx context.Context) {
-	u := c.somebody()
-	switch r := c.ask(ctx, "sign out everywhere", http.MethodPost, "/api/users/signout-everywhere", u.token, "", nil); {
-	case r.granted():
+// signOutEverywhere ends all sessions of a user and signs in again.
+func (c *simulatedClient) signOutEverywhere(ctx context.Context) {
+	u := c.anyUser()
+	switch x := c.do(ctx, "sign out everywhere", u.token, client.SignOutEverywhere()); {
+	case x.Granted():
 		c.revoke(u.token)
-	case !r.unclear():
+	case !unclear(x.Response):
 		return
 	}
 	for range triesWithKey {
-		r := c.ask(ctx, "sign in", http.MethodPost, "/api/users/signin", "", "", map[string]string{"email": u.email, "password": password})
-		var made struct{ Token string }
-		if r.granted() && json.Unmarshal(r.body, &made) == nil {
+		x := c.do(ctx, "sign in", "", client.SignIn(u.email, password))
+		if made, ok := decode[client.SignedIn](x.Response); ok {
 			u.token = made.Token
 			return
 		}
 	}
-	c.forget(u) // who cannot sign in is gone for this run
+	c.forget(u)
 }
 
-// deleteAccount deletes somebody's account, unless orders of theirs are not settled. What they sell is withdrawn by and by, and
-// what they have not paid is cancelled.
-func (c *client) deleteAccount(ctx context.Context) {
-	u := c.somebody()
-	call := time.Now()
-	r := c.ask(ctx, "delete the account", http.MethodDelete, "/api/users/currentuser", u.token, "", map[string]string{"password": password})
-	if !r.granted() && !r.unclear() {
+// deleteAccount deletes a user, unless orders of the user are unsettled. The user's listings are withdrawn later, and the unpaid
+// orders are cancelled.
+func (c *simulatedClient) deleteAccount(ctx context.Context) {
+	u := c.anyUser()
+	x := c.do(ctx, "delete the account", u.token, client.DeleteAccount(password))
+	if !x.Granted() && !unclear(x.Response) {
 		return
 	}
-	for _, t := range c.offeredBy(u) {
-		c.history.Add(check.Request{Kind: check.Withdraw, Ticket: t.id, Call: call})
+	for _, t := range c.listingsOf(u) {
+		c.history.Add(check.Request{Kind: check.Withdraw, Ticket: t.id, Call: x.call})
 	}
-	for _, o := range c.recent {
+	for _, o := range c.recentOrders {
 		if o.buyer == u {
-			c.history.Add(check.Request{Kind: check.Cancel, Order: o.id, Call: call})
+			c.history.Add(check.Request{Kind: check.Cancel, Order: o.order, Call: x.call})
 		}
 	}
 	c.forget(u)
-	if r.granted() {
+	if x.Granted() {
 		c.revoke(u.token)
 	}
 }
 
-func (c *client) offeredBy(u *user) []offered {
+func (c *simulatedClient) listingsOf(u *user) []listing {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(c.tickets), func(t offered) bool { return t.owner != u })
+	return slices.DeleteFunc(slices.Clone(c.tickets), func(t listing) bool { return t.seller != u })
 }
 
-func (c *client) forget(u *user) {
+// forget ends the use of a user.
+func (c *simulatedClient) forget(u *user) {
 	c.users = slices.DeleteFunc(c.users, func(other *user) bool { return other == u })
-	mine := func(o reserved) bool { return o.buyer == u }
-	c.orders, c.recent = slices.DeleteFunc(c.orders, mine), slices.DeleteFunc(c.recent, mine)
+	isTheirs := func(r reservation) bool { return r.buyer == u }
+	c.reservations, c.recentOrders = slices.DeleteFunc(c.reservations, isTheirs), slices.DeleteFunc(c.recentOrders, isTheirs)
 }
 
-func (c *crowd) revoke(token string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.revoked = append(c.revoked, token)
+func (l *load) revoke(token string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.revoked = append(l.revoked, token)
 }
 
-// revocationTime is how long a revoked token may be good for, in a marketplace at rest.
+// revocationTime is how long a gateway at rest may accept a token after its revocation.
 const revocationTime = time.Minute
 
-// tryRevoked notes tokens that are still good, though they were revoked, when the marketplace is at rest.
-func (c *crowd) tryRevoked(ctx context.Context) {
+var errStillAccepted = errors.New("a revoked token is still accepted")
+
+// checkRevoked finds tokens that gateways at rest accept although they were revoked.
+func (l *load) checkRevoked(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, revocationTime)
 	defer cancel()
-	for _, token := range c.revoked {
-		for gateway := range c.front.urls {
-			for {
-				r := c.front.call(ctx, gateway, http.MethodGet, "/api/orders?limit=1", token, "", nil)
-				if r.status == http.StatusUnauthorized {
-					break
+	for _, token := range l.revoked {
+		for gateway := range l.gateways {
+			status := 0
+			_, err := backoff.Retry(ctx, func() (struct{}, error) {
+				if status = l.send(ctx, gateway, token, client.ReadOrders().WithQuery("limit", 1)).Status; status != http.StatusUnauthorized {
+					return struct{}{}, errStillAccepted
 				}
-				if ctx.Err() != nil {
-					c.tallies.note("a token that was revoked is still good: %d", r.status)
-					return
-				}
-				time.Sleep(100 * time.Millisecond)
+				return struct{}{}, nil
+			}, backoff.WithBackOff(backoff.NewConstantBackOff(100*time.Millisecond)))
+			if err != nil {
+				l.stats.unexpectedly("%v: %d", errStillAccepted, status)
+				return
 			}
 		}
 	}
 }
 
-// ticket is what sellers are told.
-type ticket struct {
-	ID      string `json:"id"`
-	Title   string `json:"title"`
-	Price   int64  `json:"price"`
-	Status  string `json:"status"`
-	Version int    `json:"version"`
-}
-
-func (c *client) offer() map[string]any {
-	return map[string]any{"title": fmt.Sprintf("Seat %d", c.chance.IntN(1_000_000)), "price": 100 + c.chance.IntN(10_000)}
-}
-
-// toldOf notes what a seller was told of a ticket.
-func (c *client) toldOf(r reply) (t ticket, ok bool) {
-	if !r.granted() || json.Unmarshal(r.body, &t) != nil {
-		return t, false
+// recordListed adds the version of a ticket in a response to the history.
+func (c *simulatedClient) recordListed(r client.Response) (t client.Ticket, ok bool) {
+	if t, ok = decode[client.Ticket](r); ok {
+		c.history.Listed(t.ID, check.Listing{Version: t.Version, Title: t.Title, Price: t.Price})
 	}
-	c.history.Listed(t.ID, check.Listing{Version: t.Version, Title: t.Title, Price: t.Price})
-	return t, true
+	return t, ok
 }
 
-func (c *client) list(ctx context.Context) {
-	seller := c.somebody()
-	t, made := c.toldOf(c.ask(ctx, "list a ticket", http.MethodPost, "/api/tickets", seller.token, "", c.offer()))
+// offer is a random title and price.
+func (c *simulatedClient) offer() client.Offer {
+	return client.Offer{Title: fmt.Sprintf("Seat %d", c.chance.IntN(1_000_000)), Price: 100 + int64(c.chance.IntN(10_000))}
+}
+
+func (c *simulatedClient) list(ctx context.Context) {
+	seller, offer := c.anyUser(), c.offer()
+	t, made := c.recordListed(c.do(ctx, "list a ticket", seller.token, client.ListTicket(offer.Title, offer.Price)).Response)
 	if !made {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tickets = append(c.tickets, offered{t.ID, seller})
-	if len(c.hot) < hotTickets {
-		c.hot = append(c.hot, offered{t.ID, seller})
+	c.tickets = append(c.tickets, listing{t.ID, seller})
+	if len(c.popular) < popularTickets {
+		c.popular = append(c.popular, listing{t.ID, seller})
 	}
 }
 
-// cool makes a ticket one that nobody wants any more. Until it is sold a hot one is reserved again and again, also in the moment in
-// which a reservation of it is over.
-func (c *client) cool(ticket string) {
+// unpopular removes a ticket from the popular ones. A ticket is popular until it is sold, so that clients try to reserve it all the
+// time, also at the moment at which its reservation expires.
+func (c *simulatedClient) unpopular(ticket string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.hot = slices.DeleteFunc(c.hot, func(o offered) bool { return o.id == ticket })
+	c.popular = slices.DeleteFunc(c.popular, func(t listing) bool { return t.id == ticket })
 }
 
-// edit changes a ticket, two browsers at once: both have read the same version, and one at most may win.
-func (c *client) edit(ctx context.Context) {
-	mine, ok := c.oneOfMine()
+// edit changes a ticket with one or two requests at the same time. Both have the same version, so at most one may be granted.
+func (c *simulatedClient) edit(ctx context.Context) {
+	own, ok := c.ownListing()
 	if !ok {
 		return
 	}
-	t, ok := c.readTicket(ctx, mine.id)
+	t, ok := c.readTicket(ctx, own.id)
 	if !ok {
 		return
 	}
-	var browsers sync.WaitGroup
+	var editing sync.WaitGroup
 	for i := range 1 + c.chance.IntN(2) {
 		offer := c.offer()
-		offer["version"] = t.Version
-		browsers.Go(func() {
+		offer.Version = t.Version
+		editing.Go(func() {
 			call := time.Now()
-			r := c.front.call(ctx, c.gateway+i, http.MethodPut, "/api/tickets/"+mine.id, mine.owner.token, "", offer)
-			answer := time.Now()
-			if r.status != 0 || ctx.Err() == nil {
-				c.tallies.count("edit a ticket", r)
+			x := exchange{Response: c.send(ctx, c.gateway+i, own.seller.token, client.EditTicket(own.id, offer)), call: call, answer: time.Now()}
+			if !c.endedWithLoad(ctx, x.Response) {
+				c.stats.count("edit a ticket", x.Response)
 			}
-			made, _ := c.toldOf(r)
-			c.note(timed{reply: r, call: call, answer: answer}, check.Request{Kind: check.Edit, Ticket: mine.id,
-				From: t.Version, Version: made.Version, Title: offer["title"].(string), Price: int64(offer["price"].(int))})
+			made, _ := c.recordListed(x.Response)
+			c.record(x, check.Request{Kind: check.Edit, Ticket: own.id, From: t.Version, Version: made.Version, Title: offer.Title, Price: offer.Price})
 		})
 	}
-	browsers.Wait()
+	editing.Wait()
 }
 
-func (c *client) withdraw(ctx context.Context) {
-	mine, ok := c.oneOfMine()
+func (c *simulatedClient) withdraw(ctx context.Context) {
+	own, ok := c.ownListing()
 	if !ok {
 		return
 	}
-	t := c.askTimed(ctx, "delete a ticket", http.MethodDelete, "/api/tickets/"+mine.id, mine.owner.token, "", nil)
-	c.note(t, check.Request{Kind: check.Withdraw, Ticket: mine.id})
-	if t.granted() {
-		c.history.Deleted(mine.id)
+	x := c.do(ctx, "delete a ticket", own.seller.token, client.DeleteTicket(own.id))
+	c.record(x, check.Request{Kind: check.Withdraw, Ticket: own.id})
+	if x.Granted() {
+		c.history.Deleted(own.id)
 	}
 }
 
-// readTicket looks at a ticket, and notes what it was shown as.
-func (c *client) readTicket(ctx context.Context, id string) (ticket, bool) {
+// readTicket reads a ticket and records the version that was shown.
+func (c *simulatedClient) readTicket(ctx context.Context, id string) (client.Ticket, bool) {
 	if id == "" {
-		return ticket{}, false
+		return client.Ticket{}, false
 	}
-	t := c.askTimed(ctx, "read a ticket", http.MethodGet, "/api/tickets/"+id, "", "", nil)
-	var shown ticket
-	if !t.granted() || json.Unmarshal(t.body, &shown) != nil {
-		return ticket{}, false
+	x := c.do(ctx, "read a ticket", "", client.ReadTicket(id))
+	shown, ok := decode[client.Ticket](x.Response)
+	if ok {
+		c.recordShown(x, shown)
 	}
-	c.noteShown(t, shown)
-	return shown, true
+	return shown, ok
 }
 
-func (c *client) noteShown(t timed, shown ticket) {
-	c.note(t, check.Request{Kind: check.ReadTicket, Ticket: shown.ID, Version: shown.Version, Status: shown.Status})
+func (c *simulatedClient) recordShown(x exchange, shown client.Ticket) {
+	c.record(x, check.Request{Kind: check.ReadTicket, Ticket: shown.ID, Version: shown.Version, Status: shown.Status})
 }
 
-// readList looks at the newest tickets.
-func (c *client) readList(ctx context.Context) {
-	t := c.askTimed(ctx, "read the list", http.MethodGet, "/api/tickets?limit=20", "", "", nil)
-	var page []ticket
-	if t.granted() && json.Unmarshal(t.body, &page) == nil {
-		for _, shown := range page {
-			c.noteShown(t, shown)
-		}
+// readList reads the newest tickets.
+func (c *simulatedClient) readList(ctx context.Context) {
+	x := c.do(ctx, "read the list", "", client.ReadTickets().WithQuery("limit", 20))
+	page, _ := decode[[]client.Ticket](x.Response)
+	for _, shown := range page {
+		c.recordShown(x, shown)
 	}
 }
 
-// oneOfMine is a ticket among the newest that one of this client's people sells.
-func (c *client) oneOfMine() (offered, bool) {
+// ownListing is one of the newest tickets that a user of this client sells.
+func (c *simulatedClient) ownListing() (listing, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var mine []offered
-	for _, t := range c.tickets[max(0, len(c.tickets)-10*wantedAmong):] {
-		if slices.Contains(c.users, t.owner) {
-			mine = append(mine, t)
+	var own []listing
+	for _, t := range c.tickets[max(0, len(c.tickets)-10*newestTickets):] {
+		if slices.Contains(c.users, t.seller) {
+			own = append(own, t)
 		}
 	}
-	return pick(c.chance, mine)
+	return pick(c.chance, own)
 }
 
-func (c *client) wanted() offered {
+func (c *simulatedClient) newTicket() listing {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t, _ := pick(c.chance, c.tickets[max(0, len(c.tickets)-wantedAmong):])
+	t, _ := pick(c.chance, c.tickets[max(0, len(c.tickets)-newestTickets):])
 	return t
 }
 
-func (c *client) wantedByAll() offered {
+func (c *simulatedClient) popularTicket() listing {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t, _ := pick(c.chance, c.hot)
+	t, _ := pick(c.chance, c.popular)
 	return t
 }
 
-// reserve tries to get a ticket. Most people do not want their own.
-func (c *client) reserve(ctx context.Context, wanted offered) {
+// reserve tries to reserve a ticket. Usually the buyer is not its seller.
+func (c *simulatedClient) reserve(ctx context.Context, wanted listing) {
 	if wanted.id == "" {
 		return
 	}
-	buyer := c.somebody()
-	if buyer == wanted.owner && c.chance.IntN(ownShare) > 0 {
+	buyer := c.anyUser()
+	if buyer == wanted.seller && c.chance.IntN(ownShare) > 0 {
 		return
 	}
-	t := c.insist(ctx, "reserve", "/api/orders", buyer, map[string]string{"ticketId": wanted.id})
-	made := c.readOrderOf(t.reply)
-	c.note(t, check.Request{Kind: check.Reserve, Ticket: wanted.id, Buyer: buyer.id, Order: made.ID, ExpiresAt: made.ExpiresAt})
-	if !t.granted() {
-		if t.status == http.StatusConflict && t.code != "ticket_reserved" || t.status == http.StatusNotFound {
-			c.cool(wanted.id)
+	x := c.doWithKey(ctx, "reserve", buyer, client.Reserve(wanted.id))
+	made := c.orderIn(x.Response)
+	c.record(x, check.Request{Kind: check.Reserve, Ticket: wanted.id, Buyer: buyer.id, Order: made.ID, ExpiresAt: made.ExpiresAt})
+	if !x.Granted() {
+		if x.Status == http.StatusConflict && x.Code() != "ticket_reserved" || x.Status == http.StatusNotFound {
+			c.unpopular(wanted.id)
 		}
 		return
 	}
-	if buyer == wanted.owner {
-		c.tallies.note("a seller was given the own ticket %s by order %s", wanted.id, made.ID)
+	if buyer == wanted.seller {
+		c.stats.unexpectedly("the seller of ticket %s reserved it with order %s", wanted.id, made.ID)
 	}
 	c.history.Ordered(made.ID, wanted.id, buyer.id)
-	c.orders = append(c.orders, reserved{made.ID, buyer})
-	c.recent = append(c.recent, reserved{made.ID, buyer})
-	c.recent = c.recent[max(0, len(c.recent)-keptOrders):]
-	c.orders = c.orders[max(0, len(c.orders)-keptOrders):]
+	c.reservations = keepNewest(append(c.reservations, reservation{made.ID, buyer}))
+	c.recentOrders = keepNewest(append(c.recentOrders, reservation{made.ID, buyer}))
 }
 
-// order is what buyers are told.
-type order struct {
-	ID        string    `json:"id"`
-	Status    string    `json:"status"`
-	Reason    string    `json:"reason"`
-	ExpiresAt time.Time `json:"expiresAt"`
-}
-
-// readOrderOf reads the order that a reply holds.
-func (c *client) readOrderOf(r reply) (o order) {
-	if r.granted() && json.Unmarshal(r.body, &o) != nil {
-		c.tallies.note("an order was answered that is not readable: %.300s", r.body)
+// orderIn reads the order in a granted response.
+func (c *simulatedClient) orderIn(r client.Response) client.Order {
+	o, ok := decode[client.Order](r)
+	if r.Granted() && !ok {
+		c.stats.unexpectedly("a response with an order cannot be decoded: %.300s", r.Body)
 	}
 	return o
 }
 
-// readOrder looks at one of the newest orders.
-func (c *client) readOrder(ctx context.Context) {
-	o, ok := pick(c.chance, c.recent)
+// readOrder reads one of the newest orders.
+func (c *simulatedClient) readOrder(ctx context.Context) {
+	o, ok := pick(c.chance, c.recentOrders)
 	if !ok {
 		return
 	}
-	t := c.askTimed(ctx, "read an order", http.MethodGet, "/api/orders/"+o.id, o.buyer.token, "", nil)
-	seen := c.readOrderOf(t.reply)
-	c.note(t, check.Request{Kind: check.ReadOrder, Order: o.id, Status: seen.Status, Reason: seen.Reason})
+	x := c.do(ctx, "read an order", o.buyer.token, client.ReadOrder(o.order))
+	shown := c.orderIn(x.Response)
+	c.record(x, check.Request{Kind: check.ReadOrder, Order: o.order, Status: shown.Status, Reason: shown.Reason})
 }
 
-// takeOrder takes one of the newest orders off the client's list.
-func (c *client) takeOrder() (reserved, bool) {
-	if len(c.orders) == 0 {
-		return reserved{}, false
+// takeReservation removes one of the newest reservations from the client's list.
+func (c *simulatedClient) takeReservation() (reservation, bool) {
+	if len(c.reservations) == 0 {
+		return reservation{}, false
 	}
-	i := len(c.orders) - 1 - c.chance.IntN(min(3, len(c.orders)))
-	o := c.orders[i]
-	c.orders = slices.Delete(c.orders, i, i+1)
-	return o, true
+	i := len(c.reservations) - 1 - c.chance.IntN(min(3, len(c.reservations)))
+	r := c.reservations[i]
+	c.reservations = slices.Delete(c.reservations, i, i+1)
+	return r, true
 }
 
-func (c *client) cancel(ctx context.Context) {
-	if o, ok := c.takeOrder(); ok {
-		c.cancelOne(ctx, o)
-	}
-}
-
-func (c *client) cancelOne(ctx context.Context, o reserved) {
-	t := c.askTimed(ctx, "cancel", http.MethodDelete, "/api/orders/"+o.id, o.buyer.token, "", nil)
-	c.note(t, check.Request{Kind: check.Cancel, Order: o.id})
-	if t.granted() {
-		c.history.Cancelled(o.id)
+func (c *simulatedClient) cancel(ctx context.Context) {
+	if r, ok := c.takeReservation(); ok {
+		c.cancelOrder(ctx, r)
 	}
 }
 
-// cards are what buyers pay with, the usual ones most often.
+func (c *simulatedClient) cancelOrder(ctx context.Context, r reservation) {
+	x := c.do(ctx, "cancel", r.buyer.token, client.CancelOrder(r.order))
+	c.record(x, check.Request{Kind: check.Cancel, Order: r.order})
+	if x.Granted() {
+		c.history.Cancelled(r.order)
+	}
+}
+
+// cards are the payment methods of buyers. Those that need nothing else occur most often.
 var cards = []string{
 	"pm_card_visa", "pm_card_visa", "pm_card_visa", "pm_card_mastercard", "pm_card_visa", "pm_card_visa",
 	"pm_card_chargeDeclined", "pm_card_authenticationRequired",
 }
 
-func (c *client) pay(ctx context.Context) {
-	o, ok := c.takeOrder()
+func (c *simulatedClient) pay(ctx context.Context) {
+	r, ok := c.takeReservation()
 	if !ok {
 		return
 	}
 	card, _ := pick(c.chance, cards)
-	c.history.Add(check.Request{Kind: check.Pay, Order: o.id, Call: time.Now()}) // from now on it may be complete
-	r := c.insist(ctx, "pay", "/api/payments", o.buyer, map[string]string{"orderId": o.id, "paymentMethod": card})
+	c.history.Add(check.Request{Kind: check.Pay, Order: r.order, Call: time.Now()}) // from now on it may be complete
+	x := c.doWithKey(ctx, "pay", r.buyer, client.Pay(r.order, card))
 	switch {
-	case r.granted():
-		var made struct {
-			ID, Status, StripeID string
-			Amount               int64
-		}
-		if json.Unmarshal(r.body, &made) != nil {
+	case x.Granted():
+		made, ok := decode[client.Payment](x.Response)
+		if !ok {
 			return
 		}
-		c.history.Paid(made.ID, o.id)
-		c.paid = append(c.paid, paid{o.id, made.StripeID, made.Amount})
-		c.paid = c.paid[max(0, len(c.paid)-keptOrders):]
+		c.history.Paid(made.ID, r.order)
+		c.payments = keepNewest(append(c.payments, payment{r.order, made.StripeID, made.Amount}))
 		if made.Status == "requires_action" {
 			c.authenticate(ctx, made.StripeID)
 		}
-	case r.status == http.StatusPaymentRequired, r.unclear():
-		c.orders = append(c.orders, o) // another card, or again
+	case x.Status == http.StatusPaymentRequired, unclear(x.Response):
+		c.reservations = append(c.reservations, r) // it may be paid with another card, or again
 	}
-	if c.chance.IntN(10) == 0 { // who has paid wants to cancel, in the same moment
-		c.cancelOne(ctx, o)
+	if c.chance.IntN(10) == 0 { // some buyers cancel right after they have paid
+		c.cancelOrder(ctx, r)
 	}
 }
 
-// authenticate does at the bank what a buyer does there, who passes most often.
-func (c *client) authenticate(ctx context.Context, intent string) {
+// authenticate completes 3-D Secure at the bank. It usually succeeds.
+func (c *simulatedClient) authenticate(ctx context.Context, intent string) {
 	outcome := "succeed"
 	if c.chance.IntN(5) == 0 {
 		outcome = "fail"
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.sandbox+"/sandbox/payment_intents/"+intent+"/authenticate",
-		strings.NewReader(`{"outcome":"`+outcome+`"}`))
-	if err != nil {
-		return
-	}
-	request.Header.Set("Content-Type", "application/json")
-	if response, err := c.front.http.Do(request); err == nil {
-		_ = response.Body.Close()
-	}
+	// If it fails, the payment stays as it is.
+	_, _ = c.sandbox.Do(ctx, client.Request{
+		Method: http.MethodPost, Path: "/sandbox/payment_intents/" + intent + "/authenticate", Body: map[string]string{"outcome": outcome},
+	})
 }
 
-// refund gives a buyer's money back in Stripe's dashboard, all or a part of it, as whoever runs the marketplace may do. If it has
-// not been taken (yet), Stripe refuses.
-func (c *client) refund(ctx context.Context) {
-	p, ok := pick(c.chance, c.paid)
+// refund refunds all or a part of a payment in Stripe's dashboard, as an operator of the marketplace may do. Stripe refuses if the
+// money was not captured.
+func (c *simulatedClient) refund(ctx context.Context) {
+	p, ok := pick(c.chance, c.payments)
 	if !ok || p.intent == "" {
 		return
 	}
@@ -645,18 +637,12 @@ func (c *client) refund(ctx context.Context) {
 		kind = "refund a part"
 	}
 	c.history.Add(check.Request{Kind: check.Refund, Order: p.order, Call: time.Now()}) // from now on it may be cancelled
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.sandbox+"/v1/refunds", strings.NewReader(form.Encode()))
+	request := client.Request{Method: http.MethodPost, Path: "/v1/refunds", Body: form.Encode()}
+	response, err := c.sandbox.As("sk_test_dashboard").Do(ctx, request.With("Content-Type", "application/x-www-form-urlencoded"))
 	if err != nil {
-		return
+		response = client.Response{}
 	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	request.Header.Set("Authorization", "Bearer sk_test_dashboard")
-	r := reply{}
-	if response, err := c.front.http.Do(request); err == nil {
-		_ = response.Body.Close()
-		r.status = response.StatusCode
-	}
-	if r.status != 0 || ctx.Err() == nil {
-		c.tallies.tally(kind, r)
+	if !c.endedWithLoad(ctx, response) {
+		c.stats.countOutcome(kind, client.Response{Status: response.Status}) // Stripe's codes are not shown
 	}
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // A checker that cannot fail proves nothing. Services are built with a defect (a patch in deploy/proof/mutants), and the checker must find
-// its effects under load. Here are the defects that show without further faults. `make check-the-check` runs all of them, and takes longer.
+// its effects under load. Here are the defects that show without further faults. `make test-mutants` runs all of them, and takes longer.
 
 func TestChecker_FindsDefects(t *testing.T) {
 	t.Parallel()

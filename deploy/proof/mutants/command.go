@@ -15,40 +15,46 @@ import (
 	"boxoffice/deploy/proof/chaos"
 )
 
-// Options say how to look for faults.
+// Options of a test.
 type Options struct {
 	Seed   uint64
 	Load   time.Duration // of each run
 	Settle time.Duration // after the load
 	Set    string        // of components
-	Limit  time.Duration // by when a fault must be found
-	Log    func(format string, args ...any)
+	Limit  time.Duration // within which a defect must be found
 }
 
-// Result is what chaos made of one build.
+// Result is the outcome of chaos on one mutant.
 type Result struct {
-	Fault Fault // the zero value: none
-	Found string
-	After time.Duration // from the begin of the stack's start to the verdict
-	Err   error         // why it could not be tried
-	Long  string        // the whole outcome
+	Mutant  Mutant
+	Found   string        // the first violation; "" if there is none
+	After   time.Duration // from the start of the stack to the result
+	Err     error         // why the mutant could not be tested
+	Outcome string        // the whole outcome of chaos
 }
 
-// sound is the name of the build without a fault.
-const sound = "(none)"
+// withoutDefect is the name of the build without a defect.
+const withoutDefect = "(none)"
 
-// Try runs chaos on the services with a fault in them, or without one.
-func Try(ctx context.Context, root string, f Fault, opts Options) Result {
-	result := Result{Fault: f}
-	folder, err := os.MkdirTemp("", "boxoffice-broken-")
+func nameOf(m Mutant) string {
+	if m.Name == "" {
+		return withoutDefect
+	}
+	return m.Name
+}
+
+// Test builds a mutant and runs chaos on it.
+func Test(ctx context.Context, root string, m Mutant, opts Options) Result {
+	result := Result{Mutant: m}
+	folder, err := os.MkdirTemp("", "boxoffice-mutant-")
 	if err != nil {
 		result.Err = err
 		return result
 	}
 	defer func() { _ = os.RemoveAll(folder) }()
 	var programs map[string]string
-	if f.Name != "" {
-		if programs, result.Err = f.Build(ctx, root, folder); result.Err != nil {
+	if m.Name != "" {
+		if programs, result.Err = m.Build(ctx, root, folder); result.Err != nil {
 			return result
 		}
 	}
@@ -58,97 +64,108 @@ func Try(ctx context.Context, root string, f Fault, opts Options) Result {
 	})
 	result.After, result.Err = time.Since(begin), err
 	if err == nil {
-		result.Found, result.Long = out.Finding(), out.String()
+		result.Found, result.Outcome = out.Finding(), out.String()
 	}
 	return result
 }
 
-// Right says whether a fault was found in time, or none where there is none.
+// Right reports whether a defect was found within the limit, or nothing was found in the build without a defect.
 func (r Result) Right(limit time.Duration) bool {
 	if r.Err != nil {
 		return false
 	}
-	return (r.Found != "") == (r.Fault.Name != "") && (r.Found == "" || r.After <= limit)
+	return (r.Found != "") == (r.Mutant.Name != "") && (r.Found == "" || r.After <= limit)
 }
 
 func (r Result) String() string {
-	name, found := r.Fault.Name, r.Found
-	if name == "" {
-		name = sound
-	}
+	found := r.Found
 	switch {
 	case r.Err != nil:
-		found, _, _ = strings.Cut("could not be tried: "+r.Err.Error(), "\n")
-	case found == "" && r.Fault.Name == "":
-		found = "nothing, as it should be"
+		found, _, _ = strings.Cut("could not be tested: "+r.Err.Error(), "\n")
+	case found == "" && r.Mutant.Name == "":
+		found = "nothing, as expected"
 	case found == "":
 		found = "NOT FOUND"
 	}
-	return fmt.Sprintf("%-28s %6.0f s  %s", name, r.After.Seconds(), found)
+	return fmt.Sprintf("%-28s %6.0f s  %s", nameOf(r.Mutant), r.After.Seconds(), found)
 }
 
-const about = `Builds services with one fault each (the patches in ` + Folder + `), runs chaos on each build, and expects
-it to find what is wrong; and nothing in the build without a fault. It fails if one is not found in time.`
+const usage = `usage: proof mutants [flags]
 
-// Command is all of it as a subcommand.
+Builds services with one defect each (the patches in ` + Folder + `), runs chaos on each build, and expects it
+to find a violation; and none in the build without a defect. The command fails if a defect is not found within the limit.
+
+`
+
+// Command tests the mutants that the command line names.
 func Command(ctx context.Context, args []string) error {
-	opts := Options{Log: func(format string, args ...any) { fmt.Printf(format+"\n", args...) }}
-	flags := flag.NewFlagSet("local check-the-check", flag.ContinueOnError)
+	var opts Options
+	flags := flag.NewFlagSet("proof mutants", flag.ContinueOnError)
 	flags.Uint64Var(&opts.Seed, "seed", 11, "of all chance")
 	flags.DurationVar(&opts.Load, "time", 55*time.Second, "of the load in each run")
-	flags.DurationVar(&opts.Settle, "settle", 30*time.Second, "how long it may take until all is at rest")
-	flags.DurationVar(&opts.Limit, "limit", 2*time.Minute, "how long it may take to find a fault")
+	flags.DurationVar(&opts.Settle, "settle", 30*time.Second, "how long the stack may take to come to rest")
+	flags.DurationVar(&opts.Limit, "limit", 2*time.Minute, "how long it may take to find a defect")
 	flags.StringVar(&opts.Set, "set", "", "`set` of components: embedded, nats or redis (default: $INFRA, or embedded)")
-	names := flags.String("run", "*", "`pattern` of the faults' names, as of files; "+sound+" is the build without one")
-	verbose := flags.Bool("v", false, "show each run's outcome")
+	names := flags.String("run", "*", "`pattern` of the mutants' names, as of files; "+withoutDefect+" is the build without a defect")
+	verbose := flags.Bool("v", false, "show the outcome of each run")
 	flags.Usage = func() {
-		fmt.Fprintf(flags.Output(), "usage: local check-the-check [flags]\n\n%s\n\n", about)
+		fmt.Fprint(flags.Output(), usage)
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("mutants: unexpected argument %q", flags.Arg(0))
 	}
 	runFile, err := stack.FindRunFile(".")
 	if err != nil {
 		return err
 	}
 	root := filepath.Dir(runFile)
-	all, err := Faults(root)
+	chosen, err := matching(root, *names)
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(append([]Fault{{}}, all...), func(f Fault) bool {
-		name := f.Name
-		if name == "" {
-			name = sound
-		}
-		matches, matchErr := path.Match(*names, name)
-		err = matchErr
-		return !matches
-	})
-	if err != nil || len(all) == 0 {
-		return fmt.Errorf("check-the-check: no fault's name matches %q", *names)
-	}
-	fmt.Printf("%-28s %8s  %s\n", "fault", "after", "found by")
+	fmt.Printf("%-28s %8s  %s\n", "mutant", "after", "found by")
 	var wrong []string
-	for _, f := range all {
-		result := Try(ctx, root, f, opts)
+	for _, m := range chosen {
+		result := Test(ctx, root, m, opts)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		fmt.Println(result)
 		if !result.Right(opts.Limit) {
-			wrong = append(wrong, strings.Fields(result.String())[0])
+			wrong = append(wrong, nameOf(m))
 		}
-		if *verbose || f.Name == "" && !result.Right(opts.Limit) {
-			fmt.Println(result.Long)
+		if *verbose || m.Name == "" && !result.Right(opts.Limit) {
+			fmt.Println(result.Outcome)
 		}
 		if result.Err != nil {
 			fmt.Println(result.Err)
 		}
 	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("not as it should be: %s", strings.Join(wrong, ", "))
+		return fmt.Errorf("not as expected: %s", strings.Join(wrong, ", "))
 	}
 	return nil
+}
+
+// matching are the mutants, and the build without a defect, whose names match a pattern.
+func matching(root, pattern string) ([]Mutant, error) {
+	if _, err := path.Match(pattern, ""); err != nil {
+		return nil, fmt.Errorf("-run %q: %w", pattern, err)
+	}
+	all, err := All(root)
+	if err != nil {
+		return nil, err
+	}
+	chosen := slices.DeleteFunc(append([]Mutant{{}}, all...), func(m Mutant) bool {
+		matches, _ := path.Match(pattern, nameOf(m))
+		return !matches
+	})
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("no mutant's name matches %q", pattern)
+	}
+	return chosen, nil
 }

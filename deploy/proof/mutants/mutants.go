@@ -1,8 +1,8 @@
-// Package mutants builds services with a fault in them, one that somebody could make, and looks whether chaos finds it. A
-// check that cannot fail proves nothing.
+// Package mutants builds services with a defect each, as a developer could make it, and tests whether chaos finds it (mutation
+// testing). A check that cannot fail proves nothing.
 //
-// Each fault is a patch under builds. A patch that no longer applies is an error: whoever changes the code brings it up to
-// date, as a fault of the same kind.
+// Each mutant is a patch under builds. A patch that no longer applies fails the unit tests: when the code changes, update the
+// patch so that it causes a defect of the same kind.
 package mutants
 
 import (
@@ -18,33 +18,33 @@ import (
 	"boxoffice/deploy/proof/overlay"
 )
 
-// Fault is one that services are built with. Its file begins with what is wrong, in plain words, and a line "Services:" with
-// the services that are built with it; the patch follows, as git diff prints it.
-type Fault struct {
+// Mutant is a build of services with a defect. Its file begins with a sentence about the defect and a line "Services:" with
+// the services that are built with it. The patch follows, as git diff prints it. The zero value is the build without a defect.
+type Mutant struct {
 	Name     string // of its file, without ".patch"
-	What     string
+	Defect   string
 	Services []string
 	patch    string // the path of its file
 }
 
-// Folder is where the faults are, in the repository.
+// Folder has the patches, in the repository.
 const Folder = "deploy/proof/mutants/builds"
 
-const servicesHead = "Services: "
+const servicesPrefix = "Services: "
 
-// Faults reads all of them. Root is the repository's folder.
-func Faults(root string) ([]Fault, error) {
+// All reads all mutants. Root is the repository's folder.
+func All(root string) ([]Mutant, error) {
 	files, err := filepath.Glob(filepath.Join(root, Folder, "*.patch"))
 	if err != nil {
 		return nil, err
 	}
-	var all []Fault
+	var all []Mutant
 	for _, file := range files {
-		f, err := readFault(file)
+		m, err := read(file)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, f)
+		all = append(all, m)
 	}
 	if len(all) == 0 {
 		return nil, fmt.Errorf("there are no patches in %s", filepath.Join(root, Folder))
@@ -52,41 +52,41 @@ func Faults(root string) ([]Fault, error) {
 	return all, nil
 }
 
-// Find reads one of them.
-func Find(root, name string) (Fault, error) {
-	return readFault(filepath.Join(root, Folder, name+".patch"))
+// Find reads one mutant.
+func Find(root, name string) (Mutant, error) {
+	return read(filepath.Join(root, Folder, name+".patch"))
 }
 
-func readFault(file string) (Fault, error) {
+func read(file string) (Mutant, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return Fault{}, err
+		return Mutant{}, err
 	}
-	f := Fault{Name: strings.TrimSuffix(filepath.Base(file), ".patch"), patch: file}
+	m := Mutant{Name: strings.TrimSuffix(filepath.Base(file), ".patch"), patch: file}
 	head, _, found := strings.Cut(string(text), "\ndiff --git ")
 	if !found {
-		return f, fmt.Errorf("%s holds no patch as git diff prints it", file)
+		return m, fmt.Errorf("%s contains no patch as git diff prints it", file)
 	}
-	var what []string
+	var defect []string
 	for line := range strings.Lines(head) {
 		line = strings.TrimSpace(line)
-		if services, is := strings.CutPrefix(line, servicesHead); is {
-			f.Services = strings.Fields(services)
+		if services, is := strings.CutPrefix(line, servicesPrefix); is {
+			m.Services = strings.Fields(services)
 		} else if line != "" {
-			what = append(what, line)
+			defect = append(defect, line)
 		}
 	}
-	f.What = strings.Join(what, " ")
-	if f.What == "" || len(f.Services) == 0 {
-		return f, fmt.Errorf("%s does not begin with what is wrong and a line %q", file, servicesHead+"…")
+	m.Defect = strings.Join(defect, " ")
+	if m.Defect == "" || len(m.Services) == 0 {
+		return m, fmt.Errorf("%s must begin with the defect and a line %q", file, servicesPrefix+"…")
 	}
-	return f, nil
+	return m, nil
 }
 
-// Apply writes the files that the fault changes, as they are with it, into folder, and returns them by the files in whose
-// place they are.
-func (f Fault) Apply(ctx context.Context, root, folder string) (map[string]string, error) {
-	text, err := os.ReadFile(f.patch)
+// Apply writes the files that the patch changes into folder, with the change, and returns their paths by the paths of the
+// originals.
+func (m Mutant) Apply(ctx context.Context, root, folder string) (map[string]string, error) {
+	text, err := os.ReadFile(m.patch)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (f Fault) Apply(ctx context.Context, root, folder string) (map[string]strin
 		}
 		source, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
-			return nil, fmt.Errorf("the patch %s is out of date: %w", f.Name, err)
+			return nil, fmt.Errorf("the patch %s is out of date: %w", m.Name, err)
 		}
 		changed := filepath.Join(folder, name)
 		if err := os.MkdirAll(filepath.Dir(changed), 0o700); err != nil {
@@ -109,12 +109,12 @@ func (f Fault) Apply(ctx context.Context, root, folder string) (map[string]strin
 		}
 		replace[filepath.Join(root, name)] = changed
 	}
-	command := exec.CommandContext(ctx, "git", "apply", "--verbose", f.patch)
+	command := exec.CommandContext(ctx, "git", "apply", "--verbose", m.patch)
 	command.Dir = folder
-	// The folder is no repository, also if it is in one.
+	// git must not use a repository that the folder may be in.
 	command.Env = append(slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, "GIT_") }), "GIT_CEILING_DIRECTORIES="+filepath.Dir(folder))
 	if output, err := command.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("the patch %s is out of date; bring it up to what stands there now:\n%s", f.Name, output)
+		return nil, fmt.Errorf("the patch %s is out of date; update it to the present code:\n%s", m.Name, output)
 	}
 	for original, changed := range replace {
 		before, beforeErr := os.ReadFile(original)
@@ -123,17 +123,17 @@ func (f Fault) Apply(ctx context.Context, root, folder string) (map[string]strin
 			return nil, err
 		}
 		if string(before) == string(after) {
-			return nil, fmt.Errorf("the patch %s does not change %s", f.Name, original)
+			return nil, fmt.Errorf("the patch %s does not change %s", m.Name, original)
 		}
 	}
 	return replace, nil
 }
 
-// Build builds the fault's services with it into folder, which must exist, and returns their programs.
-func (f Fault) Build(ctx context.Context, root, folder string) (map[string]string, error) {
-	replace, err := f.Apply(ctx, root, filepath.Join(folder, "sources"))
+// Build builds the mutant's services into folder, which must exist, and returns the paths of the programs.
+func (m Mutant) Build(ctx context.Context, root, folder string) (map[string]string, error) {
+	replace, err := m.Apply(ctx, root, filepath.Join(folder, "sources"))
 	if err != nil {
 		return nil, err
 	}
-	return overlay.Build(ctx, root, folder, replace, f.Services...)
+	return overlay.Build(ctx, root, folder, replace, m.Services...)
 }

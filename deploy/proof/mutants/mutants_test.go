@@ -20,51 +20,53 @@ func root(t *testing.T) string {
 	return filepath.Dir(runFile)
 }
 
-// Whoever changes what a fault is in hears of it here, and not at night.
-func TestFaults_Apply(t *testing.T) {
+// A patch must be updated with the code that it changes; the nightly workflow would find that too late.
+func TestMutants_Apply(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("it needs git")
 	}
-	faults, err := Faults(root(t))
+	all, err := All(root(t))
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(faults), 10)
+	require.GreaterOrEqual(t, len(all), 10)
 	inState := 0
-	for _, f := range faults {
-		replace, err := f.Apply(t.Context(), root(t), filepath.Join(t.TempDir(), "sources"))
-		require.NoError(t, err)
-		require.NotEmpty(t, replace)
-		for path := range replace {
-			if filepath.Base(filepath.Dir(path)) == "state" {
-				inState++
-				break
+	for _, m := range all {
+		t.Run(m.Name, func(t *testing.T) {
+			replace, err := m.Apply(t.Context(), root(t), filepath.Join(t.TempDir(), "sources"))
+			require.NoError(t, err)
+			require.NotEmpty(t, replace)
+			for path := range replace {
+				if filepath.Base(filepath.Dir(path)) == "state" {
+					inState++
+					break
+				}
 			}
-		}
+		})
 	}
 	require.GreaterOrEqual(t, inState, 3)
 }
 
-// Each fault has a line in the README's table, with its name and what the patch says of it, and no other line is there.
-func TestFaults_AreThoseOfTheREADME(t *testing.T) {
+// Each mutant has a row in the README's table, with its name and its defect, and there is no other row.
+func TestMutants_AreThoseOfTheREADME(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root(t), "deploy", "proof", "README.md"))
 	require.NoError(t, err)
-	_, table, found := strings.Cut(string(text), "\n| build | what is wrong with it |")
+	_, table, found := strings.Cut(string(text), "\n| mutant | defect |")
 	require.True(t, found)
-	table, _, found = strings.Cut(table, "\n| without a fault |")
+	table, _, found = strings.Cut(table, "\n| without a defect |")
 	require.True(t, found)
 	described := map[string]string{}
 	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| ([^|]+) \\|").FindAllStringSubmatch(table, -1) {
 		described[row[1]] = row[2]
 	}
-	faults, err := Faults(root(t))
+	all, err := All(root(t))
 	require.NoError(t, err)
 	want := map[string]string{}
-	for _, f := range faults {
-		want[f.Name] = f.What
+	for _, m := range all {
+		want[m.Name] = m.Defect
 	}
 	require.Equal(t, want, described)
 }
 
-func TestFault_ThatIsOutOfDateFails(t *testing.T) {
+func TestMutant_ThatIsOutOfDateFails(t *testing.T) {
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("it needs git")
 	}
@@ -74,22 +76,22 @@ func TestFault_ThatIsOutOfDateFails(t *testing.T) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	}
-	write(Folder+"/fault.patch", "A line is missing.\nServices: orders\n\ndiff --git a/file.go b/file.go\n--- a/file.go\n+++ b/file.go\n@@ -1,3 +1,2 @@\n one\n-two\n three\n")
+	write(Folder+"/mutant.patch", "A line is missing.\nServices: orders\n\ndiff --git a/file.go b/file.go\n--- a/file.go\n+++ b/file.go\n@@ -1,3 +1,2 @@\n one\n-two\n three\n")
 	write("file.go", "one\ntwo\nthree\n")
-	f, err := Find(repository, "fault")
+	m, err := Find(repository, "mutant")
 	require.NoError(t, err)
-	require.Equal(t, []string{"orders"}, f.Services)
-	require.Equal(t, "A line is missing.", f.What)
-	replace, err := f.Apply(t.Context(), repository, filepath.Join(t.TempDir(), "sources"))
+	require.Equal(t, []string{"orders"}, m.Services)
+	require.Equal(t, "A line is missing.", m.Defect)
+	replace, err := m.Apply(t.Context(), repository, filepath.Join(t.TempDir(), "sources"))
 	require.NoError(t, err)
 	text, err := os.ReadFile(replace[filepath.Join(repository, "file.go")])
 	require.NoError(t, err)
 	require.Equal(t, "one\nthree\n", string(text))
 
 	write("file.go", "one\n2\nthree\n")
-	_, err = f.Apply(t.Context(), repository, filepath.Join(t.TempDir(), "sources"))
-	require.ErrorContains(t, err, "the patch fault is out of date")
+	_, err = m.Apply(t.Context(), repository, filepath.Join(t.TempDir(), "sources"))
+	require.ErrorContains(t, err, "the patch mutant is out of date")
 	write(Folder+"/nothing.patch", "Nothing.\n")
-	_, err = Faults(repository)
-	require.ErrorContains(t, err, "holds no patch")
+	_, err = All(repository)
+	require.ErrorContains(t, err, "contains no patch")
 }

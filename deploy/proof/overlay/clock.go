@@ -11,18 +11,18 @@ import (
 	"time"
 )
 
-// A program with a clock that can be set has another time.Now: one that adds to the wall clock what is in a file, and leaves
-// the monotonic clock alone, as it is when somebody sets the clock of a machine. (Tools that replace the C library's functions
-// have no hold on Go programs.)
+// A program whose clock can be set has another time.Now. It adds an offset from a file to the wall clock and does not change the
+// monotonic clock, as when an operator sets the clock of a machine. (Tools that replace functions of the C library have no
+// effect on Go programs.)
 
-// ClockVariable names, in the environment of such a program, the file that holds its offset. Without it the clock is right.
+// ClockVariable is the environment variable with the path of the offset's file. Without it the clock is right.
 const ClockVariable = "CLOCK_OFFSET_FILE"
 
 const (
 	nowBefore = "\nfunc Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
 	nowAfter  = nowBefore + "\tsec += clockOffset()\n"
 
-	// clockSource is one more file of package time. The file is mapped into memory, so that the offset costs one load.
+	// clockSource is added to package time. It maps the offset's file into memory, so that reading it costs one load.
 	clockSource = `package time
 
 import (
@@ -59,8 +59,8 @@ func clockOffset() int64 {
 `
 )
 
-// BuildWithClock builds services whose clock can be set, into a folder that it makes. The first time takes minutes: all that
-// imports time is built anew.
+// BuildWithClock builds services whose clock can be set into a folder, which it creates if needed. The first build takes minutes,
+// because all packages that import time are rebuilt.
 func BuildWithClock(ctx context.Context, root, folder string, services ...string) (map[string]string, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func BuildWithClock(ctx context.Context, root, folder string, services ...string
 	return Build(ctx, root, folder, replace, services...)
 }
 
-// clockRules writes the files that replace those of package time.
+// clockRules writes the changed files of package time, and returns them for Build.
 func clockRules(ctx context.Context, folder string) (map[string]string, error) {
 	output, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "time").Output()
 	if err != nil {
@@ -84,7 +84,7 @@ func clockRules(ctx context.Context, folder string) (map[string]string, error) {
 		return nil, err
 	}
 	if strings.Count(string(source), nowBefore) != 1 {
-		return nil, fmt.Errorf("%s has another Now than this knows: bring deploy/proof/overlay/clock.go up to date", original)
+		return nil, fmt.Errorf("%s has an unknown version of Now: update deploy/proof/overlay/clock.go", original)
 	}
 	changed, added := filepath.Join(folder, "time.go.txt"), filepath.Join(folder, "clock.go.txt")
 	if err := os.WriteFile(changed, []byte(strings.Replace(string(source), nowBefore, nowAfter, 1)), 0o600); err != nil {
@@ -99,15 +99,15 @@ func clockRules(ctx context.Context, folder string) (map[string]string, error) {
 // Clock is the offset of one program's clock.
 type Clock struct{ path string }
 
-// NewClock makes a clock's file. Its offset is 0.
+// NewClock creates a clock's file with the offset 0.
 func NewClock(path string) (*Clock, error) {
 	return &Clock{path}, os.WriteFile(path, make([]byte, 8), 0o600)
 }
 
-// Env is what the program needs in its environment.
+// Env is what the program's environment must contain.
 func (c *Clock) Env() map[string]string { return map[string]string{ClockVariable: c.path} }
 
-// Set moves the clock by so much from the right time, in whole seconds.
+// Set sets the clock's offset from the right time, in whole seconds.
 func (c *Clock) Set(offset time.Duration) error {
 	file, err := os.OpenFile(c.path, os.O_WRONLY, 0)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package overlay builds services from sources that differ from the repository's (go build -overlay): with a fault in
-// them, to see whether the proof finds it, or with a clock that can be set.
+// Package overlay builds services from changed sources (go build -overlay): with a defect that the proof must find, or with a
+// clock that can be set.
 package overlay
 
 import (
@@ -13,9 +13,9 @@ import (
 	"strings"
 )
 
-// Build builds services from the sources in root, the repository's folder, and returns the paths of the programs, by service.
-// Replace gives files by the path of the file in whose place they are; paths are absolute. The programs go into folder, which
-// must exist.
+// Build builds services from the sources in root, the repository's folder, and returns the paths of the programs by service.
+// Replace has the path of the replacement by the path of the original file; paths are absolute. The programs are written into
+// folder, which must exist.
 func Build(ctx context.Context, root, folder string, replace map[string]string, services ...string) (map[string]string, error) {
 	text, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {

@@ -1,14 +1,13 @@
-// Command bench measures what the box office does in a second, on a stack of its own: the requests that matter,
-// through the gateway and straight at the services, beside the state operations of the same requests on a bare
-// sidecar, so that the share that is ours can be seen. `make bench` runs it; -h shows its settings.
+// Package bench measures what the box office does in a second, on a stack of its own: the important requests, through the
+// gateway and directly at the services. Beside them it measures the state operations of the same requests on a sidecar without a
+// service (the bare sidecar), which shows the share of the services' own work.
 //
-// All of it, load included, shares one machine. Figures of two runs compare only if nothing else ran; -rounds
-// repeats every measurement and shows the best.
+// Everything, including the load, shares one machine. Two runs can be compared only if nothing else ran. -rounds repeats every
+// measurement and shows the best.
 //
-// Read workloads.go for what is measured, market.go for what clients do, bare.go for what the bare sidecar does, fill.go
-// for what is in the stores before, lag.go for how events are followed, activity.go and cpu.go for what is counted, load.go
-// for how the load is made.
-package main
+// workloads.go has what is measured, jobs.go what clients do, load.go how they do it at once, and bare.go what is done at the
+// bare sidecar.
+package bench
 
 import (
 	"cmp"
@@ -17,17 +16,17 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
-	"syscall"
+	"sync"
 	"time"
 
 	"boxoffice/deploy/local/stack"
 )
 
+// settings are the flags of the command line.
 type settings struct {
 	runFile string
 	set     string
@@ -49,50 +48,43 @@ type settings struct {
 	slow     time.Duration
 	limits   bool
 	json     string
-	compared []string // two files of results: nothing is measured
+	compared []string // two files of results to compare; then nothing is measured
 }
 
-func main() {
-	s, err := parse(os.Args[1:])
-	if err == nil {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		err = run(ctx, s)
-		stop()
-	}
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
+// Command measures what the command line names, and prints the results.
+func Command(ctx context.Context, args []string) error {
+	s, err := parse(args)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+		return err
 	}
+	return run(ctx, s)
 }
 
 func parse(args []string) (*settings, error) {
 	s := &settings{}
-	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags := flag.NewFlagSet("proof bench", flag.ContinueOnError)
 	flags.StringVar(&s.runFile, "file", "", "run `file` (default: dapr.yaml here or in the nearest folder above)")
 	flags.StringVar(&s.set, "set", cmp.Or(os.Getenv("INFRA"), stack.SetEmbedded), "`set` of components: embedded, nats or redis (default: $INFRA, or embedded)")
 	flags.IntVar(&s.clients, "clients", 64, "how many clients at once")
-	flags.IntVar(&s.users, "users", 200, "how many users the clients act as, half of them as sellers; each costs a bcrypt")
+	flags.IntVar(&s.users, "users", 200, "how many users the clients act as, half of them as sellers; each costs a bcrypt hash")
 	seconds := flags.Float64("seconds", 5, "how long each measurement lasts")
-	warm := flags.Float64("warm", 1, "how many `seconds` it is warmed up before")
-	settle := flags.Float64("settle", 300, "how many `seconds` the events of a measurement may take at most")
+	warm := flags.Float64("warm", 1, "how many `seconds` of load precede each measurement")
+	settle := flags.Float64("settle", 300, "how many `seconds` the events of a measurement may take until all are handled")
 	flags.IntVar(&s.rounds, "rounds", 1, "how often everything is measured; the best is shown")
 	flags.IntVar(&s.listed, "listed", 2000, "how many tickets are listed when the list is read")
-	only := flags.String("only", "", "measure the workloads whose names match this `expression` alone; \"alone\" is the single purchases")
+	only := flags.String("only", "", "measure only the workloads whose names match this `expression`; \"alone\" is the single purchases")
 	flags.BoolVar(&s.bare, "bare", true, "measure the bare sidecar as well")
 	flags.IntVar(&s.replicas, "replicas", 1, "`number` of replicas of every app, each with a sidecar")
-	fillText := flags.String("fill", "", "what the stores hold before it begins, as `tickets=300000,orders=100000`; made at the services'\nREST API, so it takes minutes. Reservations last a day then")
+	fillText := flags.String("fill", "", "what the stores contain before the first measurement, as `tickets=300000,orders=100000`; created at the services'\nREST API, so it takes minutes. The reservation window is a day then")
 	flags.DurationVar(&s.slow, "slow", 0, "add this `time` to each round trip between sidecars and PostgreSQL, as 20ms (sets nats and redis)")
 	flags.BoolVar(&s.cpu, "cpu", false, "show the processor time of an operation, by process, with all processes of PostgreSQL")
-	flags.BoolVar(&s.limits, "limits", false, "turn on what limits a client, too high to be reached, to see what it costs (without it all are off)")
-	flags.StringVar(&s.json, "json", "", "write the results into this `file` as well")
+	flags.BoolVar(&s.limits, "limits", false, "turn on the limits of clients, too high to be reached, to measure their cost (default: all are off)")
+	flags.StringVar(&s.json, "json", "", "write the results into this `file`, too")
 	flags.StringVar(&s.profile, "profile", "", "collect processor profiles of services, sidecars, NATS and the load into this `folder`, one folder a workload")
 	flags.BoolVar(&s.keep, "keep", false, "keep the stack's folder, with its logs")
 	onlyCompare := flags.Bool("compare", false, "print the figures of two files that -json wrote side by side, and measure nothing: -compare OLD NEW")
 	flags.Usage = func() {
-		fmt.Fprint(flags.Output(), "usage: bench [flags]\n\nMeasures the box office on a stack of its own. From make: make bench ARGS='-seconds 10'\n\n")
+		fmt.Fprint(flags.Output(), "usage: proof bench [flags]\n\nMeasures the box office on a stack of its own. From make: make bench ARGS='-seconds 10'\n\n")
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
@@ -139,8 +131,8 @@ func run(ctx context.Context, s *settings) (err error) {
 			return err
 		}
 	}
-	// Beside the sources, and not in the system's folder for temporary files, which may be in memory: what it
-	// takes to be on disk is part of every write.
+	// The folder is beside the sources, because the system's folder for temporary files may be in memory: the time until data
+	// is on disk is part of every write.
 	folder := filepath.Join(filepath.Dir(s.runFile), ".build", "bench-stack")
 	if err := os.RemoveAll(folder); err != nil {
 		return err
@@ -151,12 +143,12 @@ func run(ctx context.Context, s *settings) (err error) {
 	if !s.keep {
 		defer func() { _ = os.RemoveAll(folder) }()
 	}
-	sync, err := syncTime(folder)
+	diskTime, err := diskTime(folder)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("components of the set %s; replicas of each app: %d; %d clients, %d users, %s each, best of %d; %d processors, shared with the load; %s; a write is on disk in %s\n",
-		s.set, s.replicas, s.clients, s.users, s.span, s.rounds, runtime.NumCPU(), runtime.Version(), sync.Round(time.Microsecond))
+		s.set, s.replicas, s.clients, s.users, s.span, s.rounds, runtime.NumCPU(), runtime.Version(), diskTime.Round(time.Microsecond))
 	if s.slow > 0 {
 		fmt.Printf("each round trip between sidecars and PostgreSQL takes %s longer\n", s.slow)
 	}
@@ -170,23 +162,22 @@ func run(ctx context.Context, s *settings) (err error) {
 	for _, app := range run.Apps {
 		apps = append(apps, app.ID)
 	}
-	// A key for the real Stripe may be in the environment; no bench should find it.
 	env := stack.WithoutLimits()
 	if s.limits {
 		for name := range env {
-			if name != "NATS_MAX_BYTES" { // it limits no client
+			if name != "NATS_MAX_BYTES" { // which limits no client
 				env[name] = "1000000"
 			}
 		}
 		env["RESERVATION_COOLDOWN"] = "15m"
-		env["RESERVATIONS_PER_USER"] = "1000" // the most that orders takes
-		// What is paid does not count, so these are not reached.
+		env["RESERVATIONS_PER_USER"] = "1000" // the maximum that orders allows
+		// Payments that succeed do not count, so these limits are not reached.
 		env["PAYMENT_ATTEMPTS"], env["PAYMENT_ATTEMPTS_PER_HOUR"] = "5", "10"
 	}
-	env["SIGNIN_FAILURES"] = "0" // or the flood of sign-ins would be over at once, for its users
-	env["STRIPE_SECRET_KEY"] = ""
+	env["SIGNIN_FAILURES"] = "0"  // otherwise the wrong passwords of the flood would lock its users at once
+	env["STRIPE_SECRET_KEY"] = "" // the environment may have a key of the real Stripe
 	if s.fill.orders > 0 {
-		env["RESERVATION_WINDOW"] = "24h" // what the stores are filled with must not expire while something is measured
+		env["RESERVATION_WINDOW"] = "24h" // orders that fill the stores must not expire during a measurement
 	}
 	begin := time.Now()
 	starting, cancel := context.WithTimeout(ctx, 2*time.Minute)
@@ -203,12 +194,14 @@ func run(ctx context.Context, s *settings) (err error) {
 	progress("ready in %.1f s", time.Since(begin).Seconds())
 
 	ctx, fail := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	defer fail(nil)
-	go func() {
+	watching.Go(func() {
 		if died := running.Wait(ctx); died != nil {
 			fail(died)
 		}
-	}()
+	})
 	b, err := newBench(ctx, s, running, apps)
 	if err != nil {
 		return err
@@ -225,8 +218,8 @@ func run(ctx context.Context, s *settings) (err error) {
 	return err
 }
 
-// syncTime is how long it takes here, in the middle, until a small write is on disk.
-func syncTime(folder string) (time.Duration, error) {
+// diskTime is the median time until a small write is on disk.
+func diskTime(folder string) (time.Duration, error) {
 	file, err := os.CreateTemp(folder, "sync")
 	if err != nil {
 		return 0, err
@@ -249,5 +242,5 @@ func syncTime(folder string) (time.Duration, error) {
 	return times[len(times)/2], nil
 }
 
-// progress tells a person that something goes on; what is measured goes to standard output alone.
+// progress prints a line for the user to standard error. Standard output has only the results.
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "  "+format+"\n", args...) }

@@ -9,7 +9,7 @@ import (
 
 var processes = []string{"nats", "placement", "scheduler", "sandbox", "gateway", "gateway-dapr", "orders", "orders-dapr", "orders-2", "orders-2-dapr"}
 
-var all = means{cuts: true, disks: true, clocks: true}
+var all = supported{cuts: true, disks: true, clocks: true}
 
 func TestSchedule_FollowsFromTheSeed(t *testing.T) {
 	text := func(seed uint64) (lines []string) {
@@ -23,7 +23,7 @@ func TestSchedule_FollowsFromTheSeed(t *testing.T) {
 }
 
 func TestSchedule_ReachesEveryProcessInEveryWay(t *testing.T) {
-	kinds, victims := map[string]bool{}, map[string]bool{}
+	kinds, targets := map[string]bool{}, map[string]bool{}
 	last := time.Duration(0)
 	for _, f := range schedule(1, time.Hour, processes, all) {
 		require.GreaterOrEqual(t, f.at, last)
@@ -31,24 +31,24 @@ func TestSchedule_ReachesEveryProcessInEveryWay(t *testing.T) {
 		require.Positive(t, f.length)
 		require.Equal(t, f.kind == misbehave, f.rule.Fault != "")
 		last = f.at
-		kinds[f.kind+string(f.rule.Fault)], victims[f.victim] = true, true
+		kinds[f.kind+string(f.rule.Fault)], targets[f.target] = true, true
 	}
-	require.Len(t, victims, len(processes))
-	require.Len(t, kinds, 7+len(badDays))
-	for _, f := range schedule(1, time.Hour, processes, means{}) {
+	require.Len(t, targets, len(processes))
+	require.Len(t, kinds, 7+len(sandboxFaults))
+	for _, f := range schedule(1, time.Hour, processes, supported{}) {
 		require.NotContains(t, []string{cut, fill, jump}, f.kind)
 	}
 }
 
-// An overlap is chosen so that events are in danger: the broker is away when a service dies, and whoever takes over from it
-// is killed.
+// An overlap endangers events: the broker is away when a service is killed, and the process that takes over its journal is
+// killed, too.
 func TestSchedule_OverlapsFaults(t *testing.T) {
 	both := map[bool]int{}
-	for _, f := range schedule(1, time.Hour, processes, means{}) {
+	for _, f := range schedule(1, time.Hour, processes, supported{}) {
 		if f.kind != overlap {
 			continue
 		}
-		require.Contains(t, []string{"orders", "orders-2"}, f.victim)
+		require.Contains(t, []string{"orders", "orders-2"}, f.target)
 		away, kills, running := false, map[string]int{}, map[string]bool{}
 		for _, s := range f.steps {
 			switch {
@@ -64,9 +64,9 @@ func TestSchedule_OverlapsFaults(t *testing.T) {
 				running[s.process] = true
 			}
 		}
-		require.GreaterOrEqual(t, kills[f.victim], 1)
-		require.Equal(t, kills[f.victim], kills[f.victim+"-dapr"])
-		itself := kills[f.victim] == 2
+		require.GreaterOrEqual(t, kills[f.target], 1)
+		require.Equal(t, kills[f.target], kills[f.target+"-dapr"])
+		itself := kills[f.target] == 2
 		both[itself]++
 		require.True(t, itself || len(kills) == 4, "%s", f)
 		for process := range kills {
