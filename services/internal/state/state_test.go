@@ -105,7 +105,7 @@ func openOn(t *testing.T, f *faults, opts Options) *Store {
 	return s
 }
 
-// abandon leaves a store as a process leaves it that is killed: nothing is published or cleared any more.
+// abandon ends a store as if its process was killed: it publishes and deletes nothing any more.
 func abandon(s *Store) {
 	close(s.committer.closing)
 	s.stop()
@@ -134,8 +134,8 @@ func get(t *testing.T, s *Store, key string) Doc[thing] {
 	return doc
 }
 
-// told is an event that tests emit.
-func told(version int) (events.Payload, string) {
+// someEvent returns an event that tests emit, and its id.
+func someEvent(version int) (events.Payload, string) {
 	user := events.UserCreated{User: events.User{ID: id.User(uuid.NewString()), Version: version}}
 	return user, fmt.Sprintf("user.created:%s:%d", user.ID, version)
 }
@@ -183,7 +183,7 @@ func TestCommit_AllOrNothing(t *testing.T) {
 	// A second store has not seen the update: it is the sidecar that must refuse.
 	other := openOn(t, f, Options{})
 	bystander := newKey()
-	payload, event := told(1)
+	payload, event := someEvent(1)
 	var c Change
 	c.Create(bystander, thing{1, "bystander"})
 	c.Append("things", "bystander")
@@ -282,7 +282,7 @@ func TestCommit_ALostAnswerIsStillSuccess(t *testing.T) {
 			return err
 		}
 	})
-	payload, event := told(1)
+	payload, event := someEvent(1)
 	key := newKey()
 	var c Change
 	c.Create(key, thing{1, "first"})
@@ -603,9 +603,9 @@ func TestGetProjection_WaitsForWhatWasBornAMomentAgo(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "arrived", doc.Value.Text)
 
-	require.True(t, bornWithin(fresh, newborn))
-	require.False(t, bornWithin("01890a5d-ac96-774b-bcce-b302099a8057", newborn), "a UUIDv7 of 2023")
-	require.False(t, bornWithin(uuid.NewString(), newborn), "not a UUIDv7")
+	require.True(t, madeWithin(fresh, newAge))
+	require.False(t, madeWithin("01890a5d-ac96-774b-bcce-b302099a8057", newAge), "a UUIDv7 of 2023")
+	require.False(t, madeWithin(uuid.NewString(), newAge), "not a UUIDv7")
 }
 
 // A client can make up young ids: so many requests wait for their documents as are bounded, and the others are answered at once.
