@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# A menu over what make can do, for those who do not want to learn it. It looks for what is needed before it starts anything.
+# A menu of the most used make targets. Before it starts one, it checks that the needed programs are installed.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 need() {
 	local program
 	for program in "$@"; do
-		command -v "$program" > /dev/null || { echo "  This needs $program, which is not here."; return 1; }
+		command -v "$program" > /dev/null || { echo "  This needs $program, which is not installed."; return 1; }
 	done
 }
 need_engine() {
 	need docker openssl || return 1
-	docker compose version > /dev/null 2>&1 || { echo "  This needs docker's compose plugin, which is not here."; return 1; }
-	docker info > /dev/null 2>&1 || { echo "  docker is here, but its engine does not answer."; return 1; }
+	docker compose version > /dev/null 2>&1 || { echo "  This needs docker's compose plugin, which is not installed."; return 1; }
+	docker info > /dev/null 2>&1 || { echo "  docker is installed, but its engine does not answer."; return 1; }
 }
 free() {
 	if (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null; then
-		echo "  Something listens on port $1 already."
+		echo "  Another program listens on port $1."
 		return 1
 	fi
 }
@@ -35,7 +35,7 @@ choose() {
 	4) make dev-infra-down ;;
 	5) need_engine && make docker-secrets docker-build-all ;;
 	6)
-		# Without a choice and without a key, payments move no money; with a key compose asks for the choice.
+		# Without a setting and without a key, payments go to the sandbox. With a key, compose requires the setting.
 		[ -n "${STRIPE_SECRET_KEY:-}" ] || grep -qsE '^(PAYMENTS|STRIPE_SECRET_KEY)=.' .env || export PAYMENTS="${PAYMENTS:-sandbox}"
 		need_engine && free "${GATEWAY_PORT:-8080}" && make docker-secrets && docker compose up -d --wait
 		;;
@@ -47,7 +47,7 @@ choose() {
 	esac
 }
 
-# Ctrl-C ends what was chosen, and not the menu.
+# Ctrl-C ends the target, and not the menu.
 trap : INT
 while true; do
 	cat << 'MENU'
@@ -57,7 +57,7 @@ The box office
   2  start the servers alone               6  start everything in containers
   3  run one service, rebuilt on change    7  stop the containers (volumes stay)
   4  stop the servers                      8  run all tests
-                                           9  lint                    q  leave
+                                           9  lint                    q  quit
 MENU
 	read -rp "> " choice || exit 0
 	choose "$choice" || true

@@ -9,8 +9,10 @@ import (
 )
 
 const aboutCerts = `Makes a certificate for PostgreSQL, NATS and Redis servers that you run yourself, and the authority that signed
-it. For hosts beside localhost name them: local certs -folder certs db.example.com 10.0.0.7. It is for trying out: good
-for a year, and made anew thirty days before its end, or for other hosts. (local run makes what it needs by itself.)`
+it. It is for tests: it is valid for a year, for localhost and the hosts that you name. A call in the last thirty
+days, or with other hosts, makes a new one. (local run makes what it needs by itself.)
+
+  local certs -folder certs db.example.com 10.0.0.7`
 
 // certs makes certificates for servers that the launcher does not start.
 func certs(args []string) error {

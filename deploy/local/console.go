@@ -8,15 +8,15 @@ import (
 	"sync"
 )
 
-// console writes the lines of many processes, each with its process's name before it, in a colour of its own if
-// a person reads. NO_COLOR (https://no-color.org) turns colours off.
+// console writes the lines of many processes, each with its process's name before it. On a terminal the names have colours; NO_COLOR
+// (https://no-color.org) turns them off.
 type console struct {
 	out     io.Writer
 	colours bool
 
-	mu    sync.Mutex
-	width int
-	given map[string]int // colour by process
+	mu       sync.Mutex
+	width    int
+	colourOf map[string]int // by process
 }
 
 func newConsole(out *os.File) *console {
@@ -24,11 +24,11 @@ func newConsole(out *os.File) *console {
 	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
 	return &console{
 		out: out, colours: terminal && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
-		width: len("expiration-dapr"), given: map[string]int{},
+		width: len("expiration-dapr"), colourOf: map[string]int{},
 	}
 }
 
-// palette has the colours that can be read on dark and on light ground.
+// palette has the colours that are readable on a dark and on a light background.
 var palette = [...]int{36, 32, 33, 35, 34, 96, 92, 93, 95, 94}
 
 func (c *console) line(process, line string) {
@@ -38,17 +38,17 @@ func (c *console) line(process, line string) {
 	if c.colours {
 		// An app and its sidecar have one colour.
 		owner := strings.TrimSuffix(process, "-dapr")
-		colour, known := c.given[owner]
+		colour, known := c.colourOf[owner]
 		if !known {
-			colour = palette[len(c.given)%len(palette)]
-			c.given[owner] = colour
+			colour = palette[len(c.colourOf)%len(palette)]
+			c.colourOf[owner] = colour
 		}
 		prefix = fmt.Sprintf("\x1b[%dm%s\x1b[0m", colour, prefix)
 	}
 	fmt.Fprintf(c.out, "%s %s\n", prefix, line)
 }
 
-// print writes the launcher's own words, apart from the lines around them.
+// print writes a message of the launcher, with an empty line before and after it.
 func (c *console) print(text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

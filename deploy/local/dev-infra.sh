@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# make dev-infra and dev-infra-down: what the services need, in the background, for make dev-auth and so on.
+# make dev-infra and make dev-infra-down: starts what the services need in the background, and stops it. Then: make dev-tickets.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 pid_file=.state/dev-infra.pid
 log=.state/logs/dev-infra.log
-# A process number may have gone to somebody else since.
+# Meanwhile another process may have the number.
 running() {
 	[ -f "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2> /dev/null &&
 		ps -o args= -p "$(cat "$pid_file")" | grep -q 'local infra'
@@ -18,16 +18,16 @@ up)
 		exit 0
 	fi
 	mkdir -p .state/logs
-	set -m # in a process group of its own, for Ctrl-C in this terminal is not meant for it
+	set -m # a process group of its own, which Ctrl-C in this terminal does not reach
 	nohup .build/local infra > "$log" 2>&1 < /dev/null &
 	echo $! > "$pid_file"
-	# It opens the port of Dapr's scheduler and says so in its log; a process that is gone says why there.
+	# When it is ready, its log contains the next command. If it has ended, its log contains the reason.
 	for _ in $(seq 600); do
 		running || { cat "$log"; rm -f "$pid_file"; exit 1; }
 		grep -qi 'dapr run' "$log" && { echo "The servers are up: make dev-tickets, in another terminal; log in $log."; exit 0; }
 		sleep 0.1
 	done
-	echo "The servers are not ready after a minute; $log says why."
+	echo "The servers are not ready after a minute. See $log"
 	exit 1
 	;;
 down)

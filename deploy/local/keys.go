@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -24,17 +22,13 @@ import (
 	"boxoffice/deploy/local/stack"
 )
 
-const aboutRotateKeys = `Changes the key that signs, in the file of secrets, in two steps: it adds a new key, which auth serves to the
-other services, and waits until all know it; then the new key signs, and the old one is still served for as
-long as its tokens are good. A stack that runs goes on, and nobody is signed out. (With a sidecar of Dapr's
-own, which reads the file once, start auth's again after each step.) If it is interrupted, run it again.`
+const aboutRotateKeys = `Replaces the key that signs sessions, in the file of secrets, in two steps. First it adds a new key, which auth
+serves to the other services, and waits until all have read it. Then the new key signs, and auth serves the old one
+until its last tokens expire. The stack may run meanwhile, and all users stay signed in. (Dapr's own sidecar reads
+the file once: restart that of auth after each step.) If the command is interrupted, run it again.`
 
-const (
-	// signingKey is the secret's name in the file.
-	signingKey = "jwt-signing-key"
-	// servedLonger is how much longer than its tokens are good an old key is served.
-	servedLonger = 10 * time.Minute
-)
+// servedLonger is how long an old key is served after its last tokens have expired.
+const servedLonger = 10 * time.Minute
 
 // rotateKeys is the command.
 func rotateKeys(ctx context.Context, args []string) error {
@@ -48,8 +42,8 @@ func rotateKeys(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("local rotate-keys", flag.ContinueOnError)
 	secrets := flags.String("secrets", filepath.Join(stack.StateFolder, "secrets.json"), "`file` of secrets")
 	gateway := flags.String("url", "http://localhost:8080", "`address` of the gateway")
-	wait := flags.Duration("wait", 2*time.Minute, "how long to wait until all know the new key: KEYS_PERIOD, AUTH_PERIOD and some\nseconds at least")
-	flags.DurationVar(&lifetime, "lifetime", lifetime, "how long tokens are good (default: $TOKEN_LIFETIME, or 1h)")
+	wait := flags.Duration("wait", 2*time.Minute, "how long to wait until all services have the new key: at least KEYS_PERIOD, AUTH_PERIOD\nand some seconds")
+	flags.DurationVar(&lifetime, "lifetime", lifetime, "how long tokens are valid (default: $TOKEN_LIFETIME, or 1h)")
 	flags.Usage = func() {
 		fmt.Fprintf(flags.Output(), "usage: local rotate-keys [flags]\n\n%s\n\n", aboutRotateKeys)
 		flags.PrintDefaults()
@@ -74,21 +68,21 @@ func rotateKeys(ctx context.Context, args []string) error {
 	}
 	switch _, err := servedKeys(ctx, *gateway); {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		fmt.Printf("No gateway answers at %s, so nobody has to learn of the new key first.\n", *gateway)
+		fmt.Printf("No gateway answers at %s, so there is no service to wait for.\n", *gateway)
 	case err != nil:
 		return err
 	default:
-		fmt.Printf("The new key %s is in %s. Waiting for %s until all services know it.\n", next, *secrets, *wait)
-		if err := until(ctx, *wait); err != nil {
+		fmt.Printf("The new key is in %s. Waiting for %s until all services have read it.\n", *secrets, *wait)
+		if err := pause(ctx, *wait); err != nil {
 			return err
 		}
 		served, err := servedKeys(ctx, *gateway)
 		if err != nil {
 			return err
 		}
-		if !slices.Contains(served, next) {
-			return fmt.Errorf("auth does not serve the new key; the old one still signs. Is %s the file that it reads? "+
-				"With a sidecar of Dapr's own, start auth's sidecar again. Then run this again", *secrets)
+		if !slices.ContainsFunc(served, func(key ed25519.PublicKey) bool { return next.Equal(key) }) {
+			return fmt.Errorf("auth does not serve the new key; the old one still signs. Is %s the file that its sidecar reads? "+
+				"Dapr's own sidecar must be restarted. Then run this again", *secrets)
 		}
 	}
 	end := time.Now().Add(lifetime + servedLonger)
@@ -98,21 +92,21 @@ func rotateKeys(ctx context.Context, args []string) error {
 	if err := ring.write(*secrets); err != nil {
 		return err
 	}
-	fmt.Printf("It signs as soon as auth has read it (KEYS_PERIOD). The old key is served until %s.\n", end.Format(time.RFC3339))
+	fmt.Printf("The new key signs as soon as auth has read the file (KEYS_PERIOD). The old key is served until %s.\n", end.Format(time.RFC3339))
 	return nil
 }
 
-func until(ctx context.Context, wait time.Duration) error {
+func pause(ctx context.Context, wait time.Duration) error {
 	select {
 	case <-ctx.Done():
-		return errors.New("interrupted; the old key still signs. Run it again to go on")
+		return errors.New("interrupted; the old key still signs. Run it again to continue")
 	case <-time.After(wait):
 		return nil
 	}
 }
 
-// keyRing is the file of secrets, and its keys: the first signs, the next one, if there is one, is the only other private
-// key, and the rest are old ones.
+// keyRing is the file of secrets with its keys. The first key signs. If there is a second private key, it is the next one. The others are
+// old.
 type keyRing struct {
 	secrets map[string]string
 	blocks  []*pem.Block
@@ -127,7 +121,7 @@ func readKeys(path string) (*keyRing, error) {
 	if err := json.Unmarshal(text, &ring.secrets); err != nil {
 		return nil, fmt.Errorf("read the secrets in %s: %w", path, err)
 	}
-	rest := []byte(ring.secrets[signingKey])
+	rest := []byte(ring.secrets[stack.SigningKey])
 	for {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
@@ -136,7 +130,7 @@ func readKeys(path string) (*keyRing, error) {
 		ring.blocks = append(ring.blocks, block)
 	}
 	if len(ring.blocks) == 0 || ring.blocks[0].Type != privateKey {
-		return nil, fmt.Errorf("%s holds no %s that is a private key in PEM", path, signingKey)
+		return nil, fmt.Errorf("%s holds no %s that is a private key in PEM", path, stack.SigningKey)
 	}
 	return ring, nil
 }
@@ -154,7 +148,7 @@ func (r *keyRing) write(path string) error {
 			return fmt.Errorf("write the keys: %w", err)
 		}
 	}
-	r.secrets[signingKey] = keys.String()
+	r.secrets[stack.SigningKey] = keys.String()
 	text, err := json.MarshalIndent(r.secrets, "", "  ")
 	if err != nil {
 		return err
@@ -166,9 +160,9 @@ func (r *keyRing) write(path string) error {
 	return os.Rename(partial, path)
 }
 
-// addNext adds a new key behind the one that signs, and drops old ones whose time is over. A next key that an interrupted
-// run has left is taken. It returns the key's id.
-func (r *keyRing) addNext() (id string, err error) {
+// addNext adds a new key after the one that signs, and drops the old keys that have expired. If an interrupted run added a next key,
+// it uses that. It returns the public part of the next key.
+func (r *keyRing) addNext() (ed25519.PublicKey, error) {
 	kept := r.blocks[:1]
 	for _, block := range r.blocks[1:] {
 		end, err := time.Parse(time.RFC3339, block.Headers["Expires"])
@@ -179,25 +173,17 @@ func (r *keyRing) addNext() (id string, err error) {
 	r.blocks = kept
 	n := r.next()
 	if n < 0 {
-		_, key, err := ed25519.GenerateKey(rand.Reader)
+		key, err := stack.NewSigningKey()
 		if err != nil {
-			return "", err
-		}
-		der, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			return "", err
+			return nil, err
 		}
 		n = len(r.blocks)
-		r.blocks = append(r.blocks, &pem.Block{Type: privateKey, Bytes: der})
+		r.blocks = append(r.blocks, key)
 	}
-	public, err := publicOf(r.blocks[n])
-	if err != nil {
-		return "", err
-	}
-	return keyID(public), nil
+	return publicOf(r.blocks[n])
 }
 
-// next is the place of the next key, or -1.
+// next is the index of the next key, or -1.
 func (r *keyRing) next() int {
 	for n, block := range r.blocks {
 		if n > 0 && block.Type == privateKey {
@@ -207,7 +193,7 @@ func (r *keyRing) next() int {
 	return -1
 }
 
-// useNext puts the next key first, and keeps of the old one the public part, until end.
+// useNext makes the next key the first, and keeps the public part of the old one until end.
 func (r *keyRing) useNext(end time.Time) error {
 	n := r.next()
 	public, err := publicOf(r.blocks[0])
@@ -236,15 +222,8 @@ func publicOf(block *pem.Block) (ed25519.PublicKey, error) {
 	return private.Public().(ed25519.PublicKey), nil
 }
 
-// keyID is the thumbprint of RFC 7638, under which auth serves a key.
-func keyID(public ed25519.PublicKey) string {
-	x := base64.RawURLEncoding.EncodeToString(public)
-	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-// servedKeys returns the ids of the keys that auth serves, or an error if the gateway does not answer.
-func servedKeys(ctx context.Context, gateway string) ([]string, error) {
+// servedKeys returns the keys that auth serves. It is an error if the gateway does not answer.
+func servedKeys(ctx context.Context, gateway string) ([]ed25519.PublicKey, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, gateway+"/.well-known/jwks.json", nil)
@@ -257,19 +236,21 @@ func servedKeys(ctx context.Context, gateway string) ([]string, error) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask for auth's keys at %s: status %d", gateway, response.StatusCode)
+		return nil, fmt.Errorf("get auth's keys from %s: status %d", gateway, response.StatusCode)
 	}
 	var set struct {
-		Keys []struct {
-			ID string `json:"kid"`
-		} `json:"keys"`
+		Keys []struct{ X string } // RFC 8037
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&set); err != nil {
 		return nil, fmt.Errorf("read auth's keys: %w", err)
 	}
-	ids := make([]string, len(set.Keys))
-	for i, key := range set.Keys {
-		ids[i] = key.ID
+	var served []ed25519.PublicKey
+	for _, key := range set.Keys {
+		public, err := base64.RawURLEncoding.DecodeString(key.X)
+		if err != nil {
+			return nil, fmt.Errorf("read auth's keys: %w", err)
+		}
+		served = append(served, public)
 	}
-	return ids, nil
+	return served, nil
 }

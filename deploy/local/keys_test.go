@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"net/http"
@@ -59,9 +61,9 @@ func TestRotateKeys_WithoutAStackTheNewKeySignsAtOnce(t *testing.T) {
 
 func TestRotateKeys_TheOldKeySignsUntilAuthServesTheNewOne(t *testing.T) {
 	path, old := secretsWith(t)
-	served := "another"
+	served := ed25519.PublicKey("another key, of 32 bytes as all are")[:32]
 	auth := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]any{"keys": []map[string]string{{"kid": served}}})
+		_ = json.NewEncoder(w).Encode(map[string]any{"keys": []map[string]string{{"x": base64.RawURLEncoding.EncodeToString(served)}}})
 	}))
 	defer auth.Close()
 	rotate := func() error {
@@ -75,13 +77,13 @@ func TestRotateKeys_TheOldKeySignsUntilAuthServesTheNewOne(t *testing.T) {
 	next, err := publicOf(blocks[1])
 	require.NoError(t, err)
 
-	served = keyID(next)
+	served = next
 	require.NoError(t, rotate())
 	require.Equal(t, blocks[1].Bytes, blocksOf(t, path)[0].Bytes, "the key of the interrupted run signs now")
 	require.Len(t, blocksOf(t, path), 2)
 }
 
-func TestRotateKeys_SaysWhatIsWrong(t *testing.T) {
+func TestRotateKeys_ExplainsErrors(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secrets.json")
 	require.ErrorContains(t, rotateKeys(t.Context(), []string{"-secrets", path}), "read the secrets")
 	for _, text := range []string{`{`, `{}`, `{"jwt-signing-key":"x"}`} {

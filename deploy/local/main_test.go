@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 	"boxoffice/deploy/local/stack"
 )
 
-// The tests run the test binary itself: as the launcher, and as the one app that it launches.
+// The tests run the test binary itself: as the launcher, and as the app that it starts.
 func TestMain(m *testing.M) {
 	switch os.Getenv("LAUNCHER_TEST_ROLE") {
 	case "launcher":
@@ -36,14 +37,14 @@ func serveApp() {
 	http.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
 	http.HandleFunc("/api/users/signup", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) })
 	http.HandleFunc("/crash", func(http.ResponseWriter, *http.Request) {
-		fmt.Println("I can't go on")
+		fmt.Println("out of luck")
 		os.Exit(7)
 	})
 	go func() { panic(http.ListenAndServe("127.0.0.1:"+os.Getenv("APP_PORT"), nil)) }()
 	panic(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
 }
 
-// launch runs `local run` on a folder with one app, called gateway, and returns when it says that it is open.
+// launch runs `local run` on a folder with one app, called gateway, and returns when the launcher prints that it is open.
 func launch(t *testing.T) *launched {
 	t.Helper()
 	if testing.Short() {
@@ -126,7 +127,7 @@ func freePorts(t *testing.T, n int) []int {
 	return ports
 }
 
-func TestRun_TellsWhatToTryAndStopsOnSIGTERM(t *testing.T) {
+func TestRun_PrintsWhatToTryAndStopsOnSIGTERM(t *testing.T) {
 	l := launch(t)
 
 	require.NoError(t, l.cmd.Process.Signal(syscall.SIGTERM))
@@ -141,19 +142,19 @@ func TestRun_TellsWhatToTryAndStopsOnSIGTERM(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestRun_SaysWhichProcessDiedAndStopsTheRest(t *testing.T) {
+func TestRun_NamesAProcessThatEndsAndStopsTheOthers(t *testing.T) {
 	l := launch(t)
 
 	_, _ = http.Get(l.url + "/crash")
 	text, code := l.wait(t)
 
 	require.Equal(t, 1, code, text)
-	require.Contains(t, text, "gateway ended by itself (exit status 7); its last lines:\n    I can't go on\n")
-	require.Contains(t, text, "gateway         | I can't go on")
+	require.Contains(t, text, "gateway ended by itself (exit status 7); its last lines:\n    out of luck\n")
+	require.Contains(t, text, "gateway         | out of luck")
 	require.Contains(t, text, "All stopped")
 	require.Contains(t, text, "local: stopped because gateway ended by itself (exit status 7)")
 	lock, err := stack.LockState(l.folder)
-	require.NoError(t, err, "nobody holds the state any more")
+	require.NoError(t, err, "the state folder is free")
 	require.NoError(t, lock.Close())
 }
 
@@ -174,17 +175,17 @@ func TestReset_DeletesTheStateButNotUnderARunningStack(t *testing.T) {
 
 func TestConsole_PrefixesLinesAndColoursThemOnATerminalOnly(t *testing.T) {
 	var out strings.Builder
-	plain := &console{out: &out, width: 8, given: map[string]int{}}
+	plain := &console{out: &out, width: 8, colourOf: map[string]int{}}
 	plain.line("auth", "hello")
 	require.Equal(t, "auth     | hello\n", out.String())
 
 	out.Reset()
-	coloured := &console{out: &out, width: 8, colours: true, given: map[string]int{}}
+	coloured := &console{out: &out, width: 8, colours: true, colourOf: map[string]int{}}
 	coloured.line("auth", "one")
 	coloured.line("auth-dapr", "two")
 	coloured.line("orders", "three")
 	colour := func(line int) string { return strings.Split(out.String(), "\n")[line][:5] }
-	require.Equal(t, colour(0), colour(1), "an app and its sidecar look alike")
+	require.Equal(t, colour(0), colour(1), "an app and its sidecar have one colour")
 	require.NotEqual(t, colour(0), colour(2))
 }
 
@@ -196,10 +197,37 @@ func TestMemory_CountsThisProcess(t *testing.T) {
 	require.Equal(t, int64(1234<<10), field("Rss:  1234 kB\n", "Rss:"))
 }
 
-func TestDemoAccount_SaysWhyThereIsNone(t *testing.T) {
+func TestDemoAccount_SignsUpOnceAndThenSignsIn(t *testing.T) {
+	var requests []string
+	signedUp := false
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests = append(requests, r.URL.Path)
+		switch {
+		case r.URL.Path == "/api/users/signin" && !signedUp:
+			w.WriteHeader(http.StatusUnauthorized)
+		case r.URL.Path == "/api/users/signup":
+			signedUp = true
+			w.WriteHeader(http.StatusCreated)
+		}
+	}))
+	defer gateway.Close()
+	made := filepath.Join(t.TempDir(), "made")
+
+	require.Equal(t, "demo@example.com / demo-password", demoAccount(t.Context(), gateway.URL, made))
+	require.Equal(t, "demo@example.com / demo-password", demoAccount(t.Context(), gateway.URL, made))
+	signedUp = false // deleted meanwhile
+	require.Equal(t, "demo@example.com / demo-password", demoAccount(t.Context(), gateway.URL, made))
+
+	const signup, signin = "/api/users/signup", "/api/users/signin"
+	require.Equal(t, []string{signup, signin, signin, signup}, requests)
+}
+
+func TestDemoAccount_ExplainsWhyThereIsNone(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, listener.Close())
+	made := filepath.Join(t.TempDir(), "made")
 
-	require.Contains(t, demoAccount(t.Context(), "http://"+listener.Addr().String()), "could not be made")
+	require.Contains(t, demoAccount(t.Context(), "http://"+listener.Addr().String(), made), "could not be made")
+	require.NoFileExists(t, made)
 }

@@ -61,12 +61,12 @@ func parse(name, about string, ports stack.Ports, args []string) (*settings, err
 	return s, nil
 }
 
-// start starts a stack on the ports of the settings and shows its lines.
+// start starts a stack on the ports of the settings, and shows its lines.
 func (s *settings) start(ctx context.Context, terminal *console, opts stack.Options) (*stack.Stack, error) {
 	opts.RunFile, opts.Set, opts.FixedPorts = s.runFile, s.set, &s.ports
 	opts.Output, opts.OutputAll = terminal.line, s.verbose
 	if os.Getenv("LOG_FORMAT") == "" && terminal.colours {
-		opts.Env = map[string]string{"LOG_FORMAT": "text"} // a service sees a pipe, but behind it is a person
+		opts.Env = map[string]string{"LOG_FORMAT": "text"} // a service writes to a pipe, which ends in a terminal
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, fmt.Errorf("not within %s", s.timeout))
 	defer cancel()
@@ -80,9 +80,9 @@ func (s *settings) start(ctx context.Context, terminal *console, opts stack.Opti
 var errInterrupted = errors.New("stopped before all was ready")
 
 const aboutRun = `Starts everything and stops it again on Ctrl-C. State is kept in .state beside dapr.yaml; a
-second start finds it, and "local reset" clears it. Every process's lines are in .state/logs.
-What the services read from the environment (RESERVATION_WINDOW, STRIPE_SECRET_KEY, LOG_LEVEL, …) is
-passed on to them. Without STRIPE_SECRET_KEY payments go to the sandbox.`
+second start uses it, and "local reset" deletes it. The lines of all processes are in .state/logs.
+The services get the environment of this command (RESERVATION_WINDOW, STRIPE_SECRET_KEY, LOG_LEVEL, …).
+Without STRIPE_SECRET_KEY payments go to the sandbox.`
 
 func run(ctx context.Context, args []string) error {
 	begin := time.Now()
@@ -100,16 +100,16 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	ready := time.Since(begin)
-	account := demoAccount(ctx, running.GatewayURL())
+	account := demoAccount(ctx, running.GatewayURL(), filepath.Join(running.Data(), "demo-account"))
 	terminal.print(welcome(running, ready, account))
 	return hold(ctx, terminal, running)
 }
 
-// hold waits for a signal or a death, then stops the stack.
+// hold waits for a signal or the end of a process, then stops the stack.
 func hold(ctx context.Context, terminal *console, running *stack.Stack) error {
 	died := running.Wait(ctx)
 	if died != nil {
-		terminal.print(fmt.Sprintf("%v\nStopping the rest.", died))
+		terminal.print(fmt.Sprintf("%v\nStopping the others.", died))
 	} else {
 		terminal.print("Stopping. If that takes too long, press Ctrl-C again.")
 	}
@@ -130,13 +130,13 @@ func firstLine(text string) string {
 }
 
 const aboutInfra = `Starts what the services need, until Ctrl-C: the servers of the set, the Stripe sandbox, and Dapr's
-sentry, placement and scheduler. Those that dapr init starts in containers will not do: anybody may use them.
+sentry, placement and scheduler. Those of dapr init do not work here, because they use no certificates.
 Then, in another terminal:
 
   set -a; . .state/env; set +a
   dapr run -f .
 
-dapr run takes addresses from components/ and dapr.yaml: a port that is changed here must be changed there.`
+dapr run reads addresses from components/ and dapr.yaml. If you change a port here, change it there, too.`
 
 func infra(ctx context.Context, args []string) error {
 	s, err := parse("infra", aboutInfra, stack.DaprPorts(), args)
@@ -162,7 +162,7 @@ Ctrl-C stops them.`, strings.Join(running.Processes(), ", "), filepath.Join(stac
 	return hold(ctx, terminal, running)
 }
 
-// otherSet is what else dapr run has to know of a set with certificates.
+// otherSet is what dapr run needs in addition for a set with certificates.
 func otherSet(running *stack.Stack) string {
 	trusted := running.Certificates().Trusted
 	if trusted == "" {
@@ -171,7 +171,7 @@ func otherSet(running *stack.Stack) string {
 	return fmt.Sprintf("  export SSL_CERT_DIR=%s\n  # in dapr.yaml, twice: ./components/%s\n", trusted, running.Set())
 }
 
-// notDapr is an error if something listens where Dapr's CLI looks for the control plane: most likely what dapr init started.
+// notDapr is an error if a program listens on the ports of Dapr's control plane: most likely that of dapr init.
 func notDapr(ports stack.Ports) error {
 	var taken []string
 	for _, use := range []struct {
@@ -185,12 +185,12 @@ func notDapr(ports stack.Ports) error {
 	if len(taken) == 0 {
 		return nil
 	}
-	return fmt.Errorf(`something serves as %s already. Sidecars of the box office trust only a control plane with certificates of
-their own sentry, and dapr run -f . looks for it on these ports. If it is that of "dapr init", stop it for this while:
+	return fmt.Errorf(`other programs listen on the ports of %s. dapr run -f . connects to these ports, and sidecars of the
+box office trust only the control plane of this command. If "dapr init" started those programs, stop them:
 
   docker stop dapr_placement dapr_scheduler
 
-or, after "dapr init --slim" or another "make infra", the programs that run it. (Or use make run, which has ports of its own.)`, strings.Join(taken, ", "))
+After "dapr init --slim" or another "make infra" stop the programs themselves. (make run uses other ports.)`, strings.Join(taken, ", "))
 }
 
 func served(port int) bool {
@@ -219,17 +219,17 @@ func reset(args []string) error {
 	folder := filepath.Dir(*file)
 	state := filepath.Join(folder, stack.StateFolder)
 	if _, err := os.Stat(state); errors.Is(err, fs.ErrNotExist) {
-		fmt.Println("There is no state to clear.")
+		fmt.Println("There is no state to delete.")
 		return nil
 	}
 	lock, err := stack.LockState(folder)
 	if err != nil {
-		return fmt.Errorf("%w; stop it first", err)
+		return err
 	}
 	defer func() { _ = lock.Close() }()
 	if err := os.RemoveAll(state); err != nil {
 		return err
 	}
-	fmt.Println("The state is cleared; the next start begins anew.")
+	fmt.Println("The state is deleted. The next start makes a new one.")
 	return nil
 }

@@ -15,32 +15,46 @@ import (
 	"boxoffice/deploy/local/stack"
 )
 
-// The demo account exists on every local stack, so that the first commands need no thought.
+// The demo account exists on every local stack, so that the first commands work as they are.
 const (
 	demoEmail    = "demo@example.com"
 	demoPassword = "demo-password"
 )
 
-// demoAccount signs the demo user up, if it is not there from an earlier run, and returns a line about it.
-func demoAccount(ctx context.Context, gateway string) string {
-	body, _ := json.Marshal(map[string]string{"email": demoEmail, "password": demoPassword})
-	client := http.Client{Timeout: 10 * time.Second}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, gateway+"/api/users/signup", bytes.NewReader(body))
+// demoAccount makes sure that the demo user exists, and returns a line about it. The first start signs it up and makes the file made;
+// later ones sign in.
+func demoAccount(ctx context.Context, gateway, made string) string {
+	const account = demoEmail + " / " + demoPassword
+	if _, err := os.Stat(made); err == nil {
+		if status, err := postDemo(ctx, gateway+"/api/users/signin"); err == nil && status == http.StatusOK {
+			return account
+		}
+	}
+	switch status, err := postDemo(ctx, gateway+"/api/users/signup"); {
+	case err != nil:
+		return "could not be made: " + err.Error()
+	case status == http.StatusCreated, status == http.StatusConflict:
+		_ = os.WriteFile(made, nil, 0o600) // without it the next start signs up again, which is refused
+		return account
+	default:
+		return fmt.Sprintf("could not be made: status %d", status)
+	}
+}
+
+func postDemo(ctx context.Context, url string) (status int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	body, _ := json.Marshal(map[string]string{"email": demoEmail, "password": demoPassword}) // never fails
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return err.Error()
+		return 0, err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := client.Do(request)
+	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return "could not be made: " + err.Error()
+		return 0, err
 	}
-	defer func() { _ = response.Body.Close() }()
-	switch response.StatusCode {
-	case http.StatusCreated, http.StatusConflict:
-		return demoEmail + " / " + demoPassword
-	default:
-		return "could not be made: " + response.Status
-	}
+	return response.StatusCode, response.Body.Close()
 }
 
 func welcome(running *stack.Stack, ready time.Duration, account string) string {
@@ -55,10 +69,11 @@ func welcome(running *stack.Stack, ready time.Duration, account string) string {
   ready in %.1[2]f s; %[3]s in %[4]d processes
   demo account: %[5]s
 
-Try:
-  curl -s -c jar -H 'Content-Type: application/json' -d '{"email":"%[6]s","password":"%[7]s"}' %[1]s/api/users/signin
-  curl -s -b jar -H 'Content-Type: application/json' -d '{"title":"Front row","price":4500}' %[1]s/api/tickets
-  curl -s %[1]s/api/tickets
+Try, in another terminal:
+  api() { curl -s -w '\n' -H 'Content-Type: application/json' "$@"; }
+  api -c jar -d '{"email":"%[6]s","password":"%[7]s"}' %[1]s/api/users/signin
+  api -b jar -d '{"title":"Front row","price":4500}' %[1]s/api/tickets
+  api %[1]s/api/tickets
 
 Ctrl-C stops it; the state stays in %[8]s.`,
 		gateway, ready.Seconds(), size, len(running.Processes())+1, account, demoEmail, demoPassword, stack.StateFolder, open)
@@ -72,8 +87,8 @@ func processIDs(running *stack.Stack) []int {
 	return ids
 }
 
-// memory sums the resident memory of processes in bytes: as it is usually counted, and with what is shared
-// between them (one binary serves nine of them) counted once. The second is 0 where the system does not tell.
+// memory is the resident memory of processes in bytes: the usual sum, and the sum with shared pages counted once (nine processes run
+// one binary). The second is 0 on systems that do not show it.
 func memory(ids []int) (rss, pss int64) {
 	for _, id := range ids {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", id))
@@ -89,7 +104,7 @@ func memory(ids []int) (rss, pss int64) {
 	return rss, pss
 }
 
-// field reads a line like "Rss:   1234 kB".
+// field is the value, in bytes, of a line like "Rss:   1234 kB".
 func field(text, name string) int64 {
 	for line := range strings.Lines(text) {
 		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == name {

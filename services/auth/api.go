@@ -145,7 +145,7 @@ func (a *api) signIn(c *fiber.Ctx) error {
 
 // respondSignedIn responds with a new token, and sets the cookies of the token and of the session's refresh token.
 func (a *api) respondSignedIn(c *fiber.Ctx, in signedIn) error {
-	token, expires, err := a.issuer.Issue(identity.User{ID: in.ID, Email: in.Email, Epoch: in.Epoch, Session: in.Session.ID}, time.Now())
+	token, expires, err := a.issuer.Issue(identity.User{ID: in.ID, Email: in.Email, Epoch: in.Epoch, Session: in.Session.ID}, a.store.clock())
 	if err != nil {
 		return err
 	}

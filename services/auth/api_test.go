@@ -19,9 +19,7 @@ import (
 
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
-	"boxoffice/deploy/proof/broker"
 	"boxoffice/services/internal/clock"
-	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/peer"
@@ -32,7 +30,6 @@ import (
 // testAuth is the service's API with a real sidecar.
 type testAuth struct {
 	public    *fiber.App
-	broker    stack.BrokerAddress
 	documents *state.Store
 	issuer    *identity.Issuer
 	verifier  *identity.Verifier
@@ -55,7 +52,7 @@ func start(t *testing.T, signinFailures int) testAuth {
 	passwords, err := newPasswords(bcrypt.MinCost, 0, signinFailures, nil)
 	require.NoError(t, err)
 
-	r := testAuth{public: rest.New(rest.Options{Log: log}), broker: s.Broker(), orders: &ordersServer{}, documents: documents}
+	r := testAuth{public: rest.New(rest.Options{Log: log}), orders: &ordersServer{}, documents: documents}
 	ordersAPI := httptest.NewServer(r.orders)
 	t.Cleanup(ordersAPI.Close)
 	to, err := peer.New("orders", []string{ordersAPI.URL}, "")
@@ -277,29 +274,6 @@ func TestAPI_UsersSignUpAndInAndOut(t *testing.T) {
 		require.Equal(t, 201, auth.send(t, "POST", "/api/users/signup", odd).status)
 		require.Equal(t, 200, auth.send(t, "POST", "/api/users/signin", odd).status)
 		require.Equal(t, 409, auth.send(t, "POST", "/api/users/signup", odd).status)
-	})
-
-	t.Run("user.created is published", func(t *testing.T) {
-		stream, err := broker.Open(auth.broker)
-		require.NoError(t, err)
-		defer stream.Close()
-		users := map[id.User]events.UserCreated{}
-		require.Eventually(t, func() bool {
-			all, err := stream.Events(t.Context(), "")
-			require.NoError(t, err)
-			for _, message := range all {
-				var event events.Event
-				require.NoError(t, json.Unmarshal(message.Data, &event))
-				require.Equal(t, "user.created", event.Type)
-				require.Equal(t, "events.users", message.Topic)
-				require.NotContains(t, string(event.Data), "example.com", "an email")
-				var user events.UserCreated
-				require.NoError(t, json.Unmarshal(event.Data, &user))
-				users[user.ID] = user
-			}
-			return len(users) >= 3
-		}, 10*time.Second, 20*time.Millisecond)
-		require.Equal(t, 1, users[up.User.ID].Version)
 	})
 }
 

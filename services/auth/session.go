@@ -45,6 +45,9 @@ func (s Session) IsActive(u User, now time.Time) bool {
 	return now.Before(s.ExpiresAt) && u.Accepts(s.Epoch)
 }
 
+// BelongsTo returns whether the session is the user's.
+func (s Session) BelongsTo(user id.User) bool { return s.UserID == user }
+
 // Rotate replaces the refresh token.
 func (s Session) Rotate() (Session, refreshToken) {
 	token := refreshToken{session: s.ID, secret: make([]byte, secretBytes)}

@@ -208,7 +208,7 @@ func (s *store) SignOut(ctx context.Context, token identity.User) error {
 	if token.Session == "" {
 		return nil
 	}
-	return s.endSession(ctx, token.Session, func(session Session) bool { return session.UserID == token.ID })
+	return s.endSession(ctx, token.Session, func(session Session) bool { return session.BelongsTo(token.ID) })
 }
 
 // SignOutRefresh ends the session of a refresh token if it is the current one. Its tokens stay valid until they expire. A replaced

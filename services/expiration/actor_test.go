@@ -29,5 +29,5 @@ func TestFire_BeforeTheSlotsEndPublishesNothing(t *testing.T) {
 		require.Error(t, fire(nobody, `{"schema":1,"expiresAt":"2020-01-01T00:00:00Z"}`), nobody)
 	}
 	require.Error(t, fire(string(id.New[id.Order]()), "nonsense"))
-	require.Empty(t, s.sidecar.published)
+	require.Empty(t, s.sidecar.Published())
 }

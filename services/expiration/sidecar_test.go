@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,96 +14,45 @@ import (
 
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/state"
+	"boxoffice/services/internal/state/statetest"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// memory is a sidecar whose store is a map, with transactions and ETags, and whose broker is a list. Tests of package state compare
-// this behaviour with real stores.
+// memory is a sidecar in memory that counts calls and can fail.
 type memory struct {
+	*statetest.Sidecar
+
 	mu           sync.Mutex
-	documents    map[string]document
 	transactions int
 	reads        int
-	published    []events.Event
 	refuse       int                                // transactions that fail from now on
 	committing   func(ops []*client.StateOperation) // called before each transaction; may be nil
 }
 
-type document struct {
-	value []byte
-	etag  string
-}
-
-func (m *memory) GetState(_ context.Context, _, key string, _ map[string]string) (*client.StateItem, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.reads++
-	d := m.documents[key]
-	return &client.StateItem{Key: key, Value: d.value, Etag: d.etag}, nil
-}
-
-func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[string]string, _ int32) ([]*client.BulkStateItem, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.reads++
-	var found []*client.BulkStateItem
-	for _, key := range keys {
-		d := m.documents[key]
-		found = append(found, &client.BulkStateItem{Key: key, Value: d.value, Etag: d.etag})
+func newMemory() *memory {
+	m := &memory{Sidecar: statetest.New()}
+	m.BeforeRead = func([]string) error {
+		m.set(func() { m.reads++ })
+		return nil
 	}
-	return found, nil
-}
-
-func (m *memory) ExecuteStateTransaction(_ context.Context, _ string, _ map[string]string, ops []*client.StateOperation) error {
-	m.mu.Lock()
-	committing := m.committing
-	m.mu.Unlock()
-	if committing != nil {
-		committing(ops)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.refuse > 0 {
-		m.refuse--
-		return errors.New("the store fails")
-	}
-	for _, op := range ops {
-		current, wanted := m.documents[op.Item.Key].etag, ""
-		if op.Item.Etag != nil {
-			wanted = op.Item.Etag.Value
+	m.BeforeCommit = func(ops []*client.StateOperation) error {
+		m.mu.Lock()
+		committing := m.committing
+		m.mu.Unlock()
+		if committing != nil {
+			committing(ops)
 		}
-		blind := wanted == "" && (op.Item.Options == nil || op.Item.Options.Concurrency != client.StateConcurrencyFirstWrite)
-		if current != wanted && !blind {
-			return errors.New("a condition does not hold")
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.refuse > 0 {
+			m.refuse--
+			return errors.New("the store fails")
 		}
+		m.transactions++
+		return nil
 	}
-	m.transactions++
-	for _, op := range ops {
-		if op.Type == client.StateOperationTypeDelete {
-			delete(m.documents, op.Item.Key)
-			continue
-		}
-		m.documents[op.Item.Key] = document{op.Item.Value, strconv.Itoa(m.transactions)}
-	}
-	return nil
-}
-
-func (m *memory) PublishEvents(_ context.Context, _, _ string, published []any, _ ...client.PublishEventsOption) client.PublishEventsResponse {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, one := range published {
-		var event events.Event
-		if err := json.Unmarshal(one.(client.PublishEventsEvent).Data, &event); err != nil {
-			return client.PublishEventsResponse{Error: err}
-		}
-		m.published = append(m.published, event)
-	}
-	return client.PublishEventsResponse{}
-}
-
-func (m *memory) GetMetadata(context.Context) (*client.GetMetadataResponse, error) {
-	return &client.GetMetadataResponse{}, nil
+	return m
 }
 
 // calls counts the calls that wrote and read documents.
@@ -123,9 +71,7 @@ func (m *memory) set(change func()) {
 
 // keys are the keys of the service's own documents.
 func (m *memory) keys() (keys []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for key := range m.documents {
+	for key := range m.Documents() {
 		if !strings.HasPrefix(key, "journal/") {
 			keys = append(keys, key)
 		}
@@ -135,9 +81,7 @@ func (m *memory) keys() (keys []string) {
 
 // expired returns the published events in their order.
 func (m *memory) expired() (all []events.ExpirationComplete) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, event := range m.published {
+	for _, event := range m.Published() {
 		var e events.ExpirationComplete
 		if json.Unmarshal(event.Data, &e) == nil {
 			all = append(all, e)
@@ -155,7 +99,7 @@ func openStore(t require.TestingT, m *memory, instance string) *state.Store {
 
 func openMemory(t *testing.T) (*memory, *state.Store) {
 	t.Helper()
-	m := &memory{documents: map[string]document{}}
+	m := newMemory()
 	store := openStore(t, m, "test")
 	t.Cleanup(func() { _ = store.Close(context.Background()) })
 	return m, store

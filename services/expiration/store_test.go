@@ -259,7 +259,7 @@ func TestTick_CatchesUpAfterHoursInBoundedSteps(t *testing.T) {
 // watermark remains.
 func TestExpiration_NoOrderIsLost(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &memory{documents: map[string]document{}}
+		m := newMemory()
 		at := &testClock{at: noon}
 		type process struct {
 			*store

@@ -69,7 +69,7 @@ func (s *store) comparison() reconcile.Step {
 
 // compareIntents compares a page of intents with the payments.
 func (s *store) compareIntents(ctx context.Context, p *reconcile.Pass, page []stripe.Listed) error {
-	if err := p.Alive(ctx); err != nil {
+	if err := p.Renew(ctx); err != nil {
 		return err
 	}
 	ids := make([]id.Order, len(page))
@@ -146,7 +146,7 @@ func (s *store) refreshPayment(ctx context.Context, p *reconcile.Pass, orderID i
 
 // compareReversals refreshes the payments that lack a refund or dispute, each once.
 func (s *store) compareReversals(ctx context.Context, p *reconcile.Pass, page []stripe.Notice, refreshed map[id.Order]bool) error {
-	if err := p.Alive(ctx); err != nil {
+	if err := p.Renew(ctx); err != nil {
 		return err
 	}
 	var ids []id.Order

@@ -61,7 +61,7 @@ func (s *scene) restores(t *testing.T, backup map[string]document) {
 	s.sidecar.mu.Lock()
 	defer s.sidecar.mu.Unlock()
 	for key, doc := range s.sidecar.documents {
-		if !isOurs(key) {
+		if !isOfPayments(key) {
 			continue
 		}
 		if before, kept := backup[key]; kept {
@@ -93,7 +93,7 @@ func (s *scene) payment(t *testing.T, orderID id.Order) domain.Payment {
 }
 
 // lost is what orders answers to a payment whose order it does not know.
-func lost(orderID string) events.Order {
+func lost(orderID id.Order) events.Order {
 	return events.Order{ID: orderID, UserID: buyer, Status: "cancelled", Reason: "unknown", Version: 1 << 20, Ticket: events.OrderedTicket{Price: 2500, Currency: "usd"}}
 }
 
@@ -114,7 +114,7 @@ func TestCompare_WithNothingToFindOnlyPublishesAgain(t *testing.T) {
 	require.Equal(t, domain.Captured, s.payment(t, sold.ID).Status)
 }
 
-func TestCompare_FindsWhatWebhooksDidNotTell(t *testing.T) {
+func TestCompare_FindsWhatWebhooksDidNotReport(t *testing.T) {
 	for name, c := range map[string]struct {
 		happens  func(t *testing.T, s *scene, intent string)
 		status   domain.Status
@@ -154,7 +154,7 @@ func TestCompare_FindsWhatWebhooksDidNotTell(t *testing.T) {
 				}
 				s.stripeServer.Before.Store(&other)
 				if name == "a dispute that was lost" && from == "the list of intents" {
-					t.Skip("a charge does not say how a dispute ended")
+					t.Skip("a charge does not contain how a dispute ended")
 				}
 				require.Equal(t, differences{kindBehind: 1}, s.compares(t))
 				p := s.payment(t, order.ID)
@@ -266,7 +266,7 @@ func TestCompare_AnOrderThatOrdersHasLostIsGivenBack(t *testing.T) {
 	s.requireMoney(t, sold.ID, 0, 2500, 2500)
 }
 
-func TestCompare_LeavesAloneWhatIsNotItsOwn(t *testing.T) {
+func TestCompare_IgnoresIntentsOfOtherSystems(t *testing.T) {
 	s := newScene(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
@@ -277,7 +277,7 @@ func TestCompare_LeavesAloneWhatIsNotItsOwn(t *testing.T) {
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }
 
-func TestCompare_LeavesToOthersWhatIsYoung(t *testing.T) {
+func TestCompare_SkipsWhatIsTooNew(t *testing.T) {
 	s := newScene(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
@@ -335,7 +335,7 @@ func TestCompare_GoesOnAfterStripeWasAway(t *testing.T) {
 	}, 5*time.Second, time.Millisecond)
 }
 
-func TestCompare_TwoReplicasAtOnceTellEachThingOnce(t *testing.T) {
+func TestCompare_TwoReplicasAtOncePublishEachEventOnce(t *testing.T) {
 	s := newScene(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
@@ -380,7 +380,7 @@ func TestOrigin_IsMadeOnce(t *testing.T) {
 	require.Equal(t, first, s.stripeServer.Money(t, order.ID)[0].Metadata["origin"])
 }
 
-func TestMeters_SayHowOldTheOldestUnsettledPaymentIs(t *testing.T) {
+func TestMetrics_ShowTheAgeOfTheOldestUnsettledPayment(t *testing.T) {
 	s := newScene(t)
 	require.Zero(t, testutil.CollectAndCount(s.metrics, "boxoffice_payments_unsettled"), "nothing is known yet")
 	s.sells(t)

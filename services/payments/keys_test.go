@@ -41,7 +41,7 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 		"unavailable":       {keys: []string{first, first}},
 		"disconnect_before": {keys: []string{first, first}},
 		"disconnect_after":  {keys: []string{first, first}},
-		// Asked again under its key, Stripe says that it broke. If it has made no intent, an empty one is made under another
+		// Asked again under its key, Stripe repeats the 500. If it has made no intent, an empty one is made under another
 		// key, and confirmed.
 		"error_before": {keys: []string{first, first, first + "/create", first + "/confirm"}},
 		"error_after":  {keys: []string{first, first}},
@@ -73,7 +73,7 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 			}
 			var wanted []string
 			for _, key := range c.keys {
-				wanted = append(wanted, "order/"+order.ID+"/attempt/"+key)
+				wanted = append(wanted, "order/"+string(order.ID)+"/attempt/"+key)
 			}
 			require.Equal(t, wanted, seen())
 			s.requireMoney(t, order.ID, 2500, 0, 0)
@@ -88,7 +88,7 @@ func TestPay_AnotherAttemptHasAnotherKey(t *testing.T) {
 	for _, card := range []string{"pm_card_chargeDeclined", "pm_card_chargeDeclined", "pm_card_visa"} {
 		_, _ = s.payWith(t.Context(), order.ID, card) // two are declined
 	}
-	attempt := "order/" + order.ID + "/attempt/"
+	attempt := "order/" + string(order.ID) + "/attempt/"
 	require.Equal(t, []string{attempt + "1", attempt + "2/confirm", attempt + "3/confirm"}, seen())
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/payments/domain"
 	"boxoffice/services/payments/stripe"
@@ -20,15 +20,15 @@ import (
 // legacy is an order and its payment of that release.
 type legacy struct {
 	order     events.Order
-	paymentID string
+	paymentID id.Payment
 	stripeID  string
 }
 
-// storedByLegacyRelease makes a payment with an intent as that release did, and leaves its documents with this status. The
-// attempt is open if the outcome was never written down.
+// storedByLegacyRelease makes a payment and its intent with this status, with documents as that release has written them. The
+// attempt is open if its outcome was never committed.
 func (s *scene) storedByLegacyRelease(t *testing.T, card string, status domain.Status, open bool) legacy {
 	t.Helper()
-	f := legacy{order: reserved(), paymentID: uuid.Must(uuid.NewV7()).String()}
+	f := legacy{order: reserved(), paymentID: id.New[id.Payment]()}
 	order := domain.Order{ID: f.order.ID, UserID: buyer, Amount: 2500, Currency: "usd"}
 	f.stripeID = s.stripeServer.CreateByHand(t, order.ID, map[string]string{"userId": string(buyer)}, "")
 	var made domain.Intent
@@ -58,7 +58,7 @@ func (s *scene) storedByLegacyRelease(t *testing.T, card string, status domain.S
 		`{"schema":1,"id":%q,"orderId":%q,"userId":%q,"stripeId":%q,"status":%q,"amount":2500,"currency":"usd",%s%s"attempt":{"number":1,"method":%q,"open":%t},"version":2,"createdAt":%q,"updatedAt":%q}`,
 		f.paymentID, order.ID, buyer, f.stripeID, status, decline, charge, domain.Method{PaymentMethod: card}.Digest(), open, at, at)))
 	change.Create(legacyIntentKey(f.stripeID), json.RawMessage(fmt.Sprintf(`{"schema":1,"orderId":%q}`, order.ID)))
-	change.Append(unsettled, order.ID)
+	change.Append(unsettled, string(order.ID))
 	require.NoError(t, s.documents.Commit(t.Context(), &change))
 	return f
 }
@@ -86,7 +86,7 @@ func (s *scene) requireShown(t *testing.T, f legacy, status domain.Status) {
 		[]any{shown.Payment.ID, shown.Payment.OrderID, shown.Payment.StripeID, shown.Payment.Status, shown.Payment.Amount, shown.Payment.Currency})
 	_, err = s.Payment(t.Context(), f.paymentID, "buyer-2")
 	require.ErrorIs(t, err, domain.ErrNotYourPayment)
-	_, err = s.Payment(t.Context(), f.order.ID, buyer)
+	_, err = s.Payment(t.Context(), id.Payment(f.order.ID), buyer)
 	require.ErrorIs(t, err, domain.ErrNoPayment, "it has an id of its own")
 }
 
@@ -97,7 +97,7 @@ func TestLegacy_APaymentIsShownAsItIs(t *testing.T) {
 			f := s.storedByLegacyRelease(t, card, status, false)
 			s.requireShown(t, f, status)
 			if status != domain.Failed { // whose declines were not counted
-				require.Contains(t, string(s.sidecar.get(legacyPaymentKey(f.paymentID)).Value), `"schema":1`, "to look changes nothing")
+				require.Contains(t, string(s.sidecar.get(legacyPaymentKey(f.paymentID)).Value), `"schema":1`, "a read changes nothing")
 			}
 		})
 	}
@@ -107,7 +107,7 @@ func TestLegacy_MoneyFollowsTheOrder(t *testing.T) {
 	for name, c := range map[string]struct {
 		card     string
 		status   domain.Status
-		ends     string
+		ends     events.OrderStatus
 		then     domain.Status
 		captured int64
 		refunded int64
@@ -138,7 +138,7 @@ func TestLegacy_AnOpenAttemptIsResumedUnderItsKey(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, paid.Fresh)
 	require.Equal(t, f.paymentID, paid.Payment.ID)
-	require.Equal(t, []string{"order/" + f.order.ID + "/attempt/1/confirm"}, seen())
+	require.Equal(t, []string{"order/" + string(f.order.ID) + "/attempt/1/confirm"}, seen())
 	s.requireMoney(t, f.order.ID, 2500, 0, 0)
 	s.requireCarriedOver(t, f, domain.Authorized)
 	s.requireEvents(t, "payment.created")

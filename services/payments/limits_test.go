@@ -120,7 +120,7 @@ func TestLimits_DeclinesWithTheClientSecretCount(t *testing.T) {
 	stripeID, secret := s.waits(t, order.ID)
 	for n := range 3 {
 		require.Equal(t, 402, s.stripeServer.confirm(t, stripeID, secret, declinedByBank))
-		for range 2 { // the second tells nothing new
+		for range 2 { // the second reports nothing new
 			_, err := s.handleAndSettle(t.Context(), stripeID)
 			require.NoError(t, err)
 		}
@@ -146,7 +146,7 @@ func TestLimits_TheSweepCancelsWhatTheAgendaDidNot(t *testing.T) {
 	require.Equal(t, domain.Voided, s.payment(t, order.ID).Status)
 }
 
-func TestLimits_ADeclineThatIsHeardOfAfterAnotherCardCounts(t *testing.T) {
+func TestLimits_ADeclineThatIsReportedAfterAnotherCardCounts(t *testing.T) {
 	s := newScene(t)
 	order := s.newOrder(t)
 	waiting, err := s.payWith(t.Context(), order.ID, "pm_card_threeDSecureRequiredChargeDeclined")
@@ -353,7 +353,7 @@ func TestLimits_CostAPurchaseNoCall(t *testing.T) {
 	}
 }
 
-func TestAPI_TellsACardTesterNothing(t *testing.T) {
+func TestAPI_ShowsACardTesterNothing(t *testing.T) {
 	for _, card := range []string{"pm_card_chargeDeclinedStolenCard", "pm_card_chargeDeclinedLostCard", "pm_card_chargeDeclinedFraudulent"} {
 		t.Run(card, func(t *testing.T) {
 			d := newDesk(t, webhookSecret)
@@ -361,11 +361,11 @@ func TestAPI_TellsACardTesterNothing(t *testing.T) {
 			res := d.post(t, order.ID, card)
 			require.Equal(t, 402, res.StatusCode)
 			require.Equal(t, []problem.Detail{{Message: "Your card was declined.", Field: "paymentMethod", Code: "card_declined"}}, res.errors(t))
-			shown := d.send(t, buyer, "GET", paymentPath(order.ID), "")
+			shown := d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "")
 			require.Equal(t, "card_declined", shown.payment(t).DeclineCode)
 			a, err := d.load(t.Context(), order.ID)
 			require.NoError(t, err)
-			require.NotEqual(t, "card_declined", a.order.Value.Payment.DeclineCode, "the document holds what the bank said")
+			require.NotEqual(t, "card_declined", a.order.Value.Payment.DeclineCode, "the document has the bank's code")
 			require.Equal(t, "card_declined", domain.ShownDecline(a.order.Value.Payment.DeclineCode))
 			d.requireEvents(t, "payment.failed")
 			var reported events.PaymentFailed

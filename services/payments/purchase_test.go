@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/clock"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/payments/domain"
 	"boxoffice/services/payments/stripe"
@@ -104,7 +105,7 @@ func TestApplyOrder_DoesNotWaitForASlowStripe(t *testing.T) {
 	s := newScene(t)
 	s.stripeServer.Inject(t, `{"operation":"capture","fault":"hang_before","times":1}`)
 	first, second := s.newOrder(t), s.newOrder(t)
-	for _, order := range []string{first.ID, second.ID} {
+	for _, order := range []id.Order{first.ID, second.ID} {
 		_, err := s.payWith(t.Context(), order, "pm_card_visa")
 		require.NoError(t, err)
 	}
@@ -114,7 +115,7 @@ func TestApplyOrder_DoesNotWaitForASlowStripe(t *testing.T) {
 	require.Equal(t, costs{reads: 1, transactions: 1}, s.costs(t, func() {
 		require.NoError(t, s.store.ApplyOrder(t.Context(), after(second, "complete")))
 	}), "the next does not even ask")
-	for _, order := range []string{first.ID, second.ID} {
+	for _, order := range []id.Order{first.ID, second.ID} {
 		a, err := s.load(t.Context(), order)
 		require.NoError(t, err)
 		require.Equal(t, domain.OrderComplete, a.order.Value.Status, "what the order has become is on disk")
@@ -124,8 +125,8 @@ func TestApplyOrder_DoesNotWaitForASlowStripe(t *testing.T) {
 	s.requireMoney(t, second.ID, 0, 2500, 0)
 }
 
-// crash leaves an order as a process does that wrote an attempt down and died. If it got so far, Stripe has made it.
-func (s *scene) crash(t *testing.T, card string, got bool) (orderID string) {
+// crash makes the documents of a process that has committed an attempt and died. With got, Stripe has had the attempt.
+func (s *scene) crash(t *testing.T, card string, got bool) (orderID id.Order) {
 	t.Helper()
 	order := s.newOrder(t)
 	method := domain.Method{PaymentMethod: card}
@@ -141,7 +142,7 @@ func (s *scene) crash(t *testing.T, card string, got bool) (orderID string) {
 	return order.ID
 }
 
-func TestAttempt_WhateverACrashLeavesIsFoundByTheSweep(t *testing.T) {
+func TestAttempt_TheSweepFindsTheOutcomeAfterACrash(t *testing.T) {
 	for name, c := range map[string]struct {
 		card     string
 		got      bool
@@ -156,23 +157,23 @@ func TestAttempt_WhateverACrashLeavesIsFoundByTheSweep(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			id := s.crash(t, c.card, c.got)
+			orderID := s.crash(t, c.card, c.got)
 			s.sweeps(t)
-			s.requireMoney(t, id, c.held, 0, 0)
-			a, err := s.load(t.Context(), id)
+			s.requireMoney(t, orderID, c.held, 0, 0)
+			a, err := s.load(t.Context(), orderID)
 			require.NoError(t, err)
 			require.Equal(t, c.then, a.order.Value.Payment.Status)
 			require.NotEmpty(t, a.order.Value.Payment.StripeID)
 			s.requireEvents(t, c.reported...)
 
 			asked := s.stripeServer.Requests.Load()
-			paid, err := s.payWith(t.Context(), id, "pm_card_visa")
+			paid, err := s.payWith(t.Context(), orderID, "pm_card_visa")
 			require.NoError(t, err)
 			if c.card != "pm_card_authenticationRequired" { // that one is the same intent with another card, too
 				require.True(t, paid.Fresh, "the buyer has had no answer before")
 			}
 			require.Equal(t, c.then == domain.Authorized, asked == s.stripeServer.Requests.Load())
-			s.requireMoney(t, id, 2500, 0, 0)
+			s.requireMoney(t, orderID, 2500, 0, 0)
 		})
 	}
 }
@@ -181,14 +182,14 @@ func TestAttempt_ACrashedOnesOrderIsCancelled(t *testing.T) {
 	for name, got := range map[string]bool{"authorized": true, "Stripe was not asked": false} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			id := s.crash(t, "pm_card_visa", got)
-			a, err := s.load(t.Context(), id)
+			orderID := s.crash(t, "pm_card_visa", got)
+			a, err := s.load(t.Context(), orderID)
 			require.NoError(t, err)
 			reported := reserved()
-			reported.ID, reported.ExpiresAt = id, a.order.Value.ExpiresAt
+			reported.ID, reported.ExpiresAt = orderID, a.order.Value.ExpiresAt
 			require.NoError(t, s.store.ApplyOrder(t.Context(), after(reported, "cancelled")))
 			s.sweeps(t)
-			s.requireMoney(t, id, 0, 0, 0)
+			s.requireMoney(t, orderID, 0, 0, 0)
 			s.requireEvents(t, "payment.voided")
 		})
 	}
@@ -207,12 +208,12 @@ func TestAttempt_AnotherCardResolvesTheFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			id := s.crash(t, c.card, c.got)
-			paid, err := s.payWith(t.Context(), id, "pm_card_visa")
+			orderID := s.crash(t, c.card, c.got)
+			paid, err := s.payWith(t.Context(), orderID, "pm_card_visa")
 			require.NoError(t, err)
 			require.Equal(t, c.fresh, paid.Fresh)
 			require.Equal(t, domain.Authorized, paid.Payment.Status)
-			s.requireMoney(t, id, 2500, 0, 0)
+			s.requireMoney(t, orderID, 2500, 0, 0)
 		})
 	}
 }
@@ -240,27 +241,27 @@ func TestAttempt_OneOlderThanItsKeyIsSearched(t *testing.T) {
 	for name, got := range map[string]bool{"authorized": true, "Stripe was not asked": false} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
-			id := s.crash(t, "pm_card_visa", got)
+			orderID := s.crash(t, "pm_card_visa", got)
 			for n := range 120 { // others', so that the list has pages
-				s.stripeServer.CreateByHand(t, fmt.Sprintf("another-%d", n), nil, "")
+				s.stripeServer.CreateByHand(t, id.Order(fmt.Sprintf("another-%d", n)), nil, "")
 			}
 			s.store.stripe = newClient(s.stripeServer.URL, func() time.Time { return clock.System().Add(domain.KeyLife) })
 			calls := s.stripeServer.Calls(t)
 			s.sweeps(t)
 			require.Equal(t, calls.Writes, s.stripeServer.Calls(t).Writes, "its key is not used any more")
-			a, err := s.load(t.Context(), id)
+			a, err := s.load(t.Context(), orderID)
 			if got {
 				require.NoError(t, err)
 				require.Equal(t, domain.Authorized, a.order.Value.Payment.Status)
-				s.requireMoney(t, id, 2500, 0, 0)
+				s.requireMoney(t, orderID, 2500, 0, 0)
 				return
 			}
 			require.Equal(t, domain.Pending, a.order.Value.Payment.Status)
 			require.False(t, a.order.Value.Payment.Attempt.Open)
-			require.Empty(t, s.stripeServer.Money(t, id))
-			_, err = s.payWith(t.Context(), id, "pm_card_visa")
+			require.Empty(t, s.stripeServer.Money(t, orderID))
+			_, err = s.payWith(t.Context(), orderID, "pm_card_visa")
 			require.NoError(t, err)
-			s.requireMoney(t, id, 2500, 0, 0)
+			s.requireMoney(t, orderID, 2500, 0, 0)
 		})
 	}
 }
@@ -271,7 +272,7 @@ func TestAttempt_OneThatStripeDoesNotTakeIsOver(t *testing.T) {
 	_, err := s.payWith(t.Context(), order.ID, "pm_nobody")
 	requireProblem(t, err, problem.Invalid)
 	require.Empty(t, s.stripeServer.Money(t, order.ID))
-	_, err = s.Payment(t.Context(), order.ID, buyer)
+	_, err = s.Payment(t.Context(), id.Payment(order.ID), buyer)
 	require.ErrorIs(t, err, domain.ErrNoPayment, "nobody was reported of one")
 	asked := s.stripeServer.Requests.Load()
 	s.sweeps(t)
@@ -302,7 +303,7 @@ func TestHandleNotice_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
 }
 
 // A webhook that comes before the answer to the request that has caused it must not make two of one outcome.
-func TestHandleNotice_BeforeTheAnswerItIsLeftToWhoeverAsked(t *testing.T) {
+func TestHandleNotice_BeforeTheResponseTheRequestCommits(t *testing.T) {
 	s := newScene(t)
 	order := s.newOrder(t)
 	overtake := func(r *http.Request, _ *httptest.ResponseRecorder) {

@@ -50,10 +50,10 @@ func TestQueue_MoneyFollowsTheOrderSoon(t *testing.T) {
 	s := newScene(t)
 	s.withoutBudget()
 	s.running(t)
-	taken, tell := s.authorized(t)
-	require.NoError(t, tell("complete"))
-	given, tellOther := s.authorized(t)
-	require.NoError(t, tellOther("cancelled"))
+	taken, publish := s.authorized(t)
+	require.NoError(t, publish("complete"))
+	given, publishOther := s.authorized(t)
+	require.NoError(t, publishOther("cancelled"))
 	require.Eventually(t, func() bool {
 		return s.stripeServer.Money(t, taken)[0].Captured == 2500 && s.stripeServer.Money(t, given)[0].Voided == 2500
 	}, 5*time.Second, 5*time.Millisecond)
@@ -61,13 +61,13 @@ func TestQueue_MoneyFollowsTheOrderSoon(t *testing.T) {
 
 func TestQueue_AnEventIsTakenWhileStripeIsAway(t *testing.T) {
 	s := newScene(t)
-	id, tell := s.authorized(t)
+	id, publish := s.authorized(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
 	s.stripeServer.Before.Store(&away)
-	require.NoError(t, tell("complete"))
+	require.NoError(t, publish("complete"))
 	require.Equal(t, firstRetry, s.queue.entries[id].pause)
 	s.round(t)
 	require.Equal(t, 2*firstRetry, s.queue.entries[id].pause)
@@ -77,7 +77,7 @@ func TestQueue_AnEventIsTakenWhileStripeIsAway(t *testing.T) {
 	require.Empty(t, s.queue.entries)
 }
 
-func TestQueue_FindsOutWhatTheBankSaidWithoutAWebhook(t *testing.T) {
+func TestQueue_FindsTheBanksDecisionWithoutAWebhook(t *testing.T) {
 	s := newScene(t)
 	order := s.newOrder(t)
 	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
@@ -125,7 +125,7 @@ func TestQueue_NewsIsNotLost(t *testing.T) {
 	a.add("order", firstRefresh)
 	a.add("order", 0)
 	due, _ := a.take(time.Now())
-	require.Equal(t, []string{"order"}, due, "the earlier queued stands")
+	require.Equal(t, []id.Order{"order"}, due, "the earlier queued stands")
 
 	again := a.add("order", 0) // while it is busy
 	require.False(t, a.entries["order"].busy, "it is refreshed at once more")

@@ -20,6 +20,7 @@ import (
 	"boxoffice/deploy/stripe/sandbox"
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/payments/domain"
 	"boxoffice/services/payments/stripe"
 	"boxoffice/services/payments/stripe/stripetest"
@@ -59,8 +60,8 @@ func (p fakeStripe) id(t *testing.T, r *http.Request) string {
 	return answer.ID
 }
 
-// newShop makes a desk to which the sandbox sends its webhooks.
-func newShop(t *testing.T) *desk {
+// newDeskWithWebhooks is newDesk; the sandbox sends its webhooks to it.
+func newDeskWithWebhooks(t *testing.T) *desk {
 	t.Helper()
 	d := newDesk(t, webhookSecret)
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -94,11 +95,11 @@ func (s *scene) sells(t *testing.T) (complete events.Order, stripeID string) {
 }
 
 // requireShown waits until the payment is shown so.
-func (d *desk) requireShown(t *testing.T, orderID string, status domain.Status, refunded int64, failed bool, dispute string) {
+func (d *desk) requireShown(t *testing.T, order id.Order, status domain.Status, refunded int64, failed bool, dispute string) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		d.round(t)
-		shown := d.send(t, buyer, "GET", "/api/payments/"+orderID, "").payment(t)
+		shown := d.send(t, buyer, "GET", paymentPath(id.Payment(order)), "").payment(t)
 		assert.Equal(c, []any{status, refunded, failed, dispute}, []any{shown.Status, shown.Refunded, shown.RefundFailed, shown.Dispute.Status})
 	}, 10*time.Second, 10*time.Millisecond)
 }
@@ -123,7 +124,7 @@ func (d *desk) requireRefundedEvents(t *testing.T, amounts ...int64) {
 }
 
 func TestReversal_AFullRefundInTheDashboard(t *testing.T) {
-	d := newShop(t)
+	d := newDeskWithWebhooks(t)
 	order, intent := d.sells(t)
 	d.stripeServer.dashboard(t, intent, "")
 	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
@@ -139,7 +140,7 @@ func TestReversal_AFullRefundInTheDashboard(t *testing.T) {
 }
 
 func TestReversal_RefundsInParts(t *testing.T) {
-	d := newShop(t)
+	d := newDeskWithWebhooks(t)
 	order, intent := d.sells(t)
 	d.stripeServer.dashboard(t, intent, "1000")
 	d.requireShown(t, order.ID, domain.Captured, 1000, false, "")
@@ -152,7 +153,7 @@ func TestReversal_RefundsInParts(t *testing.T) {
 }
 
 func TestReversal_AnOrderThatEndsAfterAPartialRefundGivesBackTheRest(t *testing.T) {
-	d := newShop(t)
+	d := newDeskWithWebhooks(t)
 	order, intent := d.sells(t)
 	d.stripeServer.dashboard(t, intent, "1000")
 	d.requireShown(t, order.ID, domain.Captured, 1000, false, "")
@@ -162,7 +163,7 @@ func TestReversal_AnOrderThatEndsAfterAPartialRefundGivesBackTheRest(t *testing.
 }
 
 func TestReversal_ARefundThatIsPendingIsARefund(t *testing.T) {
-	d := newShop(t)
+	d := newDeskWithWebhooks(t)
 	var shown atomic.Bool
 	pending := func(r *http.Request, w *httptest.ResponseRecorder) {
 		if r.URL.Path == "/v1/refunds" {
@@ -188,7 +189,7 @@ func TestReversal_ARefundThatIsPendingIsARefund(t *testing.T) {
 func TestReversal_ACaptureInTheDashboard(t *testing.T) {
 	for end, kept := range map[string]bool{"complete": true, "cancelled": false} {
 		t.Run(end, func(t *testing.T) {
-			d := newShop(t)
+			d := newDeskWithWebhooks(t)
 			order := d.newOrder(t)
 			receipt, err := d.payWith(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
@@ -198,7 +199,7 @@ func TestReversal_ACaptureInTheDashboard(t *testing.T) {
 			d.requireShown(t, order.ID, domain.Captured, 0, false, "")
 			d.requireEvents(t, "payment.created", "payment.captured")
 
-			require.NoError(t, d.applyAndSettle(t.Context(), after(order, end)))
+			require.NoError(t, d.applyAndSettle(t.Context(), after(order, events.OrderStatus(end))))
 			if kept {
 				d.requireMoney(t, order.ID, 0, 2500, 0)
 				d.requireEvents(t, "payment.created", "payment.captured")
@@ -220,13 +221,13 @@ func TestReversal_WarningsReviewsAndPayoutsChangeNothing(t *testing.T) {
 		t.Run(eventType, func(t *testing.T) {
 			d := newDesk(t, webhookSecret)
 			order, intent := d.sells(t)
-			before := d.send(t, buyer, "GET", paymentPath(order.ID), "").payment(t)
+			before := d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "").payment(t)
 			wrote := d.stripeServer.Writes.Load()
 			body := fmt.Appendf(nil, `{"id":"evt_1","object":"event","type":%q,"data":{"object":`+object+`}}`, eventType, intent)
 			res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 			require.Equal(t, 200, res.StatusCode, res.text)
 			d.round(t)
-			require.Equal(t, before, d.send(t, buyer, "GET", paymentPath(order.ID), "").payment(t))
+			require.Equal(t, before, d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "").payment(t))
 			require.Equal(t, wrote, d.stripeServer.Writes.Load())
 			d.requireEvents(t, "payment.created", "payment.captured")
 		})
@@ -234,7 +235,7 @@ func TestReversal_WarningsReviewsAndPayoutsChangeNothing(t *testing.T) {
 }
 
 func TestReversal_ARefundThatFailsIsShownAndNotTriedAgain(t *testing.T) {
-	d := newShop(t)
+	d := newDeskWithWebhooks(t)
 	order, intent := d.sells(t)
 	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
 	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
@@ -249,7 +250,7 @@ func TestReversal_ARefundThatFailsIsShownAndNotTriedAgain(t *testing.T) {
 	require.Equal(t, wrote, d.stripeServer.Writes.Load(), "it would fail again")
 	require.Empty(t, d.ahead(t), "nobody but people can do more")
 
-	d.stripeServer.dashboard(t, intent, "") // to another card of the buyer's, say
+	d.stripeServer.dashboard(t, intent, "") // for example to another card of the buyer
 	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 	d.requireRefundedEvents(t, 2500, 0, 2500)
 }
@@ -298,11 +299,11 @@ func (p fakeStripe) refunds(t *testing.T, stripeID string) (ids []string) {
 func TestReversal_ADisputeIsShownAndWhenItIsLostIsARefund(t *testing.T) {
 	for _, outcome := range []string{"lost", "prevented"} {
 		t.Run(outcome, func(t *testing.T) {
-			d := newShop(t)
+			d := newDeskWithWebhooks(t)
 			order, intent := d.sells(t)
 			dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", `{"reason":"product_not_received"}`)
 			d.requireShown(t, order.ID, domain.Captured, 0, false, "needs_response")
-			shown := d.send(t, buyer, "GET", paymentPath(order.ID), "").payment(t)
+			shown := d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "").payment(t)
 			require.Equal(t, disputeResponse{ID: dispute, Status: "needs_response", Reason: "product_not_received", Amount: 2500}, shown.Dispute)
 			d.requireRefundedEvents(t)
 
@@ -317,7 +318,7 @@ func TestReversal_ADisputeIsShownAndWhenItIsLostIsARefund(t *testing.T) {
 }
 
 func TestReversal_ADisputeThatIsWonChangesNothing(t *testing.T) {
-	d := newShop(t)
+	d := newDeskWithWebhooks(t)
 	order, intent := d.sells(t)
 	dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
 	d.requireShown(t, order.ID, domain.Captured, 0, false, "needs_response")
@@ -330,7 +331,7 @@ func TestReversal_ADisputeThatIsWonChangesNothing(t *testing.T) {
 func TestReversal_AnOrderThatEndsDuringADisputeWaitsForTheBank(t *testing.T) {
 	for _, outcome := range []string{"won", "lost"} {
 		t.Run(outcome, func(t *testing.T) {
-			d := newShop(t)
+			d := newDeskWithWebhooks(t)
 			order, intent := d.sells(t)
 			dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
 			d.requireShown(t, order.ID, domain.Captured, 0, false, "needs_response")
@@ -349,7 +350,7 @@ func TestReversal_AnOrderThatEndsDuringADisputeWaitsForTheBank(t *testing.T) {
 	}
 }
 
-func TestReversal_AnOrderThatEndsBeforeItsDisputeIsHeardOf(t *testing.T) {
+func TestReversal_AnOrderThatEndsBeforeItsDisputeIsReported(t *testing.T) {
 	s := newScene(t) // no webhook arrives
 	order, intent := s.sells(t)
 	s.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
@@ -361,7 +362,7 @@ func TestReversal_AnOrderThatEndsBeforeItsDisputeIsHeardOf(t *testing.T) {
 }
 
 func TestReversal_ADisputeOfAPart(t *testing.T) {
-	d := newShop(t)
+	d := newDeskWithWebhooks(t)
 	order, intent := d.sells(t)
 	dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", `{"amount":700}`)
 	d.stripeServer.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"lost"}`)
@@ -375,7 +376,7 @@ func TestReversal_ADisputeOfAPart(t *testing.T) {
 }
 
 func TestReversal_AnInquiryTakesNothing(t *testing.T) {
-	d := newShop(t)
+	d := newDeskWithWebhooks(t)
 	order, intent := d.sells(t)
 	d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", `{"inquiry":true}`)
 	d.requireShown(t, order.ID, domain.Captured, 0, false, "warning_needs_response")
@@ -384,7 +385,7 @@ func TestReversal_AnInquiryTakesNothing(t *testing.T) {
 }
 
 func TestReversal_WebhooksLateAndRepeatedChangeNothing(t *testing.T) {
-	d := newShop(t)
+	d := newDeskWithWebhooks(t)
 	order, intent := d.sells(t)
 	captured := d.notice(intent)
 	d.stripeServer.dashboard(t, intent, "1000")
@@ -402,12 +403,12 @@ func TestReversal_WebhooksLateAndRepeatedChangeNothing(t *testing.T) {
 	d.requireRefundedEvents(t, 1000, 2500)
 }
 
-// aboutObject tells of a refund or dispute, which name their intent and nothing else.
+// aboutObject is a webhook about a refund or dispute, which names its intent and nothing else.
 func aboutObject(object, id, stripeID, status string) []byte {
 	return fmt.Appendf(nil, `{"id":"evt_1","object":"event","type":"x","data":{"object":{"id":%q,"object":%q,"status":%q,"amount":2500,"payment_intent":%q,"metadata":{}}}}`, id, object, status, stripeID)
 }
 
-func TestReversal_OfAStrangersIntentIsNotOurs(t *testing.T) {
+func TestReversal_OfAnotherSystemsIntentIsIgnored(t *testing.T) {
 	d := newDesk(t, webhookSecret)
 	for _, body := range [][]byte{aboutObject("refund", "re_1", "pi_nobody", "succeeded"), aboutObject("dispute", "dp_1", "pi_nobody", "lost")} {
 		res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
@@ -423,7 +424,7 @@ func TestWebhook_AStolenSecretMovesNoMoney(t *testing.T) {
 	sold, taken := d.sells(t)
 	attacker := d.newOrder(t)
 	d.post(t, attacker.ID, "pm_card_chargeDeclined")
-	forged := func(stripeID, orderID string) {
+	forged := func(stripeID string, orderID id.Order) {
 		for _, status := range []string{"requires_capture", "succeeded", "canceled", "requires_action"} {
 			body := about(stripeID, orderID, status)
 			res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -39,7 +38,7 @@ func newScene(t *testing.T) *scene {
 	server := stripetest.New(t, sandbox.Options{})
 	m, documents := openMemory(t)
 	s := &scene{newStore(documents, newClient(server.URL, clock.System), clock.System, quiet), m, fakeStripe{server}}
-	s.refreshes.every = 0 // what a test has Stripe say is seen at once
+	s.refreshes.every = 0 // a change at Stripe is seen at once
 	return s
 }
 
@@ -47,7 +46,7 @@ func newClient(url string, now clock.Clock) *stripe.Client {
 	return stripe.New(stripe.Options{Key: stripetest.Key, URL: url, Timeout: 10 * time.Second, Clock: now, Log: quiet})
 }
 
-// notice is what a webhook would say of an intent now.
+// notice is what a webhook would report of an intent now.
 func (s *scene) notice(stripeID string) stripe.Notice {
 	object := s.stripeServer.Intent(stripeID)
 	if object == nil {
@@ -112,7 +111,7 @@ func (s *scene) payWith(ctx context.Context, orderID id.Order, card string) (Rec
 	return receipt, err
 }
 
-// attempts says whether a request to Stripe makes an attempt to pay.
+// attempts reports whether a request to Stripe makes an attempt to pay.
 func attempts(r *http.Request) bool {
 	return r.Method == http.MethodPost && (strings.HasSuffix(r.URL.Path, "/v1/payment_intents") || strings.HasSuffix(r.URL.Path, "/confirm"))
 }
@@ -139,8 +138,8 @@ func (s *scene) requireMoney(t *testing.T, orderID id.Order, held, captured, ref
 
 func TestPay_AuthorizesThenFollowsTheOrder(t *testing.T) {
 	for name, c := range map[string]struct {
-		ends     string
-		tells    string
+		ends     events.OrderStatus
+		event    string
 		status   domain.Status
 		captured int64
 	}{
@@ -162,7 +161,7 @@ func TestPay_AuthorizesThenFollowsTheOrder(t *testing.T) {
 				require.NoError(t, s.applyAndSettle(t.Context(), ended))
 			}
 			s.requireMoney(t, order.ID, 0, c.captured, 0)
-			s.requireEvents(t, "payment.created", c.tells)
+			s.requireEvents(t, "payment.created", c.event)
 			shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
 			require.NoError(t, err)
 			require.Equal(t, c.status, shown.Payment.Status)
@@ -182,7 +181,7 @@ func TestPay_ACancellationAfterTheCaptureIsRefunded(t *testing.T) {
 	s.requireEvents(t, "payment.created", "payment.captured", "payment.refunded")
 }
 
-func TestPay_ADeclineLeavesTheOrderLive(t *testing.T) {
+func TestPay_AfterADeclineTheOrderIsLive(t *testing.T) {
 	s := newScene(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_chargeDeclinedInsufficientFunds")
@@ -234,14 +233,14 @@ func TestPay_RefusesOrdersThatCannotBePaid(t *testing.T) {
 	others.UserID = "buyer-2"
 	require.NoError(t, s.applyAndSettle(t.Context(), others))
 
-	for id, want := range map[string]error{
+	for orderID, want := range map[id.Order]error{
 		expired.ID: domain.ErrExpired, cancelled.ID: domain.ErrCancelled, complete.ID: domain.ErrComplete, others.ID: domain.ErrNotYourOrder,
 		"00000000-0000-7000-8000-000000000000": domain.ErrNoOrder, // made long ago: no event of it is on the way
 	} {
-		_, err := s.payWith(t.Context(), id, "pm_card_visa")
+		_, err := s.payWith(t.Context(), orderID, "pm_card_visa")
 		require.ErrorIs(t, err, want)
 	}
-	require.Zero(t, s.stripeServer.Requests.Load(), "Stripe hears of none of them")
+	require.Zero(t, s.stripeServer.Requests.Load(), "Stripe gets no request")
 }
 
 func TestPay_ADeclinedPaymentCannotBeTriedAgainAfterTheOrdersTime(t *testing.T) {
@@ -433,8 +432,8 @@ func TestSettle_StripeAwayIsTriedAgain(t *testing.T) {
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 }
 
-func TestSettle_AnAuthorizationThatLapsedIsTold(t *testing.T) {
-	for name, hears := range map[string]func(s *scene, o events.Order, stripeID string) error{
+func TestSettle_AnAuthorizationThatLapsedIsPublished(t *testing.T) {
+	for name, handle := range map[string]func(s *scene, o events.Order, stripeID string) error{
 		"by the webhook, while the capture is due": func(s *scene, o events.Order, stripeID string) error {
 			if err := s.store.ApplyOrder(t.Context(), after(o, "complete")); err != nil {
 				return err
@@ -457,7 +456,7 @@ func TestSettle_AnAuthorizationThatLapsedIsTold(t *testing.T) {
 			require.NoError(t, err)
 			s.stripeServer.Expire(t, receipt.Payment.StripeID)
 			for range 2 {
-				require.NoError(t, hears(s, order, receipt.Payment.StripeID))
+				require.NoError(t, handle(s, order, receipt.Payment.StripeID))
 			}
 			s.requireEvents(t, "payment.created", "payment.voided")
 			s.requireMoney(t, order.ID, 0, 0, 0)
@@ -517,7 +516,7 @@ func TestPayment_IsShownToItsBuyerAlone(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Payment(t.Context(), receipt.Payment.ID, "buyer-2")
 	require.ErrorIs(t, err, domain.ErrNotYourPayment)
-	_, err = s.Payment(t.Context(), uuid.NewString(), buyer)
+	_, err = s.Payment(t.Context(), id.New[id.Payment](), buyer)
 	require.ErrorIs(t, err, domain.ErrNoPayment)
 }
 
@@ -536,7 +535,7 @@ func TestPayment_IsShownAsKnownWhileStripeIsAway(t *testing.T) {
 	require.Equal(t, domain.RequiresAction, shown.Payment.Status)
 }
 
-func TestHandleNotice_NotOurs(t *testing.T) {
+func TestHandleNotice_OfAnotherSystem(t *testing.T) {
 	known, err := newScene(t).handleAndSettle(t.Context(), "pi_somebody")
 	require.NoError(t, err)
 	require.False(t, known)
@@ -548,7 +547,7 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 	s := newScene(t)
 	for round := range 60 {
 		order := reserved()
-		ends := []string{"cancelled", "complete"}[round%2]
+		ends := []events.OrderStatus{"cancelled", "complete"}[round%2]
 		t.Run(fmt.Sprintf("%d %s", round, ends), func(t *testing.T) {
 			require.NoError(t, s.applyAndSettle(t.Context(), order))
 			random := rand.New(rand.NewPCG(uint64(round), 7))
@@ -580,12 +579,12 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 				before := pause()
 				all.Go(func() {
 					time.Sleep(before)
-					hear(t, s, after(order, ends))
+					deliver(t, s, after(order, ends))
 				})
 			}
 			all.Wait()
 			// An order is completed only after it was paid, so that comes last.
-			hear(t, s, after(order, ends))
+			deliver(t, s, after(order, ends))
 			for _, entry := range s.stripeServer.Money(t, order.ID) {
 				require.LessOrEqual(t, entry.Charges, 1, "charged twice: %+v", entry)
 				require.Zero(t, entry.Refunded)
@@ -606,8 +605,8 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 	}
 }
 
-// hear tells an order's event until it is taken, as the broker does.
-func hear(t *testing.T, s *scene, reported events.Order) {
+// deliver delivers an order's event until it is applied, as the broker does.
+func deliver(t *testing.T, s *scene, reported events.Order) {
 	assert.Eventually(t, func() bool { return s.applyAndSettle(t.Context(), reported) == nil }, 5*time.Second, time.Millisecond)
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/payments/domain"
@@ -39,12 +40,12 @@ func (s *scene) watermark(t *testing.T) state.Places {
 }
 
 // ahead are the orders in the index from the watermark on.
-func (s *scene) ahead(t *testing.T) (ids []string) {
+func (s *scene) ahead(t *testing.T) (ids []id.Order) {
 	t.Helper()
 	return s.indexed(t, s.watermark(t))
 }
 
-func (s *scene) indexed(t *testing.T, from state.Places) (ids []string) {
+func (s *scene) indexed(t *testing.T, from state.Places) (ids []id.Order) {
 	t.Helper()
 	for {
 		entries, next, err := s.documents.Forward(t.Context(), unsettled, from)
@@ -53,16 +54,17 @@ func (s *scene) indexed(t *testing.T, from state.Places) (ids []string) {
 			return ids
 		}
 		for _, entry := range entries {
-			ids = append(ids, entry.ID)
+			ids = append(ids, id.Order(entry.ID))
 		}
 		from = next
 	}
 }
 
-// leftBehind makes payments as a process leaves them that dies at a bad moment, and says what must become of each.
+// leftBehind makes the documents of a process that has died at different moments, with the money that each order must have in
+// the end.
 func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
 	s.withoutBudget()
-	tell := func(o events.Order, status string) events.Order {
+	publish := func(o events.Order, status events.OrderStatus) events.Order {
 		o = after(o, status)
 		require.NoError(t, s.store.ApplyOrder(t.Context(), o))
 		return o
@@ -74,20 +76,20 @@ func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
 		return order, receipt
 	}
 	taken, _ := paid("pm_card_visa")
-	tell(taken, "complete")
+	publish(taken, "complete")
 	given, _ := paid("pm_card_visa")
-	tell(given, "cancelled")
+	publish(given, "cancelled")
 	back, _ := paid("pm_card_visa")
 	complete := after(back, "complete")
 	require.NoError(t, s.applyAndSettle(t.Context(), complete)) // captured
-	tell(complete, "cancelled")
+	publish(complete, "cancelled")
 	open, receipt := paid("pm_card_authenticationRequired")
 	s.stripeServer.Authenticate(t, receipt.Payment.StripeID, "succeed") // and the webhook never comes
 	lapsed, receipt := paid("pm_card_visa")
 	s.stripeServer.Expire(t, receipt.Payment.StripeID)
-	tell(lapsed, "complete")
+	publish(lapsed, "complete")
 	lost := s.newOrder(t)
-	s.stripeServer.Inject(t, `{"operation":"confirm","fault":"disconnect_after","times":9,"orderId":"`+lost.ID+`"}`)
+	s.stripeServer.Inject(t, `{"operation":"confirm","fault":"disconnect_after","times":9,"orderId":"`+string(lost.ID)+`"}`)
 	_, err := s.payWith(t.Context(), lost.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
 	return func() {
@@ -97,8 +99,8 @@ func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
 		s.requireMoney(t, open.ID, 2500, 0, 0)
 		s.requireMoney(t, lapsed.ID, 0, 0, 0)
 		s.requireMoney(t, lost.ID, 2500, 0, 0)
-		for id, want := range map[string]domain.Status{taken.ID: domain.Captured, given.ID: domain.Voided, back.ID: domain.Refunded, open.ID: domain.Authorized, lapsed.ID: domain.Voided, lost.ID: domain.Authorized} {
-			a, err := s.load(t.Context(), id)
+		for orderID, want := range map[id.Order]domain.Status{taken.ID: domain.Captured, given.ID: domain.Voided, back.ID: domain.Refunded, open.ID: domain.Authorized, lapsed.ID: domain.Voided, lost.ID: domain.Authorized} {
+			a, err := s.load(t.Context(), orderID)
 			require.NoError(t, err)
 			require.Equal(t, want, a.order.Value.Payment.Status)
 		}
@@ -117,7 +119,7 @@ func TestSweep_FindsWhatAProcessLeft(t *testing.T) {
 	require.Equal(t, asked+2, s.stripeServer.Requests.Load(), "only the two that wait for their orders are asked about again")
 }
 
-func TestSweep_LeavesToOthersWhatIsYoung(t *testing.T) {
+func TestSweep_SkipsWhatIsTooNew(t *testing.T) {
 	s := newScene(t)
 	s.withoutBudget()
 	order := s.newOrder(t)
@@ -134,13 +136,13 @@ func TestSweep_LeavesToOthersWhatIsYoung(t *testing.T) {
 
 func TestSweep_TriesAgainWhenStripeIsBack(t *testing.T) {
 	s := newScene(t)
-	id, tell := s.authorized(t)
+	id, publish := s.authorized(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
 	s.stripeServer.Before.Store(&away)
-	require.NoError(t, tell("complete"))
+	require.NoError(t, publish("complete"))
 	s.forgets()
 	s.sweeps(t)
 	s.requireMoney(t, id, 2500, 0, 0)
@@ -153,12 +155,12 @@ func TestSweep_TriesAgainWhenStripeIsBack(t *testing.T) {
 func (s *scene) settledOrders(t *testing.T, n int) {
 	t.Helper()
 	for range n {
-		order := domain.Order{Schema: domain.OrderSchema, ID: uuid.NewString(), Status: domain.OrderComplete, Version: 2}
+		order := domain.Order{Schema: domain.OrderSchema, ID: id.New[id.Order](), Status: domain.OrderComplete, Version: 2}
 		order.Begin("visa", noon)
 		order.Payment.Status, order.Payment.Version = domain.Captured, 3
 		var change state.Change
 		change.Create(orderKey(order.ID), order)
-		change.Append(unsettled, order.ID)
+		change.Append(unsettled, string(order.ID))
 		require.NoError(t, s.documents.Commit(t.Context(), &change))
 	}
 }
@@ -173,13 +175,13 @@ func TestSweep_GoesThroughAllAndItsCostIsWhatIsOpen(t *testing.T) {
 	require.Contains(t, s.ahead(t), waiting.ID, "it is open")
 
 	s.settledOrders(t, 400)
-	last, tell := s.authorized(t)
+	last, publish := s.authorized(t)
 	s.stripeServer.Inject(t, `{"operation":"capture","fault":"unavailable","times":1}`)
-	require.NoError(t, tell("complete"))
+	require.NoError(t, publish("complete"))
 	s.forgets()
 	s.sweeps(t)
 	s.requireMoney(t, last, 0, 2500, 0)
-	require.Equal(t, []string{waiting.ID, last}, s.ahead(t), "what was open was appended again, and all before is left behind")
+	require.Equal(t, []id.Order{waiting.ID, last}, s.ahead(t), "what was open was appended again, and all before is left behind")
 	carried := s.watermark(t)
 	s.sweeps(t)
 	require.Equal(t, carried, s.watermark(t), "it is the oldest that is open")
@@ -203,9 +205,9 @@ func TestSweep_CarriesMoreThanOneTransactionHolds(t *testing.T) {
 	require.NoError(t, newSweep(s.store, time.Minute, quiet).move(t.Context(), mark, open, 100*len(open), end))
 	require.Equal(t, end, s.watermark(t))
 	ids := s.indexed(t, nil)
-	var wanted []string
+	var wanted []id.Order
 	for _, entry := range open {
-		wanted = append(wanted, entry.ID)
+		wanted = append(wanted, id.Order(entry.ID))
 	}
 	require.ElementsMatch(t, wanted, ids)
 
@@ -256,7 +258,7 @@ func TestSweep_DeletesThePagesThatAreWorkedOff(t *testing.T) {
 	require.Empty(t, s.ahead(t))
 }
 
-// TestSweep_TwoReplicasSettleTheSameAtOnce lets two processes over one store sweep, run their queues and hear the
+// TestSweep_TwoReplicasSettleTheSameAtOnce lets two processes over one store sweep, run their queues and handle the
 // same webhooks and events, all at once.
 func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 	s := newScene(t)
@@ -264,12 +266,12 @@ func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = documents.Close(context.Background()) })
 	second := &scene{newStore(documents, s.stripe, clock.System, quiet), s.sidecar, s.stripeServer}
-	ends := map[string]string{}
+	ends := map[id.Order]events.OrderStatus{}
 	for round := range 30 {
 		order := s.newOrder(t)
 		receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
-		end := after(order, []string{"complete", "cancelled"}[round%2])
+		end := after(order, []events.OrderStatus{"complete", "cancelled"}[round%2])
 		ends[order.ID] = end.Status
 		var all sync.WaitGroup
 		for _, replica := range []*scene{s, second} {
@@ -286,12 +288,12 @@ func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 	s.sweeps(t)
 	second.sweeps(t)
 	reported := map[string]int{}
-	for id, status := range ends {
+	for orderID, status := range ends {
 		if status == "complete" {
-			s.requireMoney(t, id, 0, 2500, 0)
+			s.requireMoney(t, orderID, 0, 2500, 0)
 			reported["payment.captured"]++
 		} else {
-			s.requireMoney(t, id, 0, 0, 0)
+			s.requireMoney(t, orderID, 0, 0, 0)
 			reported["payment.voided"]++
 		}
 		reported["payment.created"]++

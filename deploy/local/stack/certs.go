@@ -17,14 +17,14 @@ import (
 	"time"
 )
 
-// Certificates are the files that MakeCertificates leaves in a folder.
+// Certificates are the files that MakeCertificates makes.
 type Certificates struct {
-	// Trusted is a folder with nothing in it but the certificate of the authority. Sidecars trust what is in the
-	// folders of SSL_CERT_DIR, beside the authorities of the system's bundle.
+	// Trusted is a folder with only the certificate of the authority. Sidecars trust the certificates in the folders of SSL_CERT_DIR, in
+	// addition to those of the system.
 	Trusted string
 	// Authority is that certificate.
 	Authority string
-	// Server and ServerKey are for all servers, PEM. The key is readable by its owner alone.
+	// Server and ServerKey are for all servers, PEM. Only the owner can read the key.
 	Server, ServerKey string
 }
 
@@ -39,17 +39,16 @@ func certificatesIn(folder string) Certificates {
 
 const (
 	certificatesFolder = "certs" // in the state folder
-	// trustVariable names folders of certificates to trust, to all programs written in Go (but on macOS and Windows).
+	// trustVariable names folders of trusted certificates, for all programs written in Go (except on macOS and Windows).
 	trustVariable   = "SSL_CERT_DIR"
 	certificateTime = 365 * 24 * time.Hour
 	// renewTime before the end of a certificate a new one is made.
 	renewTime = 30 * 24 * time.Hour
 )
 
-// MakeCertificates makes an authority of its own, and a certificate that it signed for servers on this machine
-// (localhost, 127.0.0.1, ::1) and the given hosts, which are names or IP addresses. What is there already, still good
-// for thirty days, and for these hosts, is left alone. The authority's key is not kept: with a new server certificate
-// comes a new authority.
+// MakeCertificates makes an authority, and a certificate that it signed for servers on this machine (localhost, 127.0.0.1, ::1) and on
+// the given hosts, which are names or IP addresses. If the folder already contains a certificate for these hosts that is valid for
+// thirty more days, it changes nothing. The authority's key is not kept: a new server certificate needs a new authority.
 func MakeCertificates(folder string, hosts ...string) (Certificates, error) {
 	files := certificatesIn(folder)
 	hosts = append([]string{"localhost", "127.0.0.1", "::1"}, hosts...)
@@ -63,7 +62,7 @@ func MakeCertificates(folder string, hosts ...string) (Certificates, error) {
 	if err != nil {
 		return files, err
 	}
-	begin := time.Now().Add(-time.Hour) // clocks differ
+	begin := time.Now().Add(-time.Hour) // another clock may be slow
 	authority := &x509.Certificate{
 		SerialNumber: serialNumber(), Subject: pkix.Name{CommonName: "box office, local authority"},
 		NotBefore: begin, NotAfter: time.Now().Add(certificateTime),
@@ -109,7 +108,7 @@ func serialNumber() *big.Int {
 	return number
 }
 
-// goodCertificates is whether the servers' certificate is for all of the hosts, and will be good for a while.
+// goodCertificates is whether the servers' certificate is for all of the hosts, and stays valid for renewTime.
 func goodCertificates(files Certificates, hosts []string) bool {
 	pool, err := authorities(files.Authority)
 	if err != nil {

@@ -28,7 +28,7 @@ import (
 // A sidecar as `dapr run -f .` starts it (Dapr's CLI 1.18): in the app's folder, with the environment of the shell and that of
 // the app in the run file, with mTLS because the Configuration asks for it, and on all interfaces.
 func TestStack_ServesTheSidecarsOfDaprsCLI(t *testing.T) {
-	runFile := house(t)
+	runFile := testFolder(t)
 	folder := filepath.Dir(runFile)
 	s := stacktest.Start(t, stack.Options{
 		RunFile: runFile, Folder: folder, Apps: []string{}, Infra: []string{stack.Servers, stack.Sentry, stack.Placement, stack.Scheduler},
@@ -45,10 +45,10 @@ func TestStack_ServesTheSidecarsOfDaprsCLI(t *testing.T) {
 			--metrics-port %d --dapr-listen-addresses 127.0.0.1 --config components/embedded/config.yaml --resources-path components/embedded --resources-path components/events --log-level warn \
 			--enable-mtls --sentry-address %s --placement-host-address %s --scheduler-host-address %s`,
 			ports[0], ports[1], ports[2], ports[3], s.SentryAddress(), s.PlacementAddress(), s.SchedulerAddress()))
-		said := &bytes.Buffer{}
-		cmd.Dir, cmd.Stdout, cmd.Stderr = folder, said, said
+		output := &bytes.Buffer{}
+		cmd.Dir, cmd.Stdout, cmd.Stderr = folder, output, output
 		require.NoError(t, cmd.Start())
-		return cmd, said
+		return cmd, output
 	}
 	get := func(path, token string) int {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", ports[0], path), nil)
@@ -63,16 +63,16 @@ func TestStack_ServesTheSidecarsOfDaprsCLI(t *testing.T) {
 	}
 
 	// Without what stands in .state/env it does not start.
-	bare, said := start("")
+	bare, output := start("")
 	require.Error(t, bare.Wait())
-	require.Contains(t, said.String(), "trust anchors are required")
+	require.Contains(t, output.String(), "trust anchors are required")
 
-	sidecar, said := start(`set -a; . .state/env; set +a; export DAPR_SENTRY_TOKEN_FILE=.state/identities/apps/tickets/token;`)
+	sidecar, output := start(`set -a; . .state/env; set +a; export DAPR_SENTRY_TOKEN_FILE=.state/identities/apps/tickets/token;`)
 	t.Cleanup(func() {
 		_ = sidecar.Process.Signal(syscall.SIGKILL)
 		_ = sidecar.Wait()
 	})
-	require.Eventually(t, func() bool { return get("/v1.0/healthz", "") == http.StatusNoContent }, 20*time.Second, 50*time.Millisecond, "%v", said)
+	require.Eventually(t, func() bool { return get("/v1.0/healthz", "") == http.StatusNoContent }, 20*time.Second, 50*time.Millisecond, "%v", output)
 	require.Equal(t, http.StatusUnauthorized, get("/v1.0/metadata", ""))
 	token, err := stack.APITokenIn(folder, "tickets")
 	require.NoError(t, err)

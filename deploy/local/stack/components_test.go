@@ -26,7 +26,7 @@ type configuration struct {
 	}
 }
 
-// Without one of these, what the services do not need could be asked of their sidecars by others.
+// Without one of these settings, a sidecar would accept calls that its service does not need.
 func TestComponents_EveryConfigurationDeniesWhatIsNotNeeded(t *testing.T) {
 	runFile, err := stack.FindRunFile(".")
 	require.NoError(t, err)

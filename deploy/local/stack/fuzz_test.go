@@ -10,7 +10,7 @@ import (
 	"boxoffice/deploy/local/stack"
 )
 
-// A run file is read, or refused with words; what is read can be started.
+// A run file is read, or refused with an error that names it. What was read can be started.
 func FuzzReadRunFile(f *testing.F) {
 	path, err := stack.FindRunFile(".")
 	require.NoError(f, err)
@@ -30,7 +30,7 @@ func FuzzReadRunFile(f *testing.F) {
 		require.NoError(t, os.WriteFile(file, text, 0o600))
 		run, err := stack.ReadRunFile(file)
 		if err != nil {
-			require.ErrorContains(t, err, file, "an error says which file is meant")
+			require.ErrorContains(t, err, file, "the error names the file")
 			return
 		}
 		require.NotEmpty(t, run.Apps)

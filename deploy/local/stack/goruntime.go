@@ -5,19 +5,19 @@ import (
 	"strconv"
 )
 
-// Settings of Go's runtime for every process that the stack starts. Twenty processes of Go share the machine, and
-// by default each behaves as if it were alone. deploy/README.md ("Settings of Go's runtime") has the measurements.
+// Settings of Go's runtime for every process of a stack. Twenty Go processes share the machine, and by default each behaves as if it
+// were alone. deploy/README.md ("Settings of Go's runtime") has the measurements.
 //
-// A variable that whoever starts the stack has in the environment wins, and so do the run file and the options.
+// The launcher's environment, the run file and the options override them.
 const (
-	// A process's live data is 10 to 40 MB. At Go's default of 100 the collector runs whenever that has been allocated
+	// A process has 10 to 40 MB of live data. At Go's default of 100 the collector runs each time that as much has been allocated
 	// again: several times a second under load.
 	garbagePercent = "400"
-	// The collector is as lazy as garbagePercent allows only below this much memory. It is no limit for data that is alive.
+	// garbagePercent applies only below this much memory. It is no limit for live data.
 	memoryLimit = "384MiB"
 )
 
-// goSettings are the variables for a process, by the app that it runs or stands beside ("" for servers).
+// goSettings are the variables for the process of an app. For servers and sidecars app is "".
 func goSettings(app string) map[string]string {
 	settings := map[string]string{"GOGC": garbagePercent, "GOMEMLIMIT": memoryLimit}
 	if app != hashing {
@@ -26,9 +26,9 @@ func goSettings(app string) map[string]string {
 	return settings
 }
 
-// hashing is the app that hashes passwords: it may have all cores, for a hash takes one for a twentieth of a second.
+// hashing is the app that hashes passwords. It may use all cores, because one hash uses a core for a twentieth of a second.
 const hashing = "auth"
 
-// threads is how many threads of a process may run Go's code at once. A change passes through about four processes that
-// work at the same time, so half of the cores is enough for each; with fewer threads, less time goes into waking them.
+// threads is how many threads of a process may run Go code at once. About four processes work on one change at the same time, so half
+// of the cores is enough for each. With fewer threads the system spends less time waking them.
 func threads(cores int) int { return max(1, cores/2) }

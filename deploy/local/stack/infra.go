@@ -218,11 +218,10 @@ func (p *plan) infraProbe(name string) probe {
 func (s *Stack) ensureStreams(ctx context.Context) error {
 	var last error
 	err := s.watched(ctx, func(ctx context.Context) error {
-		poll(ctx, func() bool {
+		return poll(ctx, func() error {
 			last = s.runStreams(ctx)
-			return last == nil
+			return last
 		})
-		return context.Cause(ctx)
 	})
 	if err == nil {
 		return nil

@@ -493,7 +493,7 @@ func absoluteCommand(a App) []string {
 	return command
 }
 
-// Installed returns an error if the servers of a set are not installed on this machine. The error says how to install them.
+// Installed returns an error if the servers of a set are not installed on this machine. Its text contains how to install them.
 func Installed(set string) error { return checkInstalled(set, serversOf[set]) }
 
 func checkInstalled(set string, servers []string) error {

@@ -12,8 +12,8 @@ import (
 	"unsafe"
 )
 
-// ownsConnection is whether a process has the connection from one address to the other, both on 127.0.0.1. One address alone would
-// not do: the kernel gives the same port to connections that go to different addresses.
+// ownsConnection is whether a process has the connection from one address to the other, both on 127.0.0.1. It needs both addresses,
+// because the kernel gives the same port to connections that go to different addresses.
 func ownsConnection(pid int, from, to net.Addr) bool {
 	ends := ""
 	for _, address := range []net.Addr{from, to} {
@@ -23,7 +23,7 @@ func ownsConnection(pid int, from, to net.Addr) bool {
 		}
 		ends += fmt.Sprintf(" 0100007F:%04X", at.Port)
 	}
-	// While other connections come and go, the kernel may leave one out of the table.
+	// While other connections open and close, a read of the table may lack one.
 	for range 3 {
 		table, err := os.ReadFile("/proc/net/tcp") // proc(5)
 		if err != nil {
@@ -51,8 +51,8 @@ func openFiles(pid int) (targets []string) {
 // CanFillDisk is whether Process.FillDisk works here.
 const CanFillDisk = true
 
-// FillDisk makes every file of a process full: what it writes to a file fails (EFBIG), as on a disk that has no room. Free
-// ends that. A process that is started again has room.
+// FillDisk makes every write of a process to a file fail (EFBIG), as on a full disk. Free ends that. A process that is started again
+// can write.
 func (p *Process) FillDisk() (free func(), err error) {
 	limited := map[int]bool{}
 	for _, pid := range p.members() {
@@ -64,7 +64,7 @@ func (p *Process) FillDisk() (free func(), err error) {
 		return nil, fmt.Errorf("no process of %s could be limited: %w", p.Name, err)
 	}
 	return func() {
-		for _, pid := range p.members() { // also those that were started meanwhile, by one that is limited
+		for _, pid := range p.members() { // children that were started meanwhile have the limit, too
 			_ = limitFiles(pid, unlimited)
 		}
 	}, nil
@@ -73,7 +73,7 @@ func (p *Process) FillDisk() (free func(), err error) {
 // unlimited is RLIM_INFINITY.
 const unlimited = ^uint64(0)
 
-// limitFiles sets the soft limit of the size of a process's files. It is the soft limit alone, so that anybody may lift it again.
+// limitFiles sets the soft limit of the size of a process's files. Any process of the same user may raise a soft limit again.
 func limitFiles(pid int, size uint64) error {
 	limit := syscall.Rlimit{Cur: size, Max: unlimited}
 	_, _, failed := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), syscall.RLIMIT_FSIZE, uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
@@ -83,7 +83,7 @@ func limitFiles(pid int, size uint64) error {
 	return nil
 }
 
-// members are the processes of a process's group: itself, and what it has started.
+// members are the processes of a process's group: itself and its children.
 func (p *Process) members() (pids []int) {
 	group := p.PID()
 	if group == 0 {
@@ -95,7 +95,7 @@ func (p *Process) members() (pids []int) {
 		if err != nil {
 			continue
 		}
-		// "pid (name) state parent group …"; the name may hold anything.
+		// "pid (name) state parent group …"; the name may contain any character.
 		pid, rest := string(text), string(text[strings.LastIndexByte(string(text), ')')+1:])
 		fields := strings.Fields(rest)
 		if len(fields) < 3 || fields[2] != strconv.Itoa(group) {

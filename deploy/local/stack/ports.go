@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// Ports are those of a stack that no run file names.
+// Ports are the ports of a stack that are not in the run file.
 type Ports struct {
 	NATS, NATSMonitor                         int
 	Postgres, Redis                           int
@@ -23,13 +23,12 @@ type Ports struct {
 	Sandbox                                   int
 }
 
-// DefaultPorts are the ports that component files and the run file's sandbox address take for granted, and for
-// Dapr's control plane some below those that outgoing connections use: 50001, 50005 and 50006, where Dapr's CLI
-// looks for it, are often taken by one.
+// DefaultPorts are the ports in the component files and in the run file's sandbox address. Those of Dapr's control plane are below the
+// range of outgoing connections, which often have 50001, 50005 or 50006, the ports of Dapr's CLI.
 func DefaultPorts() Ports {
 	return Ports{
-		NATS: 4222, NATSMonitor: 8290, // 8222, where others have it, is a replica's
-		Postgres: 15432, Redis: 16379, // not where those of the system listen
+		NATS: 4222, NATSMonitor: 8290, // NATS' usual 8222 is the port of a replica
+		Postgres: 15432, Redis: 16379, // not the ports of servers that the system starts
 		Placement: 3850, PlacementHealth: 3851, PlacementRaft: 3852,
 		Scheduler: 3860, SchedulerHealth: 3861,
 		Sentry: 3870, SentryHealth: 3871,
@@ -37,7 +36,7 @@ func DefaultPorts() Ports {
 	}
 }
 
-// DaprPorts are DefaultPorts with sentry, placement and scheduler where Dapr's CLI looks for them.
+// DaprPorts are DefaultPorts with sentry, placement and scheduler on the ports of Dapr's CLI.
 func DaprPorts() Ports {
 	ports := DefaultPorts()
 	ports.Sentry, ports.Placement, ports.Scheduler = 50001, 50005, 50006
@@ -92,12 +91,21 @@ func (p *Ports) uses(process string) []portUse {
 	return uses
 }
 
-// TakenError names ports that something else listens on, and for each the setting that moves it.
+// TakenError names ports on which another program listens, and for each the setting that changes it.
 type TakenError struct{ Taken []string }
 
-func (e *TakenError) Error() string { return "taken already:\n  " + strings.Join(e.Taken, "\n  ") }
+// takenShown is how many ports the message of a TakenError names. If more are taken, another stack runs.
+const takenShown = 3
 
-// portUse is a port that a stack is going to listen on.
+func (e *TakenError) Error() string {
+	text := "taken already:\n  " + strings.Join(e.Taken[:min(takenShown, len(e.Taken))], "\n  ")
+	if more := len(e.Taken) - takenShown; more > 0 {
+		text += fmt.Sprintf("\nand %d more ports. Probably another stack runs, of another folder or in containers: stop that one first", more)
+	}
+	return text
+}
+
+// portUse is a port on which the stack will listen.
 type portUse struct {
 	port    int
 	what    string
@@ -114,7 +122,7 @@ func checkPorts(uses []portUse) error {
 		}
 		seen[use.port] = use.what
 		if !portFree(use.port) {
-			taken.Taken = append(taken.Taken, fmt.Sprintf("port %d (%s); stop what listens there, or change %s", use.port, use.what, use.setting))
+			taken.Taken = append(taken.Taken, fmt.Sprintf("port %d (%s); stop the program that listens there, or change %s", use.port, use.what, use.setting))
 		}
 	}
 	if len(taken.Taken) > 0 {
@@ -123,7 +131,7 @@ func checkPorts(uses []portUse) error {
 	return nil
 }
 
-// portFree tries both the loopback interface and all of them: some systems let one be bound beside the other.
+// portFree tries both the loopback interface and all interfaces, because some systems allow a port to be bound on both.
 func portFree(port int) bool {
 	for _, host := range []string{"127.0.0.1", ""} {
 		listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
@@ -135,8 +143,8 @@ func portFree(port int) bool {
 	return true
 }
 
-// Free ports come in blocks, each held by a lock on a file, so that stacks of several test processes never
-// choose the same. The range lies below the ports that systems give to outgoing connections.
+// Free ports are reserved in blocks, by locks on files, so that the stacks of several test processes never choose the same port. The
+// range is below the ports of outgoing connections.
 const (
 	blockSize  = 64
 	firstPort  = 20032
@@ -163,7 +171,7 @@ type portBlocks struct {
 	ports []int
 }
 
-// next returns a port that is free now and that no other stack will choose before release.
+// next returns a port that is free, and that no other stack chooses before release.
 func (b *portBlocks) next() (int, error) {
 	for {
 		for len(b.ports) > 0 {
@@ -214,7 +222,7 @@ type moves map[int]int
 
 var localAddress = regexp.MustCompile(`\b(localhost|127\.0\.0\.1):(\d+)\b`)
 
-// in rewrites the addresses on this machine that text holds.
+// in replaces the ports in the addresses of this machine that a text contains.
 func (m moves) in(text string) string {
 	return localAddress.ReplaceAllStringFunc(text, func(address string) string {
 		host, port, _ := strings.Cut(address, ":")

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Process is one process of a stack. Its methods may be called from any goroutine. What a test does to a
-// process (Kill, Stop) is expected; any other end of it is reported by Stack.Wait.
+// Process is one process of a stack. Its methods may be called from any goroutine. Kill and Stop end it; Stack.Wait reports any other
+// end.
 type Process struct {
 	Name string
 
@@ -22,7 +22,7 @@ type Process struct {
 	grace   time.Duration // between the signal to stop and SIGKILL
 	stop    syscall.Signal
 	account *syscall.Credential // nil: our own
-	mayKill bool                // whether SIGKILL at the end of it is no error
+	mayKill bool                // SIGKILL after grace is no error
 	spawner *spawner
 	log     *processLog
 	died    func(*ExitError)
@@ -30,10 +30,10 @@ type Process struct {
 	mu      sync.Mutex
 	running *exec.Cmd
 	ended   chan struct{} // closed at the end of the running command
-	asked   bool          // the end that comes is one that was asked for
+	ending  bool          // Kill or Stop was called
 }
 
-// ExitError says that a process ended that nobody had told to.
+// ExitError is the error of a process that ended by itself.
 type ExitError struct {
 	Process string
 	Status  string   // as in "exit status 1" or "signal: killed"
@@ -44,7 +44,7 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("%s ended by itself (%s)%s", e.Process, e.Status, quote(e.Tail))
 }
 
-// quote shows a process's last lines under a message.
+// quote formats a process's last lines, to stand below a message.
 func quote(lines []string) string {
 	if len(lines) == 0 {
 		return "; it printed nothing"
@@ -63,22 +63,22 @@ func (p *Process) Start() error {
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	cmd.SysProcAttr = childAttributes()
 	runAs(cmd.SysProcAttr, p.account)
-	cmd.WaitDelay = time.Second // a grandchild that keeps the output open must not hold us
+	cmd.WaitDelay = time.Second // for the output, which a grandchild may keep open
 	if err := p.spawner.start(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", p.Name, err)
 	}
 	ended := make(chan struct{})
-	p.running, p.ended, p.asked = cmd, ended, false
+	p.running, p.ended, p.ending = cmd, ended, false
 	go func() {
 		err := cmd.Wait()
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what the process left of its group
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its children
 		p.log.flush()
 		p.mu.Lock()
 		p.running = nil
-		asked := p.asked
+		ending := p.ending
 		p.mu.Unlock()
 		close(ended)
-		if !asked {
+		if !ending {
 			p.died(&ExitError{Process: p.Name, Status: status(err), Tail: p.log.lastLines(tailShown)})
 		}
 	}()
@@ -92,13 +92,13 @@ func status(err error) string {
 	return err.Error()
 }
 
-// Kill ends the process with SIGKILL and waits until it is gone.
+// Kill ends the process with SIGKILL and waits for its end.
 func (p *Process) Kill() error {
 	return p.end(syscall.SIGKILL, 0)
 }
 
-// Stop ends the process with SIGTERM, or with SIGKILL if that takes too long, and waits until it is gone. An
-// error says that it had to be killed; for a sidecar that is no error.
+// Stop ends the process with SIGTERM, or with SIGKILL if that takes too long, and waits for its end. SIGKILL is an error, except for a
+// sidecar.
 func (p *Process) Stop() error {
 	return p.end(p.stop, p.grace)
 }
@@ -106,7 +106,7 @@ func (p *Process) Stop() error {
 func (p *Process) end(signal syscall.Signal, grace time.Duration) error {
 	p.mu.Lock()
 	cmd, ended := p.running, p.ended
-	p.asked = true
+	p.ending = true
 	p.mu.Unlock()
 	if cmd == nil {
 		return nil
@@ -117,7 +117,7 @@ func (p *Process) end(signal syscall.Signal, grace time.Duration) error {
 		<-ended
 		return nil
 	}
-	_ = syscall.Kill(group, syscall.SIGCONT) // a paused process would not see the signal
+	_ = syscall.Kill(group, syscall.SIGCONT) // a paused process does not receive the signal
 	select {
 	case <-ended:
 		return nil
@@ -131,18 +131,18 @@ func (p *Process) end(signal syscall.Signal, grace time.Duration) error {
 	}
 }
 
-// Pause freezes the process with SIGSTOP; to others it looks like one that hangs. Resume thaws it.
+// Pause freezes the process with SIGSTOP: it answers no request, and its connections stay open.
 func (p *Process) Pause() error {
 	if err := p.signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
 	for pid := p.PID(); pid != 0 && !frozen(pid); pid = p.PID() {
-		time.Sleep(time.Millisecond) // the signal is on its way
+		time.Sleep(time.Millisecond) // the signal takes a moment
 	}
 	return nil
 }
 
-// Resume thaws a paused process.
+// Resume continues a paused process.
 func (p *Process) Resume() error { return p.signal(syscall.SIGCONT) }
 
 func (p *Process) signal(signal syscall.Signal) error {
@@ -164,12 +164,12 @@ func (p *Process) PID() int {
 	return p.running.Process.Pid
 }
 
-// Log returns the last lines that the process printed, oldest first, a few hundred at most; its file
-// (.state/logs/NAME.log) has them all.
+// Log returns the last lines that the process printed, oldest first, a few hundred at most. Its file (.state/logs/NAME.log) contains
+// all.
 func (p *Process) Log() []string { return p.log.lastLines(tailKept) }
 
-// spawner starts processes from one thread that lives as long as they do: Linux sends the signal of a parent's
-// death at the end of the thread that started the child, and Go's threads come and go.
+// spawner starts all processes from one thread, which lives longer than they do. Linux sends the signal of a parent's death when the
+// thread ends that started the child, and Go ends threads at any time.
 type spawner struct {
 	requests chan spawnRequest
 	once     sync.Once
@@ -184,7 +184,7 @@ func newSpawner() *spawner {
 	s := &spawner{requests: make(chan spawnRequest)}
 	go func() {
 		runtime.LockOSThread()
-		defer runtime.UnlockOSThread() // else the thread would end here
+		defer runtime.UnlockOSThread() // without this the thread would end here
 		for request := range s.requests {
 			request.result <- request.cmd.Start()
 		}
@@ -206,20 +206,20 @@ func (s *spawner) run(cmd *exec.Cmd) error {
 	return cmd.Wait()
 }
 
-// close ends the thread; only after all its children are gone.
+// close ends the thread. All its children must have ended.
 func (s *spawner) close() { s.once.Do(func() { close(s.requests) }) }
 
 const (
 	tailKept  = 400
 	tailShown = 12
-	lineLimit = 64 << 10 // longer lines are cut, so that no process can fill the memory
+	lineLimit = 64 << 10 // longer lines are split, so that no process can fill the memory
 )
 
-// processLog takes what a process prints: all into its file, the last lines in memory, and each line to the
+// processLog receives the output of a process: it writes all to a file, keeps the last lines in memory, and passes each line to the
 // stack's output.
 type processLog struct {
 	file *os.File
-	show func(line string) // nil: nobody looks
+	show func(line string) // may be nil
 
 	mu      sync.Mutex
 	partial []byte
@@ -229,7 +229,7 @@ type processLog struct {
 func (l *processLog) Write(text []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// A full disk must not stop the process whose output this is.
+	// A full disk must not stop the process.
 	_, _ = l.file.Write(text)
 	l.partial = append(l.partial, text...)
 	for {
@@ -255,7 +255,7 @@ func (l *processLog) add(line string) {
 	}
 }
 
-// flush ends a last line that had no end.
+// flush adds a last line without a newline.
 func (l *processLog) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// proxy stands between sidecars and one server. It can add a time to each round trip, as a server does that is farther away: it
-// holds what clients send for that long, and forwards answers at once; many round trips wait at the same time. And it can
-// hold all that certain processes send and receive, as a network does that is cut.
+// proxy forwards the connections of sidecars to one server. It can delay each round trip, as if the server were farther away: it holds
+// the bytes of clients for that time and forwards the server's at once. And it can hold all bytes of certain processes in both
+// directions, as if the network were interrupted.
 type proxy struct {
 	listener net.Listener
 	target   string
@@ -23,10 +23,10 @@ type proxy struct {
 	work   sync.WaitGroup
 }
 
-// link is a client's connection and the one to the server that belongs to it.
+// link is a client's connection and its connection to the server.
 type link struct {
 	client, server net.Conn
-	held           chan struct{} // closed when the link is not cut (any more); guarded by the proxy's mu
+	held           chan struct{} // closed while the link is not cut; guarded by the proxy's mu
 	cut            *cut          // nil: none
 }
 
@@ -79,7 +79,7 @@ func (p *proxy) accept() {
 	}
 }
 
-// keep notes a link for close and for cuts. It reports false, and closes it, if close has been called.
+// keep adds a link to those that close and cuts apply to. After close it closes the link and returns false.
 func (p *proxy) keep(l *link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,7 +106,7 @@ func (p *proxy) drop(l *link) {
 	}
 }
 
-// begin cuts a process off. The connections that it has, and those that it makes meanwhile, carry nothing until end.
+// begin cuts a process off. Its connections, also those that it opens later, carry nothing until end.
 func (p *proxy) begin(process *Process) *cut {
 	c := &cut{process: process}
 	p.mu.Lock()
@@ -118,8 +118,8 @@ func (p *proxy) begin(process *Process) *cut {
 	return c
 }
 
-// end mends a cut. What was sent meanwhile arrives now; if the connections are to be broken, it is lost, and both ends see
-// that they are.
+// end ends a cut. What was sent meanwhile arrives now. If broken is true, it is lost, and both ends see that the connections are
+// closed.
 func (p *proxy) end(c *cut, broken bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -151,7 +151,7 @@ func (p *proxy) release(l *link) {
 	}
 }
 
-// wait returns when the link is not cut.
+// wait returns as soon as the link is not cut.
 func (p *proxy) wait(l *link) {
 	p.mu.Lock()
 	held := l.held
@@ -159,7 +159,7 @@ func (p *proxy) wait(l *link) {
 	<-held
 }
 
-// forward copies until either end closes. Each part is sent delay after it came, however many are under way.
+// forward copies until either end closes. It sends each part delay after its arrival. Many parts may wait at the same time.
 func (p *proxy) forward(l *link, to, from net.Conn, delay time.Duration) {
 	type part struct {
 		bytes []byte
@@ -191,7 +191,7 @@ func (p *proxy) forward(l *link, to, from net.Conn, delay time.Duration) {
 			return
 		}
 	}
-	p.wait(l) // that an end was closed is not seen through a cut, either
+	p.wait(l) // a cut hides also the end of a connection
 }
 
 // startProxies starts a proxy for each server that sidecars reach through one.
@@ -213,10 +213,10 @@ func (s *Stack) startProxies() error {
 	return nil
 }
 
-// Cut cuts the network between a sidecar (or whichever process connects as sidecars do) and a server of the set: nothing
-// passes, and no connection is seen to end. Mend ends the cut; what was sent meanwhile arrives then, or, if the
-// connections are to be broken, never. It needs Options.Cuttable, and Linux, where it is seen whose a connection is.
-func (s *Stack) Cut(process, server string) (mend func(broken bool), err error) {
+// Cut interrupts the network between a process, usually a sidecar, and a server of the set: no bytes pass, and no connection ends.
+// Restore ends the cut. What was sent meanwhile arrives then, or, if broken is true, never. It needs Options.Cuttable, and Linux, where
+// the stack can find the process of a connection.
+func (s *Stack) Cut(process, server string) (restore func(broken bool), err error) {
 	p := s.proxies[server]
 	if p == nil || s.processes[process] == nil {
 		return nil, fmt.Errorf("there is no link between %s and %s to cut", process, server)

@@ -62,7 +62,7 @@ func self(t *testing.T) *Process {
 
 func TestProxy_CutsOffOneProcess(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux says whose a connection is")
+		t.Skip("only Linux shows the process of a connection")
 	}
 	proxy, err := startProxy("127.0.0.1:0", echoServer(t), 0)
 	require.NoError(t, err)
@@ -78,24 +78,24 @@ func TestProxy_CutsOffOneProcess(t *testing.T) {
 		_, err := io.ReadFull(conn, answer)
 		return err == nil && string(answer) == "hello"
 	}
-	say := func(conn net.Conn) {
+	send := func(conn net.Conn) {
 		_, err := conn.Write([]byte("hello"))
 		require.NoError(t, err)
 	}
 	const moment, limit = 100 * time.Millisecond, 10 * time.Second
 
 	before := dial()
-	say(before)
+	send(before)
 	require.True(t, answered(before, limit))
-	other := proxy.begin(&Process{Name: "somebody else"}) // who does not run
-	say(before)
+	other := proxy.begin(&Process{Name: "another"}) // it does not run
+	send(before)
 	require.True(t, answered(before, limit), "a cut is of one process")
 	proxy.end(other, true)
 
 	cut := proxy.begin(self(t))
 	meanwhile := dial()
 	for _, conn := range []net.Conn{before, meanwhile} {
-		say(conn)
+		send(conn)
 		require.False(t, answered(conn, moment))
 	}
 	proxy.end(cut, false)
@@ -104,11 +104,11 @@ func TestProxy_CutsOffOneProcess(t *testing.T) {
 	}
 
 	cut = proxy.begin(self(t))
-	say(before)
+	send(before)
 	proxy.end(cut, true)
 	require.False(t, answered(before, limit))
 	after := dial()
-	say(after)
+	send(after)
 	require.True(t, answered(after, limit))
 }
 

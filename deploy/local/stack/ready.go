@@ -12,18 +12,20 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
 )
 
-// A process is asked whether it is ready often at first, for most are so in a moment.
+// The pauses between two probes of a process are short at first, because most are ready in a moment.
 const (
-	firstPoll = 20 * time.Millisecond
-	lastPoll  = 200 * time.Millisecond
+	firstPause = 20 * time.Millisecond
+	lastPause  = 200 * time.Millisecond
 )
 
 var errNotReady = errors.New("not ready")
 
-// WaitReady waits until the named processes are ready; without names, all of them. If ctx ends first, the error
-// names what is not up, and why, with its last lines; if a process dies meanwhile, it is an ExitError.
+// WaitReady waits until the named processes are ready; without names, all of them. If ctx ends first, the error names the processes
+// that are not ready, with the reasons and their last lines. If a process ends meanwhile, the error is an ExitError.
 func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 	if len(names) == 0 {
 		names = s.order
@@ -33,7 +35,7 @@ func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 			return fmt.Errorf("the stack has no process %q", name)
 		}
 	}
-	// The gateway answers for the services too: asked before they are ready, it would fill its log with them.
+	// The gateway is ready when the services are. A probe before that would only fill its log.
 	var gateways, others []string
 	for _, name := range names {
 		if s.plan.app(name).ID == gateway {
@@ -48,18 +50,14 @@ func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 	return s.waitReady(ctx, gateways)
 }
 
-// IsReady waits until a process is ready or ctx ends, and says which. It does not mind the end of other processes.
-func (s *Stack) IsReady(ctx context.Context, name string) (ready bool) {
-	poll(ctx, func() bool {
-		ready = s.processes[name].ready(ctx) == nil
-		return ready
-	})
-	return ready
+// IsReady waits until a process is ready, and returns true, or until ctx ends. Other processes may end meanwhile.
+func (s *Stack) IsReady(ctx context.Context, name string) bool {
+	return poll(ctx, func() error { return s.processes[name].ready(ctx) }) == nil
 }
 
 func (s *Stack) waitReady(ctx context.Context, names []string) error {
 	var mu sync.Mutex
-	waiting := map[string]error{} // what each process lacks; guarded by mu
+	waiting := map[string]error{} // the reason of each process that is not ready; guarded by mu
 	for _, name := range names {
 		waiting[name] = errNotReady
 	}
@@ -67,7 +65,7 @@ func (s *Stack) waitReady(ctx context.Context, names []string) error {
 		var group sync.WaitGroup
 		for _, name := range names {
 			group.Go(func() {
-				poll(ctx, func() bool {
+				_ = poll(ctx, func() error {
 					err := s.processes[name].ready(ctx)
 					mu.Lock()
 					defer mu.Unlock()
@@ -76,7 +74,7 @@ func (s *Stack) waitReady(ctx context.Context, names []string) error {
 					} else if ctx.Err() == nil {
 						waiting[name] = err
 					}
-					return err == nil
+					return err
 				})
 			})
 		}
@@ -97,18 +95,14 @@ func (s *Stack) waitReady(ctx context.Context, names []string) error {
 	return errors.Join(reasons...)
 }
 
-// poll calls done until it returns true or ctx ends.
-func poll(ctx context.Context, done func() bool) {
-	for wait := firstPoll; !done(); wait = min(lastPoll, wait*5/4) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-	}
+// poll calls try until it succeeds. The error is the cause of the end of ctx.
+func poll(ctx context.Context, try func() error) error {
+	pauses := &backoff.ExponentialBackOff{InitialInterval: firstPause, Multiplier: 1.25, MaxInterval: lastPause}
+	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, try() }, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
+	return err
 }
 
-// watched runs wait until it ends or a process dies.
+// watched runs wait until it returns or a process ends by itself.
 func (s *Stack) watched(ctx context.Context, wait func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

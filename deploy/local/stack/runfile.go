@@ -15,8 +15,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// RunFile is a multi-app run file of Dapr, version 1, read as Dapr's CLI reads it: paths are absolute, and
-// what stands under common is merged into the apps.
+// RunFile is a multi-app run file of Dapr, version 1, as Dapr's CLI reads it: paths are absolute, and the settings under common are
+// merged into the apps.
 type RunFile struct {
 	Path string
 	Apps []App
@@ -28,15 +28,15 @@ type App struct {
 	ID           string
 	Name         string   // of the process: ID, or ID-2 and so on for further replicas
 	Dir          string   // both the app and its sidecar run here
-	Command      []string // the app; empty means a sidecar alone
-	Port         int      // where the app listens for its sidecar
+	Command      []string // the app; empty: only a sidecar
+	Port         int      // the app listens there for its sidecar
 	HTTPPort     int
 	GRPCPort     int
 	InternalPort int
 	MetricsPort  int
 }
 
-// settings may stand under common as well as in an app; an app's own win.
+// settings may be under common and in an app. Those of the app override.
 type settings struct {
 	Env             map[string]string `yaml:"env"`
 	ResourcesPaths  []string          `yaml:"resourcesPaths"`
@@ -56,10 +56,10 @@ type settings struct {
 	AppLog          LogDestination    `yaml:"appLogDestination"`
 }
 
-// LogDestination says where a process's lines go.
+// LogDestination is where the lines of a process are written.
 type LogDestination string
 
-// The destinations that Dapr knows. A stack always keeps the file; the first and the last also show the lines.
+// The destinations of Dapr. A stack always writes the file; with the first and the last it also shows the lines.
 const (
 	LogConsole        LogDestination = "console"
 	LogFile           LogDestination = "file"
@@ -68,7 +68,7 @@ const (
 
 func (d LogDestination) shown() bool { return d == LogConsole || d == LogFileAndConsole }
 
-// document is the file as it is written.
+// document is the content of the file.
 type document struct {
 	Version int      `yaml:"version"`
 	Name    string   `yaml:"name"`
@@ -103,8 +103,8 @@ func FindRunFile(folder string) (string, error) {
 	}
 }
 
-// ReadRunFile reads a run file. A key that this package does not act on is an error that names it: a setting
-// that works under `dapr run -f .` and is silently without effect under `make run` would be worse.
+// ReadRunFile reads a run file. A key that this package does not use is an error, because a setting must not work under
+// `dapr run -f .` and silently have no effect under `make run`.
 func ReadRunFile(path string) (*RunFile, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -132,7 +132,7 @@ func ReadRunFile(path string) (*RunFile, error) {
 
 var unknownField = regexp.MustCompile(`^line (\d+): field (\S+) not found in type .*$`)
 
-// explain turns the YAML package's words about Go types into words about the file.
+// explain replaces Go types in an error of the YAML package by keys of the file.
 func explain(err error) error {
 	var typed *yaml.TypeError
 	if !errors.As(err, &typed) {
@@ -140,7 +140,7 @@ func explain(err error) error {
 	}
 	lines := make([]string, len(typed.Errors))
 	for i, line := range typed.Errors {
-		lines[i] = unknownField.ReplaceAllString(line, `line $1: the key "$2" is not one that the launcher knows`)
+		lines[i] = unknownField.ReplaceAllString(line, `line $1: the launcher has no key "$2"`)
 	}
 	return errors.New(strings.Join(lines, "; "))
 }
@@ -194,7 +194,7 @@ func (s *settings) resolve(dir string) {
 	}
 }
 
-// merge takes from common what the app leaves out; environments are merged by variable.
+// merge adds the settings of common that the app lacks. Environments are merged by variable.
 func (s *settings) merge(common *settings) {
 	env := make(map[string]string, len(s.Env)+len(common.Env))
 	for _, from := range []map[string]string{common.Env, s.Env} {
@@ -220,7 +220,7 @@ func (s *settings) merge(common *settings) {
 	}
 }
 
-// check refuses what Dapr's CLI would refuse, and ports left to chance: a stack has to know them.
+// check refuses what Dapr's CLI would refuse, and an app without fixed ports: a stack needs the ports before it starts.
 func (a *App) check() error {
 	for name, port := range map[string]int{
 		"daprHTTPPort": a.HTTPPort, "daprGRPCPort": a.GRPCPort,

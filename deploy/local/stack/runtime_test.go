@@ -13,9 +13,9 @@ import (
 	"boxoffice/deploy/local/stack/stacktest"
 )
 
-// The programs in .build/runtime that a stack starts answer under their names.
+// .build/runtime contains the programs that a stack starts, by their names.
 func TestRuntime_HoldsItsPrograms(t *testing.T) {
-	binary := filepath.Join(filepath.Dir(house(t)), ".build", "runtime")
+	binary := filepath.Join(filepath.Dir(testFolder(t)), ".build", "runtime")
 	for name, c := range map[string]struct {
 		args []string
 		want string
@@ -39,9 +39,8 @@ func TestRuntime_HoldsItsPrograms(t *testing.T) {
 	}
 }
 
-// The lease that a killed scheduler leaves behind would hold up its successor, and with it all sidecars, for
-// twenty seconds.
-func TestRuntime_SchedulerIsBackSoonAfterItWasKilled(t *testing.T) {
+// The lease of a killed scheduler would block its successor, and so all sidecars, for twenty seconds.
+func TestRuntime_SchedulerStartsSoonAfterItWasKilled(t *testing.T) {
 	opts := stack.Options{
 		Folder: t.TempDir(), Sidecars: []stack.Sidecar{{ID: "orders"}}, Infra: []string{stack.NATS, stack.Placement, stack.Scheduler},
 	}

@@ -15,8 +15,8 @@ import (
 // rights are the topics that an app may publish and subscribe to.
 type rights struct{ publish, subscribe []string }
 
-// readScopes reads the rights of each app from the pub/sub component in a folder of components, so that a broker's users may
-// do what Dapr lets their apps do, and no more.
+// readScopes reads the rights of each app from the pub/sub component in a folder of components. So each user of the broker has exactly
+// the rights that Dapr gives to its app.
 func readScopes(folder string) (map[string]rights, error) {
 	path := filepath.Join(folder, "pubsub.yaml")
 	text, err := os.ReadFile(path)
@@ -51,7 +51,7 @@ func readScopes(folder string) (map[string]rights, error) {
 		}
 	}
 	if len(scopes) == 0 {
-		return nil, fmt.Errorf("%s: there are no publishingScopes and subscriptionScopes, so nobody may do anything", path)
+		return nil, fmt.Errorf("%s: there are no publishingScopes and subscriptionScopes, so no app may publish or subscribe", path)
 	}
 	return scopes, nil
 }

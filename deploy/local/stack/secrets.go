@@ -17,8 +17,8 @@ import (
 	"strings"
 )
 
-// The secrets of a stack are made at its first start and kept with its state: the key that signs sign-ins in
-// secrets.json, where the secret store reads it, and in env what processes get through their environment.
+// The secrets of a stack are made at its first start and kept with its state. secrets.json, which the secret store reads, contains the
+// key that signs sessions; env contains what processes get through their environment.
 const (
 	secretsFile = "secrets.json"
 	envFile     = "env"
@@ -26,7 +26,7 @@ const (
 
 // ensureSecrets makes what is missing in the state folder and returns the variables of its env file.
 func ensureSecrets(state string) (map[string]string, error) {
-	if err := ensureFile(filepath.Join(state, secretsFile), newSigningKey); err != nil {
+	if err := ensureFile(filepath.Join(state, secretsFile), newSecretsFile); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(state, envFile)
@@ -39,7 +39,7 @@ func ensureSecrets(state string) (map[string]string, error) {
 	return readEnv(path)
 }
 
-// ensureFile leaves a file alone that is there. A new one appears whole or not at all.
+// ensureFile writes a file if there is none, whole or not at all.
 func ensureFile(path string, content func() ([]byte, error)) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -55,7 +55,11 @@ func ensureFile(path string, content func() ([]byte, error)) error {
 	return os.Rename(partial, path)
 }
 
-func newSigningKey() ([]byte, error) {
+// SigningKey is the name of the secret with the keys that sign sessions.
+const SigningKey = "jwt-signing-key"
+
+// NewSigningKey makes a key that signs sessions: Ed25519, as PKCS #8 in PEM.
+func NewSigningKey() (*pem.Block, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err
@@ -64,13 +68,20 @@ func newSigningKey() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	block := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return json.MarshalIndent(map[string]string{"jwt-signing-key": string(block)}, "", "  ")
+	return &pem.Block{Type: "PRIVATE KEY", Bytes: der}, nil
+}
+
+func newSecretsFile() ([]byte, error) {
+	key, err := NewSigningKey()
+	if err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(map[string]string{SigningKey: string(pem.EncodeToMemory(key))}, "", "  ")
 }
 
 const envHead = "# Made at the first start. For dapr run -f . : set -a; . .state/env; set +a\n"
 
-// completeEnv adds the variables that an env file lacks: a new one all, one of a release before those that it did not have.
+// completeEnv adds the variables that an env file lacks: it is new, or an earlier release made it.
 func completeEnv(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -85,7 +96,7 @@ func completeEnv(path string) error {
 		{"APP_API_TOKEN", randomText()},
 		{"DAPR_API_TOKEN", randomText()},
 		{"STRIPE_WEBHOOK_SECRET", "whsec_" + randomText()},
-		// For Dapr's CLI. It may be renewed, so the file says where it is.
+		// For Dapr's CLI. The certificate may be renewed, so this is a command that reads it.
 		{"DAPR_TRUST_ANCHORS", fmt.Sprintf(`"$(cat %s)"`, filepath.Join(StateFolder, identitiesFolder, "sentry", "ca.crt"))},
 	} {
 		if !bytes.Contains(append([]byte("\n"), text...), []byte("\n"+variable.name+"=")) {

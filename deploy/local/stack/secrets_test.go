@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestEnsureSecrets_CompletesTheEnvFileOfAReleaseBefore(t *testing.T) {
+func TestEnsureSecrets_CompletesTheEnvFileOfAnEarlierRelease(t *testing.T) {
 	folder := t.TempDir()
 	state := filepath.Join(folder, StateFolder)
 	require.NoError(t, os.Mkdir(state, 0o700))

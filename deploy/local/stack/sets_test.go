@@ -25,7 +25,7 @@ func TestMakeCertificates_AreForTheHostsAndMadeOnce(t *testing.T) {
 	require.Equal(t, os.FileMode(0o600), info.Mode())
 	entries, err := os.ReadDir(files.Trusted)
 	require.NoError(t, err)
-	require.Len(t, entries, 1, "whoever trusts the folder trusts the authority alone")
+	require.Len(t, entries, 1, "a program that trusts the folder trusts only the authority")
 
 	_, err = stack.MakeCertificates(folder)
 	require.NoError(t, err)
@@ -42,13 +42,13 @@ func TestMakeCertificates_AreForTheHostsAndMadeOnce(t *testing.T) {
 	}
 }
 
-func TestStart_SaysWhichSetsThereAre(t *testing.T) {
+func TestStart_NamesTheSets(t *testing.T) {
 	_, err := stack.Start(t.Context(), stack.Options{Folder: t.TempDir(), Set: "oracle"})
 	require.ErrorContains(t, err, `there is no set of components called "oracle"`)
 	require.ErrorContains(t, err, "embedded, nats, redis")
 }
 
-func TestInstalled_SaysHowToGetWhatIsMissing(t *testing.T) {
+func TestInstalled_ExplainsHowToInstall(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	require.NoError(t, stack.Installed(stack.SetEmbedded))
 	err := stack.Installed(stack.SetRedis)

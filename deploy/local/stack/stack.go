@@ -126,7 +126,7 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 	return s, nil
 }
 
-// prepare makes the plan, and checks that it can be executed here. An error leaves nothing but the state folder.
+// prepare makes the plan, and checks that it can be executed here. After an error only the state folder remains.
 func (s *Stack) prepare(opts Options) error {
 	l, err := newLayout(opts, environ(), s.blocks.next)
 	if err != nil {
@@ -390,6 +390,9 @@ func (s *Stack) Processes() []string { return slices.Clone(s.order) }
 
 // Folder is the folder where the stack's processes run. It contains the state folder.
 func (s *Stack) Folder() string { return s.plan.folder }
+
+// Data is the folder with the data of the set, in the state folder.
+func (s *Stack) Data() string { return s.plan.data() }
 
 // GatewayURL is the address of the public API.
 func (s *Stack) GatewayURL() string { return s.URL(gateway) }

@@ -28,7 +28,7 @@ import (
 	"boxoffice/deploy/local/stack/stacktest"
 )
 
-// The tests run the test binary itself as app and, where the launcher must die, as launcher.
+// The tests run the test binary itself as app and, where the launcher must be killed, as launcher.
 func TestMain(m *testing.M) {
 	switch os.Getenv("STACK_TEST_ROLE") {
 	case "app":
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// serveApp is a small app: it keeps the events that it gets, and answers those whose data say how.
+// serveApp is a small app: it keeps the events that it receives. The data of an event contain the status of the response.
 func serveApp() {
 	if os.Getenv("FAIL_AT_START") != "" {
 		fmt.Println("the cause of the trouble")
@@ -98,7 +98,7 @@ func serveApp() {
 	fmt.Println("app stops")
 }
 
-// launchAndHang starts the stack of the folder in the environment, tells when it is up, and waits to be killed.
+// launchAndHang starts the stack of the folder in the environment, prints when it is up, and waits for SIGKILL.
 func launchAndHang() {
 	s, err := stack.Start(context.Background(), stack.Options{
 		RunFile: os.Getenv("STACK_TEST_RUN_FILE"), Folder: filepath.Dir(os.Getenv("STACK_TEST_RUN_FILE")), Infra: []string{stack.NATS},
@@ -114,9 +114,9 @@ func launchAndHang() {
 	select {}
 }
 
-// house is a folder with a run file of its own: one app, called tickets, which is this binary; the real
-// component files; and the programs that were built.
-func house(t *testing.T) (runFile string) {
+// testFolder is a folder with a run file: one app, called tickets, which is this binary, the real component files, and the programs that
+// were built.
+func testFolder(t *testing.T) (runFile string) {
 	t.Helper()
 	stacktest.SkipIfShort(t)
 	real, err := stack.FindRunFile(".")
@@ -202,7 +202,7 @@ func deadLetters(t *testing.T, s *stack.Stack) int {
 }
 
 func TestStack_DeliversByTopicAndKeepsWhatIsDropped(t *testing.T) {
-	s := stacktest.Start(t, options(house(t)))
+	s := stacktest.Start(t, options(testFolder(t)))
 
 	publish(t, s, "foreign", "events.payments", "SUCCESS")
 	publish(t, s, "taken", "events.orders", "SUCCESS")
@@ -210,7 +210,7 @@ func TestStack_DeliversByTopicAndKeepsWhatIsDropped(t *testing.T) {
 	publish(t, s, "of before", "events", "SUCCESS")
 	eventuallyReceived(t, s, "events.orders taken", "retry.tickets again", "events of before")
 
-	// Alone in its bulk: for a DROP among others daprd puts the wrong event aside, or dies (components/README.md).
+	// Alone in its bulk: for a DROP among other events daprd makes the wrong event a dead letter, or panics (components/README.md).
 	publish(t, s, "dropped", "events.orders", "DROP")
 	eventuallyReceived(t, s, "events.orders dropped")
 	require.Eventually(t, func() bool { return deadLetters(t, s) == 1 }, 10*time.Second, 50*time.Millisecond)
@@ -218,7 +218,7 @@ func TestStack_DeliversByTopicAndKeepsWhatIsDropped(t *testing.T) {
 }
 
 func TestStack_DeliversAfterTheAppWasDown(t *testing.T) {
-	s := stacktest.Start(t, options(house(t)))
+	s := stacktest.Start(t, options(testFolder(t)))
 
 	require.NoError(t, s.Process("tickets").Kill())
 	publish(t, s, "late", "events.orders", "SUCCESS")
@@ -230,7 +230,7 @@ func TestStack_DeliversAfterTheAppWasDown(t *testing.T) {
 }
 
 func TestStack_StopsThoughADeliveryIsUnderWay(t *testing.T) {
-	runFile := house(t)
+	runFile := testFolder(t)
 	first := stacktest.Start(t, options(runFile))
 	publish(t, first, "stubborn", "events.orders", "RETRY")
 	eventuallyReceived(t, first, "events.orders stubborn")
@@ -239,7 +239,7 @@ func TestStack_StopsThoughADeliveryIsUnderWay(t *testing.T) {
 
 	second := stacktest.Start(t, options(runFile))
 	eventuallyReceived(t, second, "events.orders stubborn")
-	require.NoError(t, second.Process("tickets-dapr").Kill(), "so that the test need not wait again")
+	require.NoError(t, second.Process("tickets-dapr").Kill(), "so that the test need not wait for its end")
 }
 
 // ask calls the HTTP API of an app's sidecar.
@@ -254,7 +254,7 @@ func ask(t *testing.T, s *stack.Stack, app, method, path string, body io.Reader)
 }
 
 func TestStack_SecondStartFindsStateAndSecrets(t *testing.T) {
-	runFile := house(t)
+	runFile := testFolder(t)
 	first := stacktest.Start(t, options(runFile))
 	state := strings.NewReader(`[{"key":"a","value":"kept"}]`)
 	response := ask(t, first, "tickets", http.MethodPost, "/v1.0/state/state", state)
@@ -304,8 +304,8 @@ func TestStart_MakesSecretsThatOnlyTheOwnerReads(t *testing.T) {
 	require.True(t, strings.HasPrefix(s.Secret("STRIPE_WEBHOOK_SECRET"), "whsec_"))
 }
 
-func TestStack_ReportsAProcessThatDies(t *testing.T) {
-	s := stacktest.Start(t, options(house(t)))
+func TestStack_ReportsAProcessThatEndsByItself(t *testing.T) {
+	s := stacktest.Start(t, options(testFolder(t)))
 
 	_, _ = http.Post(s.URL("tickets")+"/crash", "", nil)
 
@@ -317,7 +317,7 @@ func TestStack_ReportsAProcessThatDies(t *testing.T) {
 }
 
 func TestStack_KilledProcessIsNoFailure(t *testing.T) {
-	s := stacktest.Start(t, options(house(t)))
+	s := stacktest.Start(t, options(testFolder(t)))
 
 	require.NoError(t, s.Process("tickets").Kill())
 	require.Zero(t, s.Process("tickets").PID())
@@ -330,7 +330,7 @@ func TestStack_KilledProcessIsNoFailure(t *testing.T) {
 }
 
 func TestStack_PausedProcessDoesNotAnswerAndStops(t *testing.T) {
-	s := stacktest.Start(t, options(house(t)))
+	s := stacktest.Start(t, options(testFolder(t)))
 	client := http.Client{Timeout: 200 * time.Millisecond}
 
 	require.NoError(t, s.Process("tickets").Pause())
@@ -343,8 +343,8 @@ func TestStack_PausedProcessDoesNotAnswerAndStops(t *testing.T) {
 	require.NoError(t, s.Stop())
 }
 
-func TestStart_AppThatDiesIsNamedWithItsWords(t *testing.T) {
-	opts := options(house(t))
+func TestStart_NamesAnAppThatEndsWithItsLastLines(t *testing.T) {
+	opts := options(testFolder(t))
 	opts.Env["FAIL_AT_START"] = "yes"
 
 	_, err := stack.Start(t.Context(), opts)
@@ -354,7 +354,7 @@ func TestStart_AppThatDiesIsNamedWithItsWords(t *testing.T) {
 }
 
 func TestStart_NamesWhatIsNotReady(t *testing.T) {
-	opts := options(house(t))
+	opts := options(testFolder(t))
 	opts.AppEnv = map[string]map[string]string{"tickets": {"NEVER_READY": "yes", "COLOUR": "blue"}}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
@@ -368,7 +368,7 @@ func TestStart_NamesWhatIsNotReady(t *testing.T) {
 }
 
 func TestStart_NamesTakenPortsAndTheirSettings(t *testing.T) {
-	runFile := house(t)
+	runFile := testFolder(t)
 	text, err := os.ReadFile(runFile)
 	require.NoError(t, err)
 	inFile, ofFlag := listen(t), listen(t)
@@ -383,8 +383,8 @@ func TestStart_NamesTakenPortsAndTheirSettings(t *testing.T) {
 
 	var taken *stack.TakenError
 	require.ErrorAs(t, err, &taken)
-	require.ErrorContains(t, err, fmt.Sprintf("port %d (tickets, public API); stop what listens there, or change env.PORT of tickets in dapr.yaml", inFile))
-	require.ErrorContains(t, err, fmt.Sprintf("port %d (NATS); stop what listens there, or change it with -nats-port", ofFlag))
+	require.ErrorContains(t, err, fmt.Sprintf("port %d (tickets, public API); stop the program that listens there, or change env.PORT of tickets in dapr.yaml", inFile))
+	require.ErrorContains(t, err, fmt.Sprintf("port %d (NATS); stop the program that listens there, or change it with -nats-port", ofFlag))
 	require.NoFileExists(t, filepath.Join(filepath.Dir(runFile), stack.StateFolder, "nats.conf"))
 }
 
@@ -397,7 +397,7 @@ func listen(t *testing.T) int {
 }
 
 func TestStart_RefusesAStateFolderInUse(t *testing.T) {
-	runFile := house(t)
+	runFile := testFolder(t)
 	stacktest.Start(t, options(runFile))
 
 	_, err := stack.Start(t.Context(), options(runFile))
@@ -405,8 +405,8 @@ func TestStart_RefusesAStateFolderInUse(t *testing.T) {
 	require.ErrorIs(t, err, stack.ErrRunning)
 }
 
-func TestStart_SaysWhatIsNotBuilt(t *testing.T) {
-	runFile := house(t)
+func TestStart_NamesWhatIsNotBuilt(t *testing.T) {
+	runFile := testFolder(t)
 	require.NoError(t, os.Remove(filepath.Join(filepath.Dir(runFile), ".build")))
 
 	_, err := stack.Start(t.Context(), options(runFile))
@@ -414,8 +414,8 @@ func TestStart_SaysWhatIsNotBuilt(t *testing.T) {
 	require.ErrorContains(t, err, ".build/runtime (run `make build`)")
 }
 
-func TestStack_LeavesNoOrphanWhenItsLauncherIsKilled(t *testing.T) {
-	runFile := house(t)
+func TestStack_ProcessesEndWhenTheLauncherIsKilled(t *testing.T) {
+	runFile := testFolder(t)
 	launcher := exec.Command(os.Args[0])
 	launcher.Env = append(os.Environ(), "STACK_TEST_ROLE=launcher", "STACK_TEST_RUN_FILE="+runFile)
 	launcher.Stderr = os.Stderr

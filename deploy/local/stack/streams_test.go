@@ -46,7 +46,7 @@ func subjects(t *testing.T, js jetstream.JetStream) map[string][]string {
 
 var allStreams = map[string][]string{"events": {"events", "events.>"}, "dead": {"dead.>"}, "retry": {"retry.>"}}
 
-func TestStreams_OfTheReleaseBeforeAreBroughtUpToDate(t *testing.T) {
+func TestStreams_OfAnEarlierReleaseAreUpdated(t *testing.T) {
 	folder, none := t.TempDir(), []string{}
 	first := stacktest.Start(t, stack.Options{Folder: folder, Apps: none, Infra: []string{stack.NATS}})
 	js := jetStreamOf(t, first)
@@ -55,7 +55,7 @@ func TestStreams_OfTheReleaseBeforeAreBroughtUpToDate(t *testing.T) {
 	require.NoError(t, err)
 	require.Positive(t, events.CachedInfo().Config.MaxBytes, "the streams have a size by default")
 
-	// As the release before left them: an event that orders has not handled, and three letters, of which one was taken in.
+	// As an earlier release had them: an event that orders has not handled, and three dead letters, of which one was stored.
 	for name := range allStreams {
 		require.NoError(t, js.DeleteStream(t.Context(), name))
 	}
@@ -95,7 +95,7 @@ func TestStreams_OfTheReleaseBeforeAreBroughtUpToDate(t *testing.T) {
 	require.Equal(t, "letter", take(letters))
 	require.Equal(t, "pending", take(letters))
 
-	// An update that broke off before the letters were moved: once more moves all.
+	// An update that was interrupted before the dead letters were moved: the next one moves all.
 	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "events-dead", Subjects: []string{"events-dead.left"}})
 	require.NoError(t, err)
 	publish("events-dead.left", "left")
@@ -104,8 +104,8 @@ func TestStreams_OfTheReleaseBeforeAreBroughtUpToDate(t *testing.T) {
 	require.Equal(t, allStreams, subjects(t, js))
 }
 
-// A full stream refuses events, and never throws away what somebody has yet to handle; what everybody has handled makes
-// room by itself.
+// A full stream refuses events, and never deletes an event that a consumer has not handled. Events that all consumers have handled make
+// room.
 func TestStreams_FullOfUnhandledEventsTheyRefuseAndLoseNone(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -135,13 +135,13 @@ func TestStreams_FullOfUnhandledEventsTheyRefuseAndLoseNone(t *testing.T) {
 	require.Greater(t, published, 150)
 	full, err := stream.Info(t.Context())
 	require.NoError(t, err)
-	requireMetric(t, metrics, fmt.Sprintf(`boxoffice_stream_bytes\{stream="events"\} %d\n`, full.State.Bytes)) // the server has looked for room
+	requireMetric(t, metrics, fmt.Sprintf(`boxoffice_stream_bytes\{stream="events"\} %d\n`, full.State.Bytes)) // the server has tried to make room
 	_, refused = js.Publish(t.Context(), "events.orders", event)
 	require.ErrorContains(t, refused, "maximum bytes exceeded")
 	for _, consumer := range consumers {
 		info, err := consumer.Info(t.Context())
 		require.NoError(t, err)
-		require.EqualValues(t, published, info.NumPending, "nothing that is not handled is thrown away")
+		require.EqualValues(t, published, info.NumPending, "no event is deleted that is not handled")
 	}
 
 	// One of the two handles all, the other all but the last.
@@ -160,7 +160,7 @@ func TestStreams_FullOfUnhandledEventsTheyRefuseAndLoseNone(t *testing.T) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		_, err := js.Publish(t.Context(), "events.orders", event)
 		assert.NoError(c, err)
-	}, 30*time.Second, 200*time.Millisecond, "what everybody has handled makes room")
+	}, 30*time.Second, 200*time.Millisecond, "events that all consumers have handled make room")
 	last, err := stream.GetMsg(t.Context(), uint64(published))
 	require.NoError(t, err)
 	require.Equal(t, "events.tickets", last.Subject)
@@ -199,12 +199,12 @@ func streamsProgram(t *testing.T, s *stack.Stack, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, filepath.Join(filepath.Dir(house(t)), ".build", "runtime"), append([]string{"nats-streams", "--server=" + s.NATSURL()}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, filepath.Join(filepath.Dir(testFolder(t)), ".build", "runtime"), append([]string{"nats-streams", "--server=" + s.NATSURL()}, args...)...).CombinedOutput()
 	require.NoError(t, err, string(out))
 }
 
 func TestRuntime_IsTheProgramWhoseNameItIsCalledBy(t *testing.T) {
-	runtime, err := filepath.Abs(filepath.Join(filepath.Dir(house(t)), ".build", "runtime"))
+	runtime, err := filepath.Abs(filepath.Join(filepath.Dir(testFolder(t)), ".build", "runtime"))
 	require.NoError(t, err)
 	link := filepath.Join(t.TempDir(), "nats-server")
 	require.NoError(t, os.Symlink(runtime, link))

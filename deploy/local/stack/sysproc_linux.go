@@ -10,14 +10,14 @@ import (
 	"syscall"
 )
 
-// childAttributes: a process group of its own, so that Ctrl-C reaches the launcher alone, which then stops all
-// in order; and an end with its parent, so that a launcher that is killed leaves nothing behind.
+// childAttributes: a child has a process group of its own, so that Ctrl-C reaches only the launcher, which then stops all processes in
+// order. And it ends with its parent, also if the launcher is killed.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// runAs makes a child run under another account. It may still pass through folders that are ours, as those of tests are,
-// but not begin in one.
+// runAs makes a child run under another account. The child can open files in folders of the launcher's account, as those of tests are,
+// but cannot start in one.
 func runAs(attributes *syscall.SysProcAttr, account *syscall.Credential) {
 	const dacOverride = 1 // CAP_DAC_OVERRIDE, capabilities(7)
 	if account != nil {
@@ -25,7 +25,7 @@ func runAs(attributes *syscall.SysProcAttr, account *syscall.Credential) {
 	}
 }
 
-// postgresAccount is what PostgreSQL runs under, which refuses to be root. Nil: whoever we are.
+// postgresAccount is the account for PostgreSQL, which refuses to run as root. Nil: that of the launcher.
 func postgresAccount() (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
@@ -39,13 +39,13 @@ func postgresAccount() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(uidErr, gidErr)
 }
 
-// frozen is whether a process has been stopped by a signal. One that is gone will not run either.
+// frozen is whether a signal has stopped a process, or it has ended.
 func frozen(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return true
 	}
-	// "pid (name) state …"; the name may hold anything.
+	// "pid (name) state …"; the name may contain any character.
 	after := stat[bytes.LastIndexByte(stat, ')')+1:]
 	return bytes.HasPrefix(after, []byte(" T")) || bytes.HasPrefix(after, []byte(" Z"))
 }

@@ -9,17 +9,17 @@ import (
 	"syscall"
 )
 
-// childAttributes: a process group of its own, so that Ctrl-C reaches the launcher alone, which then stops all
-// in order. Only Linux can end a child with its parent; elsewhere a launcher killed by SIGKILL leaves processes
-// behind, which the next start reports as taken ports.
+// childAttributes: a child has a process group of its own, so that Ctrl-C reaches only the launcher, which then stops all processes in
+// order. Only Linux can end a child with its parent: here processes stay after a SIGKILL of the launcher, and the next start
+// reports taken ports.
 func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }
 
-// frozen: other systems do not tell; the signal works within moments.
+// frozen: other systems have no such file; the signal takes a moment.
 func frozen(int) bool { return true }
 
-// runAs: whoever we are; see postgresAccount.
+// runAs changes nothing; see postgresAccount.
 func runAs(*syscall.SysProcAttr, *syscall.Credential) {}
 
 // postgresAccount: PostgreSQL refuses to run as root.
@@ -30,7 +30,7 @@ func postgresAccount() (*syscall.Credential, error) {
 	return nil, nil
 }
 
-// ownsConnection: other systems do not say whose a connection is, so a cut is one for all.
+// ownsConnection: other systems do not show the process of a connection, so a cut applies to all processes.
 func ownsConnection(int, net.Addr, net.Addr) bool { return true }
 
 // CanFillDisk is whether Process.FillDisk works here.

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// NATSUsers are lines of the configuration of NATS, a user an app, with the rights that follow from the scopes in a folder
-// of components. Where each one's password stands there is a variable: NATS_PASSWORD_ORDERS.
+// NATSUsers are lines of the configuration of NATS: a user for each app, with the rights from the scopes in a folder of components. In
+// place of each password is a variable, for example NATS_PASSWORD_ORDERS.
 func NATSUsers(components string) (string, error) {
 	return brokerUsers(components, func(id, variable string, may rights) string {
 		const password = "PASSWORD OF THE USER"
@@ -16,7 +16,7 @@ func NATSUsers(components string) (string, error) {
 	})
 }
 
-// RedisUsers are the same for Redis, with variables of a shell: ${REDIS_PASSWORD_ORDERS}.
+// RedisUsers are the same for Redis, with variables of a shell, for example ${REDIS_PASSWORD_ORDERS}.
 func RedisUsers(components string) (string, error) {
 	return brokerUsers(components, func(id, variable string, may rights) string {
 		return redisUser(id, "${REDIS_"+variable+"}", may)

@@ -106,7 +106,7 @@ func TestSessions_SignOutEndsThisSession(t *testing.T) {
 	user := s.signUp(t)
 	first, other := s.signIn(t, user), s.signIn(t, user)
 
-	r := s.call(t, client.SignOut().With("Cookie", "jwt="+first.token))
+	r := s.call(t, client.SignOut().WithCookie("jwt", first.token))
 
 	requireStatus(t, 200, r)
 	for _, name := range []string{"jwt", "refresh"} {
@@ -150,7 +150,7 @@ func TestSessions_SignOutEverywhereRevokesAllTokens(t *testing.T) {
 	require.Equal(t, acceptedByAll, s.acceptingServices(t, first.token))
 	requireProblem(t, 401, s.call(t, client.SignOutEverywhere()), "not_signed_in")
 
-	r := s.call(t, client.SignOutEverywhere().With("Cookie", "jwt="+first.token))
+	r := s.call(t, client.SignOutEverywhere().WithCookie("jwt", first.token))
 
 	requireStatus(t, 200, r)
 	require.JSONEq(t, `{}`, string(r.Body))
@@ -170,7 +170,7 @@ func TestUsers_NewPasswordRequiresTheOldOneAndEndsOtherSessions(t *testing.T) {
 	user := s.signUp(t)
 	other := s.signIn(t, user)
 	change := func(old, chosen string) client.Response {
-		return s.request(t, "POST", "/api/users/password", map[string]string{"oldPassword": old, "newPassword": chosen}, "Cookie", "jwt="+user.token)
+		return s.call(t, client.ChangePassword(old, chosen).WithCookie("jwt", user.token))
 	}
 
 	require.Equal(t, "oldPassword", requireProblem(t, 403, change("wrong horse", "battery staple"), "wrong_password").Errors[0].Field)
@@ -197,7 +197,7 @@ func TestUsers_AccountIsDeletedOnlyWhenItsOrdersAreSettled(t *testing.T) {
 	listed := seller.list(t, "To be bought", 2000)
 	reserved := buyer.reserve(t, listed.ID)
 	remove := func(password string) client.Response {
-		return s.call(t, client.DeleteAccount(password).With("Cookie", "jwt="+buyer.token))
+		return s.call(t, client.DeleteAccount(password).WithCookie("jwt", buyer.token))
 	}
 
 	requireProblem(t, 409, remove(buyer.password), "orders_unsettled")
@@ -242,7 +242,7 @@ func TestSessions_ServicesVerifyTokensWhileAuthIsDown(t *testing.T) {
 		require.Equal(t, 401, ordersStatus(out.token))
 	})
 	s.whileDown(t, "auth-dapr", func() {
-		r := s.call(t, client.SignOut().With("Cookie", "jwt="+user.token))
+		r := s.call(t, client.SignOut().WithCookie("jwt", user.token))
 		requireProblem(t, 503, r)
 		require.Empty(t, r.Cookie("jwt").Value, "the cookie is cleared all the same")
 	})

@@ -100,7 +100,7 @@ func TestUsers_CookieWorksAsBearerDoes(t *testing.T) {
 	s := sharedStack(t)
 	user := s.signUp(t)
 
-	r := s.call(t, client.ListTicket("By cookie", 100).With("Cookie", "jwt="+user.token))
+	r := s.call(t, client.ListTicket("By cookie", 100).WithCookie("jwt", user.token))
 
 	requireStatus(t, 201, r)
 	require.Equal(t, user.ID, decode[client.Ticket](t, r).UserID)

@@ -1,18 +1,18 @@
 package events
 
-// TicketStatus says whether a ticket can be bought.
+// TicketStatus is a ticket's availability.
 type TicketStatus = string
 
-// OrderStatus says how far an order has come.
+// OrderStatus is the state of an order.
 type OrderStatus = string
 
-// CancelReason says why an order was cancelled.
+// CancelReason is the reason why an order was cancelled.
 type CancelReason = string
 
-// PaymentStatus says where the money of an order is.
+// PaymentStatus is the state of a payment.
 type PaymentStatus = string
 
-// The statuses and reasons that services compare which do not own them.
+// Statuses and reasons that other services than their owner compare.
 const (
 	TicketStatusAvailable TicketStatus = "available"
 	TicketStatusReserved  TicketStatus = "reserved"

@@ -9,64 +9,64 @@ import (
 	"boxoffice/services/internal/peer"
 )
 
-// The paths at which auth answers the other services.
+// The paths that other services read from auth.
 const (
 	KeysPath        = "/.well-known/jwks.json"
 	RevocationsPath = "/.well-known/revocations"
 )
 
-// AuthConfig says where auth is. A service that verifies tokens embeds it in its configuration.
+// AuthConfig has the settings of a service that verifies tokens. It is embedded in the service's configuration.
 type AuthConfig struct {
 	// AuthURLs are the base URLs of auth's replicas, of the form http://host:port or https://host:port, separated by
 	// commas.
 	AuthURLs []string `env:"AUTH_URL" validate:"min=1,dive,http_url"`
-	// AuthPeriod is how often keys and revocations are fetched, within a fifth.
+	// AuthPeriod is the time between two fetches of keys and revocations, give or take a fifth.
 	AuthPeriod time.Duration `env:"AUTH_PERIOD" envDefault:"20s" validate:"min=1s,max=45s"`
-	// CAFile holds the certificates, in PEM, of a private authority that signs for https addresses of other services.
-	// Empty: the system's authorities.
+	// CAFile has the certificates, in PEM, of a private authority for https addresses of other services. Empty: the system's
+	// authorities.
 	CAFile string `env:"UPSTREAM_CA_FILE"`
 }
 
-// Trust is what tokens are verified with.
+// Trust has the keys and revocations with which tokens are verified.
 type Trust struct {
 	Keys        KeySet
 	Revocations Revocations
 }
 
-// Revocations name the tokens that are refused although their time is not over. The zero value names none.
+// Revocations list the tokens that are refused before their lifetime ends. The zero value lists none.
 type Revocations struct {
-	// Users are those of whom tokens of earlier epochs are refused, each with the first epoch that is good.
+	// Users has the first valid epoch of each user whose tokens of earlier epochs are refused.
 	Users map[string]int `json:"users"`
-	// Sessions are those whose tokens are refused.
+	// Sessions are the sessions whose tokens are refused.
 	Sessions []string `json:"sessions"`
 }
 
-// Auth is the auth service as other services ask it.
+// Auth is a client of the auth service.
 type Auth struct {
 	peer *peer.Peer
 
 	mu          sync.Mutex
-	etag        string // of revocations; "" before the first answer
+	etag        string // of revocations; "" before the first response
 	revocations Revocations
 }
 
-// NewAuth makes a client of auth. It fails if the authority's file cannot be read.
+// NewAuth makes a client of auth. It fails if CAFile cannot be read.
 func NewAuth(cfg AuthConfig) (*Auth, error) {
-	to, err := peer.New("auth", cfg.AuthURLs, cfg.CAFile)
+	client, err := peer.New("auth", cfg.AuthURLs, cfg.CAFile)
 	if err != nil {
 		return nil, err
 	}
-	return &Auth{peer: to}, nil
+	return &Auth{peer: client}, nil
 }
 
-// Fetch asks auth for its keys and revocations.
+// Fetch reads keys and revocations from auth.
 func (a *Auth) Fetch(ctx context.Context) (Trust, error) {
 	var trust Trust
-	answer, err := a.peer.Get(ctx, KeysPath, nil)
+	response, err := a.peer.Get(ctx, KeysPath, nil)
 	if err != nil {
 		return Trust{}, err
 	}
-	if err := answer.Decode(&trust.Keys); err != nil {
+	if err := response.Decode(&trust.Keys); err != nil {
 		return Trust{}, err
 	}
 	trust.Revocations, err = a.fetchRevocations(ctx)
@@ -81,23 +81,23 @@ func (a *Auth) fetchRevocations(ctx context.Context) (Revocations, error) {
 	if etag != "" {
 		header.Set("If-None-Match", etag)
 	}
-	// Auth of the release before has no such path; none of its tokens is ever revoked.
-	answer, err := a.peer.Get(ctx, RevocationsPath, header, http.StatusNotModified, http.StatusNotFound)
+	// Auth of the earlier release does not have this path and revokes no tokens.
+	response, err := a.peer.Get(ctx, RevocationsPath, header, http.StatusNotModified, http.StatusNotFound)
 	if err != nil {
 		return Revocations{}, err
 	}
-	switch answer.Status {
+	switch response.Status {
 	case http.StatusNotModified:
 		return known, nil
 	case http.StatusNotFound:
 		return Revocations{}, nil
 	}
 	var revocations Revocations
-	if err := answer.Decode(&revocations); err != nil {
+	if err := response.Decode(&revocations); err != nil {
 		return Revocations{}, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.etag, a.revocations = answer.ETag, revocations
+	a.etag, a.revocations = response.ETag, revocations
 	return revocations, nil
 }

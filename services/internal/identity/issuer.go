@@ -9,7 +9,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// claims are those of our tokens: sub is the user's id.
+// claims are those of a token: sub is the user's id.
 type claims struct {
 	Email   string `json:"email"`
 	Epoch   int    `json:"epoch,omitempty"`
@@ -17,28 +17,28 @@ type claims struct {
 	jwt.RegisteredClaims
 }
 
-// Issuer makes tokens. Only auth has one. Its methods may be called in parallel.
+// Issuer issues tokens. Only auth has one. Its methods may be called in parallel.
 type Issuer struct {
 	lifetime time.Duration
 	ring     atomic.Pointer[keyRing]
 }
 
-// keyRing is the key that signs, and all keys whose tokens are good.
+// keyRing has the key that signs, and all keys whose tokens are valid.
 type keyRing struct {
 	private ed25519.PrivateKey
 	id      string
 	set     KeySet
 }
 
-// NewIssuer makes an Issuer whose tokens are good for lifetime.
+// NewIssuer makes an Issuer whose tokens are valid for lifetime.
 func NewIssuer(private ed25519.PrivateKey, lifetime time.Duration) *Issuer {
 	i := &Issuer{lifetime: lifetime}
 	i.SetKeys(private)
 	return i
 }
 
-// SetKeys replaces the key that signs, and those whose tokens are good besides: the next one, which verifiers are to know
-// before it signs, and the last, whose tokens are still in use.
+// SetKeys replaces the key that signs, and the other keys whose tokens are valid: the next key, which verifiers must have before it
+// signs, and the last one, whose tokens are still in use.
 func (i *Issuer) SetKeys(private ed25519.PrivateKey, others ...ed25519.PublicKey) {
 	signs := newKey(private.Public().(ed25519.PublicKey))
 	ring := &keyRing{private: private, id: signs.ID, set: KeySet{Keys: []Key{signs}}}
@@ -50,7 +50,7 @@ func (i *Issuer) SetKeys(private ed25519.PrivateKey, others ...ed25519.PublicKey
 	i.ring.Store(ring)
 }
 
-// Issue makes a token for user. Its times are whole seconds, as a JWT's are.
+// Issue issues a token for user. Its times are whole seconds, as in every JWT.
 func (i *Issuer) Issue(user User, now time.Time) (token string, expires time.Time, err error) {
 	ring := i.ring.Load()
 	now = now.UTC().Truncate(time.Second)
@@ -74,5 +74,5 @@ func (i *Issuer) Issue(user User, now time.Time) (token string, expires time.Tim
 	return token, expires, nil
 }
 
-// KeySet is what others need to verify this issuer's tokens. The first key is the one that signs.
+// KeySet returns the public keys with which this issuer's tokens are verified. The first key is the one that signs.
 func (i *Issuer) KeySet() KeySet { return i.ring.Load().set }

@@ -13,26 +13,13 @@ import (
 	"boxoffice/services/internal/rest"
 )
 
-const (
-	// cookieName is the cookie that carries a browser's token.
-	cookieName = "jwt"
-	// refreshCookieName is the cookie that carries what a new token is given for. Browsers send it to refreshCookiePath alone,
-	// and never with a request that another site has caused.
-	refreshCookieName = "refresh"
-	// refreshCookiePath holds what takes refresh tokens: to refresh, and to sign out when the token's cookie is gone.
-	refreshCookiePath = "/api/users"
-	// oldRefreshCookiePath was the path in the release before. Browsers keep a cookie a path, and send the one with the longer
-	// path first, so the old one is cleared whenever the new one is set or cleared. It goes with a later release.
-	oldRefreshCookiePath = "/api/users/refresh"
-)
-
 type userKey struct{}
 
-// RequireUser lets a request through only with a good token, from the Authorization header or else from the
-// cookie. The problem is of kind Unauthorized, or Unavailable while there are no keys.
+// RequireUser refuses requests without a valid token in the Authorization header or else in the cookie. The problem is of kind
+// Unauthorized, or Unavailable while there are no keys.
 func RequireUser(v *Verifier) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		token, err := tokenOf(c)
+		token, err := TokenOf(c)
 		if err != nil {
 			return err
 		}
@@ -45,10 +32,10 @@ func RequireUser(v *Verifier) fiber.Handler {
 	}
 }
 
-// OptionalUser lets every request through. One with a token that is not good counts as one without.
+// OptionalUser accepts every request, except while there are no keys. A token that is not valid counts as none.
 func OptionalUser(v *Verifier) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		token, err := tokenOf(c)
+		token, err := TokenOf(c)
 		if err != nil {
 			return c.Next()
 		}
@@ -63,7 +50,7 @@ func OptionalUser(v *Verifier) fiber.Handler {
 	}
 }
 
-// UserOf returns who is asking, if RequireUser or OptionalUser found somebody.
+// UserOf returns the user of a request, if RequireUser or OptionalUser has found a valid token.
 func UserOf(c *fiber.Ctx) (User, bool) {
 	user, ok := c.Locals(userKey{}).(User)
 	return user, ok
@@ -74,11 +61,9 @@ func setUser(c *fiber.Ctx, user User) {
 	rest.Annotate(c, slog.String("userId", string(user.ID)))
 }
 
-// TokenOf returns the token that a request brings, as it is, not verified. The problem is of kind Unauthorized.
-func TokenOf(c *fiber.Ctx) (string, error) { return tokenOf(c) }
-
-// tokenOf takes the token from the Authorization header, which wins, or from the cookie.
-func tokenOf(c *fiber.Ctx) (string, error) {
+// TokenOf returns the token of a request without verifying it, from the Authorization header or else from the cookie. If there is
+// none, the problem is of kind Unauthorized.
+func TokenOf(c *fiber.Ctx) (string, error) {
 	if header := c.Get(fiber.HeaderAuthorization); header != "" {
 		scheme, token, _ := strings.Cut(header, " ")
 		if !strings.EqualFold(scheme, "Bearer") || strings.TrimSpace(token) == "" {
@@ -86,83 +71,92 @@ func tokenOf(c *fiber.Ctx) (string, error) {
 		}
 		return strings.TrimSpace(token), nil
 	}
-	if token := c.Cookies(cookieName); token != "" {
+	if token := c.Cookies(tokenCookie.name); token != "" {
 		return token, nil
 	}
 	return "", errNotSignedIn
 }
 
-// CookieSecurity says when the cookie is marked Secure, so that browsers send it over HTTPS alone.
+// CookieSecurity is the rule by which cookies are marked Secure, so that browsers send them only over HTTPS.
 type CookieSecurity string
 
 const (
-	// SecureAuto marks it except on plain HTTP to this very machine by name, where browsers would drop it.
+	// SecureAuto marks cookies, except those set over plain HTTP on the browser's own machine, where browsers would drop them.
 	SecureAuto   CookieSecurity = "auto"
 	SecureAlways CookieSecurity = "always"
 	SecureNever  CookieSecurity = "never"
 )
 
-// SetCookie gives the browser a token to keep until it expires.
-func SetCookie(c *fiber.Ctx, security CookieSecurity, token string, expires time.Time) {
-	cookie := newCookie(c, security)
-	cookie.Value = token
-	cookie.Expires = expires
-	cookie.MaxAge = max(1, int(time.Until(expires).Seconds()))
-	c.Cookie(cookie)
+// cookie is one of the two cookies of a browser.
+type cookie struct{ name, path, sameSite string }
+
+var (
+	// tokenCookie has a browser's token.
+	tokenCookie = cookie{"jwt", "/", fiber.CookieSameSiteLaxMode}
+	// refreshCookie has the refresh token. Browsers send it only to its path (to refresh, and to sign out when the token's cookie
+	// has expired), and never with a request that another site has caused.
+	refreshCookie = cookie{"refresh", "/api/users", fiber.CookieSameSiteStrictMode}
+)
+
+// oldRefreshCookiePath is the refresh cookie's path in the earlier release. Browsers have a cookie for each path and send the one
+// with the longer path first, so the old one is cleared whenever the new one is set or cleared. A later release removes this.
+const oldRefreshCookiePath = "/api/users/refresh"
+
+func (k cookie) set(c *fiber.Ctx, security CookieSecurity, token string, expires time.Time) {
+	made := k.in(c, security)
+	made.Value = token
+	made.Expires = expires
+	made.MaxAge = max(1, int(time.Until(expires).Seconds()))
+	c.Cookie(made)
 }
 
-// ClearCookie takes the token from the browser.
-func ClearCookie(c *fiber.Ctx, security CookieSecurity) {
-	cookie := newCookie(c, security)
-	cookie.Expires = time.Unix(0, 0)
-	c.Cookie(cookie)
+func (k cookie) clear(c *fiber.Ctx, security CookieSecurity) {
+	made := k.in(c, security)
+	made.Expires = time.Unix(0, 0)
+	c.Cookie(made)
 }
 
-// SetRefreshCookie gives the browser a refresh token to keep until it expires.
-func SetRefreshCookie(c *fiber.Ctx, security CookieSecurity, token string, expires time.Time) {
-	cookie := newRefreshCookie(c, security)
-	cookie.Value = token
-	cookie.Expires = expires
-	cookie.MaxAge = max(1, int(time.Until(expires).Seconds()))
-	c.Cookie(cookie)
-	clearOldRefreshCookie(c)
-}
-
-// ClearRefreshCookie takes the refresh token from the browser.
-func ClearRefreshCookie(c *fiber.Ctx, security CookieSecurity) {
-	cookie := newRefreshCookie(c, security)
-	cookie.Expires = time.Unix(0, 0)
-	c.Cookie(cookie)
-	clearOldRefreshCookie(c)
-}
-
-// clearOldRefreshCookie adds a second cookie of the same name, which c.Cookie cannot: it would replace the first.
-func clearOldRefreshCookie(c *fiber.Ctx) {
-	expired := http.Cookie{Name: refreshCookieName, Path: oldRefreshCookiePath, Expires: time.Unix(1, 0), HttpOnly: true, SameSite: http.SameSiteStrictMode}
-	c.Response().Header.Add(fiber.HeaderSetCookie, expired.String())
-}
-
-// RefreshTokenOf returns the refresh token that a request brings, or "".
-func RefreshTokenOf(c *fiber.Ctx) string { return c.Cookies(refreshCookieName) }
-
-func newRefreshCookie(c *fiber.Ctx, security CookieSecurity) *fiber.Cookie {
-	cookie := newCookie(c, security)
-	cookie.Name, cookie.Path, cookie.SameSite = refreshCookieName, refreshCookiePath, fiber.CookieSameSiteStrictMode
-	return cookie
-}
-
-func newCookie(c *fiber.Ctx, security CookieSecurity) *fiber.Cookie {
+func (k cookie) in(c *fiber.Ctx, security CookieSecurity) *fiber.Cookie {
 	return &fiber.Cookie{
-		Name:     cookieName,
-		Path:     "/",
+		Name:     k.name,
+		Path:     k.path,
 		HTTPOnly: true,
-		SameSite: fiber.CookieSameSiteLaxMode,
+		SameSite: k.sameSite,
 		Secure:   security == SecureAlways || security == SecureAuto && !plainLocalhost(c),
 	}
 }
 
-// plainLocalhost says whether the browser speaks plain HTTP to its own machine. It believes the headers of a
-// proxy; whoever forges those weakens a cookie of their own alone.
+// SetCookie sets the cookie with a browser's token, until the token expires.
+func SetCookie(c *fiber.Ctx, security CookieSecurity, token string, expires time.Time) {
+	tokenCookie.set(c, security, token, expires)
+}
+
+// ClearCookie removes the cookie with a browser's token.
+func ClearCookie(c *fiber.Ctx, security CookieSecurity) { tokenCookie.clear(c, security) }
+
+// SetRefreshCookie sets the cookie with a browser's refresh token, until the token expires.
+func SetRefreshCookie(c *fiber.Ctx, security CookieSecurity, token string, expires time.Time) {
+	refreshCookie.set(c, security, token, expires)
+	clearOldRefreshCookie(c)
+}
+
+// ClearRefreshCookie removes the cookie with a browser's refresh token.
+func ClearRefreshCookie(c *fiber.Ctx, security CookieSecurity) {
+	refreshCookie.clear(c, security)
+	clearOldRefreshCookie(c)
+}
+
+// clearOldRefreshCookie adds a second cookie of the same name. c.Cookie cannot do that: it would replace the first one.
+func clearOldRefreshCookie(c *fiber.Ctx) {
+	expired := http.Cookie{Name: refreshCookie.name, Path: oldRefreshCookiePath, Expires: time.Unix(1, 0), HttpOnly: true, SameSite: http.SameSiteStrictMode}
+	c.Response().Header.Add(fiber.HeaderSetCookie, expired.String())
+}
+
+// RefreshTokenOf returns the refresh token of a request, or "".
+func RefreshTokenOf(c *fiber.Ctx) string { return c.Cookies(refreshCookie.name) }
+
+// plainLocalhost reports whether the browser uses plain HTTP to its own machine. It trusts the headers of any proxy: a client that
+// forges them weakens only its own cookie.
 func plainLocalhost(c *fiber.Ctx) bool {
 	if c.Protocol() != "http" {
 		return false

@@ -1,24 +1,22 @@
-// Package identity is who is asking: tokens that auth issues with its private key, and their verification by
-// everybody else with auth's public keys.
+// Package identity issues and verifies the tokens of users. Auth issues them with its private key, and all services verify them
+// with auth's public keys.
 //
-// A token is a JWT signed with Ed25519 (EdDSA, RFC 8037), and no other algorithm is taken, whatever a token's
-// header says. Keys are named by their RFC 7638 thumbprint, so a key cannot be renamed and two can be told
-// apart while one replaces the other.
+// A token is a JWT signed with Ed25519 (EdDSA, RFC 8037). No other algorithm is accepted, whatever the token's header names. A
+// key's id is its RFC 7638 thumbprint, so two keys have different ids while one replaces the other.
 //
-// A token ends by itself after its lifetime. Before that it can be revoked: with all of its user's tokens, whose epoch is
-// raised, or with those of its session. Auth lists what is revoked (Revocations) for as long as such tokens could be
-// good, and verifiers fetch the list as they do the keys.
+// A token ends after its lifetime. Before that it can be revoked: all tokens of a user by a higher epoch, or those of one
+// session. Auth lists the revocations for as long as such tokens could be valid, and verifiers fetch the list with the keys.
 package identity
 
 import "boxoffice/services/internal/id"
 
-// User is who a token was issued to.
+// User is the user to whom a token was issued.
 type User struct {
 	ID    id.User
 	Email string
-	// Epoch is the user's when the token was issued. Each revocation of all of a user's tokens raises it.
+	// Epoch is the user's epoch when the token was issued. A revocation of all tokens of the user raises it.
 	Epoch int
-	// Session is the id of the session in which the token was issued.
+	// Session is the id of the session to which the token belongs.
 	Session string
 }
 

@@ -21,20 +21,20 @@ import (
 )
 
 const (
-	// Leeway is how far apart the clocks of auth and of this machine may be.
+	// Leeway is the difference that the clocks of auth and of this machine may have.
 	Leeway = 5 * time.Second
-	// fetchTime bounds one fetch of keys and revocations, from however many addresses.
+	// fetchTime bounds one fetch of keys and revocations, over all addresses.
 	fetchTime = 10 * time.Second
-	// fetchPause is the least time between two fetches that tokens cause: those that name keys which do not exist must
-	// not turn into load on auth. While there are no keys at all, it is shorter.
+	// fetchPause is the shortest time between two fetches that tokens cause, so that tokens with unknown keys do not cause load
+	// on auth. firstFetchPause is that time while there are no keys.
 	fetchPause      = 5 * time.Second
 	firstFetchPause = 500 * time.Millisecond
-	// failedFetchPause is the time until Watch tries again after a fetch that failed.
+	// failedFetchPause is the time until Watch retries a fetch that failed.
 	failedFetchPause = 2 * time.Second
-	// longestToken bounds what is worth parsing; ours are about 500 bytes.
+	// longestToken bounds the tokens that are parsed. Those of auth have about 500 bytes.
 	longestToken = 4 << 10
-	// rememberedTokens bounds the tokens whose signature is not checked again at every request: that takes as
-	// long as all the rest of a request's handling.
+	// rememberedTokens bounds the tokens whose signature is not verified again in every request. The verification takes as long as
+	// the rest of a request.
 	rememberedTokens = 4096
 )
 
@@ -42,15 +42,15 @@ var (
 	errNotSignedIn = problem.New(problem.Unauthorized, "You are not signed in.").WithCode("not_signed_in")
 	errExpired     = problem.New(problem.Unauthorized, "Your session has ended. Sign in again.").WithCode("token_expired")
 	errToken       = problem.New(problem.Unauthorized, "The token is not valid. Sign in again.").WithCode("token_invalid")
-	// ErrRevoked refuses a token whose user has signed out everywhere, changed the password or deleted the account, or
+	// ErrRevoked is the problem of a token whose user has signed out everywhere, changed the password or deleted the account, or
 	// whose session was ended because its refresh token was used twice.
 	ErrRevoked = problem.New(problem.Unauthorized, "You were signed out. Sign in again.").WithCode("token_revoked")
 	errNoKeys  = problem.New(problem.Unavailable, "Signing in cannot be checked at the moment. Try again shortly.").
 			WithCode("keys_unavailable").WithRetryAfter(time.Second)
 )
 
-// Verifier checks tokens with keys and revocations that it fetches and keeps. It goes on with what it has while that
-// cannot be fetched. Its methods may be called in parallel.
+// Verifier verifies tokens with keys and revocations that it fetches from auth. While auth is unavailable, it uses those that it
+// has. Its methods may be called in parallel.
 type Verifier struct {
 	fetch   func(context.Context) (Trust, error)
 	now     func() time.Time
@@ -58,23 +58,24 @@ type Verifier struct {
 	flights singleflight.Group
 
 	mu    sync.RWMutex
-	keys  map[string]ed25519.PublicKey // nil until they were fetched once
-	tried time.Time                    // when the last fetch ended that a token caused
-	since time.Time                    // of what is known: when it was set
-	// epochs and sessions are what is revoked.
+	keys  map[string]ed25519.PublicKey // nil before the first fetch
+	tried time.Time                    // when the last fetch that a token caused has ended
+	since time.Time                    // when keys and revocations were set
+	// epochs and sessions are the revocations.
 	epochs   map[string]int
 	sessions map[string]struct{}
-	// good holds tokens that these keys have verified. It begins anew when it is full or the keys change.
+	// good has tokens that these keys have verified. It is cleared when it is full or the keys change. (A map, not an LRU: reads
+	// then share a read lock.)
 	good map[string]verified
 }
 
-// verified is what a token said whose signature was good.
+// verified has the claims of a token whose signature was verified.
 type verified struct {
 	user    User
 	expires time.Time
 }
 
-// NewVerifier makes a Verifier of keys alone, without revocations. The first token makes it fetch them.
+// NewVerifier makes a Verifier without revocations. The first token makes it fetch the keys.
 func NewVerifier(fetch func(context.Context) (KeySet, error)) *Verifier {
 	return NewRevokingVerifier(func(ctx context.Context) (Trust, error) {
 		set, err := fetch(ctx)
@@ -82,13 +83,13 @@ func NewVerifier(fetch func(context.Context) (KeySet, error)) *Verifier {
 	}, nil)
 }
 
-// NewRevokingVerifier makes a Verifier of keys and revocations. Run Watch beside it, or it learns of revocations only when a
-// token makes it fetch keys. metrics may be nil.
+// NewRevokingVerifier makes a Verifier with revocations. Without Watch it fetches them only when a token makes it fetch keys. metrics
+// may be nil.
 func NewRevokingVerifier(fetch func(context.Context) (Trust, error), metrics prometheus.Registerer) *Verifier {
 	v := &Verifier{fetch: fetch, now: time.Now, since: time.Now()}
 	if metrics != nil {
 		metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "boxoffice_revocations_age_seconds", Help: "How long ago auth was asked last for keys and revocations and answered, or the process started.",
+			Name: "boxoffice_revocations_age_seconds", Help: "How long ago keys and revocations were last fetched from auth, or the process started.",
 		}, func() float64 { return v.age().Seconds() }))
 	}
 	v.parser = jwt.NewParser(append(v.signatureRules(),
@@ -105,8 +106,7 @@ func (v *Verifier) signatureRules() []jwt.ParserOption {
 	return []jwt.ParserOption{jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}), jwt.WithStrictDecoding()}
 }
 
-// Verify returns whom the token was issued to. Its error is a problem: Unauthorized if the token is not good
-// (any more), Unavailable if there are no keys to tell.
+// Verify returns the user of a valid token. Otherwise the problem is Unauthorized, or Unavailable if there are no keys.
 func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
 	if len(token) > longestToken {
 		return User{}, errToken
@@ -130,8 +130,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
 	return v.unlessRevoked(user)
 }
 
-// Ended returns whom a token was issued to, also if its time is over or it is revoked. It serves to end the token's session,
-// and nothing else.
+// Ended returns the user of a token, also if it has expired or is revoked. Use it only to end the token's session.
 func (v *Verifier) Ended(ctx context.Context, token string) (User, error) {
 	if len(token) > longestToken {
 		return User{}, errToken
@@ -177,7 +176,7 @@ func (v *Verifier) remember(token, kid string, seen verified) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if _, known := v.keys[kid]; !known {
-		return // withdrawn while the signature was checked
+		return // the key was removed while the signature was verified
 	}
 	if v.good == nil || len(v.good) >= rememberedTokens {
 		v.good = make(map[string]verified)
@@ -187,10 +186,10 @@ func (v *Verifier) remember(token, kid string, seen verified) {
 
 var (
 	errUnknownKey = errors.New("unknown key")
-	errSoon       = errors.New("the keys were asked for a moment ago")
+	errSoon       = errors.New("the keys were fetched a moment ago")
 )
 
-// key returns the key of that id, fetching the keys if it is not among those that are known.
+// key returns the key with an id. It fetches the keys if it does not have that key.
 func (v *Verifier) key(ctx context.Context, kid string) (ed25519.PublicKey, error) {
 	if key, known := v.known(kid); known {
 		return key, nil
@@ -214,7 +213,7 @@ func (v *Verifier) known(kid string) (ed25519.PublicKey, bool) {
 	return key, known
 }
 
-// wait fetches keys and revocations and returns when they are here or ctx ends.
+// wait fetches keys and revocations, and returns when they are set or ctx ends.
 func (v *Verifier) wait(ctx context.Context) error {
 	v.mu.RLock()
 	pause := fetchPause
@@ -230,8 +229,9 @@ func (v *Verifier) wait(ctx context.Context) error {
 	}
 }
 
-// Watch fetches keys and revocations at once and then every period, within a fifth, until ctx ends. A fetch that fails
-// is tried again soon, and logged if that fails, too: services start side by side, and auth may be the last. It returns nil.
+// Watch fetches keys and revocations at once and then every period, give or take a fifth, until ctx ends. It soon retries a fetch
+// that has failed, and logs a warning if the retry fails too: services start at the same time, and auth may be the last. It
+// returns nil. (The pause depends on success as well as on failure, so the loop is not a retry of the library's kind.)
 func (v *Verifier) Watch(ctx context.Context, period time.Duration, log *slog.Logger) error {
 	failures := 0 // in a row
 	for {
@@ -240,12 +240,12 @@ func (v *Verifier) Watch(ctx context.Context, period time.Duration, log *slog.Lo
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(result.Err, errSoon): // a token's question came in between
+		case errors.Is(result.Err, errSoon): // a token has caused a fetch a moment ago
 			pause, failures = failedFetchPause, 0
 		case result.Err != nil:
 			pause = min(pause, failedFetchPause)
 			if failures++; failures == 2 {
-				log.Warn("auth's keys and revocations cannot be fetched; tokens are verified by what is known", "error", result.Err)
+				log.Warn("auth's keys and revocations cannot be fetched; tokens are verified with those fetched before", "error", result.Err)
 			}
 		default:
 			if failures >= 2 {
@@ -261,8 +261,8 @@ func (v *Verifier) Watch(ctx context.Context, period time.Duration, log *slog.Lo
 	}
 }
 
-// refresh fetches keys and revocations, unless a token caused that less than a pause ago. All who ask for the same fetch share it,
-// so it does not end with the request that happened to be first; it ends with fetchTime.
+// refresh fetches keys and revocations, unless a token has caused a fetch less than a pause ago. Callers at the same time share one
+// fetch, so it does not end with the first one's request, but after fetchTime.
 func (v *Verifier) refresh(ctx context.Context, pause time.Duration) <-chan singleflight.Result {
 	return v.flights.DoChan("", func() (any, error) {
 		v.mu.RLock()
@@ -286,7 +286,7 @@ func (v *Verifier) refresh(ctx context.Context, pause time.Duration) <-chan sing
 	})
 }
 
-// Set replaces what tokens are verified with. It fails, and leaves things as they are, if there is no key among the keys.
+// Set replaces keys and revocations. If there is no usable key, it changes nothing and returns an error.
 func (v *Verifier) Set(trust Trust) error {
 	keys := make(map[string]ed25519.PublicKey, len(trust.Keys.Keys))
 	for _, key := range trust.Keys.Keys {
@@ -299,7 +299,7 @@ func (v *Verifier) Set(trust Trust) error {
 	}
 	sessions := make(map[string]struct{}, len(trust.Revocations.Sessions))
 	for _, id := range trust.Revocations.Sessions {
-		if id != "" { // tokens of the release before have no session
+		if id != "" { // tokens of the earlier release have no session
 			sessions[id] = struct{}{}
 		}
 	}
@@ -312,7 +312,7 @@ func (v *Verifier) Set(trust Trust) error {
 	return nil
 }
 
-// age is how old is what the verifier knows.
+// age returns the age of keys and revocations.
 func (v *Verifier) age() time.Duration {
 	v.mu.RLock()
 	defer v.mu.RUnlock()

@@ -1,5 +1,4 @@
-// Package peer asks another service over HTTP, at its public port. Few things need that: services learn of each other by
-// events.
+// Package peer calls another service over HTTP, at its public port. Few features need that, because services exchange events.
 package peer
 
 import (
@@ -22,7 +21,7 @@ import (
 const (
 	// requestTimeout bounds one request to one address.
 	requestTimeout = 2 * time.Second
-	// maxBody bounds what is read of an response, in bytes.
+	// maxBody bounds the body of a response, in bytes.
 	maxBody = 32 << 20
 )
 
@@ -31,11 +30,11 @@ type Peer struct {
 	name   string
 	urls   []string
 	client *http.Client
-	first  atomic.Uint32 // index of the address that is asked first: the last one that answered
+	first  atomic.Uint32 // index of the address that is called first: the last one that responded
 }
 
-// New makes a client of a service. The addresses are base URLs of its replicas, http or https. caFile holds the certificates,
-// in PEM, of a private authority for https; "" trusts the system's. It fails if the file cannot be read.
+// New makes a client of a service. urls are base URLs of its replicas, http or https. caFile has the certificates, in PEM, of a
+// private authority for https; "" trusts the system's authorities. It fails if the file cannot be read.
 func New(name string, urls []string, caFile string) (*Peer, error) {
 	var roots *x509.CertPool
 	if caFile != "" {
@@ -52,10 +51,10 @@ func New(name string, urls []string, caFile string) (*Peer, error) {
 			DialContext:         (&net.Dialer{Timeout: requestTimeout}).DialContext,
 			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			MaxIdleConnsPerHost: 8,
-			// Shorter than the services keep theirs.
+			// Shorter than the services keep connections.
 			IdleConnTimeout: 5 * time.Second,
 		},
-		// A service never redirects; whoever does is not the service.
+		// A service never redirects, so a redirect does not come from the service.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 	for _, url := range urls {
@@ -64,23 +63,23 @@ func New(name string, urls []string, caFile string) (*Peer, error) {
 	return p, nil
 }
 
-// Response is what a service answered. Body is nil if Status is not 200.
+// Response is a service's response. Body is nil if Status is not 200.
 type Response struct {
 	Status int
 	ETag   string
 	Body   []byte
 }
 
-// Decode reads the body, JSON.
+// Decode decodes the body, which is JSON.
 func (a Response) Decode(into any) error {
 	if err := json.Unmarshal(a.Body, into); err != nil {
-		return fmt.Errorf("read the response: %w", err)
+		return fmt.Errorf("decode the response: %w", err)
 	}
 	return nil
 }
 
-// Get asks one address after the other until one answers with status 200 or one of those in also. The error names what
-// each of them said.
+// Get calls one address after the other until one responds with status 200 or with one of those in also. The error has the errors
+// of all addresses.
 func (p *Peer) Get(ctx context.Context, path string, header http.Header, also ...int) (Response, error) {
 	first := int(p.first.Load())
 	var failures []error
@@ -95,7 +94,7 @@ func (p *Peer) Get(ctx context.Context, path string, header http.Header, also ..
 			break
 		}
 	}
-	return Response{}, fmt.Errorf("ask %s: %w", p.name, errors.Join(failures...))
+	return Response{}, fmt.Errorf("call %s: %w", p.name, errors.Join(failures...))
 }
 
 func (p *Peer) getFrom(ctx context.Context, url string, header http.Header, also []int) (Response, error) {
@@ -131,5 +130,5 @@ func (p *Peer) getFrom(ctx context.Context, url string, header http.Header, also
 	return response, nil
 }
 
-// Close gives up the connections that are not in use.
+// Close closes the connections that are not in use.
 func (p *Peer) Close() { p.client.CloseIdleConnections() }

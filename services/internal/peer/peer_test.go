@@ -78,7 +78,7 @@ func TestGet_RefusesWhatIsNoAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := newPeer(t, serve(t, response)).Get(t.Context(), "/", nil)
-			require.ErrorContains(t, err, "ask auth")
+			require.ErrorContains(t, err, "call auth")
 		})
 	}
 }

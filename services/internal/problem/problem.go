@@ -1,7 +1,7 @@
-// Package problem is the error of the application: what went wrong, told for people, and of which kind it is.
+// Package problem has the error type of the application: a message for people, and the kind of problem.
 //
-// Domain code returns these and knows nothing of HTTP; package rest alone turns a Kind into a status. What is
-// not a problem is an unexpected error: it is logged where it ends, and its text is shown to nobody.
+// Domain code returns problems and does not depend on HTTP: only package rest converts a Kind to a status. Any other error is
+// unexpected. It is logged where it ends, and clients do not see its text.
 package problem
 
 import (
@@ -12,21 +12,21 @@ import (
 	"time"
 )
 
-// Kind says what sort of thing went wrong, and so what the caller can do about it.
+// Kind is the sort of a problem, which decides what the caller can do.
 type Kind int
 
 const (
-	Internal         Kind = iota // a bug or a fault of ours; the caller can do nothing
-	Invalid                      // what was sent breaks a rule; sending it again will not help
-	Unauthorized                 // nobody is signed in, or the credentials are wrong
+	Internal         Kind = iota // a bug or a failure of the service; the caller can do nothing
+	Invalid                      // the request breaks a rule; the same request always fails
+	Unauthorized                 // the caller is not signed in, or the credentials are wrong
 	Declined                     // the payment was refused
-	Forbidden                    // it belongs to somebody else
-	NotFound                     // there is no such thing
-	Conflict                     // the thing is not in a state for this, or has changed since it was read
-	TooLarge                     // what was sent is too long
-	UnsupportedMedia             // what was sent is not of a type that is read here
-	TooManyRequests              // the caller must slow down
-	Unavailable                  // something that is needed is away; the same request may succeed later
+	Forbidden                    // the aggregate belongs to another user
+	NotFound                     // it does not exist
+	Conflict                     // its state does not allow this, or it has changed since it was read
+	TooLarge                     // the request is too long
+	UnsupportedMedia             // the request has a media type that is not accepted
+	TooManyRequests              // the caller must wait
+	Unavailable                  // a dependency is unavailable; the same request may succeed later
 )
 
 var kindNames = [...]string{
@@ -58,13 +58,13 @@ type Detail struct {
 	Code    string `json:"code,omitempty"`
 }
 
-// Error is a problem. Make one with New; the methods that add to it return a copy, so that a problem kept in a
-// variable can be used by many.
+// Error is a problem. Make one with New. The methods that add to it return a copy, so that a problem in a variable can be used
+// many times.
 type Error struct {
 	Kind Kind
-	// Details holds at least one entry.
+	// Details has at least one entry.
 	Details []Detail
-	// RetryAfter is how long the caller should wait; 0 leaves it to the edge.
+	// RetryAfter is how long the caller should wait. If it is 0, package rest decides.
 	RetryAfter time.Duration
 
 	cause error
@@ -95,21 +95,21 @@ func (e *Error) WithField(field string) *Error {
 	return c
 }
 
-// WithRetryAfter says when it makes sense to try again.
+// WithRetryAfter sets how long the caller should wait before it tries again.
 func (e *Error) WithRetryAfter(d time.Duration) *Error {
 	c := e.copy()
 	c.RetryAfter = d
 	return c
 }
 
-// Because keeps the error that led here, for the log alone: it is not shown to the caller.
+// Because sets the cause. It is logged, and not part of the response.
 func (e *Error) Because(err error) *Error {
 	c := e.copy()
 	c.cause = err
 	return c
 }
 
-// Error holds the messages, and the cause if there is one.
+// Error returns the messages, and the cause if there is one.
 func (e *Error) Error() string {
 	messages := make([]string, len(e.Details))
 	for i, d := range e.Details {
@@ -122,11 +122,11 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap returns what was given to Because.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Is holds two problems for the same if their kind and details are, whatever their causes: a problem kept in a
-// variable is found by errors.Is also when a cause was added to it.
+// Is reports whether two problems have the same kind and details. The causes do not count, so errors.Is finds a problem of a
+// variable also after a cause was added.
 func (e *Error) Is(target error) bool {
 	other, ok := target.(*Error)
 	return ok && e.Kind == other.Kind && slices.Equal(e.Details, other.Details)

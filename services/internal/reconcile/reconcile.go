@@ -1,10 +1,10 @@
-// Package reconcile is the daily comparison of what services know of each other. No service reads another's documents: the
-// owner of an aggregate publishes its last event again, and who had missed it applies it and counts a repair
-// (boxoffice_reconcile_repairs_total). A service may compare other things as well, such as its payments with those of Stripe.
+// Package reconcile compares the services' projections with their owners, once a day. No service reads another's documents: the
+// owner of an aggregate publishes its last event again, and a service that had missed it applies it and counts a repair
+// (boxoffice_reconcile_repairs_total). A service may compare other things too, such as its payments with those of Stripe.
 //
-// Dapr's scheduler fires a job in one of the service's processes, whichever that is. A document says when a reconciliation
-// is due and which process makes it: who changes the document under its ETag does. The job fires more often than a
-// reconciliation is due, so that one which was interrupted is made again soon, by anybody.
+// Dapr's scheduler calls a job in any one of the service's processes. A document has the time of the last reconciliation and the
+// process that makes it: the process that changes the document under its ETag. The job is called more often than a
+// reconciliation is due, so that another process soon continues one that was interrupted.
 package reconcile
 
 import (
@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/service"
 	"boxoffice/services/internal/state"
@@ -25,34 +26,34 @@ import (
 
 // Settings are part of the configuration of a service that reconciles.
 type Settings struct {
-	// ReconcileEvery is how often a service compares what changed lately with what others know. 0: never.
+	// ReconcileEvery is how often a service publishes the last events of recent changes again. 0: never.
 	ReconcileEvery time.Duration `env:"RECONCILE_EVERY" envDefault:"24h" validate:"omitempty,min=1s,max=72h"`
-	// ReconcileRate bounds what is published again, in events a second. 0: no bound.
+	// ReconcileRate bounds the events that are published again, in events a second. 0: no limit.
 	ReconcileRate int `env:"RECONCILE_RATE" envDefault:"200" validate:"min=0"`
 }
 
-// Step is one comparison of a reconciliation. It may be interrupted anywhere, and made again by another process.
+// Step is one comparison of a reconciliation. If it is interrupted, another process makes it again from its beginning.
 type Step struct {
-	// Name says what is compared, in metrics and logs: one or two words in lower case.
+	// Name is the step's name in metrics and logs: one or two words in lower case.
 	Name string
 	Run  func(ctx context.Context, p *Pass) error
 }
 
 const (
 	documentKey = "reconcile"
-	// lease is how long the process that reconciles may be silent before another one begins anew, and renewal how often
-	// it shows that it lives.
+	// lease is the time without a renewal after which another process begins a reconciliation, and renewal the time between two
+	// renewals.
 	lease   = 5 * time.Minute
 	renewal = 30 * time.Second
-	// tries is how often in a period the job fires.
+	// tries is how often the job is called in a period.
 	tries = 24
-	// lookBack is from when on changes are compared, at least; twice the period, if that is more.
-	lookBack = 48 * time.Hour
+	// minRecent is the shortest time whose changes are compared. It is twice the period if that is longer.
+	minRecent = 48 * time.Hour
 	// publishAtOnce bounds the events of one publication.
 	publishAtOnce = 64
 )
 
-// document says which reconciliation is made, or was made last.
+// document has the current or last reconciliation.
 type document struct {
 	Schema     int       `json:"schema"`
 	Instance   string    `json:"instance"`
@@ -63,7 +64,7 @@ type document struct {
 	Done       []string  `json:"done,omitempty"` // the steps that were made
 }
 
-// due says whether a reconciliation is to begin.
+// due reports whether a reconciliation is to begin.
 func (d *document) due(now time.Time, every time.Duration) bool {
 	if d.FinishedAt.IsZero() && !d.StartedAt.IsZero() {
 		return now.Sub(d.RenewedAt) > min(lease, every)
@@ -77,8 +78,8 @@ type Reconciler struct {
 	settings Settings
 	log      *slog.Logger
 	steps    []Step
-	now      func() time.Time // time.Now, but for tests
-	fired    chan struct{}    // holds a token when the job has fired
+	now      clock.Clock
+	fired    chan struct{} // holds a token when the job was called
 
 	published *prometheus.CounterVec
 	found     *prometheus.CounterVec
@@ -86,7 +87,7 @@ type Reconciler struct {
 	finished  prometheus.Gauge
 }
 
-// Start has a service reconcile by these steps, one after the other.
+// Start lets a service reconcile with these steps, one after the other.
 func Start(s *service.Service, store *state.Store, settings Settings, steps ...Step) {
 	if settings.ReconcileEvery == 0 {
 		return
@@ -96,22 +97,22 @@ func Start(s *service.Service, store *state.Store, settings Settings, steps ...S
 	s.Job("reconcile", max(time.Second, settings.ReconcileEvery/tries).Truncate(time.Second), r.fire)
 }
 
-// New makes a Reconciler that waits to be fired. Start is what services use.
+// New makes a Reconciler that is not scheduled. Services use Start.
 func New(store *state.Store, settings Settings, log *slog.Logger, metrics prometheus.Registerer, steps ...Step) *Reconciler {
 	r := &Reconciler{
-		store: store, settings: settings, log: log, steps: steps, now: time.Now, fired: make(chan struct{}, 1),
+		store: store, settings: settings, log: log, steps: steps, now: clock.System, fired: make(chan struct{}, 1),
 		published: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "boxoffice_reconcile_published_total", Help: "Events that a reconciliation published again, by step.",
 		}, []string{"step"}),
 		found: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "boxoffice_reconcile_differences_total", Help: "Differences that a reconciliation found in what its own service knows, by step and kind.",
+			Name: "boxoffice_reconcile_differences_total", Help: "Differences that a reconciliation found in the documents of its own service, by step and kind.",
 		}, []string{"step", "kind"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "boxoffice_reconcile_failures_total", Help: "Steps of reconciliations that were not made to their end, by step.",
+			Name: "boxoffice_reconcile_failures_total", Help: "Steps of reconciliations that failed or were interrupted, by step.",
 		}, []string{"step"}),
 		finished: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "boxoffice_reconcile_finished_timestamp_seconds",
-			Help: "When the service's last reconciliation ended well, as this process last saw it. 0: it has seen none.",
+			Help: "When the service's last reconciliation succeeded, as this process last read it. 0: unknown.",
 		}),
 	}
 	metrics.MustRegister(r.published, r.found, r.failures, r.finished)
@@ -122,7 +123,7 @@ func New(store *state.Store, settings Settings, log *slog.Logger, metrics promet
 	return r
 }
 
-// fire asks for a reconciliation, if one is due. It never waits.
+// fire requests a reconciliation, if one is due. It does not block.
 func (r *Reconciler) fire(context.Context) error {
 	select {
 	case r.fired <- struct{}{}:
@@ -139,13 +140,13 @@ func (r *Reconciler) run(ctx context.Context) error {
 			return nil
 		}
 		if err := r.ReconcileIfDue(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("a reconciliation did not get through; it is made again", "error", err)
+			r.log.Warn("a reconciliation failed; it is retried", "error", err)
 		}
 	}
 }
 
-// ReconcileIfDue makes a reconciliation if one is due and no other process makes it. The error of a step does not keep the
-// following ones from being made; then, or if this process dies, the steps that were not made are made a lease later.
+// ReconcileIfDue makes a reconciliation if one is due and no other process makes it. After the error of a step it makes the
+// following ones. The failed steps, and those missing if this process ends, are made again a lease later.
 func (r *Reconciler) ReconcileIfDue(ctx context.Context) error {
 	p, err := r.begin(ctx)
 	if err != nil || p == nil {
@@ -176,7 +177,7 @@ func (r *Reconciler) ReconcileIfDue(ctx context.Context) error {
 	return p.finish(ctx)
 }
 
-// begin takes the document, if a reconciliation is due; nil says that none is, or that another process was first.
+// begin changes the document if a reconciliation is due. It returns nil if none is, or if another process was faster.
 func (r *Reconciler) begin(ctx context.Context) (*Pass, error) {
 	doc, err := state.Get[document](ctx, r.store, documentKey)
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
@@ -185,13 +186,13 @@ func (r *Reconciler) begin(ctx context.Context) (*Pass, error) {
 	if !doc.Value.FinishedAt.IsZero() {
 		r.finished.Set(float64(doc.Value.FinishedAt.Unix()))
 	}
-	now := r.now().UTC()
+	now := r.now()
 	if !doc.Value.due(now, r.settings.ReconcileEvery) {
 		return nil, nil
 	}
 	p := &Pass{r: r, document: document{Schema: 1, Instance: r.store.Instance(), StartedAt: now, RenewedAt: now}}
 	if last := &doc.Value; last.FinishedAt.IsZero() && now.Sub(last.StartedAt) < r.settings.ReconcileEvery {
-		p.document.Done = last.Done // that one was interrupted, and this one goes on with it
+		p.document.Done = last.Done // this one continues it
 	}
 	p.id = strconv.FormatInt(now.UnixMilli(), 36)
 	var change state.Change
@@ -204,7 +205,7 @@ func (r *Reconciler) begin(ctx context.Context) (*Pass, error) {
 	return p, nil
 }
 
-// errOvertaken says that another process has begun a reconciliation, for this one was silent for too long.
+// errOvertaken means that this process did not renew its lease in time, and another one has begun a reconciliation.
 var errOvertaken = errors.New("another process reconciles now")
 
 // Pass is one reconciliation, for its steps.
@@ -215,17 +216,17 @@ type Pass struct {
 	document document
 }
 
-// Since is the time from which on changes are to be compared.
+// Since returns the time from which on changes are compared.
 func (p *Pass) Since() time.Time {
-	return p.document.StartedAt.Add(-min(max(lookBack, 2*p.r.settings.ReconcileEvery), state.LongestLookBack))
+	return p.document.StartedAt.Add(-min(max(minRecent, 2*p.r.settings.ReconcileEvery), state.MaxRecent))
 }
 
-// Publish publishes events of this service again, no faster than the settings say. They are the last ones of their aggregates.
+// Publish publishes the last events of some aggregates again, with the rate of the settings.
 func (p *Pass) Publish(ctx context.Context, payloads ...events.Payload) error {
 	for len(payloads) > 0 {
 		some := payloads[:min(len(payloads), publishAtOnce)]
 		payloads = payloads[len(some):]
-		if err := p.Alive(ctx); err != nil {
+		if err := p.Renew(ctx); err != nil {
 			return err
 		}
 		again := make([]events.Event, len(some))
@@ -254,15 +255,15 @@ func (p *Pass) Publish(ctx context.Context, payloads ...events.Payload) error {
 	return nil
 }
 
-// Found counts differences that a step found in what its own service knows.
+// Found counts differences that a step has found in the documents of its own service.
 func (p *Pass) Found(kind string, n int) {
 	p.r.found.WithLabelValues(p.step, kind).Add(float64(n))
 }
 
-// Alive shows other processes, now and then, that this reconciliation goes on. Publish does so by itself; a step that publishes
-// little and takes long calls it, too. An error says that the step must end.
-func (p *Pass) Alive(ctx context.Context) error {
-	now := p.r.now().UTC()
+// Renew renews the lease if that is due. Publish does so too; a step that takes long without publishing calls Renew. After an
+// error the step must end.
+func (p *Pass) Renew(ctx context.Context) error {
+	now := p.r.now()
 	if now.Sub(p.document.RenewedAt) < min(renewal, p.r.settings.ReconcileEvery/4) {
 		return nil
 	}
@@ -271,38 +272,33 @@ func (p *Pass) Alive(ctx context.Context) error {
 }
 
 func (p *Pass) finish(ctx context.Context) error {
-	p.document.FinishedAt = p.r.now().UTC()
+	p.document.FinishedAt = p.r.now()
 	if err := p.write(ctx); err != nil {
 		return err
 	}
 	p.r.finished.Set(float64(p.document.FinishedAt.Unix()))
-	p.r.log.Info("reconciled with what other services know", "published", p.document.Published,
+	p.r.log.Info("reconciled", "published", p.document.Published,
 		"took", p.document.FinishedAt.Sub(p.document.StartedAt).Round(time.Millisecond).String())
 	return nil
 }
 
-// write writes the document, if this reconciliation is still the one that it tells of.
+// write writes the document, if it is still that of this reconciliation.
 func (p *Pass) write(ctx context.Context) error {
-	return state.Retry(ctx, func(ctx context.Context) error {
-		doc, err := state.Get[document](ctx, p.r.store, documentKey)
-		if err != nil {
-			return err
+	_, err := state.Modify(ctx, p.r.store, documentKey, func(doc *document, _ *state.Change) (bool, error) {
+		if doc.Instance != p.document.Instance || !doc.StartedAt.Equal(p.document.StartedAt) {
+			return false, errOvertaken
 		}
-		if doc.Value.Instance != p.document.Instance || !doc.Value.StartedAt.Equal(p.document.StartedAt) {
-			return errOvertaken
-		}
-		var change state.Change
-		change.Update(doc.Key, doc.ETag, p.document)
-		return p.r.store.Commit(ctx, &change)
+		*doc = p.document
+		return true, nil
 	})
+	return err
 }
 
-// rememberedIDs bounds the ids that RepublishRecent remembers; past that, an aggregate may be published twice.
+// rememberedIDs bounds the ids that RepublishRecent remembers. Beyond it, an aggregate may be published twice.
 const rememberedIDs = 500_000
 
-// RepublishRecent is a step that publishes the last event of every aggregate of a kind that has changed lately (noted by
-// state.Change.Note). key is the key of an aggregate's document, and event the aggregate's last event. One that does not exist any
-// more is left out.
+// RepublishRecent is a step that publishes the last event of every recent aggregate of a kind (see state.Change.Note). key returns
+// the key of an aggregate's document, and event the aggregate's last event. Aggregates that do not exist any more are skipped.
 func RepublishRecent[T any](store *state.Store, kind string, key func(id string) string, event func(*T) events.Payload) Step {
 	return Step{Name: kind, Run: func(ctx context.Context, p *Pass) error {
 		seen := map[string]struct{}{}

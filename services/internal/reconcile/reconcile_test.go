@@ -303,7 +303,7 @@ func TestReconcile_AConsumerCountsWhatItCommits(t *testing.T) {
 		mux.ServeHTTP(response, httptest.NewRequest("POST", "/events", strings.NewReader(`{"topic":"events.users","entries":[{"entryId":"0","event":`+string(body)+`}]}`)))
 		require.Contains(t, response.Body.String(), "SUCCESS")
 		require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(`
-			# HELP boxoffice_reconcile_repairs_total Events of a reconciliation that told this service what it did not know: what was repaired here, by type.
+			# HELP boxoffice_reconcile_repairs_total Events of a reconciliation that changed a document of this service, because it had missed the event before, by type.
 			# TYPE boxoffice_reconcile_repairs_total counter
 			boxoffice_reconcile_repairs_total{type="user.created"} 1
 		`), "boxoffice_reconcile_repairs_total"))

@@ -12,15 +12,15 @@ import (
 	"boxoffice/services/internal/events"
 )
 
-// Change is one decision as a value: the documents it writes, each with its condition, the index entries it
-// adds, and the events it causes. All of it happens, or nothing. The zero Change is empty and ready to use.
+// Change is what one decision writes: documents, each with its condition, index entries and events. It is committed as a whole
+// or not at all. The zero Change is empty and ready to use.
 //
 //	var change state.Change
 //	change.Update(ticket.Key, ticket.ETag, ticket.Value)
 //	change.Create(orderKey(order.ID), order)
 //	change.Append(ordersOf(buyer), order.ID)
-//	change.Emit(ctx, order.Told())
-//	err := store.Commit(ctx, &change)
+//	change.Emit(ctx, order.Event())
+//	err := store.Commit(ctx, &change) // or return it to Decide
 type Change struct {
 	writes  []write
 	appends []indexEntry
@@ -29,8 +29,8 @@ type Change struct {
 	err     error    // the first problem met while building; Commit reports it
 }
 
-// write is one document's new content. An empty etag is the condition that there is no document yet. A blind write
-// has no condition; it is for documents of this package that nobody else can write at the same time.
+// write is one document's new content. An empty etag is the condition that there is no document yet. A blind write has no
+// condition: it is for documents that no other process can write at the same time.
 type write struct {
 	key    string
 	etag   string
@@ -40,7 +40,7 @@ type write struct {
 	ttl    time.Duration
 }
 
-// indexEntry is an id that is appended to an index; ttl is how long the store keeps the index' documents, 0 for ever.
+// indexEntry is an id that is appended to an index. ttl is the time to live of the index's documents; 0 is no limit.
 type indexEntry struct {
 	index, id string
 	ttl       time.Duration
@@ -49,11 +49,11 @@ type indexEntry struct {
 // Create writes a document that must not exist yet.
 func (c *Change) Create(key string, value any) { c.put(write{key: key}, value) }
 
-// Insert writes a document under an id that this very decision has made (a new UUID), so that nobody else can have
-// written it. It costs the store less than Create.
+// Insert writes a document under an id that this decision has made (a new UUID), so that there cannot be one yet. It costs the
+// store less than Create.
 func (c *Change) Insert(key string, value any) { c.put(write{key: key, blind: true}, value) }
 
-// CreateFor writes a document that must not exist yet, and that the store forgets after ttl.
+// CreateFor writes a document that must not exist yet. The store deletes it after ttl.
 func (c *Change) CreateFor(key string, value any, ttl time.Duration) {
 	c.put(write{key: key, ttl: ttl}, value)
 }
@@ -67,7 +67,7 @@ func (c *Change) Update(key, etag string, value any) {
 	c.put(write{key: key, etag: etag}, value)
 }
 
-// UpdateFor replaces a document, if its ETag is still the given one, and the store forgets it after ttl.
+// UpdateFor replaces a document, if its ETag is still the given one. The store deletes it after ttl.
 func (c *Change) UpdateFor(key, etag string, value any, ttl time.Duration) {
 	if etag == "" {
 		c.fail(fmt.Errorf("update %s: no ETag; use CreateFor for a new document", key))
@@ -76,10 +76,10 @@ func (c *Change) UpdateFor(key, etag string, value any, ttl time.Duration) {
 	c.put(write{key: key, etag: etag, ttl: ttl}, value)
 }
 
-// Put writes a document as it was read: it must not exist yet if it had no ETag, and have this ETag if it had one.
+// Put is Create if the document had no ETag when it was read, and Update if it had one.
 func (c *Change) Put(key, etag string, value any) { c.put(write{key: key, etag: etag}, value) }
 
-// PutFor is Put for a document that the store forgets after ttl.
+// PutFor is Put for a document that the store deletes after ttl.
 func (c *Change) PutFor(key, etag string, value any, ttl time.Duration) {
 	c.put(write{key: key, etag: etag, ttl: ttl}, value)
 }
@@ -134,7 +134,7 @@ func (c *Change) fail(err error) {
 	}
 }
 
-// encodeEvents makes of the events what the journal keeps and the broker gets.
+// encodeEvents encodes the events for the journal and the broker.
 func (c *Change) encodeEvents(service string) (err error) {
 	c.records, err = encodeEvents(service, c.events)
 	return err
@@ -155,7 +155,7 @@ func encodeEvents(service string, all []events.Event) ([]record, error) {
 
 func (c *Change) empty() bool { return len(c.writes) == 0 && len(c.appends) == 0 && len(c.events) == 0 }
 
-// size is roughly how many bytes the change adds to a transaction.
+// size is about the number of bytes that the change adds to a transaction.
 func (c *Change) size() int {
 	n := 0
 	for _, w := range c.writes {
@@ -167,7 +167,7 @@ func (c *Change) size() int {
 	return n
 }
 
-// operation is w as Dapr takes it: a new document with first-write and no ETag, a change with its ETag.
+// operation is the write as Dapr expects it: a new document with first-write and without an ETag, a change with its ETag.
 func (w write) operation() *client.StateOperation {
 	op := &client.StateOperation{
 		Type: client.StateOperationTypeUpsert,
@@ -192,12 +192,12 @@ func (w write) operation() *client.StateOperation {
 	return op
 }
 
-// moved says whether the document is no longer as the write's condition wants it.
-func (w write) moved(now item) bool { return !w.blind && now.etag != w.etag }
+// fails reports whether the write's condition does not hold for the document as it is now.
+func (w write) fails(now item) bool { return !w.blind && now.etag != w.etag }
 
-// Commit writes the change and returns when it is on disk. The errors are ErrConflict (a condition did not
-// hold; nothing was written), or a problem.Unavailable (the store or the journal cannot take it now; if ctx
-// ended while the store was silent, the change may still happen).
+// Commit writes the change and returns when it is on disk. The error is ErrConflict if a condition does not hold; then nothing
+// was written. It is a problem.Unavailable if the store or the journal cannot take the change now; if ctx has ended before
+// the store has responded, the change may still be committed.
 func (s *Store) Commit(ctx context.Context, c *Change) error {
 	if c.err != nil {
 		return c.err

@@ -15,19 +15,19 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// The committer is where changes wait for a transaction. Its writers (writer.go) take them in batches: while their
-// transactions are under way, the changes that arrive wait, and the next transaction takes as many of them as do not
-// touch the same documents. Under load a transaction thus carries dozens of changes, which a store does several
-// times as fast as one by one; with no load a change goes out at once, alone.
+// The committer queues changes until a writer (writer.go) takes them as a batch. While transactions are under way, changes
+// wait. The next transaction takes all of them that write different documents, up to a limit. So under load a transaction
+// has dozens of changes, which a store commits several times as fast as one by one. Without load a change is committed at once,
+// alone.
 
 const (
 	maxBatchChanges = 64
 	maxBatchBytes   = 512 << 10
-	// batchAttempts bounds how often a batch is tried when it fails though no document has moved.
+	// batchAttempts bounds the tries of a batch that fails although all its conditions hold.
 	batchAttempts = 3
 )
 
-// request is a change on its way through the committer.
+// request is a change in the committer.
 type request struct {
 	ctx    context.Context
 	change *Change
@@ -46,7 +46,7 @@ type committer struct {
 	store   *Store
 	metrics *metrics
 
-	wake    chan struct{} // holds a token while there may be work for one more writer
+	wake    chan struct{} // holds a token while there may be changes for one more writer
 	closing chan struct{} // closed by close
 	idle    chan struct{} // closed when all writers have ended
 
@@ -72,7 +72,7 @@ func newCommitter(s *Store, m *metrics, writers int) *committer {
 	}
 }
 
-// run lets writers work until close has been called and nothing is left, or ctx ends.
+// run runs the writers until close was called and nothing is left, or ctx ends.
 func (c *committer) run(ctx context.Context, writers []*writer) {
 	defer close(c.idle)
 	var working sync.WaitGroup
@@ -92,7 +92,7 @@ func (c *committer) submit(ctx context.Context, change *Change) error {
 	if len(change.records) > 0 && c.store.publisher.full() {
 		return busy()
 	}
-	own := *change // the caller may use its variable again as soon as it has the outcome; a writer looks at it once more
+	own := *change // the caller may reuse its variable as soon as it has the outcome, while a writer still reads the change
 	r := &request{ctx: ctx, change: &own, done: make(chan error, 1)}
 	c.mu.Lock()
 	if len(c.waiting) >= queueLength {
@@ -108,7 +108,7 @@ func (c *committer) submit(ctx context.Context, change *Change) error {
 	case <-ctx.Done():
 		return unavailable(fmt.Errorf("the outcome is not known: %w", ctx.Err()))
 	case <-c.idle:
-		// The writers have ended; one may have answered in the same moment.
+		// The writers have ended, perhaps with an outcome in the same moment.
 		select {
 		case err := <-r.done:
 			return err
@@ -125,7 +125,7 @@ func (c *committer) signal() {
 	}
 }
 
-// close makes submit refuse; what was accepted before is still committed.
+// close makes submit refuse changes. Those that were accepted before are still committed.
 func (c *committer) close() { close(c.closing) }
 
 // wait returns when everything accepted before close has its outcome.
@@ -138,21 +138,21 @@ func (c *committer) wait(ctx context.Context) error {
 	}
 }
 
-// await returns when a writer may find work, or must renew its lease. False says that there will be no more.
+// await returns when a writer may find changes, or must renew its lease. It returns false if there will be no more.
 func (c *committer) await(ctx context.Context, renewAt time.Time) bool {
 	renewal := time.NewTimer(time.Until(renewAt))
 	defer renewal.Stop()
 	select {
 	case <-c.wake:
-		// Handlers of one bulk of events submit at the same moment: let those that are ready to run come first, so
-		// that their changes share a transaction.
+		// Handlers of one bulk of events submit at the same moment. Let them run first, so that their changes share a
+		// transaction.
 		runtime.Gosched()
 	case <-renewal.C:
 	case <-c.closing:
 		if c.empty() {
 			return false
 		}
-		// What waits is new, or touches the documents of a batch that another writer has in flight.
+		// Changes that wait are new, or write documents of a batch that another writer commits.
 		select {
 		case <-c.wake:
 		case <-time.After(10 * time.Millisecond):
@@ -170,10 +170,9 @@ func (c *committer) empty() bool {
 	return len(c.waiting) == 0
 }
 
-// take takes from the waiting changes those that can share a transaction, oldest first; finished must be called
-// after it. It answers those that are certain to fail without asking the store: of a hundred changes that were all
-// decided on the same version of a document, the first is tried and the others are refused as soon as it has
-// succeeded.
+// take removes from the queue the changes that can share a transaction, oldest first. The caller must call finished afterwards.
+// take refuses changes that are certain to fail, without a call to the store: of a hundred changes that were decided on the same
+// version of a document, the first is tried, and the others are refused as soon as it has succeeded.
 func (c *committer) take() []*request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -207,7 +206,7 @@ func (c *committer) take() []*request {
 	return batch
 }
 
-// finished gives back the documents of a batch.
+// finished ends the batch: other writers may write its documents.
 func (c *committer) finished(batch []*request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -221,14 +220,14 @@ func (c *committer) finished(batch []*request) {
 	}
 }
 
-// moved are the requests whose conditions do not hold, by what was read now.
-func (c *committer) moved(batch []*request, now map[string]item) map[*request]bool {
+// conflicts returns the requests whose conditions do not hold for the documents as they are now.
+func (c *committer) conflicts(batch []*request, now map[string]item) map[*request]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	conflicts := map[*request]bool{}
 	for _, r := range batch {
 		for _, w := range r.change.writes {
-			if w.moved(now[w.key]) {
+			if w.fails(now[w.key]) {
 				conflicts[r] = true
 				c.replace(w)
 			}
@@ -237,7 +236,7 @@ func (c *committer) moved(batch []*request, now map[string]item) map[*request]bo
 	return conflicts
 }
 
-// refuse answers the requests whose conditions no longer hold and returns the others.
+// refuse finishes the requests that are in conflict and returns the others.
 func (c *committer) refuse(batch []*request, conflicts map[*request]bool) []*request {
 	var left []*request
 	for _, r := range batch {
@@ -251,8 +250,8 @@ func (c *committer) refuse(batch []*request, conflicts map[*request]bool) []*req
 	return left
 }
 
-// remember notes what a committed batch has replaced, answers the waiting requests that wanted to create what it
-// has created, and wakes those who wait for these documents.
+// remember notes the versions that a committed batch has replaced. It refuses the queued changes that create a document that the
+// batch has created, and wakes the requests that wait for these documents.
 func (c *committer) remember(batch []*request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -297,7 +296,7 @@ func (c *committer) stale(change *Change) bool {
 	return slices.ContainsFunc(change.writes, func(w write) bool { return w.etag != "" && c.replaced.Contains(version{w.key, w.etag}) })
 }
 
-// transaction is a batch as the sidecar takes it.
+// transaction is a batch as the sidecar expects it.
 type transaction struct {
 	ops  []*client.StateOperation
 	keys []string // of the conditional writes

@@ -14,33 +14,33 @@ import (
 const (
 	// pagesCompacted is how many pages are read at once, with the documents of their entries.
 	pagesCompacted = 16
-	// nearTop is how many entries that stay a Compactor goes through, from the newest on.
+	// nearTop is how many remaining entries a Compactor reads after a wake, from the newest on.
 	nearTop = 400
-	// compactPause is the time between two passes of a Compactor: what is deleted meanwhile is removed together.
+	// compactPause is the time between two passes of a Compactor. The entries of one pause are removed together.
 	compactPause = 2 * time.Second
 )
 
-// Compactor removes entries of an index whose documents are not listed any more, in the background. Wake it when one was deleted;
-// it then goes through the newest pages, which is where readers are. All does so with the whole index.
+// Compactor removes entries of an index whose documents are not listed any more, in the background. After Wake it compacts the
+// newest pages, which are read most. All compacts the whole index.
 type Compactor[T any] struct {
 	store *Store
 	index string
 	key   func(id string) string
-	// unlist says whether a document's entry is to be removed. It may change the document, so that who lists it again knows
-	// that it has no entry; both are committed together.
+	// unlist reports whether a document's entry is to be removed. It may note that in the document, so that a decision that lists
+	// the document again adds an entry. Both are committed together.
 	unlist func(*T) bool
 	log    *slog.Logger
 	woken  chan struct{} // holds a token
 }
 
-// NewCompactor makes a Compactor; key and unlist are as its fields say. Run must be called.
+// NewCompactor makes a Compactor; key and unlist are described at its fields. The caller must call Run.
 func NewCompactor[T any](s *Store, index string, key func(id string) string, unlist func(*T) bool) *Compactor[T] {
 	c := &Compactor[T]{store: s, index: index, key: key, unlist: unlist, log: s.opts.Log, woken: make(chan struct{}, 1)}
-	c.Wake() // for what others have left
+	c.Wake() // for deletions before this process has started
 	return c
 }
 
-// Wake asks for a pass soon. It never waits.
+// Wake requests a pass soon. It does not block.
 func (c *Compactor[T]) Wake() {
 	select {
 	case c.woken <- struct{}{}:
@@ -62,18 +62,17 @@ func (c *Compactor[T]) Run(ctx context.Context) error {
 			return nil
 		}
 		if _, err := c.pass(ctx, nearTop); err != nil && ctx.Err() == nil {
-			c.log.Warn("an index was not compacted; that is tried again after the next deletion", "index", c.index, "error", err)
+			c.log.Warn("an index was not compacted; the next deletion retries it", "index", c.index, "error", err)
 		}
 	}
 }
 
-// All removes what is to be removed from all full pages, and returns how many entries that were. Any number of processes may do so
-// at once.
+// All compacts all full pages, and returns how many entries it has removed. Several processes may do so at the same time.
 func (c *Compactor[T]) All(ctx context.Context) (removed int, err error) {
 	return c.pass(ctx, math.MaxInt)
 }
 
-// pass goes through the full pages of each partition, from the newest on, until it has met enough entries that stay.
+// pass compacts the full pages of each partition, from the newest on, until it has found enough entries that stay.
 func (c *Compactor[T]) pass(ctx context.Context, enough int) (removed int, err error) {
 	heads, err := c.store.partitions(ctx, c.index)
 	if err != nil {
@@ -90,7 +89,7 @@ func (c *Compactor[T]) pass(ctx context.Context, enough int) (removed int, err e
 }
 
 func (c *Compactor[T]) partition(ctx context.Context, name string, from, enough int) (removed int, err error) {
-	var run Doc[indexPage] // the newest of the removed pages that were met one after the other
+	var run Doc[indexPage] // the newest of a sequence of removed pages
 	inRun, stay := false, 0
 	endRun := func(before int) error {
 		if !inRun {
@@ -115,7 +114,7 @@ func (c *Compactor[T]) partition(ctx context.Context, name string, from, enough 
 		next := number - len(keys)
 		for _, page := range pages {
 			if page.Value.Number > number {
-				continue // a removed one has led past it
+				continue // a removed page refers to a page before it
 			}
 			if !page.Value.Removed {
 				n, err := c.compact(ctx, &page, documents)
@@ -173,7 +172,7 @@ func (c *Compactor[T]) documents(ctx context.Context, pages []Doc[indexPage]) (m
 	return documents, nil
 }
 
-// compact removes a page's entries that are to be removed. A page that changes meanwhile, or one of whose documents does, stays as it is.
+// compact removes entries of one page. On a conflict with the page or one of its documents, the page stays unchanged.
 func (c *Compactor[T]) compact(ctx context.Context, page *Doc[indexPage], documents map[string]Doc[T]) (removed int, err error) {
 	var change Change
 	compacted := page.Value
@@ -210,7 +209,7 @@ func (c *Compactor[T]) compact(ctx context.Context, page *Doc[indexPage], docume
 	return removed, nil
 }
 
-// link has a removed page lead to the next older one that has entries.
+// link lets a removed page refer to the next older page that has entries.
 func (c *Compactor[T]) link(ctx context.Context, key string, before int) error {
 	page, err := Get[indexPage](ctx, c.store, key)
 	if err != nil || !page.Value.Removed || page.Value.Before == before {
@@ -225,8 +224,8 @@ func (c *Compactor[T]) link(ctx context.Context, key string, before int) error {
 	return nil
 }
 
-// Trim deletes full pages of an index that lie before some places, beginning at others: from is what an earlier Trim has returned.
-// It deletes no more than most pages, and returns how far it came. Nobody may read before these places any more.
+// Trim deletes full pages of an index between from, which an earlier Trim has returned, and to. It deletes at most most pages, and
+// returns the places that it has reached. No reader may need the entries before them.
 func (c *Change) Trim(index string, from, to Places, most int) (trimmed Places) {
 	trimmed = Places{}
 	for partition, place := range to {

@@ -27,7 +27,7 @@ func Decide[A any](ctx context.Context, s *Store, decide func(ctx context.Contex
 }
 
 // Modify changes one document. It reads the document under key (the zero value if there is none) and calls modify, which
-// changes doc, adds events or index entries to change, and says whether there is anything to commit. On a conflict, Modify
+// changes doc, adds events or index entries to change, and reports whether there is anything to commit. On a conflict, Modify
 // begins again. It returns the document as modify left it, also if there is an error.
 func Modify[T any](ctx context.Context, s *Store, key string, modify func(doc *T, change *Change) (changed bool, err error)) (T, error) {
 	return Decide(ctx, s, func(ctx context.Context) (*Change, T, error) {

@@ -14,40 +14,39 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// The state API has no portable query, so lists are kept as index pages. An index has a partition for each writer of
-// the journal, to which this writer alone appends: it needs no condition and no read, and writers do not conflict. A
-// partition has a head document with its newest entries; when that is full, its entries move to a page of their own,
-// which never changes again. Whoever reads a list merges the partitions by their entries, which are UUIDv7 mostly and
-// therefore sort by time. A partition costs one document a transaction to write and one or two to read, however long
-// the index is.
+// Dapr's state API has no portable query, so lists are stored as index pages. An index has a partition for each writer of the
+// journal. Only this writer appends to it, so an append needs no condition and no read, and writers do not conflict. A
+// partition has a head document with its newest entries. When the head is full, its entries move to a page. A list merges the
+// partitions by their entries, which are UUIDv7 and sort by time. An append writes one document for each transaction, and a
+// read of the newest entries reads one or two for each partition, however long the index is.
 //
 //	index/{name}@{partition}           a partition's head
 //	index/{name}@{partition}/{number}  a full page
-//	index/{name}, index/{name}/{n}     the partition "legacy": what the release before has appended
+//	index/{name}, index/{name}/{n}     the partition "legacy": entries of the earlier release
 //
-// What has been deleted is skipped when a list is read, and Compact removes its entries from full pages, so that a list does not
-// walk them. Places stay what they are: a removed entry leaves an empty one, and a page without any left says where to go on.
-// Who works an index off, from its oldest entries on, keeps the Places that it has come to (see Store.Forward), and can delete
-// the pages before them (see Change.Trim).
+// A list skips deleted documents, and a Compactor removes their entries from full pages, so that lists do not read them again. A
+// removed entry is empty, so the places of the others stay the same. A page without entries refers to the next page that has
+// entries. A service that works an index off, from its oldest entries on, stores the Places that it has reached (see
+// Store.Forward), and can delete the pages before them (see Change.Trim).
 
 const (
-	// pageLength is how many ids a page holds: less than 1 kB of UUIDs. A short head is cheap to write; several pages are
-	// read at once.
+	// pageLength is how many ids a page has: less than 1 kB of UUIDs. A short head is cheap to write. Pages are read several at a
+	// time.
 	pageLength = 20
 	// legacyPartition is the partition without a name in its key. Its pages are longer.
 	legacyPartition  = "legacy"
 	legacyPageLength = 200
-	// headsRemembered bounds the heads that a writer keeps in memory; another one is read again.
+	// headsRemembered bounds the heads that a writer has in memory.
 	headsRemembered = 4096
 )
 
-// indexPage is a page of an index, oldest entry first; one that was removed is "". Number counts from 1; the head has the highest.
+// indexPage is a page of an index, oldest entry first. A removed entry is "". Number counts from 1; the head has the highest.
 type indexPage struct {
 	Schema int      `json:"schema"`
 	Number int      `json:"number"`
 	IDs    []string `json:"ids"`
-	// Removed says that no entry is left, neither here nor on the pages before, down to the one with the number Before. 0: on no
-	// page before.
+	// Removed means that this page has no entries, nor have the pages between it and the page Before. If Before is 0, no earlier
+	// page has entries.
 	Removed bool `json:"removed,omitempty"`
 	Before  int  `json:"before,omitempty"`
 }
@@ -63,17 +62,17 @@ func indexPageKey(index, partition string, number int) string {
 	return indexHeadKey(index, partition) + "/" + strconv.Itoa(number)
 }
 
-// head is the head of a writer's partition, as the store has it.
+// head is the head of a writer's partition as it is stored.
 type head = indexPage
 
-// appended is what a batch appends to indexes: the writes, and the heads when they are committed.
+// appended has the writes that append a batch's entries, and the heads as they are after the commit.
 type appended struct {
 	writes []write
 	heads  map[string]*head
 }
 
-// append makes the writes that append the batch's entries to this writer's partitions. A head that the writer has not
-// written yet is read first.
+// append makes the writes that append the batch's entries to this writer's partitions. It reads the heads that are not in
+// memory.
 func (w *writer) append(ctx context.Context, batch []*request) (appended, error) {
 	var indexes []string
 	ids, ttl := map[string][]string{}, map[string]time.Duration{}
@@ -145,47 +144,46 @@ func (w *writer) readHeads(ctx context.Context, indexes []string, partition stri
 	return heads, nil
 }
 
-// remember keeps a head in memory.
+// remember keeps a head in memory. (A map, not an LRU: which head is dropped does not matter.)
 func (w *writer) remember(index string, h *head) {
 	if _, known := w.heads[index]; !known && len(w.heads) >= headsRemembered {
 		for other := range w.heads {
-			delete(w.heads, other) // whichever: it is read again when it is needed
+			delete(w.heads, other) // any one: it is read again when it is needed
 			break
 		}
 	}
 	w.heads[index] = h
 }
 
-// Place is an entry's place in a partition of an index, counted from the oldest: it stays what it is whatever is
-// appended. The zero Place is the oldest entry's. It may be kept in a document.
+// Place is the place of an entry in a partition of an index, counted from the oldest, so that appending does not change it. The
+// zero Place is that of the oldest entry. It may be stored in a document.
 type Place struct {
 	Page  int `json:"page"`  // counts from 1; 0 is 1 too
 	Entry int `json:"entry"` // counts from 0
 }
 
-// Next is the place after this one on the same page. After a page's last entry that is the same as the beginning of
-// the next page.
+// Next returns the next place on the same page. After a page's last entry it is equivalent to the beginning of the next page.
 func (p Place) Next() Place { return Place{Page: max(p.Page, 1), Entry: p.Entry + 1} }
 
-// Before says whether the place comes earlier than another.
+// Before reports whether the place comes before another.
 func (p Place) Before(other Place) bool { return p.compare(other) < 0 }
 
 func (p Place) compare(other Place) int {
 	return cmp.Or(cmp.Compare(max(p.Page, 1), max(other.Page, 1)), cmp.Compare(p.Entry, other.Entry))
 }
 
-// Places says how far an index has been read: by partition, the place of the first entry that was not. The zero value
-// is the beginning. It may be kept in a document.
+// Places is how far an index was read: for each partition, the place of the first entry that was not read. The zero value is
+// the beginning. It may be stored in a document.
 type Places map[string]Place
 
-// Entry is an id in an index, and where it is.
+// Entry is an id in an index with its place.
 type Entry struct {
 	ID        string
 	Partition string
 	At        Place
 }
 
-// partitions reads the heads of all partitions of an index that have any entry.
+// partitions reads the heads of all partitions of an index that have entries.
 func (s *Store) partitions(ctx context.Context, index string) (heads map[string]indexPage, err error) {
 	for known := int(s.knownPartitions.Load()); ; {
 		names := make([]string, 0, known+1)
@@ -207,7 +205,7 @@ func (s *Store) partitions(ctx context.Context, index string) (heads map[string]
 		if err != nil {
 			return nil, err
 		}
-		if doc.Value.Partitions > known { // a replica that is new has one more
+		if doc.Value.Partitions > known { // a new replica has one more
 			known = doc.Value.Partitions
 			s.knownPartitions.Store(int64(known))
 			continue
@@ -227,8 +225,8 @@ func (s *Store) partitions(ctx context.Context, index string) (heads map[string]
 	}
 }
 
-// cursor is where reading an index backwards goes on: by partition, the entries before Place.Entry on the page are
-// next. Partitions that are not in it have nothing more.
+// cursor is where a list continues: for each partition, the entries before Place.Entry on the page are next. Partitions that are
+// not in it have no more entries.
 type cursor map[string]Place
 
 func (c cursor) String() string {
@@ -251,7 +249,7 @@ func (c cursor) String() string {
 // maxCursorLength bounds a cursor: some 50 partitions.
 const maxCursorLength = 1024
 
-// parseCursor reads a cursor, also one of the release before, which was a place alone.
+// parseCursor decodes a cursor, also one of the earlier release, which was a single place.
 func parseCursor(s string) (cursor, error) {
 	refused := problem.New(problem.Invalid, "The cursor is not one that this list gave out. Start again without it.").WithField("cursor")
 	raw, err := base64.RawURLEncoding.DecodeString(s)
@@ -282,14 +280,14 @@ func parseCursor(s string) (cursor, error) {
 	return c, nil
 }
 
-// backward reads one partition from a place on towards its oldest entry.
+// backward reads one partition from a place towards its oldest entry.
 type backward struct {
 	name  string
-	place Place // what is next is before it
+	place Place // the next entry is before it
 	pages map[int]indexPage
 }
 
-// next is the newest entry that was not taken yet, if its page is in memory.
+// next returns the newest entry that was not read yet, if its page is in memory.
 func (b *backward) next() (id string, ok bool) {
 	if b.place.Entry == 0 {
 		return "", false
@@ -297,8 +295,8 @@ func (b *backward) next() (id string, ok bool) {
 	return b.pages[b.place.Page].IDs[b.place.Entry-1], true
 }
 
-// settle moves to the page before when the place's page has nothing more. It returns the number of the page that must
-// be read then, or 0.
+// settle moves to the previous page if the place's page has no more entries. It returns the number of the page that must be
+// read, or 0.
 func (b *backward) settle() (missing int) {
 	for b.place.Page > 0 {
 		if b.place.Entry == 0 {
@@ -325,8 +323,8 @@ func (b *backward) settle() (missing int) {
 	return 0
 }
 
-// Page returns up to limit ids of an index, newest first, from the given cursor ("" is the newest), and the cursor of
-// what follows ("" at the end). What is appended meanwhile does not shift a cursor.
+// Page returns up to limit ids of an index, newest first, from the given cursor ("" is the newest entry), and the cursor of the
+// next ids ("" at the end). Entries that are appended later do not shift a cursor.
 func (s *Store) Page(ctx context.Context, index string, limit int, from string) (ids []string, next string, err error) {
 	var begin cursor
 	if from != "" {
@@ -381,8 +379,8 @@ func (s *Store) Page(ctx context.Context, index string, limit int, from string) 
 	return ids, end.String(), nil
 }
 
-// loadPages reads, in one bulk, the pages that are next for partitions whose page has nothing more, and as many before
-// them as wanted entries may need.
+// loadPages reads, in one bulk, the next pages of partitions whose page has no more entries, and as many pages before them as the
+// wanted entries may need.
 func (s *Store) loadPages(ctx context.Context, index string, parts []*backward, wanted int) error {
 	type page struct {
 		part   *backward
@@ -411,11 +409,11 @@ func (s *Store) loadPages(ctx context.Context, index string, parts []*backward, 
 		m := missing[doc.Key]
 		m.part.pages[m.number] = doc.Value
 	}
-	return s.loadPages(ctx, index, parts, wanted) // settles on what was read
+	return s.loadPages(ctx, index, parts, wanted) // settle on the pages that were read
 }
 
-// Forward returns entries of an index from the given places on, oldest first in each partition: one page of each at
-// most. next is where to read on; no entries is the end of the index.
+// Forward returns entries of an index from the given places on, oldest first in each partition, at most one page of each. next is
+// where to continue. At the end of the index there are no entries.
 func (s *Store) Forward(ctx context.Context, index string, from Places) (entries []Entry, next Places, err error) {
 	heads, err := s.partitions(ctx, index)
 	if err != nil {
@@ -426,7 +424,7 @@ func (s *Store) Forward(ctx context.Context, index string, from Places) (entries
 		next[name] = place
 	}
 	pages := map[string]indexPage{} // by partition, the one to read
-	keys := map[string]string{}     // of those that are full, to partition
+	keys := map[string]string{}     // of full pages, with their partition
 	for name, head := range heads {
 		place := next[name]
 		place.Page = max(place.Page, 1)
@@ -441,7 +439,7 @@ func (s *Store) Forward(ctx context.Context, index string, from Places) (entries
 	if err := s.forwardPages(ctx, index, keys, pages); err != nil {
 		return nil, nil, err
 	}
-	// A partition whose full page was read to its end goes on with the next page.
+	// A partition whose full page was read to its end continues with the next page.
 	keys = map[string]string{}
 	for name, page := range pages {
 		if place := next[name]; place.Page < heads[name].Number && place.Entry >= len(page.IDs) {
@@ -466,7 +464,7 @@ func (s *Store) Forward(ctx context.Context, index string, from Places) (entries
 		}
 		moved = moved || from[name].Before(next[name])
 	}
-	if len(entries) == 0 && moved { // all that was read is removed, and that is not the end
+	if len(entries) == 0 && moved { // all entries of these pages are removed, and there are more pages
 		return s.Forward(ctx, index, next)
 	}
 	return entries, next, nil
@@ -493,15 +491,15 @@ func (s *Store) forwardPages(ctx context.Context, index string, keys map[string]
 	return nil
 }
 
-// listRounds bounds how many pages one List reads when it meets documents that are not shown.
+// listRounds bounds how many pages one List reads if it finds documents that are not shown.
 const listRounds = 5
 
-// List returns up to limit documents of an index, newest first, and the cursor of what follows. key tells an
-// id's document; those that are gone, or that shown refuses, are skipped. It may return fewer than limit, even
-// none, while there is more.
-func List[T any](ctx context.Context, s *Store, index string, limit int, from string, key func(id string) string, shown func(T) bool) ([]T, string, error) {
+// List returns up to limit documents of an index, newest first, and the cursor of the next ones. key returns the key of an id's
+// document. Documents that do not exist, or for which shown returns false, are skipped. List may return fewer than limit
+// documents, or none, although there are more: the list has ended only if next is "".
+func List[T any](ctx context.Context, s *Store, index string, limit int, from string, key func(id string) string, shown func(T) bool) (page []T, next string, err error) {
 	values := make([]T, 0, limit)
-	next := from
+	next = from
 	for range listRounds {
 		ids, following, err := s.Page(ctx, index, limit-len(values), next)
 		if err != nil {

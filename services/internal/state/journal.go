@@ -14,44 +14,42 @@ import (
 	"github.com/google/uuid"
 )
 
-// The journal makes events as durable as the documents that caused them. A process has one or more writers. Each
-// transaction of a writer also creates one journal entry, which holds the transaction's events; after the commit
-// they are published, and a later transaction deletes the entry. What a process that died has left is published by
-// another one (takeover.go). That may publish an event twice; consumers bear it.
+// The journal makes events as durable as the documents that they are about. A process has one or more writers. Each
+// transaction of a writer also creates one journal entry, which holds the transaction's events. They are published after the
+// commit, and a later transaction deletes the entry. If a process ends before, another one publishes its events (takeover.go),
+// so an event may be published twice.
 //
-//	journal/registry            the registry: all writers, and how many partitions indexes have
-//	journal/{writer}            the writer's document: when it was last renewed, the numbers of its entries
+//	journal/registry            the registry: all writers, and the number of partitions that indexes have
+//	journal/{writer}            the writer's document: its last renewal, the numbers of its entries
 //	journal/{writer}/{number}   an entry
 //
-// Numbers are used one after the other: a writer has one transaction in flight, and does not use the next number
-// before an entry exists under this one. An entry's key must not exist when its transaction commits. So an entry
-// serves three purposes:
+// Numbers are used one after the other: a writer has one transaction under way, and does not use the next number before an
+// entry exists under this one. An entry's key must not exist when its transaction commits. So an entry has three purposes:
 //
 //   - It holds the events.
-//   - It says, if the answer to a transaction is lost, whether the transaction happened (writer.resolve).
-//   - It is a fence: a process that creates an entry under a number first makes sure that the writer's transaction of this
-//     number never happens, however late it arrives at the store. So a batch need not ask first whether its writer is still
-//     registered.
+//   - It shows whether a transaction happened whose response was lost (writer.resolve).
+//   - It is a fence: if another process creates an entry under a number first, the writer's transaction with this number never
+//     happens, however late it arrives at the store. So a batch need not check before whether its writer is still registered.
 //
-// A fence stays for fenceTime, much longer than the slowest transaction can be on its way.
+// A fence is kept for fenceTime, much longer than any transaction can be under way.
 
 const (
 	registryKey = "journal/registry"
-	// reservedNumbers is how many entry numbers a writer reserves at once in its document. Who takes over from it
-	// looks for entries under all reserved numbers.
+	// reservedNumbers is how many entry numbers a writer reserves at once in its document. A takeover reads the entries under
+	// all reserved numbers.
 	reservedNumbers = 512
-	// fenceTime is how long a fence is kept. The store removes it by itself (time to live).
+	// fenceTime is the time to live of a fence.
 	fenceTime = 24 * time.Hour
 	// trimAtOnce bounds the published entries that one transaction deletes.
 	trimAtOnce = 16
 )
 
-// registry lists the writers whose entries may hold events. Partitions is how many partitions indexes have had so
-// far: each writer has one, alone; see index.go.
+// registry lists the writers whose entries may hold events. Partitions is the highest number of partitions that indexes have
+// had: each writer has its own; see index.go.
 type registry struct {
 	Schema     int                `json:"schema"`
 	Partitions int                `json:"partitions"`
-	Legacy     bool               `json:"legacy,omitempty"` // the release before has used this store; see legacy.go
+	Legacy     bool               `json:"legacy,omitempty"` // the earlier release has used this store; see legacy.go
 	Writers    []registeredWriter `json:"writers"`
 }
 
@@ -61,7 +59,7 @@ type registeredWriter struct {
 	Partition int    `json:"partition"`
 }
 
-// freePartition is the lowest that no registered writer has.
+// freePartition returns the lowest partition that no registered writer has.
 func (r *registry) freePartition() int {
 	for partition := 0; ; partition++ {
 		if !slices.ContainsFunc(r.Writers, func(w registeredWriter) bool { return w.Partition == partition }) {
@@ -70,9 +68,8 @@ func (r *registry) freePartition() int {
 	}
 }
 
-// writerDocument is a writer's own. Entries exist only under numbers from From up to, and without, To. Next was the
-// next number when the document was written. Once it is closed, the writer may not reserve further numbers, and must
-// register anew.
+// writerDocument is the document of a writer. Entries exist only under numbers from From to To - 1. Next was the next number
+// when the document was written. A writer that is closed may not reserve further numbers, and must register again.
 type writerDocument struct {
 	Schema    int       `json:"schema"`
 	Instance  string    `json:"instance"`
@@ -83,8 +80,8 @@ type writerDocument struct {
 	Closed    bool      `json:"closed,omitempty"`
 }
 
-// entryDocument is an entry as it is written. A fence has no events. It has a batch only if it has taken the place of
-// that batch's entry, and names in Against the batch that its own writer has given up.
+// entryDocument is an entry as it is stored. A fence has no events. It has a Batch only if it replaced that batch's entry.
+// Against is the batch that the fence's own writer has given up.
 type entryDocument struct {
 	Schema  int               `json:"schema"`
 	Batch   string            `json:"batch"`
@@ -93,7 +90,7 @@ type entryDocument struct {
 	Events  []json.RawMessage `json:"events,omitempty"`
 }
 
-// ofTakeover says whether the entry is a fence that a takeover has put there: the writer never gets past it.
+// ofTakeover reports whether the entry is a fence of a takeover, at which the writer ends.
 func (e entryDocument) ofTakeover() bool { return e.Fence && e.Batch == "" && e.Against == "" }
 
 func writerKey(writer string) string { return "journal/" + writer }
@@ -101,7 +98,7 @@ func entryKey(writer string, number int64) string {
 	return writerKey(writer) + "/" + strconv.FormatInt(number, 10)
 }
 
-// encodeEntry is the entry of a batch with these events, which are encoded already.
+// encodeEntry encodes the entry of a batch. Its events are encoded already.
 func encodeEntry(batch string, records []record) []byte {
 	size := 64 + len(batch)
 	for _, r := range records {
@@ -125,22 +122,21 @@ func encodeEntry(batch string, records []record) []byte {
 	return b.Bytes()
 }
 
-// fenceAt is the write that puts a fence under a number, if there is no entry yet. Against is empty if it is another
-// process that puts it there.
+// fenceAt returns the write that creates a fence under a number, if there is no entry yet. against is empty in a takeover.
 func fenceAt(writer string, number int64, against string) (write, error) {
 	body, err := json.Marshal(entryDocument{Schema: 1, Fence: true, Against: against})
 	return write{key: entryKey(writer, number), value: body, ttl: fenceTime}, err
 }
 
-// register makes the given writers known under new ids, each with a partition of its own. It waits for its turn
-// against others that register at the same time, until ctx ends.
+// register registers the given writers under new ids, each with its own partition. It retries on conflicts with other
+// processes until ctx ends.
 func (s *Store) register(ctx context.Context, writers ...*writer) error {
 	ids, partitions := make([]string, len(writers)), make([]int, len(writers))
 	err := s.editRegistry(ctx, func(r *registry, change *Change) {
 		for i, w := range writers {
-			// New ones each time: an attempt whose answer was lost may have happened. It is taken over soon.
+			// New ids each time: an attempt whose response was lost may have happened. Its writer is taken over soon.
 			id := uuid.Must(uuid.NewV7()).String()
-			w.registration.Store(&id) // before the registry shows it, so that this process does not take over from itself
+			w.registration.Store(&id) // before it is in the registry, so that this process does not take over from itself
 			ids[i], partitions[i] = id, r.freePartition()
 			r.Writers = append(r.Writers, registeredWriter{ID: id, Instance: s.opts.Instance, Partition: partitions[i]})
 			r.Partitions = max(r.Partitions, partitions[i]+1)
@@ -159,7 +155,7 @@ func (s *Store) register(ctx context.Context, writers ...*writer) error {
 	return nil
 }
 
-// registered reads the registry. Before the first writer has registered it is empty.
+// registered reads the registry. It is empty before the first writer has registered.
 func (s *Store) registered(ctx context.Context) (Doc[registry], error) {
 	doc, err := Get[registry](ctx, s, registryKey)
 	if errors.Is(err, ErrNotFound) {
@@ -168,8 +164,8 @@ func (s *Store) registered(ctx context.Context) (Doc[registry], error) {
 	return doc, err
 }
 
-// editRegistry changes the registry, against others that change it at the same time, until ctx ends. What edit adds
-// to the change is written together with the registry.
+// editRegistry changes the registry. It retries on conflicts until ctx ends. What edit adds to the change is written together
+// with the registry.
 func (s *Store) editRegistry(ctx context.Context, edit func(*registry, *Change)) error {
 	for {
 		doc, err := s.registered(ctx)
@@ -194,8 +190,8 @@ func (s *Store) editRegistry(ctx context.Context, edit func(*registry, *Change))
 	}
 }
 
-// direct commits a change of the journal's own documents past the committer. It returns ErrConflict if a condition
-// does not hold, or if the change was committed and the answer was lost: callers read again and decide anew.
+// direct commits a change of the journal's own documents without the committer. The error is ErrConflict if a condition does
+// not hold, or if the change was committed and the response was lost: callers read and decide again.
 func (s *Store) direct(ctx context.Context, c *Change) error {
 	if c.err != nil {
 		return c.err
@@ -210,14 +206,13 @@ func (s *Store) direct(ctx context.Context, c *Change) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(c.writes, func(w write) bool { return w.moved(now[w.key]) }) {
+	if slices.ContainsFunc(c.writes, func(w write) bool { return w.fails(now[w.key]) }) {
 		return ErrConflict
 	}
 	return unavailable(cause)
 }
 
-// removal deletes documents that only the journal's writer, or who has taken over from it, may touch: they need no
-// condition.
+// removal deletes a document without a condition. Only the journal's writer, or a takeover of it, may delete the document.
 func removal(key string) *client.StateOperation {
 	return &client.StateOperation{Type: client.StateOperationTypeDelete, Item: &client.SetStateItem{Key: key}}
 }
@@ -236,7 +231,7 @@ func (s *Store) deleteEntries(ctx context.Context, writer string, numbers []int6
 	return nil
 }
 
-// unregister takes a writer out of the registry and deletes its document.
+// unregister removes a writer from the registry and deletes its document.
 func (s *Store) unregister(ctx context.Context, id string) error {
 	return s.editRegistry(ctx, func(r *registry, change *Change) {
 		r.Writers = slices.DeleteFunc(r.Writers, func(w registeredWriter) bool { return w.ID == id })

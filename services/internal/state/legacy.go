@@ -11,14 +11,14 @@ import (
 	"github.com/dapr/go-sdk/client"
 )
 
-// What the release before this one left in a store, and how it is taken over. Its journal had other documents:
+// This file takes over the journal of the earlier release, which had other documents:
 //
 //	journal/writers          its registry
 //	journal/{writer}         a writer's document, rewritten under its ETag by each of its transactions
 //	journal/{writer}/{slot}  the events of one transaction; the first n slots were in use
 //
-// Its processes may still run while this release is rolled out. They do not know of writers of this release, and
-// lists that they answer lack what those have appended until they are replaced.
+// Its processes may still run while this release is rolled out. They do not read the entries that writers of this release
+// append to indexes, so their lists lack these entries until they are replaced.
 
 const legacyRegistryKey = "journal/writers"
 
@@ -44,7 +44,7 @@ func legacySlotKey(writer string, slot int) string {
 	return writerKey(writer) + "/" + strconv.Itoa(slot)
 }
 
-// hasLegacyWriters says whether the release before has used this store.
+// hasLegacyWriters reports whether the earlier release has used this store.
 func (s *Store) hasLegacyWriters(ctx context.Context) (bool, error) {
 	_, err := Get[legacyRegistry](ctx, s, legacyRegistryKey)
 	if errors.Is(err, ErrNotFound) {
@@ -53,44 +53,28 @@ func (s *Store) hasLegacyWriters(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// watchLegacyWriters takes over from writers of the release before, as watch does from those of this one.
-func (s *Store) watchLegacyWriters(ctx context.Context) {
+// watchLegacyWriters takes over from writers of the earlier release, as watch does from those of this one.
+func (s *Store) watchLegacyWriters(ctx context.Context, seen renewals) {
 	registry, err := Get[legacyRegistry](ctx, s, legacyRegistryKey)
 	if err != nil {
-		return // it is asked again soon
+		return // it is read again soon
 	}
 	for _, w := range registry.Value.Writers {
 		doc, err := Get[legacyWriterDocument](ctx, s, writerKey(w.ID))
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return
 		}
-		if err == nil && w.Instance != s.opts.Instance && !s.legacySilence.expired(w.ID, doc.ETag, s.opts.Lease) {
+		if err == nil && w.Instance != s.opts.Instance && !seen.expired(w.ID, doc.ETag, s.opts.Lease) {
 			continue
 		}
 		if err := s.takeOverLegacy(ctx, w, doc); err != nil && ctx.Err() == nil {
-			s.opts.Log.Warn("could not take over from a dead writer of the release before; trying again", "writer", w.ID, "error", err)
+			s.opts.Log.Warn("could not take over from a writer of the earlier release; trying again", "writer", w.ID, "error", err)
 		}
 	}
 }
 
-// silence remembers since when documents have been as they are.
-type silence map[string]struct {
-	etag  string
-	since time.Time
-}
-
-// expired says whether a document has had this ETag for longer than a lease.
-func (s silence) expired(id, etag string, lease time.Duration) bool {
-	last, known := s[id]
-	if !known || last.etag != etag {
-		last.etag, last.since = etag, time.Now()
-		s[id] = last
-	}
-	return time.Since(last.since) > lease
-}
-
-// takeOverLegacy closes a writer of the release before, publishes what its slots hold, and removes it. Closing fences
-// it off, for each of its transactions depends on the ETag of its document.
+// takeOverLegacy closes a writer of the earlier release, publishes the events of its slots, and removes it. A closed writer
+// commits nothing, because each of its transactions has the ETag of its document as a condition.
 func (s *Store) takeOverLegacy(ctx context.Context, w legacyWriter, doc Doc[legacyWriterDocument]) error {
 	if doc.ETag != "" && !doc.Value.Closed {
 		doc.Value.Closed = true
@@ -104,8 +88,8 @@ func (s *Store) takeOverLegacy(ctx context.Context, w legacyWriter, doc Doc[lega
 	if err != nil {
 		return err
 	}
-	// From the top, for the search begins at the bottom and ends where nothing is: so one that is interrupted leaves no slots that
-	// nobody looks for.
+	// From the highest slot on: the search begins at the lowest and ends at the first gap. So after an interruption, the next
+	// search finds all remaining slots.
 	for to := slots; to > 0; to -= recoveryChunk {
 		var ops []*client.StateOperation
 		for slot := to - recoveryChunk; slot < to; slot++ {
@@ -133,7 +117,7 @@ func (s *Store) takeOverLegacy(ctx context.Context, w legacyWriter, doc Doc[lega
 	}
 }
 
-// publishLegacySlots publishes the events in a writer's slots, and returns how many slots it looked at.
+// publishLegacySlots publishes the events in a writer's slots, and returns how many slots it has read.
 func (s *Store) publishLegacySlots(ctx context.Context, w legacyWriter) (slots int, err error) {
 	var left []record
 	for found := true; found; slots += recoveryChunk {
@@ -157,7 +141,7 @@ func (s *Store) publishLegacySlots(ctx context.Context, w legacyWriter) (slots i
 		}
 	}
 	if len(left) > 0 {
-		s.opts.Log.Info("publishing what a dead writer of the release before left in the journal", "writer", w.ID, "events", len(left))
+		s.opts.Log.Info("publishing the journal of a writer of the earlier release", "writer", w.ID, "events", len(left))
 	}
 	return slots, s.publisher.publishAll(ctx, left)
 }

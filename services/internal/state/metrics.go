@@ -2,8 +2,7 @@ package state
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// meters are what an operator watches of the store: how changes share transactions, how many lose, and whether
-// events wait for the broker.
+// metrics show how changes share transactions, how many of them conflict, and whether events wait for the broker.
 type metrics struct {
 	batchChanges    prometheus.Histogram
 	commitSeconds   prometheus.Histogram

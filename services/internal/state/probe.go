@@ -13,16 +13,16 @@ import (
 	"github.com/google/uuid"
 )
 
-// Dapr lists stores as transactional that do not roll back: in its Redis store a transaction in which one
-// condition fails keeps the other writes, and inside a transaction first-write does not refuse an existing key.
-// Its MongoDB store drops errors of a commit and brings deleted documents back, its etcd store tells the loser of a race that
-// it has won. On such a store this design would sell a seat twice. So a service does not trust the list: at start it runs
-// transactions that must fail, two of them at once where that matters, and looks whether anything of them stayed.
+// Dapr lists stores as transactional that do not roll back. In its Redis store, a transaction with a condition that does not hold
+// keeps its other writes, and first-write inside a transaction overwrites an existing document. Its MongoDB store ignores errors
+// of a commit and restores deleted documents, and its etcd store accepts both of two conflicting transactions. On such a store,
+// a seat could be sold twice. So a service tests its store when it starts: it runs transactions that must fail, some of them at
+// the same time, and checks that they have written nothing.
 
-// UnfitStoreError says that the state store does not keep what every service here relies on.
+// UnfitStoreError means that the state store does not give the guarantees that every service depends on.
 type UnfitStoreError struct {
 	Component string // the Dapr component's name
-	Type      string // its type, for example state.redis, if Dapr tells
+	Type      string // its type, for example state.redis, if known
 	Did       string // what it did, or failed to do
 }
 
@@ -50,18 +50,18 @@ func (s *Store) probe(ctx context.Context) error {
 	return fmt.Errorf("the state store component %q does not respond: %w", s.opts.Component, last)
 }
 
-// proof is one run of the probe: its keys, all under one prefix, which are deleted at its end.
+// proof is one run of the probe. All its keys have one prefix and are deleted at its end.
 type proof struct {
 	store  *Store
 	prefix string
-	keys   map[string]struct{} // under the prefix, that may exist
+	keys   map[string]struct{} // of documents that may exist
 }
 
-// probeLife is how long the store keeps what a probe writes, should the process die before it has deleted it.
+// probeLife is the time to live of a probe's documents, in case the process ends before it has deleted them.
 const probeLife = 10 * time.Minute
 
-// races is how often two transactions meet. Each is a chance to see what a store does that looks at a condition first and
-// writes afterwards.
+// races is how often two transactions run at the same time. Each is a chance to find a store that checks a condition and writes
+// in two steps.
 const races = 3
 
 type mark struct {
@@ -69,7 +69,7 @@ type mark struct {
 	Text   string `json:"text"`
 }
 
-// prove runs the transactions. Errors other than UnfitStoreError mean that the store could not be judged now.
+// prove runs the transactions. Errors other than UnfitStoreError mean that the store could not be tested now.
 func (s *Store) prove(ctx context.Context) error {
 	p := &proof{store: s, prefix: "probe/" + uuid.NewString() + "/", keys: map[string]struct{}{}}
 	defer p.clean(ctx)
@@ -108,12 +108,12 @@ func update(c *Change, key, etag, text string) {
 	c.put(write{key: key, etag: etag, ttl: probeLife}, mark{1, text})
 }
 
-func (p *proof) look(ctx context.Context, key string) (item, error) {
+func (p *proof) read(ctx context.Context, key string) (item, error) {
 	items, err := p.store.read(ctx, key)
 	return items[key], err
 }
 
-// create writes a new document and returns it as it then is.
+// create writes a new document and reads it.
 func (p *proof) create(ctx context.Context, key, text string) (item, error) {
 	if err := p.run(ctx, func(c *Change) { c.CreateFor(key, mark{1, text}, probeLife) }); err != nil {
 		return item{}, err
@@ -121,9 +121,9 @@ func (p *proof) create(ctx context.Context, key, text string) (item, error) {
 	return p.mustBe(ctx, key, text)
 }
 
-// mustBe reads a document that was written, and which the store has said it has.
+// mustBe reads a document whose write the store has accepted, and checks its text.
 func (p *proof) mustBe(ctx context.Context, key, text string) (item, error) {
-	found, err := p.look(ctx, key)
+	found, err := p.read(ctx, key)
 	if err != nil {
 		return item{}, err
 	}
@@ -132,15 +132,16 @@ func (p *proof) mustBe(ctx context.Context, key, text string) (item, error) {
 	}
 	var m mark
 	if json.Unmarshal(found.value, &m) != nil || m.Text != text {
-		return item{}, unfit("it accepted a transaction, and the document was not changed: it loses what it has answered for")
+		return item{}, unfit("it accepted a transaction, and the document was not changed: it loses accepted writes")
 	}
 	return found, nil
 }
 
-// mustRefuse runs a transaction of which one condition, on the document under key, does not hold, and looks for what it left.
+// mustRefuse runs a transaction one of whose conditions, on the document under key, does not hold. It checks that the transaction
+// is refused and has written nothing.
 func (p *proof) mustRefuse(ctx context.Context, what, key string, build func(*Change)) error {
 	bystander := p.key("bystander")
-	before, err := p.look(ctx, key)
+	before, err := p.read(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -148,11 +149,11 @@ func (p *proof) mustRefuse(ctx context.Context, what, key string, build func(*Ch
 		c.CreateFor(bystander, mark{1, "must not stay"}, probeLife)
 		build(c)
 	})
-	after, err := p.look(ctx, key)
+	after, err := p.read(ctx, key)
 	if err != nil {
 		return err
 	}
-	left, err := p.look(ctx, bystander)
+	left, err := p.read(ctx, bystander)
 	switch {
 	case err != nil:
 		return err
@@ -166,7 +167,7 @@ func (p *proof) mustRefuse(ctx context.Context, what, key string, build func(*Ch
 	return nil
 }
 
-// rollback: a transaction of which one condition does not hold is refused, and leaves nothing.
+// rollback checks that a transaction is refused if one condition does not hold, and writes nothing.
 func (p *proof) rollback(ctx context.Context) error {
 	present := p.key("present")
 	first, err := p.create(ctx, present, "first")
@@ -194,7 +195,7 @@ func (p *proof) rollback(ctx context.Context) error {
 	})
 }
 
-// race: of two transactions at once that name the same ETag, one happens, and the other one is refused.
+// race checks that of two transactions at the same time with the same ETag, one happens and the other is refused.
 func (p *proof) race(ctx context.Context) error {
 	contested := p.key("contested")
 	now, err := p.create(ctx, contested, "0")
@@ -219,14 +220,14 @@ func (p *proof) race(ctx context.Context) error {
 		}
 		racing.Wait()
 		if answers[0] == nil && answers[1] == nil {
-			return unfit("it accepted two transactions at once that change a document under the same ETag: the loser of the race was told that it had won")
+			return unfit("it accepted two transactions at once that change a document under the same ETag: one of the writes is lost")
 		}
-		after, err := p.look(ctx, contested)
+		after, err := p.read(ctx, contested)
 		if err != nil {
 			return err
 		}
 		for i := range answers {
-			left, err := p.look(ctx, besides[i])
+			left, err := p.read(ctx, besides[i])
 			if err != nil {
 				return err
 			}
@@ -245,7 +246,7 @@ func (p *proof) race(ctx context.Context) error {
 	return nil
 }
 
-// deleted: what is deleted stays so, and what is created under its key is another document.
+// deleted checks that a deleted document stays deleted, and that a new document under its key has another ETag.
 func (p *proof) deleted(ctx context.Context) error {
 	key := p.key("deleted")
 	first, err := p.create(ctx, key, "first")
@@ -255,7 +256,7 @@ func (p *proof) deleted(ctx context.Context) error {
 	if err := p.run(ctx, func(c *Change) { c.Delete(key, first.etag) }); err != nil {
 		return err
 	}
-	if gone, err := p.look(ctx, key); err != nil {
+	if gone, err := p.read(ctx, key); err != nil {
 		return err
 	} else if gone.exists() {
 		return unfit("it accepted a transaction that deletes a document, and the document is still there")
@@ -277,13 +278,13 @@ func (p *proof) deleted(ctx context.Context) error {
 	})
 }
 
-// cases: keys that differ in case are keys of different documents.
+// cases checks that keys that differ in case are keys of different documents.
 func (p *proof) cases(ctx context.Context) error {
 	lower, upper := p.key("case"), p.key("CASE")
 	if _, err := p.create(ctx, lower, "lower"); err != nil {
 		return err
 	}
-	found, err := p.look(ctx, upper)
+	found, err := p.read(ctx, upper)
 	if err != nil {
 		return err
 	}
@@ -299,7 +300,7 @@ func (p *proof) cases(ctx context.Context) error {
 	return nil
 }
 
-// clean deletes all that the probe may have left. What it cannot delete, the store does later.
+// clean deletes the documents of the probe. If it fails, they end by their time to live.
 func (p *proof) clean(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTime)
 	defer cancel()
@@ -308,11 +309,11 @@ func (p *proof) clean(ctx context.Context) {
 		ops = append(ops, removal(key))
 	}
 	if err := p.store.execute(ctx, ops); err != nil {
-		p.store.opts.Log.Debug("could not delete what the probe of the store has written; the store does", "error", err)
+		p.store.opts.Log.Debug("could not delete the documents of the store's probe; they have a time to live", "error", err)
 	}
 }
 
-// componentType asks the sidecar what the component is.
+// componentType reads the component's type from the sidecar.
 func (s *Store) componentType(ctx context.Context) string {
 	metadata, err := s.sidecar.GetMetadata(ctx)
 	if err != nil {

@@ -163,7 +163,7 @@ func TestProbe_RefusesStoresThatASequenceOfTransactionsDoesNotShow(t *testing.T)
 	}{
 		"answers OK to the loser of a race": {&looksFirst{memory: on("answers OK to the loser of a race")}, "two transactions at once"},
 		"drops errors of the commit":        {&dropsCommitErrors{memory: on("drops errors of the commit")}, "two transactions at once"},
-		"loses what it accepted":            {forgets{on("loses what it accepted")}, "loses what it has answered for"},
+		"loses what it accepted":            {forgets{on("loses what it accepted")}, "it loses accepted writes"},
 		"revives deleted documents":         {revives{on("revives deleted documents")}, "changes a deleted document"},
 		"takes keys in any case":            {caseless{on("takes keys in any case")}, "differ in case"},
 		"counts ETags anew":                 {countsAnew{on("counts ETags anew"), map[string]int{}}, "the ETag that it had before"},

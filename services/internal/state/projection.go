@@ -13,24 +13,24 @@ import (
 )
 
 const (
-	// projectionLag is how far behind its owner a projection may reasonably be.
+	// projectionLag is how far a projection is expected to be behind its owner at most.
 	projectionLag = 5 * time.Second
-	// newborn is the age up to which an aggregate that is not found may be one whose event is still on its way.
-	newborn = 10 * time.Second
-	// firstLook is how long GetProjection waits until it looks into the store again, for an event may be handled by another
-	// replica. The wait doubles each time.
-	firstLook = 100 * time.Millisecond
+	// newAge is the age up to which the event of an aggregate that is not found may still be on its way.
+	newAge = 10 * time.Second
+	// firstPause is how long GetProjection waits until it reads the store again, because another replica may handle the event.
+	// The pause doubles each time.
+	firstPause = 100 * time.Millisecond
 	// maxWaiting and maxWaitingOfUser bound the requests of a process, and of one user, that wait for such documents. A client can
-	// make up a young id, and would hold a connection for as long as it is waited for: the gateway has 1024 to a service, of which
-	// half stay free. A ticket that has just been listed may have hundreds of buyers who wait.
+	// make up a new id, and its request holds a connection while it waits. The gateway has 1024 connections to a service; half
+	// of them stay free. Hundreds of buyers may wait for a ticket that has just been listed.
 	maxWaiting       = 512
 	maxWaitingOfUser = 8
 )
 
-// GetProjection is Get for a document that another service's event creates. A client that has just got an id may
-// use it here before the event has arrived; so if there is no document yet, and id is a UUIDv7 made a moment
-// ago, it waits for a short while until this process has handled the event before it returns ErrNotFound. If too many
-// requests wait, or too many of this user's, it does not wait.
+// GetProjection is Get for a document that another service's event creates. A client may send an id that it has just got before
+// the event has arrived. So if there is no document, and the id is a UUIDv7 of the last seconds, GetProjection waits for the
+// event for a short time before it returns ErrNotFound. If too many requests of this process or of this user wait, it returns
+// at once.
 func GetProjection[T any, ID ~string](ctx context.Context, s *Store, key string, of ID, user id.User) (doc Doc[T], err error) {
 	err = s.awaitProjection(ctx, key, string(of), user, func() error {
 		doc, err = Get[T](ctx, s, key)
@@ -39,26 +39,27 @@ func GetProjection[T any, ID ~string](ctx context.Context, s *Store, key string,
 	return doc, err
 }
 
-// GetProjectionAnd is GetProjection, and reads a second document with the same call. If the second does not exist, it has no ETag.
-func GetProjectionAnd[A, B any, ID ~string](ctx context.Context, s *Store, key string, of ID, user id.User, keyB string) (replica Doc[A], other Doc[B], err error) {
+// GetProjectionAnd is GetProjection, and reads a second document with the same call. If there is no second document, other has
+// no ETag.
+func GetProjectionAnd[A, B any, ID ~string](ctx context.Context, s *Store, key string, of ID, user id.User, keyB string) (projection Doc[A], other Doc[B], err error) {
 	err = s.awaitProjection(ctx, key, string(of), user, func() error {
-		if replica, other, err = GetBoth[A, B](ctx, s, key, keyB); err == nil && replica.ETag == "" {
+		if projection, other, err = GetBoth[A, B](ctx, s, key, keyB); err == nil && projection.ETag == "" {
 			err = fmt.Errorf("%s: %w", key, ErrNotFound)
 		}
 		return err
 	})
-	return replica, other, err
+	return projection, other, err
 }
 
-// awaitProjection calls get, which reads the document under key, until it does not return ErrNotFound any more, or it is not
-// to be expected that the document comes, or too many wait.
+// awaitProjection calls get, which reads the document under key, until get finds the document, the document is not expected any
+// more, or too many requests wait. The loop is no plain retry: the document's arrival ends a pause early.
 func (s *Store) awaitProjection(ctx context.Context, key, of string, user id.User, get func() error) error {
-	if !bornWithin(of, newborn) {
+	if !madeWithin(of, newAge) {
 		return get()
 	}
 	deadline := time.Now().Add(projectionLag)
 	admitted := false
-	for pause := firstLook; ; pause *= 2 {
+	for pause := firstPause; ; pause *= 2 {
 		arrived, forget := s.arrivals.expect(key) // before the read, so that it is not missed
 		err := get()
 		if !errors.Is(err, ErrNotFound) || time.Now().After(deadline) {
@@ -70,7 +71,7 @@ func (s *Store) awaitProjection(ctx context.Context, key, of string, user id.Use
 				forget()
 				return err
 			}
-			defer s.arrivals.leave(user)
+			defer s.arrivals.release(user)
 			admitted = true
 		}
 		select {
@@ -84,7 +85,7 @@ func (s *Store) awaitProjection(ctx context.Context, key, of string, user id.Use
 	}
 }
 
-// arrivals are the documents that somebody waits for. The zero value is ready to use.
+// arrivals has the requests that wait for documents. The zero value is ready to use.
 type arrivals struct {
 	mu      sync.Mutex
 	waiting map[string][]chan struct{}
@@ -93,7 +94,7 @@ type arrivals struct {
 	ofUser   map[id.User]int // how many of them are each user's
 }
 
-// admit says whether one more request of this user may wait. If so, leave must be called when it has.
+// admit reports whether one more request of this user may wait. If so, the request must call release afterwards.
 func (a *arrivals) admit(user id.User) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -108,7 +109,7 @@ func (a *arrivals) admit(user id.User) bool {
 	return true
 }
 
-func (a *arrivals) leave(user id.User) {
+func (a *arrivals) release(user id.User) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.admitted--
@@ -117,8 +118,8 @@ func (a *arrivals) leave(user id.User) {
 	}
 }
 
-// expect returns a channel that is closed when this process has created the document under key. forget must be called
-// when it is not waited for any more.
+// expect returns a channel that is closed when this process has created the document under key. The caller must call forget when
+// it does not wait any more.
 func (a *arrivals) expect(key string) (arrived <-chan struct{}, forget func()) {
 	created := make(chan struct{})
 	a.mu.Lock()
@@ -146,7 +147,7 @@ func (a *arrivals) forget(key string, created chan struct{}) {
 	}
 }
 
-// announce wakes those who wait for one of these documents.
+// announce wakes the requests that wait for one of these documents.
 func (a *arrivals) announce(created map[string]struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -161,8 +162,8 @@ func (a *arrivals) announce(created map[string]struct{}) {
 	}
 }
 
-// bornWithin reads the time that a UUIDv7 holds.
-func bornWithin(id string, age time.Duration) bool {
+// madeWithin reports whether an id is a UUIDv7 whose time is at most age ago.
+func madeWithin(id string, age time.Duration) bool {
 	parsed, err := uuid.Parse(id)
 	if err != nil || parsed.Version() != 7 {
 		return false

@@ -11,33 +11,33 @@ import (
 	"sync/atomic"
 )
 
-// The reader lets reads that arrive at the same time share calls to the sidecar: while its calls are under way,
-// the keys that are asked for gather, and the next call takes them together. A store answers one question for
-// fifty documents many times as fast as fifty questions. With no load a read goes out at once, alone.
+// The reader lets reads that arrive at the same time share calls to the sidecar. While its calls are under way, it collects keys,
+// and the next call reads all of them. A store reads fifty documents in one call many times as fast as in fifty calls. Without
+// load a read is made at once, alone.
 //
-// A read never joins a call that has begun before it: a read after a commit sees it.
+// A read never joins a call that has begun before it, so a read after a commit returns what was committed.
 
 const (
-	// readsAtOnce bounds the calls under way. More do not make it faster: Dapr's SQLite store keeps two
-	// connections open and makes others anew each time.
+	// readsAtOnce bounds the calls under way. More are not faster: Dapr's SQLite store keeps two connections open, and opens
+	// others for each call.
 	readsAtOnce = 2
 	// maxReadKeys bounds the keys of one call, which a single read may exceed.
 	maxReadKeys = 512
-	// anchor is there as soon as this process has registered.
+	// anchor is the key of a document that exists once this process has registered.
 	anchor = registryKey
 )
 
 type reader struct {
 	sidecar   Sidecar
 	component string
-	anchored  atomic.Bool // whether the anchor is there
+	anchored  atomic.Bool // whether the anchor exists
 
 	mu      sync.Mutex
-	queue   []*sharedRead // not begun
+	queue   []*sharedRead // calls that have not begun
 	running int
 }
 
-// sharedRead is one call to the sidecar, for all who wait for done.
+// sharedRead is one call to the sidecar, for all readers that wait for done.
 type sharedRead struct {
 	keys  map[string]struct{}
 	done  chan struct{}
@@ -49,7 +49,7 @@ func newReader(sidecar Sidecar, component string) *reader {
 	return &reader{sidecar: sidecar, component: component}
 }
 
-// read returns the items under keys; what does not exist is the zero item.
+// read returns the items under keys. A document that does not exist is the zero item.
 func (r *reader) read(ctx context.Context, keys []string) (map[string]item, error) {
 	shared := r.join(keys)
 	select {
@@ -68,7 +68,7 @@ func (r *reader) read(ctx context.Context, keys []string) (map[string]item, erro
 	return shared.items, nil
 }
 
-// join adds keys to a call that has not begun, and sees to it that somebody makes it.
+// join adds keys to a call that has not begun, and starts a goroutine that makes it if necessary.
 func (r *reader) join(keys []string) *sharedRead {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -88,9 +88,9 @@ func (r *reader) join(keys []string) *sharedRead {
 	return shared
 }
 
-// run makes calls until none is wanted. Each is bounded in time, so it ends.
+// run makes calls until the queue is empty. Each has a deadline.
 func (r *reader) run() {
-	// Handlers of one bulk of events read at the same moment: let those that are ready to run come first.
+	// Handlers of one bulk of events read at the same moment. Let them run first, so that they share a call.
 	runtime.Gosched()
 	for {
 		r.mu.Lock()
@@ -107,8 +107,8 @@ func (r *reader) run() {
 	}
 }
 
-// call asks the sidecar: a plain read for one key, a bulk read for several, and plain ones for all until this process has
-// registered. It belongs to nobody's request, for others may have joined.
+// call makes a plain read for one key, and a bulk read for several. Until this process has registered, all reads are plain. The
+// call has its own deadline, not that of a request, because several requests may share it.
 func (r *reader) call(keys map[string]struct{}) (map[string]item, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readTime)
 	defer cancel()
@@ -127,23 +127,22 @@ func (r *reader) call(keys map[string]struct{}) (map[string]item, error) {
 	return items, nil
 }
 
-// bulk makes a bulk read, and does not believe at once what it says is not there. Dapr 1.18's stores on PostgreSQL and
-// SQLite go through the rows of an answer and do not ask whether it ended well (BulkGet, without rows.Err()): when the
-// database goes away in that moment, what is missing looks as if it had never been. An event of an order that "is not
-// there" would be refused for good, and a dead writer's journal would seem empty.
+// bulk makes a bulk read, and reads missing documents twice. Dapr 1.18's stores on PostgreSQL and SQLite do not check whether
+// the rows ended with an error (BulkGet, without rows.Err()). If the database fails in that moment, the remaining documents
+// seem not to exist. Then an event of such an order would be refused for ever, and a dead writer's journal would seem empty.
 //
-// So each bulk also asks for the anchor, a document that is there for certain: without it the answer broke off. It may
-// have broken off behind the anchor, too. So what is missing is asked for once more: a database that is asked after
-// that gets nothing at all from it, not even the anchor, or the truth.
+// So each bulk read also reads the anchor, a document that certainly exists. Without it in the response, the read was
+// incomplete. The read may also have ended after the anchor. So the missing documents are read once more: a second read of
+// a failed database returns nothing, not even the anchor, and otherwise its result is true.
 func (r *reader) bulk(ctx context.Context, keys []string) (map[string]item, error) {
 	items := make(map[string]item, len(keys)+1)
 	for range 2 {
-		asked := keys
-		if !slices.Contains(asked, anchor) {
-			asked = append(slices.Clip(asked), anchor)
+		withAnchor := keys
+		if !slices.Contains(withAnchor, anchor) {
+			withAnchor = append(slices.Clip(withAnchor), anchor)
 		}
 		delete(items, anchor)
-		found, err := r.sidecar.GetBulkState(ctx, r.component, asked, nil, 16)
+		found, err := r.sidecar.GetBulkState(ctx, r.component, withAnchor, nil, 16)
 		if err != nil {
 			return nil, err
 		}
@@ -155,7 +154,7 @@ func (r *reader) bulk(ctx context.Context, keys []string) (map[string]item, erro
 			items[f.Key] = it
 		}
 		if !items[anchor].exists() {
-			return nil, errors.Join(errBrokeOff, items[anchor].err)
+			return nil, errors.Join(errIncomplete, items[anchor].err)
 		}
 		keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return items[key].exists() || items[key].err != nil })
 		if len(keys) == 0 {
@@ -165,4 +164,4 @@ func (r *reader) bulk(ctx context.Context, keys []string) (map[string]item, erro
 	return items, nil
 }
 
-var errBrokeOff = errors.New("the store's answer broke off")
+var errIncomplete = errors.New("the store's response was incomplete")

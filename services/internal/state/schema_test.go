@@ -123,7 +123,7 @@ func TestSchema_ADocumentOfANewerReleaseIsRefusedAndKept(t *testing.T) {
 
 	_, err := Get[release1](t.Context(), s, key)
 	require.Equal(t, problem.Unavailable, problem.KindOf(err), "another process can, and so will this one after its update")
-	require.ErrorContains(t, err, key+" has schema 2, this process knows up to 1")
+	require.ErrorContains(t, err, key+" has schema 2, this process reads up to 1")
 	_, err = GetMany[release1](t.Context(), s, []string{known, key})
 	require.ErrorIs(t, err, errNewer)
 	require.ErrorIs(t, changes[release1](t.Context(), s, key, 1), errNewer)

@@ -603,9 +603,9 @@ func TestGetProjection_WaitsForWhatWasBornAMomentAgo(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "arrived", doc.Value.Text)
 
-	require.True(t, bornWithin(fresh, newborn))
-	require.False(t, bornWithin("01890a5d-ac96-774b-bcce-b302099a8057", newborn), "a UUIDv7 of 2023")
-	require.False(t, bornWithin(uuid.NewString(), newborn), "not a UUIDv7")
+	require.True(t, madeWithin(fresh, newAge))
+	require.False(t, madeWithin("01890a5d-ac96-774b-bcce-b302099a8057", newAge), "a UUIDv7 of 2023")
+	require.False(t, madeWithin(uuid.NewString(), newAge), "not a UUIDv7")
 }
 
 // A client can make up young ids: so many requests wait for their documents as are bounded, and the others are answered at once.

@@ -1,11 +1,11 @@
-// Package state keeps a service's documents in its Dapr state store, under the rules of this project: every
-// write is conditional, one decision is one transaction, and the events that a decision causes are committed
-// with it, in a journal from which they are published afterwards (a transactional outbox).
+// Package state stores a service's documents in its Dapr state store. Every write is conditional, and one decision is one
+// transaction. The events of a decision are committed with it, in a journal, and published afterwards (a transactional
+// outbox).
 //
-// Read change.go for what a caller says, committer.go and writer.go for how changes become transactions, reader.go for
-// how reads share calls, journal.go and takeover.go for how no event is lost, index.go for lists, schema.go for
-// documents of older and newer formats, legacy.go for the journal of the release before, and probe.go for which stores
-// are refused.
+// Callers need decide.go, change.go, this file, projection.go (documents that an event creates) and index.go (lists). The rest is
+// inside: committer.go and writer.go make transactions of changes, reader.go lets reads share calls, journal.go and
+// takeover.go make sure that no event is lost, schema.go reads documents of older and newer formats, legacy.go reads the
+// journal of the earlier release, and probe.go refuses stores that cannot be used.
 package state
 
 import (
@@ -25,14 +25,14 @@ import (
 )
 
 var (
-	// ErrNotFound says that there is no document under a key.
+	// ErrNotFound means that there is no document under a key.
 	ErrNotFound = errors.New("document not found")
-	// ErrConflict says that a document was changed (or created, or deleted) since it was read. Nothing of
-	// the change was written.
+	// ErrConflict means that a document was changed, created or deleted after it was read. Nothing of the change was
+	// written.
 	ErrConflict = errors.New("document changed since it was read")
 )
 
-// Sidecar is what this package asks of Dapr; client.Client of the go-sdk is one. Tests put faults before it.
+// Sidecar has the calls of Dapr that this package makes. client.Client of the go-sdk implements it.
 type Sidecar interface {
 	GetState(ctx context.Context, store, key string, meta map[string]string) (*client.StateItem, error)
 	GetBulkState(ctx context.Context, store string, keys []string, meta map[string]string, parallelism int32) ([]*client.BulkStateItem, error)
@@ -41,27 +41,27 @@ type Sidecar interface {
 	GetMetadata(ctx context.Context) (*client.GetMetadataResponse, error)
 }
 
-// Options says how a Store works. Zero values take the defaults named with each field.
+// Options are the settings of a Store. A zero value stands for the default.
 type Options struct {
 	// Service is the name of the service; it is the source of its events. Required.
 	Service string
-	// Instance names this process's place across restarts (a host and a port, a pod): a process that starts in
-	// a place knows that the one which registered from there before is dead. Required.
+	// Instance is the place of this process (a host and a port, a pod), which stays the same after a restart. When a process
+	// starts, an earlier process of the same instance has ended. Required.
 	Instance string
 	// Component is the Dapr state store. Default "state".
 	Component string
-	// Slots bounds the journal: how many transactions may wait for the broker. Default 16384.
+	// Slots bounds the transactions whose events may wait for the broker. Default 16384.
 	Slots int
-	// Writers is how many transactions may be in flight at once. Default 1 on SQLite, which takes one at a time, and 2
-	// on other stores. More help where the store is far away: a transaction waits for the network once a document.
+	// Writers is how many transactions may be under way. Default 1 on SQLite, which runs one at a time, and 2 on other stores.
+	// More writers help if the store is far away: a transaction makes one network round trip for each document.
 	Writers int
 	// Backlog bounds the events that may wait for the broker. Default 32768.
 	Backlog int
-	// Lease is how long a writer may be silent before a living process publishes what it left. Default 15s.
+	// Lease is the time without a renewal after which another process takes over from a writer. Default 15s.
 	Lease time.Duration
 
 	Log     *slog.Logger          // default slog.Default()
-	Metrics prometheus.Registerer // default: a registry of its own
+	Metrics prometheus.Registerer // default: a new registry
 }
 
 func (o *Options) setDefaults() {
@@ -93,7 +93,7 @@ const (
 	queueLength = 4096
 )
 
-// Store is a service's documents. Make one with Open; its methods may be called in parallel.
+// Store has a service's documents. Make one with Open. Its methods may be called in parallel.
 type Store struct {
 	opts      Options
 	sidecar   Sidecar
@@ -103,23 +103,22 @@ type Store struct {
 	publisher *publisher
 	arrivals  arrivals
 
-	knownPartitions atomic.Int64 // of indexes, as the registry last said
-	legacy          atomic.Bool  // whether the release before has used this store
-	legacySilence   silence      // of the watch alone
+	knownPartitions atomic.Int64 // of indexes, as last read from the registry
+	legacy          atomic.Bool  // whether the earlier release has used this store
 
 	stop    context.CancelFunc // ends the background work
 	working sync.WaitGroup
 }
 
-// Open proves that the store keeps its promises (see probe.go), registers this process as a writer of the
-// journal, and starts publishing, beginning with what a dead predecessor left. It waits for the sidecar until
-// ctx ends. Close must be called.
+// Open tests whether the store can be used (see probe.go), registers this process as a writer of the journal, and starts to
+// publish events, also those of an earlier process that has ended. It waits for the sidecar until ctx ends. The caller must
+// call Close.
 func Open(ctx context.Context, sidecar Sidecar, opts Options) (*Store, error) {
 	if opts.Service == "" || opts.Instance == "" {
 		return nil, errors.New("state.Open: Options.Service and Options.Instance are required")
 	}
 	opts.setDefaults()
-	s := &Store{opts: opts, sidecar: sidecar, reader: newReader(sidecar, opts.Component), legacySilence: silence{}}
+	s := &Store{opts: opts, sidecar: sidecar, reader: newReader(sidecar, opts.Component)}
 	if err := s.probe(ctx); err != nil {
 		return nil, err
 	}
@@ -138,7 +137,7 @@ func Open(ctx context.Context, sidecar Sidecar, opts Options) (*Store, error) {
 	metrics.limits.WithLabelValues("events").Set(float64(s.opts.Backlog))
 	opts.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "boxoffice_journal_oldest_unpublished_seconds",
-		Help: "How long the committed event that waits longest for the broker has waited. 0: none waits.",
+		Help: "How long the oldest committed event has waited for the broker. 0: no event waits.",
 	}, func() float64 { return s.publisher.oldest(time.Now()).Seconds() }))
 	s.committer = newCommitter(s, metrics, len(s.writers))
 	if err := s.register(ctx, s.writers...); err != nil {
@@ -160,8 +159,8 @@ func Open(ctx context.Context, sidecar Sidecar, opts Options) (*Store, error) {
 	return s, nil
 }
 
-// Close refuses new changes, finishes those under way, publishes what is left and takes this writer out of the
-// journal. If ctx ends first, what is left stays in the journal for the next process, and Close says so.
+// Close refuses new changes, finishes those under way, publishes the remaining events and unregisters the writers. If ctx ends
+// first, the remaining events stay in the journal for the next process, and Close returns an error.
 func (s *Store) Close(ctx context.Context) error {
 	s.committer.close()
 	drained := s.committer.wait(ctx) == nil && s.publisher.drain(ctx) == nil
@@ -171,23 +170,23 @@ func (s *Store) Close(ctx context.Context) error {
 		return fmt.Errorf("%d events were not published before the deadline; they stay in the journal and are published at the next start", s.publisher.backlog())
 	}
 	for _, w := range s.writers {
-		if err := w.leave(ctx); err != nil {
-			return fmt.Errorf("leave the journal: %w", err)
+		if err := w.unregister(ctx); err != nil {
+			return fmt.Errorf("unregister from the journal: %w", err)
 		}
 	}
 	return nil
 }
 
-// Instance is this process's place, as the options name it.
+// Instance returns Options.Instance.
 func (s *Store) Instance() string { return s.opts.Instance }
 
-// Ping says whether the store answers.
+// Ping returns an error if the store does not respond.
 func (s *Store) Ping(ctx context.Context) error {
 	_, err := s.read(ctx, registryKey)
 	return err
 }
 
-// Room says whether the journal can take changes: an error is the problem that a change would meet.
+// Room returns the problem that a change would get if the journal is full, and nil if it has room.
 func (s *Store) Room(context.Context) error {
 	if s.publisher.full() {
 		return busy()
@@ -195,16 +194,16 @@ func (s *Store) Room(context.Context) error {
 	return nil
 }
 
-// Doc is a document as it was read. ETag is what a change of it must name.
+// Doc is a document as it was read. A change of it must name its ETag.
 type Doc[T any] struct {
 	Key   string
 	ETag  string
 	Value T
 }
 
-// Get reads the document under key, brought to the format of this release (see schema.go). It returns ErrNotFound if
-// there is none, and a problem.Unavailable if the store cannot be reached, or a newer release has written the document
-// in a format that this one does not know.
+// Get reads the document under key and converts it to the format of this release (see schema.go). The error is ErrNotFound if
+// there is no document, and a problem.Unavailable if the store cannot be reached or the document has a newer format than this
+// release can read.
 func Get[T any](ctx context.Context, s *Store, key string) (Doc[T], error) {
 	items, err := s.read(ctx, key)
 	if err != nil {
@@ -213,7 +212,7 @@ func Get[T any](ctx context.Context, s *Store, key string) (Doc[T], error) {
 	return decode[T](items[key], key)
 }
 
-// GetMany reads the documents under keys, in that order, leaving out those that do not exist.
+// GetMany reads the documents under keys, in the same order. It omits those that do not exist.
 func GetMany[T any](ctx context.Context, s *Store, keys []string) ([]Doc[T], error) {
 	items, err := s.read(ctx, keys...)
 	if err != nil {
@@ -248,11 +247,11 @@ func GetBoth[A, B any](ctx context.Context, s *Store, keyA, keyB string) (a Doc[
 	return a, b, nil
 }
 
-// item is a document's bytes and ETag; the zero item is one that does not exist.
+// item is a document's bytes and ETag. The zero item stands for no document.
 type item struct {
 	value []byte
 	etag  string
-	err   error // why it could not be read, though the others could
+	err   error // if this document could not be read and others could
 }
 
 func (i item) exists() bool { return i.etag != "" }
@@ -273,23 +272,21 @@ func (s *Store) read(ctx context.Context, keys ...string) (map[string]item, erro
 	return s.reader.read(ctx, keys)
 }
 
-// execute runs one transaction. The error may mean that it did not happen, or that it is not known whether it
-// did.
+// execute runs one transaction. After an error, the transaction may have happened or not.
 func (s *Store) execute(ctx context.Context, ops []*client.StateOperation) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTime)
 	defer cancel()
 	return s.sidecar.ExecuteStateTransaction(ctx, s.opts.Component, nil, ops)
 }
 
-// unavailable is the answer to a caller whose request could not be served now, and that may try again.
+// unavailable is the problem of a request that may succeed if it is tried again.
 func unavailable(cause error) error {
 	return problem.New(problem.Unavailable, "The service cannot reach its storage at the moment. Try again shortly.").
 		WithRetryAfter(2 * time.Second).
 		Because(cause)
 }
 
-// busy is the answer when the journal is full: the broker has been away for long, and writing on would be a
-// promise that cannot be kept.
+// busy is the problem of a change when the journal is full, because the broker has been unavailable for long.
 func busy() error {
 	return problem.New(problem.Unavailable, "The service cannot take changes at the moment: its events wait for the message broker. Try again shortly.").
 		WithRetryAfter(5 * time.Second)

@@ -12,25 +12,20 @@ import (
 	"github.com/dapr/go-sdk/client"
 )
 
-// recoveryChunk is how many entries are read, or deleted, at once. An entry may hold as much as a batch does.
+// recoveryChunk is how many entries are read or deleted at once. An entry may hold the events of a whole batch.
 const recoveryChunk = 16
 
-// watch takes over from writers whose process is dead: at once from those that this instance registered before it
-// started anew, and from others when they have not renewed their document for a lease. That time is measured here,
-// from when this process first read a version of the document, so clocks need not agree.
+// watch takes over from writers whose process has ended: at once from those that an earlier process of this instance has
+// registered, and from others if they have not renewed their document for a lease.
 func (s *Store) watch(ctx context.Context) {
-	type version struct {
-		etag  string
-		since time.Time
-	}
-	seen := map[string]version{}
+	seen, seenLegacy := renewals{}, renewals{}
 	for {
 		doc, err := s.registered(ctx)
 		if err != nil && ctx.Err() == nil {
-			s.opts.Log.Warn("could not read who writes the journal; trying again", "error", err)
+			s.opts.Log.Warn("could not read the registry of the journal; trying again", "error", err)
 			clear(seen) // others could not renew either
 		}
-		maps.DeleteFunc(seen, func(id string, _ version) bool {
+		maps.DeleteFunc(seen, func(id string, _ renewal) bool {
 			return !slices.ContainsFunc(doc.Value.Writers, func(w registeredWriter) bool { return w.ID == id })
 		})
 		for _, w := range doc.Value.Writers {
@@ -42,23 +37,18 @@ func (s *Store) watch(ctx context.Context) {
 				clear(seen)
 				break
 			}
-			own := items[writerKey(w.ID)]
-			last, known := seen[w.ID]
-			if !known || last.etag != own.etag {
-				last = version{own.etag, time.Now()}
-				seen[w.ID] = last
-			}
-			if w.Instance != s.opts.Instance && time.Since(last.since) <= s.opts.Lease {
+			expired := seen.expired(w.ID, items[writerKey(w.ID)].etag, s.opts.Lease)
+			if w.Instance != s.opts.Instance && !expired {
 				continue
 			}
 			if err := s.takeOver(ctx, w); err != nil && ctx.Err() == nil {
-				s.opts.Log.Warn("could not take over from a dead writer; trying again", "writer", w.ID, "error", err)
+				s.opts.Log.Warn("could not take over from a writer that has ended; trying again", "writer", w.ID, "error", err)
 				continue
 			}
 			delete(seen, w.ID)
 		}
 		if doc.Value.Legacy {
-			s.watchLegacyWriters(ctx)
+			s.watchLegacyWriters(ctx, seenLegacy)
 		}
 		select {
 		case <-time.After(s.opts.Lease / 3):
@@ -68,17 +58,36 @@ func (s *Store) watch(ctx context.Context) {
 	}
 }
 
+// renewals has the last renewal of each writer that this process has seen. The times are those of this process's reads, so clocks
+// need not agree.
+type renewals map[string]renewal
+
+type renewal struct {
+	etag string // of the writer's document
+	seen time.Time
+}
+
+// expired reports whether a writer's document has had this ETag for longer than a lease.
+func (r renewals) expired(writer, etag string, lease time.Duration) bool {
+	last, found := r[writer]
+	if !found || last.etag != etag {
+		last = renewal{etag, time.Now()}
+		r[writer] = last
+	}
+	return time.Since(last.seen) > lease
+}
+
 func (s *Store) isOwn(id string) bool {
 	return slices.ContainsFunc(s.writers, func(w *writer) bool { return *w.registration.Load() == id })
 }
 
-// takeOver closes a dead writer, makes sure that no transaction of it can succeed any more, publishes what its
-// entries hold, deletes them, and removes the writer, whose partition is free then. It may be interrupted anywhere,
-// and done again by anybody.
+// takeOver closes a writer whose process has ended, makes sure that none of its transactions can succeed any more, publishes the
+// events of its entries, deletes them, and unregisters the writer, which frees its partition. A takeover that was interrupted
+// is repeated by any process.
 func (s *Store) takeOver(ctx context.Context, w registeredWriter) error {
 	doc, err := Get[writerDocument](ctx, s, writerKey(w.ID))
 	if errors.Is(err, ErrNotFound) {
-		return s.unregister(ctx, w.ID) // somebody else has just done it
+		return s.unregister(ctx, w.ID) // another process has just done it
 	}
 	if err != nil {
 		return err
@@ -98,8 +107,8 @@ func (s *Store) takeOver(ctx context.Context, w registeredWriter) error {
 	if err := s.publishEntries(ctx, w, entries); err != nil {
 		return err
 	}
-	// The last entry may be of a transaction whose outcome its writer, if it lives, does not know yet: a fence with the
-	// same batch says that it happened.
+	// If the writer still runs, it may not have the outcome of its last transaction yet. A fence with the same batch shows that
+	// the transaction happened.
 	dispensable := slices.DeleteFunc(slices.Clone(entries), func(number int64) bool { return number == last })
 	if err := s.deleteEntries(ctx, w.ID, dispensable); err != nil {
 		return err
@@ -112,9 +121,9 @@ func (s *Store) takeOver(ctx context.Context, w registeredWriter) error {
 	return s.unregister(ctx, w.ID)
 }
 
-// fenceOff makes sure that a closed writer's last transaction was its last: it creates a fence under the number after
-// it, the only one that the writer may have in flight, unless an earlier takeover did. It returns the numbers of the
-// writer's entries, fences left out, and the last number before the fence.
+// fenceOff makes sure that a closed writer commits no further transaction: it creates a fence under the number after the last
+// entry, the only number that the writer may have under way, unless an earlier takeover did. It returns the numbers of the
+// writer's entries without fences, and the last number before the fence.
 func (s *Store) fenceOff(ctx context.Context, id string, doc writerDocument) (entries []int64, last int64, err error) {
 	for {
 		found, err := s.findEntries(ctx, id, doc)
@@ -132,7 +141,7 @@ func (s *Store) fenceOff(ctx context.Context, id string, doc writerDocument) (en
 		if cause == nil {
 			return found.entries, found.last, nil
 		}
-		// Perhaps the writer lives and was faster, or another takeover was: then the next search finds that.
+		// The writer, if it still runs, or another takeover may have been faster: then the next search finds that.
 		items, err := s.read(ctx, fence.key)
 		if err != nil {
 			return nil, 0, err
@@ -143,14 +152,15 @@ func (s *Store) fenceOff(ctx context.Context, id string, doc writerDocument) (en
 	}
 }
 
-// foundEntries is what there is under a writer's numbers.
+// foundEntries are the entries under a writer's numbers.
 type foundEntries struct {
-	entries []int64 // that are no fences, lowest first
-	last    int64   // the highest number that the writer has used, as far as can be seen
-	fenced  bool    // whether a takeover has put a fence under the number after last
+	entries []int64 // numbers of entries that are no fences, lowest first
+	last    int64   // the highest number that the writer is known to have used
+	fenced  bool    // whether a takeover has created a fence under the number after last
 }
 
-// findEntries looks under all numbers that a closed writer has reserved, and the one after these, where a fence may be.
+// findEntries reads the entries under all numbers that a closed writer has reserved, and under the next one, where a fence may
+// be.
 func (s *Store) findEntries(ctx context.Context, id string, doc writerDocument) (found foundEntries, err error) {
 	found.last = doc.Next - 1
 	for from := doc.From; from <= doc.To; from += recoveryChunk {
@@ -207,7 +217,7 @@ func (s *Store) publishEntries(ctx context.Context, w registeredWriter, numbers 
 		if len(left) == 0 {
 			continue
 		}
-		s.opts.Log.Info("publishing what a dead writer left in the journal", "writer", w.ID, "instance", w.Instance, "events", len(left))
+		s.opts.Log.Info("publishing the journal of a writer that has ended", "writer", w.ID, "instance", w.Instance, "events", len(left))
 		if err := s.publisher.publishAll(ctx, left); err != nil {
 			return err
 		}

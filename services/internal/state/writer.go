@@ -15,24 +15,24 @@ import (
 	"github.com/google/uuid"
 )
 
-// writer commits batches of changes, one transaction at a time. It has a registration in the journal (journal.go), a
-// partition of every index to which it alone appends (index.go), and a goroutine.
+// writer commits batches of changes, one transaction at a time. It has a registration in the journal (journal.go), its own
+// partition of every index (index.go), and a goroutine.
 type writer struct {
 	store        *Store
 	registration atomic.Pointer[string] // its id, also while it is being registered
 
-	// Of the goroutine alone.
+	// Only the goroutine uses these.
 	id        string
 	partition int
 	next      int64            // the number of the next entry; one exists under each before
 	to        int64            // the first number that is not reserved
 	renewAt   time.Time        // when the document must be renewed
-	lost      bool             // somebody has taken over from this registration
+	lost      bool             // another process has taken over from this registration
 	heads     map[string]*head // of this partition, as they are in the store
 
 	mu        sync.Mutex
 	existing  map[int64]struct{} // the numbers of its entries
-	published []int64            // those of them whose events are out: they are to be deleted
+	published []int64            // those whose events are published: they are to be deleted
 }
 
 // begin starts a registration.
@@ -48,7 +48,7 @@ func (w *writer) begin(id string, partition int) {
 	w.existing, w.published = map[int64]struct{}{}, nil
 }
 
-// run commits what waits in the committer's queue until that is closed and empty, or ctx ends.
+// run commits the changes in the committer's queue until the committer is closed and empty, or ctx ends.
 func (w *writer) run(ctx context.Context) {
 	c := w.store.committer
 	for ctx.Err() == nil {
@@ -67,7 +67,7 @@ func (w *writer) run(ctx context.Context) {
 	}
 }
 
-// commit brings a batch to its end: each of its requests has been answered when it returns.
+// commit commits a batch. When it returns, each request of the batch has its outcome.
 func (w *writer) commit(ctx context.Context, batch []*request) {
 	c := w.store.committer
 	start := time.Now()
@@ -88,7 +88,7 @@ func (w *writer) commit(ctx context.Context, batch []*request) {
 		switch {
 		case len(result.conflicts) > 0:
 			batch = c.refuse(batch, result.conflicts)
-		case result.lost: // it registers anew
+		case result.lost: // it registers again
 		case attempt == batchAttempts:
 			w.commitOneByOne(ctx, batch, result.cause)
 			return
@@ -98,8 +98,8 @@ func (w *writer) commit(ctx context.Context, batch []*request) {
 	}
 }
 
-// commitOneByOne is for a batch that the store refuses though every condition holds: one of its changes may be
-// one that the store cannot take, and the others must not fail with it.
+// commitOneByOne commits the changes of a batch that the store refuses although all conditions hold. If the store cannot take
+// one of them, the others must not fail with it.
 func (w *writer) commitOneByOne(ctx context.Context, batch []*request, cause error) {
 	if len(batch) == 1 {
 		w.store.opts.Log.Error("the store refuses a change whose conditions hold", "error", cause)
@@ -111,16 +111,16 @@ func (w *writer) commitOneByOne(ctx context.Context, batch []*request, cause err
 	}
 }
 
-// outcome is what became of one try of a batch that the store has answered.
+// outcome is the result of one try of a batch, as the store shows it.
 type outcome struct {
 	committed bool
-	conflicts map[*request]bool // whose documents have moved
+	conflicts map[*request]bool // requests whose conditions do not hold
 	lost      bool              // the registration is lost; nothing was committed
-	cause     error             // what the store said, when not committed
+	cause     error             // the store's error, if not committed
 }
 
-// try runs the batch as one transaction. An error means that nothing was written or, when ctx ended or the entry cannot
-// be read, that the outcome is not known; trying again is of no use now.
+// try runs the batch as one transaction. An error means that nothing was written or, if ctx has ended or the entry cannot be
+// decoded, that the outcome is not known. The caller must not try again.
 func (w *writer) try(ctx context.Context, batch []*request) (outcome, error) {
 	if err := w.prepare(ctx); err != nil {
 		return outcome{}, err
@@ -161,15 +161,15 @@ func (w *writer) try(ctx context.Context, batch []*request) (outcome, error) {
 	case result.lost:
 		w.lost = true
 	default:
-		w.next++ // a fence has its number
+		w.next++ // a fence uses the number
 		w.untrim(trimmed)
 	}
 	return result, nil
 }
 
-// prepare registers anew if the registration is lost, and reserves numbers if none is left.
+// prepare registers again if the registration is lost, and reserves numbers if none is left.
 func (w *writer) prepare(ctx context.Context) error {
-	for range 2 { // once more, for a renewal whose answer was lost looks like a conflict
+	for range 2 { // twice, because a renewal whose response was lost returns a conflict
 		if !w.lost && w.next == w.to {
 			w.renew(ctx)
 		}
@@ -199,8 +199,8 @@ func (w *writer) resolve(ctx context.Context, batch []*request, tx *transaction,
 	return result, err
 }
 
-// findOutcome reads the transaction's documents once. The entry says whether the transaction happened. If it did not, a fence
-// under its number makes sure that it never will, and the ETags say which requests are in conflict.
+// findOutcome reads the transaction's documents once. The entry shows whether the transaction happened. If it did not, a fence
+// under its number makes sure that it never will, and the ETags show which requests are in conflict.
 func (w *writer) findOutcome(ctx context.Context, batch []*request, tx *transaction, e *entry, cause error) (outcome, error) {
 	now, err := w.store.read(ctx, tx.keys...)
 	if err != nil {
@@ -226,11 +226,10 @@ func (w *writer) findOutcome(ctx context.Context, batch []*request, tx *transact
 			return outcome{}, err
 		}
 	}
-	return outcome{conflicts: w.store.committer.moved(batch, now), cause: cause}, nil // there is a fence of this writer
+	return outcome{conflicts: w.store.committer.conflicts(batch, now), cause: cause}, nil // there is a fence of this writer
 }
 
-// renew shows the others that this writer lives, and reserves numbers. If somebody has closed the writer, its
-// registration is lost.
+// renew renews the lease and reserves numbers. If another process has closed the writer, its registration is lost.
 func (w *writer) renew(ctx context.Context) {
 	doc, err := Get[writerDocument](ctx, w.store, writerKey(w.id))
 	if errors.Is(err, ErrNotFound) || err == nil && doc.Value.Closed {
@@ -250,7 +249,7 @@ func (w *writer) renew(ctx context.Context) {
 	case err == nil:
 		w.to = to
 		w.renewAt = time.Now().Add(w.store.opts.Lease / 3)
-	case errors.Is(err, ErrConflict): // it is being closed: the next look will show it
+	case errors.Is(err, ErrConflict): // it is being closed, as the next read will show
 		w.renewAt = time.Now()
 	case ctx.Err() == nil:
 		w.renewAt = time.Now().Add(min(time.Second, w.store.opts.Lease/10))
@@ -258,7 +257,7 @@ func (w *writer) renew(ctx context.Context) {
 	}
 }
 
-// entry is a transaction's place in the journal.
+// entry is the journal entry of a transaction.
 type entry struct {
 	writer  *writer
 	id      string // of the registration
@@ -269,7 +268,7 @@ type entry struct {
 
 func (e *entry) key() string { return entryKey(e.id, e.number) }
 
-// publish hands the committed events to the publisher. When they are out, the entry can be deleted.
+// publish gives the committed events to the publisher. When they are published, the entry can be deleted.
 func (e *entry) publish() {
 	if len(e.records) == 0 {
 		e.release()
@@ -282,7 +281,7 @@ func (e *entry) release() {
 	w := e.writer
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.id == e.id { // else the entry went with an earlier registration
+	if w.id == e.id { // otherwise the entry belongs to an earlier registration
 		w.published = append(w.published, e.number)
 	}
 }
@@ -297,7 +296,7 @@ func (w *writer) replace(deleted []int64, created int64) {
 	w.existing[created] = struct{}{}
 }
 
-// oldest is the lowest number under which there is an entry, or the next one.
+// oldest returns the lowest number of an entry, or the next number if there is no entry.
 func (w *writer) oldest() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -308,8 +307,8 @@ func (w *writer) oldest() int64 {
 	return oldest
 }
 
-// trim takes published entries that may be deleted in the next transaction, at most so many. The entry of the last
-// transaction stays until there is another: who takes over finds by it which number comes next.
+// trim removes up to most published entries from the list and returns them: the next transaction deletes them. The entry of the
+// last transaction stays until there is another one, because a takeover finds the next number by it.
 func (w *writer) trim(most int) (numbers []int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -327,17 +326,17 @@ func (w *writer) trim(most int) (numbers []int64) {
 	return numbers
 }
 
-// untrim is for entries whose deletion was not committed.
+// untrim returns entries to the list whose deletion was not committed.
 func (w *writer) untrim(numbers []int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.published = append(w.published, numbers...)
 }
 
-// leave deletes what this writer keeps in the store. Its events must all be published, and its goroutine ended.
-func (w *writer) leave(ctx context.Context) error {
+// unregister deletes the writer's documents. Its events must all be published, and its goroutine must have ended.
+func (w *writer) unregister(ctx context.Context) error {
 	if w.lost {
-		return nil // who has taken over from it does that
+		return nil // the takeover does that
 	}
 	if err := w.store.deleteEntries(ctx, w.id, slices.Sorted(maps.Keys(w.existing))); err != nil {
 		return err

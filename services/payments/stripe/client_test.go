@@ -58,7 +58,7 @@ func intended(t *testing.T, client *Client) *domain.Payment {
 	return payment
 }
 
-// attempted is an order and the first attempt to pay it, which Stripe has not heard of.
+// attempted is an order and the first attempt to pay it, which Stripe has not had.
 func attempted() (*domain.Order, domain.Attempt) {
 	order := liveOrder()
 	return &order, order.Begin("visa", clock.System()).Attempt

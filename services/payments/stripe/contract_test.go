@@ -22,7 +22,7 @@ import (
 )
 
 // referee is Stripe's own stripe-mock: it holds every request against Stripe's published OpenAPI description.
-// It has no state, so what it answers says nothing; whether it accepts says all.
+// It has no state, so only whether it accepts a request matters.
 type referee struct {
 	mock http.Handler
 

@@ -73,7 +73,7 @@ func FuzzResponse(f *testing.F) {
 			p.Observe(mapped, noon)
 			require.Contains(t, statuses, p.Status)
 			if mapped.Status == domain.Captured || mapped.Status == domain.Refunded {
-				require.Equal(t, stripego.PaymentIntentStatusSucceeded, intent.Status, "money is taken only if Stripe says so")
+				require.Equal(t, stripego.PaymentIntentStatusSucceeded, intent.Status, "money is taken only if it is at Stripe")
 			}
 		}
 		var failure stripego.Error

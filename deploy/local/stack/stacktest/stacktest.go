@@ -1,5 +1,5 @@
-// Package stacktest starts stacks in tests: in a folder that goes with the test, stopped when the test ends, and
-// with the last lines of every process in the test's output if it failed.
+// Package stacktest starts stacks in tests: in a temporary folder, stopped when the test ends, and with the last lines of every process
+// in the test's output if it failed.
 package stacktest
 
 import (
@@ -13,12 +13,11 @@ import (
 	"boxoffice/deploy/local/stack"
 )
 
-// startTime bounds the start of a stack, also on a machine where other tests run beside.
+// startTime limits the start of a stack, also on a machine where other tests run.
 const startTime = 90 * time.Second
 
-// Start starts a stack on free ports and fails the test if that does not succeed. Options.Folder may name the
-// folder of an earlier stack of the same test, which must have been stopped. Whoever runs the tests may have a
-// Stripe key in the environment: a test never uses it. Under go test -short the test is skipped.
+// Start starts a stack on free ports, or fails the test. Options.Folder may name the folder of an earlier stack of the same test, which
+// must have been stopped. A Stripe key in the environment is never used. Under go test -short the test is skipped.
 func Start(t testing.TB, opts stack.Options) *stack.Stack {
 	t.Helper()
 	SkipIfShort(t)
@@ -38,7 +37,7 @@ func Start(t testing.TB, opts stack.Options) *stack.Stack {
 	return s
 }
 
-// SkipIfShort skips a test that needs more than Go, under go test -short.
+// SkipIfShort skips a test that needs sidecars, under go test -short.
 func SkipIfShort(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
@@ -46,7 +45,7 @@ func SkipIfShort(t testing.TB) {
 	}
 }
 
-// Open starts a stack as Start does, for more than one test: whoever calls it names its folder, and stops it.
+// Open starts a stack as Start does, for more than one test: the caller names its folder and stops it.
 func Open(ctx context.Context, opts stack.Options) (*stack.Stack, error) {
 	env := map[string]string{"STRIPE_SECRET_KEY": "", "LOG_FORMAT": "text"}
 	maps.Copy(env, opts.Env)

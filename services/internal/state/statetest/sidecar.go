@@ -125,7 +125,7 @@ func (s *Sidecar) ExecuteStateTransaction(_ context.Context, _ string, _ map[str
 	return nil
 }
 
-// allows says whether an item's condition holds. Without an ETag, first-write is the condition that there is no document.
+// allows reports whether an item's condition holds. Without an ETag, first-write is the condition that there is no document.
 func (s *Sidecar) allows(item *client.SetStateItem) bool {
 	found := s.documents[item.Key].ETag
 	if item.Etag != nil && item.Etag.Value != "" {
