@@ -84,7 +84,7 @@ func (s *fixture) backup() map[string]document {
 	return backup
 }
 
-func (s *fixture) payment(t *testing.T, orderID id.Order) domain.Payment {
+func (s *fixture) storedPayment(t *testing.T, orderID id.Order) domain.Payment {
 	t.Helper()
 	a, err := s.load(t.Context(), orderID)
 	require.NoError(t, err)
@@ -111,7 +111,7 @@ func TestCompare_WithNothingToFindOnlyPublishesAgain(t *testing.T) {
 	require.Empty(t, s.runComparison(t))
 	require.Equal(t, wrote, s.stripeServer.Writes.Load())
 	s.requireEvents(t, "payment.created", "payment.captured", "payment.created", "payment.failed", "payment.captured", "payment.created")
-	require.Equal(t, domain.Captured, s.payment(t, sold.ID).Status)
+	require.Equal(t, domain.Captured, s.storedPayment(t, sold.ID).Status)
 }
 
 func TestCompare_FindsWhatWebhooksDidNotReport(t *testing.T) {
@@ -157,7 +157,7 @@ func TestCompare_FindsWhatWebhooksDidNotReport(t *testing.T) {
 					t.Skip("a charge does not contain how a dispute ended")
 				}
 				require.Equal(t, differences{kindBehind: 1}, s.runComparison(t))
-				p := s.payment(t, order.ID)
+				p := s.storedPayment(t, order.ID)
 				require.Equal(t, []any{c.status, c.refunded, c.failed, c.dispute}, []any{p.Status, p.Refunded, p.RefundFailed, p.Dispute.Status})
 				require.Empty(t, s.runComparison(t), "once")
 			})
@@ -190,7 +190,7 @@ func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 		s.runComparison(t)
 		require.NoError(t, s.applyAndSettle(t.Context(), lost(order.ID)))
 		s.requireMoney(t, order.ID, 0, 0, 0)
-		require.Equal(t, domain.Voided, s.payment(t, order.ID).Status)
+		require.Equal(t, domain.Voided, s.storedPayment(t, order.ID).Status)
 	})
 	t.Run("captured", func(t *testing.T) {
 		s := newFixture(t)
@@ -222,7 +222,7 @@ func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 		s.restoreBackup(t, backup)
 		require.Equal(t, differences{kindUnknown: 1}, s.runComparison(t))
 		require.NoError(t, s.applyAndSettle(t.Context(), complete), "by the reconciliation of orders")
-		require.Equal(t, domain.Captured, s.payment(t, order.ID).Status)
+		require.Equal(t, domain.Captured, s.storedPayment(t, order.ID).Status)
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 	})
 	t.Run("a backup from between payment and capture", func(t *testing.T) {
@@ -235,7 +235,7 @@ func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 		require.NoError(t, s.applyAndSettle(t.Context(), complete))
 		s.restoreBackup(t, backup)
 		require.Equal(t, differences{kindBehind: 1}, s.runComparison(t))
-		require.Equal(t, domain.Captured, s.payment(t, order.ID).Status)
+		require.Equal(t, domain.Captured, s.storedPayment(t, order.ID).Status)
 		require.NoError(t, s.applyAndSettle(t.Context(), complete))
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 	})
@@ -331,7 +331,7 @@ func TestCompare_GoesOnAfterStripeWasAway(t *testing.T) {
 	s.stripeServer.Before.Store(nil)
 	require.Eventually(t, func() bool {
 		_, err := s.tryComparison(t)
-		return err == nil && s.payment(t, order.ID).Status == domain.Refunded
+		return err == nil && s.storedPayment(t, order.ID).Status == domain.Refunded
 	}, 5*time.Second, time.Millisecond)
 }
 
@@ -362,7 +362,7 @@ func TestCompare_TwoReplicasAtOncePublishEachEventOnce(t *testing.T) {
 	}
 	all.Wait()
 	s.requireEvents(t, "payment.created", "payment.created")
-	require.Equal(t, domain.Authorized, s.payment(t, order.ID).Status)
+	require.Equal(t, domain.Authorized, s.storedPayment(t, order.ID).Status)
 }
 
 func TestOrigin_IsMadeOnce(t *testing.T) {
@@ -439,7 +439,7 @@ func TestHandleNotice_AnOrderWithoutItsPaymentGetsItAgain(t *testing.T) {
 	known, err := s.handleAndSettle(t.Context(), paid.Payment.StripeID)
 	require.NoError(t, err)
 	require.True(t, known)
-	require.Equal(t, domain.Authorized, s.payment(t, order.ID).Status, "its order may be complete, and must not lose its money")
+	require.Equal(t, domain.Authorized, s.storedPayment(t, order.ID).Status, "its order may be complete, and must not lose its money")
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 
 	other := s.newOrder(t)

@@ -124,11 +124,11 @@ func TestLimits_DeclinesWithTheClientSecretCount(t *testing.T) {
 			_, err := s.handleAndSettle(t.Context(), stripeID)
 			require.NoError(t, err)
 		}
-		require.Equal(t, n+1, s.payment(t, order.ID).Declines)
+		require.Equal(t, n+1, s.storedPayment(t, order.ID).Declines)
 	}
 	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
 	s.settleQueued(t)
-	require.Equal(t, domain.Voided, s.payment(t, order.ID).Status)
+	require.Equal(t, domain.Voided, s.storedPayment(t, order.ID).Status)
 	require.Equal(t, 400, s.stripeServer.confirm(t, stripeID, secret, "pm_card_visa"), "the client secret is worth nothing")
 	require.Equal(t, 3, s.declines(t, order))
 	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
@@ -143,7 +143,7 @@ func TestLimits_TheSweepCancelsWhatTheAgendaDidNot(t *testing.T) {
 	_, err := s.payWith(t.Context(), order.ID, declinedByBank)
 	requireProblem(t, err, problem.Declined)
 	require.NoError(t, newSweep(s.store, time.Minute, quiet).pass(t.Context(), 0))
-	require.Equal(t, domain.Voided, s.payment(t, order.ID).Status)
+	require.Equal(t, domain.Voided, s.storedPayment(t, order.ID).Status)
 }
 
 func TestLimits_ADeclineThatIsReportedAfterAnotherCardCounts(t *testing.T) {
@@ -159,7 +159,7 @@ func TestLimits_ADeclineThatIsReportedAfterAnotherCardCounts(t *testing.T) {
 	for range 2 {
 		_, err = s.store.HandleNotice(t.Context(), late)
 		require.NoError(t, err)
-		require.Equal(t, 2, s.payment(t, order.ID).Declines)
+		require.Equal(t, 2, s.storedPayment(t, order.ID).Declines)
 	}
 }
 
@@ -177,19 +177,19 @@ func TestLimits_DeclinesWithTheClientSecretCountForTheUser(t *testing.T) {
 	s.stripeServer.confirm(t, otherID, otherSecret, declinedByBank)
 	_, err := s.handleAndSettle(t.Context(), otherID)
 	require.NoError(t, err)
-	require.False(t, s.payment(t, other.ID).Exhausted, "three of four")
+	require.False(t, s.storedPayment(t, other.ID).Exhausted, "three of four")
 	s.stripeServer.confirm(t, otherID, otherSecret, declinedByBank)
 	_, err = s.handleAndSettle(t.Context(), otherID)
 	require.NoError(t, err)
 	s.requireTooMany(t, third.ID, "pm_card_visa", problem.TooManyRequests)
 
 	s.settleQueued(t)
-	require.Equal(t, domain.Voided, s.payment(t, other.ID).Status, "the hour is used up, and with it this client secret")
+	require.Equal(t, domain.Voided, s.storedPayment(t, other.ID).Status, "the hour is used up, and with it this client secret")
 	s.stripeServer.confirm(t, stripeID, secret, declinedByBank)
 	_, err = s.handleAndSettle(t.Context(), stripeID)
 	require.NoError(t, err)
 	s.settleQueued(t)
-	require.Equal(t, domain.Voided, s.payment(t, order.ID).Status)
+	require.Equal(t, domain.Voided, s.storedPayment(t, order.ID).Status)
 	require.Equal(t, 5, s.declines(t, order, other, third))
 }
 
