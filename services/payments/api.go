@@ -40,7 +40,7 @@ type paymentResponse struct {
 	Currency     string        `json:"currency"`
 	DeclineCode  string        `json:"declineCode,omitempty"`
 	ClientSecret string        `json:"clientSecret,omitempty"`
-	// Refunded is what was given back so far. RefundFailed says that a refund did not reach the buyer. Dispute is the buyer's
+	// Refunded is what was given back so far. RefundFailed means that a refund did not reach the buyer. Dispute is the buyer's
 	// complaint at the bank.
 	Refunded     int64           `json:"refunded,omitempty"`
 	RefundFailed bool            `json:"refundFailed,omitempty"`

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/stripe/stripe-go/v76/webhook"
@@ -31,24 +30,24 @@ import (
 
 const webhookSecret = "whsec_test"
 
-// desk is the service's REST API over a scene.
-type desk struct {
-	*scene
+// testAPI is the service's REST API over a fixture.
+type testAPI struct {
+	*fixture
 	app    *fiber.App
 	issuer *identity.Issuer
 }
 
-func newDesk(t *testing.T, secret string) *desk {
+func newTestAPI(t *testing.T, secret string) *testAPI {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
-	d := &desk{newScene(t), rest.New(rest.Options{Name: "payments", Log: quiet, BodyLimit: 65536}), identity.NewIssuer(private, time.Hour)}
+	d := &testAPI{newFixture(t), rest.New(rest.Options{Name: "payments", Log: quiet, BodyLimit: 65536}), identity.NewIssuer(private, time.Hour)}
 	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return d.issuer.KeySet(), nil })
 	(&api{store: d.store, webhookSecret: secret}).register(d.app, identity.RequireUser(keys))
 	return d
 }
 
-// response is an answer, read.
+// response is a response with its body.
 type response struct {
 	*http.Response
 	text string
@@ -61,7 +60,7 @@ func (r response) payment(t *testing.T) paymentResponse {
 	return p
 }
 
-// errors are the entries of a fault's body.
+// errors are the entries of a problem's body.
 func (r response) errors(t *testing.T) []problem.Detail {
 	t.Helper()
 	require.Equal(t, "application/problem+json", r.Header.Get("Content-Type"), r.text)
@@ -73,14 +72,14 @@ func (r response) errors(t *testing.T) []problem.Detail {
 	return body.Errors
 }
 
-func (d *desk) send(t *testing.T, user id.User, method, path, body string, header ...string) response {
+func (d *testAPI) send(t *testing.T, user id.User, method, path, body string, header ...string) response {
 	t.Helper()
 	req := httptest.NewRequest(method, path, strings.NewReader(body))
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if user != "" {
-		token, _, err := d.issuer.Issue(identity.User{ID: user, Email: user + "@example.com"}, time.Now())
+		token, _, err := d.issuer.Issue(identity.User{ID: user, Email: string(user) + "@example.com"}, time.Now())
 		require.NoError(t, err)
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
@@ -98,18 +97,18 @@ func (d *desk) send(t *testing.T, user id.User, method, path, body string, heade
 // paymentPath is the path of a payment.
 func paymentPath(payment id.Payment) string { return "/api/payments/" + string(payment) }
 
-func (d *desk) post(t *testing.T, orderID id.Order, card string, header ...string) response {
+func (d *testAPI) post(t *testing.T, orderID id.Order, card string, header ...string) response {
 	t.Helper()
 	return d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"paymentMethod":%q}`, orderID, card), header...)
 }
 
 func TestAPI_PayAndShow(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
 	first := d.post(t, order.ID, "pm_card_visa")
 	require.Equal(t, 201, first.StatusCode, first.text)
 	paid := first.payment(t)
-	require.Equal(t, "/api/payments/"+paid.ID, first.Header.Get("Location"))
+	require.Equal(t, paymentPath(paid.ID), first.Header.Get("Location"))
 	require.Equal(t, order.ID, paid.OrderID)
 	require.Equal(t, domain.Authorized, paid.Status)
 	require.EqualValues(t, 2500, paid.Amount)
@@ -125,17 +124,17 @@ func TestAPI_PayAndShow(t *testing.T) {
 	require.Equal(t, paid, shown.payment(t))
 }
 
-func TestAPI_PayByToken_AndAnAmountFromTheClientIsNotHeard(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+func TestAPI_PayByToken_AndAnAmountFromTheClientIsIgnored(t *testing.T) {
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
-	res := d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"token":"tok_visa","amount":1}`, strings.ToUpper(order.ID)))
+	res := d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"token":"tok_visa","amount":1}`, strings.ToUpper(string(order.ID))))
 	require.Equal(t, 201, res.StatusCode, res.text)
 	require.EqualValues(t, 2500, res.payment(t).Amount)
 	d.requireMoney(t, order.ID, 2500, 0, 0)
 }
 
 func TestAPI_TheClientSecretIsThereWhileTheBankWaits(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
 	const card = "pm_card_authenticationRequired"
 	key := []string{idempotency.Header, "once"}
@@ -160,7 +159,7 @@ func TestAPI_TheClientSecretIsThereWhileTheBankWaits(t *testing.T) {
 }
 
 func TestAPI_Refusals(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	live := d.newOrder(t)
 	cancelled := after(reserved(), "cancelled")
 	require.NoError(t, d.applyAndSettle(t.Context(), cancelled))
@@ -178,17 +177,19 @@ func TestAPI_Refusals(t *testing.T) {
 		return fmt.Sprintf(`{"orderId":%q,"paymentMethod":%q}`, orderID, card)
 	}
 	for _, c := range []struct {
-		name, user, body string
-		status           int
-		code, field      string
+		name        string
+		user        id.User
+		body        string
+		status      int
+		code, field string
 	}{
 		{"nobody signed in", "", body(live.ID, "pm_card_visa"), 401, "not_signed_in", ""},
 		{"not JSON", buyer, "{", 400, "not_json", ""},
 		{"no order", buyer, `{"paymentMethod":"pm_card_visa"}`, 400, "required", "orderId"},
 		{"an order that is no id", buyer, body("17", "pm_card_visa"), 400, "uuid", "orderId"},
 		{"an order of a wrong type", buyer, `{"orderId":17,"paymentMethod":"pm_card_visa"}`, 400, "wrong_type", "orderId"},
-		{"no card", buyer, `{"orderId":"` + live.ID + `"}`, 400, "required_without", "paymentMethod"},
-		{"two cards", buyer, `{"orderId":"` + live.ID + `","paymentMethod":"pm_card_visa","token":"tok_visa"}`, 400, "excluded_with", "token"},
+		{"no card", buyer, `{"orderId":"` + string(live.ID) + `"}`, 400, "required_without", "paymentMethod"},
+		{"two cards", buyer, `{"orderId":"` + string(live.ID) + `","paymentMethod":"pm_card_visa","token":"tok_visa"}`, 400, "excluded_with", "token"},
 		{"too long a card", buyer, body(live.ID, strings.Repeat("x", 256)), 400, "max", "paymentMethod"},
 		{"a card that Stripe does not know", buyer, body(live.ID, "pm_nobody"), 400, "resource_missing", "paymentMethod"},
 		{"a declined card", buyer, body(live.ID, "pm_card_chargeDeclined"), 402, "generic_decline", "paymentMethod"},
@@ -226,17 +227,17 @@ func TestAPI_Refusals(t *testing.T) {
 }
 
 func TestAPI_ShowRefusals(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
-	id := d.post(t, order.ID, "pm_card_visa").payment(t).ID
-	for path, want := range map[string]int{id: 403, uuid.NewString(): 404, "17": 404} {
-		require.Equal(t, want, d.send(t, "buyer-2", "GET", "/api/payments/"+path, "").StatusCode, path)
+	paid := d.post(t, order.ID, "pm_card_visa").payment(t).ID
+	for payment, want := range map[id.Payment]int{paid: 403, id.New[id.Payment](): 404, "17": 404} {
+		require.Equal(t, want, d.send(t, "buyer-2", "GET", paymentPath(payment), "").StatusCode, payment)
 	}
-	require.Equal(t, 401, d.send(t, "", "GET", "/api/payments/"+id, "").StatusCode)
+	require.Equal(t, 401, d.send(t, "", "GET", paymentPath(paid), "").StatusCode)
 }
 
 func TestAPI_IdempotencyKey(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order, other := d.newOrder(t), d.newOrder(t)
 	key := []string{idempotency.Header, "key-1"}
 
@@ -262,14 +263,14 @@ func TestAPI_IdempotencyKey(t *testing.T) {
 func TestAPI_TheSameRequestManyTimesAtOnceIsOnePayment(t *testing.T) {
 	for name, header := range map[string][]string{"with a key": {idempotency.Header, "key-1"}, "without": nil} {
 		t.Run(name, func(t *testing.T) {
-			d := newDesk(t, webhookSecret)
+			d := newTestAPI(t, webhookSecret)
 			order := d.newOrder(t)
 			var mu sync.Mutex
-			ids := map[string]bool{}
+			ids := map[id.Payment]bool{}
 			var all sync.WaitGroup
 			for range 8 {
 				all.Go(func() {
-					// Busy is an answer, too: the buyer's program tries again.
+					// The response may be that the service is busy: the client tries again.
 					assert.EventuallyWithT(t, func(c *assert.CollectT) {
 						res := d.post(t, order.ID, "pm_card_visa", header...)
 						if assert.Contains(c, []int{200, 201}, res.StatusCode, res.text) {
@@ -292,13 +293,13 @@ func signed(body []byte, secret string, at time.Time) string {
 	return webhook.GenerateTestSignedPayload(&webhook.UnsignedPayload{Payload: body, Secret: secret, Timestamp: at}).Header
 }
 
-// about is a webhook that tells a status of an order's intent.
-func about(stripeID, orderID, status string) []byte {
+// about is a webhook with a status of an order's intent.
+func about(stripeID string, orderID id.Order, status string) []byte {
 	return fmt.Appendf(nil, `{"id":"evt_1","object":"event","api_version":"2020-08-27","type":"payment_intent.amount_capturable_updated","data":{"object":{"id":%q,"object":"payment_intent","status":%q,"metadata":{"orderId":%q}}}}`, stripeID, status, orderID)
 }
 
 func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
 	d.stripeServer.Authenticate(t, waiting.StripeID, "succeed")
@@ -325,13 +326,13 @@ func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
 		res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 		require.Equal(t, 200, res.StatusCode, res.text)
 		require.JSONEq(t, `{"received":true,"known":true}`, res.text)
-		d.round(t)
+		d.settleQueued(t)
 	}
-	d.requireEvents(t, "payment.created") // what counts is what Stripe says when asked, not what the webhook says
+	d.requireEvents(t, "payment.created") // the intent as it is at Stripe counts, not the one in the webhook
 }
 
 func TestWebhook_WithoutASecretNothingIsTaken(t *testing.T) {
-	d := newDesk(t, "")
+	d := newTestAPI(t, "")
 	body := about("pi_1", "order-1", "canceled")
 	res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, "", time.Now()))
 	require.Equal(t, 503, res.StatusCode, res.text)
@@ -339,13 +340,13 @@ func TestWebhook_WithoutASecretNothingIsTaken(t *testing.T) {
 }
 
 func TestWebhook_OfOthersIsAcknowledged(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	for name, body := range map[string]string{
-		"an intent that is not ours": string(about("pi_somebody", "somebodys-order", "requires_capture")),
-		"a charge of such an intent": `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":"pi_somebody"}}}`,
-		"a charge without an intent": `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":null}}}`,
-		"something else altogether":  `{"id":"evt_1","object":"event","type":"customer.created","data":{"object":{"id":"cus_1","object":"customer"}}}`,
-		"an event without an object": `{"id":"evt_1","object":"event","type":"ping"}`,
+		"an intent of another system": string(about("pi_somebody", "somebodys-order", "requires_capture")),
+		"a charge of such an intent":  `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":"pi_somebody"}}}`,
+		"a charge without an intent":  `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":null}}}`,
+		"something else altogether":   `{"id":"evt_1","object":"event","type":"customer.created","data":{"object":{"id":"cus_1","object":"customer"}}}`,
+		"an event without an object":  `{"id":"evt_1","object":"event","type":"ping"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			res := d.send(t, "", "POST", "/api/payments/webhook", body, "Stripe-Signature", signed([]byte(body), webhookSecret, time.Now()))
@@ -354,8 +355,8 @@ func TestWebhook_OfOthersIsAcknowledged(t *testing.T) {
 	}
 }
 
-func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+func TestWebhook_IsRefusedWhileStripeIsAwaySoThatItIsSentAgain(t *testing.T) {
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
@@ -370,7 +371,7 @@ func TestWebhook_StripeAwayAsksToBeToldAgain(t *testing.T) {
 
 // TestWebhook_OfTheSandbox lets the sandbox send its own webhooks, over HTTP, to the service.
 func TestWebhook_OfTheSandbox(t *testing.T) {
-	d := newShop(t)
+	d := newAPIWithWebhooks(t)
 	p := d.stripeServer
 	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
@@ -382,7 +383,7 @@ func TestWebhook_OfTheSandbox(t *testing.T) {
 	d.requireEvents(t, "payment.created", "payment.captured")
 }
 
-func TestConfig_SaysWhomToPay(t *testing.T) {
+func TestConfig_Processor(t *testing.T) {
 	key, url, err := (&config{StripeKey: "sk_live_1", SandboxURL: "http://localhost:12112"}).processor()
 	require.NoError(t, err)
 	require.Equal(t, []string{"sk_live_1", ""}, []string{key, url}, "with a key, the real Stripe")

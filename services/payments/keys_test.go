@@ -41,7 +41,7 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 		"unavailable":       {keys: []string{first, first}},
 		"disconnect_before": {keys: []string{first, first}},
 		"disconnect_after":  {keys: []string{first, first}},
-		// Asked again under its key, Stripe says that it broke. If it has made no intent, an empty one is made under another
+		// Asked again under its key, Stripe repeats the 500. If it has made no intent, an empty one is made under another
 		// key, and confirmed.
 		"error_before": {keys: []string{first, first, first + "/create", first + "/confirm"}},
 		"error_after":  {keys: []string{first, first}},
@@ -50,12 +50,12 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 		"another: unavailable":       {fault: "unavailable", card: "pm_card_chargeDeclined", keys: []string{another, another}},
 		"another: disconnect_before": {fault: "disconnect_before", card: "pm_card_chargeDeclined", keys: []string{another, another}},
 		"another: disconnect_after":  {fault: "disconnect_after", card: "pm_card_chargeDeclined", keys: []string{another, another}},
-		// On an intent each step succeeds once, so the next key is the same attempt's.
+		// On an intent each step succeeds once, so the next key is safe.
 		"another: error_before": {fault: "error_before", card: "pm_card_chargeDeclined", keys: []string{another, another, another + "/2"}},
 		"another: error_after":  {fault: "error_after", card: "pm_card_chargeDeclined", keys: []string{another, another, another + "/2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			order := s.newOrder(t)
 			fault := c.fault
 			if c.card == "" {
@@ -73,7 +73,7 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 			}
 			var wanted []string
 			for _, key := range c.keys {
-				wanted = append(wanted, "order/"+order.ID+"/attempt/"+key)
+				wanted = append(wanted, "order/"+string(order.ID)+"/attempt/"+key)
 			}
 			require.Equal(t, wanted, seen())
 			s.requireMoney(t, order.ID, 2500, 0, 0)
@@ -82,13 +82,13 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 }
 
 func TestPay_AnotherAttemptHasAnotherKey(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	seen := s.stripeServer.attemptKeys()
 	for _, card := range []string{"pm_card_chargeDeclined", "pm_card_chargeDeclined", "pm_card_visa"} {
 		_, _ = s.payWith(t.Context(), order.ID, card) // two are declined
 	}
-	attempt := "order/" + order.ID + "/attempt/"
+	attempt := "order/" + string(order.ID) + "/attempt/"
 	require.Equal(t, []string{attempt + "1", attempt + "2/confirm", attempt + "3/confirm"}, seen())
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }

@@ -12,7 +12,7 @@ import (
 	"boxoffice/services/payments/stripe"
 )
 
-// Receipt is the result of a request to pay. Intent is what Stripe has answered, if it was asked. Fresh says that this request
+// Receipt is the result of a request to pay. Intent is what Stripe has answered, if it was asked. Fresh means that this request
 // has caused the payment's state.
 type Receipt struct {
 	Payment domain.Payment

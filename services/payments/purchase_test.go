@@ -11,15 +11,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/clock"
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/payments/domain"
 	"boxoffice/services/payments/stripe"
 )
 
-// costs is what something asked of the sidecar for documents of this service, and of Stripe.
+// costs are the calls to the sidecar for documents of this service, and the requests to Stripe.
 type costs struct{ reads, transactions, stripeWrites, stripeReads int }
 
-func (s *scene) costs(t *testing.T, of func()) costs {
+func (s *fixture) costs(t *testing.T, of func()) costs {
 	t.Helper()
 	count := func() costs {
 		wrote := int(s.stripeServer.Writes.Load())
@@ -34,7 +35,7 @@ func (s *scene) costs(t *testing.T, of func()) costs {
 }
 
 func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := reserved()
 	require.Equal(t, costs{transactions: 1}, s.costs(t, func() {
 		require.NoError(t, s.store.ApplyOrder(t.Context(), order))
@@ -65,7 +66,7 @@ func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
 			require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
 			require.NoError(t, s.store.ApplyOrder(t.Context(), order))
 		}
-		s.round(t)
+		s.settleQueued(t)
 	}), "it is all known")
 	require.Equal(t, costs{reads: 1}, s.costs(t, func() {
 		known, err := newStore(s.documents, s.stripe, clock.System, quiet).HandleNotice(t.Context(), captured)
@@ -76,7 +77,7 @@ func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
 }
 
 func TestPurchase_ATokenCostsAThirdWrite(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 2}, s.costs(t, func() {
 		_, err := s.payWith(t.Context(), order.ID, "tok_visa")
@@ -85,7 +86,7 @@ func TestPurchase_ATokenCostsAThirdWrite(t *testing.T) {
 }
 
 func TestApplyOrder_ARepeatAfterARestartChangesNothing(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
@@ -101,10 +102,10 @@ func TestApplyOrder_ARepeatAfterARestartChangesNothing(t *testing.T) {
 }
 
 func TestApplyOrder_DoesNotWaitForASlowStripe(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.stripeServer.Inject(t, `{"operation":"capture","fault":"hang_before","times":1}`)
 	first, second := s.newOrder(t), s.newOrder(t)
-	for _, order := range []string{first.ID, second.ID} {
+	for _, order := range []id.Order{first.ID, second.ID} {
 		_, err := s.payWith(t.Context(), order, "pm_card_visa")
 		require.NoError(t, err)
 	}
@@ -114,18 +115,18 @@ func TestApplyOrder_DoesNotWaitForASlowStripe(t *testing.T) {
 	require.Equal(t, costs{reads: 1, transactions: 1}, s.costs(t, func() {
 		require.NoError(t, s.store.ApplyOrder(t.Context(), after(second, "complete")))
 	}), "the next does not even ask")
-	for _, order := range []string{first.ID, second.ID} {
+	for _, order := range []id.Order{first.ID, second.ID} {
 		a, err := s.load(t.Context(), order)
 		require.NoError(t, err)
 		require.Equal(t, domain.OrderComplete, a.order.Value.Status, "what the order has become is on disk")
 	}
-	s.round(t)
+	s.settleQueued(t)
 	s.requireMoney(t, first.ID, 0, 2500, 0)
 	s.requireMoney(t, second.ID, 0, 2500, 0)
 }
 
-// crash leaves an order as a process does that wrote an attempt down and died. If it got so far, Stripe has made it.
-func (s *scene) crash(t *testing.T, card string, got bool) (orderID string) {
+// crash makes the documents of a process that has committed an attempt and died. With got, Stripe has had the attempt.
+func (s *fixture) crash(t *testing.T, card string, got bool) (orderID id.Order) {
 	t.Helper()
 	order := s.newOrder(t)
 	method := domain.Method{PaymentMethod: card}
@@ -137,11 +138,11 @@ func (s *scene) crash(t *testing.T, card string, got bool) (orderID string) {
 		_, err = s.stripe.Authorize(t.Context(), &a.order.Value, a.order.Value.Payment.Attempt, method)
 		require.NoError(t, err)
 	}
-	s.store = newStore(s.documents, s.stripe, clock.System, quiet) // and with it, what it remembered
+	s.store = newStore(s.documents, s.stripe, clock.System, quiet) // its cache is empty
 	return order.ID
 }
 
-func TestAttempt_WhateverACrashLeavesIsFoundByTheSweep(t *testing.T) {
+func TestAttempt_TheSweepFindsTheOutcomeAfterACrash(t *testing.T) {
 	for name, c := range map[string]struct {
 		card     string
 		got      bool
@@ -155,24 +156,24 @@ func TestAttempt_WhateverACrashLeavesIsFoundByTheSweep(t *testing.T) {
 		"Stripe was not asked": {"pm_card_visa", false, 0, domain.Pending, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
-			id := s.crash(t, c.card, c.got)
-			s.sweeps(t)
-			s.requireMoney(t, id, c.held, 0, 0)
-			a, err := s.load(t.Context(), id)
+			s := newFixture(t)
+			orderID := s.crash(t, c.card, c.got)
+			s.runSweep(t)
+			s.requireMoney(t, orderID, c.held, 0, 0)
+			a, err := s.load(t.Context(), orderID)
 			require.NoError(t, err)
 			require.Equal(t, c.then, a.order.Value.Payment.Status)
 			require.NotEmpty(t, a.order.Value.Payment.StripeID)
 			s.requireEvents(t, c.reported...)
 
 			asked := s.stripeServer.Requests.Load()
-			paid, err := s.payWith(t.Context(), id, "pm_card_visa")
+			paid, err := s.payWith(t.Context(), orderID, "pm_card_visa")
 			require.NoError(t, err)
-			if c.card != "pm_card_authenticationRequired" { // that one is the same intent with another card, too
+			if c.card != "pm_card_authenticationRequired" { // with another card, this is the same intent, too
 				require.True(t, paid.Fresh, "the buyer has had no answer before")
 			}
 			require.Equal(t, c.then == domain.Authorized, asked == s.stripeServer.Requests.Load())
-			s.requireMoney(t, id, 2500, 0, 0)
+			s.requireMoney(t, orderID, 2500, 0, 0)
 		})
 	}
 }
@@ -180,15 +181,15 @@ func TestAttempt_WhateverACrashLeavesIsFoundByTheSweep(t *testing.T) {
 func TestAttempt_ACrashedOnesOrderIsCancelled(t *testing.T) {
 	for name, got := range map[string]bool{"authorized": true, "Stripe was not asked": false} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
-			id := s.crash(t, "pm_card_visa", got)
-			a, err := s.load(t.Context(), id)
+			s := newFixture(t)
+			orderID := s.crash(t, "pm_card_visa", got)
+			a, err := s.load(t.Context(), orderID)
 			require.NoError(t, err)
 			reported := reserved()
-			reported.ID, reported.ExpiresAt = id, a.order.Value.ExpiresAt
+			reported.ID, reported.ExpiresAt = orderID, a.order.Value.ExpiresAt
 			require.NoError(t, s.store.ApplyOrder(t.Context(), after(reported, "cancelled")))
-			s.sweeps(t)
-			s.requireMoney(t, id, 0, 0, 0)
+			s.runSweep(t)
+			s.requireMoney(t, orderID, 0, 0, 0)
 			s.requireEvents(t, "payment.voided")
 		})
 	}
@@ -206,25 +207,25 @@ func TestAttempt_AnotherCardResolvesTheFirst(t *testing.T) {
 		"Stripe was not asked": {"pm_card_mastercard", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
-			id := s.crash(t, c.card, c.got)
-			paid, err := s.payWith(t.Context(), id, "pm_card_visa")
+			s := newFixture(t)
+			orderID := s.crash(t, c.card, c.got)
+			paid, err := s.payWith(t.Context(), orderID, "pm_card_visa")
 			require.NoError(t, err)
 			require.Equal(t, c.fresh, paid.Fresh)
 			require.Equal(t, domain.Authorized, paid.Payment.Status)
-			s.requireMoney(t, id, 2500, 0, 0)
+			s.requireMoney(t, orderID, 2500, 0, 0)
 		})
 	}
 }
 
 func TestAttempt_OneThatWasEndedCannotBeMadeLater(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	ended := false
 	sweep := func(_ http.ResponseWriter, r *http.Request) bool {
-		if attempts(r) && !ended { // it is on its way when another process resolves it
+		if attempts(r) && !ended { // the request is under way when another process ends the attempt
 			ended = true
-			s.sweeps(t)
+			s.runSweep(t)
 		}
 		return false
 	}
@@ -239,42 +240,42 @@ func TestAttempt_OneThatWasEndedCannotBeMadeLater(t *testing.T) {
 func TestAttempt_OneOlderThanItsKeyIsSearched(t *testing.T) {
 	for name, got := range map[string]bool{"authorized": true, "Stripe was not asked": false} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
-			id := s.crash(t, "pm_card_visa", got)
-			for n := range 120 { // others', so that the list has pages
-				s.stripeServer.CreateByHand(t, fmt.Sprintf("another-%d", n), nil, "")
+			s := newFixture(t)
+			orderID := s.crash(t, "pm_card_visa", got)
+			for n := range 120 { // of other orders, so that the list has pages
+				s.stripeServer.CreateByHand(t, id.Order(fmt.Sprintf("another-%d", n)), nil, "")
 			}
 			s.store.stripe = newClient(s.stripeServer.URL, func() time.Time { return clock.System().Add(domain.KeyLife) })
 			calls := s.stripeServer.Calls(t)
-			s.sweeps(t)
+			s.runSweep(t)
 			require.Equal(t, calls.Writes, s.stripeServer.Calls(t).Writes, "its key is not used any more")
-			a, err := s.load(t.Context(), id)
+			a, err := s.load(t.Context(), orderID)
 			if got {
 				require.NoError(t, err)
 				require.Equal(t, domain.Authorized, a.order.Value.Payment.Status)
-				s.requireMoney(t, id, 2500, 0, 0)
+				s.requireMoney(t, orderID, 2500, 0, 0)
 				return
 			}
 			require.Equal(t, domain.Pending, a.order.Value.Payment.Status)
 			require.False(t, a.order.Value.Payment.Attempt.Open)
-			require.Empty(t, s.stripeServer.Money(t, id))
-			_, err = s.payWith(t.Context(), id, "pm_card_visa")
+			require.Empty(t, s.stripeServer.Money(t, orderID))
+			_, err = s.payWith(t.Context(), orderID, "pm_card_visa")
 			require.NoError(t, err)
-			s.requireMoney(t, id, 2500, 0, 0)
+			s.requireMoney(t, orderID, 2500, 0, 0)
 		})
 	}
 }
 
 func TestAttempt_OneThatStripeDoesNotTakeIsOver(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_nobody")
 	requireProblem(t, err, problem.Invalid)
 	require.Empty(t, s.stripeServer.Money(t, order.ID))
-	_, err = s.Payment(t.Context(), order.ID, buyer)
+	_, err = s.Payment(t.Context(), id.Payment(order.ID), buyer)
 	require.ErrorIs(t, err, domain.ErrNoPayment, "nobody was reported of one")
 	asked := s.stripeServer.Requests.Load()
-	s.sweeps(t)
+	s.runSweep(t)
 	require.Equal(t, asked, s.stripeServer.Requests.Load(), "there is nothing to find out")
 
 	paid, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
@@ -284,7 +285,7 @@ func TestAttempt_OneThatStripeDoesNotTakeIsOver(t *testing.T) {
 }
 
 func TestHandleNotice_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	paid, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
@@ -301,9 +302,9 @@ func TestHandleNotice_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
 	}
 }
 
-// A webhook that comes before the answer to the request that has caused it must not make two of one outcome.
-func TestHandleNotice_BeforeTheAnswerItIsLeftToWhoeverAsked(t *testing.T) {
-	s := newScene(t)
+// A webhook that comes before the response to the request that has caused it must not publish the outcome a second time.
+func TestHandleNotice_BeforeTheResponseTheRequestCommits(t *testing.T) {
+	s := newFixture(t)
 	order := s.newOrder(t)
 	overtake := func(r *http.Request, _ *httptest.ResponseRecorder) {
 		if attempts(r) || strings.HasSuffix(r.URL.Path, "/capture") {
@@ -316,18 +317,18 @@ func TestHandleNotice_BeforeTheAnswerItIsLeftToWhoeverAsked(t *testing.T) {
 	require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 1}, s.costs(t, func() {
 		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
-		s.round(t)
+		s.settleQueued(t)
 	}))
 	require.Equal(t, costs{reads: 1, transactions: 1, stripeWrites: 1}, s.costs(t, func() {
 		require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
-		s.round(t)
+		s.settleQueued(t)
 	}))
 	s.requireEvents(t, "payment.created", "payment.captured")
 }
 
-// While this service asked, the answer was lost: what the webhook reported is not.
+// The response is lost, and the webhook comes while the request is under way: the outcome is not lost.
 func TestHandleNotice_BeforeAnAnswerThatIsLost(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	lose := func(*http.Request, *httptest.ResponseRecorder) {
 		s.stripeServer.After.Store(nil)
@@ -339,13 +340,13 @@ func TestHandleNotice_BeforeAnAnswerThatIsLost(t *testing.T) {
 	s.stripeServer.After.Store(&lose)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
-	s.round(t)
+	s.settleQueued(t)
 	s.requireEvents(t, "payment.created")
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }
 
 func TestPay_TheEventEndsTheWait(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := reserved()
 	done := make(chan error, 1)
 	spent := s.costs(t, func() {
@@ -365,7 +366,7 @@ func TestPay_TheEventEndsTheWait(t *testing.T) {
 }
 
 func TestPay_AnEventThatCameToAnotherReplicaIsFound(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := reserved()
 	go func() {
 		time.Sleep(50 * time.Millisecond)

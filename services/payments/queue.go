@@ -40,7 +40,7 @@ type queue struct {
 
 	mu       sync.Mutex
 	entries  map[id.Order]queueEntry
-	reported map[id.Order]domain.Intent // what webhooks have said of these orders' intents
+	reported map[id.Order]domain.Intent // these orders' intents as webhooks have reported them
 }
 
 // queueEntry is when an order's payment is settled, and the pause that led to it. A busy one is being settled.

@@ -17,16 +17,16 @@ import (
 	"boxoffice/services/internal/state"
 )
 
-// memory is a sidecar whose store is a map and whose broker is a list: with it, hundreds of interleavings take no
-// time. That the real ones behave so is tested where it matters, in package state.
+// memory is a sidecar whose state store is a map and whose broker is a list, so that hundreds of interleavings are fast. Tests
+// of package state use real ones.
 type memory struct {
 	mu        sync.Mutex
 	documents map[string]document
 	writes    int
-	// reads and transactions count the calls that have to do with documents of this service, not the store's own.
+	// reads and transactions count the calls for documents of this service, without those of package state itself.
 	reads, transactions int
 	published           []events.Event
-	missed              func(key string) // called when a document was refreshed for and not found; may be nil
+	missed              func(key string) // called when a document was read that does not exist; may be nil
 }
 
 type document struct {
@@ -40,15 +40,15 @@ func (m *memory) GetState(_ context.Context, _, key string, _ map[string]string)
 }
 
 func (m *memory) countRead(keys ...string) {
-	if slices.ContainsFunc(keys, isOurs) {
+	if slices.ContainsFunc(keys, isOfPayments) {
 		m.mu.Lock()
 		m.reads++
 		m.mu.Unlock()
 	}
 }
 
-// isOurs says whether a key is that of a document which store.go names, or of an answer that is kept.
-func isOurs(key string) bool {
+// isOfPayments reports whether a key is that of a document which store.go names, or of a stored response.
+func isOfPayments(key string) bool {
 	prefix, _, _ := strings.Cut(key, "/")
 	return slices.Contains([]string{"order", "attempt", "payment", "intent", "sweep", "idempotency", "user", "origin"}, prefix)
 }
@@ -76,7 +76,7 @@ func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[
 func (m *memory) ExecuteStateTransaction(_ context.Context, _ string, _ map[string]string, ops []*client.StateOperation) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if slices.ContainsFunc(ops, func(op *client.StateOperation) bool { return isOurs(op.Item.Key) }) {
+	if slices.ContainsFunc(ops, func(op *client.StateOperation) bool { return isOfPayments(op.Item.Key) }) {
 		m.transactions++
 	}
 	for _, op := range ops {

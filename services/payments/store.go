@@ -175,7 +175,7 @@ type settlement struct {
 	last    domain.Step   // the last step; with an error, the one that has failed
 	// delayed is why authorized money could not be captured yet. All else is done.
 	delayed error
-	// attempted says that Stripe has answered to the attempt, with this outcome.
+	// attempted means that Stripe has answered to the attempt, with this outcome.
 	attempted bool
 	outcome   domain.Intent
 }
@@ -242,7 +242,7 @@ func (s *store) do(ctx context.Context, step domain.Step, order *domain.Order, c
 	return domain.Intent{}, fmt.Errorf("no such step: %s", step)
 }
 
-// captureDelayed says that authorized money could not be captured yet. It is captured later.
+// captureDelayed means that authorized money could not be captured yet. It is captured later.
 type captureDelayed struct{ error }
 
 func (d captureDelayed) Unwrap() error { return d.error }
@@ -431,7 +431,7 @@ func (s *store) createOrder(ctx context.Context, event events.Order) error {
 	return nil
 }
 
-// never says that the queue has nothing to do.
+// never means that the queue has nothing to do.
 const never = time.Duration(-1)
 
 // applyToStored is one try of ApplyOrder. settleIn is after which time the queue must settle the payment.

@@ -36,7 +36,7 @@ type sweep struct {
 	period time.Duration
 }
 
-// watermark is the document that says how far the index of unsettled payments is worked off: in each partition, all before
+// watermark is the document that shows how far the index of unsettled payments is worked off: in each partition, all before
 // its place are settled.
 type watermark struct {
 	Schema int          `json:"schema"`

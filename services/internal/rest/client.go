@@ -9,8 +9,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Client is the address that the request comes from: that of the connection's other end or, if that is a trusted proxy, the
-// one that the proxies name.
+// Client returns the address of the request's client: the other end of the connection or, if that is a trusted proxy, the address
+// that the proxies name.
 func Client(c *fiber.Ctx) netip.Addr {
 	if o := observed(c); o != nil {
 		return o.client
@@ -18,20 +18,20 @@ func Client(c *fiber.Ctx) netip.Addr {
 	return netip.Addr{}
 }
 
-// Peer is the other end of the connection.
+// Peer returns the address of the connection's other end.
 func Peer(c *fasthttp.RequestCtx) netip.Addr {
 	peer, _ := netip.AddrFromSlice(c.RemoteIP())
 	return peer.Unmap()
 }
 
-// IsTrusted is whether an address belongs to one of the trusted networks.
+// IsTrusted reports whether an address belongs to one of the trusted networks.
 func IsTrusted(address netip.Addr, trusted []netip.Prefix) bool {
 	return slices.ContainsFunc(trusted, func(network netip.Prefix) bool { return network.Contains(address) })
 }
 
-// clientOf finds the client of a request. Each proxy adds whom it got the request from at the right of X-Forwarded-For, so the
-// rightmost address there that is not a trusted proxy's is the client's: what stands left of it is what the client says
-// of itself. An entry that is no address ends the search at the proxy that added it.
+// clientOf returns the address of a request's client. Each proxy appends the address of its peer to X-Forwarded-For, so the client
+// is the last address there that is not a trusted proxy's. The client itself may have sent the entries before it. An entry that
+// is not an address ends the search: then the client is the proxy that added it.
 func clientOf(c *fasthttp.RequestCtx, trusted []netip.Prefix) netip.Addr {
 	client := Peer(c)
 	if len(trusted) == 0 || !IsTrusted(client, trusted) {
@@ -58,7 +58,7 @@ func clientOf(c *fasthttp.RequestCtx, trusted []netip.Prefix) netip.Addr {
 	return client
 }
 
-// parseAddress reads an address as proxies write it, some with a port.
+// parseAddress parses an address, with or without a port.
 func parseAddress(text string) (netip.Addr, bool) {
 	if address, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
 		return address.Unmap().WithZone(""), true
@@ -69,8 +69,8 @@ func parseAddress(text string) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// NetworkOf is what limits count as one client: an IPv4 address, or a network of 64 bits of IPv6, which is what one household or
-// one machine is given.
+// NetworkOf returns what counts as one client for limits: an IPv4 address, or an IPv6 network of 64 bits, which is what one
+// household or one machine gets.
 func NetworkOf(client netip.Addr) netip.Addr {
 	if !client.Is6() {
 		return client

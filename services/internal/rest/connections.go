@@ -11,19 +11,18 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// ConnectionLimits bound the connections to a port. 0 is no bound.
+// ConnectionLimits bound the connections to a port. 0 is no limit.
 type ConnectionLimits struct {
 	// Total bounds all connections, PerAddress those of one address (see NetworkOf) that is not a trusted proxy's.
 	Total, PerAddress int
 	Trusted           []netip.Prefix
 }
 
-// connections are those of a port. A connection waits while no request of it is being handled: before its first request is
-// complete, between two requests, and while the client reads a response. When a bound is reached, a waiting connection is
-// closed to make room for a new one: first those that have never sent a complete request, then the others, and of each the
-// one that has waited longest. So a client that opens connections and sends nothing, or a byte now and then, loses them, and
-// a client that reuses a connection for its next request keeps it. A new connection is refused only while requests of all
-// others are being handled.
+// connections are the open connections to a port. A connection waits while none of its requests is being handled: before its
+// first request is complete, between two requests, and while the client reads a response. When a limit is reached, a waiting
+// connection is closed for a new one: first a connection that has never sent a complete request, then another one, and of these
+// the one that has waited longest. So a client that opens connections and sends nothing, or very little, loses them, and a
+// client that reuses a connection keeps it. A new connection is refused only while requests of all others are being handled.
 type connections struct {
 	net.Listener
 	limits ConnectionLimits
@@ -41,11 +40,11 @@ type addressConnections struct {
 	waiting waitingConnections
 }
 
-// waitingConnections are lists of *connection, the one that has waited longest first: those that have not sent a complete
+// waitingConnections are two lists of *connection, each with the longest wait first: connections that have not sent a complete
 // request yet, and those that wait for their next one.
 type waitingConnections struct{ unused, idle list.List }
 
-// first is the connection to close next, or nil.
+// first returns the connection to close next, or nil.
 func (w *waitingConnections) first() *connection {
 	for _, l := range []*list.List{&w.unused, &w.idle} {
 		if e := l.Front(); e != nil {
@@ -62,27 +61,27 @@ func (w *waitingConnections) of(c *connection) *list.List {
 	return &w.unused
 }
 
-// LimitConnections bounds the connections that a listener accepts. The app that serves them must be one of New.
+// LimitConnections bounds the connections that a listener accepts. The app that serves them must be made by New.
 func LimitConnections(l net.Listener, limits ConnectionLimits, metrics prometheus.Registerer) net.Listener {
 	c := &connections{
 		Listener: l, limits: limits, byAddress: map[netip.Addr]*addressConnections{},
 		open: prometheus.NewGauge(prometheus.GaugeOpts{Name: "boxoffice_connections", Help: "Open connections to the public port."}),
 		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "boxoffice_connections_cut_total",
-			Help: "Connections closed because there were too many, by bound (total, address): one that waited, or a new one.",
+			Help: "Connections closed because there were too many, by limit (total, address): one that waited, or a new one.",
 		}, []string{"bound"}),
 	}
 	metrics.MustRegister(c.open, c.cut)
 	return c
 }
 
-// connection is one of them.
+// connection is an open connection.
 type connection struct {
 	net.Conn
 	all     *connections
-	address netip.Addr          // not valid if it does not count
-	same    *addressConnections // of that address; nil if it does not count
-	// Places in the two lists of waiting connections; nil while it does not wait. Guarded by all.mu, as closed is.
+	address netip.Addr          // not valid if PerAddress does not apply
+	same    *addressConnections // the connections of the address; nil if PerAddress does not apply
+	// Places in the lists of waiting connections; nil while it does not wait. Guarded by all.mu, like closed.
 	place, placeOfSame *list.Element
 	used               bool // it has sent a complete request; it changes only while the connection does not wait
 	closed             bool
@@ -111,7 +110,7 @@ func (c *connections) Accept() (net.Conn, error) {
 	}
 }
 
-// admit makes room for a connection: by one that waits, which the caller closes, or not at all.
+// admit counts a new connection. At a limit it returns a waiting connection that the caller must close, or refuses the new one.
 func (c *connections) admit(conn *connection) (cut *connection, admitted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -140,7 +139,7 @@ func (c *connections) admit(conn *connection) (cut *connection, admitted bool) {
 	}
 	if conn.same != nil {
 		conn.same.total++
-		c.byAddress[conn.address] = conn.same // it may have been the last of its address that was cut
+		c.byAddress[conn.address] = conn.same // the connection that was cut may have been the last one of the address
 	}
 	c.total++
 	c.open.Set(float64(c.total))
@@ -148,14 +147,14 @@ func (c *connections) admit(conn *connection) (cut *connection, admitted bool) {
 	return cut, true
 }
 
-// forget drops the count of an address that has no connection. c.mu is held.
+// forget deletes the entry of an address without connections. c.mu is held.
 func (c *connections) forget(conn *connection) {
 	if conn.same != nil && conn.same.total == 0 {
 		delete(c.byAddress, conn.address)
 	}
 }
 
-// wait puts the connection at the end of those that wait. all.mu is held.
+// wait appends the connection to those that wait. all.mu is held.
 func (c *connection) wait() {
 	c.place = c.all.waiting.of(c).PushBack(c)
 	if c.same != nil {
@@ -163,7 +162,7 @@ func (c *connection) wait() {
 	}
 }
 
-// work takes it from those that wait. all.mu is held.
+// work removes the connection from those that wait. all.mu is held.
 func (c *connection) work() {
 	if c.place != nil {
 		c.all.waiting.of(c).Remove(c.place)
@@ -175,7 +174,7 @@ func (c *connection) work() {
 	}
 }
 
-// remove takes it from all that is counted, once. all.mu is held.
+// remove ends the counting of the connection. A second call has no effect. all.mu is held.
 func (c *connection) remove() {
 	if c.closed {
 		return
@@ -197,7 +196,7 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// begin and end stand around the handling of a request.
+// begin is called before a request is handled, and end afterwards.
 func (c *connection) begin() {
 	c.all.mu.Lock()
 	defer c.all.mu.Unlock()
@@ -213,7 +212,7 @@ func (c *connection) end() {
 	}
 }
 
-// connectionOf is the connection of a request, if its listener bounds connections.
+// connectionOf returns the connection of a request, or nil if its listener has no limits.
 func connectionOf(ctx *fasthttp.RequestCtx) *connection {
 	raw := ctx.Conn()
 	if secure, ok := raw.(*tls.Conn); ok {
@@ -223,8 +222,8 @@ func connectionOf(ctx *fasthttp.RequestCtx) *connection {
 	return conn
 }
 
-// served marks the connections whose requests are being handled.
-func served(handle fasthttp.RequestHandler) fasthttp.RequestHandler {
+// markBusy marks connections while their requests are being handled.
+func markBusy(handle fasthttp.RequestHandler) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
 		if conn := connectionOf(ctx); conn != nil {
 			conn.begin()

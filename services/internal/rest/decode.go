@@ -19,9 +19,9 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// Decode reads the request's JSON body into a T, a struct, and checks its `validate` tags. Members that T does
-// not have are ignored. The problem it returns is of kind UnsupportedMedia for what does not claim to be JSON,
-// else Invalid, with one detail for each member that is wrong.
+// Decode decodes the request's JSON body into a T, a struct, and checks its `validate` tags. Members that T does not have are
+// ignored. The problem is of kind UnsupportedMedia if the body is not declared as JSON, and otherwise Invalid, with one detail
+// for each wrong member.
 func Decode[T any](c *fiber.Ctx) (T, error) {
 	var body T
 	if err := contentTypeIsJSON(c); err != nil {
@@ -58,7 +58,7 @@ func unmarshal(raw []byte, into any) error {
 	case !utf8.Valid(raw):
 		return problem.New(problem.Invalid, "The body is not UTF-8.").WithCode("not_json")
 	case holdsNUL(raw):
-		// Some stores cannot keep it.
+		// Some stores cannot store it.
 		return problem.New(problem.Invalid, "The body must not hold the character U+0000.").WithCode("not_text")
 	case bytes.TrimSpace(raw)[0] != '{' && json.Valid(raw):
 		return problem.New(problem.Invalid, "The body must be a JSON object.").WithCode("wrong_type")
@@ -79,12 +79,11 @@ func unmarshal(raw []byte, into any) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return problem.New(problem.Invalid, "The body is not valid JSON: it ends too early.").WithCode("not_json").Because(err)
 	}
-	// A type that reads itself, like time.Time, refused its text.
+	// A type with its own decoder, like time.Time, refused its text.
 	return problem.New(problem.Invalid, "The body holds a value that cannot be read.").WithCode("wrong_type").Because(err)
 }
 
-// withoutEmbedded takes the names of t's embedded structs out of a path to one of its members: they are Go's,
-// the JSON does not have them.
+// withoutEmbedded removes the names of t's embedded structs from the path to a member, because the JSON does not have them.
 func withoutEmbedded(t reflect.Type, path string) string {
 	first, rest, more := strings.Cut(path, ".")
 	for t.Kind() == reflect.Struct && more {
@@ -98,7 +97,7 @@ func withoutEmbedded(t reflect.Type, path string) string {
 	return path
 }
 
-// holdsNUL finds the escape \u0000, unless its backslash is itself escaped.
+// holdsNUL reports whether the JSON has the escape \u0000 with a backslash that is not itself escaped.
 func holdsNUL(raw []byte) bool {
 	for rest := raw; ; {
 		i := bytes.Index(rest, []byte(`\u0000`))
@@ -113,7 +112,7 @@ func holdsNUL(raw []byte) bool {
 	}
 }
 
-// article names the JSON type that was expected, as a sentence goes on after "must be".
+// article returns the expected JSON type, as the end of a sentence after "must be".
 func article(wrong *json.UnmarshalTypeError) string {
 	switch wrong.Type.Kind() {
 	case reflect.Bool:
@@ -134,11 +133,11 @@ func article(wrong *json.UnmarshalTypeError) string {
 	return "an object"
 }
 
-// embedded stands for the name of an embedded struct in the validator's paths, until it is taken out.
+// embedded is the name of an embedded struct in the validator's paths, until it is removed.
 const embedded = "~"
 
-// validate returns the one validator: it keeps what it has learnt of each type. Beside the library's own rules
-// it knows "notblank": a text that is more than spaces, and "printable": one that reads as it is written (see printable).
+// validate returns the validator, of which there is one because it caches types. It has two rules besides the library's: "notblank",
+// a text that is more than spaces, and "printable" (see printable).
 var validate = sync.OnceValue(func() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(field reflect.StructField) string {
@@ -163,16 +162,16 @@ var validate = sync.OnceValue(func() *validator.Validate {
 	return v
 })
 
-// printable says whether a text reads as it is written, wherever it is shown: it has no control characters or line ends,
-// and none of the characters that turn the direction of what follows (U+202A to U+202E, U+2066 to U+2069), by which a text can
-// show as another. Right-to-left scripts do not need those: their letters have their direction.
+// printable reports whether a text is displayed as it is written: it has no control characters, no line ends, and none of the
+// characters that change the direction of the following text (U+202A to U+202E, U+2066 to U+2069), with which a text can be
+// displayed as another one. Right-to-left scripts do not need those: their letters have a direction.
 func printable(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool {
 		return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp) || '\u202A' <= r && r <= '\u202E' || '\u2066' <= r && r <= '\u2069'
 	})
 }
 
-// invalid turns the validator's findings into a problem.
+// invalid converts the validator's errors to a problem.
 func invalid(err error) error {
 	findings, ok := errors.AsType[validator.ValidationErrors](err)
 	if !ok {
@@ -181,7 +180,7 @@ func invalid(err error) error {
 	p := problem.New(problem.Invalid, "")
 	p.Details = p.Details[:0]
 	for _, f := range findings {
-		// The namespace begins with the Go type's name, which is nobody's business.
+		// The namespace begins with the name of the Go type, which clients need not see.
 		_, field, _ := strings.Cut(f.Namespace(), ".")
 		field = strings.ReplaceAll(field, embedded+".", "")
 		p.Details = append(p.Details, problem.Detail{
@@ -193,7 +192,7 @@ func invalid(err error) error {
 	return p
 }
 
-// demand says what a rule asks for, as a sentence goes on after the field's name.
+// demand returns the end of a sentence that begins with the field's name: what the rule requires.
 func demand(f validator.FieldError) string {
 	counted := ""
 	switch f.Kind() {
@@ -231,7 +230,7 @@ func demand(f validator.FieldError) string {
 	return "is not valid"
 }
 
-// label makes words of a JSON name: "ticketId" becomes "Ticket id".
+// label converts a JSON name to words: "ticketId" to "Ticket id".
 func label(field string) string {
 	if field == "" {
 		return "The body"

@@ -14,16 +14,16 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// MediaType is that of every fault's body (RFC 9457).
+// MediaType is the media type of every error response (RFC 9457).
 const MediaType = "application/problem+json"
 
-// errUnknownMethod refuses a request with a method that is not HTTP's.
+// errUnknownMethod is the error of a request with a method that HTTP does not have.
 var errUnknownMethod = errors.New("unknown method")
 
-// defaultRetryAfter is told when a problem that will pass does not say when.
+// defaultRetryAfter is for temporary problems without a RetryAfter.
 const defaultRetryAfter = time.Second
 
-// fault is the body of an answer that is not what was asked for.
+// fault is the body of an error response.
 type fault struct {
 	Type      string           `json:"type"`
 	Title     string           `json:"title"`
@@ -47,8 +47,8 @@ var statuses = map[problem.Kind]int{
 	problem.Internal:         http.StatusInternalServerError,
 }
 
-// problemOf tells what to answer to err: a problem as it is, a refusal of Fiber's in our words, and anything
-// else as a fault of ours whose text stays in the log.
+// problemOf converts err to the problem of the response, with its status. A problem stays as it is, and an error of Fiber gets a
+// text of this package. Any other error is internal: the response does not have its text.
 func problemOf(c *fiber.Ctx, err error) (int, *problem.Error) {
 	if p, ok := errors.AsType[*problem.Error](err); ok && len(p.Details) > 0 {
 		return statuses[p.Kind], p
@@ -101,13 +101,13 @@ func write(c *fiber.Ctx, status int, p *problem.Error, requestID string) error {
 	if p.Kind == problem.Unauthorized {
 		c.Set(fiber.HeaderWWWAuthenticate, "Bearer")
 	}
-	// A half-written answer may have left these behind.
+	// The handler may have set these before it failed.
 	c.Response().Header.Del(fiber.HeaderETag)
 	c.Response().Header.Del(fiber.HeaderLocation)
 	return c.Status(status).JSON(body, MediaType)
 }
 
-// setRetryAfter rounds up, for 0 would say "at once".
+// setRetryAfter rounds up, because 0 would mean "at once".
 func setRetryAfter(c *fiber.Ctx, d time.Duration) {
 	c.Set(fiber.HeaderRetryAfter, strconv.Itoa(int(math.Ceil(d.Seconds()))))
 }
@@ -118,8 +118,8 @@ const (
 	drainIdle  = 100 * time.Millisecond
 )
 
-// drain reads, within bounds, what the client is still sending. The connection is closed after the answer, and
-// closing it with bytes unread would reset it: the client would lose the answer that says why.
+// drain reads the rest of the request, within limits. The connection is closed after the response. If bytes were unread then, TCP
+// would reset the connection, and the client would lose the response.
 func drain(c *fiber.Ctx) {
 	conn := c.Context().Conn()
 	end := time.Now().Add(drainTime)

@@ -15,8 +15,8 @@ const (
 	longestCursor = 256
 )
 
-// Paging reads which part of a list is wanted: at most limit entries, from cursor on ("" is the beginning). A
-// limit above the highest allowed counts as that. The cursor is the list's own to read and to refuse.
+// Paging parses which part of a list is requested: at most limit entries, from cursor on ("" is the beginning). A limit above
+// maxLimit counts as maxLimit. The list parses the cursor, and may refuse it.
 func Paging(c *fiber.Ctx) (limit int, cursor string, err error) {
 	limit = defaultLimit
 	if raw := c.Query("limit"); raw != "" {
@@ -33,8 +33,8 @@ func Paging(c *fiber.Ctx) (limit int, cursor string, err error) {
 	return min(limit, maxLimit), cursor, nil
 }
 
-// NextLink tells where the list goes on (RFC 8288), and nothing if cursor is "". The link is relative to the
-// address that was asked, so it holds behind any proxy.
+// NextLink sets the Link header to the next part of the list (RFC 8288), if cursor is not "". The link is relative to the requested
+// path, so it is valid behind any proxy.
 func NextLink(c *fiber.Ctx, cursor string) {
 	if cursor == "" {
 		return

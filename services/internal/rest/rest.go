@@ -1,6 +1,5 @@
-// Package rest is the edge of every service's public REST API: a Fiber app that answers every fault with
-// problem+json, and the reading of requests into Go values. What a handler returns as an error is turned into
-// an answer here, and nowhere else.
+// Package rest has the edge of every service's public REST API: a Fiber app that responds to every error with problem+json, and
+// functions that decode requests. Only this package converts errors to responses.
 package rest
 
 import (
@@ -27,41 +26,41 @@ const (
 	headerLimit          = 16 << 10
 	defaultHeaderTimeout = 5 * time.Second
 	defaultBodyTimeout   = 15 * time.Second
-	// writeTime bounds the writing of one response, and idleTime how long a connection may wait for its next request.
+	// writeTime bounds the writing of one response. idleTime bounds the wait of a connection for its next request.
 	writeTime = 30 * time.Second
 	idleTime  = 90 * time.Second
 	// handlingTime is the deadline of Context.
 	handlingTime = 15 * time.Second
 )
 
-// Options says how an app is made.
+// Options are the settings of an app.
 type Options struct {
 	Name string
-	// Log gets one line a request. Default slog.Default().
+	// Log gets one line for each request. Default slog.Default().
 	Log *slog.Logger
-	// Metrics gets the requests' number and duration. Default: a registry of its own.
+	// Metrics gets the number and duration of requests. Default: a new registry.
 	Metrics prometheus.Registerer
 	// BodyLimit is the longest request body in bytes. Default 1 MiB.
 	BodyLimit int
 	// HeaderTimeout bounds the time in which a request's headers arrive, BodyTimeout that of its body. Defaults: 5 s, 15 s.
 	HeaderTimeout, BodyTimeout time.Duration
-	// TrustedProxies are the networks of proxies whose X-Forwarded-For is believed.
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For is trusted.
 	TrustedProxies []netip.Prefix
-	// Edge is for the app that anybody can call; nil for those behind it.
+	// Edge is set for the app that the internet can call, and nil for those behind it.
 	Edge *Edge
 }
 
-// Edge says how an app treats what strangers say of themselves.
+// Edge has the settings of an app that does not trust its clients.
 type Edge struct {
-	// TraceSampling is the share of requests, 0 to 1, whose trace is marked as one to be recorded. What clients mark is
-	// not believed.
+	// TraceSampling is the share of requests, 0 to 1, whose trace is marked as one to be recorded. Marks of clients do not
+	// count.
 	TraceSampling float64
-	// ConnectionsPerAddress bounds the connections of one address (see LimitConnections); 0 is no bound.
+	// ConnectionsPerAddress bounds the connections of one address (see LimitConnections); 0 is no limit.
 	ConnectionsPerAddress int
 }
 
-// New makes an app without routes. Values that a handler takes from its fiber.Ctx may be kept after the
-// handler has returned: the app copies them.
+// New makes an app without routes. Values that a handler gets from its fiber.Ctx stay valid after the handler has returned: the app
+// copies them.
 func New(o Options) *fiber.App {
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -78,7 +77,7 @@ func New(o Options) *fiber.App {
 	if o.BodyTimeout == 0 {
 		o.BodyTimeout = defaultBodyTimeout
 	}
-	w := newWatch(o.Log, o.Metrics)
+	w := newObserver(o.Log, o.Metrics)
 	w.trusted = o.TrustedProxies
 	if o.Edge != nil {
 		w.tracing = tracing{edge: true, sampled: o.Edge.TraceSampling}
@@ -93,16 +92,16 @@ func New(o Options) *fiber.App {
 		IdleTimeout:                  idleTime,
 		Immutable:                    true,
 		ReadBufferSize:               headerLimit,
-		ReadTimeout:                  o.HeaderTimeout, // until the headers are complete; a byte now and then does not help
+		ReadTimeout:                  o.HeaderTimeout, // until the headers are complete, also if some bytes arrive
 		WriteTimeout:                 writeTime,
 	})
-	// What cannot be read is told in the log without its bytes: a cookie may be among them.
+	// A request that cannot be parsed is logged without its bytes: they may have a cookie.
 	app.Server().SecureErrorLogMessage = true
 	app.Server().HeaderReceived = func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
 		return fasthttp.RequestConfig{ReadTimeout: o.BodyTimeout}
 	}
 	refuseUnknownMethods(app)
-	app.Server().Handler = served(app.Server().Handler)
+	app.Server().Handler = markBusy(app.Server().Handler)
 	app.Use(w.request)
 	app.Use(recover.New(recover.Config{
 		EnableStackTrace:  true,
@@ -111,8 +110,8 @@ func New(o Options) *fiber.App {
 	return app
 }
 
-// refuseUnknownMethods answers a method that is not HTTP's as the rest of the app answers faults. Fiber answers
-// it in plain text, before any handler.
+// refuseUnknownMethods responds with problem+json to a method that HTTP does not have. Fiber would respond with plain text, before
+// any handler.
 func refuseUnknownMethods(app *fiber.App) {
 	known := app.Config().RequestMethods
 	serve := app.Server().Handler
@@ -127,12 +126,12 @@ func refuseUnknownMethods(app *fiber.App) {
 	}
 }
 
-// Context is the context for calls that a handler makes: it carries the request's trace, into events and to
-// the sidecar, and ends soon enough for the answer to be written.
+// Context returns the context for calls that a handler makes. It has the request's trace, for events and for the sidecar, and ends
+// soon enough for the response to be written.
 func Context(c *fiber.Ctx) context.Context { return c.UserContext() }
 
-// PathID reads an id from the path, for example PathID[id.Ticket](c, "id"). No aggregate has what is not a UUID, so the
-// problem is then of kind NotFound.
+// PathID parses an id of the path, for example PathID[id.Ticket](c, "id"). If the text is not an id, no aggregate can have it, so
+// the problem is of kind NotFound.
 func PathID[T ~string](c *fiber.Ctx, name string) (T, error) {
 	parsed, err := id.Parse[T](c.Params(name))
 	if err != nil {
@@ -141,14 +140,13 @@ func PathID[T ~string](c *fiber.Ctx, name string) (T, error) {
 	return parsed, nil
 }
 
-// IfMatch reads the version that the client wants to change from the If-Match header; present is false if it
-// named none, or any ("*").
+// IfMatch parses the version in the If-Match header. present is false if there is no version, or any ("*").
 func IfMatch(c *fiber.Ctx) (version int, present bool, err error) {
 	raw := strings.TrimSpace(c.Get(fiber.HeaderIfMatch))
 	if raw == "" || raw == "*" {
 		return 0, false, nil
 	}
-	// Proxies that compress mark an ETag as weak; a version is the same on either side of them.
+	// Proxies that compress mark an ETag as weak. The version stays the same.
 	tag := strings.TrimPrefix(raw, "W/")
 	if unquoted, found := strings.CutPrefix(tag, `"`); found {
 		if unquoted, found = strings.CutSuffix(unquoted, `"`); found {
@@ -161,7 +159,7 @@ func IfMatch(c *fiber.Ctx) (version int, present bool, err error) {
 		WithField("If-Match").WithCode("invalid")
 }
 
-// SetETag names the version of what is answered.
+// SetETag sets the response's ETag to a version.
 func SetETag(c *fiber.Ctx, version int) {
 	c.Set(fiber.HeaderETag, `"`+strconv.Itoa(version)+`"`)
 }

@@ -11,17 +11,17 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// tracing is what is done with the W3C trace context of requests.
+// tracing has the rules for the W3C trace context of requests.
 type tracing struct {
-	// edge says that anybody can call: then the trace's id is kept, for correlation, but whether the trace is recorded is
-	// decided here. sampled is the share of requests that are.
+	// edge is true for an app that the internet can call. It keeps the trace's id, for correlation, and decides itself whether
+	// the trace is recorded. sampled is the share of requests that are.
 	edge    bool
 	sampled float64
 }
 
-// traced returns a context that carries the request's trace, for events and, as gRPC metadata, for the sidecar; and the
-// trace's id. A request without one begins a trace, which is not marked as sampled. Tracestate and baggage are for others'
-// systems: nobody here reads them, and they are not passed on.
+// traced returns a context with the request's trace, for events and, as gRPC metadata, for the sidecar, and the trace's id. A
+// request without a trace begins one, which is not marked as sampled. Tracestate and baggage belong to other systems and are
+// not passed on.
 func (t tracing) traced(c *fiber.Ctx) (context.Context, string) {
 	sent := propagation.MapCarrier{"traceparent": c.Get("traceparent")}
 	span := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), sent))
@@ -40,7 +40,7 @@ func (t tracing) traced(c *fiber.Ctx) (context.Context, string) {
 
 func newTrace() trace.SpanContext {
 	var config trace.SpanContextConfig
-	_, _ = rand.Read(config.TraceID[:]) // never fails, says crypto/rand
+	_, _ = rand.Read(config.TraceID[:]) // never fails, by its documentation
 	_, _ = rand.Read(config.SpanID[:])
 	return trace.NewSpanContext(config)
 }

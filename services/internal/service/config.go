@@ -17,54 +17,52 @@ import (
 	"boxoffice/services/internal/rest"
 )
 
-// Config is what every service reads from its environment. A service embeds it in its own configuration and
-// adds fields with the same tags: env names the variable, envDefault its value when it is not set, validate
-// what it must be.
+// Config has the settings of every service. A service embeds it in its own configuration and adds fields with the same tags: env is
+// the environment variable, envDefault its default, and validate the rules for its value.
 type Config struct {
 	// Port is where the public REST API listens, on all interfaces.
 	Port int `env:"PORT" validate:"min=1,max=65535"`
-	// CallbackPort is where the sidecar calls this service, on 127.0.0.1 alone. Dapr sets it.
+	// CallbackPort is where the sidecar calls this service, only on 127.0.0.1. Dapr sets it.
 	CallbackPort int `env:"APP_PORT" validate:"min=1,max=65535"`
 	// MetricsAddress is where /metrics is served, as host:port; without a host, on all interfaces.
 	MetricsAddress string `env:"METRICS_ADDRESS" envDefault:":9091" validate:"hostname_port"`
 	// DaprGRPCPort is where the sidecar listens. Dapr sets it.
 	DaprGRPCPort int `env:"DAPR_GRPC_PORT" validate:"min=1,max=65535"`
-	// APIToken is what the sidecar must show on every callback; Dapr reads the same variable.
+	// APIToken is the token that the sidecar sends with every callback. Dapr reads the same variable.
 	APIToken string `env:"APP_API_TOKEN" validate:"min=16"`
-	// Instance names this process's place across restarts. By default it is the host's name and the callback port.
+	// Instance is the place of this process, which stays the same after a restart. Default: the host name and the callback port.
 	Instance string `env:"INSTANCE"`
-	// JournalLease is how long a process may be silent before another one publishes the events that it left.
+	// JournalLease is the time without a renewal after which another process takes over the journal of this one.
 	JournalLease time.Duration `env:"JOURNAL_LEASE" envDefault:"15s" validate:"min=1s,max=10m"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"auto" validate:"oneof=auto json text"`
 	// BodyLimit bounds a request's body, in bytes.
 	BodyLimit int `env:"BODY_LIMIT" envDefault:"65536" validate:"min=1024"`
-	// MaxConnections bounds the connections to the public port; 0 is no bound. At the bound a new one takes the place of the one
-	// that has waited longest for its client (rest.LimitConnections).
+	// MaxConnections bounds the connections to the public port; 0 is no limit. At the limit, a waiting connection is closed for a
+	// new one (rest.LimitConnections).
 	MaxConnections int `env:"MAX_CONNECTIONS" envDefault:"4096" validate:"min=0"`
 	// HeaderTimeout bounds the time in which a request's headers arrive, and BodyTimeout that of its body.
 	HeaderTimeout time.Duration `env:"HEADER_TIMEOUT" envDefault:"5s" validate:"min=100ms,max=5m"`
 	BodyTimeout   time.Duration `env:"BODY_TIMEOUT" envDefault:"15s" validate:"min=100ms,max=5m"`
-	// TLSCertFile and TLSKeyFile hold the certificate of the public port and its key, in PEM; then it speaks HTTPS alone. The
-	// files may be replaced while the process runs.
+	// TLSCertFile and TLSKeyFile have the certificate of the public port and its key, in PEM. With them, the port serves only
+	// HTTPS. The files may be replaced while the process runs.
 	TLSCertFile string `env:"TLS_CERT_FILE" validate:"required_with=TLSKeyFile"`
 	TLSKeyFile  string `env:"TLS_KEY_FILE" validate:"required_with=TLSCertFile"`
-	// TrustedProxies are the networks of proxies before this process, whose X-Forwarded headers are believed. What anybody else
-	// says there is not.
+	// TrustedProxies are the networks of proxies before this process. Only their X-Forwarded headers are trusted.
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
-	// MaxDeliveries is after how many failed deliveries an event goes to the dead letters. It counts failures of ours
-	// alone: while something is away, an event is tried for as long as that lasts.
+	// MaxDeliveries is the number of failed deliveries after which an event becomes a dead letter. Deliveries that fail because a
+	// dependency is unavailable do not count.
 	MaxDeliveries int `env:"MAX_DELIVERIES" envDefault:"10" validate:"min=1"`
-	// JournalSlots bounds the transactions whose events may wait for the broker; twice as many events may.
+	// JournalSlots bounds the transactions whose events may wait for the broker. Twice as many events may wait.
 	JournalSlots int `env:"JOURNAL_SLOTS" envDefault:"16384" validate:"min=1,max=1000000"`
-	// JournalWriters is how many state transactions may be in flight at once; 0 lets the store's kind decide.
+	// JournalWriters is how many state transactions may be under way; 0 is the default for the store's type.
 	JournalWriters int `env:"JOURNAL_WRITERS" envDefault:"0" validate:"min=0,max=16"`
-	// ProfilePort is where the process serves its profiles (net/http/pprof), on 127.0.0.1 alone. 0: nowhere.
+	// ProfilePort is where the process serves its profiles (net/http/pprof), only on 127.0.0.1. 0: nowhere.
 	ProfilePort int `env:"PROFILE_PORT" envDefault:"0" validate:"min=0,max=65535"`
 	// StartTimeout bounds the wait for the sidecar and the store at start.
 	StartTimeout time.Duration `env:"START_TIMEOUT" envDefault:"60s" validate:"min=1s"`
-	// ShutdownTimeout bounds the end: requests under way are finished and events published within it.
+	// ShutdownTimeout bounds the shutdown, in which requests are finished and events are published.
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"15s" validate:"min=1s"`
 
 	edge *rest.Edge
@@ -72,20 +70,20 @@ type Config struct {
 
 func (c *Config) base() *Config { return c }
 
-// edge is implemented by the configuration of the service that anybody can call.
+// edge is implemented by the configuration of the service that the internet can call.
 type edge interface{ Edge() *rest.Edge }
 
 // Configured is a pointer to a struct that embeds Config.
 type Configured interface{ base() *Config }
 
-// hints say, for the variables that most often lack, what a person can do.
+// hints have instructions for the variables that are missing most often.
 var hints = map[string]string{
 	"APP_API_TOKEN":  "it is made at the first start of `make run`; for `dapr run -f .` load it with: set -a; . .state/env; set +a",
 	"APP_PORT":       "Dapr sets it; start the service with `make run` or `dapr run -f .`",
 	"DAPR_GRPC_PORT": "Dapr sets it; start the service with `make run` or `dapr run -f .`",
 }
 
-// Load fills cfg from the environment. The error names every variable that is missing or wrong, at once.
+// Load reads cfg from the environment. The error lists all variables that are missing or wrong.
 func Load(cfg Configured) error {
 	var problems []string
 	failed := map[string]bool{}
@@ -159,7 +157,7 @@ func ruleMessage(b validator.FieldError) string {
 	return text
 }
 
-// variable is the name of the environment variable that fills a field.
+// variable returns the name of a field's environment variable.
 func variable(t reflect.Type, field string) string {
 	if f, ok := t.FieldByName(field); ok {
 		return f.Tag.Get("env")

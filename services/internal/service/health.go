@@ -15,7 +15,7 @@ import (
 // checkTime bounds all readiness checks of one request.
 const checkTime = 2 * time.Second
 
-// healthRoutes serves /healthz (the process lives) and /readyz (what it needs is reachable, by name).
+// healthRoutes serves /healthz (the process runs) and /readyz (its dependencies are reachable).
 func (s *Service) healthRoutes() {
 	s.Public.Get("/healthz", func(c *fiber.Ctx) error { return c.JSON(fiber.Map{"status": "ok"}) })
 	s.Public.Get("/readyz", func(c *fiber.Ctx) error {
@@ -28,7 +28,7 @@ func (s *Service) healthRoutes() {
 	})
 }
 
-// readinessReport names each thing that was checked, with "ok" or what is wrong.
+// readinessReport has the result of each check: "ok" or the problem.
 type readinessReport struct {
 	Status string            `json:"status"`
 	Checks map[string]string `json:"checks"`
@@ -49,7 +49,7 @@ func (s *Service) readiness(ctx context.Context) (readinessReport, bool) {
 	if s.ReadyAge == 0 {
 		return s.check(ctx)
 	}
-	// Who asks while the checks run waits for them, and gets their answer.
+	// Requests during the checks wait for them and share their result.
 	s.checking.Lock()
 	defer s.checking.Unlock()
 	if s.checked.at.IsZero() || time.Since(s.checked.at) >= s.ReadyAge {
@@ -59,14 +59,14 @@ func (s *Service) readiness(ctx context.Context) (readinessReport, bool) {
 	return s.checked.report, s.checked.ready
 }
 
-// lastCheck is what the last checks found.
+// lastCheck has the result of the last checks.
 type lastCheck struct {
 	at     time.Time
 	report readinessReport
 	ready  bool
 }
 
-// check asks for everything that the service needs.
+// check runs all checks.
 func (s *Service) check(ctx context.Context) (readinessReport, bool) {
 	report := readinessReport{Status: "ready", Checks: map[string]string{}}
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
@@ -91,8 +91,8 @@ func (s *Service) check(ctx context.Context) (readinessReport, bool) {
 	return report, errors.Join(results...) == nil
 }
 
-// outageLog writes a line when a check begins to fail and when it succeeds again, so that a long outage is two lines and not one a
-// probe. Before the service is ready for the first time a failure is no warning: what it needs may still be starting.
+// outageLog logs when a check begins to fail and when it succeeds again, so that a long outage has two lines. Before the service is
+// ready for the first time a failure is not a warning, because its dependencies may still be starting.
 type outageLog struct {
 	mu      sync.Mutex
 	ready   bool            // the service has been ready once

@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// newLogger writes text for people on a terminal and JSON for machines elsewhere, unless LOG_FORMAT says which.
+// newLogger makes a logger that writes text on a terminal and JSON elsewhere, unless LOG_FORMAT chooses one.
 func newLogger(cfg *Config, w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel}
 	if cfg.LogFormat == "text" || cfg.LogFormat == "auto" && isTerminal(w) {

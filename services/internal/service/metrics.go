@@ -14,7 +14,7 @@ const (
 	metricsIdleTime  = 2 * time.Minute // longer than the pause between two scrapes
 )
 
-// serveMetrics serves /metrics, and nothing else, on METRICS_ADDRESS: apart from the public port, which strangers may reach.
+// serveMetrics serves only /metrics on METRICS_ADDRESS, because the public port can be reached by anyone.
 func (s *Service) serveMetrics() {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))

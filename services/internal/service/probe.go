@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// probeTime bounds one look at this machine's own process.
+// probeTime bounds one probe.
 const probeTime = 3 * time.Second
 
-// probe is the health check of an image that has no shell and no curl: `tickets healthz` asks the process on PORT of
-// this machine whether it lives, `tickets readyz` whether it is ready. The error says what it answered.
+// probe is the health check of an image without a shell and curl. `tickets healthz` checks whether the process on PORT of this
+// machine runs, and `tickets readyz` whether it is ready. The error has the response.
 func probe(ctx context.Context, path, port string) error {
 	if port == "" {
-		return fmt.Errorf("PORT is not set, so there is nobody to ask for %s", path)
+		return fmt.Errorf("PORT is not set, so %s cannot be requested", path)
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
@@ -31,7 +31,7 @@ func probe(ctx context.Context, path, port string) error {
 	if err != nil {
 		return fmt.Errorf("PORT=%q: %w", port, err)
 	}
-	// The certificate is for the name that others call this process by.
+	// The certificate is for the name with which others call this process.
 	itself := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 	response, err := itself.Do(request)
 	if err != nil {
@@ -39,18 +39,18 @@ func probe(ctx context.Context, path, port string) error {
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		said, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
-		return fmt.Errorf("%s answers %s: %s", address, response.Status, said)
+		body, _ := io.ReadAll(io.LimitReader(response.Body, 1<<10))
+		return fmt.Errorf("%s responds %s: %s", address, response.Status, body)
 	}
 	return nil
 }
 
-// isProbe is whether the process was called to ask another one for its health.
+// isProbe reports whether the process was called as a probe.
 func isProbe(args []string) bool {
 	return len(args) == 2 && (args[1] == "healthz" || args[1] == "readyz")
 }
 
-// probeOnce ends the process: with status 0 if all is well, with 1 and a message otherwise.
+// probeOnce makes a probe and ends the process: with status 0 on success, and otherwise with 1 and a message.
 func probeOnce(name, path string) {
 	if err := probe(context.Background(), path, os.Getenv("PORT")); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)

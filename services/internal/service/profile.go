@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// serveProfiles serves the process's profiles on a port that only this machine can reach, if PROFILE_PORT names one.
+// serveProfiles serves the process's profiles on PROFILE_PORT, if it is set, which only this machine can reach.
 func (s *Service) serveProfiles() {
 	if s.config.ProfilePort == 0 {
 		return

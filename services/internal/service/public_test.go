@@ -79,7 +79,7 @@ func TestPublicPort_SpeaksTLSWithACertificateThatMayBeReplaced(t *testing.T) {
 	// The certificate behind the port, as it is after certificateAge.
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: s.Log}
 	get := func() string {
-		c.looked = time.Time{}
+		c.checked = time.Time{}
 		current, err := c.get(nil)
 		require.NoError(t, err)
 		leaf, err := x509.ParseCertificate(current.Certificate[0])

@@ -1,6 +1,5 @@
-// Package service is the skeleton of a process: what every service does besides its own work. It reads the
-// configuration, connects to the sidecar, serves the public REST port and the callback port, answers for its
-// health, and ends in order.
+// Package service has the parts of a process that all services share. It reads the configuration, connects to the sidecar, serves
+// the public REST port and the callback port, reports health, and shuts down in order.
 //
 // A service's main is one call:
 //
@@ -9,8 +8,8 @@
 //		service.Main("tickets", &cfg, func(ctx context.Context, s *service.Service) error {
 //			store, err := s.OpenStore(ctx)
 //			…
-//			api{store}.routes(s.Public)
-//			events.On(s.Events, …)
+//			(&api{…}).register(s.Public, …)
+//			(&subscriptions{…}).register(s.Events)
 //			return nil
 //		})
 //	}
@@ -52,21 +51,21 @@ import (
 	"boxoffice/services/internal/state"
 )
 
-// Service is one running process. The fields are for the build function given to Main; it registers routes,
-// event handlers, checks and background work, and returns.
+// Service is one running process. The fields are for the build function of Main, which registers routes, event handlers, checks and
+// background work, and returns.
 type Service struct {
 	Name    string
 	Log     *slog.Logger
 	Metrics *prometheus.Registry
-	// Public is the REST API that the network sees.
+	// Public is the public REST API.
 	Public *fiber.App
-	// Callback is what the sidecar alone can call: 127.0.0.1, behind the app API token.
+	// Callback is the port that only the sidecar can call: on 127.0.0.1, with the app API token.
 	Callback *chi.Mux
-	// Events hands the events that the sidecar delivers to the service's functions.
+	// Events calls the service's handlers with the events that the sidecar delivers.
 	Events *events.Router
-	// Dapr is the sidecar.
+	// Dapr is the client of the sidecar.
 	Dapr client.Client
-	// ReadyAge is how long an answer of /readyz may be given again, for whoever asks meanwhile. 0: everything is checked for each.
+	// ReadyAge is how long a result of /readyz may be reused. 0: each request runs all checks.
 	ReadyAge time.Duration
 
 	config     *Config
@@ -77,15 +76,15 @@ type Service struct {
 	outages    outageLog
 	onShutdown []step
 	background sync.WaitGroup
-	running    context.Context // ends when the service is told to stop
-	failed     chan error      // the first server or background work that ended by itself
-	ready      chan struct{}   // closed when everything is up
+	running    context.Context // ends when the service is to stop
+	failed     chan error      // the error of the first server or background work that has failed
+	ready      chan struct{}   // closed when the start is complete
 }
 
-// maxAnswerBytes bounds one answer of the sidecar.
-const maxAnswerBytes = 32 << 20
+// maxResponseBytes bounds one response of the sidecar.
+const maxResponseBytes = 32 << 20
 
-// closeTime bounds the wait for requests under way when the public port closes.
+// closeTime bounds the wait for requests that are being handled when the public port closes.
 const closeTime = 5 * time.Second
 
 type check struct {
@@ -98,9 +97,9 @@ type step struct {
 	run  func(context.Context) error
 }
 
-// Main runs a service until SIGINT or SIGTERM, then ends the process: with status 0 after an orderly shutdown,
-// with 1 and a message if the service could not start or broke down. Called as `tickets healthz` or `tickets readyz` it
-// asks the process that runs beside it, and ends with status 0 if that is well (see probe).
+// Main runs a service until SIGINT or SIGTERM, and then ends the process: with status 0 after an orderly shutdown, and with status 1
+// and a message if the service could not start or has failed. If it is called as `tickets healthz` or `tickets readyz`, it checks
+// the health of the process that runs on this machine (see probe).
 func Main(name string, cfg Configured, build func(ctx context.Context, s *Service) error) {
 	if isProbe(os.Args) {
 		probeOnce(name, os.Args[1])
@@ -172,7 +171,7 @@ func newService(name string, cfg *Config, logger *slog.Logger) *Service {
 	return s
 }
 
-// start connects to the sidecar, lets the service build itself, and opens its ports.
+// start connects to the sidecar, calls build, and opens the ports.
 func (s *Service) start(ctx context.Context, build func(context.Context, *Service) error) error {
 	dapr, err := Connect(ctx, s.config.DaprGRPCPort)
 	if err != nil {
@@ -216,8 +215,8 @@ func (s *Service) servePublic(ctx context.Context) error {
 	return nil
 }
 
-// Connect opens the connection to the sidecar, waiting for it until ctx ends. The connection outlives a restart
-// of the sidecar; it looks for it every second at most.
+// Connect connects to the sidecar, and waits for it until ctx ends. After a restart of the sidecar the connection reconnects within
+// about a second.
 func Connect(ctx context.Context, port int) (client.Client, error) {
 	client.SetLogger(log.New(io.Discard, "", 0))
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
@@ -225,8 +224,8 @@ func Connect(ctx context.Context, port int) (client.Client, error) {
 		Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 		MinConnectTimeout: 2 * time.Second,
 	})
-	// Enough for a chunk of journal slots; gRPC's own limit is 4 MB.
-	large := grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes))
+	// Enough for a chunk of journal entries. The default of gRPC is 4 MB.
+	large := grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponseBytes))
 	for {
 		dapr, err := client.NewClientWithAddressContext(ctx, address, eager, large)
 		if err == nil {
@@ -238,12 +237,12 @@ func Connect(ctx context.Context, port int) (client.Client, error) {
 	}
 }
 
-// publish brings one event to a topic, past the journal: for what is told again until it was heard.
+// publish publishes one event without the journal: a dead letter, whose event is redelivered if this fails.
 func (s *Service) publish(ctx context.Context, topic string, event []byte) error {
 	return s.Dapr.PublishEvent(ctx, events.PubSub, topic, event, client.PublishEventWithContentType(events.ContentType))
 }
 
-// serve runs a server whose end, before the service is told to stop, is the service's end.
+// serve runs a server. If it ends before the service is to stop, the service ends.
 func (s *Service) serve(what string, listen func() error) {
 	s.background.Go(func() {
 		if err := listen(); err != nil && !errors.Is(err, http.ErrServerClosed) && s.running.Err() == nil {
@@ -259,8 +258,7 @@ func (s *Service) fail(err error) {
 	}
 }
 
-// Go runs work in the background until it returns; ctx ends when the service stops. An error before that ends
-// the service.
+// Go runs work in the background. ctx ends when the service is to stop. An error before that ends the service.
 func (s *Service) Go(name string, work func(ctx context.Context) error) {
 	s.background.Go(func() {
 		if err := work(s.running); err != nil && s.running.Err() == nil {
@@ -269,8 +267,8 @@ func (s *Service) Go(name string, work func(ctx context.Context) error) {
 	})
 }
 
-// VerifyTokens returns what verifies the tokens of the service's users, by the keys and revocations that auth publishes. They are
-// fetched until the service stops. It fails if the authority's file of the configuration cannot be read.
+// VerifyTokens returns a verifier of user tokens, which fetches keys and revocations from auth until the service stops. It fails if
+// the CA file of the configuration cannot be read.
 func (s *Service) VerifyTokens(cfg identity.AuthConfig) (*identity.Verifier, error) {
 	auth, err := identity.NewAuth(cfg)
 	if err != nil {
@@ -281,7 +279,7 @@ func (s *Service) VerifyTokens(cfg identity.AuthConfig) (*identity.Verifier, err
 	return verifier, nil
 }
 
-// OpenStore opens the service's state store and closes it at shutdown, when its events are out.
+// OpenStore opens the service's state store, and closes it at shutdown when its events are published.
 func (s *Service) OpenStore(ctx context.Context) (*state.Store, error) {
 	store, err := state.Open(ctx, s.Dapr, state.Options{
 		Service:  s.Name,
@@ -297,29 +295,29 @@ func (s *Service) OpenStore(ctx context.Context) (*state.Store, error) {
 		return nil, err
 	}
 	s.ReadyCheck("store", store.Ping)
-	// While the broker is away, changes go on as long as the journal has room for their events.
+	// While the broker is unavailable, changes are accepted as long as the journal has room for their events.
 	s.ReadyCheck("journal", store.Room)
 	s.OnShutdown("store", store.Close)
 	return store, nil
 }
 
-// HostActor makes this process a host of the actor type that factory makes.
+// HostActor makes this process a host of factory's actor type.
 func (s *Service) HostActor(factory actor.FactoryContext) {
 	s.callbacks.RegisterActorImplFactoryContext(factory)
 }
 
-// ReadyCheck adds something that must be well for /readyz to say so.
+// ReadyCheck adds a check to /readyz.
 func (s *Service) ReadyCheck(name string, run func(ctx context.Context) error) {
 	s.checks = append(s.checks, check{name, run})
 }
 
-// OnShutdown adds a step of the orderly end. Steps run after the ports are closed, the last added first.
+// OnShutdown adds a step of the shutdown. Steps run after the ports are closed, the last added first.
 func (s *Service) OnShutdown(name string, run func(ctx context.Context) error) {
 	s.onShutdown = append(s.onShutdown, step{name, run})
 }
 
-// shutdown ends in order: no new requests and deliveries, those under way finished, then the steps. What does
-// not end in time is left, and said.
+// shutdown closes the ports, finishes the requests and deliveries that are being handled, and runs the steps. It returns an error
+// about everything that does not end in time.
 func (s *Service) shutdown() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.ShutdownTimeout)
 	defer cancel()
@@ -327,7 +325,7 @@ func (s *Service) shutdown() error {
 	closing, cancelClosing := context.WithTimeout(ctx, closeTime)
 	defer cancelClosing()
 	if err := s.Public.ShutdownWithContext(closing); errors.Is(err, context.DeadlineExceeded) {
-		// Connections on which nothing was sent yet count as active: a browser's spare one is no reason to wait.
+		// Connections without a request yet count as active, such as the spare ones of browsers. They are not worth an error.
 		s.Log.Warn("some connections to the public port were not closed in time", "waited", closeTime.String())
 	} else if err != nil {
 		problems = append(problems, fmt.Errorf("close the public port: %w", err))
@@ -353,7 +351,7 @@ func (s *Service) shutdown() error {
 	return errors.Join(problems...)
 }
 
-// requireToken lets only the sidecar through, which shows the app API token in the header dapr-api-token.
+// requireToken refuses requests without the app API token in the header dapr-api-token, which only the sidecar has.
 func requireToken(token string) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

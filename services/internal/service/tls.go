@@ -9,21 +9,21 @@ import (
 	"time"
 )
 
-// certificateAge is how long a certificate is used before its files are looked at again.
+// certificateAge is how long a certificate is used before its files are checked again.
 const certificateAge = 10 * time.Second
 
-// certificate is that of the public port, from files that may be replaced while the process runs.
+// certificate is the certificate of the public port. Its files may be replaced while the process runs.
 type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
 	mu       sync.Mutex
 	current  *tls.Certificate
-	looked   time.Time
+	checked  time.Time
 	modified [2]time.Time
 }
 
-// tlsConfig is the configuration of the public port: nil if TLS_CERT_FILE and TLS_KEY_FILE are not set.
+// tlsConfig returns the configuration of the public port, or nil if TLS_CERT_FILE and TLS_KEY_FILE are not set.
 func (s *Service) tlsConfig() (*tls.Config, error) {
 	c := &certificate{certFile: s.config.TLSCertFile, keyFile: s.config.TLSKeyFile, log: s.Log}
 	if c.certFile == "" {
@@ -35,20 +35,20 @@ func (s *Service) tlsConfig() (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, GetCertificate: c.get}, nil
 }
 
-// get returns the certificate as it is in the files. While these cannot be read, the last one is used.
+// get returns the certificate of the files. If they cannot be read, it returns the last one.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.current != nil && time.Since(c.looked) < certificateAge {
+	if c.current != nil && time.Since(c.checked) < certificateAge {
 		return c.current, nil
 	}
 	err := c.read()
-	c.looked = time.Now()
+	c.checked = time.Now()
 	if err != nil && c.current == nil {
 		return nil, fmt.Errorf("read TLS_CERT_FILE and TLS_KEY_FILE: %w", err)
 	}
 	if err != nil {
-		c.log.Error("the new certificate cannot be read; the one before is used", "error", err)
+		c.log.Error("the new certificate cannot be read; the last one is used", "error", err)
 	}
 	return c.current, nil
 }

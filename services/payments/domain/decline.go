@@ -11,7 +11,7 @@ import (
 const cardDeclined = "card_declined"
 
 // secretDeclines are the codes that are not shown, so that a thief does not learn that a card is reported as stolen. Stripe's
-// page on declines (https://docs.stripe.com/declines/codes) says to present the first four as any other decline, and describes
+// page on declines (https://docs.stripe.com/declines/codes) asks to present the first four as any other decline, and describes
 // the next two as "possibly reported lost or stolen". The others are codes of Radar, Stripe's own check of cards.
 var secretDeclines = []string{
 	"fraudulent", "lost_card", "stolen_card", "merchant_blacklist",
@@ -36,6 +36,6 @@ func DeclinedCard(code, message string) *problem.Error {
 	return problem.New(problem.Declined, "%s", message).WithCode(shown)
 }
 
-// ErrProcessorUnavailable says that Stripe cannot be reached, or has no outcome yet.
+// ErrProcessorUnavailable means that Stripe cannot be reached, or has no outcome yet.
 var ErrProcessorUnavailable = problem.New(problem.Unavailable, "The card processor cannot be reached at the moment. Nothing is charged twice if you try again shortly.").
 	WithCode("processor_unavailable").WithRetryAfter(2 * time.Second)

@@ -1,6 +1,6 @@
 package domain
 
-// Intent is what Stripe says of a PaymentIntent, in this service's terms.
+// Intent is a PaymentIntent of Stripe, in this service's terms.
 type Intent struct {
 	ID             string
 	Status         Status // what the payment's status becomes; "" if Stripe was not asked
@@ -14,13 +14,13 @@ type Intent struct {
 
 	Refunded int64 // at least this was given back
 	Disputed bool  // at some time
-	// Complete says that Refunded, RefundFailed and Dispute are complete and as they are now.
+	// Complete means that Refunded, RefundFailed and Dispute are complete and as they are now.
 	Complete     bool
 	RefundFailed bool
 	Dispute      Dispute
 }
 
-// Unknown is the status of an intent that a webhook names without saying its state.
+// Unknown is the status of an intent that a webhook names without its state.
 const Unknown Status = "unknown"
 
 // Dispute is a buyer's complaint at the bank. The zero Dispute is none.
@@ -31,9 +31,9 @@ type Dispute struct {
 	Amount int64  `json:"amount"`
 }
 
-// Undecided says whether the bank holds the money until it decides. (An inquiry, whose status begins with warning, holds
+// Undecided reports whether the bank holds the money until it decides. (An inquiry, whose status begins with warning, holds
 // none.)
 func (d Dispute) Undecided() bool { return d.Status == "needs_response" || d.Status == "under_review" }
 
-// Lost says whether the buyer keeps the money.
+// Lost reports whether the buyer keeps the money.
 func (d Dispute) Lost() bool { return d.Status == "lost" || d.Status == "prevented" }

@@ -88,7 +88,7 @@ func (u UserAttempts) Counted(counts map[id.Order]int) UserAttempts {
 	return UserAttempts{Schema: 1, Attempts: counted}
 }
 
-// ReachesHour says whether these attempts use up the user's hour.
+// ReachesHour reports whether these attempts use up the user's hour.
 func (l Limits) ReachesHour(u UserAttempts) bool {
 	return l.PerHour > 0 && len(u.Attempts) >= l.PerHour
 }

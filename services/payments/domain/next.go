@@ -18,7 +18,7 @@ func (s Step) String() string {
 	return [...]string{"nothing", "authorize", "confirm", "find the intent", "get the intent", "capture", "void", "refund"}[s]
 }
 
-// Refresh says when to read an intent although the order asks for nothing.
+// Refresh is when to read an intent although the order asks for nothing.
 type Refresh int
 
 const (
@@ -36,14 +36,14 @@ const MaxSteps = 4
 // Cause is why a payment is settled. The zero Cause only does what the order asks for.
 type Cause struct {
 	Refresh Refresh
-	// Reported is what a webhook says of the intent. If the payment does not reflect it, the intent is read.
+	// Reported is the intent as a webhook has reported it. If the payment does not reflect it, the intent is read.
 	Reported Intent
 	// Attempt is the number of the attempt that a request to pay makes; 0 for all else.
 	Attempt int
 }
 
-// Next is the next step for an order's payment. asked says whether Stripe has answered since the order was read: then the
-// payment is as Stripe says, and only the order's steps are left.
+// Next is the next step for an order's payment. asked reports whether Stripe has answered since the order was read: then the
+// payment is as at Stripe, and only the order's steps are left.
 func (o *Order) Next(cause Cause, asked bool) Step {
 	p := o.Payment
 	switch {

@@ -58,7 +58,7 @@ var (
 	ErrExpired        = problem.New(problem.Conflict, "The time to pay this order is over.").WithField("orderId").WithCode("order_expired")
 )
 
-// Apply changes the order as an event of the orders service says, if the event is newer.
+// Apply applies an event of the orders service, if it is newer than the order.
 func (o *Order) Apply(event events.Order) (changed bool) {
 	if event.Version <= o.Version {
 		return false
@@ -111,7 +111,7 @@ func (o Order) Copy() Order {
 	return o
 }
 
-// IsOlderThan says whether another copy of the order is of a later time.
+// IsOlderThan reports whether another copy of the order is of a later time.
 func (o *Order) IsOlderThan(other Order) bool {
 	return o.Version < other.Version || other.Payment != nil && (o.Payment == nil || o.Payment.Version < other.Payment.Version)
 }
@@ -136,7 +136,7 @@ func (o *Order) PaymentFor(user id.User) (Payment, error) {
 	return *o.Payment, nil
 }
 
-// CheckPayable says whether a request to pay is admitted. It returns nil also if the order is paid already: the response is
+// CheckPayable reports whether a request to pay is admitted. It returns nil also if the order is paid already: the response is
 // the payment then.
 func (o *Order) CheckPayable(now time.Time) error {
 	if p := o.Payment; p != nil {
@@ -175,27 +175,27 @@ func (o *Order) Due(payment Status) Step {
 	return Nothing
 }
 
-// IsDue says whether the order asks for a step now.
+// IsDue reports whether the order asks for a step now.
 func (o *Order) IsDue() bool { return o.Payment != nil && o.Due(o.Payment.Status) != Nothing }
 
-// Settled says whether the payment is as the order asks. It stays so unless the order changes or money moves at Stripe.
+// Settled reports whether the payment is as the order asks. It stays so unless the order changes or money moves at Stripe.
 func (o *Order) Settled() bool {
 	p := o.Payment
 	return p == nil || p.Status.Ended() || p.Status == Captured && (o.Status == OrderComplete || o.Status == OrderCancelled && p.RefundBlocked())
 }
 
-// NeedsSettling says whether the sweep must settle the payment: a step is due, or Stripe may have news. A payment that waits
+// NeedsSettling reports whether the sweep must settle the payment: a step is due, or Stripe may have news. A payment that waits
 // for its buyer needs nothing until the buyer tries again or the order ends.
 func (o *Order) NeedsSettling() bool { return o.IsDue() || !o.Payment.WaitsForBuyer() }
 
-// MayHaveIntent says whether an intent is the payment's, or may be, because an attempt has no known outcome.
+// MayHaveIntent reports whether an intent is the payment's, or may be, because an attempt has no known outcome.
 func (o *Order) MayHaveIntent(i Intent) bool {
 	p := o.Payment
 	return p != nil && (p.StripeID == i.ID || p.OutcomeUnknown())
 }
 
-// Reflects says whether the payment is as the order asks and not behind what a webhook has reported. An empty report says
-// nothing.
+// Reflects reports whether the payment is as the order asks and not behind what a webhook has reported. reported may be the
+// zero Intent: no webhook.
 func (o *Order) Reflects(reported Intent) bool {
 	p := o.Payment
 	return p != nil && !p.Status.Open() && !o.IsDue() && (reported.Status == "" || p.Reflects(reported))
@@ -208,7 +208,7 @@ const (
 	commitTime = 10 * time.Second
 )
 
-// IsInProgress says whether a process of this service has most likely caused what a webhook reports, and is about to commit
+// IsInProgress reports whether a process of this service has most likely caused what a webhook reports, and is about to commit
 // it. If that process does not, the payment is in the index of unsettled ones, and the sweep finds it.
 func (o *Order) IsInProgress(reported Intent, now time.Time) bool {
 	p := o.Payment

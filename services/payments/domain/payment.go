@@ -26,15 +26,15 @@ import (
 //	     (pending, requires_action and failed are voided, too, when the order is cancelled or too many cards were declined
 //	     for it)
 //
-// A partial refund and a dispute leave a payment captured until all is given back; Refunded counts what was given back. If a
+// After a partial refund, and with a dispute, a payment is captured until all is given back; Refunded counts what was given back. If a
 // refund fails, a refunded payment becomes captured again. Operators and banks cause all of this at Stripe; the table in
-// services/README.md, "What Stripe does by itself", says what it leads to.
+// services/payments/README.md, "What Stripe does by itself", shows the results.
 //
-// Money follows the order, and only Order.Due says how. An authorized payment is captured when its order is complete. When
+// Money follows the order, and only Order.Due decides how. An authorized payment is captured when its order is complete. When
 // the order is cancelled, what is not captured is voided, and what is captured is refunded. A live order's payment ends in one
 // case: too many cards were declined. The order follows it.
 //
-// Stripe's state of the intent is the truth. A payment never decides its next status: Observe applies what Stripe says. So
+// Stripe's state of the intent is the truth. A payment never decides its next status: Observe applies what Stripe has. So
 // responses, webhooks and later reads lead to the same state, whatever their order.
 
 // Status is a payment's state.
@@ -50,13 +50,13 @@ const (
 	Failed         Status = "failed"          // the last attempt was declined; the buyer may try again
 )
 
-// Open says whether another attempt can be made.
+// Open reports whether another attempt can be made.
 func (s Status) Open() bool { return s == Pending || s == RequiresAction || s == Failed }
 
-// Ended says whether no money is held or taken, and none can be.
+// Ended reports whether no money is held or taken, and none can be.
 func (s Status) Ended() bool { return s == Voided || s == Refunded }
 
-// HoldsMoney says whether money is held or taken, or the buyer's bank may still hold it.
+// HoldsMoney reports whether money is held or taken, or the buyer's bank may still hold it.
 func (s Status) HoldsMoney() bool { return s == RequiresAction || s == Authorized || s == Captured }
 
 // Rank orders the states of an intent: it never returns to a state of a lower rank.
@@ -86,11 +86,11 @@ type Payment struct {
 	// UserOnly is how many attempts count only in the user's hour: Stripe did not know the card, or another card was tried
 	// while the bank waited for the buyer.
 	UserOnly int `json:"fruitless,omitempty"`
-	// Exhausted says that no more cards may be tried. The intent is canceled, so that its client secret is worth nothing.
+	// Exhausted means that no more cards may be tried. The intent is canceled, so that its client secret is worth nothing.
 	Exhausted bool `json:"exhausted,omitempty"`
 	// Refunded is what was given back, by refunds and by disputes that were lost.
 	Refunded int64 `json:"refunded,omitempty"`
-	// RefundFailed says that a refund did not reach the buyer, and the money is at Stripe again. It is not retried: an
+	// RefundFailed means that a refund did not reach the buyer, and the money is at Stripe again. It is not retried: an
 	// operator must find another way.
 	RefundFailed bool    `json:"refundFailed,omitempty"`
 	Dispute      Dispute `json:"dispute,omitzero"` // the latest
@@ -165,11 +165,11 @@ func (o *Order) BeginWithIntent(i Intent, createdAt time.Time) *Payment {
 	return p
 }
 
-// OutcomeUnknown says whether Stripe may have an intent that is not known here: an attempt was committed, and Stripe's
+// OutcomeUnknown reports whether Stripe may have an intent that is not known here: an attempt was committed, and Stripe's
 // response was not.
 func (p *Payment) OutcomeUnknown() bool { return p.StripeID == "" && p.Attempt.Open }
 
-// WaitsForBuyer says whether only another attempt of the buyer can change the payment.
+// WaitsForBuyer reports whether only another attempt of the buyer can change the payment.
 func (p *Payment) WaitsForBuyer() bool {
 	return !p.Attempt.Open && (p.Status == Failed || p.Status == Pending)
 }
@@ -240,7 +240,7 @@ func (p *Payment) NameIntent(stripeID string) bool {
 	return p.StripeID == stripeID
 }
 
-// Observe applies what Stripe says of the order's payment. An authorization that is to be voided at once is not published.
+// Observe applies the state of the payment's intent at Stripe. An authorization that is to be voided at once is not published.
 func (o *Order) Observe(i Intent, now time.Time) (event events.Payload, changed bool) {
 	if i.Status == Authorized && o.Due(o.Payment.Status) == Void {
 		i = Intent{ID: i.ID}
@@ -248,8 +248,8 @@ func (o *Order) Observe(i Intent, now time.Time) (event events.Payload, changed 
 	return o.Payment.Observe(i, now)
 }
 
-// Observe applies what Stripe says of the payment's intent. The intent must have been read after the payment was. It returns
-// the event to publish, or nil; changed says whether there is anything to commit.
+// Observe applies the state of the payment's intent at Stripe. The intent must have been read after the payment was. It returns
+// the event to publish, or nil; changed reports whether there is anything to commit.
 func (p *Payment) Observe(i Intent, now time.Time) (event events.Payload, changed bool) {
 	if p.StripeID == "" && i.ID != "" {
 		p.StripeID, changed = i.ID, true
@@ -308,7 +308,7 @@ func (p *Payment) countDeclines(i Intent) (changed bool) {
 // Unrecorded is how many declines must be added to the user's document with the payment's next commit.
 func (p *Payment) Unrecorded() int { return p.unrecorded }
 
-// applyReversals applies what Stripe says of refunds and disputes. If less was given back than before, a refund has failed,
+// applyReversals applies the refunds and disputes at Stripe. If less was given back than before, a refund has failed,
 // unless a dispute was won after all.
 func (p *Payment) applyReversals(i Intent) {
 	failed := i.RefundFailed || i.Refunded < p.Refunded && p.Dispute.Lost() == i.Dispute.Lost()
@@ -316,11 +316,11 @@ func (p *Payment) applyReversals(i Intent) {
 	p.Refunded, p.Dispute = i.Refunded, i.Dispute
 }
 
-// RefundBlocked says whether this service cannot give captured money back: a refund has failed, or the bank decides on a
+// RefundBlocked reports whether this service cannot give captured money back: a refund has failed, or the bank decides on a
 // dispute.
 func (p *Payment) RefundBlocked() bool { return p != nil && (p.RefundFailed || p.Dispute.Undecided()) }
 
-// Reflects says whether the payment is at least as far as a webhook's intent, which may be old. If so, the intent need not be
+// Reflects reports whether the payment is at least as far as a webhook's intent, which may be old. If so, the intent need not be
 // read.
 func (p *Payment) Reflects(reported Intent) bool {
 	switch own, there := p.Status.Rank(), reported.Status.Rank(); {
@@ -336,7 +336,7 @@ func (p *Payment) Reflects(reported Intent) bool {
 	return reported.Status == p.Status && (reported.Status != Failed || reported.ChargeID == p.ChargeID && reported.DeclineCode == p.DeclineCode)
 }
 
-// Matches says whether the payment is as in a list of Stripe's. Such a list says of disputes only that there was one.
+// Matches reports whether the payment is as in a list of Stripe's. Such a list shows of disputes only that there was one.
 func (p *Payment) Matches(listed Intent) bool {
 	if !p.Reflects(listed) {
 		return false

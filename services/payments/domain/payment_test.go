@@ -33,7 +33,7 @@ func TestBegin_TakesTheAmountOfTheOrder(t *testing.T) {
 	}, *p)
 }
 
-func TestObserve_AppliesAndPublishesWhatStripeSays(t *testing.T) {
+func TestObserve_AppliesAndPublishesTheStateAtStripe(t *testing.T) {
 	later := noon.Add(time.Minute)
 	for _, c := range []struct {
 		from, reported Status
@@ -96,7 +96,7 @@ func TestObserve_EachDeclineIsPublishedOnce(t *testing.T) {
 	require.Equal(t, "insufficient_funds", event.(events.PaymentFailed).DeclineCode)
 
 	_, changed = p.Observe(first, noon)
-	require.False(t, changed, "the webhook tells of the same decline")
+	require.False(t, changed, "the webhook reports the same decline")
 
 	event, changed = p.Observe(Intent{Status: Failed, ChargeID: "ch_2", DeclineCode: "insufficient_funds"}, noon)
 	require.True(t, changed, "the next card is declined for the same reason")

@@ -117,7 +117,7 @@ func (i *modelIntent) do(step Step) Intent {
 	return i.get()
 }
 
-// isRefundable says whether Stripe accepts a refund now.
+// isRefundable reports whether Stripe accepts a refund now.
 func (i *modelIntent) isRefundable() bool {
 	return i.status == Captured && !i.dispute.Undecided() && !i.dispute.Lost() && i.givenBack() < price
 }
@@ -363,7 +363,7 @@ type settlement struct {
 	keyTaken  bool
 }
 
-// settle is the store's settle; ok is false if the process was stopped. card is what the bank says to an attempt with method.
+// settle is the store's settle; ok is false if the process was stopped. card is the bank's answer to an attempt with method.
 func (m *model) settle(pause func() bool, order *Order, cause Cause, method string, card Status) (result settlement, ok bool) {
 	for n := 0; ; n++ {
 		step := order.Next(cause, n > 0)
@@ -499,7 +499,7 @@ func (m *model) apply(event events.Order, quick bool) func(pause func() bool) {
 	}
 }
 
-// pay is the store's Pay. card is what the bank says, or that Stripe fails.
+// pay is the store's Pay. card is the bank's answer, or a failure of Stripe.
 func (m *model) pay(method string, card Status) func(pause func() bool) {
 	return func(pause func() bool) {
 		attempt, attemptExists := 0, false
@@ -890,7 +890,7 @@ func TestMoney_FollowsTheOrderWhateverTheInterleaving(t *testing.T) {
 			require.Contains(t, []Status{Pending, Voided}, payment.Status)
 		} else {
 			intent = m.stripe.at(payment.StripeID).get()
-			require.Equal(t, intent.Status, payment.Status, "the payment is as Stripe says")
+			require.Equal(t, intent.Status, payment.Status, "the payment is as at Stripe")
 			require.Equal(t, intent.Refunded, payment.Refunded)
 			require.Equal(t, intent.Dispute, payment.Dispute)
 		}

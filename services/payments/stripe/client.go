@@ -277,7 +277,7 @@ func (c *Client) Get(ctx context.Context, stripeID string) (domain.Intent, error
 	return c.getIntent(ctx, stripeID, false)
 }
 
-// getIntent is Get; refunded says that there is a refund, whatever the charge says.
+// getIntent is Get; with refunded, there is a refund, also if the charge does not show it.
 func (c *Client) getIntent(ctx context.Context, stripeID string, refunded bool) (domain.Intent, error) {
 	params := &stripego.PaymentIntentParams{Params: stripego.Params{Context: ctx}}
 	params.AddExpand("latest_charge")
@@ -375,7 +375,7 @@ func (c *Client) Lookup(ctx context.Context, stripeID string) (Listed, error) {
 const pageLength = 100
 
 // Intents lists the intents since a time that have an order, the newest first, and calls each with a page at a time. What was
-// refunded is as the charge says.
+// refunded is as the charge shows it.
 func (c *Client) Intents(ctx context.Context, since time.Time, each func([]Listed) error) error {
 	params := &stripego.PaymentIntentListParams{
 		ListParams:   stripego.ListParams{Context: ctx, Limit: stripego.Int64(pageLength)},

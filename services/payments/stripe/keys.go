@@ -19,13 +19,13 @@ const (
 	keyPause    = 10 * time.Second
 )
 
-// ErrKeyTaken says that Stripe has had another request under an attempt's key; see Client.Find.
+// ErrKeyTaken means that Stripe has had another request under an attempt's key; see Client.Find.
 var ErrKeyTaken = errors.New("the idempotency key was used for another request")
 
 // request is one request under an idempotency key. It returns the intent, the headers of the response, and the error.
 type request func(key string) (domain.Intent, http.Header, error)
 
-// send sends a request under an idempotency key; what says in errors what was tried.
+// send sends a request under an idempotency key; what is in errors, for what was tried.
 //
 // Stripe keeps a 500 under its key, and repeats it for a day. After such a response the next key is used. When several keys
 // are used up, there is a new one every keyPause, so the operation succeeds when Stripe's fault is over. That is safe: on an
@@ -66,16 +66,16 @@ func (c *Client) sendForIntent(ctx context.Context, stripeID, key, what string, 
 	return c.Get(ctx, stripeID)
 }
 
-// isReplayed says whether Stripe has sent this response before, to the same idempotency key.
+// isReplayed reports whether Stripe has sent this response before, to the same idempotency key.
 func isReplayed(header http.Header) bool { return header.Get("Idempotent-Replayed") == "true" }
 
-// isServerError says whether Stripe has failed and keeps that under the key. A 503 asks to try later, and is not kept.
+// isServerError reports whether Stripe has failed and keeps that under the key. A 503 asks to try later, and is not kept.
 func isServerError(err error) bool {
 	failure, ok := errors.AsType[*stripego.Error](err)
 	return ok && failure.HTTPStatusCode >= 500 && failure.HTTPStatusCode != http.StatusServiceUnavailable
 }
 
-// isKeyTaken says whether Stripe has had another request under the idempotency key. (A 409 says that Stripe still works on a
+// isKeyTaken reports whether Stripe has had another request under the idempotency key. (A 409 means that Stripe still works on a
 // request under the key.)
 func isKeyTaken(err error) bool {
 	failure, ok := errors.AsType[*stripego.Error](err)

@@ -51,7 +51,7 @@ func intentOf(from *stripego.PaymentIntent) domain.Intent {
 	return to
 }
 
-// intentOfCharge maps what a charge says of its intent. The intent has no id.
+// intentOfCharge maps a charge to what is known of its intent. The intent has no id.
 func intentOfCharge(from *stripego.Charge) domain.Intent {
 	to := domain.Intent{ChargeID: from.ID, Status: domain.Unknown}
 	switch {
@@ -72,7 +72,7 @@ func intentOfCharge(from *stripego.Charge) domain.Intent {
 	return to
 }
 
-// setRefunded sets what a captured charge says of refunds and disputes. Stripe counts what was never captured as refunded.
+// setRefunded sets what a captured charge shows of refunds and disputes. Stripe counts what was never captured as refunded.
 func setRefunded(to *domain.Intent, charge *stripego.Charge) {
 	to.Refunded = charge.AmountRefunded - max(charge.Amount-charge.AmountCaptured, 0)
 	to.Disputed = charge.Disputed
@@ -113,7 +113,7 @@ func headerOf(err error) http.Header {
 	return nil
 }
 
-// declineCode is the bank's reason if Stripe knows it, else Stripe's own.
+// declineCode is the bank's reason if Stripe has it, else Stripe's own.
 func declineCode(e *stripego.Error) string {
 	if e.DeclineCode != "" {
 		return string(e.DeclineCode)
@@ -121,7 +121,7 @@ func declineCode(e *stripego.Error) string {
 	return string(e.Code)
 }
 
-// problemOf maps an error of stripe-go; what says what was tried.
+// problemOf maps an error of stripe-go; what is in the error, for what was tried.
 func problemOf(err error, what string) error {
 	if err == nil {
 		return nil

@@ -11,12 +11,12 @@ import (
 	"boxoffice/services/payments/domain"
 )
 
-// Notice is what an event of Stripe's says of an intent, as it was when the event happened. The zero Notice is that of an
+// Notice is an intent as an event of Stripe shows it, at the time of the event. The zero Notice is that of an
 // event about something else.
 type Notice struct {
 	Intent  domain.Intent
 	OrderID id.Order // of the metadata; "" if there is none
-	// NoMetadata says that events of this type have no metadata, so that the intent must be read to find its order.
+	// NoMetadata means that events of this type have no metadata, so that the intent must be read to find its order.
 	NoMetadata bool
 }
 
@@ -44,7 +44,7 @@ func ReadWebhook(body []byte, signature, secret string) (Event, error) {
 	return read, nil
 }
 
-// NoticeOf reads what an event's object says of the intent that it is or belongs to.
+// NoticeOf reads from an event's object the intent that it is or belongs to.
 func NoticeOf(object json.RawMessage) Notice {
 	var members struct {
 		ID            string            `json:"id"`

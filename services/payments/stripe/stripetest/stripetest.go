@@ -37,11 +37,11 @@ type Server struct {
 func New(t *testing.T, opts sandbox.Options) *Server {
 	t.Helper()
 	opts.Log = slog.New(slog.DiscardHandler)
-	box, err := sandbox.New(opts)
+	server, err := sandbox.New(opts)
 	require.NoError(t, err)
-	s := &Server{Sandbox: box}
+	s := &Server{Sandbox: server}
 	web := httptest.NewServer(s)
-	t.Cleanup(func() { web.Close(); _ = box.Close() })
+	t.Cleanup(func() { web.Close(); _ = server.Close() })
 	s.URL = web.URL
 	return s
 }

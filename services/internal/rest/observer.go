@@ -16,27 +16,26 @@ import (
 )
 
 const (
-	// longestRequestID bounds what a client may have us write into every log line.
+	// longestRequestID bounds a request id that a client sends, because every log line has it.
 	longestRequestID = 128
-	// unmatched is the route of requests that matched none.
+	// unmatched is the route of requests that match none.
 	unmatched = "unmatched"
 )
 
-// watch sees every request come and go: it gives it an id, a trace and a deadline, and leaves one log line and
-// one measurement of it.
-type watch struct {
+// observer gives every request an id, a trace and a deadline, and writes one log line and one measurement of it.
+type observer struct {
 	log      *slog.Logger
 	duration *prometheus.HistogramVec
 	trusted  []netip.Prefix
 	tracing  tracing
 }
 
-func newWatch(log *slog.Logger, metrics prometheus.Registerer) *watch {
-	w := &watch{
+func newObserver(log *slog.Logger, metrics prometheus.Registerer) *observer {
+	w := &observer{
 		log: log,
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "boxoffice_http_request_duration_seconds",
-			Help:    "Requests answered on the public port, by method, route and status; the count is their number.",
+			Help:    "Duration of requests on the public port, by method, route and status.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"method", "route", "status"}),
 	}
@@ -44,7 +43,7 @@ func newWatch(log *slog.Logger, metrics prometheus.Registerer) *watch {
 	return w
 }
 
-// observation is what the log line of one request will tell beyond the request itself.
+// observation has the parts of a request's log line that are not in the request itself.
 type observation struct {
 	requestID string
 	traceID   string
@@ -56,20 +55,20 @@ type observation struct {
 
 type observationKey struct{}
 
-// observed returns the request's observation; nil for one that never reached the handlers.
+// observed returns the request's observation, or nil if the request did not reach the handlers.
 func observed(c *fiber.Ctx) *observation {
 	o, _ := c.Locals(observationKey{}).(*observation)
 	return o
 }
 
-// Annotate adds to the request's log line, for example the id of what it created.
+// Annotate adds attributes to the request's log line, for example the id of the aggregate that it created.
 func Annotate(c *fiber.Ctx, attrs ...slog.Attr) {
 	if o := observed(c); o != nil {
 		o.attrs = append(o.attrs, attrs...)
 	}
 }
 
-func (w *watch) request(c *fiber.Ctx) error {
+func (w *observer) request(c *fiber.Ctx) error {
 	start := time.Now()
 	ctx, traceID := w.tracing.traced(c)
 	ctx, cancel := context.WithTimeout(ctx, handlingTime)
@@ -81,26 +80,26 @@ func (w *watch) request(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderXRequestID, o.requestID)
 
 	if err := c.Next(); err != nil {
-		// Answered here and not by returning it, because the log line tells the answer's status.
+		// The response is written here, because the log line has its status.
 		if err := w.fail(c, err); err != nil {
 			return err
 		}
 	}
 	took := time.Since(start)
 	w.duration.WithLabelValues(c.Method(), route(c), strconv.Itoa(c.Response().StatusCode())).Observe(took.Seconds())
-	w.leave(c, o, took)
+	w.logRequest(c, o, took)
 	return nil
 }
 
-// leave writes the request's log line.
-func (w *watch) leave(c *fiber.Ctx, o *observation, took time.Duration) {
+// logRequest writes the request's log line.
+func (w *observer) logRequest(c *fiber.Ctx, o *observation, took time.Duration) {
 	status := c.Response().StatusCode()
 
 	level := slog.LevelInfo
 	switch {
 	case o.stack != nil || status == fiber.StatusInternalServerError:
 		level = slog.LevelError
-	case ofOperators(c.Path()): // also if it is not ready: the service logs why
+	case ofOperators(c.Path()): // also if the service is not ready: it logs the reason
 		level = slog.LevelDebug
 	case status > fiber.StatusInternalServerError:
 		level = slog.LevelWarn
@@ -126,8 +125,8 @@ func (w *watch) leave(c *fiber.Ctx, o *observation, took time.Duration) {
 	w.log.LogAttrs(context.Background(), level, "request", attrs...)
 }
 
-// route is the pattern that the request matched. Requests that matched none share one name, so that a client
-// cannot make measurements without end.
+// route returns the pattern that the request matches. All requests that match none share one name, so that clients cannot create
+// any number of measurements.
 func route(c *fiber.Ctx) string {
 	if path := c.Route().Path; path != "/" {
 		return path
@@ -135,13 +134,13 @@ func route(c *fiber.Ctx) string {
 	return unmatched
 }
 
-// ofOperators says whether a path is asked by machines that watch the service, every few seconds.
+// ofOperators reports whether a path is requested by monitoring, every few seconds.
 func ofOperators(path string) bool {
 	return path == "/healthz" || path == "/readyz"
 }
 
-// RequestID is the id under which this request is logged, here and in the service that called. It is made
-// here unless the client sent a usable one.
+// RequestID returns the id with which this request is logged, here and in the calling service. If the client has not sent a valid
+// one, it is a new id.
 func RequestID(c *fiber.Ctx) string {
 	if o := observed(c); o != nil {
 		return o.requestID
@@ -165,7 +164,7 @@ func requestID(c *fiber.Ctx) string {
 func newRequestID() string {
 	id, err := uuid.NewV7()
 	if err != nil {
-		// The system has no randomness left; an id that is not unique is better than no answer.
+		// The system has no randomness. An id that is not unique is better than no response.
 		return uuid.Nil.String()
 	}
 	return id.String()
@@ -179,8 +178,8 @@ func idByte(b byte) bool {
 	return b == '-' || b == '_' || b == '.' || b == ':' || b == '/' || b == '+' || b == '='
 }
 
-// fail answers with err as problem+json.
-func (w *watch) fail(c *fiber.Ctx, err error) error {
+// fail responds with err as problem+json.
+func (w *observer) fail(c *fiber.Ctx, err error) error {
 	o := observed(c)
 	if o == nil {
 		return w.refuse(c, err)
@@ -192,24 +191,24 @@ func (w *watch) fail(c *fiber.Ctx, err error) error {
 	return write(c, status, p, o.requestID)
 }
 
-// refuse answers a request that fasthttp could not read, so that no handler ever saw it.
-func (w *watch) refuse(c *fiber.Ctx, err error) error {
+// refuse responds to a request that fasthttp could not parse, which does not reach any handler.
+func (w *observer) refuse(c *fiber.Ctx, err error) error {
 	o := &observation{requestID: newRequestID(), cause: err, client: Peer(c.Context())}
 	c.Set(fiber.HeaderXRequestID, o.requestID)
 	switch {
 	case errors.Is(err, fiber.ErrRequestEntityTooLarge), errors.Is(err, fiber.ErrRequestHeaderFieldsTooLarge):
 		drain(c)
 	case errors.Is(err, fiber.ErrBadGateway):
-		// So Fiber calls a connection that the client broke.
+		// Fiber's error for a connection that the client has broken.
 		err = fiber.ErrBadRequest
 	}
 	status, p := problemOf(c, err)
 	err = write(c, status, p, o.requestID)
-	// fasthttp sets the time to write an answer only for answers of handlers. On a connection that has been idle
-	// for longer, the last one's is over, and this answer would not go out.
+	// fasthttp sets the deadline for writing only for responses of handlers. On a connection that has been idle for longer, the
+	// deadline of the last response has passed, and this response would not be written.
 	_ = c.Context().Conn().SetWriteDeadline(time.Now().Add(writeTime)) // if it fails, so does writing
-	// Neither method nor path can be trusted here, and anybody can send many.
+	// Method and path cannot be trusted here, and clients can send any number of them.
 	w.duration.WithLabelValues("other", unmatched, strconv.Itoa(status)).Observe(0)
-	w.leave(c, o, 0)
+	w.logRequest(c, o, 0)
 	return err
 }
