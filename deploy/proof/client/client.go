@@ -8,13 +8,8 @@
 //	response, err := api.As(token).Do(ctx, client.Reserve(ticketID).WithKey(key))
 //	order, err := client.Decode[client.Order](response, err)
 //
-// Do returns a Response for every status, and an error only if there is no whole response. Decode turns a refusal into a
-// *Problem, whose Code is the reason; Status and Unclear read the error again:
-//
-//	switch {
-//	case client.Unclear(err): // it may have been done: repeat the request with the same key
-//	case client.Code(err) == "ticket_reserved":
-//	}
+// Do returns a Response for every status, and an error only if there is no whole response: then the request may have been done, and
+// can be sent again with the same key. Decode returns a refusal as a *Problem, whose Code is the reason.
 //
 // Every call has a deadline. Pages follows a list to its end. A validator of the contract belongs into Options.Transport, which sees all
 // requests and responses.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 	"time"
 )
@@ -79,23 +78,4 @@ func Status(err error) int {
 		return p.Status
 	}
 	return 0
-}
-
-// Code is the code of the refusal in err, or "" if there is none.
-func Code(err error) string {
-	var p *Problem
-	if errors.As(err, &p) {
-		return p.Code()
-	}
-	return ""
-}
-
-// Unclear reports whether a request with this error may have been done, or may be sent again later: there was no response, or one with
-// status 503 or 429.
-func Unclear(err error) bool {
-	if err == nil {
-		return false
-	}
-	status := Status(err)
-	return status == 0 || status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
 }
