@@ -85,7 +85,7 @@ func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 		Metadata struct{ Name string }
 		Spec     struct {
 			Topic           string
-			DeadLetterTopic string `yaml:"deadLetterTopic"`
+			deadLetterTopic string `yaml:"deadLetterTopic"`
 			Routes          struct{ Default string }
 			BulkSubscribe   struct{ Enabled bool } `yaml:"bulkSubscribe"`
 		}
@@ -96,23 +96,23 @@ func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 		require.True(t, s.Spec.BulkSubscribe.Enabled, s.Metadata.Name)
 		subscribe[service] = append(subscribe[service], s.Spec.Topic)
 		if service == "dead-letters" {
-			require.Empty(t, s.Spec.DeadLetterTopic, s.Metadata.Name)
+			require.Empty(t, s.Spec.deadLetterTopic, s.Metadata.Name)
 			require.Equal(t, "/letters", s.Spec.Routes.Default, s.Metadata.Name)
 			letters = append(letters, s.Spec.Topic)
 			continue
 		}
-		require.Equal(t, DeadLetterTopic(service), s.Spec.DeadLetterTopic, s.Metadata.Name)
+		require.Equal(t, deadLetterTopic(service), s.Spec.deadLetterTopic, s.Metadata.Name)
 		require.Equal(t, "/events", s.Spec.Routes.Default, s.Metadata.Name)
 		subscribers = append(subscribers, service)
 	}
 	slices.Sort(subscribers)
 	require.ElementsMatch(t, Subscribers, slices.Compact(subscribers))
-	topics := []string{OldTopic, OldDeadLetterTopic}
+	topics := []string{oldTopic, OldDeadLetterTopic}
 	for _, service := range Subscribers {
 		require.Contains(t, subscribe[service], RetryTopic(service))
-		publish[service] = append(publish[service], DeadLetterTopic(service))
+		publish[service] = append(publish[service], deadLetterTopic(service))
 		publish["dead-letters"] = append(publish["dead-letters"], RetryTopic(service))
-		require.Contains(t, letters, DeadLetterTopic(service))
+		require.Contains(t, letters, deadLetterTopic(service))
 	}
 	require.Contains(t, letters, OldDeadLetterTopic)
 	require.Len(t, letters, len(Subscribers)+1)
