@@ -85,7 +85,7 @@ func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 		Metadata struct{ Name string }
 		Spec     struct {
 			Topic           string
-			deadLetterTopic string `yaml:"deadLetterTopic"`
+			DeadLetterTopic string `yaml:"deadLetterTopic"`
 			Routes          struct{ Default string }
 			BulkSubscribe   struct{ Enabled bool } `yaml:"bulkSubscribe"`
 		}
@@ -96,12 +96,12 @@ func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 		require.True(t, s.Spec.BulkSubscribe.Enabled, s.Metadata.Name)
 		subscribe[service] = append(subscribe[service], s.Spec.Topic)
 		if service == "dead-letters" {
-			require.Empty(t, s.Spec.deadLetterTopic, s.Metadata.Name)
+			require.Empty(t, s.Spec.DeadLetterTopic, s.Metadata.Name)
 			require.Equal(t, "/letters", s.Spec.Routes.Default, s.Metadata.Name)
 			letters = append(letters, s.Spec.Topic)
 			continue
 		}
-		require.Equal(t, deadLetterTopic(service), s.Spec.deadLetterTopic, s.Metadata.Name)
+		require.Equal(t, deadLetterTopic(service), s.Spec.DeadLetterTopic, s.Metadata.Name)
 		require.Equal(t, "/events", s.Spec.Routes.Default, s.Metadata.Name)
 		subscribers = append(subscribers, service)
 	}
