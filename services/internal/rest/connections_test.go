@@ -111,7 +111,25 @@ func TestLimitConnections_ANewOneTakesThePlaceOfTheOneThatWaitsLongest(t *testin
 	}
 }
 
-func TestLimitConnections_OneThatHasSentARequestIsClosedAfterThoseThatHaveNot(t *testing.T) {
+func TestLimitConnections_NewOnesTakeThePlacesOfIdleOnesIfTheseAreMore(t *testing.T) {
+	for name, limits := range map[string]ConnectionLimits{"total": {Total: 3}, "of one address": {PerAddress: 3}} {
+		t.Run(name, func(t *testing.T) {
+			address, _, _ := bounded(t, limits)
+			for range 3 {
+				idle := connect(t, address)
+				idle.say(t, request)
+				require.True(t, idle.hears(t))
+			}
+			one, another := connect(t, address), connect(t, address)
+			for _, browser := range []caller{one, another} {
+				browser.say(t, request)
+				require.True(t, browser.hears(t), "connections opened at once do not close each other")
+			}
+		})
+	}
+}
+
+func TestLimitConnections_OneThatHasSentARequestIsKeptIfThoseThatHaveNotAreMore(t *testing.T) {
 	for name, limits := range map[string]ConnectionLimits{"total": {Total: 3}, "of one address": {PerAddress: 3}} {
 		t.Run(name, func(t *testing.T) {
 			address, _, _ := bounded(t, limits)
