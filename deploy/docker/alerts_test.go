@@ -85,7 +85,7 @@ func metrics(expr string) []string {
 	return names
 }
 
-func TestAlerts_AskForMetricsThatThereAreAndSayWhatToDo(t *testing.T) {
+func TestAlerts_UseMetricsThatExistAndHaveARunbook(t *testing.T) {
 	names := registered(t)
 	var here rules
 	var cluster prometheusRule

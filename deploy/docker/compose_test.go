@@ -132,7 +132,7 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 	}
 }
 
-// Whoever reads where a setting goes finds it there.
+// The files that the README names really pass the settings on.
 func TestCompose_SettingsComeFromTheFilesThatTheREADMENames(t *testing.T) {
 	var compose composeFile
 	var run runFile
@@ -238,7 +238,7 @@ func TestCompose_ConfigurationsAllowWhatTheServicesNeed(t *testing.T) {
 	}
 }
 
-// Compose refuses to start before somebody has said how people pay, and with nothing but what secrets.sh makes.
+// Compose refuses to start until PAYMENTS is chosen, and needs nothing else but what secrets.sh makes.
 func TestCompose_StartsWithWhatSecretsMakesAndAWayToPay(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Skip("openssl is not installed")
@@ -299,8 +299,8 @@ func TestCompose_StartsWithWhatSecretsMakesAndAWayToPay(t *testing.T) {
 	require.Equal(t, made, env(), "what is there stays")
 }
 
-// Compose refuses to do anything while it does not know how people pay, so each job that runs it says so.
-func TestWorkflow_JobsThatUseComposeSayHowPeoplePay(t *testing.T) {
+// Compose refuses every command without PAYMENTS, so each job that runs it sets PAYMENTS.
+func TestWorkflow_JobsThatUseComposeSetPayments(t *testing.T) {
 	var workflow struct {
 		Jobs map[string]struct {
 			Env   map[string]string

@@ -1,15 +1,15 @@
 #!/bin/sh
-# Pins the images of others (databases, brokers, the bases of ours) by digest in docker-compose.yaml, the Dockerfile and the
-# manifests of Kubernetes, so that a tag that somebody moves changes nothing. Run it again to take what the tags say now.
+# Pins the images of others (databases, brokers, the base images of this project) by digest in docker-compose.yaml, the Dockerfile and the
+# manifests of Kubernetes, so that a tag that somebody moves changes nothing. Run it again to take the digests that the tags have now.
 #
 #   deploy/docker/pin.sh           write the digests; needs docker with buildx, and the registries
-#   deploy/docker/pin.sh --check   say which images have no digest; needs nothing
+#   deploy/docker/pin.sh --check   list the images that have no digest; needs neither docker nor network
 set -eu
 cd "$(dirname "$0")/../.."
 
 files="docker-compose.yaml deploy/docker/Dockerfile $(find deploy/k8s/infrastructure deploy/k8s/overlays -name '*.yaml')"
 
-# Images of others, as they stand in the files: name:tag, perhaps with a digest. Ours begin with boxoffice/ or a variable.
+# Images of others, as they stand in the files: name:tag, perhaps with a digest. Those of this project begin with boxoffice/ or a variable.
 images() {
 	# shellcheck disable=SC2086
 	sed -nE 's/^ *(- )?image: ([^ $]+).*$/\2/p; s/^ARG (BUILDER|BASE)=([^ ]+).*$/\2/p' $files |

@@ -28,4 +28,4 @@ if ! grep -q '^JWT_SIGNING_KEY=' .env; then
 	add JWT_SIGNING_KEY "\"${key//$'\n'/\\n}\"" # in double quotes, compose makes \n a line's end
 fi
 grep -q '^PAYMENTS=.' .env || [ -n "${PAYMENTS:-}" ] ||
-	echo "Say in .env how people pay: PAYMENTS=stripe and STRIPE_SECRET_KEY=sk_…, or PAYMENTS=sandbox for payments that move no money."
+	echo "Choose in .env how people pay: PAYMENTS=stripe and STRIPE_SECRET_KEY=sk_…, or PAYMENTS=sandbox for payments that move no money."

@@ -25,7 +25,7 @@ var userFiles = []struct{ file, components string }{
 	{"../k8s/infrastructure/redis/users.conf", "../../components/redis"},
 }
 
-func TestBrokerUsers_MayDoWhatTheScopesSayAndNoMore(t *testing.T) {
+func TestBrokerUsers_HaveTheRightsOfTheScopesAndNoMore(t *testing.T) {
 	const origin = "# The users of the broker, a service each, with the rights that follow from the scopes of the component pubsub. Written by\n" +
 		"# UPDATE=1 go test ./deploy/docker -run TestBrokerUsers; passwords come from the environment.\n"
 	for _, f := range userFiles {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes into an overlay which images of ours it runs: by digest, and only images whose provenance is attested by this repository's
+# Writes into an overlay which of this project's images it runs: by digest, and only images whose provenance is attested by this repository's
 # own workflow. Needs docker with buildx and gh, both signed in to the registry.
 #
 #   deploy/k8s/release.sh OVERLAY TAG REGISTRY REPOSITORY
@@ -20,9 +20,9 @@ for name in $(sed -nE 's|^ *- name: boxoffice/(.*)$|\1|p' "$file"); do
 	gh attestation verify "oci://$image@$digest" --repo "$repository" --signer-workflow "$repository/.github/workflows/images.yml" > /dev/null || {
 		echo "$image:$tag ($digest) was not built by $repository's own workflow: it is not deployed." >&2; exit 1; }
 	awk -v name="boxoffice/$name" -v image="$image" -v digest="$digest" '
-		/^ *- name: / { ours = ($3 == name) }
-		ours && /^ *newName: / { sub(/newName: .*/, "newName: " image) }
-		ours && /^ *(newTag|digest): / { sub(/(newTag|digest): .*/, "digest: " digest) }
+		/^ *- name: / { found = ($3 == name) }
+		found && /^ *newName: / { sub(/newName: .*/, "newName: " image) }
+		found && /^ *(newTag|digest): / { sub(/(newTag|digest): .*/, "digest: " digest) }
 		{ print }' "$file" > "$file.new"
 	mv "$file.new" "$file"
 	echo "$image:$tag is $digest, and attested"

@@ -27,7 +27,7 @@ type step struct {
 	service  string // "" for the whole server
 	database string
 	role     string // who does it, and owns what is made; "" is the administrator
-	record   string // the table that says what has been applied
+	record   string // the table of what has been applied
 }
 
 // serverStep comes before all others.

@@ -3,7 +3,7 @@
 // only what is new.
 //
 //	migrate up       apply what has not been applied
-//	migrate status   say what has been applied, and when
+//	migrate status   print what has been applied, and when
 //
 // See README.md beside it.
 package main
@@ -23,7 +23,7 @@ import (
 const usage = `Usage: migrate [-keep-passwords] up | status
 
   up       apply what has not been applied yet
-  status   say what has been applied, and when
+  status   print what has been applied, and when
 
 Environment:
   DATABASE_URL                  the server, and an administrator there who may create roles and databases:
@@ -52,13 +52,13 @@ func run(ctx context.Context, args []string) error {
 		fmt.Fprint(flags.Output(), usage)
 		flags.PrintDefaults()
 	}
-	keep := flags.Bool("keep-passwords", false, "leave the roles' passwords as they are")
+	keep := flags.Bool("keep-passwords", false, "do not change the roles' passwords")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	if flags.NArg() != 1 || flags.Arg(0) != "up" && flags.Arg(0) != "status" {
 		flags.Usage()
-		return errors.New("say what to do: up or status")
+		return errors.New("a command is missing: up or status")
 	}
 	address := os.Getenv("DATABASE_URL")
 	if address == "" {

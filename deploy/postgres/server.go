@@ -35,7 +35,7 @@ type server struct {
 func open(ctx context.Context, config *pgx.ConnConfig, out io.Writer) (*server, error) {
 	admin, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, fmt.Errorf("connect as DATABASE_URL says: %w", err)
+		return nil, fmt.Errorf("connect to DATABASE_URL: %w", err)
 	}
 	s := &server{config: config, admin: admin, out: out}
 	var version int
@@ -182,7 +182,7 @@ func (s *server) database(at step) *sql.DB {
 	return stdlib.OpenDB(*config)
 }
 
-// status says of every migration whether and when it was applied. It changes nothing.
+// status prints of every migration whether and when it was applied. It changes nothing.
 func (s *server) status(ctx context.Context) error {
 	all := []step{serverStep()}
 	for _, service := range services {
@@ -214,7 +214,7 @@ type statusLine struct {
 	at      time.Time
 }
 
-// statusOf is a step's status. goose would make the table that it keeps its record in; so this looks first.
+// statusOf is a step's status. goose would make the table that it keeps its record in; so this checks first.
 func (s *server) statusOf(ctx context.Context, at step) ([]statusLine, error) {
 	recorded, err := s.recorded(ctx, at)
 	if err != nil {
@@ -240,7 +240,7 @@ func (s *server) statusOf(ctx context.Context, at step) ([]statusLine, error) {
 	return lines, err
 }
 
-// recorded says whether anything has ever been applied of a step.
+// recorded reports whether anything of a step was ever applied.
 func (s *server) recorded(ctx context.Context, at step) (found bool, err error) {
 	err = s.admin.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", at.database).Scan(&found)
 	if err != nil || !found {

@@ -7,8 +7,8 @@ import (
 	"github.com/dapr/dapr/pkg/security/consts"
 )
 
-// anchorsFileVariable names a file with the trust anchors of a sidecar, for who cannot put the text of a file into the environment
-// (docker-compose.yaml). Dapr's own daprd knows DAPR_TRUST_ANCHORS alone, which wins.
+// anchorsFileVariable names a file with the trust anchors of a sidecar, for docker-compose.yaml,
+// which cannot put the text of a file into the environment. Dapr's own daprd reads DAPR_TRUST_ANCHORS alone, which has precedence.
 const anchorsFileVariable = "DAPR_TRUST_ANCHORS_FILE"
 
 func readAnchors() error {

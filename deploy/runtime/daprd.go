@@ -42,8 +42,8 @@ import (
 	"github.com/dapr/kit/signals"
 )
 
-// componentRegistry holds the components this sidecar knows. A component set under components/ that names
-// another type needs one line here; Dapr's own image knows them all.
+// componentRegistry holds the components of this sidecar. A component set under components/ that names
+// another type needs one line here; Dapr's own image has them all.
 func componentRegistry(log logger.Logger) *registry.Options {
 	secrets := secretstores.NewRegistry()
 	secrets.Logger = log

@@ -73,8 +73,8 @@ func runIdentities(args []string) error {
 	return ids.make(append(apps, controlPlane...))
 }
 
-// make makes what is missing, what belongs to another authority, and what will not last; it leaves the rest alone. Apps that
-// it was told of before keep their identities.
+// make makes what is missing, what belongs to another authority, and what ends soon; it changes nothing else. Apps of
+// earlier calls keep their identities.
 func (ids *identities) make(apps []string) error {
 	for _, id := range apps {
 		if !appID.MatchString(id) {
@@ -206,7 +206,7 @@ func (ids *identities) configure(key ed25519.PrivateKey) error {
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(ids.folder, "sentry", "config.yaml"), fmt.Appendf(nil, `# Made by "runtime identities". Sentry signs for who shows a token that this key has signed, and for nobody else.
+	return replace(filepath.Join(ids.folder, "sentry", "config.yaml"), fmt.Appendf(nil, `# Made by "runtime identities". Sentry signs only for programs with a token that this key has signed.
 apiVersion: dapr.io/v1alpha1
 kind: Configuration
 metadata:

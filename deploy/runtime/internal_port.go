@@ -22,8 +22,8 @@ import (
 // callersVariable names apps, with commas between them, whose sidecars may connect to this one's internal port; * is all.
 const callersVariable = "INTERNAL_CALLERS"
 
-// ownCallers restricts the internal gRPC port of a sidecar with mTLS to sidecars of the same app. Dapr's own daprd takes
-// anybody with a certificate there: access control then covers CallLocal, but neither CallActor nor CallActorReminder, so any
+// ownCallers restricts the internal gRPC port of a sidecar with mTLS to sidecars of the same app. Dapr's own daprd accepts
+// every certificate there: access control then covers CallLocal, but neither CallActor nor CallActorReminder, so any
 // service's sidecar could make another service handle an actor call. Here services do not call each other, so only replicas of
 // one app need the port, for their actors.
 type ownCallers struct {

@@ -13,8 +13,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	contribmeta "github.com/dapr/components-contrib/metadata"
 	"github.com/dapr/components-contrib/pubsub"
@@ -22,22 +24,21 @@ import (
 	kitmeta "github.com/dapr/kit/metadata"
 )
 
-// pubsub.jetstream as it is in components-contrib v1.18.0 cannot keep a promise that every service here relies
-// on, that an event is delivered at least once, and handle events side by side:
+// pubsub.jetstream as it is in components-contrib v1.18.0 cannot do two things at once that the services here
+// need: deliver each event at least once, and deliver many at the same time.
 //
-//   - With concurrency parallel it acknowledges each message when it arrives, before anybody has handled it: its
-//     subscription lacks nats.go's ManualAck. What a dying sidecar had in hand is lost.
-//   - With concurrency single one event that a handler refuses holds up all others of its service, for as long
-//     as its retries last.
-//   - After two minutes without a server it gives its connection up for good (nats.go's default of 60 attempts),
-//     and nothing but a restart of the sidecar brings it back.
+//   - With concurrency parallel it acknowledges each message when it arrives, before it is handled: its
+//     subscription lacks nats.go's ManualAck. What a sidecar was delivering when it died is lost.
+//   - With concurrency single one event that a handler refuses blocks all others of its service until its
+//     retries end.
+//   - After two minutes without a server it stops to reconnect (nats.go's default of 60 attempts); only a
+//     restart of the sidecar helps.
 //
-// This is the same component, under the same name and with the same settings, on nats.go's newer client: pull
-// consumers, which a service's replicas share; an acknowledgement after the handler's answer, and word to the
-// server while it is still at work; a connection that never gives up; and bulks, in which everything that waits is
-// handled at once. Its own setting is handlersAtOnce, which Dapr's does not know, so one file serves both. And where
-// Dapr's holds one subject a durable consumer, so that it takes a component a topic, this one makes a durable consumer for
-// each topic that its app subscribes to.
+// This is the same component, under the same name and with the same settings, on nats.go's newer client. It has pull
+// consumers, which the replicas of a service share. It acknowledges after the handler's response, and reports progress to the
+// server until then. It reconnects without end. It delivers all waiting messages in bulks. Its own setting is handlersAtOnce,
+// which Dapr's component ignores, so one file serves both. Dapr's component has one durable consumer, with one subject, so it
+// needs a component for each topic; this one makes a durable consumer for each topic that its app subscribes to.
 
 // jetStreamSettings are the settings that the two have in common, and handlersAtOnce. What is left out here
 // (startSequence, flowControl, …) belongs to push consumers, or to streams that are shared with others.
@@ -55,21 +56,21 @@ type jetStreamSettings struct {
 	TLSClientCert string `mapstructure:"tls_client_cert"`
 	TLSClientKey  string `mapstructure:"tls_client_key"`
 
-	// HandlersAtOnce bounds the events, or bulks of events, that are handled side by side.
+	// HandlersAtOnce bounds the events, or bulks of events, that are handled at the same time.
 	HandlersAtOnce int `mapstructure:"handlersAtOnce"`
 }
 
-// publishTime bounds the wait for the stream's answer to a publication; one whose connection is lost has none.
+// publishTime bounds the wait for the stream's acknowledgement of a publication. It never comes if the connection is lost.
 const publishTime = 3 * time.Second
 
-// aliveInterval is how often a server is asked whether it is there; the third time that it has not answered, another one is
-// looked for. A server whose machine or network has gone closes no connection, and by nats.go's default of two minutes
-// its sidecars would hold on to it for six.
+// aliveInterval is how often the client pings its server. After three pings without an answer it connects to another server.
+// A server whose machine or network has failed closes no connection: with nats.go's default of two minutes its sidecars would
+// keep the connection for six.
 const aliveInterval = 5 * time.Second
 
-// heartbeat is how often a server that has no messages for us says that it still knows of our request for some; after two
-// that did not come the request is made again. When a consumer's leader moves away from a server that was frozen, nobody
-// says so, and by nats.go's default of 15 seconds its service would hear nothing for half a minute.
+// heartbeat is how often a server without messages confirms that it still has the request for some. After two missed
+// heartbeats the client makes the request again. When a consumer's leader moves away from a frozen server, the client gets no
+// notice: with nats.go's default of 15 seconds its service would get no events for half a minute.
 const heartbeat = 2 * time.Second
 
 type jetStream struct {
@@ -88,7 +89,7 @@ func newJetStream(log logger.Logger) pubsub.PubSub {
 	return &jetStream{log: log, closing: make(chan struct{})}
 }
 
-// Init connects, or begins to: a server that is not there yet is waited for in the background.
+// Init connects. If the server is not there yet, it returns, and the client connects in the background.
 func (j *jetStream) Init(_ context.Context, meta pubsub.Metadata) error {
 	j.settings = jetStreamSettings{Name: "dapr.io - pubsub.jetstream", AckWait: 30 * time.Second, HandlersAtOnce: 16}
 	if err := kitmeta.DecodeMetadata(meta.Properties, &j.settings); err != nil {
@@ -110,7 +111,7 @@ func (j *jetStream) Init(_ context.Context, meta pubsub.Metadata) error {
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.PingInterval(aliveInterval),
-		nats.ReconnectBufSize(-1), // a publication while there is no server fails at once; whoever made it tries again
+		nats.ReconnectBufSize(-1), // a publication without a server fails at once; the service retries it
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				j.log.Warnf("lost the connection to NATS: %v", err)
@@ -135,7 +136,7 @@ func (j *jetStream) Init(_ context.Context, meta pubsub.Metadata) error {
 	return err
 }
 
-// Features implements pubsub.PubSub. Without this one Dapr would leave BulkPublish alone, and publish one by one.
+// Features implements pubsub.PubSub. Without this one Dapr would not call BulkPublish, and publish one by one.
 func (*jetStream) Features() []pubsub.Feature { return []pubsub.Feature{pubsub.FeatureBulkPublish} }
 
 // message is data for a topic. The id of a CloudEvent, made into a message id, lets the server drop the event if the same user
@@ -149,9 +150,9 @@ func (j *jetStream) message(topic string, data []byte) *nats.Msg {
 	return msg
 }
 
-// messageID is what the server knows an event by. It compares ids in the whole stream, whoever published them and on whatever
-// topic. The ids of events can be foretold, so another user could publish the id of an event that is to come on a topic of its
-// own; then the server would acknowledge the event as a repeat, and drop it. So the message id is an HMAC-SHA256, shortened to
+// messageID is the id by which the server drops repeats. The server compares ids in the whole stream, of all publishers and
+// topics. The ids of events can be predicted. So another user could publish the id of a future event on a topic of its own, and
+// the server would acknowledge the real event as a repeat, and drop it. Therefore the message id is an HMAC-SHA256, shortened to
 // 128 bits, of topic and event id under a secret of the publishing user, the same in all its replicas. Without a secret it is
 // topic and event id as they are. The topic is part of it because what two services could not handle goes into one stream.
 func messageID(key []byte, topic, event string) string {
@@ -165,7 +166,7 @@ func messageID(key []byte, topic, event string) string {
 }
 
 // idKey is the secret that only this user of the server knows: the password in natsURL, of which several servers have the same, or
-// else the seed. It is empty for who has neither; a token is not a user's own.
+// else the seed. It is empty without either; a token is not one user's alone.
 func (s *jetStreamSettings) idKey() []byte {
 	for address := range strings.SplitSeq(s.NatsURL, ",") {
 		address = strings.TrimSpace(address)
@@ -174,7 +175,7 @@ func (s *jetStreamSettings) idKey() []byte {
 		}
 		parsed, err := url.Parse(address)
 		if err != nil {
-			continue // nats.Connect says what is wrong with it
+			continue // nats.Connect returns an error for it
 		}
 		if password, ok := parsed.User.Password(); ok && password != "" {
 			return []byte(password)
@@ -193,7 +194,7 @@ func (j *jetStream) Publish(ctx context.Context, req *pubsub.PublishRequest) err
 	return nil
 }
 
-// BulkPublish sends all messages before it waits for the stream's answers.
+// BulkPublish sends all messages before it waits for the stream's acknowledgements.
 func (j *jetStream) BulkPublish(ctx context.Context, req *pubsub.BulkPublishRequest) (pubsub.BulkPublishResponse, error) {
 	var response pubsub.BulkPublishResponse
 	var all []error
@@ -201,21 +202,21 @@ func (j *jetStream) BulkPublish(ctx context.Context, req *pubsub.BulkPublishRequ
 		response.FailedEntries = append(response.FailedEntries, pubsub.BulkPublishResponseFailedEntry{EntryId: entry, Error: err})
 		all = append(all, err)
 	}
-	answers := make([]jetstream.PubAckFuture, len(req.Entries))
+	acknowledgements := make([]jetstream.PubAckFuture, len(req.Entries))
 	for i, entry := range req.Entries {
-		answer, err := j.js.PublishMsgAsync(j.message(req.Topic, entry.Event))
+		acknowledgement, err := j.js.PublishMsgAsync(j.message(req.Topic, entry.Event))
 		if err != nil {
 			failed(entry.EntryId, err)
 		}
-		answers[i] = answer
+		acknowledgements[i] = acknowledgement
 	}
-	for i, answer := range answers {
-		if answer == nil {
+	for i, acknowledgement := range acknowledgements {
+		if acknowledgement == nil {
 			continue
 		}
 		select {
-		case <-answer.Ok():
-		case err := <-answer.Err():
+		case <-acknowledgement.Ok():
+		case err := <-acknowledgement.Err():
 			failed(req.Entries[i].EntryId, err)
 		case <-ctx.Done():
 			failed(req.Entries[i].EntryId, ctx.Err())
@@ -224,8 +225,8 @@ func (j *jetStream) BulkPublish(ctx context.Context, req *pubsub.BulkPublishRequ
 	return response, errors.Join(all...)
 }
 
-// Subscribe hands the topic's messages to handler until ctx ends. It returns at once; a server, stream or
-// consumer that is not there is waited for.
+// Subscribe calls handler with the topic's messages until ctx ends. It returns at once, and waits in the background for a
+// server, stream or consumer that is not there.
 func (j *jetStream) Subscribe(ctx context.Context, req pubsub.SubscribeRequest, handler pubsub.Handler) error {
 	j.subscribe(ctx, req.Topic, func(ctx context.Context, consumer jetstream.Consumer) error {
 		return j.consume(ctx, consumer, req.Topic, handler)
@@ -244,22 +245,35 @@ func (j *jetStream) subscribe(ctx context.Context, topic string, consume func(co
 		}
 	})
 	j.working.Go(func() {
-		for pause := 50 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, 2*time.Second) {
+		pauses := newPauses()
+		for ctx.Err() == nil {
 			consumer, err := j.consumer(ctx, topic)
 			if err == nil {
-				pause = 50 * time.Millisecond
+				pauses.Reset()
 				err = consume(ctx, consumer)
 			}
 			if ctx.Err() != nil {
 				return
 			}
 			j.log.Warnf("subscription to %s was interrupted; trying again: %v", topic, err)
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-			}
+			wait(ctx, pauses.NextBackOff())
 		}
 	})
+}
+
+// newPauses are the pauses before retries: from 50 ms to 2 s, without end.
+func newPauses() *backoff.ExponentialBackOff {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval, pauses.MaxInterval = 50*time.Millisecond, 2*time.Second
+	return pauses
+}
+
+// wait returns after a pause, or when ctx ends.
+func wait(ctx context.Context, pause time.Duration) {
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
+	}
 }
 
 // oldTopic carried all events until each aggregate had a topic of its own. Its consumers keep the names that they had, and
@@ -274,7 +288,7 @@ func (j *jetStream) durable(topic string) string {
 	return j.settings.DurableName + "-" + strings.ReplaceAll(topic, ".", "-")
 }
 
-// consumer makes sure of the durable consumer of a topic, or makes one for this connection if no name is set.
+// consumer makes or updates the durable consumer of a topic. Without a name it makes one for this connection.
 func (j *jetStream) consumer(ctx context.Context, topic string) (jetstream.Consumer, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -302,33 +316,32 @@ func (j *jetStream) consumer(ctx context.Context, topic string) (jetstream.Consu
 	return consumer, nil
 }
 
-// consume handles messages until ctx ends or the consumer is gone, and returns when those in hand are handled.
+// consume handles messages until ctx ends or the consumer is gone. It returns when the last of them is handled.
 func (j *jetStream) consume(ctx context.Context, consumer jetstream.Consumer, topic string, handler pubsub.Handler) error {
 	messages, err := consumer.Messages(jetstream.PullMaxMessages(j.settings.HandlersAtOnce), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return err
 	}
-	var handling sync.WaitGroup
-	defer handling.Wait()
+	var handling errgroup.Group
+	handling.SetLimit(j.settings.HandlersAtOnce)
+	defer func() { _ = handling.Wait() }()
 	defer context.AfterFunc(ctx, messages.Stop)()
-	free := make(chan struct{}, j.settings.HandlersAtOnce)
 	for {
 		msg, err := messages.Next()
 		switch {
-		case errors.Is(err, jetstream.ErrNoHeartbeat): // Next asks again; if the server is away, the connection looks for it
+		case errors.Is(err, jetstream.ErrNoHeartbeat): // Next requests again; without a server the connection reconnects
 			continue
 		case err != nil:
 			return err
 		}
-		free <- struct{}{}
-		handling.Go(func() {
-			defer func() { <-free }()
+		handling.Go(func() error {
 			j.handle(ctx, msg, topic, handler)
+			return nil
 		})
 	}
 }
 
-// handle acknowledges a message after the handler's answer.
+// handle acknowledges a message after the handler's response.
 func (j *jetStream) handle(ctx context.Context, msg jetstream.Msg, topic string, handler pubsub.Handler) {
 	defer j.inProgress(msg)()
 	err := handler(ctx, &pubsub.NewMessage{
@@ -336,11 +349,11 @@ func (j *jetStream) handle(ctx context.Context, msg jetstream.Msg, topic string,
 		Data:     msg.Data(),
 		Metadata: map[string]string{"Topic": msg.Subject()},
 	})
-	j.answer(ctx, topic, msg, err)
+	j.acknowledge(ctx, topic, msg, err)
 }
 
-// inProgress tells the server, until the returned function is called, that messages are being worked on, so that it
-// does not deliver them a second time; should this process die, it does so after ackWait.
+// inProgress reports to the server, until the returned function is called, that messages are being handled. So the server
+// does not deliver them again, except if this process dies: then it does after ackWait.
 func (j *jetStream) inProgress(messages ...jetstream.Msg) (handled func()) {
 	done := make(chan struct{})
 	go func() {
@@ -360,20 +373,20 @@ func (j *jetStream) inProgress(messages ...jetstream.Msg) (handled func()) {
 	return func() { close(done) }
 }
 
-// answer tells the server what became of a message.
-func (j *jetStream) answer(ctx context.Context, topic string, msg jetstream.Msg, failure error) {
+// acknowledge reports to the server whether a message was handled.
+func (j *jetStream) acknowledge(ctx context.Context, topic string, msg jetstream.Msg, failure error) {
 	var err error
 	switch {
 	case failure == nil:
 		err = msg.Ack()
 	case ctx.Err() != nil:
-		err = msg.Nak() // this sidecar is going, or its app is not well: somebody else, or later
+		err = msg.Nak() // this sidecar ends, or its app is unhealthy: another replica, or later
 	default:
 		j.log.Warnf("a message of %s was not handled and will come again: %v", topic, failure)
 		err = msg.NakWithDelay(time.Second)
 	}
 	if err != nil {
-		j.log.Warnf("could not answer for a message of %s; it will come again: %v", topic, err)
+		j.log.Warnf("could not acknowledge a message of %s; it will come again: %v", topic, err)
 	}
 }
 

@@ -12,22 +12,22 @@ import (
 	"github.com/dapr/components-contrib/pubsub"
 )
 
-// A bulk is delivered as soon as there is a message and no other bulk of its topic is being handled: with little to do a
-// message is delivered alone and at once. Under load the next bulk fills meanwhile. It is delivered beside the other only
-// when it is half full, for what many events change in one bulk costs little more than what few do.
+// A bulk is delivered as soon as there is a message and no other bulk of its topic is being handled: under little load a
+// message is delivered alone and at once. Under more load the next bulk fills meanwhile. It is delivered at the same time as
+// the other only when it is half full, because a bulk of many events costs a service little more than one of few.
 
 const (
-	// bulksAtOnce is how many bulks of a topic are handled side by side while all goes well. Few, so that they fill.
+	// bulksAtOnce is how many bulks of a topic are handled at the same time, slow ones not counted. Few, so that they fill.
 	bulksAtOnce = 2
-	// slowBulk is after how long a bulk counts as slow, as one does in which a message is tried again and again. It does not
-	// keep others back any more: all in all handlersAtOnce are handled at most.
+	// slowBulk is after how long a bulk counts as slow, for example because a message in it is retried. From then
+	// on it does not hold back others: handlersAtOnce bounds the total.
 	slowBulk = 250 * time.Millisecond
 	// A bulk that the app must take as one request does not grow without end.
 	maxBulkBytes    = 1 << 20
 	defaultBulkSize = 64
 )
 
-// BulkSubscribe hands the topic's messages to handler, in bulks, until ctx ends.
+// BulkSubscribe calls handler with the topic's messages, in bulks, until ctx ends.
 func (j *jetStream) BulkSubscribe(ctx context.Context, req pubsub.SubscribeRequest, handler pubsub.BulkHandler) error {
 	size := req.BulkSubscribeConfig.MaxMessagesCount
 	if size <= 0 {
@@ -39,7 +39,7 @@ func (j *jetStream) BulkSubscribe(ctx context.Context, req pubsub.SubscribeReque
 	return nil
 }
 
-// consumeInBulk handles messages until ctx ends or the consumer is gone, and returns when those in hand are handled.
+// consumeInBulk handles messages until ctx ends or the consumer is gone. It returns when the last of them is handled.
 func (j *jetStream) consumeInBulk(ctx context.Context, consumer jetstream.Consumer, topic string, size int, handler pubsub.BulkHandler) error {
 	messages, err := consumer.Messages(jetstream.PullMaxMessages(size), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
@@ -66,6 +66,7 @@ func (j *jetStream) consumeInBulk(ctx context.Context, consumer jetstream.Consum
 		}
 	})
 
+	// A place is taken before a bulk is formed, so that the bulk fills as long as it waits; a limit of errgroup would take it after.
 	places := make(chan struct{}, j.settings.HandlersAtOnce)
 	next := filling{waiting: waiting, size: size, ended: make(chan struct{}, j.settings.HandlersAtOnce)}
 	for {
@@ -119,32 +120,32 @@ func (f *filling) bulk() (bulk []jetstream.Msg) {
 	}
 }
 
-// handleBulk acknowledges messages after the handler's answer, each as it deserves.
+// handleBulk acknowledges messages after the handler's response, each by its own entry.
 func (j *jetStream) handleBulk(ctx context.Context, bulk []jetstream.Msg, topic string, handler pubsub.BulkHandler) {
 	defer j.inProgress(bulk...)()
 	entries := make([]pubsub.BulkMessageEntry, len(bulk))
 	for i, msg := range bulk {
 		entries[i] = pubsub.BulkMessageEntry{EntryId: strconv.Itoa(i), Event: msg.Data(), Metadata: map[string]string{"Topic": msg.Subject()}}
 	}
-	answers, err := handler(ctx, &pubsub.BulkMessage{Topic: topic, Entries: entries, Metadata: map[string]string{}})
-	failures := bulkFailures(len(bulk), answers, err)
+	responses, err := handler(ctx, &pubsub.BulkMessage{Topic: topic, Entries: entries, Metadata: map[string]string{}})
+	failures := bulkFailures(len(bulk), responses, err)
 	for i, msg := range bulk {
-		j.answer(ctx, topic, msg, failures[i])
+		j.acknowledge(ctx, topic, msg, failures[i])
 	}
 }
 
-// bulkFailures is what became of each of a bulk's messages, whose entry ids are their places in it.
-func bulkFailures(size int, answers []pubsub.BulkSubscribeResponseEntry, err error) []error {
+// bulkFailures returns the error of each of a bulk's messages, nil if it was handled. Their entry ids are their places in the bulk.
+func bulkFailures(size int, responses []pubsub.BulkSubscribeResponseEntry, err error) []error {
 	failures := make([]error, size)
 	if err == nil {
-		return failures // all went well, whatever the answers say
+		return failures // without an error all messages were handled
 	}
 	for i := range failures {
 		failures[i] = err
 	}
-	for _, answer := range answers {
-		if i, wrong := strconv.Atoi(answer.EntryId); wrong == nil && i >= 0 && i < size {
-			failures[i] = answer.Error
+	for _, response := range responses {
+		if i, wrong := strconv.Atoi(response.EntryId); wrong == nil && i >= 0 && i < size {
+			failures[i] = response.Error
 		}
 	}
 	return failures

@@ -4,10 +4,10 @@
 //	runtime placement …    Dapr's placement service (which replica hosts which actor)
 //	runtime scheduler …    Dapr's scheduler (actor reminders)
 //	runtime sentry …       Dapr's certificate authority (sentry.go)
-//	runtime identities …   makes what sentry and those that ask it need to know each other (identities.go)
+//	runtime identities …   makes the keys and tokens of sentry and of the programs that it signs for (identities.go)
 //	runtime nats-server …  NATS with JetStream
 //	runtime nats-streams … makes the streams that the events go through (streams.go)
-//	runtime versions       what is in it
+//	runtime versions       the modules in it
 //
 // The flags after the name are those of the original program, unchanged. Called under the name of one of them, as by a
 // symbolic link /daprd, it is that program: so Dapr's injector calls the sidecar of an image. It is a Go module of its own, so

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	rediscomponent "github.com/dapr/components-contrib/common/component/redis"
 	contribmeta "github.com/dapr/components-contrib/metadata"
 	"github.com/dapr/components-contrib/pubsub"
@@ -18,29 +20,29 @@ import (
 	kitmeta "github.com/dapr/kit/metadata"
 )
 
-// pubsub.redis as it is in components-contrib v1.18.0 can neither keep events that come in bulk flowing nor keep all of
-// them:
+// pubsub.redis as it is in components-contrib v1.18.0 can stop to deliver bulks, and can lose
+// events:
 //
-//   - It knows no bulks. Dapr then gathers them itself, and delivers one bulk after the other: an event that is tried
-//     again and again holds up all others of its service.
-//   - When its app is not well for a moment the subscription ends, and what still waits in the component's queue is
-//     handed to a bulk that nobody gathers any more: a worker waits for that for ever. With the last of its workers all
-//     subscriptions of the sidecar stand still until it is started anew.
+//   - It has no bulks. Dapr then collects them itself, and delivers one bulk after the other: an event that is retried
+//     blocks all others of its service.
+//   - When its app is unhealthy for a moment, the subscription ends. A worker that then adds a waiting message to the ended
+//     bulk waits for ever. When all workers wait, all subscriptions of the sidecar stand still until it is restarted.
 //   - A delivery that fails for good is acknowledged as if it had succeeded.
-//   - A delivery that takes longer than processingTimeout is made again beside the first, and again.
+//   - A delivery that takes longer than processingTimeout is repeated while the first is still running.
+//   - It ignores a redeliverInterval that is a duration (1s); it understands a number of milliseconds alone.
 //
-// This is the same component, under the same name, with the same settings and the same groups and entries in Redis: an
-// acknowledgement after a handler that succeeded and never else, word to Redis while it is still at work, bulks of all
-// that waits. Its own setting is handlersAtOnce. It needs Redis 7 or later.
+// This is the same component, under the same name, with the same settings and the same groups and entries in Redis. It
+// acknowledges only what a handler has handled, reports progress to Redis until then, and delivers all waiting messages in
+// bulks. Its own setting is handlersAtOnce. It needs Redis 7 or later.
 
-// redisSettings are those that Dapr's component does not know.
+// redisSettings are those that Dapr's component does not have.
 type redisSettings struct {
-	// HandlersAtOnce bounds the events, or bulks of events, that are handled side by side.
+	// HandlersAtOnce bounds the events, or bulks of events, that are handled at the same time.
 	HandlersAtOnce int `mapstructure:"handlersAtOnce"`
 }
 
 const (
-	// redisBlock is how long a question for new events waits in Redis for an answer.
+	// redisBlock is how long a request for new events waits in Redis for an answer.
 	redisBlock = time.Second
 	// redisAnswer bounds the wait for any other answer.
 	redisAnswer = 3 * time.Second
@@ -61,7 +63,7 @@ func newRedisStreams(log logger.Logger) pubsub.PubSub {
 	return &redisStreams{log: log, closing: make(chan struct{})}
 }
 
-// Init reads the settings. A server that is not there yet is waited for where it is needed.
+// Init reads the settings. It succeeds without a server; each use waits for the server itself.
 func (r *redisStreams) Init(ctx context.Context, meta pubsub.Metadata) error {
 	own := redisSettings{HandlersAtOnce: 16}
 	err := kitmeta.DecodeMetadata(meta.Properties, &own)
@@ -83,7 +85,7 @@ func (r *redisStreams) Init(ctx context.Context, meta pubsub.Metadata) error {
 	case r.handlersAtOnce < 1:
 		return errors.New("handlersAtOnce must be at least 1")
 	case s.ProcessingTimeout <= 0, s.RedeliverInterval <= 0:
-		return errors.New("processingTimeout and redeliverInterval must be more than 0: without them, what a dying sidecar had in hand is not delivered again")
+		return errors.New("processingTimeout and redeliverInterval must be more than 0: without them, what a sidecar had when it died is not delivered again")
 	}
 	return nil
 }
@@ -102,7 +104,7 @@ func (r *redisStreams) readRedeliverInterval(meta pubsub.Metadata) error {
 	return nil
 }
 
-// Features implements pubsub.PubSub. Without this one Dapr would leave BulkPublish alone, and publish one by one.
+// Features implements pubsub.PubSub. Without this one Dapr would not call BulkPublish, and publish one by one.
 func (*redisStreams) Features() []pubsub.Feature { return []pubsub.Feature{pubsub.FeatureBulkPublish} }
 
 // Publish returns when Redis has the message; on disk, if it runs with appendfsync always.
@@ -127,20 +129,19 @@ func (r *redisStreams) add(ctx context.Context, topic string, data []byte, metad
 	return nil
 }
 
-// BulkPublish sends messages side by side, so that Redis brings them to disk together.
+// BulkPublish sends several messages at the same time, so that Redis writes them to disk together.
 func (r *redisStreams) BulkPublish(ctx context.Context, req *pubsub.BulkPublishRequest) (response pubsub.BulkPublishResponse, err error) {
 	const atOnce = 16
 	failures := make([]error, len(req.Entries))
-	places := make(chan struct{}, atOnce)
-	var sending sync.WaitGroup
+	var sending errgroup.Group
+	sending.SetLimit(atOnce)
 	for i, entry := range req.Entries {
-		places <- struct{}{}
-		sending.Go(func() {
-			defer func() { <-places }()
+		sending.Go(func() error {
 			failures[i] = r.add(ctx, req.Topic, entry.Event, entry.Metadata)
+			return nil // the others are sent all the same
 		})
 	}
-	sending.Wait()
+	_ = sending.Wait()
 	for i, failure := range failures {
 		if failure != nil {
 			response.FailedEntries = append(response.FailedEntries, pubsub.BulkPublishResponseFailedEntry{EntryId: req.Entries[i].EntryId, Error: failure})
@@ -149,7 +150,7 @@ func (r *redisStreams) BulkPublish(ctx context.Context, req *pubsub.BulkPublishR
 	return response, errors.Join(failures...)
 }
 
-// Subscribe hands the topic's messages to handler, one by one, until ctx ends. It returns at once.
+// Subscribe calls handler with the topic's messages, one by one, until ctx ends. It returns at once.
 func (r *redisStreams) Subscribe(ctx context.Context, req pubsub.SubscribeRequest, handler pubsub.Handler) error {
 	r.subscribe(ctx, req.Topic, 1, r.handlersAtOnce, func(ctx context.Context, bulk []rediscomponent.RedisXMessage) []error {
 		data, metadata := content(bulk[0])
@@ -158,7 +159,7 @@ func (r *redisStreams) Subscribe(ctx context.Context, req pubsub.SubscribeReques
 	return nil
 }
 
-// BulkSubscribe hands the topic's messages to handler, in bulks of all that waits, until ctx ends. It returns at once.
+// BulkSubscribe calls handler with the topic's messages, in bulks of all that wait, until ctx ends. It returns at once.
 func (r *redisStreams) BulkSubscribe(ctx context.Context, req pubsub.SubscribeRequest, handler pubsub.BulkHandler) error {
 	size := req.BulkSubscribeConfig.MaxMessagesCount
 	if size <= 0 {
@@ -170,8 +171,8 @@ func (r *redisStreams) BulkSubscribe(ctx context.Context, req pubsub.SubscribeRe
 			data, metadata := content(message)
 			entries[i] = pubsub.BulkMessageEntry{EntryId: strconv.Itoa(i), Event: data, Metadata: metadata}
 		}
-		answers, err := handler(ctx, &pubsub.BulkMessage{Topic: req.Topic, Entries: entries, Metadata: map[string]string{}})
-		return bulkFailures(len(bulk), answers, err)
+		responses, err := handler(ctx, &pubsub.BulkMessage{Topic: req.Topic, Entries: entries, Metadata: map[string]string{}})
+		return bulkFailures(len(bulk), responses, err)
 	})
 	return nil
 }
@@ -186,19 +187,20 @@ func content(message rediscomponent.RedisXMessage) (data []byte, metadata map[st
 	return []byte(text), metadata
 }
 
-// subscription is one topic's, from its begin to its end.
+// subscription is that of one topic.
 type subscription struct {
 	*redisStreams
 	topic  string
 	size   int // of a bulk, at most
 	handle func(context.Context, []rediscomponent.RedisXMessage) []error
 
-	// As in jetstream_bulk.go: road bounds the bulks that are not slow, places all of them.
-	road, places chan struct{}
+	// As in jetstream_bulk.go: fast bounds the bulks that are not slow, places all of them. Both are taken before the read, so
+	// that what waits, waits in Redis; a limit of errgroup would take them after.
+	fast, places chan struct{}
 	handling     sync.WaitGroup
 }
 
-func (r *redisStreams) subscribe(ctx context.Context, topic string, size, road int, handle func(context.Context, []rediscomponent.RedisXMessage) []error) {
+func (r *redisStreams) subscribe(ctx context.Context, topic string, size, fast int, handle func(context.Context, []rediscomponent.RedisXMessage) []error) {
 	ctx, cancel := context.WithCancel(ctx)
 	r.working.Go(func() {
 		defer cancel()
@@ -209,31 +211,31 @@ func (r *redisStreams) subscribe(ctx context.Context, topic string, size, road i
 	})
 	s := &subscription{
 		redisStreams: r, topic: topic, size: size, handle: handle,
-		road: make(chan struct{}, road), places: make(chan struct{}, r.handlersAtOnce),
+		fast: make(chan struct{}, fast), places: make(chan struct{}, r.handlersAtOnce),
 	}
 	r.working.Go(func() {
 		defer s.handling.Wait()
 		var loops sync.WaitGroup
 		loops.Go(func() { s.readNew(ctx) })
-		loops.Go(func() { s.claimLeft(ctx) })
+		loops.Go(func() { s.claimAbandoned(ctx) })
 		loops.Wait()
 	})
 }
 
-// readNew hands on what nobody has had yet.
+// readNew handles messages that no replica has read yet.
 func (s *subscription) readNew(ctx context.Context) {
 	group := s.settings.ConsumerID
-	for pause := 50 * time.Millisecond; ctx.Err() == nil; {
+	for pauses := newPauses(); ctx.Err() == nil; {
 		place, ok := s.enter(ctx)
 		if !ok {
 			return
 		}
-		// It is asked with a place at hand: what waits, waits in Redis, for whichever replica has a place.
+		// It reads only with a place: messages wait in Redis, for any replica that has a place.
 		reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisBlock+redisAnswer)
 		streams, err := s.client.XReadGroupResult(reading, group, group, []string{s.topic, ">"}, int64(s.size), redisBlock)
 		cancel()
 		if err != nil {
-			place.leave()
+			place.release()
 			if s.client.IsNilValueError(err) {
 				continue // nothing new
 			}
@@ -242,15 +244,11 @@ func (s *subscription) readNew(ctx context.Context) {
 			}
 			if err != nil && ctx.Err() == nil {
 				s.log.Warnf("cannot read %s; trying again: %v", s.topic, err)
-				select {
-				case <-time.After(pause):
-				case <-ctx.Done():
-				}
-				pause = min(2*pause, 2*time.Second)
+				wait(ctx, pauses.NextBackOff())
 			}
 			continue
 		}
-		pause = 50 * time.Millisecond
+		pauses.Reset()
 		var bulk []rediscomponent.RedisXMessage
 		for _, stream := range streams {
 			bulk = append(bulk, stream.Messages...)
@@ -264,21 +262,21 @@ func (s *subscription) makeGroup(ctx context.Context) error {
 	defer cancel()
 	err := s.client.XGroupCreateMkStream(ctx, s.topic, s.settings.ConsumerID, "0")
 	if err != nil && strings.HasPrefix(err.Error(), "BUSYGROUP") {
-		return nil // another replica was first
+		return nil // another replica has made it
 	}
 	return err
 }
 
-// claimLeft hands on what somebody had in hand who has not been heard of for processingTimeout.
-func (s *subscription) claimLeft(ctx context.Context) {
-	look := time.NewTicker(s.settings.RedeliverInterval)
-	defer look.Stop()
+// claimAbandoned handles messages that a replica has read and has not reported on for processingTimeout.
+func (s *subscription) claimAbandoned(ctx context.Context) {
+	ticker := time.NewTicker(s.settings.RedeliverInterval)
+	defer ticker.Stop()
 	for ctx.Err() == nil {
 		if err := s.claimAll(ctx); err != nil && ctx.Err() == nil && !strings.Contains(err.Error(), "NOGROUP") {
-			s.log.Warnf("cannot look for what was left of %s; trying again: %v", s.topic, err)
+			s.log.Warnf("cannot claim what dead replicas had of %s; trying again: %v", s.topic, err)
 		}
 		select {
-		case <-look.C:
+		case <-ticker.C:
 		case <-ctx.Done():
 		}
 	}
@@ -291,23 +289,23 @@ func (s *subscription) claimAll(ctx context.Context) error {
 		if err != nil || len(page) == 0 {
 			return err
 		}
-		var left []string
+		var abandoned []string
 		for _, message := range page {
 			if message.Idle >= s.settings.ProcessingTimeout {
-				left = append(left, message.ID)
+				abandoned = append(abandoned, message.ID)
 			}
 		}
-		if len(left) > 0 {
+		if len(abandoned) > 0 {
 			place, ok := s.enter(ctx)
 			if !ok {
 				return nil
 			}
 			claiming, cancel := context.WithTimeout(ctx, redisAnswer)
-			// Only what is still left: another replica may have been quicker.
-			bulk, err := s.client.XClaimResult(claiming, s.topic, group, group, s.settings.ProcessingTimeout, left)
+			// Redis gives only what is still abandoned: another replica may have been first.
+			bulk, err := s.client.XClaimResult(claiming, s.topic, group, group, s.settings.ProcessingTimeout, abandoned)
 			cancel()
 			if err != nil {
-				place.leave()
+				place.release()
 				return err
 			}
 			s.send(ctx, bulk, place)
@@ -316,7 +314,7 @@ func (s *subscription) claimAll(ctx context.Context) error {
 	}
 }
 
-// pending are deliveries that were not answered, a page of at most a bulk's size.
+// pending are deliveries that were not acknowledged, a page of at most a bulk's size.
 func (s *subscription) pending(ctx context.Context, from string) ([]rediscomponent.RedisXPendingExt, error) {
 	ctx, cancel := context.WithTimeout(ctx, redisAnswer)
 	defer cancel()
@@ -327,10 +325,10 @@ func (s *subscription) pending(ctx context.Context, from string) ([]rediscompone
 	return page, err
 }
 
-// place is a bulk's.
+// place is the right to handle a bulk.
 type place struct {
-	makeRoom func() // for another one on the road
-	leave    func()
+	slow    func() // the bulk is slow from now on: another fast one may begin
+	release func()
 }
 
 // enter waits for a place. It fails when ctx ends.
@@ -341,31 +339,31 @@ func (s *subscription) enter(ctx context.Context) (p place, ok bool) {
 		return p, false
 	}
 	select {
-	case s.road <- struct{}{}:
+	case s.fast <- struct{}{}:
 	case <-ctx.Done():
 		<-s.places
 		return p, false
 	}
-	p.makeRoom = sync.OnceFunc(func() { <-s.road })
-	p.leave = func() { p.makeRoom(); <-s.places }
+	p.slow = sync.OnceFunc(func() { <-s.fast })
+	p.release = func() { p.slow(); <-s.places }
 	return p, true
 }
 
-// send handles a bulk on its own, and gives its place back.
+// send handles a bulk in a goroutine of its own, and then releases its place.
 func (s *subscription) send(ctx context.Context, bulk []rediscomponent.RedisXMessage, p place) {
 	if len(bulk) == 0 {
-		p.leave()
+		p.release()
 		return
 	}
 	s.handling.Go(func() {
-		defer p.leave()
-		defer time.AfterFunc(slowBulk, p.makeRoom).Stop()
+		defer p.release()
+		defer time.AfterFunc(slowBulk, p.slow).Stop()
 		s.deliver(ctx, bulk)
 	})
 }
 
-// deliver acknowledges what was handled. The rest comes again: at once and to anybody if this sidecar is going or its
-// app is not well, else after a moment.
+// deliver acknowledges what was handled. The rest comes again: at once and to any replica if this sidecar ends or its app is
+// unhealthy, else after a second.
 func (s *subscription) deliver(ctx context.Context, bulk []rediscomponent.RedisXMessage) {
 	failures := make([]error, len(bulk))
 	if ctx.Err() == nil {
@@ -390,7 +388,7 @@ func (s *subscription) deliver(ctx context.Context, bulk []rediscomponent.RedisX
 		}
 	}
 	if len(again) < len(bulk) {
-		s.answer(done...)
+		s.report(done...)
 	}
 	if len(again) > 0 {
 		idle := s.settings.ProcessingTimeout
@@ -401,8 +399,8 @@ func (s *subscription) deliver(ctx context.Context, bulk []rediscomponent.RedisX
 	}
 }
 
-// inProgress tells Redis, until the returned function is called, that messages are being worked on, so that nobody
-// claims them; should this process die, somebody does so after processingTimeout.
+// inProgress reports to Redis, until the returned function is called, that messages are being handled. So no replica claims
+// them, except if this process dies: then one does after processingTimeout.
 func (s *subscription) inProgress(bulk []rediscomponent.RedisXMessage) (handled func()) {
 	ids := make([]string, len(bulk))
 	for i, message := range bulk {
@@ -425,21 +423,21 @@ func (s *subscription) inProgress(bulk []rediscomponent.RedisXMessage) (handled 
 	return func() { close(done); <-ended }
 }
 
-// touch sets for how long nobody has been heard of who works on these messages.
+// touch sets the time since the last report on these messages.
 func (s *subscription) touch(ids []string, idle time.Duration) {
 	args := []any{"XCLAIM", s.topic, s.settings.ConsumerID, s.settings.ConsumerID, "0"}
 	for _, id := range ids {
 		args = append(args, id)
 	}
-	s.answer(append(args, "IDLE", idle.Milliseconds(), "JUSTID")...)
+	s.report(append(args, "IDLE", idle.Milliseconds(), "JUSTID")...)
 }
 
-// answer tells Redis something about messages in hand, also when their subscription has ended.
-func (s *subscription) answer(command ...any) {
+// report sends Redis a command about messages in hand, also when their subscription has ended.
+func (s *subscription) report(command ...any) {
 	ctx, cancel := context.WithTimeout(context.Background(), redisAnswer)
 	defer cancel()
 	if err := s.client.DoWrite(ctx, command...); err != nil && !s.client.IsNilValueError(err) {
-		s.log.Warnf("could not answer for messages of %s; they may come again: %v", s.topic, err)
+		s.log.Warnf("could not report on messages of %s; they may come again: %v", s.topic, err)
 	}
 }
 
@@ -453,7 +451,7 @@ func (r *redisStreams) Close() error {
 	return r.client.Close()
 }
 
-// Ping is whether the server answers.
+// Ping returns an error if the server does not answer.
 func (r *redisStreams) Ping(ctx context.Context) error {
 	if _, err := r.client.PingResult(ctx); err != nil {
 		return fmt.Errorf("redis at %s: %w", r.settings.Host, err)

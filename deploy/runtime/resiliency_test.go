@@ -12,7 +12,7 @@ import (
 	"github.com/dapr/kit/logger"
 )
 
-// What a service needs may be away for days: its sidecar must go on trying, for what it gives up it puts among the dead letters.
+// What a service needs may be unavailable for days. Its sidecar must retry as long: an event that it gives up becomes a dead letter.
 func TestResiliency_ADeliveryIsTriedForAsLongAsItTakes(t *testing.T) {
 	log := logger.NewLogger("tested")
 	log.SetOutputLevel(logger.FatalLevel)
@@ -36,7 +36,7 @@ func TestResiliency_ADeliveryIsTriedForAsLongAsItTakes(t *testing.T) {
 				longest = max(longest, time.Since(tried))
 				tried = time.Now()
 				if time.Since(began) < outage {
-					return nil, errors.New("the store is away")
+					return nil, errors.New("the store is unavailable")
 				}
 				return nil, nil
 			})

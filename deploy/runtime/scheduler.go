@@ -29,9 +29,10 @@ import (
 // TLS or password, so any process on the machine could write jobs there, and every job makes a service do something.
 //
 // After a crash it is back at once and not after twenty seconds. A scheduler holds its leadership by a lease of twenty
-// seconds in its etcd. One that is killed leaves the lease behind, and the next one waits until it is over, and with it
-// every sidecar. If there is only one, it need not: the one that held the lease had the same data on its disk, and only
-// one process can. So a mark on the disk tells whether the last one ended in order; if not, its leadership is ended for it.
+// seconds in its etcd. The lease of one that is killed remains, and the next one waits until it ends, and with it
+// every sidecar. If there is only one scheduler, it need not wait: the one that held the lease had the same data on its disk,
+// and only one process can. So a file on the disk marks a scheduler that runs; if it is there at the start, the last scheduler
+// crashed, and its leadership is ended.
 func runScheduler() error {
 	opts, err := options.New(os.Args[1:])
 	if err != nil {
@@ -56,7 +57,7 @@ func runScheduler() error {
 	mark := filepath.Join(opts.EtcdDataDir, "running")
 	if _, err := os.Stat(mark); err == nil {
 		if err := endLeadership(etcd); err != nil {
-			// It would have come back anyway, only later.
+			// It only takes longer without.
 			fmt.Fprintln(os.Stderr, "scheduler: end the leadership of a scheduler that crashed:", err)
 		}
 	}
@@ -79,7 +80,7 @@ const (
 )
 
 // startEtcd starts etcd with the settings that Dapr's scheduler gives to its own, and waits until it is ready. It makes all
-// paths of the options absolute, and leaves the process in the folder of the sockets.
+// paths of the options absolute, and the process works in the folder of the sockets from then on.
 func startEtcd(opts *options.Options) (*embed.Etcd, error) {
 	interval, err := time.ParseDuration(opts.EtcdBackendBatchInterval)
 	if err != nil {
@@ -163,7 +164,7 @@ func clearUnfinished(opts *options.Options, folder string) error {
 	return errors.Join(os.RemoveAll(folder), os.MkdirAll(folder, 0o700), os.WriteFile(mark, nil, 0o600))
 }
 
-// endLeadership removes the keys that say who leads.
+// endLeadership removes the keys of the leader.
 func endLeadership(etcd *embed.Etcd) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

@@ -22,7 +22,7 @@ type secretFile struct {
 	current  secretstores.SecretStore
 }
 
-// version is what a file's content is told by.
+// version changes when a file's content does.
 type version struct {
 	changed time.Time
 	size    int64
@@ -39,7 +39,7 @@ func (s *secretFile) Init(ctx context.Context, metadata secretstores.Metadata) e
 	return s.current.Init(ctx, metadata)
 }
 
-// version returns the zero version if the file cannot be looked at.
+// version returns the zero version if the file cannot be read.
 func (s *secretFile) version() version {
 	path, _ := s.metadata.GetProperty("secretsFile")
 	found, err := os.Stat(path)
@@ -56,7 +56,7 @@ func (s *secretFile) latest(ctx context.Context) secretstores.SecretStore {
 	if now := s.version(); now != s.read {
 		next := file.NewLocalSecretStore(s.log)
 		if err := next.Init(ctx, s.metadata); err != nil {
-			s.log.Warnf("The file of secrets has changed and cannot be read; the secrets before go on: %v", err)
+			s.log.Warnf("The file of secrets has changed and cannot be read; the earlier secrets stay in use: %v", err)
 			return s.current
 		}
 		s.current, s.read = next, now

@@ -12,8 +12,8 @@ import (
 	"github.com/dapr/dapr/pkg/sentry/config"
 )
 
-// runSentry is Dapr's certificate authority. Outside Kubernetes Dapr's own one signs any identity for anybody who asks,
-// unless its configuration has a token validator. This one does not start without.
+// runSentry is Dapr's certificate authority. Outside Kubernetes Dapr's own one signs any identity for any program, unless its
+// configuration has a token validator. This one does not start without a validator.
 func runSentry() error {
 	opts := options.New(os.Args[1:])
 	if opts.Mode == string(modes.StandaloneMode) {
@@ -22,7 +22,7 @@ func runSentry() error {
 			return fmt.Errorf("read its configuration: %w", err)
 		}
 		if _, all := conf.Validators[sentryv1.SignCertificateRequest_INSECURE]; all || len(conf.Validators) == 0 {
-			return errors.New("without a token validator it would sign any identity for anybody: --config must name a Configuration with spec.mtls.tokenValidators (`runtime identities` makes one)")
+			return errors.New("without a token validator it would sign any identity for any program: --config must name a Configuration with spec.mtls.tokenValidators (`runtime identities` makes one)")
 		}
 	}
 	sentry.Run()

@@ -15,22 +15,22 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// The streams hold what the topics carry. Three of them, for an event that goes to the dead letters keeps its id, and a
-// stream refuses an id that it has had a short while ago. Old events go after a while: every service has handled them long
-// since.
+// The streams hold what the topics carry. There are three, because a dead letter keeps the id of its event, and a
+// stream refuses an id that it had a short time before. Old events are removed after days; every service has handled them long
+// before.
 //
 // Together they have a size, of which nine tenths are for the events. A full stream refuses what is published, and the
-// services' journals keep it: what nobody has handled yet is never thrown away for something newer. What everybody has
-// handled is, long before (streams_room.go).
+// services' journals keep it: an event that a service has yet to handle is never removed to make room. Events that
+// all services have handled are removed much earlier (streams_room.go).
 //
-// To "events" belongs, besides the topics of the aggregates, the one that carried all events in the release before: services
-// still subscribe to it, and handle what was left there. It goes with the release after this one.
+// The stream "events" has the topics of the aggregates, and the topic that carried all events in the release before: services
+// still subscribe to it, and handle its remaining events. The release after this one removes it.
 func streams(replicas int, maxBytes int64) []jetstream.StreamConfig {
 	const day = 24 * time.Hour
 	all := []jetstream.StreamConfig{
 		{Name: "events", Subjects: []string{oldTopic, "events.>"}, Description: "events between services", MaxAge: 7 * day, Duplicates: 2 * time.Minute},
 		// What several services could not handle, and what is sent to them again, is one event, with one id. So these two
-		// keep repeats, which do no harm: a letter is known by its service and its event.
+		// keep repeats, which do no harm: a dead letter is identified by its service and its event.
 		{Name: "dead", Subjects: []string{"dead.>"}, Description: "events that could not be handled", MaxAge: 30 * day, Duplicates: leastDuplicates},
 		{Name: "retry", Subjects: []string{"retry.>"}, Description: "dead letters that were sent again", MaxAge: 30 * day, Duplicates: leastDuplicates},
 	}
@@ -47,7 +47,7 @@ func streams(replicas int, maxBytes int64) []jetstream.StreamConfig {
 	return all
 }
 
-// leastDuplicates is the shortest time that JetStream can be told to look for repeats in.
+// leastDuplicates is the shortest time in which JetStream can compare ids.
 const leastDuplicates = 100 * time.Millisecond
 
 // The stream of dead letters of the release before, and its topic, which is one of the stream "events" now.
@@ -57,7 +57,7 @@ const (
 )
 
 // freeOldDeadTopic takes its topic from the stream of dead letters of the release before: no two streams have one subject.
-// What is in the stream stays there until moveOldLetters. It returns nil if there is no such stream.
+// What is in the stream stays there until moveOldDeadLetters. It returns nil if there is no such stream.
 func freeOldDeadTopic(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
 	stream, err := js.Stream(ctx, oldDeadStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -71,10 +71,10 @@ func freeOldDeadTopic(ctx context.Context, js jetstream.JetStream) (jetstream.St
 	return js.UpdateStream(ctx, config)
 }
 
-// moveOldLetters puts what nobody has taken in yet from the stream of dead letters of the release before on its topic, of
-// which the gateway fetches it, and deletes the stream. Should it be interrupted, the next run moves everything once more:
-// a letter that comes twice is one.
-func moveOldLetters(ctx context.Context, js jetstream.JetStream, from jetstream.Stream) error {
+// moveOldDeadLetters publishes what is not kept yet of the stream of dead letters of the release before, on the topic that
+// dead-letters subscribes to, and deletes the stream. If it is interrupted, the next run moves everything again: a dead letter
+// that comes twice is kept once.
+func moveOldDeadLetters(ctx context.Context, js jetstream.JetStream, from jetstream.Stream) error {
 	state := from.CachedInfo().State
 	next := state.FirstSeq
 	if consumer, err := from.Consumer(ctx, "gateway-pull"); err == nil {
@@ -103,9 +103,9 @@ func moveOldLetters(ctx context.Context, js jetstream.JetStream, from jetstream.
 	return nil
 }
 
-// deleteConsumersOfGateway removes the consumers by which the gateway read dead letters in the release before. Nobody reads by
-// them any more, and what they have not acknowledged would be kept for ever. The service dead-letters has consumers of its
-// own, which begin with the oldest letter that is still there.
+// deleteConsumersOfGateway removes the consumers by which the gateway read dead letters in the release before. They are not
+// used any more, and what they have not acknowledged would be kept for ever. The service dead-letters has consumers of its
+// own, which begin with the oldest dead letter in the stream.
 func deleteConsumersOfGateway(ctx context.Context, js jetstream.JetStream, name string) error {
 	stream, err := js.Stream(ctx, name)
 	if err != nil {
@@ -128,13 +128,13 @@ func runStreams(args []string) error {
 	flags := flag.NewFlagSet("nats-streams", flag.ExitOnError)
 	size := byteSize(1 << 30)
 	flags.Var(&size, "max-bytes", "what all streams may hold together on each server, as `512MiB` or 8GiB: less than its volume and its max_file_store; 0 is no limit")
-	url := flags.String("server", "nats://127.0.0.1:4222", "the server's `URL`; who asks is in it, or in NATS_USER and NATS_PASSWORD")
+	url := flags.String("server", "nats://127.0.0.1:4222", "the server's `URL`; the user is in it, or in NATS_USER and NATS_PASSWORD")
 	replicas := flags.Int("replicas", 1, "servers that hold each stream: 1, 3 or 5")
-	wait := flags.Duration("wait", time.Minute, "how long to wait for the server")
+	limit := flags.Duration("wait", time.Minute, "how long to wait for the server")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), *wait)
+	ctx, cancel := context.WithTimeout(context.Background(), *limit)
 	defer cancel()
 	for {
 		err := ensureStreams(ctx, *url, *replicas, int64(size))
@@ -142,12 +142,10 @@ func runStreams(args []string) error {
 			return nil
 		}
 		if refused := (*jetstream.APIError)(nil); errors.As(err, &refused) && refused.Code == 400 {
-			return err // another try would be told the same
+			return err // another try would fail as well
 		}
 		fmt.Fprintf(os.Stderr, "nats-streams: %v; trying again\n", err)
-		select {
-		case <-time.After(time.Second):
-		case <-ctx.Done():
+		if wait(ctx, time.Second); ctx.Err() != nil {
 			return err
 		}
 	}
@@ -195,7 +193,7 @@ func ensureStreams(ctx context.Context, url string, replicas int, maxBytes int64
 	if err != nil {
 		return err
 	}
-	// A cluster that has not chosen who leads answers nothing at all: then the next try is to come soon.
+	// A cluster without a leader does not answer at all: the next try is to come soon.
 	first, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	old, err := freeOldDeadTopic(first, js)
@@ -224,8 +222,8 @@ func ensureStreams(ctx context.Context, url string, replicas int, maxBytes int64
 	if old == nil {
 		return nil
 	}
-	if err := moveOldLetters(ctx, js, old); err != nil {
-		return fmt.Errorf("move what is left in the stream %s: %w", oldDeadStream, err)
+	if err := moveOldDeadLetters(ctx, js, old); err != nil {
+		return fmt.Errorf("move the rest of the stream %s: %w", oldDeadStream, err)
 	}
 	return nil
 }

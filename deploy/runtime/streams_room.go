@@ -15,16 +15,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// The streams have a size (streams.go, --max-bytes), and a full one refuses what is published: an event that somebody has
-// yet to handle must not be lost to make room for another. So that events which everybody has handled do not fill a stream,
-// the server itself removes the oldest of these as soon as a stream is fuller than keepBelow. Until then they stay for
-// as long as the stream keeps events, for whoever subscribes later and for whoever looks into it.
+// The streams have a size (streams.go, --max-bytes), and a full one refuses what is published: an event that a service has
+// yet to handle must not be lost to make room for another. So that handled events do not fill a stream, the server itself
+// removes the oldest of them as soon as a stream is fuller than keepBelow. Until then they stay as long as the stream keeps
+// events, for later subscribers and for inspection.
 const (
 	keepBelow = 0.5 // of a stream's size
 	roomEvery = 10 * time.Second
 )
 
-// metricsVariable names the address on which the server says how full its streams are, as "0.0.0.0:7777"; empty is nowhere.
+// metricsVariable names the address on which the server serves how full its streams are, for example "0.0.0.0:7777"; empty is none.
 const metricsVariable = "NATS_METRICS_ADDRESS"
 
 // keepRoom runs beside a server until the context ends: it makes room in the streams, and serves their metrics. All servers
@@ -108,14 +108,14 @@ func makeRoomIn(ctx context.Context, js jetstream.JetStream, name string) (strea
 	if err != nil {
 		return streamFigure{}, err
 	}
-	// Before the consumers are asked: what comes in the meantime is not looked at.
+	// Read before the consumers: newer events are not counted.
 	info := stream.CachedInfo()
 	figure := streamFigure{name: name, bytes: info.State.Bytes, most: info.Config.MaxBytes, pending: map[string]uint64{}}
 	first, handled, subscribed := info.State.FirstSeq, info.State.LastSeq, false
 	consumers := stream.ListConsumers(ctx)
 	for consumer := range consumers.Info() {
 		if consumer.Config.Durable == "" {
-			continue // somebody who looks
+			continue // an inspection
 		}
 		subscribed = true
 		figure.pending[consumer.Name] = consumer.NumPending + uint64(consumer.NumAckPending)

@@ -17,6 +17,9 @@ const window = 15 * time.Minute
 // terms have no limits.
 var terms = Terms{Window: window}
 
+// limited are terms with all limits.
+var limited = Terms{Window: window, Cooldown: window, PerUser: 10}
+
 func freeSeat() Seat {
 	var s Seat
 	s.Apply(events.Ticket{ID: "ticket-1", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}, false)
@@ -29,6 +32,17 @@ func reserved(t *testing.T) (Seat, Order) {
 	order, err := seat.Reserve("order-1", "buyer", noon, terms)
 	require.NoError(t, err)
 	return seat, order
+}
+
+func TestReserve_TheSellerIsRefused(t *testing.T) {
+	seat := freeSeat()
+	seat.SellerID = "seller"
+	_, err := seat.Reserve("order-1", "seller", noon, terms)
+	require.ErrorIs(t, err, errOwnTicket)
+	_, err = seat.Reserve("order-1", "buyer", noon, terms)
+	require.NoError(t, err)
+	_, err = seat.Reserve("order-2", "seller", noon, terms)
+	require.ErrorIs(t, err, errReserved, "the state of the seat is checked first")
 }
 
 func TestReserve_AFreeSeatIsTheBuyersForTheWindow(t *testing.T) {
@@ -199,32 +213,6 @@ func TestCancelByBuyer_RefusesEverybodyElse(t *testing.T) {
 	require.Equal(t, ByUser, order.Reason)
 	_, err = order.CancelByBuyer(&seat, "other", noon, terms)
 	require.ErrorIs(t, err, errNotYours, "also of a cancelled order")
-}
-
-func TestApply_ChangesOnlyToNewerListingsAndKeepsTheReservation(t *testing.T) {
-	seat, _ := reserved(t)
-	newer := events.Ticket{ID: "ticket-1", Title: "Second row", Price: 3000, Currency: "usd", Version: 3}
-	require.True(t, seat.Apply(newer, false))
-	require.False(t, seat.Apply(newer, false), "a repeat")
-	require.False(t, seat.Apply(events.Ticket{ID: "ticket-1", Title: "Old", Version: 2}, true), "late")
-	require.Equal(t, "Second row", seat.Title)
-	require.False(t, seat.Deleted)
-	require.Equal(t, id.Order("order-1"), seat.Reservation.OrderID)
-}
-
-func TestApply_ConvergesInAnyOrder(t *testing.T) {
-	published := []events.Ticket{
-		{ID: "t", Title: "one", Price: 1, Currency: "usd", Version: 1},
-		{ID: "t", Title: "two", Price: 2, Currency: "usd", Version: 2},
-		{ID: "t", Title: "three", Price: 3, Currency: "usd", Version: 3},
-	}
-	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {2, 2, 0}, {0, 2, 1, 0}, {1, 2, 1}} {
-		var seat Seat
-		for _, i := range order {
-			seat.Apply(published[i], i == 2)
-		}
-		require.Equal(t, Seat{Schema: 1, ID: "t", Title: "three", Price: 3, Currency: "usd", Version: 3, Deleted: true}, seat, "%v", order)
-	}
 }
 
 func TestCancelByPayment_OnlyForThePaymentThatCompletedTheOrder(t *testing.T) {

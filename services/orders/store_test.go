@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -15,7 +17,6 @@ import (
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
-	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/internal/state/statetest"
 )
@@ -125,14 +126,6 @@ func complete(t *testing.T) func(*Order, *Seat) {
 	}
 }
 
-func slotOf(orders ...Order) events.ExpirationComplete {
-	e := events.ExpirationComplete{Slot: "1777636800.0", Part: 1, EndsAt: clock.System()}
-	for _, order := range orders {
-		e.Orders = append(e.Orders, events.ExpiredOrder{ID: order.ID, ExpiresAt: order.ExpiresAt})
-	}
-	return e
-}
-
 func (s *testStore) requireStatus(t *testing.T, want Status, order Order) {
 	t.Helper()
 	doc, err := s.order(t.Context(), order.ID)
@@ -145,77 +138,209 @@ func (s *testStore) requireStatus(t *testing.T, want Status, order Order) {
 	}
 }
 
-func TestExpirationCompleted_CancelsOnlyUnpaidOrders(t *testing.T) {
-	s := newTestStore(t, terms)
-	var unpaid []Order
-	for range 150 {
-		unpaid = append(unpaid, s.ordered(t, -time.Second, nil))
+// withTickets is a store that has the tickets of a seller.
+func withTickets(t *testing.T, terms Terms, number int) (s *testStore, tickets []id.Ticket) {
+	s = newTestStore(t, terms)
+	for range number {
+		ticket := id.New[id.Ticket]()
+		_, err := s.ApplyListing(t.Context(), events.Ticket{ID: ticket, UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}, false)
+		require.NoError(t, err)
+		tickets = append(tickets, ticket)
 	}
-	paid := s.ordered(t, -time.Second, complete(t))
-	unknown := Order{ID: id.New[id.Order]()}
-	transactions, reads := s.calls()
-	s.beforeCommit(func() { time.Sleep(5 * time.Millisecond) }) // as long as a real one takes
+	return s, tickets
+}
 
-	slot := slotOf(append(unpaid, paid, unknown, unpaid[0])...)
-	require.NoError(t, s.expirationCompleted(t.Context(), slot), "an unknown order does not stop the cancellation of the others")
-	transactionsNow, readsNow := s.calls()
-	require.LessOrEqual(t, transactionsNow-transactions, 30, "150 orders share them")
-	require.LessOrEqual(t, readsNow-reads, 30, "150 orders share them")
-	for _, order := range unpaid {
-		s.requireStatus(t, Cancelled, order)
+// reserve is Reserve as the API calls it.
+func (s *testStore) reserve(t *testing.T, ticket id.Ticket, buyer id.User) (Order, error) {
+	return state.Decide(t.Context(), s.documents, func(ctx context.Context) (*state.Change, Order, error) { return s.Reserve(ctx, ticket, buyer) })
+}
+
+func TestReserve_AHundredAtOnceByOneBuyerGetTen(t *testing.T) {
+	s, tickets := withTickets(t, limited, 100)
+	results := make([]error, len(tickets))
+	orders := make([]Order, len(tickets))
+	var all sync.WaitGroup
+	for i, ticket := range tickets {
+		all.Go(func() { orders[i], results[i] = s.reserve(t, ticket, "buyer") })
 	}
-	s.requireStatus(t, Complete, paid)
-	require.Contains(t, s.log.String(), string(unknown.ID))
-
-	require.NoError(t, s.expirationCompleted(t.Context(), slot))
-	transactionsThen, _ := s.calls()
-	require.Equal(t, transactionsNow, transactionsThen, "settled orders need no transaction")
-}
-
-func TestExpirationCompleted_IsDeliveredAgainIfItComesEarly(t *testing.T) {
-	s := newTestStore(t, terms)
-	over, early := s.ordered(t, -time.Second, nil), s.ordered(t, time.Second, nil)
-	slot := slotOf(over, early)
-	err := s.expirationCompleted(t.Context(), slot)
-	require.Equal(t, problem.Unavailable, problem.KindOf(err), "the event is delivered again")
-	s.requireStatus(t, Cancelled, over)
-	s.requireStatus(t, Created, early)
-	require.Eventually(t, func() bool { return s.expirationCompleted(t.Context(), slot) == nil }, 10*time.Second, 10*time.Millisecond)
-	s.requireStatus(t, Cancelled, early)
-}
-
-func TestExpirationCompleted_OfAnEarlierReleaseHasOneOrder(t *testing.T) {
-	s := newTestStore(t, terms)
-	order := s.ordered(t, -time.Second, nil)
-	require.NoError(t, s.expirationCompleted(t.Context(), events.ExpirationComplete{OrderID: order.ID, ExpiresAt: order.ExpiresAt, Firing: 1}))
-	s.requireStatus(t, Cancelled, order)
-}
-
-// The seat changes between the bulk read and the transaction: its seller updates the listing, or the buyer pays.
-func TestExpirationCompleted_ReadsChangedDocumentsAgain(t *testing.T) {
-	for _, pays := range []bool{false, true} {
-		t.Run(fmt.Sprint("pays ", pays), func(t *testing.T) {
-			s := newTestStore(t, terms)
-			order := s.ordered(t, -time.Second, nil)
-			var once sync.Once
-			s.beforeCommit(func() { once.Do(func() { s.changeBehind(order, pays) }) })
-			require.NoError(t, s.expirationCompleted(t.Context(), slotOf(order)))
-			want := Cancelled
-			if pays {
-				want = Complete
-			}
-			s.requireStatus(t, want, order)
-		})
-	}
-}
-
-// changeBehind changes an order's documents as another process does.
-func (s *testStore) changeBehind(order Order, pays bool) {
-	for _, key := range []string{orderKey(order.ID), seatKey(order.Ticket.ID)} {
-		value := s.sidecar.Document(key).Value
-		if pays {
-			value = bytes.ReplaceAll(value, []byte(`"status":"created"`), []byte(`"status":"complete"`))
+	all.Wait()
+	var given []Order
+	for i, err := range results {
+		if err == nil {
+			given = append(given, orders[i])
+		} else {
+			require.ErrorIs(t, err, errTooMany)
 		}
-		s.sidecar.Write(key, value)
 	}
+	require.Len(t, given, 10)
+	_, err := s.reserve(t, tickets[0], "other")
+	if given[0].Ticket.ID != tickets[0] {
+		require.NoError(t, err, "other buyers are not limited by it")
+	}
+
+	free := func() id.Ticket {
+		for i, err := range results {
+			if err != nil && i > 0 {
+				results[i] = nil
+				return tickets[i]
+			}
+		}
+		return ""
+	}
+	require.NoError(t, s.Cancel(t.Context(), given[0].ID, ByUser))
+	_, err = s.reserve(t, free(), "buyer")
+	require.NoError(t, err, "one was cancelled")
+	_, err = s.Complete(t.Context(), given[1].ID, "payment-1")
+	require.NoError(t, err)
+	_, err = s.reserve(t, free(), "buyer")
+	require.NoError(t, err, "one is paid")
+	_, err = s.reserve(t, free(), "buyer")
+	require.ErrorIs(t, err, errTooMany)
+}
+
+// A reservation reads once, with or without a limit. The first one of a buyer reads the missing document twice.
+func TestReserve_TheLimitNeedsNoFurtherCall(t *testing.T) {
+	for _, terms := range []Terms{{Window: window}, {Window: window, Cooldown: window, PerUser: 100}} {
+		s, tickets := withTickets(t, terms, 51)
+		_, err := s.reserve(t, tickets[0], "buyer")
+		require.NoError(t, err)
+		transactions, reads := s.calls()
+		for _, ticket := range tickets[1:] {
+			_, err = s.reserve(t, ticket, "buyer")
+			require.NoError(t, err)
+		}
+		transactionsNow, readsNow := s.calls()
+		require.Equal(t, 50, transactionsNow-transactions, "%+v", terms)
+		require.InDelta(t, 50, readsNow-reads, 5, "%+v; the store reads a little for itself", terms)
+		require.Equal(t, terms.PerUser > 0, s.sidecar.Document(buyerKey("buyer")).ETag != "")
+	}
+}
+
+// The window was longer when the buyer's first reservation was made.
+func TestReserve_TheBuyersDocumentIsKeptUntilAllWindowsAreOver(t *testing.T) {
+	s, tickets := withTickets(t, Terms{Window: 24 * time.Hour, PerUser: 1000}, 2)
+	lifetime := func() time.Duration {
+		seconds, err := time.ParseDuration(s.sidecar.Document(buyerKey("buyer")).TTL + "s")
+		require.NoError(t, err)
+		return seconds
+	}
+	_, err := s.reserve(t, tickets[0], "buyer")
+	require.NoError(t, err)
+	require.InDelta(t, 24*time.Hour+buyerTime, lifetime(), float64(time.Minute))
+	s.terms.Window = time.Minute
+	_, err = s.reserve(t, tickets[1], "buyer")
+	require.NoError(t, err)
+	require.InDelta(t, 24*time.Hour+buyerTime, lifetime(), float64(time.Minute))
+}
+
+func TestReserve_OverAnExpiredOrderCancelsItInTheSameChange(t *testing.T) {
+	s := newTestStore(t, limited)
+	order := s.ordered(t, -time.Second, nil)
+	_, err := s.reserve(t, order.Ticket.ID, "buyer")
+	require.ErrorIs(t, err, errCooldown)
+	s.requireStatus(t, Created, order)
+	before, _ := s.calls()
+	next, err := s.reserve(t, order.Ticket.ID, "other")
+	require.NoError(t, err)
+	after, _ := s.calls()
+	require.Equal(t, 1, after-before)
+	doc, err := s.order(t.Context(), order.ID)
+	require.NoError(t, err)
+	require.Equal(t, []any{Cancelled, Expired, 2}, []any{doc.Value.Status, doc.Value.Reason, doc.Value.Sequence})
+	require.Equal(t, 3, next.Sequence)
+	s.requirePublished(t, fmt.Sprintf("order.cancelled:%s:2", order.ID))
+	s.requirePublished(t, fmt.Sprintf("order.created:%s:1", next.ID))
+}
+
+// The expired order is paid, or cancelled, between the read of its seat and its own.
+func TestReserve_OverAnExpiredOrderThatChangesMeanwhileIsDecidedAgain(t *testing.T) {
+	for _, end := range []Status{Complete, Cancelled} {
+		s := newTestStore(t, terms)
+		order := s.ordered(t, -time.Second, nil)
+		var once sync.Once
+		s.beforeRead(func(keys []string) {
+			if !slices.Contains(keys, orderKey(order.ID)) {
+				return
+			}
+			once.Do(func() {
+				seat, err := state.Get[Seat](t.Context(), s.documents, seatKey(order.Ticket.ID))
+				require.NoError(t, err)
+				changed := order
+				if end == Complete {
+					_, err = changed.Complete(&seat.Value, "payment-1", s.clock())
+				} else {
+					_, err = changed.Cancel(&seat.Value, Expired, s.clock(), terms)
+				}
+				require.NoError(t, err)
+				for key, value := range map[string]any{orderKey(order.ID): changed, seat.Key: seat.Value} {
+					encoded, err := json.Marshal(value)
+					require.NoError(t, err)
+					s.sidecar.Write(key, encoded)
+				}
+			})
+		})
+		_, err := s.reserve(t, order.Ticket.ID, "other")
+		if end == Complete {
+			require.ErrorIs(t, err, errSold)
+		} else {
+			require.NoError(t, err)
+		}
+		doc, err := s.order(t.Context(), order.ID)
+		require.NoError(t, err)
+		require.Equal(t, []any{end, 2}, []any{doc.Value.Status, doc.Value.Version}, "it is changed once")
+	}
+}
+
+func TestUnsettled_CountsWhatIsUnpaidOrNotCaptured(t *testing.T) {
+	s, tickets := withTickets(t, limited, 5)
+	count := func() int {
+		orders, err := s.Unsettled(t.Context(), "buyer")
+		require.NoError(t, err)
+		return len(orders)
+	}
+	require.Zero(t, count())
+	var orders []Order
+	for _, ticket := range tickets {
+		order, err := s.reserve(t, ticket, "buyer")
+		require.NoError(t, err)
+		orders = append(orders, order)
+	}
+	require.Equal(t, 5, count())
+	require.NoError(t, s.Cancel(t.Context(), orders[0].ID, ByUser))
+	require.Equal(t, 4, count())
+	payment := events.Payment{ID: "payment-1", OrderID: orders[1].ID, Amount: 4500, Version: 2}
+	require.NoError(t, s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: payment}))
+	require.Equal(t, 4, count(), "its money is not captured yet")
+	require.NoError(t, s.paymentCaptured(t.Context(), events.PaymentCaptured{Payment: payment}))
+	require.Equal(t, 3, count())
+	before, _ := s.calls()
+	require.NoError(t, s.paymentCaptured(t.Context(), events.PaymentCaptured{Payment: payment}))
+	after, _ := s.calls()
+	require.Equal(t, before, after, "a repeat writes nothing")
+	others, err := s.Unsettled(t.Context(), "other")
+	require.NoError(t, err)
+	require.Empty(t, others)
+}
+
+func TestDeleteBuyer_CancelsUnpaidOrdersAndRefusesNewOnes(t *testing.T) {
+	s, tickets := withTickets(t, limited, 4)
+	unpaid, err := s.reserve(t, tickets[0], "buyer")
+	require.NoError(t, err)
+	paid, err := s.reserve(t, tickets[1], "buyer")
+	require.NoError(t, err)
+	_, err = s.Complete(t.Context(), paid.ID, "payment-1")
+	require.NoError(t, err)
+	others, err := s.reserve(t, tickets[2], "other")
+	require.NoError(t, err)
+	for range 2 { // a repeat changes nothing
+		require.NoError(t, s.DeleteBuyer(t.Context(), "buyer"))
+		s.requireStatus(t, Cancelled, unpaid)
+		s.requireStatus(t, Complete, paid)
+		s.requireStatus(t, Created, others)
+		_, err = s.reserve(t, tickets[3], "buyer")
+		require.ErrorIs(t, err, errAccountDeleted)
+	}
+	require.NoError(t, s.DeleteBuyer(t.Context(), "nobody"), "a user who never bought")
+	_, err = s.reserve(t, tickets[3], "other")
+	require.NoError(t, err)
 }

@@ -30,24 +30,24 @@ import (
 
 const webhookSecret = "whsec_test"
 
-// desk is the service's REST API over a scene.
-type desk struct {
-	*scene
+// testAPI is the service's REST API over a fixture.
+type testAPI struct {
+	*fixture
 	app    *fiber.App
 	issuer *identity.Issuer
 }
 
-func newDesk(t *testing.T, secret string) *desk {
+func newTestAPI(t *testing.T, secret string) *testAPI {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
-	d := &desk{newScene(t), rest.New(rest.Options{Name: "payments", Log: quiet, BodyLimit: 65536}), identity.NewIssuer(private, time.Hour)}
+	d := &testAPI{newFixture(t), rest.New(rest.Options{Name: "payments", Log: quiet, BodyLimit: 65536}), identity.NewIssuer(private, time.Hour)}
 	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return d.issuer.KeySet(), nil })
 	(&api{store: d.store, webhookSecret: secret}).register(d.app, identity.RequireUser(keys))
 	return d
 }
 
-// response is an answer, read.
+// response is a response with its body.
 type response struct {
 	*http.Response
 	text string
@@ -60,7 +60,7 @@ func (r response) payment(t *testing.T) paymentResponse {
 	return p
 }
 
-// errors are the entries of a fault's body.
+// errors are the entries of a problem's body.
 func (r response) errors(t *testing.T) []problem.Detail {
 	t.Helper()
 	require.Equal(t, "application/problem+json", r.Header.Get("Content-Type"), r.text)
@@ -72,7 +72,7 @@ func (r response) errors(t *testing.T) []problem.Detail {
 	return body.Errors
 }
 
-func (d *desk) send(t *testing.T, user id.User, method, path, body string, header ...string) response {
+func (d *testAPI) send(t *testing.T, user id.User, method, path, body string, header ...string) response {
 	t.Helper()
 	req := httptest.NewRequest(method, path, strings.NewReader(body))
 	if body != "" {
@@ -97,13 +97,13 @@ func (d *desk) send(t *testing.T, user id.User, method, path, body string, heade
 // paymentPath is the path of a payment.
 func paymentPath(payment id.Payment) string { return "/api/payments/" + string(payment) }
 
-func (d *desk) post(t *testing.T, orderID id.Order, card string, header ...string) response {
+func (d *testAPI) post(t *testing.T, orderID id.Order, card string, header ...string) response {
 	t.Helper()
 	return d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"paymentMethod":%q}`, orderID, card), header...)
 }
 
 func TestAPI_PayAndShow(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
 	first := d.post(t, order.ID, "pm_card_visa")
 	require.Equal(t, 201, first.StatusCode, first.text)
@@ -125,7 +125,7 @@ func TestAPI_PayAndShow(t *testing.T) {
 }
 
 func TestAPI_PayByToken_AndAnAmountFromTheClientIsIgnored(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
 	res := d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"token":"tok_visa","amount":1}`, strings.ToUpper(string(order.ID))))
 	require.Equal(t, 201, res.StatusCode, res.text)
@@ -134,7 +134,7 @@ func TestAPI_PayByToken_AndAnAmountFromTheClientIsIgnored(t *testing.T) {
 }
 
 func TestAPI_TheClientSecretIsThereWhileTheBankWaits(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
 	const card = "pm_card_authenticationRequired"
 	key := []string{idempotency.Header, "once"}
@@ -159,7 +159,7 @@ func TestAPI_TheClientSecretIsThereWhileTheBankWaits(t *testing.T) {
 }
 
 func TestAPI_Refusals(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	live := d.newOrder(t)
 	cancelled := after(reserved(), "cancelled")
 	require.NoError(t, d.applyAndSettle(t.Context(), cancelled))
@@ -227,7 +227,7 @@ func TestAPI_Refusals(t *testing.T) {
 }
 
 func TestAPI_ShowRefusals(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
 	paid := d.post(t, order.ID, "pm_card_visa").payment(t).ID
 	for payment, want := range map[id.Payment]int{paid: 403, id.New[id.Payment](): 404, "17": 404} {
@@ -237,7 +237,7 @@ func TestAPI_ShowRefusals(t *testing.T) {
 }
 
 func TestAPI_IdempotencyKey(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order, other := d.newOrder(t), d.newOrder(t)
 	key := []string{idempotency.Header, "key-1"}
 
@@ -263,14 +263,14 @@ func TestAPI_IdempotencyKey(t *testing.T) {
 func TestAPI_TheSameRequestManyTimesAtOnceIsOnePayment(t *testing.T) {
 	for name, header := range map[string][]string{"with a key": {idempotency.Header, "key-1"}, "without": nil} {
 		t.Run(name, func(t *testing.T) {
-			d := newDesk(t, webhookSecret)
+			d := newTestAPI(t, webhookSecret)
 			order := d.newOrder(t)
 			var mu sync.Mutex
 			ids := map[id.Payment]bool{}
 			var all sync.WaitGroup
 			for range 8 {
 				all.Go(func() {
-					// Busy is an answer, too: the buyer's program tries again.
+					// The response may be that the service is busy: the client tries again.
 					assert.EventuallyWithT(t, func(c *assert.CollectT) {
 						res := d.post(t, order.ID, "pm_card_visa", header...)
 						if assert.Contains(c, []int{200, 201}, res.StatusCode, res.text) {
@@ -299,7 +299,7 @@ func about(stripeID string, orderID id.Order, status string) []byte {
 }
 
 func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
 	d.stripeServer.Authenticate(t, waiting.StripeID, "succeed")
@@ -326,13 +326,13 @@ func TestWebhook_BelievesOnlyWhatIsSigned(t *testing.T) {
 		res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 		require.Equal(t, 200, res.StatusCode, res.text)
 		require.JSONEq(t, `{"received":true,"known":true}`, res.text)
-		d.round(t)
+		d.settleQueued(t)
 	}
 	d.requireEvents(t, "payment.created") // the intent as it is at Stripe counts, not the one in the webhook
 }
 
 func TestWebhook_WithoutASecretNothingIsTaken(t *testing.T) {
-	d := newDesk(t, "")
+	d := newTestAPI(t, "")
 	body := about("pi_1", "order-1", "canceled")
 	res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, "", time.Now()))
 	require.Equal(t, 503, res.StatusCode, res.text)
@@ -340,7 +340,7 @@ func TestWebhook_WithoutASecretNothingIsTaken(t *testing.T) {
 }
 
 func TestWebhook_OfOthersIsAcknowledged(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	for name, body := range map[string]string{
 		"an intent of another system": string(about("pi_somebody", "somebodys-order", "requires_capture")),
 		"a charge of such an intent":  `{"id":"evt_1","object":"event","type":"charge.refunded","data":{"object":{"id":"ch_1","object":"charge","payment_intent":"pi_somebody"}}}`,
@@ -356,7 +356,7 @@ func TestWebhook_OfOthersIsAcknowledged(t *testing.T) {
 }
 
 func TestWebhook_IsRefusedWhileStripeIsAwaySoThatItIsSentAgain(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
@@ -371,7 +371,7 @@ func TestWebhook_IsRefusedWhileStripeIsAwaySoThatItIsSentAgain(t *testing.T) {
 
 // TestWebhook_OfTheSandbox lets the sandbox send its own webhooks, over HTTP, to the service.
 func TestWebhook_OfTheSandbox(t *testing.T) {
-	d := newDeskWithWebhooks(t)
+	d := newAPIWithWebhooks(t)
 	p := d.stripeServer
 	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)

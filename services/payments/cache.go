@@ -38,7 +38,7 @@ func (c *cache) put(order domain.Order) {
 // get returns an order as this process has read or committed it last. Its payment must not be changed.
 func (c *cache) get(order id.Order) (cached domain.Order, known bool) { return c.orders.Get(order) }
 
-// begin means that this process is about to commit an outcome of an order's payment. done ends that.
+// begin marks an order as being worked on: this process is about to commit an outcome of its payment. done ends that.
 func (c *cache) begin(order id.Order) (done func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

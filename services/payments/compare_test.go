@@ -25,15 +25,15 @@ import (
 // differences are what a comparison has found, by kind.
 type differences map[string]int
 
-// compares makes the daily comparison, of whatever age things are.
-func (s *scene) compares(t *testing.T) differences {
+// runComparison makes the daily comparison, of payments of any age.
+func (s *fixture) runComparison(t *testing.T) differences {
 	t.Helper()
-	found, err := s.tryToCompare(t)
+	found, err := s.tryComparison(t)
 	require.NoError(t, err)
 	return found
 }
 
-func (s *scene) tryToCompare(t *testing.T) (differences, error) {
+func (s *fixture) tryComparison(t *testing.T) (differences, error) {
 	t.Helper()
 	s.minAge = 0
 	registry := prometheus.NewRegistry()
@@ -55,8 +55,8 @@ func (s *scene) tryToCompare(t *testing.T) (differences, error) {
 	return found, err
 }
 
-// restores gives the service documents as a backup has them.
-func (s *scene) restores(t *testing.T, backup map[string]document) {
+// restoreBackup replaces the service's documents by those of a backup.
+func (s *fixture) restoreBackup(t *testing.T, backup map[string]document) {
 	t.Helper()
 	s.sidecar.mu.Lock()
 	defer s.sidecar.mu.Unlock()
@@ -74,7 +74,7 @@ func (s *scene) restores(t *testing.T, backup map[string]document) {
 	s.store = newStore(s.documents, s.stripe, clock.System, quiet)
 }
 
-func (s *scene) backup() map[string]document {
+func (s *fixture) backup() map[string]document {
 	s.sidecar.mu.Lock()
 	defer s.sidecar.mu.Unlock()
 	backup := map[string]document{}
@@ -84,7 +84,7 @@ func (s *scene) backup() map[string]document {
 	return backup
 }
 
-func (s *scene) payment(t *testing.T, orderID id.Order) domain.Payment {
+func (s *fixture) storedPayment(t *testing.T, orderID id.Order) domain.Payment {
 	t.Helper()
 	a, err := s.load(t.Context(), orderID)
 	require.NoError(t, err)
@@ -92,14 +92,14 @@ func (s *scene) payment(t *testing.T, orderID id.Order) domain.Payment {
 	return *a.order.Value.Payment
 }
 
-// lost is what orders answers to a payment whose order it does not know.
+// lost is the event of the orders service about a payment whose order it does not have.
 func lost(orderID id.Order) events.Order {
 	return events.Order{ID: orderID, UserID: buyer, Status: "cancelled", Reason: "unknown", Version: 1 << 20, Ticket: events.OrderedTicket{Price: 2500, Currency: "usd"}}
 }
 
 func TestCompare_WithNothingToFindOnlyPublishesAgain(t *testing.T) {
-	s := newScene(t)
-	sold, _ := s.sells(t)
+	s := newFixture(t)
+	sold, _ := s.newCapturedOrder(t)
 	held := s.newOrder(t)
 	_, err := s.payWith(t.Context(), held.ID, "pm_card_visa")
 	require.NoError(t, err)
@@ -108,42 +108,42 @@ func TestCompare_WithNothingToFindOnlyPublishesAgain(t *testing.T) {
 	require.Error(t, err)
 	s.requireEvents(t, "payment.created", "payment.captured", "payment.created", "payment.failed")
 	wrote := s.stripeServer.Writes.Load()
-	require.Empty(t, s.compares(t))
+	require.Empty(t, s.runComparison(t))
 	require.Equal(t, wrote, s.stripeServer.Writes.Load())
 	s.requireEvents(t, "payment.created", "payment.captured", "payment.created", "payment.failed", "payment.captured", "payment.created")
-	require.Equal(t, domain.Captured, s.payment(t, sold.ID).Status)
+	require.Equal(t, domain.Captured, s.storedPayment(t, sold.ID).Status)
 }
 
 func TestCompare_FindsWhatWebhooksDidNotReport(t *testing.T) {
 	for name, c := range map[string]struct {
-		happens  func(t *testing.T, s *scene, intent string)
+		happens  func(t *testing.T, s *fixture, intent string)
 		status   domain.Status
 		refunded int64
 		failed   bool
 		dispute  string
 	}{
-		"a refund": {func(t *testing.T, s *scene, intent string) { s.stripeServer.dashboard(t, intent, "") }, domain.Refunded, 2500, false, ""},
-		"a part":   {func(t *testing.T, s *scene, intent string) { s.stripeServer.dashboard(t, intent, "700") }, domain.Captured, 700, false, ""},
-		"a refund that failed": {func(t *testing.T, s *scene, intent string) {
-			id := s.stripeServer.dashboard(t, intent, "")
+		"a refund": {func(t *testing.T, s *fixture, intent string) { s.stripeServer.refundInDashboard(t, intent, "") }, domain.Refunded, 2500, false, ""},
+		"a part":   {func(t *testing.T, s *fixture, intent string) { s.stripeServer.refundInDashboard(t, intent, "700") }, domain.Captured, 700, false, ""},
+		"a refund that failed": {func(t *testing.T, s *fixture, intent string) {
+			id := s.stripeServer.refundInDashboard(t, intent, "")
 			_, _, err := s.settleOrder(t.Context(), s.notice(intent).OrderID, domain.Cause{Refresh: domain.RefreshAlways})
 			require.NoError(t, err)
-			s.stripeServer.bank(t, "/refunds/"+id+"/fail", "")
+			s.stripeServer.simulate(t, "/refunds/"+id+"/fail", "")
 		}, domain.Captured, 0, true, ""},
-		"a dispute": {func(t *testing.T, s *scene, intent string) {
-			s.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
+		"a dispute": {func(t *testing.T, s *fixture, intent string) {
+			s.stripeServer.simulate(t, "/payment_intents/"+intent+"/dispute", "")
 		}, domain.Captured, 0, false, "needs_response"},
-		"a dispute that was lost": {func(t *testing.T, s *scene, intent string) {
-			id := s.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
+		"a dispute that was lost": {func(t *testing.T, s *fixture, intent string) {
+			id := s.stripeServer.simulate(t, "/payment_intents/"+intent+"/dispute", "")
 			_, _, err := s.settleOrder(t.Context(), s.notice(intent).OrderID, domain.Cause{Refresh: domain.RefreshAlways})
 			require.NoError(t, err)
-			s.stripeServer.bank(t, "/disputes/"+id+"/close", `{"outcome":"lost"}`)
+			s.stripeServer.simulate(t, "/disputes/"+id+"/close", `{"outcome":"lost"}`)
 		}, domain.Refunded, 2500, false, "lost"},
 	} {
 		for _, from := range []string{"the list of intents", "the list of events"} {
 			t.Run(name+", by "+from, func(t *testing.T) {
-				s := newScene(t)
-				order, intent := s.sells(t)
+				s := newFixture(t)
+				order, intent := s.newCapturedOrder(t)
 				c.happens(t, s, intent)
 				other := func(w http.ResponseWriter, r *http.Request) bool {
 					if r.Method == http.MethodGet && r.URL.Path == map[string]string{"the list of intents": "/v1/events", "the list of events": "/v1/payment_intents"}[from] {
@@ -156,10 +156,10 @@ func TestCompare_FindsWhatWebhooksDidNotReport(t *testing.T) {
 				if name == "a dispute that was lost" && from == "the list of intents" {
 					t.Skip("a charge does not contain how a dispute ended")
 				}
-				require.Equal(t, differences{kindBehind: 1}, s.compares(t))
-				p := s.payment(t, order.ID)
+				require.Equal(t, differences{kindBehind: 1}, s.runComparison(t))
+				p := s.storedPayment(t, order.ID)
 				require.Equal(t, []any{c.status, c.refunded, c.failed, c.dispute}, []any{p.Status, p.Refunded, p.RefundFailed, p.Dispute.Status})
-				require.Empty(t, s.compares(t), "once")
+				require.Empty(t, s.runComparison(t), "once")
 			})
 		}
 	}
@@ -167,96 +167,96 @@ func TestCompare_FindsWhatWebhooksDidNotReport(t *testing.T) {
 
 func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 	t.Run("authorized, and orders completes it", func(t *testing.T) {
-		s := newScene(t)
+		s := newFixture(t)
 		order := s.newOrder(t)
 		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
-		s.restores(t, nil)
-		require.Equal(t, differences{kindUnknown: 1}, s.compares(t))
+		s.restoreBackup(t, nil)
+		require.Equal(t, differences{kindUnknown: 1}, s.runComparison(t))
 		s.requireEvents(t, "payment.created", "payment.created")
 		require.Contains(t, s.ahead(t), order.ID, "it waits for its order")
 		_, err = s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err, "it is paid")
 		require.NoError(t, s.applyAndSettle(t.Context(), after(order, "complete")))
 		s.requireMoney(t, order.ID, 0, 2500, 0)
-		require.Empty(t, s.compares(t))
+		require.Empty(t, s.runComparison(t))
 	})
 	t.Run("authorized, and orders has lost the order, too", func(t *testing.T) {
-		s := newScene(t)
+		s := newFixture(t)
 		order := s.newOrder(t)
 		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
-		s.restores(t, nil)
-		s.compares(t)
+		s.restoreBackup(t, nil)
+		s.runComparison(t)
 		require.NoError(t, s.applyAndSettle(t.Context(), lost(order.ID)))
 		s.requireMoney(t, order.ID, 0, 0, 0)
-		require.Equal(t, domain.Voided, s.payment(t, order.ID).Status)
+		require.Equal(t, domain.Voided, s.storedPayment(t, order.ID).Status)
 	})
 	t.Run("captured", func(t *testing.T) {
-		s := newScene(t)
-		order, _ := s.sells(t)
-		s.restores(t, nil)
-		require.Equal(t, differences{kindUnknown: 1}, s.compares(t))
+		s := newFixture(t)
+		order, _ := s.newCapturedOrder(t)
+		s.restoreBackup(t, nil)
+		require.Equal(t, differences{kindUnknown: 1}, s.runComparison(t))
 		s.requireEvents(t, "payment.created", "payment.captured", "payment.created", "payment.captured")
 		require.NoError(t, s.applyAndSettle(t.Context(), order))
 		s.requireMoney(t, order.ID, 0, 2500, 0)
-		s.sweeps(t)
+		s.runSweep(t)
 		require.Empty(t, s.ahead(t))
 	})
 	t.Run("captured, and orders has lost the order, too", func(t *testing.T) {
-		s := newScene(t)
-		order, _ := s.sells(t)
-		s.restores(t, nil)
-		s.compares(t)
+		s := newFixture(t)
+		order, _ := s.newCapturedOrder(t)
+		s.restoreBackup(t, nil)
+		s.runComparison(t)
 		require.NoError(t, s.applyAndSettle(t.Context(), lost(order.ID)))
 		s.requireMoney(t, order.ID, 0, 2500, 2500)
 	})
 	t.Run("a backup from between reservation and payment", func(t *testing.T) {
-		s := newScene(t)
+		s := newFixture(t)
 		order := s.newOrder(t)
 		backup := s.backup()
 		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		complete := after(order, "complete")
 		require.NoError(t, s.applyAndSettle(t.Context(), complete))
-		s.restores(t, backup)
-		require.Equal(t, differences{kindUnknown: 1}, s.compares(t))
+		s.restoreBackup(t, backup)
+		require.Equal(t, differences{kindUnknown: 1}, s.runComparison(t))
 		require.NoError(t, s.applyAndSettle(t.Context(), complete), "by the reconciliation of orders")
-		require.Equal(t, domain.Captured, s.payment(t, order.ID).Status)
+		require.Equal(t, domain.Captured, s.storedPayment(t, order.ID).Status)
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 	})
 	t.Run("a backup from between payment and capture", func(t *testing.T) {
-		s := newScene(t)
+		s := newFixture(t)
 		order := s.newOrder(t)
 		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		backup := s.backup()
 		complete := after(order, "complete")
 		require.NoError(t, s.applyAndSettle(t.Context(), complete))
-		s.restores(t, backup)
-		require.Equal(t, differences{kindBehind: 1}, s.compares(t))
-		require.Equal(t, domain.Captured, s.payment(t, order.ID).Status)
+		s.restoreBackup(t, backup)
+		require.Equal(t, differences{kindBehind: 1}, s.runComparison(t))
+		require.Equal(t, domain.Captured, s.storedPayment(t, order.ID).Status)
 		require.NoError(t, s.applyAndSettle(t.Context(), complete))
 		s.requireMoney(t, order.ID, 0, 2500, 0)
 	})
 	t.Run("nothing was paid yet", func(t *testing.T) {
-		s := newScene(t)
+		s := newFixture(t)
 		order := s.newOrder(t)
 		waiting, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 		require.NoError(t, err)
-		s.restores(t, nil)
-		require.Equal(t, differences{kindUnknown: 1}, s.compares(t))
+		s.restoreBackup(t, nil)
+		require.Equal(t, differences{kindUnknown: 1}, s.runComparison(t))
 		require.Equal(t, domain.Voided, s.notice(waiting.Payment.StripeID).Intent.Status, "nobody can pay it any more")
-		require.Empty(t, s.compares(t))
+		require.Empty(t, s.runComparison(t))
 	})
 }
 
 func TestCompare_AnOrderThatOrdersHasLostIsGivenBack(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	held := s.newOrder(t)
 	_, err := s.payWith(t.Context(), held.ID, "pm_card_visa")
 	require.NoError(t, err)
-	sold, _ := s.sells(t)
+	sold, _ := s.newCapturedOrder(t)
 	for _, order := range []events.Order{held, sold} {
 		for range 2 { // as often as it is reported
 			require.NoError(t, s.applyAndSettle(t.Context(), lost(order.ID)))
@@ -267,22 +267,22 @@ func TestCompare_AnOrderThatOrdersHasLostIsGivenBack(t *testing.T) {
 }
 
 func TestCompare_IgnoresIntentsOfOtherSystems(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	s.restores(t, nil)
+	s.restoreBackup(t, nil)
 	s.stripe.Origin = "another-system"
-	require.Empty(t, s.compares(t))
+	require.Empty(t, s.runComparison(t))
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }
 
 func TestCompare_SkipsWhatIsTooNew(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	s.restores(t, nil)
+	s.restoreBackup(t, nil)
 	registry := prometheus.NewRegistry()
 	require.NoError(t, reconcile.New(s.documents, reconcile.Settings{ReconcileEvery: time.Hour}, quiet, registry, s.comparison()).ReconcileIfDue(t.Context()))
 	s.requireMoney(t, order.ID, 2500, 0, 0)
@@ -291,19 +291,19 @@ func TestCompare_SkipsWhatIsTooNew(t *testing.T) {
 }
 
 func TestCompare_AStrayIntentKeepsNoMoney(t *testing.T) {
-	s := newScene(t)
-	sold, intent := s.sells(t)
+	s := newFixture(t)
+	sold, intent := s.newCapturedOrder(t)
 	s.stripeServer.CreateByHand(t, sold.ID, nil, "pm_card_visa")
-	require.Equal(t, differences{kindStray: 1}, s.compares(t))
+	require.Equal(t, differences{kindStray: 1}, s.runComparison(t))
 	for _, entry := range s.stripeServer.Money(t, sold.ID) {
 		require.Zero(t, entry.Held)
 		require.Equal(t, entry.ID == intent, entry.Kept == 2500)
 	}
-	require.Empty(t, s.compares(t))
+	require.Empty(t, s.runComparison(t))
 }
 
 func TestCompare_ReadsInBulk(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	for range 230 {
 		order := domain.Order{ID: id.New[id.Order](), UserID: buyer, Amount: 2500, Currency: "usd", Schema: domain.OrderSchema, Status: domain.OrderCreated, Version: 1, ExpiresAt: clock.System().Add(time.Hour)}
 		made := s.notice(s.stripeServer.CreateByHand(t, order.ID, nil, "pm_card_visa")).Intent
@@ -314,34 +314,34 @@ func TestCompare_ReadsInBulk(t *testing.T) {
 		change.Create(orderKey(order.ID), order)
 		require.NoError(t, s.documents.Commit(t.Context(), &change))
 	}
-	require.Equal(t, costs{reads: 3, stripeReads: 4}, s.costs(t, func() { require.Empty(t, s.compares(t)) }), "three pages, and one of events")
+	require.Equal(t, costs{reads: 3, stripeReads: 4}, s.costs(t, func() { require.Empty(t, s.runComparison(t)) }), "three pages, and one of events")
 }
 
 func TestCompare_GoesOnAfterStripeWasAway(t *testing.T) {
-	s := newScene(t)
-	order, intent := s.sells(t)
-	s.stripeServer.dashboard(t, intent, "")
+	s := newFixture(t)
+	order, intent := s.newCapturedOrder(t)
+	s.stripeServer.refundInDashboard(t, intent, "")
 	away := func(w http.ResponseWriter, r *http.Request) bool {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
 	s.stripeServer.Before.Store(&away)
-	_, err := s.tryToCompare(t)
+	_, err := s.tryComparison(t)
 	require.Error(t, err)
 	s.stripeServer.Before.Store(nil)
 	require.Eventually(t, func() bool {
-		_, err := s.tryToCompare(t)
-		return err == nil && s.payment(t, order.ID).Status == domain.Refunded
+		_, err := s.tryComparison(t)
+		return err == nil && s.storedPayment(t, order.ID).Status == domain.Refunded
 	}, 5*time.Second, time.Millisecond)
 }
 
 func TestCompare_TwoReplicasAtOncePublishEachEventOnce(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	s.requireEvents(t, "payment.created")
-	s.restores(t, nil)
+	s.restoreBackup(t, nil)
 	documents, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = documents.Close(context.Background()) })
@@ -362,11 +362,11 @@ func TestCompare_TwoReplicasAtOncePublishEachEventOnce(t *testing.T) {
 	}
 	all.Wait()
 	s.requireEvents(t, "payment.created", "payment.created")
-	require.Equal(t, domain.Authorized, s.payment(t, order.ID).Status)
+	require.Equal(t, domain.Authorized, s.storedPayment(t, order.ID).Status)
 }
 
 func TestOrigin_IsMadeOnce(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	first, err := readOrigin(t.Context(), s.documents)
 	require.NoError(t, err)
 	again, err := readOrigin(t.Context(), s.documents)
@@ -381,15 +381,15 @@ func TestOrigin_IsMadeOnce(t *testing.T) {
 }
 
 func TestMetrics_ShowTheAgeOfTheOldestUnsettledPayment(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	require.Zero(t, testutil.CollectAndCount(s.metrics, "boxoffice_payments_unsettled"), "nothing is known yet")
-	s.sells(t)
+	s.newCapturedOrder(t)
 	for range 2 {
 		order := s.newOrder(t)
 		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 	}
-	s.sweeps(t)
+	s.runSweep(t)
 	require.InDelta(t, 2, gauge(t, s.metrics, "boxoffice_payments_unsettled"), 0)
 	require.InDelta(t, 1, gauge(t, s.metrics, "boxoffice_payments_oldest_unsettled_seconds"), 5)
 	s.metrics.setBacklog(backlog{payments: 1, oldest: time.Now().Add(-time.Hour)}, time.Now(), time.Minute)
@@ -416,30 +416,30 @@ func gauge(t *testing.T, m *metrics, name string) float64 {
 }
 
 func TestMeters_CountRefundsThatFailedAndDisputes(t *testing.T) {
-	s := newScene(t)
-	order, intent := s.sells(t)
+	s := newFixture(t)
+	order, intent := s.newCapturedOrder(t)
 	require.NoError(t, s.applyAndSettle(t.Context(), after(order, "cancelled")))
-	s.stripeServer.bank(t, "/refunds/"+s.stripeServer.refunds(t, intent)[0]+"/fail", "")
-	s.compares(t)
+	s.stripeServer.simulate(t, "/refunds/"+s.stripeServer.refunds(t, intent)[0]+"/fail", "")
+	s.runComparison(t)
 	require.InDelta(t, 1, testutil.ToFloat64(s.metrics.refundsFailed), 0)
-	_, intent = s.sells(t)
-	s.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
-	s.compares(t)
+	_, intent = s.newCapturedOrder(t)
+	s.stripeServer.simulate(t, "/payment_intents/"+intent+"/dispute", "")
+	s.runComparison(t)
 	require.InDelta(t, 1, testutil.ToFloat64(s.metrics.disputes.WithLabelValues("needs_response")), 0)
 }
 
 func TestHandleNotice_AnOrderWithoutItsPaymentGetsItAgain(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.stripe.Origin = "this service"
 	order := s.newOrder(t)
 	backup := s.backup()
 	paid, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
-	s.restores(t, backup)
+	s.restoreBackup(t, backup)
 	known, err := s.handleAndSettle(t.Context(), paid.Payment.StripeID)
 	require.NoError(t, err)
 	require.True(t, known)
-	require.Equal(t, domain.Authorized, s.payment(t, order.ID).Status, "its order may be complete, and must not lose its money")
+	require.Equal(t, domain.Authorized, s.storedPayment(t, order.ID).Status, "its order may be complete, and must not lose its money")
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 
 	other := s.newOrder(t)

@@ -50,12 +50,12 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 		"another: unavailable":       {fault: "unavailable", card: "pm_card_chargeDeclined", keys: []string{another, another}},
 		"another: disconnect_before": {fault: "disconnect_before", card: "pm_card_chargeDeclined", keys: []string{another, another}},
 		"another: disconnect_after":  {fault: "disconnect_after", card: "pm_card_chargeDeclined", keys: []string{another, another}},
-		// On an intent each step succeeds once, so the next key is the same attempt's.
+		// On an intent each step succeeds once, so the next key is safe.
 		"another: error_before": {fault: "error_before", card: "pm_card_chargeDeclined", keys: []string{another, another, another + "/2"}},
 		"another: error_after":  {fault: "error_after", card: "pm_card_chargeDeclined", keys: []string{another, another, another + "/2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			order := s.newOrder(t)
 			fault := c.fault
 			if c.card == "" {
@@ -82,7 +82,7 @@ func TestPay_TheSameAttemptHasTheSameKey(t *testing.T) {
 }
 
 func TestPay_AnotherAttemptHasAnotherKey(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	seen := s.stripeServer.attemptKeys()
 	for _, card := range []string{"pm_card_chargeDeclined", "pm_card_chargeDeclined", "pm_card_visa"} {

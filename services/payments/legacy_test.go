@@ -15,7 +15,7 @@ import (
 	"boxoffice/services/payments/stripe"
 )
 
-// Documents as the release before has written them, whose payments had documents of their own.
+// Documents of an earlier release, whose payments had documents of their own.
 
 // legacy is an order and its payment of that release.
 type legacy struct {
@@ -26,7 +26,7 @@ type legacy struct {
 
 // storedByLegacyRelease makes a payment and its intent with this status, with documents as that release has written them. The
 // attempt is open if its outcome was never committed.
-func (s *scene) storedByLegacyRelease(t *testing.T, card string, status domain.Status, open bool) legacy {
+func (s *fixture) storedByLegacyRelease(t *testing.T, card string, status domain.Status, open bool) legacy {
 	t.Helper()
 	f := legacy{order: reserved(), paymentID: id.New[id.Payment]()}
 	order := domain.Order{ID: f.order.ID, UserID: buyer, Amount: 2500, Currency: "usd"}
@@ -63,8 +63,8 @@ func (s *scene) storedByLegacyRelease(t *testing.T, card string, status domain.S
 	return f
 }
 
-// requireCarriedOver checks that a payment is part of its order's document, has kept its id, and is found by it.
-func (s *scene) requireCarriedOver(t *testing.T, f legacy, status domain.Status) {
+// requireMoved checks that a payment is part of its order's document, and is still found by its own id.
+func (s *fixture) requireMoved(t *testing.T, f legacy, status domain.Status) {
 	t.Helper()
 	a, err := s.load(t.Context(), f.order.ID)
 	require.NoError(t, err)
@@ -78,7 +78,7 @@ func (s *scene) requireCarriedOver(t *testing.T, f legacy, status domain.Status)
 	s.requireShown(t, f, status)
 }
 
-func (s *scene) requireShown(t *testing.T, f legacy, status domain.Status) {
+func (s *fixture) requireShown(t *testing.T, f legacy, status domain.Status) {
 	t.Helper()
 	shown, err := s.Payment(t.Context(), f.paymentID, buyer)
 	require.NoError(t, err)
@@ -93,7 +93,7 @@ func (s *scene) requireShown(t *testing.T, f legacy, status domain.Status) {
 func TestLegacy_APaymentIsShownAsItIs(t *testing.T) {
 	for card, status := range map[string]domain.Status{"pm_card_visa": domain.Authorized, "pm_card_chargeDeclined": domain.Failed, "pm_card_authenticationRequired": domain.RequiresAction, "pm_card_mastercard": domain.Captured} {
 		t.Run(string(status), func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			f := s.storedByLegacyRelease(t, card, status, false)
 			s.requireShown(t, f, status)
 			if status != domain.Failed { // whose declines were not counted
@@ -120,18 +120,18 @@ func TestLegacy_MoneyFollowsTheOrder(t *testing.T) {
 		"captured, cancelled":        {"pm_card_visa", domain.Captured, "cancelled", domain.Refunded, 2500, 2500, "payment.refunded"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			f := s.storedByLegacyRelease(t, c.card, c.status, false)
 			require.NoError(t, s.store.ApplyOrder(t.Context(), after(f.order, c.ends)))
 			s.requireMoney(t, f.order.ID, 0, c.captured, c.refunded)
-			s.requireCarriedOver(t, f, c.then)
+			s.requireMoved(t, f, c.then)
 			s.requireEvents(t, c.reported)
 		})
 	}
 }
 
 func TestLegacy_AnOpenAttemptIsResumedUnderItsKey(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	f := s.storedByLegacyRelease(t, "pm_card_visa", domain.Pending, true)
 	seen := s.stripeServer.attemptKeys()
 	paid, err := s.payWith(t.Context(), f.order.ID, "pm_card_visa")
@@ -140,37 +140,37 @@ func TestLegacy_AnOpenAttemptIsResumedUnderItsKey(t *testing.T) {
 	require.Equal(t, f.paymentID, paid.Payment.ID)
 	require.Equal(t, []string{"order/" + string(f.order.ID) + "/attempt/1/confirm"}, seen())
 	s.requireMoney(t, f.order.ID, 2500, 0, 0)
-	s.requireCarriedOver(t, f, domain.Authorized)
+	s.requireMoved(t, f, domain.Authorized)
 	s.requireEvents(t, "payment.created")
 }
 
 func TestLegacy_AnotherCardPaysTheSameIntent(t *testing.T) {
 	for card, status := range map[string]domain.Status{"pm_card_chargeDeclined": domain.Failed, "pm_card_authenticationRequired": domain.RequiresAction} {
 		t.Run(string(status), func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			f := s.storedByLegacyRelease(t, card, status, false)
 			paid, err := s.payWith(t.Context(), f.order.ID, "pm_card_visa")
 			require.NoError(t, err)
 			require.Equal(t, f.stripeID, paid.Payment.StripeID)
 			s.requireMoney(t, f.order.ID, 2500, 0, 0)
-			s.requireCarriedOver(t, f, domain.Authorized)
+			s.requireMoved(t, f, domain.Authorized)
 		})
 	}
 }
 
 func TestLegacy_AWebhookFindsItWithoutMetadata(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	f := s.storedByLegacyRelease(t, "pm_card_authenticationRequired", domain.RequiresAction, false)
 	s.stripeServer.Authenticate(t, f.stripeID, "succeed")
 	known, err := s.store.HandleNotice(t.Context(), stripe.Notice{Intent: domain.Intent{ID: f.stripeID, Status: domain.Authorized}})
 	require.NoError(t, err)
 	require.True(t, known)
-	s.requireCarriedOver(t, f, domain.Authorized)
+	s.requireMoved(t, f, domain.Authorized)
 	s.requireEvents(t, "payment.created")
 }
 
 func TestLegacy_WhatWasLeftIsSwept(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	settled := s.storedByLegacyRelease(t, "pm_card_visa", domain.Captured, false)
 	lost := s.storedByLegacyRelease(t, "pm_card_visa", domain.Pending, true)
 	var change state.Change
@@ -178,13 +178,13 @@ func TestLegacy_WhatWasLeftIsSwept(t *testing.T) {
 	require.NoError(t, s.documents.Commit(t.Context(), &change))
 	require.Equal(t, state.Places{firstPartition: {Page: 1, Entry: 1}}, s.watermark(t))
 	asked := s.stripeServer.Requests.Load()
-	s.sweeps(t)
+	s.runSweep(t)
 	require.Equal(t, asked+1, s.stripeServer.Requests.Load())
 	s.requireMoney(t, lost.order.ID, 2500, 0, 0)
-	s.requireCarriedOver(t, lost, domain.Authorized)
+	s.requireMoved(t, lost, domain.Authorized)
 	s.requireShown(t, settled, domain.Captured)
 	require.NoError(t, s.store.ApplyOrder(t.Context(), after(lost.order, "complete")))
-	s.sweeps(t)
+	s.runSweep(t)
 	require.Empty(t, s.ahead(t))
 	require.Equal(t, state.Place{Page: 1, Entry: 1}, s.watermark(t)[firstPartition])
 }

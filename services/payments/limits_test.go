@@ -26,7 +26,7 @@ import (
 const declinedByBank = "pm_card_chargeDeclined"
 
 // requireTooMany checks a refusal, and that nothing was sent to Stripe.
-func (s *scene) requireTooMany(t *testing.T, orderID id.Order, card string, kind problem.Kind) *problem.Error {
+func (s *fixture) requireTooMany(t *testing.T, orderID id.Order, card string, kind problem.Kind) *problem.Error {
 	t.Helper()
 	asked := s.stripeServer.Requests.Load()
 	_, err := s.payWith(t.Context(), orderID, card)
@@ -37,7 +37,7 @@ func (s *scene) requireTooMany(t *testing.T, orderID id.Order, card string, kind
 }
 
 // declines counts the cards that the bank has declined for these orders.
-func (s *scene) declines(t *testing.T, orders ...events.Order) (n int) {
+func (s *fixture) declines(t *testing.T, orders ...events.Order) (n int) {
 	t.Helper()
 	for _, order := range orders {
 		for _, entry := range s.stripeServer.Money(t, order.ID) {
@@ -48,7 +48,7 @@ func (s *scene) declines(t *testing.T, orders ...events.Order) (n int) {
 }
 
 func TestLimits_AnOrderTakesSoManyDeclinedCards(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.limits.PerOrder = 3
 	order := s.newOrder(t)
 	for range 3 {
@@ -65,8 +65,8 @@ func TestLimits_AnOrderTakesSoManyDeclinedCards(t *testing.T) {
 }
 
 func TestLimits_OnlyDeclinesCount(t *testing.T) {
-	s := newScene(t)
-	s.limits = domain.Limits{PerOrder: 1, PerHour: 4} // in the hour, what came to nothing counts as well
+	s := newFixture(t)
+	s.limits = domain.Limits{PerOrder: 1, PerHour: 4} // attempts that only cost requests count in the hour
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_nobody_knows")
 	requireProblem(t, err, problem.Invalid)
@@ -83,7 +83,7 @@ func TestLimits_OnlyDeclinesCount(t *testing.T) {
 }
 
 func TestLimits_ABankThatRefusesAfterItHasSeenTheBuyerCounts(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.limits.PerOrder = 1
 	order := s.newOrder(t)
 	waiting, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
@@ -104,8 +104,8 @@ func (p fakeStripe) confirm(t *testing.T, stripeID, secret, card string) (status
 	return w.Code
 }
 
-// waits makes an attempt for which the bank waits for the buyer, so that the client secret is known.
-func (s *scene) waits(t *testing.T, orderID id.Order) (stripeID, secret string) {
+// beginAuthentication makes an attempt for which the bank waits for the buyer, so that the client secret is known.
+func (s *fixture) beginAuthentication(t *testing.T, orderID id.Order) (stripeID, secret string) {
 	t.Helper()
 	receipt, err := s.payWith(t.Context(), orderID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
@@ -114,21 +114,21 @@ func (s *scene) waits(t *testing.T, orderID id.Order) (stripeID, secret string) 
 }
 
 func TestLimits_DeclinesWithTheClientSecretCount(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.limits.PerOrder = 3
 	order := s.newOrder(t)
-	stripeID, secret := s.waits(t, order.ID)
+	stripeID, secret := s.beginAuthentication(t, order.ID)
 	for n := range 3 {
 		require.Equal(t, 402, s.stripeServer.confirm(t, stripeID, secret, declinedByBank))
 		for range 2 { // the second reports nothing new
 			_, err := s.handleAndSettle(t.Context(), stripeID)
 			require.NoError(t, err)
 		}
-		require.Equal(t, n+1, s.payment(t, order.ID).Declines)
+		require.Equal(t, n+1, s.storedPayment(t, order.ID).Declines)
 	}
 	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
-	s.round(t)
-	require.Equal(t, domain.Voided, s.payment(t, order.ID).Status)
+	s.settleQueued(t)
+	require.Equal(t, domain.Voided, s.storedPayment(t, order.ID).Status)
 	require.Equal(t, 400, s.stripeServer.confirm(t, stripeID, secret, "pm_card_visa"), "the client secret is worth nothing")
 	require.Equal(t, 3, s.declines(t, order))
 	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
@@ -137,17 +137,17 @@ func TestLimits_DeclinesWithTheClientSecretCount(t *testing.T) {
 }
 
 func TestLimits_TheSweepCancelsWhatTheAgendaDidNot(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.limits.PerOrder = 1
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, declinedByBank)
 	requireProblem(t, err, problem.Declined)
 	require.NoError(t, newSweep(s.store, time.Minute, quiet).pass(t.Context(), 0))
-	require.Equal(t, domain.Voided, s.payment(t, order.ID).Status)
+	require.Equal(t, domain.Voided, s.storedPayment(t, order.ID).Status)
 }
 
 func TestLimits_ADeclineThatIsReportedAfterAnotherCardCounts(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	waiting, err := s.payWith(t.Context(), order.ID, "pm_card_threeDSecureRequiredChargeDeclined")
 	require.NoError(t, err)
@@ -159,37 +159,37 @@ func TestLimits_ADeclineThatIsReportedAfterAnotherCardCounts(t *testing.T) {
 	for range 2 {
 		_, err = s.store.HandleNotice(t.Context(), late)
 		require.NoError(t, err)
-		require.Equal(t, 2, s.payment(t, order.ID).Declines)
+		require.Equal(t, 2, s.storedPayment(t, order.ID).Declines)
 	}
 }
 
 func TestLimits_DeclinesWithTheClientSecretCountForTheUser(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.limits.PerHour = 4
 	order, other, third := s.newOrder(t), s.newOrder(t), s.newOrder(t)
-	stripeID, secret := s.waits(t, order.ID)
+	stripeID, secret := s.beginAuthentication(t, order.ID)
 	for range 2 {
 		s.stripeServer.confirm(t, stripeID, secret, declinedByBank)
 		_, err := s.handleAndSettle(t.Context(), stripeID)
 		require.NoError(t, err)
 	}
-	otherID, otherSecret := s.waits(t, other.ID)
+	otherID, otherSecret := s.beginAuthentication(t, other.ID)
 	s.stripeServer.confirm(t, otherID, otherSecret, declinedByBank)
 	_, err := s.handleAndSettle(t.Context(), otherID)
 	require.NoError(t, err)
-	require.False(t, s.payment(t, other.ID).Exhausted, "three of four")
+	require.False(t, s.storedPayment(t, other.ID).Exhausted, "three of four")
 	s.stripeServer.confirm(t, otherID, otherSecret, declinedByBank)
 	_, err = s.handleAndSettle(t.Context(), otherID)
 	require.NoError(t, err)
 	s.requireTooMany(t, third.ID, "pm_card_visa", problem.TooManyRequests)
 
-	s.round(t)
-	require.Equal(t, domain.Voided, s.payment(t, other.ID).Status, "the hour is used up, and with it this client secret")
+	s.settleQueued(t)
+	require.Equal(t, domain.Voided, s.storedPayment(t, other.ID).Status, "the hour is used up, and with it this client secret")
 	s.stripeServer.confirm(t, stripeID, secret, declinedByBank)
 	_, err = s.handleAndSettle(t.Context(), stripeID)
 	require.NoError(t, err)
-	s.round(t)
-	require.Equal(t, domain.Voided, s.payment(t, order.ID).Status)
+	s.settleQueued(t)
+	require.Equal(t, domain.Voided, s.storedPayment(t, order.ID).Status)
 	require.Equal(t, 5, s.declines(t, order, other, third))
 }
 
@@ -202,7 +202,7 @@ func TestLimits_CardsThatCameToNothingCountInTheHour(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			s.limits = domain.Limits{PerOrder: 2, PerHour: 3}
 			order := s.newOrder(t)
 			for n := range 3 {
@@ -217,9 +217,9 @@ func TestLimits_CardsThatCameToNothingCountInTheHour(t *testing.T) {
 	}
 }
 
-// TestAPI_AsksStripeSeldomForABuyerWhoAsksOften: Stripe bounds an account's requests a second.
-func TestAPI_AsksStripeSeldomForABuyerWhoAsksOften(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+// TestAPI_ManyRequestsOfABuyerAreFewAtStripe: Stripe limits an account's requests a second.
+func TestAPI_ManyRequestsOfABuyerAreFewAtStripe(t *testing.T) {
+	d := newTestAPI(t, webhookSecret)
 	d.refreshes.every = time.Hour
 	order := d.newOrder(t)
 	const card = "pm_card_authenticationRequired"
@@ -245,7 +245,7 @@ func TestAPI_AsksStripeSeldomForABuyerWhoAsksOften(t *testing.T) {
 }
 
 func TestLimits_AUserHasSoManyDeclinedCardsAnHour(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.limits.PerHour = 4
 	for range 6 { // what is paid does not count
 		order := s.newOrder(t)
@@ -270,7 +270,7 @@ func TestLimits_AUserHasSoManyDeclinedCardsAnHour(t *testing.T) {
 }
 
 func TestLimits_WhatIsOlderThanAnHourIsForgotten(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.limits.PerHour = 2
 	old := clock.System().Add(-domain.AttemptWindow)
 	var change state.Change
@@ -285,7 +285,7 @@ func TestLimits_WhatIsOlderThanAnHourIsForgotten(t *testing.T) {
 	require.InDelta(t, 60, refused.RetryAfter.Seconds(), 30, "until the oldest of them is an hour old")
 }
 
-// TestLimits_HoldAtOnceInTwoReplicas has a card tester send many cards for many orders to two processes at the same time.
+// TestLimits_HoldAtOnceInTwoReplicas sends many cards of a card tester for many orders to two processes at the same time.
 func TestLimits_HoldAtOnceInTwoReplicas(t *testing.T) {
 	for name, limit := range map[string]domain.Limits{
 		"an order's":       {PerOrder: 5},
@@ -294,18 +294,18 @@ func TestLimits_HoldAtOnceInTwoReplicas(t *testing.T) {
 		"a single attempt": {PerOrder: 1, PerHour: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			documents, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = documents.Close(context.Background()) })
-			second := &scene{newStore(documents, s.stripe, clock.System, quiet), s.sidecar, s.stripeServer}
+			second := &fixture{newStore(documents, s.stripe, clock.System, quiet), s.sidecar, s.stripeServer}
 			s.limits, second.limits = limit, limit
 			orders := []events.Order{s.newOrder(t), s.newOrder(t), s.newOrder(t), s.newOrder(t)}
 			cards := []string{declinedByBank, "pm_card_chargeDeclinedInsufficientFunds", "pm_card_chargeDeclinedExpiredCard", "tok_chargeDeclined", "pm_card_chargeDeclinedStolenCard"}
 			var all sync.WaitGroup
 			for round := range 8 {
 				for n, order := range orders {
-					for _, replica := range []*scene{s, second} {
+					for _, replica := range []*fixture{s, second} {
 						all.Go(func() {
 							_, err := replica.payWith(t.Context(), order.ID, cards[(round+n)%len(cards)])
 							assert.NotEqual(t, problem.Internal, kindOf(err), "%v", err)
@@ -332,7 +332,7 @@ func TestLimits_HoldAtOnceInTwoReplicas(t *testing.T) {
 }
 
 func TestLimits_NoneMeansNone(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	for range 20 {
 		_, err := s.payWith(t.Context(), order.ID, declinedByBank)
@@ -342,7 +342,7 @@ func TestLimits_NoneMeansNone(t *testing.T) {
 }
 
 func TestLimits_CostAPurchaseNoCall(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.limits = domain.Limits{PerOrder: 5, PerHour: 10}
 	for range 3 {
 		order := s.newOrder(t)
@@ -356,7 +356,7 @@ func TestLimits_CostAPurchaseNoCall(t *testing.T) {
 func TestAPI_ShowsACardTesterNothing(t *testing.T) {
 	for _, card := range []string{"pm_card_chargeDeclinedStolenCard", "pm_card_chargeDeclinedLostCard", "pm_card_chargeDeclinedFraudulent"} {
 		t.Run(card, func(t *testing.T) {
-			d := newDesk(t, webhookSecret)
+			d := newTestAPI(t, webhookSecret)
 			order := d.newOrder(t)
 			res := d.post(t, order.ID, card)
 			require.Equal(t, 402, res.StatusCode)
@@ -376,7 +376,7 @@ func TestAPI_ShowsACardTesterNothing(t *testing.T) {
 }
 
 func TestAPI_TooManyAttempts(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	d.limits = domain.Limits{PerOrder: 1, PerHour: 2}
 	first, second, third := d.newOrder(t), d.newOrder(t), d.newOrder(t)
 	require.Equal(t, 402, d.post(t, first.ID, declinedByBank).StatusCode)
@@ -391,7 +391,7 @@ func TestAPI_TooManyAttempts(t *testing.T) {
 }
 
 func TestLimits_AnOrderWhoseEventIsOnItsWayIsWaitedFor(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.limits = domain.Limits{PerOrder: 5, PerHour: 10}
 	for range 15 {
 		order := reserved()

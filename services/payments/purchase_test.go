@@ -17,10 +17,10 @@ import (
 	"boxoffice/services/payments/stripe"
 )
 
-// costs is what something asked of the sidecar for documents of this service, and of Stripe.
+// costs are the calls to the sidecar for documents of this service, and the requests to Stripe.
 type costs struct{ reads, transactions, stripeWrites, stripeReads int }
 
-func (s *scene) costs(t *testing.T, of func()) costs {
+func (s *fixture) costs(t *testing.T, of func()) costs {
 	t.Helper()
 	count := func() costs {
 		wrote := int(s.stripeServer.Writes.Load())
@@ -35,7 +35,7 @@ func (s *scene) costs(t *testing.T, of func()) costs {
 }
 
 func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := reserved()
 	require.Equal(t, costs{transactions: 1}, s.costs(t, func() {
 		require.NoError(t, s.store.ApplyOrder(t.Context(), order))
@@ -66,7 +66,7 @@ func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
 			require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
 			require.NoError(t, s.store.ApplyOrder(t.Context(), order))
 		}
-		s.round(t)
+		s.settleQueued(t)
 	}), "it is all known")
 	require.Equal(t, costs{reads: 1}, s.costs(t, func() {
 		known, err := newStore(s.documents, s.stripe, clock.System, quiet).HandleNotice(t.Context(), captured)
@@ -77,7 +77,7 @@ func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
 }
 
 func TestPurchase_ATokenCostsAThirdWrite(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 2}, s.costs(t, func() {
 		_, err := s.payWith(t.Context(), order.ID, "tok_visa")
@@ -86,7 +86,7 @@ func TestPurchase_ATokenCostsAThirdWrite(t *testing.T) {
 }
 
 func TestApplyOrder_ARepeatAfterARestartChangesNothing(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
@@ -102,7 +102,7 @@ func TestApplyOrder_ARepeatAfterARestartChangesNothing(t *testing.T) {
 }
 
 func TestApplyOrder_DoesNotWaitForASlowStripe(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.stripeServer.Inject(t, `{"operation":"capture","fault":"hang_before","times":1}`)
 	first, second := s.newOrder(t), s.newOrder(t)
 	for _, order := range []id.Order{first.ID, second.ID} {
@@ -120,13 +120,13 @@ func TestApplyOrder_DoesNotWaitForASlowStripe(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, domain.OrderComplete, a.order.Value.Status, "what the order has become is on disk")
 	}
-	s.round(t)
+	s.settleQueued(t)
 	s.requireMoney(t, first.ID, 0, 2500, 0)
 	s.requireMoney(t, second.ID, 0, 2500, 0)
 }
 
 // crash makes the documents of a process that has committed an attempt and died. With got, Stripe has had the attempt.
-func (s *scene) crash(t *testing.T, card string, got bool) (orderID id.Order) {
+func (s *fixture) crash(t *testing.T, card string, got bool) (orderID id.Order) {
 	t.Helper()
 	order := s.newOrder(t)
 	method := domain.Method{PaymentMethod: card}
@@ -138,7 +138,7 @@ func (s *scene) crash(t *testing.T, card string, got bool) (orderID id.Order) {
 		_, err = s.stripe.Authorize(t.Context(), &a.order.Value, a.order.Value.Payment.Attempt, method)
 		require.NoError(t, err)
 	}
-	s.store = newStore(s.documents, s.stripe, clock.System, quiet) // and with it, what it remembered
+	s.store = newStore(s.documents, s.stripe, clock.System, quiet) // its cache is empty
 	return order.ID
 }
 
@@ -156,9 +156,9 @@ func TestAttempt_TheSweepFindsTheOutcomeAfterACrash(t *testing.T) {
 		"Stripe was not asked": {"pm_card_visa", false, 0, domain.Pending, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			orderID := s.crash(t, c.card, c.got)
-			s.sweeps(t)
+			s.runSweep(t)
 			s.requireMoney(t, orderID, c.held, 0, 0)
 			a, err := s.load(t.Context(), orderID)
 			require.NoError(t, err)
@@ -169,7 +169,7 @@ func TestAttempt_TheSweepFindsTheOutcomeAfterACrash(t *testing.T) {
 			asked := s.stripeServer.Requests.Load()
 			paid, err := s.payWith(t.Context(), orderID, "pm_card_visa")
 			require.NoError(t, err)
-			if c.card != "pm_card_authenticationRequired" { // that one is the same intent with another card, too
+			if c.card != "pm_card_authenticationRequired" { // with another card, this is the same intent, too
 				require.True(t, paid.Fresh, "the buyer has had no answer before")
 			}
 			require.Equal(t, c.then == domain.Authorized, asked == s.stripeServer.Requests.Load())
@@ -181,14 +181,14 @@ func TestAttempt_TheSweepFindsTheOutcomeAfterACrash(t *testing.T) {
 func TestAttempt_ACrashedOnesOrderIsCancelled(t *testing.T) {
 	for name, got := range map[string]bool{"authorized": true, "Stripe was not asked": false} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			orderID := s.crash(t, "pm_card_visa", got)
 			a, err := s.load(t.Context(), orderID)
 			require.NoError(t, err)
 			reported := reserved()
 			reported.ID, reported.ExpiresAt = orderID, a.order.Value.ExpiresAt
 			require.NoError(t, s.store.ApplyOrder(t.Context(), after(reported, "cancelled")))
-			s.sweeps(t)
+			s.runSweep(t)
 			s.requireMoney(t, orderID, 0, 0, 0)
 			s.requireEvents(t, "payment.voided")
 		})
@@ -207,7 +207,7 @@ func TestAttempt_AnotherCardResolvesTheFirst(t *testing.T) {
 		"Stripe was not asked": {"pm_card_mastercard", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			orderID := s.crash(t, c.card, c.got)
 			paid, err := s.payWith(t.Context(), orderID, "pm_card_visa")
 			require.NoError(t, err)
@@ -219,13 +219,13 @@ func TestAttempt_AnotherCardResolvesTheFirst(t *testing.T) {
 }
 
 func TestAttempt_OneThatWasEndedCannotBeMadeLater(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	ended := false
 	sweep := func(_ http.ResponseWriter, r *http.Request) bool {
-		if attempts(r) && !ended { // it is on its way when another process resolves it
+		if attempts(r) && !ended { // the request is under way when another process ends the attempt
 			ended = true
-			s.sweeps(t)
+			s.runSweep(t)
 		}
 		return false
 	}
@@ -240,14 +240,14 @@ func TestAttempt_OneThatWasEndedCannotBeMadeLater(t *testing.T) {
 func TestAttempt_OneOlderThanItsKeyIsSearched(t *testing.T) {
 	for name, got := range map[string]bool{"authorized": true, "Stripe was not asked": false} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			orderID := s.crash(t, "pm_card_visa", got)
-			for n := range 120 { // others', so that the list has pages
+			for n := range 120 { // of other orders, so that the list has pages
 				s.stripeServer.CreateByHand(t, id.Order(fmt.Sprintf("another-%d", n)), nil, "")
 			}
 			s.store.stripe = newClient(s.stripeServer.URL, func() time.Time { return clock.System().Add(domain.KeyLife) })
 			calls := s.stripeServer.Calls(t)
-			s.sweeps(t)
+			s.runSweep(t)
 			require.Equal(t, calls.Writes, s.stripeServer.Calls(t).Writes, "its key is not used any more")
 			a, err := s.load(t.Context(), orderID)
 			if got {
@@ -267,7 +267,7 @@ func TestAttempt_OneOlderThanItsKeyIsSearched(t *testing.T) {
 }
 
 func TestAttempt_OneThatStripeDoesNotTakeIsOver(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_nobody")
 	requireProblem(t, err, problem.Invalid)
@@ -275,7 +275,7 @@ func TestAttempt_OneThatStripeDoesNotTakeIsOver(t *testing.T) {
 	_, err = s.Payment(t.Context(), id.Payment(order.ID), buyer)
 	require.ErrorIs(t, err, domain.ErrNoPayment, "nobody was reported of one")
 	asked := s.stripeServer.Requests.Load()
-	s.sweeps(t)
+	s.runSweep(t)
 	require.Equal(t, asked, s.stripeServer.Requests.Load(), "there is nothing to find out")
 
 	paid, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
@@ -285,7 +285,7 @@ func TestAttempt_OneThatStripeDoesNotTakeIsOver(t *testing.T) {
 }
 
 func TestHandleNotice_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	paid, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
@@ -302,9 +302,9 @@ func TestHandleNotice_AnIntentThatIsNotThePaymentsKeepsNoMoney(t *testing.T) {
 	}
 }
 
-// A webhook that comes before the answer to the request that has caused it must not make two of one outcome.
+// A webhook that comes before the response to the request that has caused it must not publish the outcome a second time.
 func TestHandleNotice_BeforeTheResponseTheRequestCommits(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	overtake := func(r *http.Request, _ *httptest.ResponseRecorder) {
 		if attempts(r) || strings.HasSuffix(r.URL.Path, "/capture") {
@@ -317,18 +317,18 @@ func TestHandleNotice_BeforeTheResponseTheRequestCommits(t *testing.T) {
 	require.Equal(t, costs{reads: 1, transactions: 2, stripeWrites: 1}, s.costs(t, func() {
 		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
-		s.round(t)
+		s.settleQueued(t)
 	}))
 	require.Equal(t, costs{reads: 1, transactions: 1, stripeWrites: 1}, s.costs(t, func() {
 		require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
-		s.round(t)
+		s.settleQueued(t)
 	}))
 	s.requireEvents(t, "payment.created", "payment.captured")
 }
 
-// While this service asked, the answer was lost: what the webhook reported is not.
+// The response is lost, and the webhook comes while the request is under way: the outcome is not lost.
 func TestHandleNotice_BeforeAnAnswerThatIsLost(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	lose := func(*http.Request, *httptest.ResponseRecorder) {
 		s.stripeServer.After.Store(nil)
@@ -340,13 +340,13 @@ func TestHandleNotice_BeforeAnAnswerThatIsLost(t *testing.T) {
 	s.stripeServer.After.Store(&lose)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
-	s.round(t)
+	s.settleQueued(t)
 	s.requireEvents(t, "payment.created")
 	s.requireMoney(t, order.ID, 2500, 0, 0)
 }
 
 func TestPay_TheEventEndsTheWait(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := reserved()
 	done := make(chan error, 1)
 	spent := s.costs(t, func() {
@@ -366,7 +366,7 @@ func TestPay_TheEventEndsTheWait(t *testing.T) {
 }
 
 func TestPay_AnEventThatCameToAnotherReplicaIsFound(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := reserved()
 	go func() {
 		time.Sleep(50 * time.Millisecond)

@@ -14,8 +14,8 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// round does what the queue does when it is later than every queued.
-func (s *scene) round(t *testing.T) {
+// settleQueued settles all payments in the queue, whatever their time.
+func (s *fixture) settleQueued(t *testing.T) {
 	t.Helper()
 	due, _ := s.queue.take(time.Now().Add(24 * time.Hour))
 	for _, orderID := range due {
@@ -23,11 +23,13 @@ func (s *scene) round(t *testing.T) {
 	}
 }
 
-// withoutBudget has deliveries not wait for Stripe, as after one that waited in vain.
-func (s *scene) withoutBudget() { s.deliveries.spentUntil.Store(time.Now().Add(time.Hour).UnixNano()) }
+// withoutBudget makes deliveries not wait for Stripe, as after one that has waited in vain.
+func (s *fixture) withoutBudget() {
+	s.deliveries.spentUntil.Store(time.Now().Add(time.Hour).UnixNano())
+}
 
-// running runs the queue until the test ends.
-func (s *scene) running(t *testing.T) {
+// runQueue runs the queue until the test ends.
+func (s *fixture) runQueue(t *testing.T) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -35,7 +37,7 @@ func (s *scene) running(t *testing.T) {
 	t.Cleanup(func() { stop(); require.NoError(t, <-ended) })
 }
 
-func (s *scene) authorized(t *testing.T) (orderID id.Order, reported func(status events.OrderStatus) error) {
+func (s *fixture) newAuthorizedOrder(t *testing.T) (orderID id.Order, reported func(status events.OrderStatus) error) {
 	t.Helper()
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
@@ -47,12 +49,12 @@ func (s *scene) authorized(t *testing.T) (orderID id.Order, reported func(status
 }
 
 func TestQueue_MoneyFollowsTheOrderSoon(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.withoutBudget()
-	s.running(t)
-	taken, publish := s.authorized(t)
+	s.runQueue(t)
+	taken, publish := s.newAuthorizedOrder(t)
 	require.NoError(t, publish("complete"))
-	given, publishOther := s.authorized(t)
+	given, publishOther := s.newAuthorizedOrder(t)
 	require.NoError(t, publishOther("cancelled"))
 	require.Eventually(t, func() bool {
 		return s.stripeServer.Money(t, taken)[0].Captured == 2500 && s.stripeServer.Money(t, given)[0].Voided == 2500
@@ -60,8 +62,8 @@ func TestQueue_MoneyFollowsTheOrderSoon(t *testing.T) {
 }
 
 func TestQueue_AnEventIsTakenWhileStripeIsAway(t *testing.T) {
-	s := newScene(t)
-	id, publish := s.authorized(t)
+	s := newFixture(t)
+	id, publish := s.newAuthorizedOrder(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
@@ -69,16 +71,16 @@ func TestQueue_AnEventIsTakenWhileStripeIsAway(t *testing.T) {
 	s.stripeServer.Before.Store(&away)
 	require.NoError(t, publish("complete"))
 	require.Equal(t, firstRetry, s.queue.entries[id].pause)
-	s.round(t)
+	s.settleQueued(t)
 	require.Equal(t, 2*firstRetry, s.queue.entries[id].pause)
 	s.stripeServer.Before.Store(nil)
-	s.round(t)
+	s.settleQueued(t)
 	s.requireMoney(t, id, 0, 2500, 0)
 	require.Empty(t, s.queue.entries)
 }
 
 func TestQueue_FindsTheBanksDecisionWithoutAWebhook(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
@@ -86,16 +88,16 @@ func TestQueue_FindsTheBanksDecisionWithoutAWebhook(t *testing.T) {
 	require.Empty(t, due, "not at once")
 	require.InDelta(t, firstRefresh, wait, float64(5*time.Second))
 
-	s.round(t)
+	s.settleQueued(t)
 	require.Equal(t, 2*firstRefresh, s.queue.entries[order.ID].pause, "still open")
 	s.stripeServer.Authenticate(t, receipt.Payment.StripeID, "succeed")
-	s.round(t)
+	s.settleQueued(t)
 	s.requireEvents(t, "payment.created")
 	require.Empty(t, s.queue.entries)
 }
 
 func TestQueue_FindsOutAnOutcomeThatWasLost(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	lose := func(*http.Request, *httptest.ResponseRecorder) {
 		panic(http.ErrAbortHandler)
@@ -103,24 +105,24 @@ func TestQueue_FindsOutAnOutcomeThatWasLost(t *testing.T) {
 	s.stripeServer.After.Store(&lose)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	requireProblem(t, err, problem.Unavailable)
-	s.round(t)
+	s.settleQueued(t)
 	require.Len(t, s.queue.entries, 1, "Stripe is still away")
 	s.stripeServer.After.Store(nil)
-	s.round(t)
+	s.settleQueued(t)
 	s.requireEvents(t, "payment.created")
 	require.Empty(t, s.queue.entries)
 }
 
 func TestQueue_HoldsOnlyWhatIsOpen(t *testing.T) {
-	s := newScene(t)
-	s.authorized(t)
+	s := newFixture(t)
+	s.newAuthorizedOrder(t)
 	_, err := s.payWith(t.Context(), s.newOrder(t).ID, "pm_card_chargeDeclined")
 	requireProblem(t, err, problem.Declined)
 	require.NoError(t, s.store.ApplyOrder(t.Context(), after(reserved(), "cancelled"))) // never paid
 	require.Empty(t, s.queue.entries)
 }
 
-func TestQueue_NewsIsNotLost(t *testing.T) {
+func TestQueue_AnEarlierTimeReplacesALaterOne(t *testing.T) {
 	a := newQueue(nil, quiet)
 	a.add("order", firstRefresh)
 	a.add("order", 0)

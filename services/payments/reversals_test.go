@@ -26,11 +26,11 @@ import (
 	"boxoffice/services/payments/stripe/stripetest"
 )
 
-// What Stripe, banks and people in Stripe's dashboard do without being asked: each line of the table "What Stripe does by
-// itself" in services/README.md has a test here.
+// What banks, and operators in Stripe's dashboard, do at Stripe: each line of the table "What Stripe does by itself" in README.md
+// has a test here.
 
-// dashboard makes a refund as somebody does in Stripe's dashboard. amount "" is all.
-func (p fakeStripe) dashboard(t *testing.T, stripeID, amount string) (refundID string) {
+// refundInDashboard makes a refund as an operator does in Stripe's dashboard. amount "" is all.
+func (p fakeStripe) refundInDashboard(t *testing.T, stripeID, amount string) (refundID string) {
 	t.Helper()
 	form := url.Values{"payment_intent": {stripeID}}
 	if amount != "" {
@@ -42,8 +42,8 @@ func (p fakeStripe) dashboard(t *testing.T, stripeID, amount string) (refundID s
 	return p.id(t, r)
 }
 
-// bank does what a buyer or a bank does.
-func (p fakeStripe) bank(t *testing.T, path, body string) (id string) {
+// simulate makes the sandbox do what a buyer or a bank does.
+func (p fakeStripe) simulate(t *testing.T, path, body string) (id string) {
 	t.Helper()
 	return p.id(t, httptest.NewRequest("POST", "/sandbox"+path, strings.NewReader(body)))
 }
@@ -60,10 +60,10 @@ func (p fakeStripe) id(t *testing.T, r *http.Request) string {
 	return answer.ID
 }
 
-// newDeskWithWebhooks is newDesk; the sandbox sends its webhooks to it.
-func newDeskWithWebhooks(t *testing.T) *desk {
+// newAPIWithWebhooks is newTestAPI; the sandbox sends its webhooks to it.
+func newAPIWithWebhooks(t *testing.T) *testAPI {
 	t.Helper()
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		req := httptest.NewRequest("POST", "/api/payments/webhook", bytes.NewReader(body))
@@ -82,8 +82,8 @@ func newDeskWithWebhooks(t *testing.T) *desk {
 	return d
 }
 
-// sells leads an order to where its money was taken.
-func (s *scene) sells(t *testing.T) (complete events.Order, stripeID string) {
+// newCapturedOrder makes an order that is complete, and whose money was captured.
+func (s *fixture) newCapturedOrder(t *testing.T) (complete events.Order, stripeID string) {
 	t.Helper()
 	order := s.newOrder(t)
 	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
@@ -94,18 +94,18 @@ func (s *scene) sells(t *testing.T) (complete events.Order, stripeID string) {
 	return complete, receipt.Payment.StripeID
 }
 
-// requireShown waits until the payment is shown so.
-func (d *desk) requireShown(t *testing.T, order id.Order, status domain.Status, refunded int64, failed bool, dispute string) {
+// requireShown waits until the API shows the payment like this.
+func (d *testAPI) requireShown(t *testing.T, order id.Order, status domain.Status, refunded int64, failed bool, dispute string) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		d.round(t)
+		d.settleQueued(t)
 		shown := d.send(t, buyer, "GET", paymentPath(id.Payment(order)), "").payment(t)
 		assert.Equal(c, []any{status, refunded, failed, dispute}, []any{shown.Status, shown.Refunded, shown.RefundFailed, shown.Dispute.Status})
 	}, 10*time.Second, 10*time.Millisecond)
 }
 
-// requireRefundedEvents checks what was reported of refunds so far.
-func (d *desk) requireRefundedEvents(t *testing.T, amounts ...int64) {
+// requireRefundedEvents waits until these amounts were published as refunded.
+func (d *testAPI) requireRefundedEvents(t *testing.T, amounts ...int64) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		d.sidecar.mu.Lock()
@@ -124,13 +124,13 @@ func (d *desk) requireRefundedEvents(t *testing.T, amounts ...int64) {
 }
 
 func TestReversal_AFullRefundInTheDashboard(t *testing.T) {
-	d := newDeskWithWebhooks(t)
-	order, intent := d.sells(t)
-	d.stripeServer.dashboard(t, intent, "")
+	d := newAPIWithWebhooks(t)
+	order, intent := d.newCapturedOrder(t)
+	d.stripeServer.refundInDashboard(t, intent, "")
 	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 	d.requireRefundedEvents(t, 2500)
 
-	cancelled := after(order, "cancelled") // what orders makes of it
+	cancelled := after(order, "cancelled") // the orders service handles the refund
 	cancelled.Reason = "refunded"
 	wrote := d.stripeServer.Writes.Load()
 	require.NoError(t, d.applyAndSettle(t.Context(), cancelled))
@@ -140,22 +140,22 @@ func TestReversal_AFullRefundInTheDashboard(t *testing.T) {
 }
 
 func TestReversal_RefundsInParts(t *testing.T) {
-	d := newDeskWithWebhooks(t)
-	order, intent := d.sells(t)
-	d.stripeServer.dashboard(t, intent, "1000")
+	d := newAPIWithWebhooks(t)
+	order, intent := d.newCapturedOrder(t)
+	d.stripeServer.refundInDashboard(t, intent, "1000")
 	d.requireShown(t, order.ID, domain.Captured, 1000, false, "")
 	d.requireRefundedEvents(t, 1000)
-	d.stripeServer.dashboard(t, intent, "1000")
+	d.stripeServer.refundInDashboard(t, intent, "1000")
 	d.requireShown(t, order.ID, domain.Captured, 2000, false, "")
-	d.stripeServer.dashboard(t, intent, "500")
+	d.stripeServer.refundInDashboard(t, intent, "500")
 	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 	d.requireRefundedEvents(t, 1000, 2000, 2500)
 }
 
 func TestReversal_AnOrderThatEndsAfterAPartialRefundGivesBackTheRest(t *testing.T) {
-	d := newDeskWithWebhooks(t)
-	order, intent := d.sells(t)
-	d.stripeServer.dashboard(t, intent, "1000")
+	d := newAPIWithWebhooks(t)
+	order, intent := d.newCapturedOrder(t)
+	d.stripeServer.refundInDashboard(t, intent, "1000")
 	d.requireShown(t, order.ID, domain.Captured, 1000, false, "")
 	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
 	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
@@ -163,7 +163,7 @@ func TestReversal_AnOrderThatEndsAfterAPartialRefundGivesBackTheRest(t *testing.
 }
 
 func TestReversal_ARefundThatIsPendingIsARefund(t *testing.T) {
-	d := newDeskWithWebhooks(t)
+	d := newAPIWithWebhooks(t)
 	var shown atomic.Bool
 	pending := func(r *http.Request, w *httptest.ResponseRecorder) {
 		if r.URL.Path == "/v1/refunds" {
@@ -176,8 +176,8 @@ func TestReversal_ARefundThatIsPendingIsARefund(t *testing.T) {
 		}
 	}
 	d.stripeServer.After.Store(&pending)
-	order, intent := d.sells(t)
-	d.stripeServer.dashboard(t, intent, "1000")
+	order, intent := d.newCapturedOrder(t)
+	d.stripeServer.refundInDashboard(t, intent, "1000")
 	d.requireShown(t, order.ID, domain.Captured, 1000, false, "")
 	d.requireRefundedEvents(t, 1000)
 	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
@@ -189,7 +189,7 @@ func TestReversal_ARefundThatIsPendingIsARefund(t *testing.T) {
 func TestReversal_ACaptureInTheDashboard(t *testing.T) {
 	for end, kept := range map[string]bool{"complete": true, "cancelled": false} {
 		t.Run(end, func(t *testing.T) {
-			d := newDeskWithWebhooks(t)
+			d := newAPIWithWebhooks(t)
 			order := d.newOrder(t)
 			receipt, err := d.payWith(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
@@ -219,14 +219,14 @@ func TestReversal_WarningsReviewsAndPayoutsChangeNothing(t *testing.T) {
 		"payout.paid":                       `{"id":"po_1","object":"payout","amount":2500,"status":"paid","description":%q}`,
 	} {
 		t.Run(eventType, func(t *testing.T) {
-			d := newDesk(t, webhookSecret)
-			order, intent := d.sells(t)
+			d := newTestAPI(t, webhookSecret)
+			order, intent := d.newCapturedOrder(t)
 			before := d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "").payment(t)
 			wrote := d.stripeServer.Writes.Load()
 			body := fmt.Appendf(nil, `{"id":"evt_1","object":"event","type":%q,"data":{"object":`+object+`}}`, eventType, intent)
 			res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 			require.Equal(t, 200, res.StatusCode, res.text)
-			d.round(t)
+			d.settleQueued(t)
 			require.Equal(t, before, d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "").payment(t))
 			require.Equal(t, wrote, d.stripeServer.Writes.Load())
 			d.requireEvents(t, "payment.created", "payment.captured")
@@ -235,36 +235,36 @@ func TestReversal_WarningsReviewsAndPayoutsChangeNothing(t *testing.T) {
 }
 
 func TestReversal_ARefundThatFailsIsShownAndNotTriedAgain(t *testing.T) {
-	d := newDeskWithWebhooks(t)
-	order, intent := d.sells(t)
+	d := newAPIWithWebhooks(t)
+	order, intent := d.newCapturedOrder(t)
 	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
 	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 	refunds := d.stripeServer.refunds(t, intent)
-	d.stripeServer.bank(t, "/refunds/"+refunds[0]+"/fail", "")
+	d.stripeServer.simulate(t, "/refunds/"+refunds[0]+"/fail", "")
 	d.requireShown(t, order.ID, domain.Captured, 0, true, "")
 	d.requireRefundedEvents(t, 2500, 0)
 
 	wrote := d.stripeServer.Writes.Load()
-	d.sweeps(t)
-	d.round(t)
+	d.runSweep(t)
+	d.settleQueued(t)
 	require.Equal(t, wrote, d.stripeServer.Writes.Load(), "it would fail again")
 	require.Empty(t, d.ahead(t), "nobody but people can do more")
 
-	d.stripeServer.dashboard(t, intent, "") // for example to another card of the buyer
+	d.stripeServer.refundInDashboard(t, intent, "") // for example to another card of the buyer
 	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 	d.requireRefundedEvents(t, 2500, 0, 2500)
 }
 
 func TestReversal_ARefundThatFailsAtOnce(t *testing.T) {
-	s := newScene(t)
-	order, intent := s.sells(t)
+	s := newFixture(t)
+	order, intent := s.newCapturedOrder(t)
 	fails := func(r *http.Request, w *httptest.ResponseRecorder) {
 		if r.Method == http.MethodPost && r.URL.Path == "/v1/refunds" && w.Header().Get("Idempotent-Replayed") == "" {
 			var made struct {
 				ID string `json:"id"`
 			}
 			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &made))
-			s.stripeServer.bank(t, "/refunds/"+made.ID+"/fail", "")
+			s.stripeServer.simulate(t, "/refunds/"+made.ID+"/fail", "")
 		}
 	}
 	s.stripeServer.After.Store(&fails)
@@ -299,15 +299,15 @@ func (p fakeStripe) refunds(t *testing.T, stripeID string) (ids []string) {
 func TestReversal_ADisputeIsShownAndWhenItIsLostIsARefund(t *testing.T) {
 	for _, outcome := range []string{"lost", "prevented"} {
 		t.Run(outcome, func(t *testing.T) {
-			d := newDeskWithWebhooks(t)
-			order, intent := d.sells(t)
-			dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", `{"reason":"product_not_received"}`)
+			d := newAPIWithWebhooks(t)
+			order, intent := d.newCapturedOrder(t)
+			dispute := d.stripeServer.simulate(t, "/payment_intents/"+intent+"/dispute", `{"reason":"product_not_received"}`)
 			d.requireShown(t, order.ID, domain.Captured, 0, false, "needs_response")
 			shown := d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "").payment(t)
 			require.Equal(t, disputeResponse{ID: dispute, Status: "needs_response", Reason: "product_not_received", Amount: 2500}, shown.Dispute)
 			d.requireRefundedEvents(t)
 
-			d.stripeServer.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"`+outcome+`"}`)
+			d.stripeServer.simulate(t, "/disputes/"+dispute+"/close", `{"outcome":"`+outcome+`"}`)
 			d.requireShown(t, order.ID, domain.Refunded, 2500, false, outcome)
 			d.requireRefundedEvents(t, 2500)
 			wrote := d.stripeServer.Writes.Load()
@@ -318,11 +318,11 @@ func TestReversal_ADisputeIsShownAndWhenItIsLostIsARefund(t *testing.T) {
 }
 
 func TestReversal_ADisputeThatIsWonChangesNothing(t *testing.T) {
-	d := newDeskWithWebhooks(t)
-	order, intent := d.sells(t)
-	dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
+	d := newAPIWithWebhooks(t)
+	order, intent := d.newCapturedOrder(t)
+	dispute := d.stripeServer.simulate(t, "/payment_intents/"+intent+"/dispute", "")
 	d.requireShown(t, order.ID, domain.Captured, 0, false, "needs_response")
-	d.stripeServer.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"won"}`)
+	d.stripeServer.simulate(t, "/disputes/"+dispute+"/close", `{"outcome":"won"}`)
 	d.requireShown(t, order.ID, domain.Captured, 0, false, "won")
 	d.requireRefundedEvents(t)
 	d.requireEvents(t, "payment.created", "payment.captured")
@@ -331,17 +331,17 @@ func TestReversal_ADisputeThatIsWonChangesNothing(t *testing.T) {
 func TestReversal_AnOrderThatEndsDuringADisputeWaitsForTheBank(t *testing.T) {
 	for _, outcome := range []string{"won", "lost"} {
 		t.Run(outcome, func(t *testing.T) {
-			d := newDeskWithWebhooks(t)
-			order, intent := d.sells(t)
-			dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
+			d := newAPIWithWebhooks(t)
+			order, intent := d.newCapturedOrder(t)
+			dispute := d.stripeServer.simulate(t, "/payment_intents/"+intent+"/dispute", "")
 			d.requireShown(t, order.ID, domain.Captured, 0, false, "needs_response")
 			wrote := d.stripeServer.Writes.Load()
 			require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
-			d.sweeps(t)
+			d.runSweep(t)
 			require.Equal(t, wrote, d.stripeServer.Writes.Load(), "Stripe allows no refund now")
 			require.Empty(t, d.ahead(t))
 
-			d.stripeServer.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"`+outcome+`"}`)
+			d.stripeServer.simulate(t, "/disputes/"+dispute+"/close", `{"outcome":"`+outcome+`"}`)
 			d.requireShown(t, order.ID, domain.Refunded, 2500, false, outcome)
 			d.requireRefundedEvents(t, 2500)
 			entry := d.stripeServer.Money(t, order.ID)[0]
@@ -351,9 +351,9 @@ func TestReversal_AnOrderThatEndsDuringADisputeWaitsForTheBank(t *testing.T) {
 }
 
 func TestReversal_AnOrderThatEndsBeforeItsDisputeIsReported(t *testing.T) {
-	s := newScene(t) // no webhook arrives
-	order, intent := s.sells(t)
-	s.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", "")
+	s := newFixture(t) // no webhook arrives
+	order, intent := s.newCapturedOrder(t)
+	s.stripeServer.simulate(t, "/payment_intents/"+intent+"/dispute", "")
 	require.NoError(t, s.applyAndSettle(t.Context(), after(order, "cancelled")), "that it is disputed is found out when it is to be refunded")
 	a, err := s.load(t.Context(), order.ID)
 	require.NoError(t, err)
@@ -362,36 +362,36 @@ func TestReversal_AnOrderThatEndsBeforeItsDisputeIsReported(t *testing.T) {
 }
 
 func TestReversal_ADisputeOfAPart(t *testing.T) {
-	d := newDeskWithWebhooks(t)
-	order, intent := d.sells(t)
-	dispute := d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", `{"amount":700}`)
-	d.stripeServer.bank(t, "/disputes/"+dispute+"/close", `{"outcome":"lost"}`)
+	d := newAPIWithWebhooks(t)
+	order, intent := d.newCapturedOrder(t)
+	dispute := d.stripeServer.simulate(t, "/payment_intents/"+intent+"/dispute", `{"amount":700}`)
+	d.stripeServer.simulate(t, "/disputes/"+dispute+"/close", `{"outcome":"lost"}`)
 	d.requireShown(t, order.ID, domain.Captured, 700, false, "lost")
 	d.requireRefundedEvents(t, 700)
 
 	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
 	d.requireShown(t, order.ID, domain.Captured, 700, true, "lost") // Stripe refunds nothing of a charge whose dispute was lost
-	d.sweeps(t)
+	d.runSweep(t)
 	require.Empty(t, d.ahead(t))
 }
 
 func TestReversal_AnInquiryTakesNothing(t *testing.T) {
-	d := newDeskWithWebhooks(t)
-	order, intent := d.sells(t)
-	d.stripeServer.bank(t, "/payment_intents/"+intent+"/dispute", `{"inquiry":true}`)
+	d := newAPIWithWebhooks(t)
+	order, intent := d.newCapturedOrder(t)
+	d.stripeServer.simulate(t, "/payment_intents/"+intent+"/dispute", `{"inquiry":true}`)
 	d.requireShown(t, order.ID, domain.Captured, 0, false, "warning_needs_response")
 	require.NoError(t, d.applyAndSettle(t.Context(), after(order, "cancelled")))
 	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "warning_closed")
 }
 
 func TestReversal_WebhooksLateAndRepeatedChangeNothing(t *testing.T) {
-	d := newDeskWithWebhooks(t)
-	order, intent := d.sells(t)
+	d := newAPIWithWebhooks(t)
+	order, intent := d.newCapturedOrder(t)
 	captured := d.notice(intent)
-	d.stripeServer.dashboard(t, intent, "1000")
+	d.stripeServer.refundInDashboard(t, intent, "1000")
 	d.requireShown(t, order.ID, domain.Captured, 1000, false, "")
 	partly := stripe.Notice{Intent: domain.Intent{ID: intent, Status: domain.Captured, Refunded: 1000}, OrderID: order.ID}
-	d.stripeServer.dashboard(t, intent, "")
+	d.stripeServer.refundInDashboard(t, intent, "")
 	d.requireShown(t, order.ID, domain.Refunded, 2500, false, "")
 	asked := d.stripeServer.Requests.Load()
 	for _, reported := range []stripe.Notice{captured, partly, captured, partly} {
@@ -409,7 +409,7 @@ func aboutObject(object, id, stripeID, status string) []byte {
 }
 
 func TestReversal_OfAnotherSystemsIntentIsIgnored(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	for _, body := range [][]byte{aboutObject("refund", "re_1", "pi_nobody", "succeeded"), aboutObject("dispute", "dp_1", "pi_nobody", "lost")} {
 		res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 		require.Equal(t, 200, res.StatusCode, res.text)
@@ -418,10 +418,10 @@ func TestReversal_OfAnotherSystemsIntentIsIgnored(t *testing.T) {
 }
 
 func TestWebhook_AStolenSecretMovesNoMoney(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	victim := d.newOrder(t)
 	held := d.post(t, victim.ID, "pm_card_visa").payment(t)
-	sold, taken := d.sells(t)
+	sold, taken := d.newCapturedOrder(t)
 	attacker := d.newOrder(t)
 	d.post(t, attacker.ID, "pm_card_chargeDeclined")
 	forged := func(stripeID string, orderID id.Order) {
@@ -434,7 +434,7 @@ func TestWebhook_AStolenSecretMovesNoMoney(t *testing.T) {
 			res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 			require.Equal(t, 200, res.StatusCode, res.text)
 		}
-		d.round(t)
+		d.settleQueued(t)
 	}
 	forged(held.StripeID, attacker.ID) // "this intent belongs to another order": it would be ended
 	forged(taken, attacker.ID)
@@ -445,7 +445,7 @@ func TestWebhook_AStolenSecretMovesNoMoney(t *testing.T) {
 }
 
 func TestWebhook_ReplaysAndLargeBodies(t *testing.T) {
-	d := newDesk(t, webhookSecret)
+	d := newTestAPI(t, webhookSecret)
 	body := about("pi_nobody", "", "canceled")
 	for age, status := range map[time.Duration]int{4 * time.Minute: 200, 299 * time.Second: 200, 302 * time.Second: 400, time.Hour: 400} {
 		res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now().Add(-age)))

@@ -17,16 +17,16 @@ import (
 	"boxoffice/services/internal/state"
 )
 
-// memory is a sidecar whose store is a map and whose broker is a list: with it, hundreds of interleavings take no
-// time. That the real ones behave so is tested where it matters, in package state.
+// memory is a sidecar whose state store is a map and whose broker is a list, so that hundreds of interleavings are fast. Tests
+// of package state use real ones.
 type memory struct {
 	mu        sync.Mutex
 	documents map[string]document
 	writes    int
-	// reads and transactions count the calls that have to do with documents of this service, not the store's own.
+	// reads and transactions count the calls for documents of this service, without those of package state itself.
 	reads, transactions int
 	published           []events.Event
-	missed              func(key string) // called when a document was refreshed for and not found; may be nil
+	missed              func(key string) // called when a document was read that does not exist; may be nil
 }
 
 type document struct {

@@ -26,18 +26,18 @@ import (
 	"boxoffice/services/payments/stripe/stripetest"
 )
 
-// scene is a store with its documents in memory and the sandbox for Stripe.
-type scene struct {
+// fixture is a store with its documents in memory, and with the sandbox as Stripe.
+type fixture struct {
 	*store
 	sidecar      *memory
 	stripeServer fakeStripe
 }
 
-func newScene(t *testing.T) *scene {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	server := stripetest.New(t, sandbox.Options{})
 	m, documents := openMemory(t)
-	s := &scene{newStore(documents, newClient(server.URL, clock.System), clock.System, quiet), m, fakeStripe{server}}
+	s := &fixture{newStore(documents, newClient(server.URL, clock.System), clock.System, quiet), m, fakeStripe{server}}
 	s.refreshes.every = 0 // a change at Stripe is seen at once
 	return s
 }
@@ -47,7 +47,7 @@ func newClient(url string, now clock.Clock) *stripe.Client {
 }
 
 // notice is what a webhook would report of an intent now.
-func (s *scene) notice(stripeID string) stripe.Notice {
+func (s *fixture) notice(stripeID string) stripe.Notice {
 	object := s.stripeServer.Intent(stripeID)
 	if object == nil {
 		return stripe.Notice{Intent: domain.Intent{ID: stripeID, Status: domain.Unknown}}
@@ -56,7 +56,7 @@ func (s *scene) notice(stripeID string) stripe.Notice {
 }
 
 // applyAndSettle applies an order's event and settles its payment at once, as the queue does soon after.
-func (s *scene) applyAndSettle(ctx context.Context, event events.Order) error {
+func (s *fixture) applyAndSettle(ctx context.Context, event events.Order) error {
 	if err := s.store.ApplyOrder(ctx, event); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (s *scene) applyAndSettle(ctx context.Context, event events.Order) error {
 
 // handleAndSettle handles a webhook about an intent as it is now, and settles its payment at once, as the queue does soon after
 // if another process is about to.
-func (s *scene) handleAndSettle(ctx context.Context, stripeID string) (known bool, err error) {
+func (s *fixture) handleAndSettle(ctx context.Context, stripeID string) (known bool, err error) {
 	notice := s.notice(stripeID)
 	known, err = s.store.HandleNotice(ctx, notice)
 	s.queue.mu.Lock()
@@ -95,14 +95,14 @@ func after(o events.Order, status events.OrderStatus) events.Order {
 }
 
 // newOrder applies the event of a new order.
-func (s *scene) newOrder(t *testing.T) events.Order {
+func (s *fixture) newOrder(t *testing.T) events.Order {
 	t.Helper()
 	order := reserved()
 	require.NoError(t, s.applyAndSettle(t.Context(), order))
 	return order
 }
 
-func (s *scene) payWith(ctx context.Context, orderID id.Order, card string) (Receipt, error) {
+func (s *fixture) payWith(ctx context.Context, orderID id.Order, card string) (Receipt, error) {
 	method := domain.Method{PaymentMethod: card}
 	if strings.HasPrefix(card, "tok_") {
 		method = domain.Method{Token: card}
@@ -116,9 +116,8 @@ func attempts(r *http.Request) bool {
 	return r.Method == http.MethodPost && (strings.HasSuffix(r.URL.Path, "/v1/payment_intents") || strings.HasSuffix(r.URL.Path, "/confirm"))
 }
 
-// requireEvents waits until events of these types, and no others, are reported: in any order, for several are published at
-// once.
-func (s *scene) requireEvents(t *testing.T, types ...string) {
+// requireEvents waits until events of these types, and no others, are published, in any order.
+func (s *fixture) requireEvents(t *testing.T, types ...string) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		assert.ElementsMatch(c, types, s.sidecar.eventTypes())
@@ -126,7 +125,7 @@ func (s *scene) requireEvents(t *testing.T, types ...string) {
 }
 
 // requireMoney checks the one intent that an order may have.
-func (s *scene) requireMoney(t *testing.T, orderID id.Order, held, captured, refunded int64) {
+func (s *fixture) requireMoney(t *testing.T, orderID id.Order, held, captured, refunded int64) {
 	t.Helper()
 	entries := s.stripeServer.Money(t, orderID)
 	require.Len(t, entries, 1, "an order has one intent")
@@ -147,7 +146,7 @@ func TestPay_AuthorizesThenFollowsTheOrder(t *testing.T) {
 		"cancelled": {"cancelled", "payment.voided", domain.Voided, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			order := s.newOrder(t)
 			receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
@@ -170,7 +169,7 @@ func TestPay_AuthorizesThenFollowsTheOrder(t *testing.T) {
 }
 
 func TestPay_ACancellationAfterTheCaptureIsRefunded(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "tok_visa")
 	require.NoError(t, err)
@@ -182,7 +181,7 @@ func TestPay_ACancellationAfterTheCaptureIsRefunded(t *testing.T) {
 }
 
 func TestPay_AfterADeclineTheOrderIsLive(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_chargeDeclinedInsufficientFunds")
 	refused := requireProblem(t, err, problem.Declined)
@@ -202,7 +201,7 @@ func TestPay_AfterADeclineTheOrderIsLive(t *testing.T) {
 }
 
 func TestPay_TheSameOrderAgainIsTheSamePayment(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	first, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
@@ -221,7 +220,7 @@ func TestPay_TheSameOrderAgainIsTheSamePayment(t *testing.T) {
 }
 
 func TestPay_RefusesOrdersThatCannotBePaid(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	expired := reserved()
 	expired.ExpiresAt = clock.System()
 	require.NoError(t, s.applyAndSettle(t.Context(), expired))
@@ -235,7 +234,7 @@ func TestPay_RefusesOrdersThatCannotBePaid(t *testing.T) {
 
 	for orderID, want := range map[id.Order]error{
 		expired.ID: domain.ErrExpired, cancelled.ID: domain.ErrCancelled, complete.ID: domain.ErrComplete, others.ID: domain.ErrNotYourOrder,
-		"00000000-0000-7000-8000-000000000000": domain.ErrNoOrder, // made long ago: no event of it is on the way
+		"00000000-0000-7000-8000-000000000000": domain.ErrNoOrder, // its id is old: no event of it is under way
 	} {
 		_, err := s.payWith(t.Context(), orderID, "pm_card_visa")
 		require.ErrorIs(t, err, want)
@@ -244,7 +243,7 @@ func TestPay_RefusesOrdersThatCannotBePaid(t *testing.T) {
 }
 
 func TestPay_ADeclinedPaymentCannotBeTriedAgainAfterTheOrdersTime(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_chargeDeclined")
 	requireProblem(t, err, problem.Declined)
@@ -257,11 +256,11 @@ func TestPay_ADeclinedPaymentCannotBeTriedAgainAfterTheOrdersTime(t *testing.T) 
 }
 
 func TestPay_WaitsForAnOrderThatWasMadeAMomentAgo(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := reserved()
 	var once sync.Once
 	s.sidecar.missed = func(key string) {
-		if key == orderKey(order.ID) { // the buyer was first; now the event comes
+		if key == orderKey(order.ID) { // the request was first; now the event comes
 			go once.Do(func() { assert.NoError(t, s.applyAndSettle(context.Background(), order)) })
 		}
 	}
@@ -271,7 +270,7 @@ func TestPay_WaitsForAnOrderThatWasMadeAMomentAgo(t *testing.T) {
 
 func TestPay_ThreeDSecure(t *testing.T) {
 	const card = "pm_card_authenticationRequired"
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	receipt, err := s.payWith(t.Context(), order.ID, card)
 	require.NoError(t, err)
@@ -306,7 +305,7 @@ func TestPay_ThreeDSecure(t *testing.T) {
 }
 
 func TestPay_WithoutAnyWebhookALookFindsTheTruth(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
@@ -318,7 +317,7 @@ func TestPay_WithoutAnyWebhookALookFindsTheTruth(t *testing.T) {
 }
 
 func TestPay_AnotherCardWhileTheBankWaitsForTheBuyer(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
@@ -329,7 +328,7 @@ func TestPay_AnotherCardWhileTheBankWaitsForTheBuyer(t *testing.T) {
 }
 
 func TestPay_ACancellationWhileTheBankWaitsForTheBuyerEndsTheIntent(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
@@ -343,9 +342,9 @@ func TestPay_ACancellationWhileTheBankWaitsForTheBuyerEndsTheIntent(t *testing.T
 }
 
 func TestPay_AnUnknownOutcomeIsTakenUpAgain(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
-	// The bank agrees, but the answer is lost.
+	// The bank agrees, but the response is lost.
 	lose := func(r *http.Request, w *httptest.ResponseRecorder) {
 		if attempts(r) {
 			panic(http.ErrAbortHandler)
@@ -367,7 +366,7 @@ func TestPay_AnUnknownOutcomeIsTakenUpAgain(t *testing.T) {
 }
 
 func TestPay_AnUnknownOutcomeOfACancelledOrderIsVoided(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	lose := func(r *http.Request, w *httptest.ResponseRecorder) {
 		if attempts(r) {
@@ -383,12 +382,12 @@ func TestPay_AnUnknownOutcomeOfACancelledOrderIsVoided(t *testing.T) {
 	s.requireEvents(t, "payment.voided")
 }
 
-// TestPay_CancelledInTheMiddle cancels the order at each of the moments at which it can be cancelled.
+// TestPay_CancelledInTheMiddle cancels the order before and after each request to Stripe.
 func TestPay_CancelledInTheMiddle(t *testing.T) {
 	for _, moment := range []string{"/v1/payment_intents", "/confirm"} {
 		for _, side := range []string{"before", "after"} {
 			t.Run(side+" "+moment, func(t *testing.T) {
-				s := newScene(t)
+				s := newFixture(t)
 				order := s.newOrder(t)
 				if moment == "/confirm" { // an intent that there is already
 					_, err := s.payWith(t.Context(), order.ID, "pm_card_chargeDeclined")
@@ -417,7 +416,7 @@ func TestPay_CancelledInTheMiddle(t *testing.T) {
 }
 
 func TestSettle_StripeAwayIsTriedAgain(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
@@ -433,24 +432,24 @@ func TestSettle_StripeAwayIsTriedAgain(t *testing.T) {
 }
 
 func TestSettle_AnAuthorizationThatLapsedIsPublished(t *testing.T) {
-	for name, handle := range map[string]func(s *scene, o events.Order, stripeID string) error{
-		"by the webhook, while the capture is due": func(s *scene, o events.Order, stripeID string) error {
+	for name, handle := range map[string]func(s *fixture, o events.Order, stripeID string) error{
+		"by the webhook, while the capture is due": func(s *fixture, o events.Order, stripeID string) error {
 			if err := s.store.ApplyOrder(t.Context(), after(o, "complete")); err != nil {
 				return err
 			}
 			_, err := s.handleAndSettle(t.Context(), stripeID)
 			return err
 		},
-		"by the webhook, before the order is complete": func(s *scene, _ events.Order, stripeID string) error {
+		"by the webhook, before the order is complete": func(s *fixture, _ events.Order, stripeID string) error {
 			_, err := s.handleAndSettle(t.Context(), stripeID)
 			return err
 		},
-		"by the capture that fails": func(s *scene, o events.Order, _ string) error {
+		"by the capture that fails": func(s *fixture, o events.Order, _ string) error {
 			return s.applyAndSettle(t.Context(), after(o, "complete"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newScene(t)
+			s := newFixture(t)
 			order := s.newOrder(t)
 			receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
@@ -471,9 +470,9 @@ func TestSettle_AnAuthorizationThatLapsedIsPublished(t *testing.T) {
 	}
 }
 
-// A copy of the request comes while the bank has agreed and the first has not written it down, but a webhook has.
+// A copy of the request comes when the bank has agreed and a webhook was handled, and the first request has not committed yet.
 func TestPay_ACopyThatAWebhookOvertookIsAnsweredAsTheFirst(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	var copied Receipt
 	var done atomic.Bool
@@ -495,7 +494,7 @@ func TestPay_ACopyThatAWebhookOvertookIsAnsweredAsTheFirst(t *testing.T) {
 }
 
 func TestPay_DoesNotWaitForTheMoneyToBeTaken(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	first, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
@@ -505,12 +504,12 @@ func TestPay_DoesNotWaitForTheMoneyToBeTaken(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first.Payment, again.Payment)
 	s.requireMoney(t, order.ID, 2500, 0, 0)
-	s.round(t)
+	s.settleQueued(t)
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 }
 
 func TestPayment_IsShownToItsBuyerAlone(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
@@ -521,7 +520,7 @@ func TestPayment_IsShownToItsBuyerAlone(t *testing.T) {
 }
 
 func TestPayment_IsShownAsKnownWhileStripeIsAway(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	order := s.newOrder(t)
 	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
@@ -536,15 +535,15 @@ func TestPayment_IsShownAsKnownWhileStripeIsAway(t *testing.T) {
 }
 
 func TestHandleNotice_OfAnotherSystem(t *testing.T) {
-	known, err := newScene(t).handleAndSettle(t.Context(), "pi_somebody")
+	known, err := newFixture(t).handleAndSettle(t.Context(), "pi_somebody")
 	require.NoError(t, err)
 	require.False(t, known)
 }
 
-// TestMoney_AgreesWithTheOrderWhateverTheInterleaving lets buyers pay with several cards, pass or fail their bank's
-// questions, and the order end, all at once, with webhooks and events in any order and number.
+// TestMoney_AgreesWithTheOrderWhateverTheInterleaving makes buyers pay with several cards and pass or fail 3-D Secure while the
+// order ends, with webhooks and events in any order and number.
 func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	for round := range 60 {
 		order := reserved()
 		ends := []events.OrderStatus{"cancelled", "complete"}[round%2]
@@ -583,7 +582,7 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 				})
 			}
 			all.Wait()
-			// An order is completed only after it was paid, so that comes last.
+			// An order becomes complete only after it was paid, so this comes last.
 			deliver(t, s, after(order, ends))
 			for _, entry := range s.stripeServer.Money(t, order.ID) {
 				require.LessOrEqual(t, entry.Charges, 1, "charged twice: %+v", entry)
@@ -606,11 +605,11 @@ func TestMoney_AgreesWithTheOrderWhateverTheInterleaving(t *testing.T) {
 }
 
 // deliver delivers an order's event until it is applied, as the broker does.
-func deliver(t *testing.T, s *scene, reported events.Order) {
+func deliver(t *testing.T, s *fixture, reported events.Order) {
 	assert.Eventually(t, func() bool { return s.applyAndSettle(t.Context(), reported) == nil }, 5*time.Second, time.Millisecond)
 }
 
-// kindOf is problem.KindOf, and Conflict for no error: anything but Internal is an answer that a buyer can get.
+// kindOf is problem.KindOf, and Conflict for no error. A buyer may get any kind but Internal.
 func kindOf(err error) problem.Kind {
 	if err == nil {
 		return problem.Conflict

@@ -21,15 +21,15 @@ import (
 	"boxoffice/services/payments/domain"
 )
 
-// forgets is what a process does that dies: what it had in mind is gone.
-func (s *scene) forgets() { s.store.queue = newQueue(s.store, quiet) }
+// clearQueue empties the queue, as the end of the process does.
+func (s *fixture) clearQueue() { s.store.queue = newQueue(s.store, quiet) }
 
-func (s *scene) sweeps(t *testing.T) {
+func (s *fixture) runSweep(t *testing.T) {
 	t.Helper()
 	require.NoError(t, newSweep(s.store, time.Minute, quiet).pass(t.Context(), 0))
 }
 
-func (s *scene) watermark(t *testing.T) state.Places {
+func (s *fixture) watermark(t *testing.T) state.Places {
 	t.Helper()
 	mark, err := state.Get[watermark](t.Context(), s.documents, watermarkKey)
 	if errors.Is(err, state.ErrNotFound) {
@@ -40,12 +40,12 @@ func (s *scene) watermark(t *testing.T) state.Places {
 }
 
 // ahead are the orders in the index from the watermark on.
-func (s *scene) ahead(t *testing.T) (ids []id.Order) {
+func (s *fixture) ahead(t *testing.T) (ids []id.Order) {
 	t.Helper()
 	return s.indexed(t, s.watermark(t))
 }
 
-func (s *scene) indexed(t *testing.T, from state.Places) (ids []id.Order) {
+func (s *fixture) indexed(t *testing.T, from state.Places) (ids []id.Order) {
 	t.Helper()
 	for {
 		entries, next, err := s.documents.Forward(t.Context(), unsettled, from)
@@ -60,9 +60,9 @@ func (s *scene) indexed(t *testing.T, from state.Places) (ids []id.Order) {
 	}
 }
 
-// leftBehind makes the documents of a process that has died at different moments, with the money that each order must have in
+// interruptedPayments makes the documents of a process that has died at different moments, with the money that each order must have in
 // the end.
-func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
+func interruptedPayments(t *testing.T, s *fixture) (requireAllSettled func()) {
 	s.withoutBudget()
 	publish := func(o events.Order, status events.OrderStatus) events.Order {
 		o = after(o, status)
@@ -84,7 +84,7 @@ func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
 	require.NoError(t, s.applyAndSettle(t.Context(), complete)) // captured
 	publish(complete, "cancelled")
 	open, receipt := paid("pm_card_authenticationRequired")
-	s.stripeServer.Authenticate(t, receipt.Payment.StripeID, "succeed") // and the webhook never comes
+	s.stripeServer.Authenticate(t, receipt.Payment.StripeID, "succeed") // no webhook comes
 	lapsed, receipt := paid("pm_card_visa")
 	s.stripeServer.Expire(t, receipt.Payment.StripeID)
 	publish(lapsed, "complete")
@@ -107,20 +107,20 @@ func leftBehind(t *testing.T, s *scene) (requireAllSettled func()) {
 	}
 }
 
-func TestSweep_FindsWhatAProcessLeft(t *testing.T) {
-	s := newScene(t)
-	requireAllSettled := leftBehind(t, s)
-	s.forgets()
-	s.sweeps(t)
+func TestSweep_SettlesThePaymentsOfAProcessThatDied(t *testing.T) {
+	s := newFixture(t)
+	requireAllSettled := interruptedPayments(t, s)
+	s.clearQueue()
+	s.runSweep(t)
 	requireAllSettled()
 	require.Empty(t, s.queue.entries, "nothing depends on the queue")
 	asked := s.stripeServer.Requests.Load()
-	s.sweeps(t)
+	s.runSweep(t)
 	require.Equal(t, asked+2, s.stripeServer.Requests.Load(), "only the two that wait for their orders are asked about again")
 }
 
 func TestSweep_SkipsWhatIsTooNew(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	s.withoutBudget()
 	order := s.newOrder(t)
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
@@ -130,29 +130,29 @@ func TestSweep_SkipsWhatIsTooNew(t *testing.T) {
 	w := newSweep(s.store, time.Hour, quiet)
 	require.NoError(t, w.pass(t.Context(), w.minAge))
 	require.Equal(t, asked, s.stripeServer.Requests.Load())
-	s.sweeps(t)
+	s.runSweep(t)
 	s.requireMoney(t, order.ID, 0, 2500, 0)
 }
 
 func TestSweep_TriesAgainWhenStripeIsBack(t *testing.T) {
-	s := newScene(t)
-	id, publish := s.authorized(t)
+	s := newFixture(t)
+	id, publish := s.newAuthorizedOrder(t)
 	away := func(w http.ResponseWriter, _ *http.Request) bool {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
 	s.stripeServer.Before.Store(&away)
 	require.NoError(t, publish("complete"))
-	s.forgets()
-	s.sweeps(t)
+	s.clearQueue()
+	s.runSweep(t)
 	s.requireMoney(t, id, 2500, 0, 0)
 	s.stripeServer.Before.Store(nil)
-	s.sweeps(t)
+	s.runSweep(t)
 	s.requireMoney(t, id, 0, 2500, 0)
 }
 
-// settledOrders writes n orders that were paid long ago, as they stand then.
-func (s *scene) settledOrders(t *testing.T, n int) {
+// settledOrders creates n orders whose payments are settled.
+func (s *fixture) settledOrders(t *testing.T, n int) {
 	t.Helper()
 	for range n {
 		order := domain.Order{Schema: domain.OrderSchema, ID: id.New[id.Order](), Status: domain.OrderComplete, Version: 2}
@@ -166,36 +166,36 @@ func (s *scene) settledOrders(t *testing.T, n int) {
 }
 
 func TestSweep_GoesThroughAllAndItsCostIsWhatIsOpen(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	waiting := s.newOrder(t)
 	_, err := s.payWith(t.Context(), waiting.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
 	s.settledOrders(t, 50)
-	s.sweeps(t)
+	s.runSweep(t)
 	require.Contains(t, s.ahead(t), waiting.ID, "it is open")
 
 	s.settledOrders(t, 400)
-	last, publish := s.authorized(t)
+	last, publish := s.newAuthorizedOrder(t)
 	s.stripeServer.Inject(t, `{"operation":"capture","fault":"unavailable","times":1}`)
 	require.NoError(t, publish("complete"))
-	s.forgets()
-	s.sweeps(t)
+	s.clearQueue()
+	s.runSweep(t)
 	s.requireMoney(t, last, 0, 2500, 0)
 	require.Equal(t, []id.Order{waiting.ID, last}, s.ahead(t), "what was open was appended again, and all before is left behind")
 	carried := s.watermark(t)
-	s.sweeps(t)
+	s.runSweep(t)
 	require.Equal(t, carried, s.watermark(t), "it is the oldest that is open")
 
 	require.NoError(t, s.store.ApplyOrder(t.Context(), after(waiting, "cancelled")))
-	s.forgets()
-	s.sweeps(t)
+	s.clearQueue()
+	s.runSweep(t)
 	require.Equal(t, "canceled", s.stripeServer.Money(t, waiting.ID)[0].Status)
-	s.sweeps(t)
+	s.runSweep(t)
 	require.Empty(t, s.ahead(t), "all is settled, and a pass over nothing reads nothing")
 }
 
-func TestSweep_CarriesMoreThanOneTransactionHolds(t *testing.T) {
-	s := newScene(t)
+func TestSweep_AppendsMoreThanOneTransactionHolds(t *testing.T) {
+	s := newFixture(t)
 	mark := state.Doc[watermark]{Key: watermarkKey}
 	var open []state.Entry
 	for range maxAppended + 3 {
@@ -211,13 +211,13 @@ func TestSweep_CarriesMoreThanOneTransactionHolds(t *testing.T) {
 	}
 	require.ElementsMatch(t, wanted, ids)
 
-	// Somebody else has moved it meanwhile: that is not undone.
+	// Another pass has moved it meanwhile: that is not undone.
 	require.NoError(t, newSweep(s.store, time.Minute, quiet).move(t.Context(), mark, nil, 5, state.Places{"9": {Page: 7}}))
 	require.Equal(t, end, s.watermark(t))
 }
 
 func TestSweep_TheWatermarkOfEachPartitionIsItsOldestThatIsOpen(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	before := state.Places{"1": {Page: 2, Entry: 5}, "2": {Page: 1}}
 	var change state.Change
 	change.Create(watermarkKey, watermark{Schema: watermarkSchema, Places: before})
@@ -233,16 +233,16 @@ func TestSweep_TheWatermarkOfEachPartitionIsItsOldestThatIsOpen(t *testing.T) {
 	require.Equal(t, state.Places{"1": {Page: 2, Entry: 5}, "2": {Page: 4}, "3": {Page: 1, Entry: 1}}, s.watermark(t))
 }
 
-// The index of the unsettled would otherwise grow for ever: a page for each twenty payments.
+// Otherwise the index would grow for ever, by a page for each twenty payments.
 func TestSweep_DeletesThePagesThatAreWorkedOff(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	for range 10 {
 		var change state.Change
 		for range 50 {
 			change.Append(unsettled, uuid.NewString()) // of orders that are not there, as after a restore
 		}
 		require.NoError(t, s.documents.Commit(t.Context(), &change))
-		s.sweeps(t)
+		s.runSweep(t)
 	}
 	trimmed := 0
 	for partition, place := range s.watermark(t) { // one for each writer of the store
@@ -254,18 +254,18 @@ func TestSweep_DeletesThePagesThatAreWorkedOff(t *testing.T) {
 		}
 	}
 	require.Greater(t, trimmed, 15, "of 25 pages")
-	s.sweeps(t)
+	s.runSweep(t)
 	require.Empty(t, s.ahead(t))
 }
 
-// TestSweep_TwoReplicasSettleTheSameAtOnce lets two processes over one store sweep, run their queues and handle the
+// In TestSweep_TwoReplicasSettleTheSameAtOnce, two processes over one store sweep, run their queues and handle the
 // same webhooks and events, all at once.
 func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
-	s := newScene(t)
+	s := newFixture(t)
 	documents, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = documents.Close(context.Background()) })
-	second := &scene{newStore(documents, s.stripe, clock.System, quiet), s.sidecar, s.stripeServer}
+	second := &fixture{newStore(documents, s.stripe, clock.System, quiet), s.sidecar, s.stripeServer}
 	ends := map[id.Order]events.OrderStatus{}
 	for round := range 30 {
 		order := s.newOrder(t)
@@ -274,10 +274,10 @@ func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 		end := after(order, []events.OrderStatus{"complete", "cancelled"}[round%2])
 		ends[order.ID] = end.Status
 		var all sync.WaitGroup
-		for _, replica := range []*scene{s, second} {
+		for _, replica := range []*fixture{s, second} {
 			all.Go(func() { assert.NoError(t, replica.store.ApplyOrder(t.Context(), end)) })
 			all.Go(func() { assert.NoError(t, newSweep(replica.store, time.Minute, quiet).pass(t.Context(), 0)) })
-			all.Go(func() { replica.round(t) })
+			all.Go(func() { replica.settleQueued(t) })
 			all.Go(func() {
 				_, err := replica.handleAndSettle(t.Context(), receipt.Payment.StripeID)
 				assert.NotEqual(t, problem.Internal, kindOf(err), "%v", err)
@@ -285,8 +285,8 @@ func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 		}
 		all.Wait()
 	}
-	s.sweeps(t)
-	second.sweeps(t)
+	s.runSweep(t)
+	second.runSweep(t)
 	reported := map[string]int{}
 	for orderID, status := range ends {
 		if status == "complete" {

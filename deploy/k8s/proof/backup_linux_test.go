@@ -26,7 +26,7 @@ func newBackups(t *testing.T) *backups {
 [ $# -gt 3 ] && exec > "$5"
 echo "dump of $3"`)
 	b.program(t, "pg_restore", `for last; do :; done; cat "$last" >> `+b.restored)
-	// Keys, made as README.md says.
+	// Keys, made as in README.md.
 	home, err := os.MkdirTemp("", "gpg") // short, for the sockets in it
 	require.NoError(t, err)
 	t.Cleanup(func() {

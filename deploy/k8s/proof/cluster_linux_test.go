@@ -26,10 +26,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// house is the folder of the repository.
-const house = "../../.."
+// root is the folder of the repository.
+const root = "../../.."
 
-func built(name string) string { return filepath.Join(house, ".build", name) }
+func built(name string) string { return filepath.Join(root, ".build", name) }
 
 // needs skips the test if a program was not built; under `make test-k8s` that is a failure.
 func needs(t *testing.T, programs ...string) {
@@ -84,7 +84,7 @@ func (p *process) stop() {
 	}
 }
 
-// waitFor waits until ready says nil; the error tells why not, and the end of the log.
+// waitFor waits until ready returns nil; the error has the reason, and the end of the log.
 func (p *process) waitFor(limit time.Duration, ready func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -314,7 +314,7 @@ func accountKey() (string, error) {
 // daprChart is a folder of Dapr's Helm chart, of the version that we build.
 func daprChart(folder string) (string, error) {
 	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/dapr/dapr")
-	list.Dir = filepath.Join(house, "deploy/runtime")
+	list.Dir = filepath.Join(root, "deploy/runtime")
 	dir, err := list.Output()
 	if err != nil {
 		return "", fmt.Errorf("find Dapr's module: %w", err)

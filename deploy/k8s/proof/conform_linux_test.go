@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// kubeconform is for those who check manifests without a server. Its schemas are what this server says of itself, Dapr's
+// kubeconform is for those who check manifests without a server. Its schemas are what this server publishes of itself, Dapr's
 // kinds included.
 const kubeconform = "github.com/yannh/kubeconform/cmd/kubeconform@v0.7.0"
 

@@ -75,7 +75,7 @@ spec:
 	return all.String()
 }
 
-// webhookConfiguration is the chart's, with the port of this machine, and set as README.md says: with no mercy on
+// webhookConfiguration is the chart's, with the port of this machine, and set as in README.md: with no mercy on
 // failures, but for our own namespaces alone.
 func (p *controlPlane) webhookConfiguration() string {
 	return fmt.Sprintf(`apiVersion: admissionregistration.k8s.io/v1
@@ -105,7 +105,7 @@ func (p *controlPlane) up() error {
 		return err
 	}
 	common := []string{"NAMESPACE=dapr-system", "KUBECONFIG=" + c.kubeconfig, "KUBE_CONFIG=" + c.kubeconfig,
-		// In no pod Dapr's programs want to be root, which whoever runs this may be.
+		// In no pod Dapr's programs want to be root, which the user of this test may be.
 		"DAPR_UNSAFE_SKIP_CONTAINER_UID_GID_CHECK=true"}
 	issuer := filepath.Join(c.dir, "issuer")
 	if err := os.Mkdir(issuer, 0o700); err != nil {

@@ -30,11 +30,11 @@ func TestDelete_OfStagingAndProductionIsAskedFor(t *testing.T) {
 	} {
 		_ = os.Remove(done)
 		cmd := exec.Command("make", "-s", "k8s-delete", "OVERLAY="+test.overlay, "CONFIRM="+test.confirm, "KUBECTL="+kubectl)
-		cmd.Dir, cmd.Stdin = house, strings.NewReader(test.answer)
+		cmd.Dir, cmd.Stdin = root, strings.NewReader(test.answer)
 		out, err := cmd.CombinedOutput()
 		if !test.deleted {
 			require.Error(t, err, "%v: %s", test, out)
-			require.Contains(t, string(out), "a-cluster", "it says which cluster")
+			require.Contains(t, string(out), "a-cluster", "it names the cluster")
 			require.NoFileExists(t, done)
 			continue
 		}

@@ -143,28 +143,28 @@ func (t tree) file(at, from string) error {
 
 // images are all that overlay dev and Dapr's chart name, of what `make test-node` built.
 func images(dapr string) ([]image, error) {
-	ours := func(name, program string, as ...string) image {
+	built := func(name, program string, as ...string) image {
 		im := image{name: name, files: map[string]string{"/" + program: built(program)}, links: map[string]string{}}
 		for _, name := range as {
 			im.links["/"+name] = "/" + program
 		}
 		return im
 	}
-	pause := ours(pauseImage, "pause")
+	pause := built(pauseImage, "pause")
 	pause.entrypoint = []string{"/pause"}
 	all := []image{
 		pause,
-		ours("docker.io/boxoffice/daprd:dev", "runtime", "daprd", "nats-server", "nats-streams"),
-		ours("docker.io/boxoffice/stripe:dev", "stripe"),
-		ours("docker.io/boxoffice/migrate:dev", "migrate"),
-		ours("ghcr.io/dapr/placement:"+dapr, "runtime", "placement"),
-		ours("ghcr.io/dapr/scheduler:"+dapr, "runtime", "scheduler"),
-		ours("ghcr.io/dapr/operator:"+dapr, "controlplane", "operator"),
-		ours("ghcr.io/dapr/sentry:"+dapr, "controlplane", "sentry"),
-		ours("ghcr.io/dapr/injector:"+dapr, "controlplane", "injector"),
+		built("docker.io/boxoffice/daprd:dev", "runtime", "daprd", "nats-server", "nats-streams"),
+		built("docker.io/boxoffice/stripe:dev", "stripe"),
+		built("docker.io/boxoffice/migrate:dev", "migrate"),
+		built("ghcr.io/dapr/placement:"+dapr, "runtime", "placement"),
+		built("ghcr.io/dapr/scheduler:"+dapr, "runtime", "scheduler"),
+		built("ghcr.io/dapr/operator:"+dapr, "controlplane", "operator"),
+		built("ghcr.io/dapr/sentry:"+dapr, "controlplane", "sentry"),
+		built("ghcr.io/dapr/injector:"+dapr, "controlplane", "injector"),
 	}
 	for _, service := range services {
-		im := ours("docker.io/boxoffice/"+service+":dev", service)
+		im := built("docker.io/boxoffice/"+service+":dev", service)
 		im.entrypoint = []string{"/" + service}
 		all = append(all, im)
 	}

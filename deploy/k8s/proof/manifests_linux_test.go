@@ -217,7 +217,7 @@ func rules(t *testing.T, m manifests, direction, peers string) map[string][]stri
 			}
 		}
 	}
-	require.True(t, closed, "nobody gets through unless a policy says so")
+	require.True(t, closed, "nothing gets through unless a policy allows it")
 	return got
 }
 
@@ -285,7 +285,7 @@ func peersOf(t *testing.T, rule object, peers string) []string {
 	return all
 }
 
-func TestOverlays_ProbesFollowWhatAServiceSaysOfItself(t *testing.T) {
+func TestOverlays_ProbesUseTheEndpointsOfTheService(t *testing.T) {
 	each(t, func(t *testing.T, m manifests) {
 		for _, service := range services {
 			container := named(m.get(t, "Deployment", service).list("spec", "template", "spec", "containers"), service)
@@ -403,7 +403,7 @@ func TestOverlays_SecretsAreMadeInDevAndNamedElsewhere(t *testing.T) {
 				name, key, _ := strings.Cut(key, "/")
 				name = regexp.MustCompile(`^(postgres|broker|app-api-token|dapr-api-token)-(`+strings.Join(services, "|")+`)$`).ReplaceAllString(name, "$1-SERVICE")
 				key = regexp.MustCompile(`^(NATS|REDIS)_PASSWORD_.*`).ReplaceAllString(key, "${1}_PASSWORD_SERVICE")
-				require.Regexp(t, "(?m)^\\| `"+name+"`.*`"+regexp.QuoteMeta(key)+"`", string(readme), "README.md says what %s is", name)
+				require.Regexp(t, "(?m)^\\| `"+name+"`.*`"+regexp.QuoteMeta(key)+"`", string(readme), "README.md describes %s", name)
 			}
 			return
 		}
@@ -419,7 +419,7 @@ func TestOverlays_SecretsAreMadeInDevAndNamedElsewhere(t *testing.T) {
 			require.Equal(t, overlay == "dev", len(render(t, overlay).of("Secret")) > 0, overlay)
 		}
 		list := exec.Command("git", "ls-files", "deploy/k8s/overlays")
-		list.Dir = house
+		list.Dir = root
 		committed, err := list.Output()
 		require.NoError(t, err)
 		require.NotContains(t, string(committed), "secrets/")
@@ -492,7 +492,7 @@ func TestOverlays_TheStreamsFitTheVolume(t *testing.T) {
 
 func TestOverlays_EventsAreWhatTheyAreEverywhere(t *testing.T) {
 	each(t, func(t *testing.T, m manifests) {
-		committed, err := os.ReadFile(filepath.Join(house, "components/events/subscriptions.yaml"))
+		committed, err := os.ReadFile(filepath.Join(root, "components/events/subscriptions.yaml"))
 		require.NoError(t, err)
 		for _, name := range regexp.MustCompile(`(?m)^  name: ((\S+)-\w+)$`).FindAllStringSubmatch(string(committed), -1) {
 			subscription := m.get(t, "Subscription", name[1])
@@ -575,13 +575,13 @@ func TestRedis_EachServiceIsAUserOfItsOwn(t *testing.T) {
 	require.Contains(t, string(nobody), "NOAUTH")
 }
 
-// As deploy/k8s/release.sh leaves an overlay: the sidecar's image, which is named in an annotation, has a digest of its own.
+// As deploy/k8s/release.sh writes an overlay: the sidecar's image, which is named in an annotation, has a digest of its own.
 func TestRelease_TheSidecarIsPinnedByDigestAsWell(t *testing.T) {
 	needs(t, "cluster")
 	folder := t.TempDir()
 	for _, path := range []string{"components", "deploy/k8s/base", "deploy/k8s/infrastructure", "deploy/k8s/parts", "deploy/k8s/overlays/production"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(folder, filepath.Dir(path)), 0o755))
-		out, err := exec.Command("cp", "-R", filepath.Join(house, path), filepath.Join(folder, path)).CombinedOutput()
+		out, err := exec.Command("cp", "-R", filepath.Join(root, path), filepath.Join(folder, path)).CombinedOutput()
 		require.NoError(t, err, string(out))
 	}
 	file := filepath.Join(folder, "deploy/k8s/overlays/production/kustomization.yaml")
@@ -649,7 +649,7 @@ func TestTLS_EveryoneWhoAsksVerifiesWhoAnswers(t *testing.T) {
 }
 
 func TestSkaffold_AppliesTheSameTree(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(house, "skaffold.yaml"))
+	text, err := os.ReadFile(filepath.Join(root, "skaffold.yaml"))
 	require.NoError(t, err)
 	var paths []string
 	for _, match := range regexp.MustCompile(`(?m)deploy/k8s/overlays/(\w+)$`).FindAllStringSubmatch(string(text), -1) {

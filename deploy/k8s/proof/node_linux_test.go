@@ -32,7 +32,7 @@ const (
 	nodeGroup = "boxoffice-node"
 )
 
-// insideNode says, in the environment, that this process is the first one in the namespaces of a node.
+// insideNode, in the environment, means that this process is the first one in the namespaces of a node.
 const insideNode = "BOXOFFICE_NODE"
 
 // needsNode skips the test if this machine cannot be a node; under `make test-node` that is a failure.
@@ -356,7 +356,7 @@ func TestNode_SellsATicketAndRollsOutWithoutLosingARequest(t *testing.T) {
 	chart, err := daprChart("")
 	require.NoError(t, err)
 	helm := exec.Command("helm", "upgrade", "--install", "dapr", chart, "--namespace", "dapr-system", "--create-namespace", "--wait", "--timeout=10m",
-		"--set", "global.tag="+daprVersion, // which the chart of a release says by itself
+		"--set", "global.tag="+daprVersion, // which the chart of a release has by itself
 		"--set", "dapr_sidecar_injector.sidecarDropALLCapabilities=true", "--set", "dapr_sidecar_injector.webhookFailurePolicy=Fail",
 		"--set-string", `dapr_sidecar_injector.namespaceSelector.matchLabels.app\.kubernetes\.io/part-of=boxoffice`)
 	helm.Env = append(os.Environ(), "KUBECONFIG="+n.kubeconfig, "HOME="+n.dir)
@@ -368,21 +368,21 @@ func TestNode_SellsATicketAndRollsOutWithoutLosingARequest(t *testing.T) {
 	namespace := apply(t, n.cluster, "dev").of("Namespace")[0].name()
 	t.Cleanup(func() {
 		if t.Failed() {
-			n.tell(t, namespace)
+			n.report(t, namespace)
 		}
 	})
 	n.must(t, "", "wait", "-n", namespace, "--for=condition=complete", "job/postgres-databases", "job/nats-streams", "--timeout=10m")
 	n.must(t, "", "wait", "-n", namespace, "--for=condition=available", "deployment", "--all", "--timeout=10m")
 	t.Logf("overlay dev is available after %s", time.Since(begun).Round(time.Second))
-	shop := client{base: "http://" + n.must(t, "", "get", "service", "gateway", "-n", namespace, "-o=jsonpath={.spec.clusterIP}") + ":8080"}
+	api := client{base: "http://" + n.must(t, "", "get", "service", "gateway", "-n", namespace, "-o=jsonpath={.spec.clusterIP}") + ":8080"}
 
 	t.Run("a ticket is sold", func(t *testing.T) {
-		seller, buyer := shop.signUp(t, "seller"), shop.signUp(t, "buyer")
+		seller, buyer := api.signUp(t, "seller"), api.signUp(t, "buyer")
 		status, listed := seller.do(t, http.MethodPost, "/api/tickets", `{"title":"Front row","price":4500}`)
 		require.Equal(t, http.StatusCreated, status, listed)
 		ticket := listed.text("id")
 		var order object
-		require.Eventually(t, func() bool { // orders hears of it by an event
+		require.Eventually(t, func() bool { // orders gets it by an event
 			status, answer := buyer.do(t, http.MethodPost, "/api/orders", `{"ticketId":"`+ticket+`"}`)
 			order = answer
 			return status == http.StatusCreated
@@ -392,7 +392,7 @@ func TestNode_SellsATicketAndRollsOutWithoutLosingARequest(t *testing.T) {
 			return status == http.StatusCreated
 		}, 30*time.Second, 100*time.Millisecond)
 		require.Eventually(t, func() bool {
-			_, sold := shop.do(t, http.MethodGet, "/api/tickets/"+ticket, "")
+			_, sold := api.do(t, http.MethodGet, "/api/tickets/"+ticket, "")
 			return sold.text("status") == "sold"
 		}, 30*time.Second, 100*time.Millisecond)
 	})
@@ -422,7 +422,7 @@ func TestNode_SellsATicketAndRollsOutWithoutLosingARequest(t *testing.T) {
 		go func() {
 			defer close(finished)
 			for ctx.Err() == nil {
-				status, answer := shop.do(t, http.MethodGet, "/api/tickets", "")
+				status, answer := api.do(t, http.MethodGet, "/api/tickets", "")
 				if asked++; status != http.StatusOK {
 					failed = append(failed, fmt.Sprint(status, answer))
 				}
@@ -463,8 +463,8 @@ func (n *node) forward(t *testing.T, namespace, what string, port int) (address 
 	return address
 }
 
-// tell says, of a test that failed, what the cluster says.
-func (n *node) tell(t *testing.T, namespace string) {
+// report logs the state of the cluster when a test has failed.
+func (n *node) report(t *testing.T, namespace string) {
 	for _, args := range [][]string{
 		{"get", "pods", "-A", "-o", "wide"},
 		{"get", "events", "-A", "--field-selector=type!=Normal", "--sort-by=.lastTimestamp"},
@@ -475,7 +475,7 @@ func (n *node) tell(t *testing.T, namespace string) {
 	}
 }
 
-// client asks the shop, as somebody or as nobody.
+// client calls the API, signed in or not.
 type client struct{ base, token string }
 
 func (c client) do(t *testing.T, method, path, body string) (int, object) {

@@ -151,7 +151,7 @@ func render(t *testing.T, overlay string) manifests {
 	defer rendering.Unlock()
 	rendering.secrets.Do(func() {
 		command := exec.Command("go", "run", "./deploy/k8s/secrets")
-		command.Dir = house
+		command.Dir = root
 		out, err := command.CombinedOutput()
 		require.NoError(t, err, string(out))
 	})
@@ -197,7 +197,7 @@ func parse(t *testing.T, text string) object {
 	return o
 }
 
-// has says where got differs from what is wanted: fields that nobody asked for are no difference.
+// has returns where got differs from what is wanted: further fields are no difference.
 func has(got, want any, path string) []string {
 	switch want := want.(type) {
 	case map[string]any:

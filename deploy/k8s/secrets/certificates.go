@@ -19,7 +19,7 @@ import (
 const validity = 2 * 365 * 24 * time.Hour
 
 // ensureCertificate makes name.crt and name.key for the hosts, signed by the authority in ca.crt, which is made first if
-// it is missing. It says how many files it made.
+// it is missing. It returns how many files it made.
 func (f folder) ensureCertificate(name string, hosts []string) (made int, err error) {
 	if _, err := os.Stat(f.path(name + ".crt")); !errors.Is(err, fs.ErrNotExist) {
 		return 0, err

@@ -1,4 +1,4 @@
-// Command secrets makes what the overlay "dev" needs of secrets, a file each, and leaves alone what is there. Delete a
+// Command secrets makes what the overlay "dev" needs of secrets, a file each, and changes none that exists. Delete a
 // file to have it made anew. For other overlays secrets come from wherever yours are kept: deploy/k8s/README.md has the
 // list.
 package main
@@ -40,7 +40,7 @@ func main() {
 // folder holds the secrets, readable by their owner alone.
 type folder string
 
-// fill makes every secret that is missing, and says how many these were.
+// fill makes every secret that is missing, and returns how many these were.
 func (f folder) fill(host string) (int, error) {
 	if err := os.MkdirAll(string(f), 0o700); err != nil {
 		return 0, err
@@ -99,7 +99,7 @@ func (f folder) fill(host string) (int, error) {
 			return made, err
 		}
 	}
-	// Under the name localhost for whoever forwards a port to them.
+	// Under the name localhost as well, for forwarded ports.
 	for _, pair := range []struct {
 		name  string
 		hosts []string

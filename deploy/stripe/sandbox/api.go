@@ -146,7 +146,7 @@ type request struct {
 	first []<-chan struct{}
 }
 
-// does says whether the request is an operation; every request is anyOperation.
+// does reports whether the request is an operation; every request is anyOperation.
 func (r *request) does(operation string) bool {
 	return operation == anyOperation || operation == r.operation ||
 		operation == opConfirm && r.operation == opCreate && r.params.Get("confirm") == "true"
@@ -161,7 +161,7 @@ type answer struct {
 	Body   json.RawMessage `json:"body"`
 }
 
-// serve is the way of every Stripe call: authenticate, parse, look at the idempotency key, do the work,
+// serve is the way of every Stripe call: authenticate, parse, check the idempotency key, do the work,
 // remember the answer, send it. Work and sending are apart, so that something can go wrong between them; what does
 // is in faults.go.
 func (s *Server) serve(name string, op operation) http.HandlerFunc {
@@ -274,7 +274,7 @@ func (s *Server) authenticated(r *http.Request) (publishable bool, failure *apiE
 	return false, nil
 }
 
-// masked shows enough of a key to tell which it is.
+// masked shows enough of a key to recognize it.
 func masked(key string) string {
 	if len(key) <= 12 {
 		return strings.Repeat("*", len(key))
@@ -282,7 +282,7 @@ func masked(key string) string {
 	return key[:8] + strings.Repeat("*", len(key)-12) + key[len(key)-4:]
 }
 
-// fingerprint tells whether two requests are the same one sent again.
+// fingerprint is equal for two requests if the second repeats the first.
 func (r *request) fingerprint() string {
 	sum := sha256.Sum256([]byte(r.method + " " + r.path + "\n" + r.params.Encode()))
 	return hex.EncodeToString(sum[:])
@@ -495,7 +495,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_, _ = w.Write(body.Bytes())
 }
 
-// newID makes an id like Stripe's: a prefix that tells the kind, and 24 letters and digits.
+// newID makes an id like Stripe's: a prefix for the kind, and 24 letters and digits.
 func newID(prefix string) string {
 	return prefix + rand.Text()[:24]
 }

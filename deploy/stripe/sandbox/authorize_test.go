@@ -37,7 +37,7 @@ func TestAuthorize_CreatesAndConfirmsAtOnce(t *testing.T) {
 func TestAuthorize_ADeclineHasMadeTheIntent(t *testing.T) {
 	b := newBench(t, Options{})
 	var made string
-	for range 2 { // the same key tells the same
+	for range 2 { // the same key has the same answer
 		_, err := b.intents.New(authorizing("pm_card_chargeDeclined", "key"))
 		failure := stripeError(t, err)
 		require.Equal(t, http.StatusPaymentRequired, failure.HTTPStatusCode)
@@ -109,16 +109,16 @@ func TestAuthorize_TheListFindsTheOrder(t *testing.T) {
 	require.Empty(t, found(time.Now().Add(time.Minute)))
 }
 
-func TestAuthorize_WebhooksTellTheOrder(t *testing.T) {
+func TestAuthorize_WebhooksNameTheOrder(t *testing.T) {
 	orders := make(chan string, 3)
 	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		var told struct {
+		var event struct {
 			Data struct {
 				Object struct{ Metadata map[string]string }
 			}
 		}
-		_ = json.NewDecoder(r.Body).Decode(&told)
-		orders <- told.Data.Object.Metadata["orderId"]
+		_ = json.NewDecoder(r.Body).Decode(&event)
+		orders <- event.Data.Object.Metadata["orderId"]
 	}))
 	defer receiver.Close()
 	b := newBench(t, Options{WebhookURL: receiver.URL, WebhookSecret: "whsec_test"})
@@ -136,7 +136,7 @@ func TestPublishableKey_ConfirmsWithTheClientSecretAlone(t *testing.T) {
 	b := newBench(t, Options{})
 	intent := b.create(t)
 	browser := b.intents
-	browser.Key = "pk_test_box"
+	browser.Key = "pk_test_sandbox"
 	confirm := func(secret *string) (*stripe.PaymentIntent, error) {
 		params := &stripe.PaymentIntentConfirmParams{PaymentMethod: stripe.String("pm_card_chargeDeclined")}
 		if secret != nil {

@@ -61,7 +61,7 @@ func (d *dispute) withdrawn() int64 {
 	return d.Amount
 }
 
-// refundable says whether a charge may be refunded in spite of its disputes.
+// refundable reports whether a charge may be refunded in spite of its disputes.
 func (s *Server) refundable(ch *charge) bool {
 	for _, d := range s.store.disputesOf(ch.ID) {
 		if d.withdrawn() > 0 {
@@ -216,7 +216,7 @@ func (s *Server) endDispute(w http.ResponseWriter, httpRequest *http.Request) {
 }
 
 // failRefund does what happens if the buyer's bank cannot take the money: some time after a refund has succeeded, Stripe
-// says that it failed, and the money is in the account again.
+// reports that it failed, and the money is in the account again.
 //
 //	POST /sandbox/refunds/{id}/fail
 //

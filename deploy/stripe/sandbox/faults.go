@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// The sandbox can be told to misbehave as Stripe does on a bad day: per request (the next three confirmations) or
-// by rate (one in ten). A rule says what goes wrong where:
+// The sandbox can be set to fail as Stripe does on a bad day: per request (the next three confirmations) or
+// by rate (one in ten). A rule defines what goes wrong where:
 //
 //	POST   /sandbox/faults        {"operation": "confirm", "fault": "hang_after", "times": 1}   → 201, the rule with its id
 //	GET    /sandbox/faults        the rules, and how often each struck
@@ -23,7 +23,7 @@ import (
 //
 // Rules are kept in memory only. What each fault does follows Stripe's pages "Advanced error handling" and
 // "Idempotent requests" (https://docs.stripe.com/error-low-level, https://docs.stripe.com/api/idempotent_requests):
-// a 500 is remembered under its idempotency key, whether the work was done or not, and is told again to whoever asks
+// a 500 is remembered under its idempotency key, whether the work was done or not, and is sent again to a client that asks
 // again; a 429 or 503 was refused before the work began, and is not.
 
 // Fault is one way to misbehave.
@@ -51,8 +51,8 @@ type moment int
 
 const (
 	onArrival moment = iota // before anything was done
-	atWork                  // as part of the work, so not when an answer is told again
-	onAnswer                // in the place of the answer, also of one that is told again
+	atWork                  // as part of the work, so not when an answer is repeated
+	onAnswer                // in the place of the answer, also of one that is repeated
 	onEvent
 )
 
@@ -89,7 +89,7 @@ func operations() []string {
 	return []string{opCreate, opConfirm, opCapture, opCancel, opRefund, opRetrieve, opMethod, opAuthenticate, opExpire, opDispute, anyOperation}
 }
 
-// Rule says what goes wrong where, and how often.
+// Rule defines what goes wrong, where, and how often.
 type Rule struct {
 	// ID is given by the sandbox.
 	ID int `json:"id"`
@@ -116,7 +116,7 @@ type Rule struct {
 
 func (r *Rule) wait() time.Duration { return time.Duration(r.Milliseconds) * time.Millisecond }
 
-// check says what is wrong with a rule, for whoever wrote it.
+// check returns what is wrong with a rule.
 func (r *Rule) check() error {
 	when, known := r.Fault.moment()
 	switch {
@@ -127,7 +127,7 @@ func (r *Rule) check() error {
 	case when != onEvent && (r.Operation == opAuthenticate || r.Operation == opExpire || r.Operation == opDispute):
 		return fmt.Errorf("%s is not a call of Stripe's API: it can have only webhook faults", r.Operation)
 	case r.Operation == opMethod && (r.OrderID != "" || when == onEvent):
-		return errors.New("a payment method belongs to no order and causes no event: leave orderId out, and webhook faults to other operations")
+		return errors.New("a payment method belongs to no order and causes no event: set no orderId, and use webhook faults for other operations")
 	case r.Times < 0:
 		return errors.New("times must not be negative")
 	case r.Rate != nil && (*r.Rate < 0 || *r.Rate > 1):
@@ -138,7 +138,7 @@ func (r *Rule) check() error {
 	return nil
 }
 
-// strikes says whether the rule strikes now, and counts.
+// strikes reports whether the rule applies now, and counts.
 func (r *Rule) strikes() bool {
 	if r.Times > 0 && r.Struck >= r.Times {
 		return false

@@ -59,7 +59,7 @@ func (b *bench) call(t *testing.T, path, key string, form url.Values) (status in
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.url+path, strings.NewReader(form.Encode()))
 	require.NoError(t, err)
-	req.Header.Set("Authorization", "Bearer sk_test_box")
+	req.Header.Set("Authorization", "Bearer sk_test_sandbox")
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Idempotency-Key", key)
 	// Over a connection that was used before, Go's client would try again by itself.
@@ -73,7 +73,7 @@ func (b *bench) call(t *testing.T, path, key string, form url.Values) (status in
 	return res.StatusCode, res.Header.Get("Idempotent-Replayed") == "true"
 }
 
-func TestFaults_StrikeOnceAndTheSameKeyTellsWhatStripeWould(t *testing.T) {
+func TestFaults_ApplyOnceAndTheSameKeyHasTheAnswerOfStripe(t *testing.T) {
 	for _, c := range []struct {
 		fault      Fault
 		first      int  // the status of the first try; 0 is none
@@ -196,7 +196,7 @@ func TestFaults_AreClearedOneByOneOrAll(t *testing.T) {
 
 func TestFaults_RefuseRulesThatMakeNoSense(t *testing.T) {
 	b := newBench(t, Options{})
-	for body, says := range map[string]string{
+	for body, want := range map[string]string{
 		`{"operation":"confirm","fault":"explode"}`:            `there is no fault \"explode\"`,
 		`{"operation":"pay","fault":"slow","milliseconds":1}`:  `there is no operation \"pay\"`,
 		`{"operation":"expire","fault":"hang_after"}`:          "only webhook faults",
@@ -212,7 +212,7 @@ func TestFaults_RefuseRulesThatMakeNoSense(t *testing.T) {
 		text, err := io.ReadAll(res.Body)
 		require.NoError(t, errors.Join(err, res.Body.Close()))
 		require.Equal(t, http.StatusBadRequest, res.StatusCode, body)
-		require.Contains(t, string(text), says, body)
+		require.Contains(t, string(text), want, body)
 	}
 	require.Empty(t, b.rules(t))
 	_, err := New(Options{Faults: []Rule{{Operation: "confirm", Fault: "explode"}}})
@@ -259,7 +259,7 @@ func (b *bench) expire(t *testing.T, id string) int {
 	return res.StatusCode
 }
 
-func TestExpire_ReleasesWhatIsHeldAndTellsSo(t *testing.T) {
+func TestExpire_ReleasesWhatIsHeldAndSendsAnEvent(t *testing.T) {
 	r, address := newReceiver(t, 0)
 	b := newBench(t, Options{WebhookURL: address, WebhookSecret: r.secret})
 	id := b.create(t).ID

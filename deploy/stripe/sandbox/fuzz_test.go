@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever is sent to the sandbox as a form, it answers as Stripe does: with an object, or with an error that says
+// Whatever is sent to the sandbox as a form, it answers as Stripe does: with an object, or with an error that names
 // whose fault it is; never that something broke.
 func FuzzParams(f *testing.F) {
 	for _, body := range []string{
@@ -36,7 +36,7 @@ func FuzzParams(f *testing.F) {
 		if method == http.MethodGet {
 			r.URL.RawQuery = string(body)
 		}
-		r.Header.Set("Authorization", "Bearer sk_test_box")
+		r.Header.Set("Authorization", "Bearer sk_test_sandbox")
 		r.Header.Set("Idempotency-Key", key)
 		w := httptest.NewRecorder()
 		server.ServeHTTP(w, r)

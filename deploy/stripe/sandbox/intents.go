@@ -86,7 +86,7 @@ type charge struct {
 	Refunded             bool              `json:"refunded"`
 	Status               string            `json:"status"`
 
-	// CapturedAt is when the money was taken. Stripe tells it elsewhere; it is for the ledger.
+	// CapturedAt is when the money was taken. Stripe has it in another object; here it is for the ledger.
 	CapturedAt *time.Time `json:"sandbox_captured_at,omitempty"`
 }
 
@@ -147,7 +147,7 @@ func newCharge(intent *paymentIntent, method *paymentMethod, refused *decline, n
 	return ch
 }
 
-// checkConfirm says whether the intent can be confirmed, with the payment method that came along or, if none
+// checkConfirm checks whether the intent can be confirmed, with the payment method that came along or, if none
 // came, with the one it has.
 func (p *paymentIntent) checkConfirm(hasMethod bool, returnURL string) *apiError {
 	switch p.Status {
@@ -245,12 +245,12 @@ func (p *paymentIntent) cancel(ch *charge, reason string, now time.Time) *apiErr
 // (https://docs.stripe.com/payments/place-a-hold-on-a-payment-method).
 const authorizationLife = 7 * 24 * time.Hour
 
-// lapsed says whether the authorization that ch holds has ended by itself.
+// lapsed reports whether the authorization that ch holds has ended by itself.
 func (p *paymentIntent) lapsed(ch *charge, now time.Time) bool {
 	return p.Status == requiresCapture && !now.Before(time.Unix(ch.Created, 0).Add(authorizationLife))
 }
 
-// giveBack records a refund of captured money. refundable says whether the charge's disputes, if it has any, allow one.
+// giveBack records a refund of captured money. refundable reports whether the charge's disputes, if it has any, allow one.
 func (ch *charge) giveBack(amount int64, refundable bool) *apiError {
 	left := ch.AmountCaptured - (ch.AmountRefunded - ch.released())
 	switch {

@@ -187,7 +187,7 @@ func (s *Server) confirm(r *request, intent *paymentIntent, method *paymentMetho
 	return s.settle(r, intent, method, card)
 }
 
-// settle asks the bank, which answers as the card's description says.
+// settle asks the bank, which answers as the card is described.
 func (s *Server) settle(r *request, intent *paymentIntent, method *paymentMethod, card card) (any, *apiError) {
 	if card.decline != nil {
 		return nil, s.declined(r, intent, method, *card.decline)
@@ -260,7 +260,7 @@ func (s *Server) cancelIntent(r *request) (any, *apiError) {
 	}
 	s.store.putIntent(intent)
 	s.webhooks.emit("payment_intent.canceled", intent, r)
-	if held { // Stripe releases held money by a refund of the charge, and tells so
+	if held { // Stripe releases held money by a refund of the charge, and sends an event for it
 		s.store.putCharge(ch)
 		s.webhooks.emit("charge.refunded", ch, r)
 	}

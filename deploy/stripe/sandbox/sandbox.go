@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// Options say where the sandbox listens, what it keeps and whom it tells.
+// Options are where the sandbox listens, what it keeps, and where its webhooks go.
 type Options struct {
 	// Addr is the address to listen on, for example "127.0.0.1:12112". Only Run uses it.
 	Addr string
@@ -33,11 +33,11 @@ type Options struct {
 	SecretKey string
 	// WebhookURL is where events are sent. Empty: there are no webhooks.
 	WebhookURL string
-	// WebhookSecret signs the webhooks; whoever receives them checks with the same secret.
+	// WebhookSecret signs the webhooks; the receiver checks with the same secret.
 	WebhookSecret string
 	// Faults are in force from the start; see Rule.
 	Faults []Rule
-	// Log is where the sandbox tells what it does. Nil: slog.Default.
+	// Log gets a line for each thing that the sandbox does. Nil: slog.Default.
 	Log *slog.Logger
 
 	// retryAfter is the wait before the second try of a webhook; it doubles with each further one. Tests
@@ -45,7 +45,7 @@ type Options struct {
 	retryAfter time.Duration
 }
 
-// shutdownTime bounds how long requests that are under way may take once the sandbox is told to stop.
+// shutdownTime bounds how long requests that are under way may take once the sandbox is to stop.
 const shutdownTime = 3 * time.Second
 
 // Run serves until ctx ends; then it finishes the requests under way and returns nil. Webhooks that were not
@@ -76,7 +76,7 @@ func Run(ctx context.Context, opts Options) error {
 }
 
 // Command is the sandbox as a subcommand: it takes the flags -addr, -file, -secret-key, -webhook-url,
-// -webhook-secret and -faults and runs until ctx ends or the process is told to stop. The webhook secret may also come
+// -webhook-secret and -faults and runs until ctx ends or the process gets a signal. The webhook secret may also come
 // from STRIPE_WEBHOOK_SECRET, which keeps it out of the list of processes.
 func Command(ctx context.Context, args []string) error {
 	var opts Options

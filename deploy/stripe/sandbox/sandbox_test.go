@@ -46,9 +46,9 @@ func newBench(t *testing.T, opts Options) *bench {
 	})
 	return &bench{
 		url: web.URL, server: server,
-		intents: paymentintent.Client{B: backend, Key: "sk_test_box"},
-		methods: paymentmethod.Client{B: backend, Key: "sk_test_box"},
-		refunds: striperefund.Client{B: backend, Key: "sk_test_box"},
+		intents: paymentintent.Client{B: backend, Key: "sk_test_sandbox"},
+		methods: paymentmethod.Client{B: backend, Key: "sk_test_sandbox"},
+		refunds: striperefund.Client{B: backend, Key: "sk_test_sandbox"},
 	}
 }
 
@@ -602,7 +602,7 @@ func newReceiver(t *testing.T, refuse int) (*receiver, string) {
 	return r, web.URL
 }
 
-func TestWebhooks_AreSignedAndTellEveryStep(t *testing.T) {
+func TestWebhooks_AreSignedAndCoverEveryStep(t *testing.T) {
 	r, address := newReceiver(t, 0)
 	b := newBench(t, Options{WebhookURL: address, WebhookSecret: r.secret})
 
@@ -659,7 +659,7 @@ func TestWebhooks_NotAcceptedAreSentAfterARestart(t *testing.T) {
 	require.Eventually(t, func() bool { return len(r.types()) == 1 }, 5*time.Second, 5*time.Millisecond)
 }
 
-func TestRun_ServesUntilTold(t *testing.T) {
+func TestRun_ServesUntilItsContextEnds(t *testing.T) {
 	err := Command(t.Context(), []string{"-addr", "127.0.0.1:-1"})
 	require.ErrorContains(t, err, "stripe sandbox on 127.0.0.1:-1")
 	require.Error(t, Command(t.Context(), []string{"stray"}))

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// keyLifetime is how long an idempotency key keeps its answer; Stripe says at least 24 hours.
+// keyLifetime is how long an idempotency key keeps its answer; Stripe promises at least 24 hours.
 const keyLifetime = 24 * time.Hour
 
 // store holds everything in memory, and appends each changed object to a file, a line each; the last line of
@@ -260,7 +260,7 @@ func (s *store) disputesOf(chargeID string) (found []*dispute) {
 	return found
 }
 
-// beginKey claims an idempotency key for a request. It answers with what the same request was told before,
+// beginKey claims an idempotency key for a request. It returns the answer that the same request had before,
 // with an error if the key belongs to another request or one that is still under way, or with neither: then
 // the caller does the work and calls endKey.
 func (s *store) beginKey(key, fingerprint string, now time.Time) (*answer, *apiError) {

@@ -49,7 +49,7 @@ type eventData struct {
 }
 
 // webhooks sends events to the one receiver, each until it is accepted with a 2xx, in no promised order:
-// that is Stripe's contract, and whoever receives must bear it.
+// that is Stripe's contract, and the receiver must bear it.
 type webhooks struct {
 	opts     Options
 	log      *slog.Logger

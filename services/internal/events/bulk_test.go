@@ -40,12 +40,12 @@ func deliverEntries(t *testing.T, r *Router, topic string, events ...string) map
 	body := `{"id":"1","topic":"` + topic + `","pubsubname":"pubsub","type":"com.dapr.event.sent.bulk","entries":[` + strings.Join(entries, ",") + `]}`
 	mux.ServeHTTP(response, httptest.NewRequest(http.MethodPost, "/events", strings.NewReader(body)))
 	require.Equal(t, http.StatusOK, response.Code)
-	var told struct {
+	var responded struct {
 		Statuses []struct{ EntryID, Status string }
 	}
-	require.NoError(t, json.Unmarshal(response.Body.Bytes(), &told))
+	require.NoError(t, json.Unmarshal(response.Body.Bytes(), &responded))
 	outcomes := map[string]string{}
-	for _, s := range told.Statuses {
+	for _, s := range responded.Statuses {
 		outcomes[s.EntryID] = s.Status
 	}
 	return outcomes

@@ -14,7 +14,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// pubsubFiles are all components that say who may publish and subscribe to what.
+// pubsubFiles are all components with scopes for publishing and subscribing.
 var pubsubFiles = []string{
 	"components/embedded/pubsub.yaml", "components/nats/pubsub.yaml", "components/redis/pubsub.yaml",
 	"deploy/docker/components/nats/pubsub.yaml", "deploy/docker/components/redis/pubsub.yaml",
@@ -70,7 +70,7 @@ func scopes(text string) map[string][]string {
 	return all
 }
 
-// Each service publishes what it owns, and subscribes to what subscriptions.yaml says; no app is left out, for Dapr would let
+// Each service publishes what it owns, and subscribes to the topics of subscriptions.yaml. No app may be missing, because Dapr would let
 // it do anything.
 func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 	publish := map[string][]string{"gateway": {}}

@@ -44,7 +44,7 @@ func TestNew_IsACloudEventThatNamesItself(t *testing.T) {
 
 	again, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
-	require.Equal(t, event.ID, again.ID, "the same thing told twice is the same event")
+	require.Equal(t, event.ID, again.ID, "the same version published twice is the same event")
 
 	var data map[string]any
 	require.NoError(t, json.Unmarshal(event.Data, &data))
@@ -115,18 +115,18 @@ func encoded(t *testing.T, event Event) string {
 
 func TestRouter_DecodesAndCallsWithTheTrace(t *testing.T) {
 	r := newTestRouter()
-	var heard OrderCreated
-	var heardTrace string
+	var handled OrderCreated
+	var handledTrace string
 	On(r, func(ctx context.Context, e OrderCreated) error {
-		heard = e
-		heardTrace = trace.SpanContextFromContext(ctx).TraceID().String()
+		handled = e
+		handledTrace = trace.SpanContextFromContext(ctx).TraceID().String()
 		return nil
 	})
 	event, err := New(traced(), someOrder())
 	require.NoError(t, err)
 	require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, encoded(t, event)))
-	require.Equal(t, someOrder(), heard)
-	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", heardTrace)
+	require.Equal(t, someOrder(), handled)
+	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", handledTrace)
 }
 
 func TestRouter_FailuresEndWithADeadLetter(t *testing.T) {
@@ -173,8 +173,8 @@ func TestRouter_SuccessEndsTheCount(t *testing.T) {
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
 	for _, result = range []error{errors.New("one"), errors.New("two"), nil, errors.New("one again"), errors.New("two again")} {
-		said := deliver(t, r, ordersTopic, encoded(t, event))
-		require.Equal(t, map[bool]string{true: "SUCCESS", false: "RETRY"}[result == nil], said)
+		status := deliver(t, r, ordersTopic, encoded(t, event))
+		require.Equal(t, map[bool]string{true: "SUCCESS", false: "RETRY"}[result == nil], status)
 	}
 	require.Empty(t, o.taken)
 }
@@ -187,7 +187,7 @@ func TestRouter_WaitsForWhatIsAwayAsLongAsItTakes(t *testing.T) {
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
 	for name, away := range map[string]error{
-		"the store":    fmt.Errorf("hear it: %w", problem.New(problem.Unavailable, "The store is away.").Because(errors.New("unknown"))),
+		"the store":    fmt.Errorf("apply it: %w", problem.New(problem.Unavailable, "The store is away.").Because(errors.New("unknown"))),
 		"too slow":     fmt.Errorf("call: %w", context.DeadlineExceeded),
 		"the sidecar":  fmt.Errorf("call: %w", status.Error(codes.Unavailable, "connection refused")),
 		"on the way":   status.Error(codes.DeadlineExceeded, "late"),

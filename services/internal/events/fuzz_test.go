@@ -50,17 +50,17 @@ func FuzzRouter(f *testing.F) {
 		}
 		o := &office{}
 		r := newRouterWith(o)
-		var heard []OrderCreated
-		On(r, func(_ context.Context, e OrderCreated) error { heard = append(heard, e); return nil })
+		var handled []OrderCreated
+		On(r, func(_ context.Context, e OrderCreated) error { handled = append(handled, e); return nil })
 		require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, string(body)))
 		var event Event
 		readable := json.Unmarshal(body, &event) == nil
 		if readable && event.Type != "order.created" && TopicOf(event.Type) == ordersTopic {
 			require.Empty(t, o.taken)
-			require.Empty(t, heard, "it is ignored")
+			require.Empty(t, handled, "it is ignored")
 			return
 		}
-		if len(heard) == 0 {
+		if len(handled) == 0 {
 			requireSame(t, body, o.letter(t).Bytes())
 			if readable && event.Type != "order.created" {
 				require.Equal(t, Foreign, o.letter(t).Code)
@@ -69,25 +69,25 @@ func FuzzRouter(f *testing.F) {
 			}
 			return
 		}
-		require.Len(t, heard, 1)
+		require.Len(t, handled, 1)
 		require.Empty(t, o.taken)
-		require.NotEmpty(t, heard[0].ID)
-		require.Positive(t, heard[0].Version)
+		require.NotEmpty(t, handled[0].ID)
+		require.Positive(t, handled[0].Version)
 		require.Equal(t, "order.created", event.Type)
 
-		again, err := New(context.Background(), heard[0])
+		again, err := New(context.Background(), handled[0])
 		if err != nil {
 			return // a time that JSON cannot write
 		}
 		require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, encoded(t, again)))
-		require.Len(t, heard, 2, "what was understood is told again as it was heard")
-		require.True(t, heard[0].ExpiresAt.Equal(heard[1].ExpiresAt))
-		require.True(t, heard[0].CreatedAt.Equal(heard[1].CreatedAt))
-		require.True(t, heard[0].UpdatedAt.Equal(heard[1].UpdatedAt))
-		for i := range heard {
-			heard[i].ExpiresAt, heard[i].CreatedAt, heard[i].UpdatedAt = time.Time{}, time.Time{}, time.Time{}
+		require.Len(t, handled, 2, "an event that was decoded is encoded as it was")
+		require.True(t, handled[0].ExpiresAt.Equal(handled[1].ExpiresAt))
+		require.True(t, handled[0].CreatedAt.Equal(handled[1].CreatedAt))
+		require.True(t, handled[0].UpdatedAt.Equal(handled[1].UpdatedAt))
+		for i := range handled {
+			handled[i].ExpiresAt, handled[i].CreatedAt, handled[i].UpdatedAt = time.Time{}, time.Time{}, time.Time{}
 		}
-		require.Equal(t, heard[0], heard[1])
+		require.Equal(t, handled[0], handled[1])
 	})
 }
 
@@ -157,7 +157,7 @@ func FuzzBulk(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var mu sync.Mutex
 		var letters [][]byte
-		heard := 0
+		handled := 0
 		r := newRouterWith(&office{})
 		r.opts.Publish = func(_ context.Context, _ string, letter []byte) error {
 			mu.Lock()
@@ -168,7 +168,7 @@ func FuzzBulk(f *testing.F) {
 		On(r, func(context.Context, OrderCreated) error {
 			mu.Lock()
 			defer mu.Unlock()
-			heard++
+			handled++
 			return nil
 		})
 		mux := chi.NewRouter()
@@ -176,7 +176,7 @@ func FuzzBulk(f *testing.F) {
 		answer := httptest.NewRecorder()
 		mux.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/events", bytes.NewReader(body)))
 		if answer.Code == http.StatusBadRequest {
-			require.Zero(t, heard+len(letters))
+			require.Zero(t, handled+len(letters))
 			return
 		}
 		require.Equal(t, http.StatusOK, answer.Code)
@@ -185,6 +185,6 @@ func FuzzBulk(f *testing.F) {
 		for _, entry := range outcomes.Statuses {
 			require.Equal(t, "SUCCESS", entry.Status)
 		}
-		require.GreaterOrEqual(t, len(outcomes.Statuses), heard+len(letters), "every event was handled, has its letter, or is ignored")
+		require.GreaterOrEqual(t, len(outcomes.Statuses), handled+len(letters), "every event was handled, has its letter, or is ignored")
 	})
 }

@@ -52,7 +52,7 @@ func FuzzOf(f *testing.F) {
 		require.Regexp(t, `^idempotency/ada/[0-9a-f]{64}$`, one.document)
 		other := of("ada", "/orders", append([]byte("x"), body...))
 		require.Equal(t, one.document, other.document)
-		require.NotEqual(t, one.fingerprint, other.fingerprint, "another body is told from this one")
+		require.NotEqual(t, one.fingerprint, other.fingerprint, "another body has another fingerprint")
 		require.NotEqual(t, one.document, of("bob", "/orders", body).document)
 		require.NotEqual(t, one.document, of("ada", "/payments", body).document)
 	})

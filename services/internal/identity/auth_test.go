@@ -56,7 +56,7 @@ func TestAuth_FetchesKeysAndRevocations(t *testing.T) {
 	set := newIssuer(t).KeySet()
 	auth := authAt(t, serveTrust(encoded(t, set), []byte(`{"users":{"ada":3},"sessions":["s"]}`)))
 
-	for range 2 { // the second time it is told that nothing has changed
+	for range 2 { // the second response is 304
 		trust, err := auth.Fetch(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, Trust{set, Revocations{Users: map[string]int{"ada": 3}, Sessions: []string{"s"}}}, trust)

@@ -343,15 +343,15 @@ func TestRequireUser_TakesTheHeaderBeforeTheCookie(t *testing.T) {
 	issuer := newIssuer(t)
 	app := rest.New(rest.Options{Log: slog.New(slog.DiscardHandler)})
 	v := NewVerifier((&keyServer{set: issuer.KeySet()}).fetch)
-	whoever := func(c *fiber.Ctx) error {
+	showUser := func(c *fiber.Ctx) error {
 		user, ok := UserOf(c)
 		if !ok {
 			return c.SendString("nobody")
 		}
 		return c.SendString(user.Email)
 	}
-	app.Get("/required", RequireUser(v), whoever)
-	app.Get("/optional", OptionalUser(v), whoever)
+	app.Get("/required", RequireUser(v), showUser)
+	app.Get("/optional", OptionalUser(v), showUser)
 	good := issue(t, issuer, time.Now())
 
 	tests := map[string]struct {
@@ -399,7 +399,7 @@ func TestRequireUser_TakesTheHeaderBeforeTheCookie(t *testing.T) {
 	}
 }
 
-func TestRequireUser_SaysSoWhenItCannotTell(t *testing.T) {
+func TestRequireUser_IsUnavailableWithoutKeys(t *testing.T) {
 	app := rest.New(rest.Options{Log: slog.New(slog.DiscardHandler)})
 	v := NewVerifier((&keyServer{err: io.ErrUnexpectedEOF}).fetch)
 	app.Get("/required", RequireUser(v))

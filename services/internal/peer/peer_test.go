@@ -28,7 +28,7 @@ func newPeer(t *testing.T, urls ...string) *Peer {
 	return p
 }
 
-func say(text string) http.HandlerFunc {
+func respond(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"`+r.URL.Path+`"`)
 		_, _ = w.Write([]byte(text))
@@ -36,7 +36,7 @@ func say(text string) http.HandlerFunc {
 }
 
 func TestGet_ReadsTheAnswer(t *testing.T) {
-	response, err := newPeer(t, serve(t, say(`{"n":7}`))+"/").Get(t.Context(), "/a", nil)
+	response, err := newPeer(t, serve(t, respond(`{"n":7}`))+"/").Get(t.Context(), "/a", nil)
 
 	require.NoError(t, err)
 	require.Equal(t, Response{Status: 200, ETag: `"/a"`, Body: []byte(`{"n":7}`)}, response)
@@ -57,7 +57,7 @@ func TestGet_SendsTheHeader(t *testing.T) {
 func TestGet_AsksEachAddressInTurnAndStaysWithTheOneThatAnswers(t *testing.T) {
 	failed := 0
 	broken := serve(t, func(w http.ResponseWriter, _ *http.Request) { failed++; w.WriteHeader(500) })
-	p := newPeer(t, broken, "http://127.0.0.1:1", serve(t, say("here")))
+	p := newPeer(t, broken, "http://127.0.0.1:1", serve(t, respond("here")))
 
 	for range 3 {
 		response, err := p.Get(t.Context(), "/", nil)
@@ -69,7 +69,7 @@ func TestGet_AsksEachAddressInTurnAndStaysWithTheOneThatAnswers(t *testing.T) {
 }
 
 func TestGet_RefusesWhatIsNoAnswer(t *testing.T) {
-	elsewhere := serve(t, say("secret"))
+	elsewhere := serve(t, respond("secret"))
 	for name, response := range map[string]http.HandlerFunc{
 		"a redirect":  func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere, http.StatusFound) },
 		"not found":   http.NotFound,
@@ -103,7 +103,7 @@ func TestGet_DoesNotWaitLongForAnAddressThatIsSilent(t *testing.T) {
 	silent := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	began := time.Now()
 
-	response, err := newPeer(t, silent, serve(t, say("here"))).Get(t.Context(), "/", nil)
+	response, err := newPeer(t, silent, serve(t, respond("here"))).Get(t.Context(), "/", nil)
 
 	require.NoError(t, err)
 	require.Equal(t, "here", string(response.Body))
@@ -111,7 +111,7 @@ func TestGet_DoesNotWaitLongForAnAddressThatIsSilent(t *testing.T) {
 }
 
 func TestNew_TrustsThePrivateAuthorityAlone(t *testing.T) {
-	server := httptest.NewTLSServer(say("here"))
+	server := httptest.NewTLSServer(respond("here"))
 	defer server.Close()
 	file := filepath.Join(t.TempDir(), "ca.crt")
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))

@@ -17,7 +17,7 @@ func TestNew_FormatsItsMessage(t *testing.T) {
 	require.Equal(t, "conflict: Ticket 7 is reserved.", p.Error())
 }
 
-func TestError_AddingToAProblemLeavesTheOriginalAlone(t *testing.T) {
+func TestError_AddingToAProblemDoesNotChangeTheOriginal(t *testing.T) {
 	inUse := New(Conflict, "Email in use.")
 
 	p := inUse.WithCode("email_in_use").WithField("email").WithRetryAfter(time.Second).Because(io.EOF)

@@ -52,14 +52,14 @@ func connect(t *testing.T, address string) caller {
 	return caller{c, bufio.NewReader(c)}
 }
 
-func (c caller) say(t *testing.T, text string) {
+func (c caller) send(t *testing.T, text string) {
 	t.Helper()
 	_, err := io.WriteString(c, text)
 	require.NoError(t, err)
 }
 
-// hears waits for a response, and says whether there was one.
-func (c caller) hears(t *testing.T) bool {
+// getsResponse waits for a response, and reports whether there was one.
+func (c caller) getsResponse(t *testing.T) bool {
 	t.Helper()
 	res, err := http.ReadResponse(c.in, nil)
 	if err != nil {
@@ -86,27 +86,27 @@ func TestLimitConnections_ANewOneTakesThePlaceOfTheOneThatWaitsLongest(t *testin
 		t.Run(name, func(t *testing.T) {
 			address, entered, release := bounded(t, limits)
 			first := connect(t, address)
-			first.say(t, "GET / HTTP/1.1\r\nX-Dri")
+			first.send(t, "GET / HTTP/1.1\r\nX-Dri")
 			second := connect(t, address)
-			second.say(t, request)
-			require.True(t, second.hears(t))
-			first.say(t, "p") // a byte now and then is no request
+			second.send(t, request)
+			require.True(t, second.getsResponse(t))
+			first.send(t, "p") // some bytes are not a request
 			third := connect(t, address)
-			third.say(t, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+			third.send(t, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
 			<-entered
 
 			fourth := connect(t, address)
-			fourth.say(t, request)
-			require.True(t, fourth.hears(t), "there is room for who sends a request")
+			fourth.send(t, request)
+			require.True(t, fourth.getsResponse(t), "there is room for a client that sends a request")
 			first.isCut(t)
 			fifth := connect(t, address)
-			fifth.say(t, request)
-			require.True(t, fifth.hears(t))
+			fifth.send(t, request)
+			require.True(t, fifth.getsResponse(t))
 			second.isCut(t)
 			release <- true
-			require.True(t, third.hears(t), "nobody is cut off while a request is being handled")
-			third.say(t, request)
-			require.True(t, third.hears(t))
+			require.True(t, third.getsResponse(t), "no connection is closed while its request is being handled")
+			third.send(t, request)
+			require.True(t, third.getsResponse(t))
 		})
 	}
 }
@@ -134,14 +134,14 @@ func TestLimitConnections_OneThatHasSentARequestIsKeptIfThoseThatHaveNotAreMore(
 		t.Run(name, func(t *testing.T) {
 			address, _, _ := bounded(t, limits)
 			buyer := connect(t, address)
-			buyer.say(t, request)
-			require.True(t, buyer.hears(t))
+			buyer.send(t, request)
+			require.True(t, buyer.getsResponse(t))
 			for range 5 { // the buyer has waited longer than each of these
 				dripping := connect(t, address)
-				dripping.say(t, "GET / HTTP/1.1\r\nX-Dri")
+				dripping.send(t, "GET / HTTP/1.1\r\nX-Dri")
 			}
-			buyer.say(t, request)
-			require.True(t, buyer.hears(t), "the connection is kept for the next request")
+			buyer.send(t, request)
+			require.True(t, buyer.getsResponse(t), "the connection is kept for the next request")
 		})
 	}
 }
@@ -151,7 +151,7 @@ func TestLimitConnections_ANewOneIsRefusedWhileAllOthersAreServed(t *testing.T) 
 	var busy []caller
 	for range 2 {
 		c := connect(t, address)
-		c.say(t, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+		c.send(t, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
 		<-entered
 		busy = append(busy, c)
 	}
@@ -160,12 +160,12 @@ func TestLimitConnections_ANewOneIsRefusedWhileAllOthersAreServed(t *testing.T) 
 		release <- true
 	}
 	for _, c := range busy {
-		require.True(t, c.hears(t))
+		require.True(t, c.getsResponse(t))
 		require.NoError(t, c.Close())
 	}
 	later := connect(t, address)
-	later.say(t, request)
-	require.True(t, later.hears(t))
+	later.send(t, request)
+	require.True(t, later.getsResponse(t))
 }
 
 func TestLimitConnections_TrustedProxiesHaveAsManyAsTheyNeed(t *testing.T) {
@@ -175,8 +175,8 @@ func TestLimitConnections_TrustedProxiesHaveAsManyAsTheyNeed(t *testing.T) {
 		all = append(all, connect(t, address))
 	}
 	for _, c := range all {
-		c.say(t, request)
-		require.True(t, c.hears(t))
+		c.send(t, request)
+		require.True(t, c.getsResponse(t))
 	}
 }
 
@@ -186,7 +186,7 @@ func TestNew_CutsClientsThatAreSlow(t *testing.T) {
 		t.Parallel()
 		c := connect(t, address)
 		began := time.Now()
-		c.say(t, begin)
+		c.send(t, begin)
 		go func() {
 			for {
 				if _, err := io.WriteString(c, "x"); err != nil {

@@ -38,7 +38,7 @@ func ask(handle fasthttp.RequestHandler, change func(*fasthttp.Request)) (status
 	return ctx.Response.StatusCode(), ctx.Response.Body()
 }
 
-// requireFault checks that an answer is a problem that says what is wrong.
+// requireFault checks that a response is a problem with its details.
 func requireFault(t *testing.T, status int, body []byte, among ...int) {
 	t.Helper()
 	require.Contains(t, among, status, "%s", body)

@@ -24,7 +24,7 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// answer is what a test looks at of a response.
+// answer has the parts of a response that tests check.
 type answer struct {
 	status int
 	header http.Header
@@ -120,7 +120,7 @@ func TestNew_AnswersFaultsAsProblems(t *testing.T) {
 	}
 }
 
-func TestNew_RefusesLongBodiesSoThatTheClientHearsIt(t *testing.T) {
+func TestNew_RefusesLongBodiesAndTheClientGetsTheResponse(t *testing.T) {
 	o := quiet()
 	o.BodyLimit = 1 << 10
 	app := New(o)
@@ -150,7 +150,7 @@ func TestNew_RefusesLongBodiesSoThatTheClientHearsIt(t *testing.T) {
 	}
 }
 
-func TestNew_RefusesLongHeadersSoThatTheClientHearsIt(t *testing.T) {
+func TestNew_RefusesLongHeadersAndTheClientGetsTheResponse(t *testing.T) {
 	address := serve(t, New(quiet()))
 	for _, length := range []int{headerLimit, 8 << 20} {
 		req, err := http.NewRequest("GET", address, nil)
@@ -509,7 +509,7 @@ func TestPathID_IsAUUIDOrNothing(t *testing.T) {
 	}
 }
 
-func TestPrintable_TellsWhatReadsAsItIsWritten(t *testing.T) {
+func TestPrintable_RefusesTextsThatAreDisplayedDifferently(t *testing.T) {
 	for _, text := range []string{"", "Opéra, 2. Rang", "שורה ראשונה", "مقعد\u200f", "前排", "👩‍👩‍👧", "a\u00a0b", "\ufffd"} {
 		require.True(t, printable(text), "%q", text)
 	}

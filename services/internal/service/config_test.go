@@ -44,7 +44,7 @@ func TestLoad_NamesAllProblemsAtOnce(t *testing.T) {
 	t.Setenv("LOG_LEVEL", "loud")
 	var cfg testConfig
 	err := Load(&cfg)
-	for _, says := range []string{
+	for _, message := range []string{
 		`PORT="eighty" is not a whole number`,
 		"APP_PORT is not set",
 		"make run",
@@ -53,7 +53,7 @@ func TestLoad_NamesAllProblemsAtOnce(t *testing.T) {
 		"MODE must be one of: auto, never",
 		`LOG_LEVEL="loud" is not a level`,
 	} {
-		require.ErrorContains(t, err, says)
+		require.ErrorContains(t, err, message)
 	}
 	require.NotContains(t, err.Error(), "short", "a secret is not repeated")
 }

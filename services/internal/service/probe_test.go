@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestProbe_SaysWhatTheProcessAnswers(t *testing.T) {
+func TestProbe_ReportsTheResponse(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/healthz" {
 			http.Error(w, "the store is away", http.StatusServiceUnavailable)
@@ -26,7 +26,7 @@ func TestProbe_SaysWhatTheProcessAnswers(t *testing.T) {
 	require.ErrorContains(t, probe(t.Context(), "healthz", ""), "PORT is not set")
 }
 
-func TestIsProbe_LeavesOtherCommandsAlone(t *testing.T) {
+func TestIsProbe_IsFalseForOtherCommands(t *testing.T) {
 	require.True(t, isProbe([]string{"/service", "healthz"}))
 	require.True(t, isProbe([]string{"/service", "readyz"}))
 	require.False(t, isProbe([]string{"/service"}))

@@ -16,7 +16,7 @@ import (
 
 func emit(t *testing.T, s *Store) (event string, err error) {
 	t.Helper()
-	payload, event := told(1)
+	payload, event := someEvent(1)
 	var c Change
 	c.Create(newKey(), thing{1, event})
 	c.Emit(t.Context(), payload)
@@ -146,7 +146,7 @@ func TestJournal_AWriterThatWasClosedRegistersAnew(t *testing.T) {
 	require.Contains(t, writers(t, other), s.writers[0].id)
 }
 
-func TestJournal_CloseDrainsAndLeavesNothing(t *testing.T) {
+func TestJournal_CloseDrainsAndDeletesItsDocuments(t *testing.T) {
 	s, f := open(t, Options{})
 	event, err := emit(t, s)
 	require.NoError(t, err)
@@ -196,7 +196,7 @@ func TestProbe_RefusesAStoreThatKeepsHalfATransaction(t *testing.T) {
 	real := sidecar(t)
 	cases := map[string]struct {
 		sidecar Sidecar
-		says    string
+		did     string
 	}{
 		"keeps the other writes":   {keepsHalf{real}, "does not roll back"},
 		"accepts what it must not": {ignoresConditions{real}, "accepted a transaction"},
@@ -206,7 +206,7 @@ func TestProbe_RefusesAStoreThatKeepsHalfATransaction(t *testing.T) {
 			_, err := Open(t.Context(), c.sidecar, Options{Service: "tested", Instance: uuid.NewString()})
 			unfit, ok := errors.AsType[*UnfitStoreError](err)
 			require.True(t, ok, "%v", err)
-			require.Contains(t, unfit.Error(), c.says)
+			require.Contains(t, unfit.Error(), c.did)
 			require.Contains(t, unfit.Error(), "state.sqlite", "names the component's type and stores that pass")
 		})
 	}

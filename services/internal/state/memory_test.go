@@ -23,7 +23,7 @@ const (
 	silent          // it happens, but the answer is lost
 	tarries         // the call fails, and only later it happens all the same, if its conditions still hold
 	halfways        // of a bulk call, some fails
-	breaksOff       // of a bulk read, some looks as if it were not there; other calls fail
+	breaksOff       // of a bulk read, some documents seem not to exist; other calls fail
 )
 
 // memory is a sidecar whose store is a map with transactions and ETags, and whose broker is a list. Calls meet

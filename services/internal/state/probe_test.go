@@ -42,7 +42,7 @@ func (m *meeting) wait() {
 	}
 }
 
-// holds says whether every condition of a transaction holds.
+// holds reports whether every condition of a transaction holds.
 func (m *memory) holds(ops []*client.StateOperation) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -59,14 +59,14 @@ func (m *memory) holds(ops []*client.StateOperation) bool {
 	return true
 }
 
-// looksFirst behaves as Dapr's etcd store: it looks at ETags before the transaction, in which each operation has a condition of
+// checksFirst behaves as Dapr's etcd store: it checks ETags before the transaction, in which each operation has a condition of
 // its own; one that does not hold is left out, and the answer is OK.
-type looksFirst struct {
+type checksFirst struct {
 	*memory
 	meeting
 }
 
-func (l *looksFirst) ExecuteStateTransaction(_ context.Context, _ string, _ map[string]string, ops []*client.StateOperation) error {
+func (l *checksFirst) ExecuteStateTransaction(_ context.Context, _ string, _ map[string]string, ops []*client.StateOperation) error {
 	if !l.holds(ops) {
 		return errors.New("possible etag mismatch")
 	}
@@ -159,9 +159,9 @@ func TestProbe_RefusesStoresThatASequenceOfTransactionsDoesNotShow(t *testing.T)
 	on := func(name string) *memory { memories[name] = newMemory(); return memories[name] }
 	for name, c := range map[string]struct {
 		sidecar Sidecar
-		says    string
+		did     string
 	}{
-		"answers OK to the loser of a race": {&looksFirst{memory: on("answers OK to the loser of a race")}, "two transactions at once"},
+		"answers OK to the loser of a race": {&checksFirst{memory: on("answers OK to the loser of a race")}, "two transactions at once"},
 		"drops errors of the commit":        {&dropsCommitErrors{memory: on("drops errors of the commit")}, "two transactions at once"},
 		"loses what it accepted":            {forgets{on("loses what it accepted")}, "it loses accepted writes"},
 		"revives deleted documents":         {revives{on("revives deleted documents")}, "changes a deleted document"},
@@ -172,13 +172,13 @@ func TestProbe_RefusesStoresThatASequenceOfTransactionsDoesNotShow(t *testing.T)
 			_, err := Open(t.Context(), c.sidecar, Options{Service: "tested", Instance: uuid.NewString()})
 			unfit, ok := errors.AsType[*UnfitStoreError](err)
 			require.True(t, ok, "%v", err)
-			require.Contains(t, unfit.Error(), c.says)
-			require.Empty(t, memories[name].all(), "it leaves nothing behind")
+			require.Contains(t, unfit.Error(), c.did)
+			require.Empty(t, memories[name].all(), "it deletes its documents")
 		})
 	}
 }
 
-func TestProbe_LeavesNothingBehindAndIsQuick(t *testing.T) {
+func TestProbe_DeletesItsDocumentsAndIsQuick(t *testing.T) {
 	m := newMemory()
 	calls := 0
 	f := &faults{Sidecar: m}

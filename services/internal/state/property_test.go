@@ -121,7 +121,7 @@ func (h *household) commitSome(t *rapid.T) {
 	trying.Wait()
 }
 
-// check looks at what became of all changes, when all is quiet.
+// check compares the outcomes of all changes with the store, when nothing is under way.
 func (h *household) check(t *rapid.T) {
 	documents := h.memory.all()
 	entered := map[int][]string{}
@@ -158,7 +158,7 @@ func (h *household) check(t *rapid.T) {
 		if !happened {
 			require.Empty(t, entered[a.number], "change %d happened by half", a.number)
 			require.Zero(t, listed[strconv.Itoa(a.number)], "change %d happened by half", a.number)
-			require.Zero(t, h.memory.published[a.event()], "an event tells of change %d, which did not happen", a.number)
+			require.Zero(t, h.memory.published[a.event()], "there is an event of change %d, which did not happen", a.number)
 			continue
 		}
 		slices.Sort(a.ledgers)

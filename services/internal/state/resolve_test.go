@@ -28,13 +28,13 @@ func script(f *faults, steps ...func(pass func() error) error) {
 	})
 }
 
-// A transaction whose call has failed may reach the store between the look at its outcome and the fence. Who takes the fence
-// for put there answers a conflict for a change that has happened.
+// A transaction whose call has failed may reach the store between the read of its outcome and the fence. A writer that takes the fence
+// for created returns a conflict for a change that has happened.
 func TestResolve_ATransactionThatIsFasterThanTheFenceIsSuccess(t *testing.T) {
 	m := newMemory()
 	s, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
 	doc := create(t, s, newKey(), "before")
-	payload, event := told(1)
+	payload, event := someEvent(1)
 	var late func() error
 	script(f,
 		func(pass func() error) error { late = pass; return context.DeadlineExceeded },
@@ -63,7 +63,7 @@ func TestResolve_WhatWasAnsweredAsAConflictNeverHappens(t *testing.T) {
 	inTheWay := create(t, other, key, "somebody else's")
 	var late func() error
 	script(f, func(pass func() error) error { late = pass; return context.DeadlineExceeded })
-	payload, event := told(1)
+	payload, event := someEvent(1)
 	var c Change
 	c.Create(key, thing{1, "late"})
 	c.Emit(t.Context(), payload)
@@ -84,7 +84,7 @@ func TestResolve_ATryThatArrivesLateDoesNotHappenASecondTime(t *testing.T) {
 	s, f := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
 	var late func() error
 	script(f, func(pass func() error) error { late = pass; return context.DeadlineExceeded })
-	payload, event := told(1)
+	payload, event := someEvent(1)
 	key := newKey()
 	var c Change
 	c.Insert(key, thing{1, "once"}) // no condition of its own
@@ -167,8 +167,8 @@ func TestTakeOver_EventsOfADeadWriterOutliveThoseWhoTakeOver(t *testing.T) {
 	}
 }
 
-// Who looks for slots of the release before begins at the first and stops where there are none.
-func TestLegacy_ATakeoverThatIsInterruptedLeavesNoSlotsBehind(t *testing.T) {
+// A search for slots of the earlier release begins at the first and ends at the first gap.
+func TestLegacy_AnInterruptedTakeoverIsFinishedByTheNext(t *testing.T) {
 	m := newMemory()
 	put := func(key string, value any) {
 		body, err := json.Marshal(value)

@@ -22,7 +22,7 @@ type (
 		Count  int    `json:"count"`
 		Text   string `json:"text"`
 	}
-	// release2 works with both formats, and leaves a document in the one that it is in.
+	// release2 works with both formats, and keeps a document in its format.
 	release2 struct {
 		Schema   int    `json:"schema"`
 		Count    int    `json:"count"`
@@ -64,7 +64,7 @@ type counter[T any] interface {
 	count()
 }
 
-// changes changes the document under key so many times as a process of T's release does, against whoever else does.
+// changes changes the document under key so many times as a process of T's release does, while others do so too.
 func changes[T any, C counter[T]](ctx context.Context, s *Store, key string, times int) (err error) {
 	for range times {
 		err = errors.Join(err, Retry(ctx, func(ctx context.Context) error {
@@ -155,7 +155,7 @@ func TestSchema_ARollingDeploymentLosesNothing(t *testing.T) {
 	var both errgroup.Group
 	both.Go(func() error { return changes[release1](t.Context(), from, key, each) })
 	both.Go(func() error { return changes[release2](t.Context(), to, key, each) })
-	require.NoError(t, both.Wait(), "who reads the new format leaves a document in the old one, for those that do not")
+	require.NoError(t, both.Wait(), "a release that reads both formats keeps a document in the old one")
 	require.JSONEq(t, `{"schema":1,"count":80,"text":"Hamlet: a tragedy"}`, onDisk(t, from, key))
 
 	from, to = open2(t)
@@ -166,8 +166,8 @@ func TestSchema_ARollingDeploymentLosesNothing(t *testing.T) {
 	require.JSONEq(t, `{"schema":2,"count":160,"title":"Hamlet","subtitle":"a tragedy"}`, onDisk(t, from, key))
 }
 
-// Whoever leaves a release out loses nothing either, but the old processes refuse what the new ones have changed.
-func TestSchema_ADeploymentThatLeavesAReleaseOutRefusesUntilItIsOver(t *testing.T) {
+// A deployment that skips a release loses nothing either, but the old processes refuse documents that the new ones have changed.
+func TestSchema_ADeploymentThatSkipsAReleaseRefusesUntilItIsComplete(t *testing.T) {
 	from, to := open2(t)
 	key := newKey()
 	store(t, from, key, release1{Schema: 1, Text: "Hamlet: a tragedy"})
@@ -209,5 +209,5 @@ func TestSchemaOf_TheNumberIsFoundWhereverItStands(t *testing.T) {
 	_, err := schemaOf([]byte(`{"schema":1,`))
 	require.NoError(t, err, "what is broken behind the number is found by who reads it all")
 	var doc release1
-	require.ErrorIs(t, unmarshal("broken", []byte(`{"schema":3,"count":"x"}`), &doc), errNewer, "what is newer may look in any way")
+	require.ErrorIs(t, unmarshal("broken", []byte(`{"schema":3,"count":"x"}`), &doc), errNewer, "a newer format may have any members")
 }

@@ -105,7 +105,7 @@ func openOn(t *testing.T, f *faults, opts Options) *Store {
 	return s
 }
 
-// abandon leaves a store as a process leaves it that is killed: nothing is published or cleared any more.
+// abandon ends a store as if its process was killed: it publishes and deletes nothing any more.
 func abandon(s *Store) {
 	close(s.committer.closing)
 	s.stop()
@@ -134,8 +134,8 @@ func get(t *testing.T, s *Store, key string) Doc[thing] {
 	return doc
 }
 
-// told is an event that tests emit.
-func told(version int) (events.Payload, string) {
+// someEvent returns an event that tests emit, and its id.
+func someEvent(version int) (events.Payload, string) {
 	user := events.UserCreated{User: events.User{ID: id.User(uuid.NewString()), Version: version}}
 	return user, fmt.Sprintf("user.created:%s:%d", user.ID, version)
 }
@@ -183,7 +183,7 @@ func TestCommit_AllOrNothing(t *testing.T) {
 	// A second store has not seen the update: it is the sidecar that must refuse.
 	other := openOn(t, f, Options{})
 	bystander := newKey()
-	payload, event := told(1)
+	payload, event := someEvent(1)
 	var c Change
 	c.Create(bystander, thing{1, "bystander"})
 	c.Append("things", "bystander")
@@ -282,7 +282,7 @@ func TestCommit_ALostAnswerIsStillSuccess(t *testing.T) {
 			return err
 		}
 	})
-	payload, event := told(1)
+	payload, event := someEvent(1)
 	key := newKey()
 	var c Change
 	c.Create(key, thing{1, "first"})

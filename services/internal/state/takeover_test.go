@@ -56,7 +56,7 @@ func TestTakeOver_ALateTransactionOfTheDeadWriterIsRefused(t *testing.T) {
 	go func() {
 		var c Change
 		c.Create(key, thing{1, "late"})
-		payload, _ := told(1)
+		payload, _ := someEvent(1)
 		c.Emit(context.Background(), payload)
 		done <- dead.Commit(context.Background(), &c)
 	}()
@@ -77,7 +77,7 @@ func TestTakeOver_ALostAnswerIsStillSuccessWhenTheEntryWasTakenOver(t *testing.T
 	living, onLiving := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
 	entered, release := hold(f)
 	key := newKey()
-	payload, event := told(1)
+	payload, event := someEvent(1)
 	done := make(chan error, 1)
 	go func() {
 		var c Change
@@ -234,7 +234,7 @@ func TestTakeOver_MayBeInterruptedAnywhere(t *testing.T) {
 	}
 }
 
-// A writer's document says from which number on it has entries: those that wait for the broker are before its next number.
+// A writer's document has the number of its first entry: entries that wait for the broker are before its next number.
 func TestTakeOver_FindsEntriesThatAreOlderThanTheLastRenewal(t *testing.T) {
 	m := newMemory()
 	dead, f := onMemory(t, m, Options{Lease: 300 * time.Millisecond, Writers: 1})
@@ -275,7 +275,7 @@ func TestTakeOver_FindsEntriesBeyondTheNumbersThatWereReservedFirst(t *testing.T
 	require.True(t, onLiving.took(event))
 }
 
-// Else it could commit under numbers at which nobody looks any more.
+// Otherwise it could commit under numbers that no takeover reads any more.
 func TestTakeOver_AClosedWriterRegistersAnewAtItsNextRenewal(t *testing.T) {
 	m := newMemory()
 	frozen, _ := onMemory(t, m, Options{Lease: 300 * time.Millisecond, Writers: 1})
@@ -339,7 +339,7 @@ func TestTakeOver_AnEntryIsNotDeletedForOneOfAFormerRegistration(t *testing.T) {
 	f.set(func(f *faults) { f.publish = nil }) // else it would be waited for at the end
 }
 
-func TestWriters_AConflictCostsNoRegistrationAndLeavesNoEntries(t *testing.T) {
+func TestWriters_AConflictNeedsNoNewRegistrationAndHasNoEntries(t *testing.T) {
 	m := newMemory()
 	s, _ := onMemory(t, m, Options{Lease: time.Minute, Writers: 1})
 	id := s.writers[0].id

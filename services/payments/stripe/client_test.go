@@ -46,7 +46,7 @@ func requireProblem(t *testing.T, err error, kind problem.Kind) *problem.Error {
 	return p
 }
 
-// intended is a payment whose intent exists, and is empty.
+// intended is a payment with an empty intent.
 func intended(t *testing.T, client *Client) *domain.Payment {
 	t.Helper()
 	order := liveOrder()
@@ -188,7 +188,7 @@ func TestClient_AnAnswerGivenBeforeIsNotTakenForThePresent(t *testing.T) {
 func TestClient_AFailureOnStripesSideAfterTheWorkIsOvercome(t *testing.T) {
 	p := stripetest.New(t, sandbox.Options{})
 	client := newClient(t, p, nil)
-	// The work is done, but the client and the idempotency key get a 500, as Stripe would remember it.
+	// The step is done, but the response is a 500, which Stripe keeps under the key.
 	broken := func(path string) *int {
 		times := 0
 		seen := map[string]bool{}
@@ -316,7 +316,7 @@ func TestClient_WhatABadHourBrokeIsDoneAfterIt(t *testing.T) {
 	p.Inject(t, `{"operation":"confirm","fault":"error_before","times":5}`)
 	for range 2 {
 		_, err := client.Confirm(t.Context(), payment, 1, visa())
-		requireProblem(t, err, problem.Unavailable) // four broke; then they are reported again
+		requireProblem(t, err, problem.Unavailable) // four have failed; then the responses are repeated
 	}
 	clock = clock.Add(keyPause)
 	_, err := client.Confirm(t.Context(), payment, 1, visa())

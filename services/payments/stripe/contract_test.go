@@ -21,9 +21,9 @@ import (
 	"boxoffice/services/payments/stripe/stripetest"
 )
 
-// referee is Stripe's own stripe-mock: it holds every request against Stripe's published OpenAPI description.
+// specServer is Stripe's stripe-mock: it compares every request with Stripe's published OpenAPI description.
 // It has no state, so only whether it accepts a request matters.
-type referee struct {
+type specServer struct {
 	mock http.Handler
 
 	mu       sync.Mutex
@@ -31,7 +31,7 @@ type referee struct {
 	rejected []string
 }
 
-func newReferee(t *testing.T) *referee {
+func newSpecServer(t *testing.T) *specServer {
 	t.Helper()
 	description, err := server.LoadSpec(embedded.OpenAPISpec, "")
 	require.NoError(t, err)
@@ -39,10 +39,10 @@ func newReferee(t *testing.T) *referee {
 	require.NoError(t, err)
 	mock, err := server.NewStubServer(fixtures, description, false, false)
 	require.NoError(t, err)
-	return &referee{mock: http.HandlerFunc(mock.HandleRequest)}
+	return &specServer{mock: http.HandlerFunc(mock.HandleRequest)}
 }
 
-func (r *referee) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+func (r *specServer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	answer := httptest.NewRecorder()
 	r.mock.ServeHTTP(answer, req)
 	r.mu.Lock()
@@ -60,7 +60,7 @@ func (r *referee) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // TestContract_StripeTakesEveryRequestThatPaymentsMakes calls every operation of the Stripe client. One that is added
 // to the Stripe client must be added here.
 func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
-	r := newReferee(t)
+	r := newSpecServer(t)
 	web := httptest.NewServer(r)
 	defer web.Close()
 	client := New(Options{Key: stripetest.Key, URL: web.URL, Timeout: 10 * time.Second, Clock: clock.System, Log: quiet, Retries: 2})
@@ -127,8 +127,8 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 	}
 }
 
-// requireRefusals makes sure that the contract can be broken.
-func requireRefusals(t *testing.T, r *referee) {
+// requireRefusals checks that specServer refuses wrong requests.
+func requireRefusals(t *testing.T, r *specServer) {
 	t.Helper()
 	for name, body := range map[string]string{
 		"an unknown parameter": "amount=2500&currency=usd&colour=red",

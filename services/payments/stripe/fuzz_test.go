@@ -44,8 +44,8 @@ func FuzzNoticeOf(f *testing.F) {
 	})
 }
 
-// Whatever Stripe, or somebody in between, answers: it becomes an intent in our terms or an error in our terms, and
-// no error holds a client secret.
+// Any response of Stripe, or of a proxy, becomes an intent or an error in this service's terms, and no error contains a client
+// secret.
 func FuzzResponse(f *testing.F) {
 	f.Add([]byte(`{"id":"pi_1","object":"payment_intent","status":"requires_capture","client_secret":"pi_1_secret_x","latest_charge":{"id":"ch_1"}}`), 200)
 	f.Add([]byte(`{"id":"pi_1","status":"succeeded","latest_charge":{"id":"ch_1","amount_captured":100,"amount_refunded":100}}`), 200)

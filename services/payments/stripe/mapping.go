@@ -113,7 +113,7 @@ func headerOf(err error) http.Header {
 	return nil
 }
 
-// declineCode is the bank's reason if Stripe knows it, else Stripe's own.
+// declineCode is the bank's reason if Stripe has it, else Stripe's own.
 func declineCode(e *stripego.Error) string {
 	if e.DeclineCode != "" {
 		return string(e.DeclineCode)

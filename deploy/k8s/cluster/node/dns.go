@@ -103,9 +103,9 @@ func (n names) answer(message []byte) ([]byte, error) {
 
 // lookup finds SERVICE.NAMESPACE.svc.cluster.local and POD.SERVICE.NAMESPACE.svc.cluster.local.
 func (n names) lookup(name string) (addresses []netip.Addr, found bool) {
-	name, ours := strings.CutSuffix(name, zone)
+	name, inZone := strings.CutSuffix(name, zone)
 	parts := strings.Split(name, ".")
-	if !ours || len(parts) < 2 || len(parts) > 3 {
+	if !inZone || len(parts) < 2 || len(parts) > 3 {
 		return nil, false
 	}
 	host := strings.Join(parts[:len(parts)-2], ".")

@@ -1,4 +1,4 @@
-// Command pause holds the network of a pod open until it is told to end: the smallest program of an image.
+// Command pause holds the network of a pod open until it gets a signal to end: the smallest program of an image.
 package main
 
 import (

@@ -11,7 +11,7 @@ import (
 )
 
 // Main becomes the program that the first argument names, one of all by name, with the arguments after it as if it had been
-// called by that name, and ends with what it returns. Without such a name it says which there are and ends with 2.
+// called by that name, and ends with what it returns. Without such a name it lists the programs and ends with 2.
 func Main(binary string, all map[string]func() (exitCode int)) {
 	usage := fmt.Sprintf("usage: %s %s [flags of that program]", binary, strings.Join(slices.Sorted(maps.Keys(all)), "|"))
 	if len(os.Args) < 2 {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Dumps each service's database into the folder BACKUPS, a file a database, encrypted for the public key in KEY (OpenPGP). A
-# dump is one moment of one database; README.md says what that means for all of them. Only who has the private key, which
+# dump is one moment of one database; README.md describes what that means for all of them. Only who has the private key, which
 # belongs outside the cluster, reads them.
 #
 # First it makes room: what is left of an interrupted run goes, then what is older than KEEP_DAYS, then the oldest nights until
@@ -37,7 +37,7 @@ for database in $databases; do
 	file=$BACKUPS/$database-$now.dump
 	if [ -s "$KEY" ]; then
 		file=$file.gpg
-		failed=$GNUPGHOME/failed # of the two in a pipe, a shell looks at the second alone
+		failed=$GNUPGHOME/failed # of the two in a pipe, a shell has the status of the second alone
 		rm -f "$failed"
 		{ pg_dump -Fc -d "$database" || touch "$failed"; } |
 			gpg --batch --quiet --no-tty --trust-model always --compress-algo none --recipient-file "$KEY" --encrypt > "$file.partial"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Puts each service's database back as it was in the newest dumps in the folder BACKUPS, or in those of NIGHT
-# (20260131T031700Z). While it runs no service may: README.md says how to close and to open the shop. Encrypted dumps need the
+# (20260131T031700Z). While it runs no service may: README.md describes how to stop and to start the services. Encrypted dumps need the
 # private key in PRIVATE_KEY, without a passphrase (the secret restore-key, which README.md has you delete again).
 set -eu
 export GNUPGHOME="${TMPDIR:-/tmp}/gnupg"
@@ -19,7 +19,7 @@ plain=${TMPDIR:-/tmp}/restore.dump
 for database in $databases; do
 	if [ -e "$BACKUPS/$database-$night.dump.gpg" ]; then
 		gpg --batch --quiet --no-tty --import "$PRIVATE_KEY"
-		# Whole and unchanged, or not at all: gpg says so only at the end.
+		# Whole and unchanged, or not at all: gpg reports an error only at the end.
 		gpg --batch --quiet --no-tty --yes --output "$plain" --decrypt "$BACKUPS/$database-$night.dump.gpg"
 		put "$database" "$plain"
 		rm -f "$plain"
