@@ -117,13 +117,13 @@ func TestLimitConnections_NewOnesTakeThePlacesOfIdleOnesIfTheseAreMore(t *testin
 			address, _, _ := bounded(t, limits)
 			for range 3 {
 				idle := connect(t, address)
-				idle.say(t, request)
-				require.True(t, idle.hears(t))
+				idle.send(t, request)
+				require.True(t, idle.getsResponse(t))
 			}
 			one, another := connect(t, address), connect(t, address)
 			for _, browser := range []caller{one, another} {
-				browser.say(t, request)
-				require.True(t, browser.hears(t), "connections opened at once do not close each other")
+				browser.send(t, request)
+				require.True(t, browser.getsResponse(t), "connections opened at once do not close each other")
 			}
 		})
 	}
