@@ -165,7 +165,9 @@ func TestCompose_SettingsComeFromTheFilesThatTheREADMENames(t *testing.T) {
 // Go's collector must run before the kernel ends the process, and need not much earlier.
 func TestCompose_GoKnowsTheMemoryLimit(t *testing.T) {
 	var compose composeFile
+	var run runFile
 	read(t, "../../docker-compose.yaml", &compose)
+	read(t, "../../dapr.yaml", &run)
 	number := regexp.MustCompile(`\d+`)
 	mebibytes := func(text string) float64 {
 		n, err := strconv.Atoi(number.FindString(text))
@@ -180,7 +182,7 @@ func TestCompose_GoKnowsTheMemoryLimit(t *testing.T) {
 		limited++
 		require.InDelta(t, 0.86, mebibytes(service.Environment["GOMEMLIMIT"])/mebibytes(service.MemLimit), 0.04, name)
 	}
-	require.Equal(t, 15, limited, "seven services, their sidecars, NATS")
+	require.Equal(t, 2*len(run.Apps)+1, limited, "the services, their sidecars, NATS")
 }
 
 // The control plane takes nobody without a certificate, and sentry nobody without a token.

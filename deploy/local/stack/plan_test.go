@@ -58,8 +58,12 @@ func TestPlan_HasAProgramForEachServerAppAndSidecar(t *testing.T) {
 		t.Run(set, func(t *testing.T) {
 			p := planned(t, Options{Set: set}, nil)
 			want := append(servers, "sentry", "placement", "scheduler", "sandbox")
-			for _, app := range []string{"gateway", "auth", "tickets", "orders", "payments", "expiration", "dead-letters"} {
-				want = append(want, app, app+"-dapr")
+			runFile, err := FindRunFile(".")
+			require.NoError(t, err)
+			run, err := ReadRunFile(runFile)
+			require.NoError(t, err)
+			for _, app := range run.Apps {
+				want = append(want, app.ID, app.ID+"-dapr")
 			}
 			var names, stopped []string
 			for _, program := range p.programs {

@@ -120,11 +120,11 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	load := newLoad(s.GatewayURLs(), sandbox, out.Load)
 	faults := newInjector(s, sandbox, clocks, opts.Log)
 
-	var keepingAlive sync.WaitGroup
-	alive, stopKeepingAlive := context.WithCancel(ctx)
-	defer keepingAlive.Wait()
-	defer stopKeepingAlive()
-	keepingAlive.Go(func() { faults.keepAlive(alive) })
+	var restarting sync.WaitGroup
+	restartCtx, stopRestarting := context.WithCancel(ctx)
+	defer restarting.Wait()
+	defer stopRestarting()
+	restarting.Go(func() { faults.restartEnded(restartCtx) })
 
 	working, stopWork := context.WithTimeout(ctx, opts.Time)
 	defer stopWork()
@@ -142,8 +142,8 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	if err := ready(ctx, s, opts.Settle); err != nil {
 		return nil, err
 	}
-	stopKeepingAlive()
-	keepingAlive.Wait()
+	stopRestarting()
+	restarting.Wait()
 	out.Faults, out.Died = faults.injected, faults.died
 	out.Report, err = check.Check(ctx, check.TargetOf(s), check.Options{Settle: opts.Settle, AtRest: true, Late: lateness, History: load.history, Jumps: faults.jumps})
 	if err == nil {
@@ -196,7 +196,7 @@ func (o *Options) withClocks(ctx context.Context) (map[string]string, map[string
 	return programs, clocks, nil
 }
 
-// ready waits until all processes are ready. keepAlive restarts those that end meanwhile.
+// ready waits until all processes are ready. restartEnded restarts those that end meanwhile.
 func ready(ctx context.Context, s *stack.Stack, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not ready within %s of the last fault", limit))
 	defer cancel()

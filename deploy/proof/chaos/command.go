@@ -27,7 +27,7 @@ The same -seed, -time, -replicas, -set and -clocks cause the same faults at the 
 
 `
 
-// Command runs chaos as the command line says, and prints the outcome.
+// Command runs chaos with the options of the command line, and prints the outcome.
 func Command(ctx context.Context, args []string) error {
 	var opts Options
 	flags := flag.NewFlagSet("proof chaos", flag.ContinueOnError)

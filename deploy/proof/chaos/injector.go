@@ -161,13 +161,13 @@ func (i *injector) inject(ctx context.Context, f fault) {
 		i.misbehave(ctx, f)
 		return
 	case cut:
-		mend, err := i.stack.Cut(f.target, f.server)
+		restore, err := i.stack.Cut(f.target, f.server)
 		if err != nil {
 			i.log("%v", err)
 			return
 		}
 		i.last(ctx, f, cut+" "+role(f.target)+" from "+f.server)
-		mend(f.broken)
+		restore(f.broken)
 		return
 	case fill:
 		i.fill(ctx, f)
@@ -181,7 +181,7 @@ func (i *injector) inject(ctx context.Context, f fault) {
 		_ = p.Stop() // a process that had to be killed makes no difference: the check is about what is left of its work
 	case freeze:
 		if p.Pause() != nil {
-			return // it does not run; keepAlive starts it
+			return // it does not run; restartEnded starts it
 		}
 	}
 	i.last(ctx, f, f.kind+" "+role(f.target))
@@ -277,12 +277,12 @@ func role(process string) string {
 	return "service"
 }
 
-// keepAlivePeriod is how often keepAlive checks all processes.
-const keepAlivePeriod = 250 * time.Millisecond
+// restartPeriod is how often restartEnded checks all processes.
+const restartPeriod = 250 * time.Millisecond
 
-// keepAlive restarts processes that ended without a fault, as Kubernetes would do it, until ctx ends.
-func (i *injector) keepAlive(ctx context.Context) {
-	for sleep(ctx, keepAlivePeriod) {
+// restartEnded restarts processes that ended without a fault, as Kubernetes would do it, until ctx ends.
+func (i *injector) restartEnded(ctx context.Context) {
+	for sleep(ctx, restartPeriod) {
 		for _, name := range i.stack.Processes() {
 			p := i.stack.Process(name)
 			if p.PID() != 0 || !i.claim(name) {

@@ -74,7 +74,7 @@ type simulatedClient struct {
 	gateway      int // it uses one gateway until that does not answer
 	users        []*user
 	reservations []reservation // that it may pay or cancel
-	recentOrders []reservation // that it reads
+	newestOrders []reservation // that it reads
 	payments     []payment
 }
 
@@ -324,7 +324,7 @@ func (c *simulatedClient) deleteAccount(ctx context.Context) {
 	for _, t := range c.listingsOf(u) {
 		c.history.Add(check.Request{Kind: check.Withdraw, Ticket: t.id, Call: x.call})
 	}
-	for _, o := range c.recentOrders {
+	for _, o := range c.newestOrders {
 		if o.buyer == u {
 			c.history.Add(check.Request{Kind: check.Cancel, Order: o.order, Call: x.call})
 		}
@@ -345,7 +345,7 @@ func (c *simulatedClient) listingsOf(u *user) []listing {
 func (c *simulatedClient) forget(u *user) {
 	c.users = slices.DeleteFunc(c.users, func(other *user) bool { return other == u })
 	isTheirs := func(r reservation) bool { return r.buyer == u }
-	c.reservations, c.recentOrders = slices.DeleteFunc(c.reservations, isTheirs), slices.DeleteFunc(c.recentOrders, isTheirs)
+	c.reservations, c.newestOrders = slices.DeleteFunc(c.reservations, isTheirs), slices.DeleteFunc(c.newestOrders, isTheirs)
 }
 
 func (l *load) revoke(token string) {
@@ -530,7 +530,7 @@ func (c *simulatedClient) reserve(ctx context.Context, wanted listing) {
 	}
 	c.history.Ordered(made.ID, wanted.id, buyer.id)
 	c.reservations = keepNewest(append(c.reservations, reservation{made.ID, buyer}))
-	c.recentOrders = keepNewest(append(c.recentOrders, reservation{made.ID, buyer}))
+	c.newestOrders = keepNewest(append(c.newestOrders, reservation{made.ID, buyer}))
 }
 
 // orderIn reads the order in a granted response.
@@ -544,7 +544,7 @@ func (c *simulatedClient) orderIn(r client.Response) client.Order {
 
 // readOrder reads one of the newest orders.
 func (c *simulatedClient) readOrder(ctx context.Context) {
-	o, ok := pick(c.chance, c.recentOrders)
+	o, ok := pick(c.chance, c.newestOrders)
 	if !ok {
 		return
 	}

@@ -53,7 +53,7 @@ type Options struct {
 const roundPause = time.Second
 
 // Check reads the facts and applies the rules, in rounds, until nothing is wrong or the time is over. The error is ctx's,
-// or says that the facts could not be read even once.
+// or means that the facts could not be read even once.
 func Check(ctx context.Context, target Target, opts Options) (*Report, error) {
 	if opts.Late == 0 {
 		opts.Late = 30 * time.Second

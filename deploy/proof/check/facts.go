@@ -39,7 +39,7 @@ type ticketDoc struct { // of tickets
 // published is the last version that was published: the seller's last change. The previous release published each version.
 func (t ticketDoc) published() int { return cmp.Or(t.Listed, t.Version) }
 
-// withdrawn reports whether the last published version says that the ticket is deleted. A sale that restores the listing is
+// withdrawn reports whether the ticket is deleted in its last published version. A sale that restores the listing is
 // not published; the previous release published it.
 func (t ticketDoc) withdrawn() bool { return t.Deleted || t.Withdrawn && t.Listed != 0 }
 

@@ -97,7 +97,7 @@ func (c *checker) ordersByTicket() map[string][]orderDoc {
 	return all
 }
 
-// Promise 1. A ticket has at most one live order: now, as the documents say, and at any time, as the events say.
+// Promise 1. A ticket has at most one live order: now, by the documents, and at any time, by the events.
 func (c *checker) oneLiveOrder() {
 	for ticket, orders := range c.ordersByTicket() {
 		var live []string
@@ -393,7 +393,7 @@ func (c *checker) money() {
 		}
 		p, exists := c.payments[c.accounts[id].paymentID()]
 		if exists && p.Refunded > 0 && p.Refunded != refunded[id] && o.Status == "complete" {
-			c.violation(6, "payment "+p.ID, fmt.Sprintf("its document says that %d were refunded, and the ledger says %d", p.Refunded, refunded[id]), p.ID, id)
+			c.violation(6, "payment "+p.ID, fmt.Sprintf("its document has %d as refunded, and the ledger has %d", p.Refunded, refunded[id]), p.ID, id)
 		}
 		want := map[string]string{"complete": "captured", "cancelled": "voided"}[o.Status]
 		if exists && want != "" && p.Status != want && !(want == "voided" && p.Status == "refunded") {
@@ -459,11 +459,11 @@ func (c *checker) expirationsAreTrue() {
 			o, exists := c.orders[named.ID]
 			switch {
 			case !exists:
-				c.violation(4, "order "+named.ID, id+" says that its window ended, and the order does not exist", e.Subject)
+				c.violation(4, "order "+named.ID, id+" names it as expired, and the order does not exist", e.Subject)
 			case !named.ExpiresAt.Equal(o.ExpiresAt):
-				c.violation(4, "order "+named.ID, fmt.Sprintf("%s says that its window ends at %s, and it ends at %s", id, named.ExpiresAt, o.ExpiresAt), named.ID, e.Subject)
+				c.violation(4, "order "+named.ID, fmt.Sprintf("%s has %s as the end of its window, and that is %s", id, named.ExpiresAt, o.ExpiresAt), named.ID, e.Subject)
 			case !expired.EndsAt.IsZero() && expired.EndsAt.Before(o.ExpiresAt):
-				c.violation(4, "order "+named.ID, fmt.Sprintf("%s says %s too early that its window ended", id, o.ExpiresAt.Sub(expired.EndsAt)), named.ID, e.Subject)
+				c.violation(4, "order "+named.ID, fmt.Sprintf("%s names it as expired %s too early", id, o.ExpiresAt.Sub(expired.EndsAt)), named.ID, e.Subject)
 			}
 		}
 	}

@@ -252,7 +252,7 @@ func TestRules_FindViolations(t *testing.T) {
 		{3, "1000 were taken", func(f *facts) { f.intents[0].Kept, f.intents[0].Captured = 1000, 1000 }},
 		{3, "and 100 were refunded", func(f *facts) { f.intents[0].Refunded = 100 }},
 		{3, "were refunded without a request", func(f *facts) { f.intents[0].Refunded, f.intents[0].Kept = 100, 400 }},
-		{6, "its document says that 50 were refunded, and the ledger says 100", func(f *facts) {
+		{6, "its document has 50 as refunded, and the ledger has 100", func(f *facts) {
 			f.intents[0].Refunded, f.intents[0].Kept = 100, 400
 			put(f.payments, "payment", func(p *paymentDoc) { p.Refunded = 50 })
 		}},
@@ -277,10 +277,10 @@ func TestRules_FindViolations(t *testing.T) {
 		{4, "names no order", func(f *facts) {
 			f.events = append(f.events, published("expiration.complete", "slot", 1, expired(noon.Add(time.Hour))))
 		}},
-		{4, "too early that its window ended", func(f *facts) {
+		{4, "too early", func(f *facts) {
 			f.events = append(f.events, published("expiration.complete", "slot", 1, expired(noon, "first")))
 		}},
-		{4, "and it ends at", func(f *facts) { put(f.orders, "first", func(o *orderDoc) { o.ExpiresAt = noon }) }},
+		{4, "as the end of its window, and that is", func(f *facts) { put(f.orders, "first", func(o *orderDoc) { o.ExpiresAt = noon }) }},
 		{5, "both granted as version 1", func(f *facts) { f.history.Listed("seat", Listing{1, "Last row", 100}) }},
 		{5, "and published as \"Last row\"", func(f *facts) {
 			f.events[1] = published("ticket.created", "seat", 1, ticketDoc{Title: "Last row", Price: 500})

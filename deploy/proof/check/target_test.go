@@ -21,7 +21,7 @@ func closedAddress(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-func TestDiagnose_TellsAnOutageFromAStackThatDoesNotRun(t *testing.T) {
+func TestDiagnose_DistinguishesAnOutageFromNoStack(t *testing.T) {
 	server := func(status int, body string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)

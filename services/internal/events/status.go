@@ -1,16 +1,16 @@
 package events
 
 // TicketStatus is a ticket's availability.
-type TicketStatus = string
+type TicketStatus string
 
 // OrderStatus is the state of an order.
-type OrderStatus = string
+type OrderStatus string
 
 // CancelReason is the reason why an order was cancelled.
-type CancelReason = string
+type CancelReason string
 
 // PaymentStatus is the state of a payment.
-type PaymentStatus = string
+type PaymentStatus string
 
 // Statuses and reasons that other services than their owner compare.
 const (

@@ -8,16 +8,15 @@ import (
 	"github.com/google/uuid"
 )
 
-// The types are aliases while services still pass ids as strings. Without "=" the compiler finds where they do.
 type (
 	// User is the id of a user.
-	User = string
+	User string
 	// Ticket is the id of a ticket.
-	Ticket = string
+	Ticket string
 	// Order is the id of an order.
-	Order = string
+	Order string
 	// Payment is the id of a payment.
-	Payment = string
+	Payment string
 )
 
 // New makes an id that no other has: a UUIDv7, which holds the time.
