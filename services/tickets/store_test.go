@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/clock"
+	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/internal/state/statetest"

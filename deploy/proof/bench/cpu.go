@@ -118,7 +118,7 @@ func kindOf(process string) string {
 		return "broker"
 	case stack.Postgres:
 		return "database"
-	case stack.Placement, stack.Scheduler, stack.Sandbox, bareSidecar + "-dapr":
+	case stack.Placement, stack.Scheduler, stack.Sentry, stack.Sandbox, bareSidecar + "-dapr":
 		return "rest"
 	}
 	if strings.HasSuffix(process, "-dapr") {

@@ -1,13 +1,11 @@
 package check
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -15,7 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"boxoffice/deploy/proof/broker"
+	"boxoffice/deploy/proof/client"
 )
 
 // The documents, with the members that rules need. Each service's store.go describes them.
@@ -169,14 +170,6 @@ type deadLetter struct {
 	Event   string // its id, or a hash if it has none
 }
 
-// listedTicket is a ticket in the list that clients read.
-type listedTicket struct {
-	ID      string `json:"id"`
-	Status  string `json:"status"`
-	OrderID string `json:"orderId"`
-	Version int    `json:"version"`
-}
-
 // facts are everything that the rules need, read at about one time.
 type facts struct {
 	now                time.Time
@@ -186,7 +179,7 @@ type facts struct {
 	accounts           map[string]accountDoc
 	payments           map[string]paymentDoc
 	paymentProjections map[string]paymentDoc // of payments in orders, by order: of the previous release
-	listed             map[string]listedTicket
+	listed             map[string]client.Ticket
 	intents            []intent
 	events             []event // in the order in which they were published
 	allEvents          bool    // whether the broker still has all events since the first
@@ -199,23 +192,26 @@ type facts struct {
 // reader reads facts. It keeps the events that it has read.
 type reader struct {
 	target Target
-	http   *http.Client
+	api    *client.Client
 	broker broker.Broker
 	events []event
 	place  string // of the last event
 }
+
+// requestTime limits one request.
+const requestTime = 20 * time.Second
 
 func newReader(t Target) (*reader, error) {
 	b, err := broker.Open(t.Broker)
 	if err != nil {
 		return nil, err
 	}
-	return &reader{target: t, broker: b, http: &http.Client{Timeout: 20 * time.Second}}, nil
+	return &reader{target: t, broker: b, api: client.New("", client.Options{Timeout: requestTime})}, nil
 }
 
 func (r *reader) close() {
 	r.broker.Close()
-	r.http.CloseIdleConnections()
+	r.api.Close()
 }
 
 // facts reads everything. It reads the events first, for they name orders, and again at the end: an event that is still
@@ -392,32 +388,30 @@ func (r *reader) readPayments(ctx context.Context, f *facts) (err error) {
 
 // readList reads the list of all tickets as a client does.
 func (r *reader) readList(ctx context.Context, f *facts) error {
-	f.listed = map[string]listedTicket{}
-	for path := "/api/tickets?limit=200"; path != ""; {
-		var page []listedTicket
-		header, err := r.get(ctx, r.target.Gateways, path, &page)
+	f.listed = map[string]client.Ticket{}
+	for next := client.ReadTickets().WithQuery("limit", 200); next.Path != ""; {
+		response, err := r.request(ctx, r.target.Gateways, next)
+		page, err := client.Decode[[]client.Ticket](response, err)
 		if err != nil {
 			return fmt.Errorf("list the tickets: %w", err)
 		}
 		for _, ticket := range page {
 			f.listed[ticket.ID] = ticket
 		}
-		link := header.Get("Link") // <…>; rel="next"
-		from, to := strings.IndexByte(link, '<'), strings.IndexByte(link, '>')
-		if path = ""; from >= 0 && to > from {
-			path = link[from+1 : to]
-		}
+		next.Path = response.Next()
 	}
 	return nil
 }
 
+type ledger struct {
+	Intents     []intent `json:"intents"`
+	Undelivered int      `json:"undelivered"`
+	Fault       string   `json:"fault"`
+}
+
 func (r *reader) readLedger(ctx context.Context, f *facts) error {
-	var ledger struct {
-		Intents     []intent `json:"intents"`
-		Undelivered int      `json:"undelivered"`
-		Fault       string   `json:"fault"`
-	}
-	if _, err := r.get(ctx, []string{r.target.Sandbox}, "/sandbox/ledger", &ledger); err != nil {
+	ledger, err := client.Decode[ledger](r.request(ctx, []string{r.target.Sandbox}, client.Request{Method: http.MethodGet, Path: "/sandbox/ledger"}))
+	if err != nil {
 		return fmt.Errorf("read the sandbox's ledger: %w", err)
 	}
 	if ledger.Fault != "" {
@@ -482,6 +476,12 @@ func (r *reader) indexes(ctx context.Context, app string, names []string) (ids [
 // bulk is how many documents one request reads.
 const bulk = 200
 
+type bulkItem struct {
+	Key   string          `json:"key"`
+	Data  json.RawMessage `json:"data"`
+	Error string          `json:"error"`
+}
+
 // documents reads an app's documents by their ids. It omits those that do not exist.
 func documents[T any](ctx context.Context, r *reader, app, prefix string, ids []string) (map[string]T, error) {
 	ids = unique(ids)
@@ -495,17 +495,10 @@ func documents[T any](ctx context.Context, r *reader, app, prefix string, ids []
 		for i, id := range some {
 			keys[i] = prefix + id
 		}
-		body, err := json.Marshal(map[string]any{"keys": keys, "parallelism": 8})
+		items, err := client.Decode[[]bulkItem](r.request(ctx, r.target.Sidecars[app], client.Request{
+			Method: http.MethodPost, Path: "/v1.0/state/" + store + "/bulk", Body: map[string]any{"keys": keys, "parallelism": 8},
+		}))
 		if err != nil {
-			return nil, err
-		}
-		var items []struct {
-			Key   string          `json:"key"`
-			Data  json.RawMessage `json:"data"`
-			ETag  *string         `json:"etag"`
-			Error string          `json:"error"`
-		}
-		if _, err := r.request(ctx, http.MethodPost, r.target.Sidecars[app], "/v1.0/state/"+store+"/bulk", body, &items); err != nil {
 			return nil, fmt.Errorf("read documents of %s: %w", app, err)
 		}
 		for _, item := range items {
@@ -531,62 +524,39 @@ func unique(ids []string) []string {
 	return slices.Compact(ids)
 }
 
-func (r *reader) get(ctx context.Context, bases []string, path string, into any) (http.Header, error) {
-	return r.request(ctx, http.MethodGet, bases, path, nil, into)
-}
-
-// request sends a request to one address after the other until one answers.
-func (r *reader) request(ctx context.Context, method string, bases []string, path string, body []byte, into any) (http.Header, error) {
+// request sends a request to one address after the other until one grants it. A sidecar gets its API token.
+func (r *reader) request(ctx context.Context, addresses []string, request client.Request) (client.Response, error) {
 	var failed []error
-	for _, base := range bases {
-		header, err := r.requestOne(ctx, method, base, path, body, into)
-		if err == nil {
-			return header, nil
+	for _, address := range addresses {
+		to := request
+		if token := r.target.Tokens[address]; token != "" {
+			to = request.With("dapr-api-token", token)
 		}
-		failed = append(failed, err)
+		response, err := backoff.Retry(ctx, func() (client.Response, error) { return granted(r.api.At(address).Do(ctx, to)) })
+		if err == nil {
+			return response, nil
+		}
+		failed = append(failed, fmt.Errorf("%s: %w", address, err))
 	}
-	if len(bases) == 0 {
-		return nil, errors.New("the address is not known")
+	if len(addresses) == 0 {
+		return client.Response{}, errors.New("the address is not known")
 	}
-	return nil, errors.Join(failed...)
+	return client.Response{}, errors.Join(failed...)
 }
 
-func (r *reader) requestOne(ctx context.Context, method, base, path string, body []byte, into any) (http.Header, error) {
-	request, err := http.NewRequestWithContext(ctx, method, base+path, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
+// granted turns a refusal into an error. Only a response that names a time may be tried again: a list of many pages exceeds the gateway's
+// rate limit for one client.
+func granted(response client.Response, err error) (client.Response, error) {
+	switch {
+	case err != nil:
+		return response, backoff.Permanent(err)
+	case response.Granted():
+		return response, nil
 	}
-	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
+	if problem, err := response.Problem(); err == nil && problem.RetryAfter > 0 && response.Status == http.StatusTooManyRequests {
+		return response, backoff.RetryAfter(int(problem.RetryAfter.Seconds()))
 	}
-	if token := r.target.Tokens[base]; token != "" {
-		request.Header.Set("dapr-api-token", token)
-	}
-	response, err := r.http.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, err
-	}
-	// A list of many pages exceeds the gateway's rate limit for one client.
-	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil && response.StatusCode == http.StatusTooManyRequests {
-		select {
-		case <-time.After(time.Duration(seconds) * time.Second):
-			return r.requestOne(ctx, method, base, path, body, into)
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-	if response.StatusCode/100 != 2 {
-		return nil, fmt.Errorf("%s %s%s: %s: %.300s", method, base, path, response.Status, text)
-	}
-	if len(text) == 0 {
-		return response.Header, nil
-	}
-	return response.Header, json.Unmarshal(text, into)
+	return response, backoff.Permanent(fmt.Errorf("status %d: %.300s", response.Status, response.Body))
 }
 
 // decode reads the data of an event.

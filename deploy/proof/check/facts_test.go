@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/proof/broker"
+	"boxoffice/deploy/proof/client"
 )
 
 // readerOf reads from a sidecar that has these documents.
@@ -33,7 +34,7 @@ func readerOf(t *testing.T, documents map[string]string) *reader {
 		_ = json.NewEncoder(w).Encode(items)
 	}))
 	t.Cleanup(sidecar.Close)
-	return &reader{target: Target{Sidecars: map[string][]string{"orders": {sidecar.URL}}}, http: sidecar.Client()}
+	return &reader{target: Target{Sidecars: map[string][]string{"orders": {sidecar.URL}}}, api: client.New("", client.Options{})}
 }
 
 func TestIndexes_AreReadInAllPartitions(t *testing.T) {
@@ -93,4 +94,28 @@ func TestDeadLetters_ThatWereSentAgainAreRecognized(t *testing.T) {
 			require.Equal(t, c.resent, resent[deadLetterIn(c.letter)])
 		})
 	}
+}
+
+func TestReadList_WaitsIfTheRateLimitIsExceeded(t *testing.T) {
+	requests := 0
+	gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if requests++; requests == 1 {
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusTooManyRequests)
+			_, _ = w.Write([]byte(`{"status": 429}`))
+			return
+		}
+		if requests == 2 {
+			w.Header().Set("Link", `</api/tickets?limit=200&cursor=b>; rel="next"`)
+			_, _ = w.Write([]byte(`[{"id": "a", "version": 3}]`))
+			return
+		}
+		_, _ = w.Write([]byte(`[{"id": "b"}]`))
+	}))
+	t.Cleanup(gateway.Close)
+	r := &reader{target: Target{Gateways: []string{gateway.URL}}, api: client.New("", client.Options{})}
+	f := &facts{}
+	require.NoError(t, r.readList(t.Context(), f))
+	require.Len(t, f.listed, 2)
+	require.Equal(t, 3, f.listed["a"].Version)
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/deploy/proof/client"
 )
 
 var (
@@ -61,7 +63,7 @@ func sold() *facts {
 		accounts:           map[string]accountDoc{"first": {"first", "cancelled", 500, 2, nil, ""}, "second": {"second", "complete", 500, 2, &paid, ""}},
 		payments:           map[string]paymentDoc{"payment": paid},
 		paymentProjections: map[string]paymentDoc{},
-		listed:             map[string]listedTicket{"seat": {"seat", "sold", "second", 6}},
+		listed:             map[string]client.Ticket{"seat": {ID: "seat", Status: "sold", OrderID: "second", Version: 6}},
 		intents:            []intent{{ID: "pi", Metadata: map[string]string{"orderId": "second"}, Charges: 1, Authorized: 500, Captured: 500, Kept: 500, CapturedAt: &later}},
 		allEvents:          true,
 		history:            NewHistory(),
@@ -98,7 +100,7 @@ func refunded() *facts {
 	put(f.orders, "second", func(o *orderDoc) { o.Status, o.Reason, o.Version, o.Sequence = "cancelled", "refunded", 3, 5 })
 	put(f.seats, "seat", func(s *seatDoc) { s.Reservation, s.Sequence, s.Withheld = nil, 5, 5 })
 	put(f.tickets, "seat", func(t *ticketDoc) { t.Status, t.OrderID, t.Sequence, t.Version = "withheld", "", 5, 7 })
-	f.listed["seat"] = listedTicket{"seat", "withheld", "", 7}
+	f.listed["seat"] = client.Ticket{ID: "seat", Status: "withheld", Version: 7}
 	paid := f.payments["payment"]
 	paid.Status, paid.Version = "refunded", 5
 	f.payments["payment"] = paid
@@ -292,7 +294,7 @@ func TestRules_FindViolations(t *testing.T) {
 		{6, "deleted true)", func(f *facts) { put(f.seats, "seat", func(s *seatDoc) { s.Deleted = true }) }},
 		{6, "the orders service has no projection of it", func(f *facts) { delete(f.seats, "seat") }},
 		{6, "it is shown as reserved", func(f *facts) { put(f.tickets, "seat", func(d *ticketDoc) { d.Status = "reserved" }) }},
-		{6, "another state", func(f *facts) { f.listed["seat"] = listedTicket{"seat", "available", "", 6} }},
+		{6, "another state", func(f *facts) { f.listed["seat"] = client.Ticket{ID: "seat", Status: "available", Version: 6} }},
 		{6, "its presence in the list is false", func(f *facts) { delete(f.listed, "seat") }},
 		{6, "the payments service has created", func(f *facts) { put(f.accounts, "second", func(a *accountDoc) { a.Status = "created" }) }},
 		{6, "the payments service has no projection of it", func(f *facts) { delete(f.accounts, "first") }},

@@ -88,7 +88,7 @@ type OrderedTicket struct {
 }
 
 // Order is the public state of an order. Sequence grows with every change of reservation of the ticket, over all its orders.
-// Reason is set if the order is cancelled. If the reason is unknown (see IsLost), the event has only the order's id and the
+// Reason is set if the order is cancelled. If it is CancelReasonUnknown, the event has only the order's id and the
 // members of its payment's event, and may have no ticket.
 type Order struct {
 	ID        id.Order      `json:"id"`
@@ -120,12 +120,6 @@ func (OrderCancelled) EventType() string { return "order.cancelled" }
 type OrderCompleted struct{ Order }
 
 func (OrderCompleted) EventType() string { return "order.completed" }
-
-// IsLost reports whether the orders service had no such order: it was restored from a backup that is older than the order.
-func (e OrderCancelled) IsLost() bool { return e.Reason == CancelReasonUnknown }
-
-// IsRefunded reports whether the order was cancelled because all of its money was given back.
-func (e OrderCancelled) IsRefunded() bool { return e.Reason == CancelReasonRefunded }
 
 // ExpirationComplete is published when the reservation windows of a slot's orders have ended; the last of them ends at EndsAt. A
 // slot with many orders has several events, which Part counts. An event may name orders that are paid or cancelled, and may

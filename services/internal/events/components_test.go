@@ -101,18 +101,18 @@ func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 			letters = append(letters, s.Spec.Topic)
 			continue
 		}
-		require.Equal(t, DeadLetterTopic(service), s.Spec.DeadLetterTopic, s.Metadata.Name)
+		require.Equal(t, deadLetterTopic(service), s.Spec.DeadLetterTopic, s.Metadata.Name)
 		require.Equal(t, "/events", s.Spec.Routes.Default, s.Metadata.Name)
 		subscribers = append(subscribers, service)
 	}
 	slices.Sort(subscribers)
 	require.ElementsMatch(t, Subscribers, slices.Compact(subscribers))
-	topics := []string{OldTopic, OldDeadLetterTopic}
+	topics := []string{oldTopic, OldDeadLetterTopic}
 	for _, service := range Subscribers {
 		require.Contains(t, subscribe[service], RetryTopic(service))
-		publish[service] = append(publish[service], DeadLetterTopic(service))
+		publish[service] = append(publish[service], deadLetterTopic(service))
 		publish["dead-letters"] = append(publish["dead-letters"], RetryTopic(service))
-		require.Contains(t, letters, DeadLetterTopic(service))
+		require.Contains(t, letters, deadLetterTopic(service))
 	}
 	require.Contains(t, letters, OldDeadLetterTopic)
 	require.Len(t, letters, len(Subscribers)+1)

@@ -26,7 +26,7 @@ const (
 )
 
 // DeadLetter is an event that a service could not handle, with the reason, the times and the process. It is published on the
-// service's DeadLetterTopic, in its own envelope.
+// service's deadLetterTopic, in its own envelope.
 type DeadLetter struct {
 	Service      string    `json:"service"`
 	Instance     string    `json:"instance"`
@@ -111,7 +111,7 @@ func ReadDeadLetter(topic string, body []byte, now time.Time) DeadLetter {
 		}
 		letter.hold(body)
 	}
-	if service, found := strings.CutPrefix(topic, DeadLetterTopic("")); found {
+	if service, found := strings.CutPrefix(topic, deadLetterTopic("")); found {
 		letter.Service = service
 	}
 	return letter

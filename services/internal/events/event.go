@@ -18,9 +18,9 @@ import (
 const (
 	// PubSub is the name of the Dapr pub/sub component.
 	PubSub = "pubsub"
-	// OldTopic carried all events in the earlier release. Nothing is published on it any more. In this release, services still
+	// oldTopic carried all events in the earlier release. Nothing is published on it any more. In this release, services still
 	// subscribe to it for the events that remain there.
-	OldTopic = "events"
+	oldTopic = "events"
 	// OldDeadLetterTopic carried all dead letters in the earlier release.
 	OldDeadLetterTopic = "events.dead"
 	// ContentType is that of a CloudEvent in structured mode. With it, Dapr publishes our envelope unchanged.
@@ -37,8 +37,8 @@ func TopicOf(eventType string) string {
 	return "events." + aggregate + "s"
 }
 
-// DeadLetterTopic is the topic of the events that a service could not handle.
-func DeadLetterTopic(service string) string { return "dead." + service }
+// deadLetterTopic is the topic of the events that a service could not handle.
+func deadLetterTopic(service string) string { return "dead." + service }
 
 // Subscribers are the services that handle events (components/events/subscriptions.yaml) and can have dead letters.
 var Subscribers = []string{"tickets", "orders", "payments", "expiration"}

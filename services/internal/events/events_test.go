@@ -88,7 +88,7 @@ func (o *office) take(_ context.Context, topic string, event []byte) error {
 	if err := json.Unmarshal(event, &taken); err != nil {
 		return err
 	}
-	if topic != DeadLetterTopic("tickets") {
+	if topic != deadLetterTopic("tickets") {
 		return fmt.Errorf("not a letter: on %s", topic)
 	}
 	o.mu.Lock()
@@ -103,7 +103,7 @@ func (o *office) letter(t *testing.T) DeadLetter {
 	require.Len(t, o.taken, 1)
 	body, err := json.Marshal(o.taken[0])
 	require.NoError(t, err)
-	return ReadDeadLetter(DeadLetterTopic("tickets"), body, time.Time{})
+	return ReadDeadLetter(deadLetterTopic("tickets"), body, time.Time{})
 }
 
 func encoded(t *testing.T, event Event) string {
@@ -263,8 +263,8 @@ func TestRouter_AnEventIsAcceptedOnTheTopicOfItsTypeAlone(t *testing.T) {
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
 	for topic, accepted := range map[string]bool{
-		ordersTopic: true, OldTopic: true, RetryTopic("tickets"): true,
-		"events.tickets": false, "events.payments": false, RetryTopic("orders"): false, DeadLetterTopic("tickets"): false, "": false,
+		ordersTopic: true, oldTopic: true, RetryTopic("tickets"): true,
+		"events.tickets": false, "events.payments": false, RetryTopic("orders"): false, deadLetterTopic("tickets"): false, "": false,
 	} {
 		t.Run(topic, func(t *testing.T) {
 			o, handled := &office{}, 0
@@ -289,7 +289,7 @@ func TestRouter_WhatATopicCarriesAndNobodyHereHandlesIsIgnored(t *testing.T) {
 	o := &office{}
 	r := newRouterWith(o)
 	On(r, func(context.Context, OrderCreated) error { t.Error("called"); return nil })
-	for topic, eventType := range map[string]string{ordersTopic: "order.forgotten", OldTopic: "user.created", RetryTopic("tickets"): "ticket.created"} {
+	for topic, eventType := range map[string]string{ordersTopic: "order.forgotten", oldTopic: "user.created", RetryTopic("tickets"): "ticket.created"} {
 		require.Equal(t, "SUCCESS", deliver(t, r, topic, `{"id":"x","type":"`+eventType+`","data":{}}`))
 	}
 	require.Empty(t, o.taken)
@@ -321,7 +321,7 @@ func TestReadDeadLetter_UnderstandsWhatSidecarsPutAside(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
-	letter := ReadDeadLetter(DeadLetterTopic("tickets"), []byte(encoded(t, event)), now)
+	letter := ReadDeadLetter(deadLetterTopic("tickets"), []byte(encoded(t, event)), now)
 	require.Equal(t, GivenUp, letter.Code)
 	require.Equal(t, event.ID, letter.EventID)
 	require.Equal(t, now, letter.FirstFailure)
@@ -341,7 +341,7 @@ func TestReadDeadLetter_UnderstandsWhatSidecarsPutAside(t *testing.T) {
 func TestReadDeadLetter_BelongsToTheServiceOnWhoseTopicItCame(t *testing.T) {
 	event, err := New(context.Background(), DeadLetter{Service: "orders", Code: Failed, EventID: "e1", Event: json.RawMessage(`{"id":"e1"}`)})
 	require.NoError(t, err)
-	require.Equal(t, "tickets", ReadDeadLetter(DeadLetterTopic("tickets"), []byte(encoded(t, event)), time.Now()).Service)
+	require.Equal(t, "tickets", ReadDeadLetter(deadLetterTopic("tickets"), []byte(encoded(t, event)), time.Now()).Service)
 	require.Equal(t, "orders", ReadDeadLetter(OldDeadLetterTopic, []byte(encoded(t, event)), time.Now()).Service)
 }
 

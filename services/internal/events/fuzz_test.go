@@ -117,9 +117,9 @@ func canonical(t *testing.T, body []byte) string {
 func FuzzReadDeadLetter(f *testing.F) {
 	addEvents(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		letter := ReadDeadLetter(DeadLetterTopic("tickets"), body, time.Unix(1, 0).UTC())
+		letter := ReadDeadLetter(deadLetterTopic("tickets"), body, time.Unix(1, 0).UTC())
 		require.NotEmpty(t, letter.ID())
-		require.Equal(t, letter.ID(), ReadDeadLetter(DeadLetterTopic("tickets"), body, time.Unix(2, 0).UTC()).ID(), "one letter has one id")
+		require.Equal(t, letter.ID(), ReadDeadLetter(deadLetterTopic("tickets"), body, time.Unix(2, 0).UTC()).ID(), "one letter has one id")
 		again, err := letter.Renewed(1)
 		if err != nil {
 			return
@@ -162,7 +162,7 @@ func FuzzBulk(f *testing.F) {
 		r.opts.Publish = func(_ context.Context, _ string, letter []byte) error {
 			mu.Lock()
 			defer mu.Unlock()
-			letters = append(letters, ReadDeadLetter(DeadLetterTopic("tickets"), letter, time.Time{}).Bytes())
+			letters = append(letters, ReadDeadLetter(deadLetterTopic("tickets"), letter, time.Time{}).Bytes())
 			return nil
 		}
 		On(r, func(context.Context, OrderCreated) error {

@@ -178,7 +178,7 @@ func (r *Router) deliver(ctx context.Context, topic string, raw []byte) outcome 
 
 // carries reports whether events of a type may come on a topic.
 func (r *Router) carries(topic, eventType string) bool {
-	return topic == OldTopic || topic == r.retryTopic || topic != "" && topic == TopicOf(eventType)
+	return topic == oldTopic || topic == r.retryTopic || topic != "" && topic == TopicOf(eventType)
 }
 
 // call calls a handler and turns a panic into an error, so that a bug in one handler does not end the process.
@@ -268,7 +268,7 @@ func (r *Router) publish(ctx context.Context, letter DeadLetter) error {
 	if err != nil {
 		return err
 	}
-	return r.opts.Publish(ctx, DeadLetterTopic(r.opts.Service), body)
+	return r.opts.Publish(ctx, deadLetterTopic(r.opts.Service), body)
 }
 
 // outcome is the result of a delivery.

@@ -82,7 +82,7 @@ func FuzzVerify(f *testing.F) {
 		require.Equal(t, issuedBy, c.Issuer)
 		require.Equal(t, User{ID: id.User(c.Subject), Email: user.Email}, user)
 		require.NotEmpty(t, c.Subject)
-		require.Greater(t, c.Expires+Leeway.Seconds(), float64(fuzzNow.Unix()))
+		require.Greater(t, c.Expires+leeway.Seconds(), float64(fuzzNow.Unix()))
 	})
 }
 

@@ -196,7 +196,7 @@ func TestVerifier_RemembersATokenOnlyWhileItIsGood(t *testing.T) {
 	_, err := v.Verify(t.Context(), token+"x")
 	require.ErrorIs(t, err, errToken)
 
-	clock.advance(time.Hour + Leeway + time.Second)
+	clock.advance(time.Hour + leeway + time.Second)
 
 	_, err = v.Verify(t.Context(), token)
 	require.ErrorIs(t, err, errExpired)

@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	// Leeway is the difference that the clocks of auth and of this machine may have.
-	Leeway = 5 * time.Second
+	// leeway is the difference that the clocks of auth and of this machine may have.
+	leeway = 5 * time.Second
 	// fetchTime bounds one fetch of keys and revocations, over all addresses.
 	fetchTime = 10 * time.Second
 	// fetchPause is the shortest time between two fetches that tokens cause, so that tokens with unknown keys do not cause load
@@ -96,7 +96,7 @@ func NewRevokingVerifier(fetch func(context.Context) (Trust, error), metrics pro
 		jwt.WithIssuer(issuedBy),
 		jwt.WithExpirationRequired(),
 		jwt.WithIssuedAt(),
-		jwt.WithLeeway(Leeway),
+		jwt.WithLeeway(leeway),
 		jwt.WithTimeFunc(func() time.Time { return v.now() }),
 	)...)
 	return v

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dapr/go-sdk/client"
 	"github.com/go-chi/chi/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -22,79 +21,17 @@ import (
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/state"
+	"boxoffice/services/internal/state/statetest"
 )
 
-// sidecar is a state store in memory, and a broker that keeps what is published.
-type sidecar struct {
-	mu        sync.Mutex
-	values    map[string][]byte
-	etags     map[string]string
-	writes    int
-	published []events.Event
-}
+// sidecar is a sidecar in memory.
+type sidecar struct{ *statetest.Sidecar }
 
-func newSidecar() *sidecar { return &sidecar{values: map[string][]byte{}, etags: map[string]string{}} }
-
-func (s *sidecar) GetState(_ context.Context, _, key string, _ map[string]string) (*client.StateItem, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return &client.StateItem{Key: key, Value: s.values[key], Etag: s.etags[key]}, nil
-}
-
-func (s *sidecar) GetBulkState(ctx context.Context, store string, keys []string, _ map[string]string, _ int32) (items []*client.BulkStateItem, err error) {
-	for _, key := range keys {
-		item, _ := s.GetState(ctx, store, key, nil)
-		items = append(items, &client.BulkStateItem{Key: key, Value: item.Value, Etag: item.Etag})
-	}
-	return items, nil
-}
-
-func (s *sidecar) ExecuteStateTransaction(_ context.Context, _ string, _ map[string]string, ops []*client.StateOperation) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, op := range ops {
-		wanted, firstWrite := "", op.Item.Options != nil && op.Item.Options.Concurrency == client.StateConcurrencyFirstWrite
-		if op.Item.Etag != nil {
-			wanted = op.Item.Etag.Value
-		}
-		if (wanted != "" || firstWrite) && s.etags[op.Item.Key] != wanted {
-			return errors.New("a condition does not hold")
-		}
-	}
-	for _, op := range ops {
-		if op.Type == client.StateOperationTypeDelete {
-			delete(s.values, op.Item.Key)
-			delete(s.etags, op.Item.Key)
-			continue
-		}
-		s.writes++
-		s.values[op.Item.Key], s.etags[op.Item.Key] = op.Item.Value, strconv.Itoa(s.writes)
-	}
-	return nil
-}
-
-func (s *sidecar) PublishEvents(_ context.Context, _, _ string, entries []any, _ ...client.PublishEventsOption) (response client.PublishEventsResponse) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, entry := range entries {
-		var event events.Event
-		if err := json.Unmarshal(entry.(client.PublishEventsEvent).Data, &event); err != nil {
-			return client.PublishEventsResponse{Error: err}
-		}
-		s.published = append(s.published, event)
-	}
-	return response
-}
-
-func (s *sidecar) GetMetadata(context.Context) (*client.GetMetadataResponse, error) {
-	return &client.GetMetadataResponse{}, nil
-}
+func newSidecar() *sidecar { return &sidecar{statetest.New()} }
 
 // again are the ids of what was published again, without the part that is the reconciliation's own.
 func (s *sidecar) again() (ids []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, event := range s.published {
+	for _, event := range s.Published() {
 		if id, _, found := strings.Cut(event.ID, "/reconciled-"); found {
 			ids = append(ids, id)
 		}
@@ -168,7 +105,7 @@ func TestReconcile_PublishesTheLastEventOfWhatChangedLately(t *testing.T) {
 	r := reconciler(store, daily, &now, republish(store))
 	require.NoError(t, r.ReconcileIfDue(t.Context()))
 	require.ElementsMatch(t, []string{"user.created:young:2", "user.created:new:1", "user.created:old-but-changed:3"}, s.again(), "each once, as it is now")
-	for _, event := range s.published {
+	for _, event := range s.Published() {
 		require.NotEmpty(t, event.Republished)
 		require.Equal(t, "/tested", event.Source)
 	}
@@ -297,7 +234,7 @@ func TestReconcile_AConsumerCountsWhatItCommits(t *testing.T) {
 	for range 2 {
 		now = now.Add(time.Hour)
 		require.NoError(t, r.ReconcileIfDue(t.Context()))
-		body, err := json.Marshal(owner.published[len(owner.published)-1])
+		body, err := json.Marshal(owner.Published()[len(owner.Published())-1])
 		require.NoError(t, err)
 		response := httptest.NewRecorder()
 		mux.ServeHTTP(response, httptest.NewRequest("POST", "/events", strings.NewReader(`{"topic":"events.users","entries":[{"entryId":"0","event":`+string(body)+`}]}`)))
@@ -308,5 +245,5 @@ func TestReconcile_AConsumerCountsWhatItCommits(t *testing.T) {
 			boxoffice_reconcile_repairs_total{type="user.created"} 1
 		`), "boxoffice_reconcile_repairs_total"))
 	}
-	require.Len(t, owner.published, 2)
+	require.Len(t, owner.Published(), 2)
 }
