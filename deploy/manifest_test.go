@@ -112,6 +112,7 @@ func places(g groups) []place {
 
 		{file: "deploy/k8s/base/kustomization.yaml", part: `resources:`, end: `labels:`, pattern: item, others: []string{"dapr"}},
 		{file: "deploy/k8s/base/dapr/components.yaml", part: `type: state\.postgresql`, end: document, pattern: `(?m)^  - ([a-z-]+)$`, want: g.keepers},
+		{file: "deploy/k8s/base/dapr/components.yaml", part: `type: pubsub\.`, end: document, pattern: `(?m)^  - ([a-z-]+)$`, want: g.keepers},
 		{file: "deploy/k8s/base/network.yaml", part: `  name: to-dapr\n`, end: document, pattern: item},
 		{file: "deploy/k8s/base/network.yaml", part: `  name: to-services\n`, end: document, pattern: item, want: g.served},
 		{file: "deploy/k8s/infrastructure/postgres/backup.sh", part: `databases="`, end: `"`, pattern: `boxoffice_([a-z-]+)`, want: g.keepers},
@@ -130,9 +131,13 @@ func places(g groups) []place {
 	}
 	for _, set := range []string{"embedded", "nats", "redis"} {
 		all = append(all,
-			place{file: "components/" + set + "/state.yaml", part: scopes, pattern: item, want: g.keepers, others: []string{"bare"}})
+			place{file: "components/" + set + "/state.yaml", part: scopes, pattern: item, want: g.keepers, others: []string{"bare"}},
+			place{file: "components/" + set + "/pubsub.yaml", part: scopes, pattern: item, want: g.keepers},
+		)
 	}
-	all = append(all, place{file: "deploy/docker/components/shared/state.yaml", part: scopes, pattern: item, want: g.keepers})
+	for _, file := range []string{"shared/state.yaml", "nats/pubsub.yaml", "redis/pubsub.yaml"} {
+		all = append(all, place{file: "deploy/docker/components/" + file, part: scopes, pattern: item, want: g.keepers})
+	}
 	for _, file := range []string{
 		"components/embedded/pubsub.yaml", "components/nats/pubsub.yaml", "components/redis/pubsub.yaml",
 		"deploy/docker/components/nats/pubsub.yaml", "deploy/docker/components/redis/pubsub.yaml",
