@@ -200,7 +200,7 @@ func TestRevokedPart_RemovesRevocationsOfExpiredTokens(t *testing.T) {
 	part.removeExpired(at)
 
 	require.Len(t, part.Users, 1)
-	require.Contains(t, part.Users, "now")
+	require.Contains(t, part.Users, id.User("now"))
 	require.Len(t, part.Sessions, 1)
 	require.Contains(t, part.Sessions, "now")
 }

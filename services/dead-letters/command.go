@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -49,6 +50,10 @@ type usageError struct{ error }
 
 // runCommand runs the command line tool and returns its exit status.
 func runCommand(ctx context.Context, args []string, out, problems io.Writer) int {
+	if slices.ContainsFunc(args, func(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }) {
+		fmt.Fprint(out, usage) // the library takes an ID before -h for a topic of its help
+		return 0
+	}
 	err := newCommand(out).Run(ctx, append([]string{name}, args...))
 	if wrong, ok := errors.AsType[usageError](err); ok {
 		fmt.Fprintf(problems, "dead-letters: %v\n\n%s", wrong, usage)

@@ -40,6 +40,8 @@ func TestCommand_ErrorsExplainWhatToDo(t *testing.T) {
 		})
 	}
 	var out bytes.Buffer
-	require.Zero(t, runCommand(t.Context(), []string{"list", "-h"}, &out, &out))
+	for _, args := range [][]string{{"-h"}, {"list", "-h"}, {"show", "X", "-h"}} {
+		require.Zero(t, runCommand(t.Context(), args, &out, &out))
+	}
 	require.Contains(t, out.String(), "usage:")
 }

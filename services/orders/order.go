@@ -120,12 +120,8 @@ func (s *Seat) Reserve(order id.Order, buyer id.User, now time.Time, terms Terms
 		return Order{}, errSold
 	case s.Reservation != nil:
 		return Order{}, errReserved
-	case s.Withheld > 0:
-		return Order{}, errWithheld
-	case s.SellerID == buyer:
-		return Order{}, errOwnTicket
 	}
-	if err := s.checkCooldown(buyer, now, terms.Cooldown); err != nil {
+	if err := s.checkOffer(buyer, now, terms); err != nil {
 		return Order{}, err
 	}
 	s.Sequence++
@@ -143,6 +139,19 @@ func (s *Seat) Reserve(order id.Order, buyer id.User, now time.Time, terms Terms
 	}
 	s.Reservation = &Reservation{OrderID: created.ID, Status: Created, ExpiresAt: created.ExpiresAt}
 	return created, nil
+}
+
+// checkOffer refuses a buyer to whom the ticket is not offered, whether or not an order has it.
+func (s *Seat) checkOffer(buyer id.User, now time.Time, terms Terms) error {
+	switch {
+	case s.Deleted:
+		return errNoTicket
+	case s.Withheld > 0:
+		return errWithheld
+	case s.SellerID == buyer:
+		return errOwnTicket
+	}
+	return s.checkCooldown(buyer, now, terms.Cooldown)
 }
 
 // CheckBuyer refuses (errNotYours) everybody but the order's buyer.

@@ -83,6 +83,9 @@ func (s *store) Reserve(ctx context.Context, ticket id.Ticket, user id.User) (*s
 	now := s.clock()
 	change := &state.Change{}
 	if expired, found := seat.Value.ExpiredOrder(now); found {
+		if err := seat.Value.checkOffer(user, now, s.terms); err != nil {
+			return nil, Order{}, err // without reading the expired order
+		}
 		if err := s.cancelExpired(ctx, change, expired, &seat.Value, now); err != nil {
 			return nil, Order{}, err
 		}

@@ -119,6 +119,9 @@ func (s *store) Delete(ctx context.Context, ticket id.Ticket, seller id.User, ex
 // ApplyOrder applies an order's event to its ticket. Tickets are created here and their documents are never deleted,
 // so the event of a ticket that does not exist is refused.
 func (s *store) ApplyOrder(ctx context.Context, order events.Order) error {
+	if !order.Status.IsKnown() {
+		return fmt.Errorf("%w: order %s has the status %q", events.ErrRefused, order.ID, order.Status)
+	}
 	_, err := s.decide(ctx, order.Ticket.ID, func(t *Ticket) (bool, error) { return t.Apply(order, s.clock()), nil })
 	if errors.Is(err, errNotFound) {
 		return fmt.Errorf("%w: there is no ticket %s", events.ErrRefused, order.Ticket.ID)

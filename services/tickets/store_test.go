@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/clock"
+	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/internal/state/statetest"
@@ -83,6 +84,10 @@ func TestWithdraw_DeletesTheTicketsOfDeletedSellers(t *testing.T) {
 		sale := orderEvent("order-1", 1, Reserved)
 		sale.Ticket.ID = reserved
 		require.NoError(t, s.ApplyOrder(t.Context(), sale))
+
+		unknown := orderEvent("order-1", 2, Available)
+		unknown.Ticket.ID, unknown.Status = reserved, "paused"
+		require.ErrorIs(t, s.ApplyOrder(t.Context(), unknown), events.ErrRefused, "a status of a later release must not free the ticket")
 
 		for range 2 { // the second is a redelivery
 			require.NoError(t, s.DeleteSeller(t.Context(), "leaving"))

@@ -6,6 +6,11 @@ type TicketStatus string
 // OrderStatus is the state of an order.
 type OrderStatus string
 
+// IsKnown returns whether this release knows the status.
+func (s OrderStatus) IsKnown() bool {
+	return s == OrderStatusCreated || s == OrderStatusComplete || s == OrderStatusCancelled
+}
+
 // CancelReason is the reason why an order was cancelled.
 type CancelReason string
 

@@ -20,9 +20,8 @@ type ConnectionLimits struct {
 
 // connections are the open connections to a port. A connection waits while none of its requests is being handled: before its
 // first request is complete, between two requests, and while the client reads a response. When a limit is reached, a waiting
-// connection is closed for a new one: first a connection that has never sent a complete request, then another one, and of these
-// the one that has waited longest. So a client that opens connections and sends nothing, or very little, loses them, and a
-// client that reuses a connection keeps it. A new connection is refused only while requests of all others are being handled.
+// connection is closed for a new one (waitingConnections.first). A new connection is refused only while requests of all others are
+// being handled.
 type connections struct {
 	net.Listener
 	limits ConnectionLimits
@@ -44,12 +43,15 @@ type addressConnections struct {
 // request yet, and those that wait for their next one.
 type waitingConnections struct{ unused, idle list.List }
 
-// first returns the connection to close next, or nil.
+// first returns the connection to close next, or nil: the longest wait of the longer list. So neither clients that open connections
+// and send nothing, nor those that keep connections idle after a request, take the places of the other kind.
 func (w *waitingConnections) first() *connection {
-	for _, l := range []*list.List{&w.unused, &w.idle} {
-		if e := l.Front(); e != nil {
-			return e.Value.(*connection)
-		}
+	longer := &w.unused
+	if w.idle.Len() > w.unused.Len() {
+		longer = &w.idle
+	}
+	if e := longer.Front(); e != nil {
+		return e.Value.(*connection)
 	}
 	return nil
 }

@@ -111,7 +111,25 @@ func TestLimitConnections_ANewOneTakesThePlaceOfTheOneThatWaitsLongest(t *testin
 	}
 }
 
-func TestLimitConnections_OneThatHasSentARequestIsClosedAfterThoseThatHaveNot(t *testing.T) {
+func TestLimitConnections_NewOnesTakeThePlacesOfIdleOnesIfTheseAreMore(t *testing.T) {
+	for name, limits := range map[string]ConnectionLimits{"total": {Total: 3}, "of one address": {PerAddress: 3}} {
+		t.Run(name, func(t *testing.T) {
+			address, _, _ := bounded(t, limits)
+			for range 3 {
+				idle := connect(t, address)
+				idle.send(t, request)
+				require.True(t, idle.getsResponse(t))
+			}
+			one, another := connect(t, address), connect(t, address)
+			for _, browser := range []caller{one, another} {
+				browser.send(t, request)
+				require.True(t, browser.getsResponse(t), "connections opened at once do not close each other")
+			}
+		})
+	}
+}
+
+func TestLimitConnections_OneThatHasSentARequestIsKeptIfThoseThatHaveNotAreMore(t *testing.T) {
 	for name, limits := range map[string]ConnectionLimits{"total": {Total: 3}, "of one address": {PerAddress: 3}} {
 		t.Run(name, func(t *testing.T) {
 			address, _, _ := bounded(t, limits)
