@@ -25,7 +25,7 @@ const subscriptionsFile = "components/events/subscriptions.yaml"
 // A use of an event type in a service, with the place in the source.
 type use struct{ service, eventType, at string }
 
-// code is what the source says of events: the types of the catalogue, those that each service handles, and those that it makes
+// code is what the source has about events: the types of the catalogue, those that each service handles, and those that it makes
 // to publish them.
 type code struct {
 	catalogue map[string]string // from the name of a Go type to the type of the event
@@ -170,7 +170,7 @@ func subscriptionLines(t *testing.T) map[string]map[string]int {
 	}
 }
 
-// The broker delivers only what subscriptions.yaml asks for: a handler without its topic there is never called, and nothing says so.
+// The broker delivers only what subscriptions.yaml asks for: a handler without its topic there is never called, without an error.
 func TestSubscriptions_AreTheTopicsOfWhatTheServicesHandle(t *testing.T) {
 	c, subscribed := readCode(t), subscriptionLines(t)
 	handled := map[string]map[string]bool{}
@@ -202,7 +202,7 @@ func TestSubscriptions_AreTheTopicsOfWhatTheServicesHandle(t *testing.T) {
 // unhandledTypes are in the catalogue for others: no service of this repository acts on them.
 var unhandledTypes = []string{"user.created", "payment.failed"}
 
-// Each type of the catalogue has one publisher, and the table in README.md says who publishes and who handles it.
+// Each type of the catalogue has one publisher, and the table in README.md lists who publishes and who handles it.
 func TestCatalogue_EachTypeIsPublishedByOneServiceAndHandled(t *testing.T) {
 	c := readCode(t)
 	publishers, handlers := map[string][]string{}, map[string][]string{}
@@ -220,7 +220,7 @@ func TestCatalogue_EachTypeIsPublishedByOneServiceAndHandled(t *testing.T) {
 			t.Errorf("services/internal/events/catalogue.go: %s (%s) is published by %v, and must be by one service", name, eventType, publishers[eventType])
 		}
 		if unhandled := len(handlers[eventType]) == 0; unhandled != slices.Contains(unhandledTypes, eventType) {
-			t.Errorf("services/internal/events/catalogue.go: %s (%s) is handled by %v; unhandledTypes says something else", name, eventType, handlers[eventType])
+			t.Errorf("services/internal/events/catalogue.go: %s (%s) is handled by %v; unhandledTypes differs", name, eventType, handlers[eventType])
 		}
 	}
 	for service, row := range table {
