@@ -1,18 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/problem"
-	"boxoffice/services/payments/domain"
 	"boxoffice/services/payments/stripe/stripetest"
 )
 
@@ -24,10 +20,6 @@ var (
 // fakeStripe is the sandbox, with what buyers, banks and operators do at Stripe.
 type fakeStripe struct{ *stripetest.Server }
 
-func liveOrder() domain.Order {
-	return domain.Order{Schema: domain.OrderSchema, ID: "order-1", UserID: "buyer-1", Status: domain.OrderCreated, ExpiresAt: noon.Add(15 * time.Minute), Amount: 2500, Currency: "usd", Version: 1}
-}
-
 // requireProblem finds the problem in err.
 func requireProblem(t *testing.T, err error, kind problem.Kind) *problem.Error {
 	t.Helper()
@@ -35,15 +27,4 @@ func requireProblem(t *testing.T, err error, kind problem.Kind) *problem.Error {
 	require.True(t, ok, "not a problem: %v", err)
 	require.Equal(t, kind, p.Kind, err)
 	return p
-}
-
-// get reads JSON from a handler.
-func get[T any](t *testing.T, from http.Handler, path string) T {
-	t.Helper()
-	w := httptest.NewRecorder()
-	from.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
-	require.Equal(t, 200, w.Code, w.Body.String())
-	var value T
-	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &value))
-	return value
 }
