@@ -87,32 +87,50 @@ func (s *Service) check(ctx context.Context) (readinessReport, bool) {
 			}
 		}
 	}
-	s.outages.note(s.Log, s.checks, results)
+	s.outages.note(s.Log, s.checks, results, report.Checks)
 	return report, errors.Join(results...) == nil
 }
 
-// outageLog logs when a check begins to fail and when it succeeds again, so that a long outage has two lines. Before the service is
-// ready for the first time a failure is not a warning, because its dependencies may still be starting.
+// usualStart is how long dependencies may take to start before a failing check is a warning.
+const usualStart = 30 * time.Second
+
+// outageLog logs when a check begins to fail, when the reason changes, and when it succeeds again, so that a long outage has few
+// lines. Before the service is ready for the first time a failure is not a warning, because its dependencies may still be starting;
+// if they take long, it becomes one.
 type outageLog struct {
 	mu      sync.Mutex
-	ready   bool            // the service has been ready once
-	failing map[string]bool // by check
+	started time.Time // of the first check
+	ready   bool      // the service has been ready once
+	failing map[string]failure
 }
 
-func (l *outageLog) note(log *slog.Logger, checks []check, results []error) {
+// failure is the last one of a check that was logged.
+type failure struct {
+	reason string
+	level  slog.Level
+}
+
+func (l *outageLog) note(log *slog.Logger, checks []check, results []error, reasons map[string]string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.started.IsZero() {
+		l.started = time.Now()
+	}
 	level := slog.LevelInfo
-	if l.ready {
+	if l.ready || time.Since(l.started) > usualStart {
 		level = slog.LevelWarn
 	}
-	failing := map[string]bool{}
+	failing := map[string]failure{}
 	for i, check := range checks {
-		failing[check.name] = results[i] != nil
+		before, failed := l.failing[check.name]
 		switch {
-		case failing[check.name] && !l.failing[check.name]:
-			log.Log(context.Background(), level, "not ready", "check", check.name, "error", results[i])
-		case !failing[check.name] && l.failing[check.name]:
+		case results[i] != nil:
+			now := failure{reasons[check.name], max(level, before.level)}
+			if now != before {
+				log.Log(context.Background(), level, "not ready", "check", check.name, "error", results[i])
+			}
+			failing[check.name] = now
+		case failed:
 			log.Info("ready again", "check", check.name)
 		}
 	}

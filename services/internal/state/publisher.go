@@ -191,39 +191,53 @@ func (p *publisher) publishNext(ctx context.Context) bool {
 func (p *publisher) publishAll(ctx context.Context, records []record) error {
 	for from := 0; from < len(records); from += publishAtOnce {
 		left := records[from:min(from+publishAtOnce, len(records))]
-		if _, err := backoff.Retry(ctx, func() (none struct{}, err error) {
+		refused := false
+		_, err := backoff.Retry(ctx, func() (none struct{}, err error) {
 			left, err = p.publish(ctx, left)
-			p.outage.note(err, ctx.Err() != nil)
-			if err != nil && ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil { // what fails because the process ends is no outage
 				p.metrics.publishFailures.Inc()
+				if !refused {
+					refused = true
+					p.outage.begin(err, len(left))
+				}
 			}
 			return none, err
-		}, persistently(50*time.Millisecond, 2*time.Second)...); err != nil {
+		}, persistently(50*time.Millisecond, 2*time.Second)...)
+		if refused {
+			p.outage.end(err == nil)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// outage logs when the broker stops to accept events and when it accepts them again, once each.
+// outage logs when the broker begins to refuse events and when it has accepted all that it refused, once each.
 type outage struct {
 	log *slog.Logger
 
-	mu    sync.Mutex
-	since time.Time // zero while the broker accepts events
+	mu      sync.Mutex
+	refused int       // bulks that are being retried
+	since   time.Time // when the first of them was refused
 }
 
-// note is called with the outcome of each publication. What fails because the process ends is no outage.
-func (o *outage) note(err error, ending bool) {
+// begin is called when a bulk is refused for the first time.
+func (o *outage) begin(err error, events int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case err != nil && o.since.IsZero() && !ending:
+	if o.refused++; o.refused == 1 {
 		o.since = time.Now()
-		o.log.Warn("the broker did not accept events; they stay in the journal and are tried again until it does", "error", err)
-	case err == nil && !o.since.IsZero():
+		o.log.Warn("the broker did not accept events; they stay in the journal and are tried again until it does", "events", events, "error", err)
+	}
+}
+
+// end is called when the bulk was accepted, or is not tried again because the process ends.
+func (o *outage) end(accepted bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.refused--; o.refused == 0 && accepted {
 		o.log.Info("the broker accepts events again", "after", time.Since(o.since).Round(time.Millisecond).String())
-		o.since = time.Time{}
 	}
 }
 

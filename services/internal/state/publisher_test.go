@@ -1,10 +1,12 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/dapr/go-sdk/client"
@@ -68,4 +70,21 @@ func TestPublisher_TriesAgainWhatWasNotTakenAndNothingElse(t *testing.T) {
 		"events.orders": {"order.created:a", "order.cancelled:c"}, "events.tickets": {"ticket.deleted:d", "ticket.created:b"},
 	}, s.taken)
 	require.Equal(t, 4, s.calls)
+}
+
+func TestOutage_IsOverWhenAllThatWasRefusedIsAccepted(t *testing.T) {
+	var out bytes.Buffer
+	o := outage{log: slog.New(slog.NewTextHandler(&out, nil))}
+	lines := func() int { return strings.Count(out.String(), "\n") }
+	o.begin(errors.New("away"), 3)
+	o.begin(errors.New("away"), 2)
+	require.Equal(t, 1, lines())
+	require.Contains(t, out.String(), "events=3")
+	o.end(true)
+	require.Equal(t, 1, lines(), "another bulk is still refused")
+	o.end(true)
+	require.Equal(t, 2, lines())
+	o.begin(errors.New("away"), 1)
+	o.end(false)
+	require.Equal(t, 3, lines(), "the process ended before the broker accepted the events")
 }
