@@ -26,7 +26,7 @@ type api struct {
 func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 	app.Post("/api/payments/webhook", a.webhook)
 	app.Post("/api/payments", signedIn, a.pay)
-	app.Get("/api/payments/:id", signedIn, a.show)
+	app.Get("/api/payments/:id", signedIn, a.get)
 }
 
 // paymentResponse is a payment as clients see it. ClientSecret is for Stripe's frontend, which leads the buyer through 3-D
@@ -136,7 +136,7 @@ func (a *api) replay(c *fiber.Ctx, response idempotency.Response) error {
 	return response.Send(c)
 }
 
-func (a *api) show(c *fiber.Ctx) error {
+func (a *api) get(c *fiber.Ctx) error {
 	payment, err := rest.PathID[id.Payment](c, "id")
 	if err != nil {
 		return err

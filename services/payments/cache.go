@@ -36,24 +36,24 @@ func (c *cache) put(order domain.Order) {
 }
 
 // get returns an order as this process has read or committed it last. Its payment must not be changed.
-func (c *cache) get(order id.Order) (cached domain.Order, known bool) { return c.orders.Get(order) }
+func (c *cache) get(orderID id.Order) (cached domain.Order, known bool) { return c.orders.Get(orderID) }
 
 // begin marks an order as being worked on: this process is about to commit an outcome of its payment. done ends that.
-func (c *cache) begin(order id.Order) (done func()) {
+func (c *cache) begin(orderID id.Order) (done func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.busy[order]++
+	c.busy[orderID]++
 	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.busy[order]--; c.busy[order] == 0 {
-			delete(c.busy, order)
+		if c.busy[orderID]--; c.busy[orderID] == 0 {
+			delete(c.busy, orderID)
 		}
 	}
 }
 
-func (c *cache) isBusy(order id.Order) bool {
+func (c *cache) isBusy(orderID id.Order) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.busy[order] > 0
+	return c.busy[orderID] > 0
 }

@@ -31,7 +31,7 @@ const (
 // Kinds of differences, as they are counted.
 const (
 	kindBehind  = "behind"  // Stripe's state was newer than the payment's
-	kindStray   = "stray"   // an intent of an order that is not its payment's: it was released
+	kindStray   = "stray"   // an intent of an order that is not its payment's: it was ended
 	kindUnknown = "unknown" // an intent that no document names
 )
 
@@ -58,7 +58,7 @@ func readOrigin(ctx context.Context, documents *state.Store) (string, error) {
 // comparison is the step of a reconciliation that compares the payments with Stripe.
 func (s *store) comparison() reconcile.Step {
 	return reconcile.Step{Name: "stripe", Run: func(ctx context.Context, p *reconcile.Pass) error {
-		err := s.stripe.Intents(ctx, p.Since(), func(page []stripe.Listed) error { return s.compareIntents(ctx, p, page) })
+		err := s.stripe.Intents(ctx, p.Since(), func(page []stripe.Listed) error { return s.compareIntentPage(ctx, p, page) })
 		if err != nil {
 			return err
 		}
@@ -67,8 +67,8 @@ func (s *store) comparison() reconcile.Step {
 	}}
 }
 
-// compareIntents compares a page of intents with the payments.
-func (s *store) compareIntents(ctx context.Context, p *reconcile.Pass, page []stripe.Listed) error {
+// compareIntentPage compares a page of intents with the payments.
+func (s *store) compareIntentPage(ctx context.Context, p *reconcile.Pass, page []stripe.Listed) error {
 	if err := p.Renew(ctx); err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (s *store) compareReversals(ctx context.Context, p *reconcile.Pass, page []
 }
 
 // recoverPayment gives an intent that no payment has its payment again. It returns the kind of difference; "" if there was
-// none after all. An intent without money, and one whose order has another, is released instead.
+// none after all. An intent without money, and one whose order has another, is ended instead.
 func (s *store) recoverPayment(ctx context.Context, listed stripe.Listed) (kind string, err error) {
 	err = state.Retry(ctx, func(ctx context.Context) (err error) {
 		kind, err = s.tryToRecover(ctx, listed)
@@ -199,7 +199,7 @@ func (s *store) tryToRecover(ctx context.Context, listed stripe.Listed) (kind st
 	case !isLost && order.MayHaveIntent(listed.Intent): // since the documents were compared
 		return "", nil
 	case !isLost && order.Payment != nil:
-		return kindStray, s.stripe.Release(ctx, listed.ID)
+		return kindStray, s.stripe.EndIntent(ctx, listed.ID)
 	}
 	intent, err := s.stripe.Get(ctx, listed.ID)
 	switch {
@@ -208,7 +208,7 @@ func (s *store) tryToRecover(ctx context.Context, listed stripe.Listed) (kind st
 	case intent.Status.Ended():
 		return "", nil
 	case isLost && intent.Status.Open():
-		return kindUnknown, s.stripe.Release(ctx, listed.ID)
+		return kindUnknown, s.stripe.EndIntent(ctx, listed.ID)
 	case isLost:
 		*order = domain.Recovered(listed.OrderID, listed.UserID, listed.Amount, listed.Currency)
 		stored.order.Key = orderKey(order.ID)

@@ -71,7 +71,7 @@ func (s *fixture) restoreBackup(t *testing.T, backup map[string]document) {
 			delete(s.sidecar.documents, key)
 		}
 	}
-	s.store = newStore(s.documents, s.stripe, clock.System, quiet)
+	s.store = newStore(s.documents, s.stripe, domain.Limits{}, clock.System, quiet)
 }
 
 func (s *fixture) backup() map[string]document {
@@ -345,7 +345,7 @@ func TestCompare_TwoReplicasAtOncePublishEachEventOnce(t *testing.T) {
 	documents, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = documents.Close(context.Background()) })
-	second := newStore(documents, s.stripe, clock.System, quiet)
+	second := newStore(documents, s.stripe, domain.Limits{}, clock.System, quiet)
 	var all sync.WaitGroup
 	for _, replica := range []*store{s.store, second, s.store, second} {
 		all.Go(func() {

@@ -19,6 +19,7 @@ import (
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/state"
+	"boxoffice/services/payments/domain"
 )
 
 func signature(body []byte, at time.Time) string {
@@ -46,7 +47,7 @@ func FuzzWebhook(f *testing.F) {
 	require.NoError(f, err)
 	f.Cleanup(func() { _ = documents.Close(context.Background()) })
 	app := rest.New(rest.Options{Name: "payments", Log: quiet})
-	(&api{store: newStore(documents, newClient("http://127.0.0.1:1", clock.System), clock.System, quiet), webhookSecret: webhookSecret}).register(app, nil)
+	(&api{store: newStore(documents, newClient("http://127.0.0.1:1", clock.System), domain.Limits{}, clock.System, quiet), webhookSecret: webhookSecret}).register(app, nil)
 	handle := app.Handler()
 	f.Fuzz(func(t *testing.T, body []byte, header string, sign bool) {
 		if sign {

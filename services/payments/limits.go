@@ -14,10 +14,11 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
-// The limits (domain/limits.go) cost a payment that goes well no call. The user's document is written with the attempt, and
-// not changed when the outcome is known. It is read, in the same call as the order, only if this process remembers that it
-// exists. Otherwise it is written on the condition that it does not exist; if it does, it is read after the conflict. Only when
-// a user has used up all attempts of the hour are the orders of these attempts read, to see which of them were declined.
+// For a payment that succeeds at once the limits (domain/limits.go) need no additional call. The user's document is written
+// with the attempt, and not changed when the outcome is known. It is read, in the same call as the order, only if this process
+// remembers that it exists. Otherwise it is written on the condition that it does not exist; if it does, it is read after the
+// conflict. Only when a user has used up all attempts of the hour are the orders of these attempts read, to see which of them
+// were declined.
 
 // usersWithAttempts remembers which users have a document, and since when. It may be wrong: a commit is guarded by the ETag.
 type usersWithAttempts struct {
@@ -96,13 +97,13 @@ func (s *store) putAttempts(change *state.Change, user state.Doc[domain.UserAtte
 
 // attemptsThatCount removes the attempts that do not count, if there are so many that this matters. It reads their orders; n
 // attempts count of the given order.
-func (s *store) attemptsThatCount(ctx context.Context, attempts domain.UserAttempts, order id.Order, n int) (domain.UserAttempts, error) {
+func (s *store) attemptsThatCount(ctx context.Context, attempts domain.UserAttempts, orderID id.Order, n int) (domain.UserAttempts, error) {
 	if !s.limits.ReachesHour(attempts) {
 		return attempts, nil
 	}
 	var keys []string
 	for _, attempt := range attempts.Attempts {
-		if key := orderKey(attempt.OrderID); attempt.OrderID != order && !slices.Contains(keys, key) {
+		if key := orderKey(attempt.OrderID); attempt.OrderID != orderID && !slices.Contains(keys, key) {
 			keys = append(keys, key)
 		}
 	}
@@ -110,7 +111,7 @@ func (s *store) attemptsThatCount(ctx context.Context, attempts domain.UserAttem
 	if err != nil {
 		return attempts, err
 	}
-	counts := map[id.Order]int{order: n}
+	counts := map[id.Order]int{orderID: n}
 	for _, doc := range docs {
 		if p := doc.Value.Payment; p != nil {
 			counts[id.Order(strings.TrimPrefix(doc.Key, orderKey("")))] = p.CountedForUser()

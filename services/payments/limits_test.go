@@ -129,7 +129,7 @@ func TestLimits_DeclinesWithTheClientSecretCount(t *testing.T) {
 	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
 	s.settleQueued(t)
 	require.Equal(t, domain.Voided, s.storedPayment(t, order.ID).Status)
-	require.Equal(t, 400, s.stripeServer.confirm(t, stripeID, secret, "pm_card_visa"), "the client secret is worth nothing")
+	require.Equal(t, 400, s.stripeServer.confirm(t, stripeID, secret, "pm_card_visa"), "the client secret cannot be used any more")
 	require.Equal(t, 3, s.declines(t, order))
 	s.requireTooMany(t, order.ID, "pm_card_visa", problem.Conflict)
 	s.requireMoney(t, order.ID, 0, 0, 0)
@@ -298,7 +298,7 @@ func TestLimits_HoldAtOnceInTwoReplicas(t *testing.T) {
 			documents, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
 			require.NoError(t, err)
 			t.Cleanup(func() { _ = documents.Close(context.Background()) })
-			second := &fixture{newStore(documents, s.stripe, clock.System, quiet), s.sidecar, s.stripeServer}
+			second := &fixture{newStore(documents, s.stripe, domain.Limits{}, clock.System, quiet), s.sidecar, s.stripeServer}
 			s.limits, second.limits = limit, limit
 			orders := []events.Order{s.newOrder(t), s.newOrder(t), s.newOrder(t), s.newOrder(t)}
 			cards := []string{declinedByBank, "pm_card_chargeDeclinedInsufficientFunds", "pm_card_chargeDeclinedExpiredCard", "tok_chargeDeclined", "pm_card_chargeDeclinedStolenCard"}

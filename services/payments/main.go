@@ -86,9 +86,9 @@ func main() {
 			return err
 		}
 		client := stripe.New(stripe.Options{Key: key, URL: url, Timeout: cfg.StripeTimeout, Origin: origin, Clock: clock.System, Log: s.Log, Retries: stripeRetries})
-		payments := newStore(documents, client, clock.System, s.Log)
+		limits := domain.Limits{PerOrder: cfg.Attempts, PerHour: cfg.AttemptsPerHour}
+		payments := newStore(documents, client, limits, clock.System, s.Log)
 		payments.metrics = newMetrics(s.Metrics)
-		payments.limits = domain.Limits{PerOrder: cfg.Attempts, PerHour: cfg.AttemptsPerHour}
 		(&api{store: payments, webhookSecret: cfg.WebhookSecret}).register(s.Public, identity.RequireUser(verifier))
 		(&subscriptions{store: payments}).register(s.Events)
 		s.Go("queue", payments.queue.run)

@@ -23,9 +23,9 @@ type Receipt struct {
 // Pay authorizes the order's amount on the buyer's card. The error is a problem.Declined if the bank refuses; the order stays
 // live then, and Pay may be called again. If the payment is paid or waits for the buyer's bank, the response is stored for
 // request in the same commit. replayed is the response that was stored before; then the receipt is empty.
-func (s *store) Pay(ctx context.Context, order id.Order, buyer id.User, card domain.Method, request idempotency.Request) (receipt Receipt, replayed *idempotency.Response, err error) {
-	c := &payCommand{store: s, orderID: order, buyer: buyer, card: card, request: request}
-	defer s.cache.begin(order)()
+func (s *store) Pay(ctx context.Context, orderID id.Order, buyer id.User, card domain.Method, request idempotency.Request) (receipt Receipt, replayed *idempotency.Response, err error) {
+	c := &payCommand{store: s, orderID: orderID, buyer: buyer, card: card, request: request}
+	defer s.cache.begin(orderID)()
 	err = state.Retry(ctx, c.try)
 	if err == nil || isDelayed(err) || c.attempt > 0 {
 		c.queueFollowUp(err)
@@ -88,7 +88,7 @@ func (c *payCommand) try(ctx context.Context) (err error) {
 		}
 	}
 	if c.answered && !order.Payment.NameIntent(c.outcome.ID) {
-		if err := s.stripe.Release(ctx, c.outcome.ID); err != nil {
+		if err := s.stripe.EndIntent(ctx, c.outcome.ID); err != nil {
 			return err
 		}
 	}
@@ -172,11 +172,11 @@ func (c *payCommand) begin(ctx context.Context, stored *storedOrder) error {
 	}
 	payment := order.Payment
 	declines, counted := payment.Declines, payment.CountedForUser()
-	switch payment.Try(c.card.Digest(), s.clock()) {
+	switch payment.PlanAttempt(c.card.Digest(), s.clock()) {
 	case domain.ResumeAttempt:
 		c.attempt = payment.Attempt.Number
-	case domain.FindFirst:
-		return c.findFirst(ctx, stored)
+	case domain.ResolveEarlierAttempt:
+		return c.resolveEarlierAttempt(ctx, stored)
 	case domain.NewAttempt:
 		if err := s.limits.CheckOrder(declines); err != nil {
 			return s.countRefused(err)
@@ -214,9 +214,9 @@ func (c *payCommand) beginFirst(ctx context.Context, order *domain.Order) error 
 	return nil
 }
 
-// findFirst ends an attempt whose outcome is not known, and commits what it has led to. It returns state.ErrConflict, so that
-// the request is decided again.
-func (c *payCommand) findFirst(ctx context.Context, stored *storedOrder) error {
+// resolveEarlierAttempt ends an attempt whose outcome is not known, and commits what it has led to. It returns
+// state.ErrConflict, so that the request is decided again.
+func (c *payCommand) resolveEarlierAttempt(ctx context.Context, stored *storedOrder) error {
 	var change state.Change
 	if _, err := c.store.settle(ctx, &stored.order.Value, domain.Cause{}, domain.Method{}, &change); err != nil {
 		return err
@@ -227,12 +227,12 @@ func (c *payCommand) findFirst(ctx context.Context, stored *storedOrder) error {
 	return state.ErrConflict
 }
 
-// handleRefusedAttempt handles that Stripe has not made the attempt.
+// handleRefusedAttempt records that Stripe refused to make the attempt.
 func (c *payCommand) handleRefusedAttempt(ctx context.Context, stored *storedOrder, err error) error {
 	switch kind := problem.KindOf(err); {
 	case errors.Is(err, stripe.ErrKeyTaken): // another process has ended it
 		c.attempt = 0
-		return c.findFirst(ctx, stored)
+		return c.resolveEarlierAttempt(ctx, stored)
 	case kind == problem.Invalid, kind == problem.Declined:
 		// Commit that it is over, so that its intent is not searched. It does no harm if this fails.
 		stored.order.Value.Payment.ConcludeRefused(c.attempt, kind == problem.Declined)

@@ -69,7 +69,7 @@ func TestPurchase_ReadsOnceAndAsksStripeTwice(t *testing.T) {
 		s.settleQueued(t)
 	}), "it is all known")
 	require.Equal(t, costs{reads: 1}, s.costs(t, func() {
-		known, err := newStore(s.documents, s.stripe, clock.System, quiet).HandleNotice(t.Context(), captured)
+		known, err := newStore(s.documents, s.stripe, domain.Limits{}, clock.System, quiet).HandleNotice(t.Context(), captured)
 		require.NoError(t, err)
 		require.True(t, known)
 	}), "another replica reads once")
@@ -91,7 +91,7 @@ func TestApplyOrder_ARepeatAfterARestartChangesNothing(t *testing.T) {
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	require.NoError(t, s.applyAndSettle(t.Context(), after(order, "complete")))
-	s.store = newStore(s.documents, s.stripe, clock.System, quiet)
+	s.store = newStore(s.documents, s.stripe, domain.Limits{}, clock.System, quiet)
 	require.NoError(t, s.store.ApplyOrder(t.Context(), order))
 	require.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "complete")))
 	a, err := s.load(t.Context(), order.ID)
@@ -138,7 +138,7 @@ func (s *fixture) crash(t *testing.T, card string, got bool) (orderID id.Order) 
 		_, err = s.stripe.Authorize(t.Context(), &a.order.Value, a.order.Value.Payment.Attempt, method)
 		require.NoError(t, err)
 	}
-	s.store = newStore(s.documents, s.stripe, clock.System, quiet) // its cache is empty
+	s.store = newStore(s.documents, s.stripe, domain.Limits{}, clock.System, quiet) // its cache is empty
 	return order.ID
 }
 
@@ -370,7 +370,7 @@ func TestPay_AnEventThatCameToAnotherReplicaIsFound(t *testing.T) {
 	order := reserved()
 	go func() {
 		time.Sleep(50 * time.Millisecond)
-		_ = newStore(s.documents, s.stripe, clock.System, quiet).ApplyOrder(t.Context(), order)
+		_ = newStore(s.documents, s.stripe, domain.Limits{}, clock.System, quiet).ApplyOrder(t.Context(), order)
 	}()
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)

@@ -55,14 +55,14 @@ func newQueue(s *store, log *slog.Logger) *queue {
 }
 
 // add has an order's payment settled after a pause, or earlier if it is in the queue already. It returns the time of that.
-func (q *queue) add(order id.Order, pause time.Duration) time.Time {
+func (q *queue) add(orderID id.Order, pause time.Duration) time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	at := time.Now().Add(pause)
-	if entry, listed := q.entries[order]; listed && !entry.busy && entry.at.Before(at) {
+	if entry, listed := q.entries[orderID]; listed && !entry.busy && entry.at.Before(at) {
 		return entry.at
 	}
-	q.entries[order] = queueEntry{at: at, pause: pause}
+	q.entries[orderID] = queueEntry{at: at, pause: pause}
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -74,13 +74,13 @@ func (q *queue) add(order id.Order, pause time.Duration) time.Time {
 const reportPause = 2 * time.Second
 
 // addReport has an order's payment settled after the process that caused a webhook has had time to commit the outcome.
-func (q *queue) addReport(order id.Order, reported domain.Intent) {
+func (q *queue) addReport(orderID id.Order, reported domain.Intent) {
 	q.mu.Lock()
-	if before, listed := q.reported[order]; !listed || reported.Status.Rank() >= before.Status.Rank() {
-		q.reported[order] = reported
+	if before, listed := q.reported[orderID]; !listed || reported.Status.Rank() >= before.Status.Rank() {
+		q.reported[orderID] = reported
 	}
 	q.mu.Unlock()
-	q.add(order, reportPause)
+	q.add(orderID, reportPause)
 }
 
 // take returns the orders whose time has come, and marks them as busy; and the pause until the next one's time.
@@ -168,8 +168,8 @@ func (q *queue) settle(ctx context.Context, orderID id.Order) {
 func longer(pause, first time.Duration) time.Duration { return min(max(2*pause, first), maxPause) }
 
 const (
-	// deliveryTime is how long a delivery of an event waits for Stripe. After one that has waited in vain, deliveries do not
-	// wait at all for deliveryPause.
+	// deliveryTime is how long a delivery of an event waits for Stripe. After one that has waited without an answer,
+	// deliveries do not wait at all for deliveryPause.
 	deliveryTime  = time.Second
 	deliveryPause = 10 * time.Second
 )

@@ -23,7 +23,7 @@ func (s *fixture) settleQueued(t *testing.T) {
 	}
 }
 
-// withoutBudget makes deliveries not wait for Stripe, as after one that has waited in vain.
+// withoutBudget makes deliveries not wait for Stripe, as after one that has waited without an answer.
 func (s *fixture) withoutBudget() {
 	s.deliveries.spentUntil.Store(time.Now().Add(time.Hour).UnixNano())
 }

@@ -39,8 +39,8 @@ func newRefreshLimit(every time.Duration) *refreshLimit {
 	return &refreshLimit{every: every, byIntent: byIntent}
 }
 
-// get reads an intent. If it was read within the interval, the result is the client secret or the error of then. It has no
-// status, for that may be older than the payment's.
+// get reads an intent. If it was read within the interval, the result is the client secret or the error of that read. It
+// has no status, because that may be older than the payment's.
 func (l *refreshLimit) get(ctx context.Context, client *stripe.Client, stripeID string) (domain.Intent, error) {
 	l.mu.Lock()
 	if earlier, known := l.byIntent.Get(stripeID); known && time.Since(earlier.at) < l.every {

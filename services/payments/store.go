@@ -24,16 +24,16 @@ import (
 //	attempt/{orderId}  firstAttempt: the first attempt to pay an order, until the order's document has it
 //	user/{id}          domain.UserAttempts: a user's attempts within the last hour; see limits.go
 //	index/unsettled    orders whose payment has begun, and again when a settled one is not settled any more; see sweep.go
-//	sweep/unsettled    watermark: how far that index is worked off
+//	sweep/unsettled    watermark: how far that index is processed
 //	origin             originRecord: marks the intents of this service at a shared Stripe account; see compare.go
 //
 // and those of earlier releases; see legacy.go.
 //
 // The first attempt has a document of its own so that a purchase reads once: its commit does not change the order's document,
 // so the ETag that was read stays valid.
-func orderKey(order id.Order) string   { return "order/" + string(order) }
-func attemptKey(order id.Order) string { return "attempt/" + string(order) }
-func userKey(user id.User) string      { return "user/" + string(user) }
+func orderKey(orderID id.Order) string   { return "order/" + string(orderID) }
+func attemptKey(orderID id.Order) string { return "attempt/" + string(orderID) }
+func userKey(user id.User) string        { return "user/" + string(user) }
 
 const unsettled = "unsettled"
 
@@ -72,9 +72,9 @@ type store struct {
 	minAge time.Duration
 }
 
-func newStore(documents *state.Store, client *stripe.Client, now clock.Clock, log *slog.Logger) *store {
+func newStore(documents *state.Store, client *stripe.Client, limits domain.Limits, clock clock.Clock, log *slog.Logger) *store {
 	s := &store{
-		documents: documents, stripe: client, clock: now, log: log, metrics: newMetrics(prometheus.NewRegistry()),
+		documents: documents, stripe: client, limits: limits, clock: clock, log: log, metrics: newMetrics(prometheus.NewRegistry()),
 		cache: newCache(), usersWithAttempts: newUsersWithAttempts(), refreshes: newRefreshLimit(refreshInterval), minAge: minIntentAge,
 	}
 	s.queue = newQueue(s, log)
@@ -88,14 +88,14 @@ type storedOrder struct {
 }
 
 // load reads an order with its payment. It returns domain.ErrNoOrder if there is no such order.
-func (s *store) load(ctx context.Context, order id.Order) (storedOrder, error) {
-	doc, err := state.Get[domain.Order](ctx, s.documents, orderKey(order))
+func (s *store) load(ctx context.Context, orderID id.Order) (storedOrder, error) {
+	doc, err := state.Get[domain.Order](ctx, s.documents, orderKey(orderID))
 	return s.withLegacy(ctx, doc, err)
 }
 
 // loadNew is load for an order that may be so new that its event has not arrived yet.
-func (s *store) loadNew(ctx context.Context, order id.Order, buyer id.User) (storedOrder, error) {
-	doc, err := state.GetProjection[domain.Order](ctx, s.documents, orderKey(order), order, buyer)
+func (s *store) loadNew(ctx context.Context, orderID id.Order, buyer id.User) (storedOrder, error) {
+	doc, err := state.GetProjection[domain.Order](ctx, s.documents, orderKey(orderID), orderID, buyer)
 	return s.withLegacy(ctx, doc, err)
 }
 
@@ -123,8 +123,8 @@ func (s *store) withLegacy(ctx context.Context, order state.Doc[domain.Order], e
 }
 
 // loadWithAttempt is load, with the first attempt if its outcome is not committed yet.
-func (s *store) loadWithAttempt(ctx context.Context, order id.Order) (storedOrder, error) {
-	stored, err := s.load(ctx, order)
+func (s *store) loadWithAttempt(ctx context.Context, orderID id.Order) (storedOrder, error) {
+	stored, err := s.load(ctx, orderID)
 	if err != nil {
 		return stored, err
 	}
@@ -359,7 +359,7 @@ func (s *store) HandleNotice(ctx context.Context, notice stripe.Notice) (known b
 	return true, err
 }
 
-// handleForeignIntent handles an intent that names the order and is not its payment's. It is released; but if the order has no
+// handleForeignIntent handles an intent that names the order and is not its payment's. The intent is ended; but if the order has no
 // payment and the intent is this service's own, a backup was restored, and the intent becomes the payment's. Only Stripe's own
 // metadata counts: a webhook that was signed with a stolen secret may name any order.
 func (s *store) handleForeignIntent(ctx context.Context, stripeID string, order *domain.Order) error {
@@ -371,7 +371,7 @@ func (s *store) handleForeignIntent(ctx context.Context, stripeID string, order 
 		_, err = s.recoverPayment(ctx, listed)
 		return err
 	}
-	return s.stripe.Release(ctx, stripeID)
+	return s.stripe.EndIntent(ctx, stripeID)
 }
 
 // orderOf is the order of a notice's intent; "" if it has none. Intents of earlier releases have a document, and their charges

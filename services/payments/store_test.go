@@ -37,7 +37,7 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	server := stripetest.New(t, sandbox.Options{})
 	m, documents := openMemory(t)
-	s := &fixture{newStore(documents, newClient(server.URL, clock.System), clock.System, quiet), m, fakeStripe{server}}
+	s := &fixture{newStore(documents, newClient(server.URL, clock.System), domain.Limits{}, clock.System, quiet), m, fakeStripe{server}}
 	s.refreshes.every = 0 // a change at Stripe is seen at once
 	return s
 }

@@ -36,7 +36,7 @@ type sweep struct {
 	period time.Duration
 }
 
-// watermark is the document that shows how far the index of unsettled payments is worked off: in each partition, all before
+// watermark is the document that shows how far the index of unsettled payments is processed: in each partition, all before
 // its place are settled.
 type watermark struct {
 	Schema int          `json:"schema"`
@@ -209,11 +209,11 @@ func (s *store) orders(ctx context.Context, ids []id.Order) (map[id.Order]*domai
 	return orders, nil
 }
 
-func (s *sweep) settle(ctx context.Context, order id.Order) {
+func (s *sweep) settle(ctx context.Context, orderID id.Order) {
 	ctx, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	if _, _, err := s.store.settleOrder(ctx, order, domain.Cause{Refresh: domain.RefreshIdle}); err != nil {
-		s.log.Warn("a payment is not settled yet; the next sweep tries again", "orderId", order, "error", err)
+	if _, _, err := s.store.settleOrder(ctx, orderID, domain.Cause{Refresh: domain.RefreshIdle}); err != nil {
+		s.log.Warn("a payment is not settled yet; the next sweep tries again", "orderId", orderID, "error", err)
 	}
 }
 

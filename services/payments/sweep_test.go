@@ -265,7 +265,7 @@ func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 	documents, err := state.Open(t.Context(), s.sidecar, state.Options{Service: "payments", Instance: "second", Log: quiet})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = documents.Close(context.Background()) })
-	second := &fixture{newStore(documents, s.stripe, clock.System, quiet), s.sidecar, s.stripeServer}
+	second := &fixture{newStore(documents, s.stripe, domain.Limits{}, clock.System, quiet), s.sidecar, s.stripeServer}
 	ends := map[id.Order]events.OrderStatus{}
 	for round := range 30 {
 		order := s.newOrder(t)

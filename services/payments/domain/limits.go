@@ -67,9 +67,9 @@ func (u UserAttempts) InWindow(now time.Time) UserAttempts {
 }
 
 // Add adds n attempts for an order.
-func (u *UserAttempts) Add(order id.Order, n int, now time.Time) {
+func (u *UserAttempts) Add(orderID id.Order, n int, now time.Time) {
 	for range n {
-		u.Attempts = append(u.Attempts, UserAttempt{OrderID: order, At: now})
+		u.Attempts = append(u.Attempts, UserAttempt{OrderID: orderID, At: now})
 	}
 }
 

@@ -80,8 +80,8 @@ func (o *Order) Apply(event events.Order) (changed bool) {
 
 // Recovered is an order that is not in the store, made of what Stripe has of its intent. Its version is 0, so each event of
 // the order is newer.
-func Recovered(order id.Order, user id.User, amount int64, currency string) Order {
-	return Order{Schema: OrderSchema, ID: order, UserID: user, Status: OrderCreated, Amount: amount, Currency: currency}
+func Recovered(orderID id.Order, user id.User, amount int64, currency string) Order {
+	return Order{Schema: OrderSchema, ID: orderID, UserID: user, Status: OrderCreated, Amount: amount, Currency: currency}
 }
 
 // copyToPayment gives the payment its members that are stored with the order alone.

@@ -84,9 +84,9 @@ type Payment struct {
 	// Declines is how many attempts were declined, at this service or at Stripe, or have no known outcome; see limits.go.
 	Declines int `json:"declines,omitempty"`
 	// UserOnly is how many attempts count only in the user's hour: Stripe did not know the card, or another card was tried
-	// while the bank waited for the buyer.
+	// while the bank waited for the buyer. Stored documents have its first name, so the JSON keeps that.
 	UserOnly int `json:"fruitless,omitempty"`
-	// Exhausted means that no more cards may be tried. The intent is canceled, so that its client secret is worth nothing.
+	// Exhausted means that no more cards may be tried. The intent is canceled, so that its client secret cannot be used any more.
 	Exhausted bool `json:"exhausted,omitempty"`
 	// Refunded is what was given back, by refunds and by disputes that were lost.
 	Refunded int64 `json:"refunded,omitempty"`
@@ -178,18 +178,19 @@ func (p *Payment) WaitsForBuyer() bool {
 type Plan int
 
 const (
-	KeepAsItIs    Plan = iota // it is paid, or waits for the buyer's bank
-	ResumeAttempt             // this attempt was begun before, and its outcome is not known
-	FindFirst                 // another attempt was begun before, and may have led to an intent that is not known
-	NewAttempt                // this card was not tried, or was declined: the payment has a new attempt
+	KeepAsItIs            Plan = iota // it is paid, or waits for the buyer's bank
+	ResumeAttempt                     // this attempt was begun before, and its outcome is not known
+	ResolveEarlierAttempt             // another attempt was begun before, and may have led to an intent that is not known
+	NewAttempt                        // this card was not tried, or was declined: the payment has a new attempt
 )
 
-// Try decides on a request to pay with a card. The payment has not ended.
-func (p *Payment) Try(method string, now time.Time) Plan {
+// PlanAttempt decides what a request to pay with a card leads to, and adds the new attempt to the payment if that is one. The
+// payment has not ended.
+func (p *Payment) PlanAttempt(method string, now time.Time) Plan {
 	same := p.Attempt.Method == method
 	switch {
 	case p.OutcomeUnknown() && (!same || now.Sub(p.Attempt.At) >= KeyLife):
-		return FindFirst
+		return ResolveEarlierAttempt
 	case p.Attempt.Open && same: // also if a webhook was faster: no response was sent yet
 		return ResumeAttempt
 	case !p.Status.Open(), p.Status == RequiresAction && same:
@@ -232,7 +233,7 @@ func (p *Payment) ConcludeFound(found Intent) (changed bool) {
 	return p.Conclude(p.Attempt.Number, found.Status == Failed)
 }
 
-// NameIntent sets the payment's intent if it has none. It returns whether the intent is the payment's.
+// NameIntent sets the payment's intent if it has none. It reports whether the intent is the payment's.
 func (p *Payment) NameIntent(stripeID string) bool {
 	if p.StripeID == "" {
 		p.StripeID = stripeID

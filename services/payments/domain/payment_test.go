@@ -131,7 +131,7 @@ func TestTry_DecidesWhetherToAskTheBank(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := begun()
 			p.Status, p.Attempt = c.status, c.attempt
-			require.Equal(t, c.want, p.Try(c.method, noon))
+			require.Equal(t, c.want, p.PlanAttempt(c.method, noon))
 			require.Equal(t, c.number, p.Attempt.Number)
 			require.Equal(t, c.want == NewAttempt || c.attempt.Open, p.Attempt.Open)
 			require.Equal(t, c.status, p.Status)
@@ -145,7 +145,7 @@ func TestConclude_ClosesItsOwnAttemptOnce(t *testing.T) {
 	require.True(t, p.Conclude(1, true))
 	require.False(t, p.Conclude(1, true))
 	require.Equal(t, 1, p.Declines)
-	p.Try("amex", noon)
+	p.PlanAttempt("amex", noon)
 	require.False(t, p.Conclude(1, false), "the late answer to the first attempt does not close the second")
 	require.True(t, p.Attempt.Open)
 	require.Equal(t, 2, p.Declines, "what is not known counts as declined")

@@ -526,11 +526,11 @@ func (m *model) pay(method string, card Status) func(pause func() bool) {
 					attempt = order.Begin(method, m.now).Attempt.Number
 				} else {
 					declines := payment.Declines
-					switch payment.Try(method, m.now) {
+					switch payment.PlanAttempt(method, m.now) {
 					case ResumeAttempt:
 						attempt = payment.Attempt.Number
-					case FindFirst:
-						if !m.findFirst(pause, docs) {
+					case ResolveEarlierAttempt:
+						if !m.resolveEarlierAttempt(pause, docs) {
 							return
 						}
 						continue
@@ -568,7 +568,7 @@ func (m *model) pay(method string, card Status) func(pause func() bool) {
 			}
 			if result.keyTaken {
 				attempt = 0
-				if !m.findFirst(pause, docs) {
+				if !m.resolveEarlierAttempt(pause, docs) {
 					return
 				}
 				continue
@@ -584,8 +584,8 @@ func (m *model) pay(method string, card Status) func(pause func() bool) {
 	}
 }
 
-// findFirst is payCommand.findFirst. The request is decided again after it.
-func (m *model) findFirst(pause func() bool, docs documents) (ok bool) {
+// resolveEarlierAttempt is payCommand.resolveEarlierAttempt. The request is decided again after it.
+func (m *model) resolveEarlierAttempt(pause func() bool, docs documents) (ok bool) {
 	result, ok := m.settle(pause, &docs.order, Cause{}, "", "")
 	if ok {
 		m.commit(docs, result.events)
@@ -896,7 +896,7 @@ func TestMoney_FollowsTheOrderWhateverTheInterleaving(t *testing.T) {
 		}
 		if payment.Status.Open() {
 			require.GreaterOrEqual(t, payment.Declines, intent.Declines, "each decline is counted, also of attempts with the client secret")
-			require.Less(t, payment.KnownDeclines(), m.limit, "a client secret is worth nothing when too many cards were declined")
+			require.Less(t, payment.KnownDeclines(), m.limit, "a client secret cannot be used when too many cards were declined")
 		}
 		for _, event := range m.published {
 			if e, ok := event.(events.PaymentRefunded); ok && e.Refunded >= e.Amount {
@@ -962,7 +962,7 @@ func TestTry_OneAttemptIsOpenAtATime(t *testing.T) {
 			"try": func(t *rapid.T) {
 				before := p
 				method := rapid.SampledFrom([]string{"visa", "amex", "tok"}).Draw(t, "method")
-				switch p.Try(method, noon) {
+				switch p.PlanAttempt(method, noon) {
 				case NewAttempt:
 					newest++
 					require.Equal(t, Attempt{Number: newest, Method: method, Open: true, At: noon}, p.Attempt)

@@ -158,9 +158,9 @@ func (c *Client) Find(ctx context.Context, order *domain.Order, attempt domain.A
 }
 
 // search finds an order's intent among all that were made since a time, canceled ones included. An order has one intent. If
-// there are more, the one of the highest rank is taken, and the others are released.
-func (c *Client) search(ctx context.Context, order id.Order, since time.Time) (domain.Intent, error) {
-	what := "search the payment intents of order " + string(order)
+// there are more, the one of the highest rank is taken, and the others are ended.
+func (c *Client) search(ctx context.Context, orderID id.Order, since time.Time) (domain.Intent, error) {
+	what := "search the payment intents of order " + string(orderID)
 	params := &stripego.PaymentIntentListParams{
 		ListParams:   stripego.ListParams{Context: ctx, Limit: stripego.Int64(pageLength)},
 		CreatedRange: &stripego.RangeQueryParams{GreaterThanOrEqual: since.Add(-clockSkew).Unix()},
@@ -170,7 +170,7 @@ func (c *Client) search(ctx context.Context, order id.Order, since time.Time) (d
 	list := c.intents.List(params)
 	for list.Next() {
 		intent := list.PaymentIntent()
-		if intent.Metadata[metadataOrder] != string(order) {
+		if intent.Metadata[metadataOrder] != string(orderID) {
 			continue
 		}
 		if intent.Status != stripego.PaymentIntentStatusCanceled {
@@ -187,7 +187,7 @@ func (c *Client) search(ctx context.Context, order id.Order, since time.Time) (d
 		if intent == best {
 			continue
 		}
-		if err := c.Release(ctx, intent); err != nil {
+		if err := c.EndIntent(ctx, intent); err != nil {
 			return domain.Intent{}, err
 		}
 	}
@@ -197,8 +197,9 @@ func (c *Client) search(ctx context.Context, order id.Order, since time.Time) (d
 	return c.Get(ctx, best)
 }
 
-// Release ends an intent that is not the order's payment, and gives back its money. It is no error if there is no such intent.
-func (c *Client) Release(ctx context.Context, stripeID string) error {
+// EndIntent ends an intent that is not the payment of its order, and gives back its money. It is no error if there is no such
+// intent.
+func (c *Client) EndIntent(ctx context.Context, stripeID string) error {
 	intent, err := c.cancelIntent(ctx, stripeID, "intent/"+stripeID+"/void")
 	if isNotFound(err) {
 		return nil
@@ -513,12 +514,12 @@ const (
 	metadataOrigin = "origin"
 )
 
-func metadata(order id.Order, user id.User) map[string]string {
-	return map[string]string{metadataOrder: string(order), metadataUser: string(user)}
+func metadata(orderID id.Order, user id.User) map[string]string {
+	return map[string]string{metadataOrder: string(orderID), metadataUser: string(user)}
 }
 
-func attemptKey(order id.Order, number int) string {
-	return "order/" + string(order) + "/attempt/" + strconv.Itoa(number)
+func attemptKey(orderID id.Order, number int) string {
+	return "order/" + string(orderID) + "/attempt/" + strconv.Itoa(number)
 }
 
 func paymentKey(payment id.Payment, step string) string {

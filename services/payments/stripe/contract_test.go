@@ -99,7 +99,7 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 		"Capture":   func() error { _, err := client.Capture(ctx, payment); return err },
 		"Void":      func() error { _, err := client.Void(ctx, payment); return err },
 		"Refund":    func() error { _, err := client.Refund(ctx, payment); return err },
-		"Release":   func() error { return client.Release(ctx, payment.StripeID) },
+		"EndIntent": func() error { return client.EndIntent(ctx, payment.StripeID) },
 	}
 	for name, run := range operations {
 		require.NoError(t, run(), name)

@@ -76,9 +76,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) Ledger(t *testing.T) sandbox.Ledger { return s.ledger(t, "") }
 
 // Money is what the ledger has of an order's intents.
-func (s *Server) Money(t *testing.T, order id.Order) []sandbox.LedgerEntry {
+func (s *Server) Money(t *testing.T, orderID id.Order) []sandbox.LedgerEntry {
 	t.Helper()
-	return s.ledger(t, "?orderId="+url.QueryEscape(string(order))).Intents
+	return s.ledger(t, "?orderId="+url.QueryEscape(string(orderID))).Intents
 }
 
 func (s *Server) ledger(t *testing.T, query string) (ledger sandbox.Ledger) {
@@ -112,9 +112,9 @@ func (s *Server) Intent(stripeID string) []byte {
 }
 
 // CreateByHand makes an intent as an operator or another system does, and confirms it if there is a card. The id is returned.
-func (s *Server) CreateByHand(t *testing.T, order id.Order, metadata map[string]string, card string) (stripeID string) {
+func (s *Server) CreateByHand(t *testing.T, orderID id.Order, metadata map[string]string, card string) (stripeID string) {
 	t.Helper()
-	form := url.Values{"amount": {"2500"}, "currency": {"usd"}, "capture_method": {"manual"}, "payment_method_types[0]": {"card"}, "metadata[orderId]": {string(order)}}
+	form := url.Values{"amount": {"2500"}, "currency": {"usd"}, "capture_method": {"manual"}, "payment_method_types[0]": {"card"}, "metadata[orderId]": {string(orderID)}}
 	for name, value := range metadata {
 		form.Set("metadata["+name+"]", value)
 	}
