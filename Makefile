@@ -2,7 +2,7 @@
 
 SERVICES        := $(patsubst %/main.go,%,$(wildcard services/*/main.go))
 PROGRAMS        := ./deploy/local ./deploy/stripe ./deploy/proof
-# The last commit of the release before this one, for test-upgrade.
+# The last commit of the previous release, for test-upgrade.
 RELEASE_BEFORE  := 7440bbfc7a488291511faff8a21ef178877089aa
 # The packages whose tests start real sidecars. All others have unit tests alone.
 STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/\(local/stack\|proof/chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
@@ -38,9 +38,11 @@ DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
 help: ## list all targets
-	@echo "The box office. First: make run, then open another terminal. All targets:"; echo
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "The box office. First: make run, then open another terminal. All targets:"
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo; echo 'Flags for the launcher go into ARGS: make run ARGS=-h'
+
+##@ Run
 
 run: build-runtime build ## start everything, until Ctrl-C
 	@.build/local run $(ARGS)
@@ -57,7 +59,9 @@ migrate-up: ## give a PostgreSQL server its roles, databases and reports (deploy
 migrate-status: ## show which migrations a PostgreSQL server has
 	@cd deploy/postgres && go run . $(ARGS) status
 
-build: ## build the services and the launcher
+##@ Build
+
+build: ## build the services, the launcher, the Stripe sandbox and the proof
 	@go build -trimpath -o .build/ $(addprefix ./,$(SERVICES)) $(PROGRAMS)
 
 build-runtime: ## build Dapr's runtime and NATS, if their sources changed
@@ -66,6 +70,8 @@ build-runtime: ## build Dapr's runtime and NATS, if their sources changed
 # The tools of deploy/local/tools/go.mod, each at the version that stands there.
 .build/tools/%: deploy/local/tools/go.mod
 	@go -C deploy/local/tools build -o $(CURDIR)/$@ $$(awk '$$NF ~ "/$*$$" { print $$NF; exit }' $<)
+
+##@ Test
 
 test: build-runtime build test-unit test-stack ## run all tests
 
@@ -88,11 +94,11 @@ test-infra: build-runtime build .build/tools/gotestsum ## run the end-to-end tes
 		INFRA=$$set $(TEST_STACKS) -run '$(RUN)' ./deploy/proof/e2e || failed="$$failed $$set"; \
 	done; [ -z "$$failed" ] || { echo "Failed on:$$failed"; exit 1; }
 
-build-before: ## build the release before from the history, for test-upgrade
+build-before: ## build the previous release from the history, for test-upgrade
 	@go run ./deploy/local/build release $(RELEASE_BEFORE)
 
 test-upgrade: SETS ?= embedded nats
-test-upgrade: build-before ## start on the data of the release before, and work with it (SETS='embedded nats')
+test-upgrade: build-before ## start on the data of the previous release, and work with it (SETS='embedded nats')
 	@$(MAKE) --no-print-directory test-infra RUN='^TestUpgrade_' SETS='$(SETS)'
 
 # The services write their coverage when they end; tests that start one write theirs to the same folder.
@@ -117,7 +123,9 @@ fuzz: ## give invalid input to all parsers of foreign input (FUZZTIME=20000x inp
 		go test -short -run '^$$' -fuzz "^$${found#*:}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $(FUZZFLAGS) ./$${found%:*} || failed="$$failed $${found#*:}"; \
 	done; [ -z "$$failed" ] || { echo "Failed:$$failed"; exit 1; }
 
-bench: build-runtime build ## measure this stack beside a bare sidecar (ARGS=-h shows the settings)
+##@ Measure and prove
+
+bench: build-runtime build ## measure a stack of its own beside a sidecar without a service (ARGS=-h)
 	@.build/proof bench $(ARGS)
 
 chaos: build-runtime build ## kill and freeze processes under load, then check (SEED=7 TIME=10m; ARGS=-h)
@@ -132,6 +140,8 @@ check: build ## check that the running stack keeps its promises (ARGS=-h)
 # The cluster is the one that kubectl is configured for. .build/cluster contains a kubectl, too.
 OVERLAY         := dev
 KUBECTL         := $(shell command -v kubectl || echo .build/cluster kubectl)
+
+##@ Kubernetes
 
 k8s-secrets: ## make the missing secrets of the overlay dev
 	@go run ./deploy/k8s/secrets
@@ -160,7 +170,7 @@ build-node: build-cluster ## build the programs of a cluster's node on this mach
 	@cd deploy/k8s/cluster && go build -trimpath -ldflags='-s -w' -o ../../../.build/ ./node ./pause
 	@cd deploy/postgres && go build -trimpath -ldflags='-s -w' -o ../../.build/migrate .
 
-test-node: build-node build-runtime build ## run deploy/k8s on a node on this machine, and sell a ticket (root; containerd, helm, PostgreSQL)
+test-node: build-node build-runtime build ## run deploy/k8s on a node on this machine, and sell a ticket (needs root, containerd, helm, PostgreSQL)
 	CI_REQUIRE_K8S=1 CI_REQUIRE_NODE=1 go test -count=1 -v -timeout 30m -run TestNode ./deploy/k8s/proof
 
 # Images (deploy/docker/README.md). With a mirror: DOCKER_FLAGS='--build-arg BUILDER=… --build-arg BASE=…'
@@ -169,6 +179,8 @@ TAG             := dev
 DOCKER_FLAGS    :=
 DOCKER_BUILD     = docker build -f deploy/docker/Dockerfile --build-arg VERSION=$(TAG) \
 	--build-arg REVISION=$$(git rev-parse HEAD) $(DOCKER_FLAGS)
+
+##@ Containers
 
 docker-secrets: ## make the passwords and keys of docker-compose.yaml that .env lacks
 	@deploy/docker/secrets.sh
@@ -181,6 +193,8 @@ docker-build-daprd docker-build-migrate docker-build-stripe: docker-build-%:
 $(patsubst services/%,docker-build-%,$(SERVICES)): docker-build-%:
 	$(DOCKER_BUILD) --target service --build-arg SERVICE=$* -t $(REGISTRY)/$*:$(TAG) .
 
+##@ Develop one service
+
 dev-infra: build-runtime build ## start what the services need, in the background; then dev-tickets and so on
 	@deploy/local/dev-infra.sh up
 
@@ -189,6 +203,8 @@ dev-infra-down: ## stop what dev-infra started
 
 $(DEV_SERVICES): dev-%: .build/tools/air ## (dev-auth, dev-tickets, …) run one service with its sidecar, rebuilt when a file changes
 	@SERVICE=$* deploy/local/dev-service.sh
+
+##@ Maintain
 
 lint: .build/tools/staticcheck .build/tools/actionlint ## check format, vet, staticcheck and actionlint
 	@unformatted=$$(gofmt -l deploy services); [ -z "$$unformatted" ] || { echo "not formatted (gofmt -w): $$unformatted"; exit 1; }
@@ -208,7 +224,7 @@ vulncheck: .build/tools/govulncheck ## find known vulnerabilities in what the co
 pin-images: ## pin all foreign images by digest (needs docker with buildx, and the registries)
 	@deploy/docker/pin.sh
 
-rotate-keys: ## replace the key that signs sessions; all users stay signed in; two minutes (ARGS=-h)
+rotate-keys: ## replace the key that signs tokens; all users stay signed in; two minutes (ARGS=-h)
 	@go run ./deploy/local rotate-keys $(ARGS)
 
 reset: ## delete all users, tickets, orders, events and secrets

@@ -47,7 +47,7 @@ func TestGlossary_ReplacedWordsDoNotOccur(t *testing.T) {
 		lines := bufio.NewScanner(bytes.NewReader(content))
 		lines.Buffer(nil, 1<<20)
 		for number := 1; lines.Scan(); number++ {
-			if name == "services/README.md" && strings.HasPrefix(lines.Text(), "| ") && strings.Count(lines.Text(), " | ") == 2 && inGlossary(string(content), lines.Text()) {
+			if name == "services/README.md" && lines.Text() != "" && inGlossary(string(content), lines.Text()) {
 				continue
 			}
 			for _, word := range words(lines.Text()) {

@@ -61,8 +61,8 @@ func responseOf(o Order) orderResponse {
 
 // buyerOf is the user whose request it is.
 func buyerOf(c *fiber.Ctx) id.User {
-	user, _ := identity.UserOf(c)
-	return user.ID
+	caller, _ := identity.UserOf(c)
+	return caller.ID
 }
 
 type reserveRequest struct {
@@ -90,8 +90,7 @@ func (a *api) list(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	buyer := buyerOf(c)
-	orders, next, err := a.store.OrdersOf(rest.Context(c), buyer, limit, cursor)
+	orders, next, err := a.store.OrdersOf(rest.Context(c), buyerOf(c), limit, cursor)
 	if err != nil {
 		return err
 	}
@@ -110,8 +109,7 @@ type unsettledResponse struct {
 }
 
 func (a *api) unsettled(c *fiber.Ctx) error {
-	buyer := buyerOf(c)
-	orders, err := a.store.Unsettled(rest.Context(c), buyer)
+	orders, err := a.store.Unsettled(rest.Context(c), buyerOf(c))
 	if err != nil {
 		return err
 	}
@@ -123,8 +121,7 @@ func (a *api) get(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	buyer := buyerOf(c)
-	found, err := a.store.OrderOfBuyer(rest.Context(c), order, buyer)
+	found, err := a.store.OrderOfBuyer(rest.Context(c), order, buyerOf(c))
 	if err != nil {
 		return err
 	}
@@ -136,8 +133,7 @@ func (a *api) cancel(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	buyer := buyerOf(c)
-	if err := a.store.CancelByBuyer(rest.Context(c), order, buyer); err != nil {
+	if err := a.store.CancelByBuyer(rest.Context(c), order, buyerOf(c)); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

@@ -8,6 +8,9 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
+// buyerSchema is the format of the buyers that this release writes.
+const buyerSchema = 1
+
 // Buyer limits how many unpaid orders one user has. Each reservation changes the buyer's document in its own
 // transaction, on the condition of its ETag. So the limit holds for reservations at the same time, in any number of
 // processes.
@@ -26,7 +29,7 @@ type UnpaidOrder struct {
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
-func (o UnpaidOrder) isOver(now time.Time) bool { return !now.Before(o.ExpiresAt) }
+func (o UnpaidOrder) IsOver(now time.Time) bool { return !now.Before(o.ExpiresAt) }
 
 var (
 	errTooMany = problem.New(problem.Conflict, "You have as many unpaid reservations as one person may have. Pay or cancel one of them first.").
@@ -38,7 +41,7 @@ var (
 func (b *Buyer) AtLimit(now time.Time, terms Terms) bool {
 	unpaid := 0
 	for _, o := range b.Unpaid {
-		if !o.isOver(now) {
+		if !o.IsOver(now) {
 			unpaid++
 		}
 	}
@@ -58,8 +61,8 @@ func (b *Buyer) AddOrder(order Order, now time.Time, terms Terms) error {
 	if b.AtLimit(now, terms) {
 		return errTooMany
 	}
-	b.Schema = 1
-	b.Unpaid = slices.DeleteFunc(b.Unpaid, func(o UnpaidOrder) bool { return o.isOver(now) })
+	b.Schema = buyerSchema
+	b.Unpaid = slices.DeleteFunc(b.Unpaid, func(o UnpaidOrder) bool { return o.IsOver(now) })
 	b.Unpaid = append(b.Unpaid, UnpaidOrder{order.ID, order.ExpiresAt})
 	return nil
 }
@@ -80,6 +83,6 @@ func (b *Buyer) Delete() (changed bool) {
 	if b.Deleted {
 		return false
 	}
-	*b = Buyer{Schema: 1, Deleted: true}
+	*b = Buyer{Schema: buyerSchema, Deleted: true}
 	return true
 }

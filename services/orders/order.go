@@ -25,8 +25,11 @@ import (
 //	user       its buyer asks for it                           yes              no
 //	expired    the reservation window ended without payment    after the window no
 //	withdrawn  the seller deleted the listing                  yes              no
-//	payment    the payment was voided                          yes              yes
+//	payment    the payment was voided                          yes              yes (*)
 //	refunded   all of the money was given back                 yes              yes
+//
+// (*) Payments publishes payment.voided only for money that is not captured, so the buyer of a complete order has not
+// paid when it is cancelled.
 //
 // (restore.go publishes one reason more, unknown, for orders that are lost with a restored backup.)
 //
@@ -48,11 +51,11 @@ const (
 type Reason string
 
 const (
-	ByUser    Reason = "user"
-	Expired   Reason = "expired"
-	Withdrawn Reason = "withdrawn"
-	Unpaid    Reason = "payment"
-	Refunded  Reason = "refunded"
+	ByUser      Reason = "user"
+	Expired     Reason = "expired"
+	Withdrawn   Reason = "withdrawn"
+	PaymentLost Reason = "payment"
+	Refunded    Reason = "refunded"
 )
 
 // Terms are the settings of a reservation.
@@ -65,6 +68,9 @@ type Terms struct {
 	PerUser int
 }
 
+// orderSchema is the format of the orders that this release writes.
+const orderSchema = 1
+
 // Order is the stored order.
 type Order struct {
 	Schema    int            `json:"schema"`
@@ -75,7 +81,7 @@ type Order struct {
 	ExpiresAt time.Time      `json:"expiresAt"` // the end of the reservation window
 	Ticket    TicketSnapshot `json:"ticket"`
 	PaymentID id.Payment     `json:"paymentId,omitempty"` // of the payment that completed the order
-	Captured  bool           `json:"captured,omitempty"`  // the money was captured; only Unsettled uses it
+	Captured  bool           `json:"captured,omitempty"`  // the money was captured; only IsUnsettled uses it
 	Sequence  int            `json:"sequence"`            // of the seat, after this order's last change
 	Version   int            `json:"version"`
 	CreatedAt time.Time      `json:"createdAt"`
@@ -104,7 +110,7 @@ var (
 	// errNotOver is Unavailable, so that an expiration event that comes too early is delivered again and never
 	// becomes a dead letter.
 	errNotOver = problem.New(problem.Unavailable, "The reservation window of this order has not ended yet.")
-	// errNotHeld means that the order and the seat are not of the same time. The store reads both again.
+	// errNotHeld means that the order and the seat were read at different times; the store reads both again.
 	errNotHeld = problem.New(problem.Conflict, "This order does not have its ticket any more.").WithCode("order_not_live")
 )
 
@@ -126,7 +132,7 @@ func (s *Seat) Reserve(order id.Order, buyer id.User, now time.Time, terms Terms
 	}
 	s.Sequence++
 	created := Order{
-		Schema:    1,
+		Schema:    orderSchema,
 		ID:        order,
 		UserID:    buyer,
 		Status:    Created,
@@ -184,7 +190,7 @@ func (o *Order) Cancel(s *Seat, reason Reason, now time.Time, terms Terms) (chan
 	switch {
 	case o.Status == Cancelled:
 		return false, nil
-	case o.Status == Complete && reason != Unpaid && reason != Refunded:
+	case o.Status == Complete && reason != PaymentLost && reason != Refunded:
 		return false, errComplete
 	case reason == Expired && !o.IsOver(now):
 		return false, errNotOver
@@ -196,7 +202,7 @@ func (o *Order) Cancel(s *Seat, reason Reason, now time.Time, terms Terms) (chan
 	if reason == Refunded {
 		s.Withheld = s.Sequence
 	}
-	s.addCooldown(o.cooldown(reason, now, terms), now)
+	s.addCooldown(o.newCooldown(reason, now, terms), now)
 	o.Reason = reason
 	o.change(Cancelled, s.Sequence, now)
 	return true, nil
@@ -238,8 +244,8 @@ func (o *Order) IsCreated() bool { return o.Status == Created }
 // IsCancelled reports whether the order is cancelled.
 func (o *Order) IsCancelled() bool { return o.Status == Cancelled }
 
-// Unsettled reports whether the buyer's account must not be deleted yet: the order is unpaid, or its money is not captured.
-func (o *Order) Unsettled() bool { return o.Status == Created || o.Status == Complete && !o.Captured }
+// IsUnsettled reports whether the buyer's account must not be deleted yet: the order is unpaid, or its money is not captured.
+func (o *Order) IsUnsettled() bool { return o.Status == Created || o.Status == Complete && !o.Captured }
 
 // LacksCompletion reports whether an order whose money is captured was complete, and this service lost that with a restored
 // backup: only complete orders are captured, and only a refund cancels a captured one.
@@ -251,13 +257,13 @@ func (o *Order) LacksCompletion() bool {
 // completed by an earlier release, names no payment.
 func (o *Order) isPaidBy(payment id.Payment) bool { return o.PaymentID == "" || o.PaymentID == payment }
 
-// cooldown is how long the buyer may not reserve the ticket again after the order was cancelled.
+// newCooldown is how long the buyer may not reserve the ticket again after the order was cancelled.
 //   - The order expired: terms.Cooldown, from the end of the window.
 //   - The buyer cancelled: the part of terms.Cooldown that is in proportion to the time for which the order had the ticket.
 //     Otherwise a buyer could have a ticket for ever, who cancels just before the end and reserves it again at once. A mistake that
 //     is corrected at once costs almost nothing.
 //   - Other reasons are not the buyer's fault: none.
-func (o *Order) cooldown(reason Reason, now time.Time, terms Terms) Cooldown {
+func (o *Order) newCooldown(reason Reason, now time.Time, terms Terms) Cooldown {
 	c := Cooldown{UserID: o.UserID}
 	switch window := o.ExpiresAt.Sub(o.CreatedAt); {
 	case reason == Expired, reason == ByUser && o.IsOver(now):

@@ -146,14 +146,14 @@ func TestCancel_ByStateAndReason(t *testing.T) {
 		{"created, expired", Created, Expired, window, true, nil},
 		{"created, expired, but before the window ends", Created, Expired, window - time.Millisecond, false, errNotOver},
 		{"created, listing withdrawn", Created, Withdrawn, 0, true, nil},
-		{"created, payment lost", Created, Unpaid, 0, true, nil},
+		{"created, payment lost", Created, PaymentLost, 0, true, nil},
 		{"complete, by the buyer", Complete, ByUser, 0, false, errComplete},
 		{"complete, expired", Complete, Expired, window, false, errComplete},
 		{"complete, listing withdrawn", Complete, Withdrawn, 0, false, errComplete},
-		{"complete, payment lost", Complete, Unpaid, 0, true, nil},
+		{"complete, payment lost", Complete, PaymentLost, 0, true, nil},
 		{"complete, refunded", Complete, Refunded, 0, true, nil},
 		{"cancelled already", Cancelled, ByUser, 0, false, nil},
-		{"cancelled already, and so its payment was given up", Cancelled, Unpaid, 0, false, nil},
+		{"cancelled already, and so its payment was given up", Cancelled, PaymentLost, 0, false, nil},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -230,7 +230,7 @@ func TestCancelByPayment_OnlyForThePaymentThatCompletedTheOrder(t *testing.T) {
 			require.NoError(t, err)
 		}
 		before := order
-		changed, err := order.CancelByPayment(&seat, c.payment, Unpaid, noon, terms)
+		changed, err := order.CancelByPayment(&seat, c.payment, PaymentLost, noon, terms)
 		require.NoError(t, err)
 		require.Equal(t, c.changed, changed)
 		if !changed {

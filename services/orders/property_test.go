@@ -34,8 +34,8 @@ func newMarket() *market {
 	return m
 }
 
-// coolDown notes the cooldown of a buyer whose unpaid order has ended.
-func (m *market) coolDown(o Order, reason Reason) {
+// noteCooldown notes the cooldown of a buyer whose unpaid order has ended.
+func (m *market) noteCooldown(o Order, reason Reason) {
 	until := time.Time{}
 	switch held := m.now.Sub(o.CreatedAt); {
 	case reason == Expired || reason == ByUser && held >= window:
@@ -138,7 +138,7 @@ func (m *market) reserve(t *rapid.T) {
 	require.Equal(t, 1, order.Version)
 	require.Equal(t, m.listing.Price, order.Ticket.Price, "the price is the listing's at that moment")
 	if expired {
-		m.coolDown(late, Expired)
+		m.noteCooldown(late, Expired)
 		require.False(t, m.now.Before(m.cooldowns[buyer]))
 		*live[0] = late
 		m.publish(late)
@@ -176,7 +176,7 @@ func (m *market) complete(t *rapid.T) {
 }
 
 func anyReason(t *rapid.T) Reason {
-	return rapid.SampledFrom([]Reason{ByUser, Expired, Unpaid, Withdrawn, Refunded}).Draw(t, "reason")
+	return rapid.SampledFrom([]Reason{ByUser, Expired, PaymentLost, Withdrawn, Refunded}).Draw(t, "reason")
 }
 
 func (m *market) cancel(t *rapid.T) {
@@ -192,7 +192,7 @@ func (m *market) cancel(t *rapid.T) {
 	case before.Status == Cancelled:
 		require.NoError(t, err)
 		require.False(t, changed, "cancelling twice is once")
-	case before.Status == Complete && reason != Unpaid && reason != Refunded:
+	case before.Status == Complete && reason != PaymentLost && reason != Refunded:
 		require.ErrorIs(t, err, errComplete)
 		require.False(t, changed)
 	case reason == Expired && m.now.Before(before.ExpiresAt):
@@ -205,7 +205,7 @@ func (m *market) cancel(t *rapid.T) {
 		require.Equal(t, reason, order.Reason)
 		require.Nil(t, m.seat.Reservation)
 		m.withheld = m.withheld || reason == Refunded
-		m.coolDown(before, reason)
+		m.noteCooldown(before, reason)
 		m.publish(*order)
 		return
 	}

@@ -26,7 +26,7 @@ func (s *subscriptions) cancelIfLost(ctx context.Context, payment events.Payment
 		return err
 	}
 	s.log.WarnContext(ctx, "a payment's order does not exist; it may be newer than a restored backup. It is published as cancelled, so that its money goes back",
-		"order", payment.OrderID, "payment", payment.ID)
+		"orderId", payment.OrderID, "paymentId", payment.ID)
 	return s.store.PublishLostOrder(ctx, payment)
 }
 
@@ -35,7 +35,7 @@ func (s *subscriptions) ignoreIfLost(ctx context.Context, payment events.Payment
 	if !errors.Is(err, errNoOrder) {
 		return err
 	}
-	s.log.WarnContext(ctx, "a payment's order does not exist; it may be newer than a restored backup. The event is ignored", "order", payment.OrderID)
+	s.log.WarnContext(ctx, "a payment's order does not exist; it may be newer than a restored backup. The event is ignored", "orderId", payment.OrderID)
 	return nil
 }
 
@@ -86,11 +86,11 @@ func (o *Order) MovePastLostChanges(seat *Seat, now time.Time) {
 // addHolder adds to the change of a seat that has caught up what tickets must get: the seat's live order, or the
 // cancellation of the lost order that tickets shows.
 func (s *store) addHolder(ctx context.Context, change *state.Change, seat *Seat, listing events.Ticket) error {
-	s.log.WarnContext(ctx, "tickets has a later change of a reservation; it may be newer than a restored backup", "ticket", seat.ID, "order", listing.OrderID)
+	s.log.WarnContext(ctx, "tickets has a later change of a reservation; it may be newer than a restored backup", "ticketId", seat.ID, "orderId", listing.OrderID)
 	now := s.clock()
 	switch {
 	case seat.Reservation != nil:
-		order, err := s.order(ctx, seat.Reservation.OrderID)
+		order, err := s.readOrder(ctx, seat.Reservation.OrderID)
 		if err != nil {
 			return err
 		}

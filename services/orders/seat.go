@@ -8,6 +8,9 @@ import (
 	"boxoffice/services/internal/id"
 )
 
+// seatSchema is the format of the seats that this release writes.
+const seatSchema = 1
+
 // Seat is a ticket in this service: the projection of its listing, which the tickets service owns, and its
 // reservation, which is decided here. The ETag of the seat's document is the reservation lock.
 type Seat struct {
@@ -93,11 +96,12 @@ func (s *Seat) Apply(listing events.Ticket, deleted bool) (changed bool) {
 	if listing.Version < s.Version || listing.Version == s.Version && (s.SellerID != "" || listing.UserID == "") {
 		return false
 	}
-	// A deleted listing counts, too: it was available before, after the refund.
+	// The last event of a deleted listing counts too: it has status available only if the ticket was available when it
+	// was deleted.
 	if listing.Status == events.TicketStatusAvailable && listing.Sequence >= s.Withheld {
 		s.Withheld = 0
 	}
-	s.Schema = 1
+	s.Schema = seatSchema
 	s.ID = listing.ID
 	s.SellerID = listing.UserID
 	s.Title = listing.Title

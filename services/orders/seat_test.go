@@ -93,7 +93,7 @@ func TestCooldown_AfterACancellationIsInProportionToTheTimeHeld(t *testing.T) {
 }
 
 func TestCooldown_NoneForOtherReasons(t *testing.T) {
-	for _, reason := range []Reason{Unpaid, Withdrawn, Refunded} {
+	for _, reason := range []Reason{PaymentLost, Withdrawn, Refunded} {
 		seat := freeSeat()
 		order, err := seat.Reserve("order-1", "buyer", noon, limited)
 		require.NoError(t, err)

@@ -29,7 +29,7 @@ import (
 func seatKey(ticket id.Ticket) string { return "ticket/" + string(ticket) }
 func orderKey(order id.Order) string  { return "order/" + string(order) }
 func buyerKey(user id.User) string    { return "buyer/" + string(user) }
-func ordersOf(user id.User) string    { return "orders/" + string(user) }
+func ordersIndex(user id.User) string { return "orders/" + string(user) }
 
 // keyOfIndexed is the key of an order whose id is an index entry.
 func keyOfIndexed(order string) string { return orderKey(id.Order(order)) }
@@ -102,7 +102,7 @@ func (s *store) Reserve(ctx context.Context, ticket id.Ticket, user id.User) (*s
 	}
 	change.Update(seat.Key, seat.ETag, seat.Value)
 	change.Insert(orderKey(order.ID), order)
-	change.Append(ordersOf(user), string(order.ID))
+	change.Append(ordersIndex(user), string(order.ID))
 	emit(ctx, change, order)
 	s.ticketOf.Add(order.ID, ticket)
 	return change, order, nil
@@ -157,8 +157,8 @@ func emit(ctx context.Context, change *state.Change, order Order) {
 	change.Note(recentOrders, string(order.ID), order.CreatedAt, order.UpdatedAt)
 }
 
-// order reads one order; the error is errNoOrder if there is none.
-func (s *store) order(ctx context.Context, order id.Order) (state.Doc[Order], error) {
+// readOrder reads one order; the error is errNoOrder if there is none.
+func (s *store) readOrder(ctx context.Context, order id.Order) (state.Doc[Order], error) {
 	doc, err := state.Get[Order](ctx, s.documents, orderKey(order))
 	if errors.Is(err, state.ErrNotFound) {
 		return doc, errNoOrder
@@ -169,7 +169,7 @@ func (s *store) order(ctx context.Context, order id.Order) (state.Doc[Order], er
 // OrderOfBuyer reads one order for its buyer; the error is errNoOrder if there is none, and errNotYours if it is
 // another buyer's.
 func (s *store) OrderOfBuyer(ctx context.Context, order id.Order, user id.User) (Order, error) {
-	doc, err := s.order(ctx, order)
+	doc, err := s.readOrder(ctx, order)
 	if err != nil {
 		return Order{}, err
 	}
@@ -178,7 +178,7 @@ func (s *store) OrderOfBuyer(ctx context.Context, order id.Order, user id.User) 
 
 // OrdersOf lists a buyer's orders, newest first.
 func (s *store) OrdersOf(ctx context.Context, user id.User, limit int, cursor string) ([]Order, string, error) {
-	return state.List(ctx, s.documents, ordersOf(user), limit, cursor, keyOfIndexed, func(Order) bool { return true })
+	return state.List(ctx, s.documents, ordersIndex(user), limit, cursor, keyOfIndexed, func(Order) bool { return true })
 }
 
 // Unsettled returns a buyer's orders that are unpaid, or not captured yet.
@@ -186,7 +186,7 @@ func (s *store) Unsettled(ctx context.Context, user id.User) (unsettled []Order,
 	since := s.clock().Add(-settlingTime)
 	for cursor, more := "", true; more; more = cursor != "" {
 		var ids []string
-		if ids, cursor, err = s.documents.Page(ctx, ordersOf(user), unsettledPage, cursor); err != nil {
+		if ids, cursor, err = s.documents.Page(ctx, ordersIndex(user), unsettledPage, cursor); err != nil {
 			return nil, err
 		}
 		keys := make([]string, len(ids))
@@ -201,7 +201,7 @@ func (s *store) Unsettled(ctx context.Context, user id.User) (unsettled []Order,
 			if order.Value.CreatedAt.Before(since) {
 				return unsettled, nil // all that follow are older
 			}
-			if order.Value.Unsettled() {
+			if order.Value.IsUnsettled() {
 				unsettled = append(unsettled, order.Value)
 			}
 		}
@@ -301,7 +301,7 @@ func changeOf(ctx context.Context, order state.Doc[Order], seat state.Doc[Seat])
 func (s *store) orderAndSeat(ctx context.Context, order id.Order) (o state.Doc[Order], seat state.Doc[Seat], err error) {
 	ticket, cached := s.ticketOf.Get(order)
 	if !cached {
-		if o, err = s.order(ctx, order); err != nil {
+		if o, err = s.readOrder(ctx, order); err != nil {
 			return o, seat, err
 		}
 		ticket = o.Value.Ticket.ID
@@ -336,7 +336,7 @@ func (s *store) Expire(ctx context.Context, expired []events.ExpiredOrder) (unkn
 	failed := make([]error, len(orders))
 	var cancelling sync.WaitGroup // at the same time, so that they share transactions
 	for i, order := range orders {
-		cancelling.Go(func() { failed[i] = s.expire(ctx, order, seats[order.Value.Ticket.ID]) })
+		cancelling.Go(func() { failed[i] = s.expireOne(ctx, order, seats[order.Value.Ticket.ID]) })
 	}
 	cancelling.Wait()
 	early := 0
@@ -397,8 +397,8 @@ func (s *store) seatsOf(ctx context.Context, orders []state.Doc[Order]) (map[id.
 	return seats, nil
 }
 
-// expire cancels an unpaid order as it and its seat were read. If either has changed since then, both are read again.
-func (s *store) expire(ctx context.Context, order state.Doc[Order], seat state.Doc[Seat]) error {
+// expireOne cancels an unpaid order as it and its seat were read. If either has changed since then, both are read again.
+func (s *store) expireOne(ctx context.Context, order state.Doc[Order], seat state.Doc[Seat]) error {
 	_, err := order.Value.Cancel(&seat.Value, Expired, s.clock(), s.terms)
 	if errors.Is(err, errNotOver) {
 		return err
@@ -416,7 +416,7 @@ func (s *store) expire(ctx context.Context, order state.Doc[Order], seat state.D
 
 // RepublishLastEvent publishes an order's last event again, for a service that may have missed it.
 func (s *store) RepublishLastEvent(ctx context.Context, order id.Order) error {
-	doc, err := s.order(ctx, order)
+	doc, err := s.readOrder(ctx, order)
 	if err != nil {
 		return err
 	}

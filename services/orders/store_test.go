@@ -128,7 +128,7 @@ func complete(t *testing.T) func(*Order, *Seat) {
 
 func (s *testStore) requireStatus(t *testing.T, want Status, order Order) {
 	t.Helper()
-	doc, err := s.order(t.Context(), order.ID)
+	doc, err := s.readOrder(t.Context(), order.ID)
 	require.NoError(t, err)
 	require.Equal(t, want, doc.Value.Status)
 	if want == Cancelled {
@@ -244,7 +244,7 @@ func TestReserve_OverAnExpiredOrderCancelsItInTheSameChange(t *testing.T) {
 	require.NoError(t, err)
 	after, _ := s.calls()
 	require.Equal(t, 1, after-before)
-	doc, err := s.order(t.Context(), order.ID)
+	doc, err := s.readOrder(t.Context(), order.ID)
 	require.NoError(t, err)
 	require.Equal(t, []any{Cancelled, Expired, 2}, []any{doc.Value.Status, doc.Value.Reason, doc.Value.Sequence})
 	require.Equal(t, 3, next.Sequence)
@@ -285,7 +285,7 @@ func TestReserve_OverAnExpiredOrderThatChangesMeanwhileIsDecidedAgain(t *testing
 		} else {
 			require.NoError(t, err)
 		}
-		doc, err := s.order(t.Context(), order.ID)
+		doc, err := s.readOrder(t.Context(), order.ID)
 		require.NoError(t, err)
 		require.Equal(t, []any{end, 2}, []any{doc.Value.Status, doc.Value.Version}, "it is changed once")
 	}

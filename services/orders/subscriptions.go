@@ -78,7 +78,7 @@ func (s *subscriptions) paymentCaptured(ctx context.Context, e events.PaymentCap
 // paymentVoided cancels an order whose authorization lapsed, or was released by Stripe. Most often the order was
 // cancelled first, which is why the payment was voided; then nothing changes.
 func (s *subscriptions) paymentVoided(ctx context.Context, e events.PaymentVoided) error {
-	return s.ignoreIfLost(ctx, e.Payment, s.store.CancelByPayment(ctx, e.OrderID, e.ID, Unpaid))
+	return s.ignoreIfLost(ctx, e.Payment, s.store.CancelByPayment(ctx, e.OrderID, e.ID, PaymentLost))
 }
 
 // paymentRefunded cancels an order whose money was all given back. A partial refund changes nothing.
@@ -94,7 +94,7 @@ func (s *subscriptions) paymentRefunded(ctx context.Context, e events.PaymentRef
 func (s *subscriptions) expirationCompleted(ctx context.Context, e events.ExpirationComplete) error {
 	unknown, err := s.store.Expire(ctx, e.All())
 	for _, order := range unknown {
-		s.log.WarnContext(ctx, "an expired order does not exist, and is ignored; it may be newer than a restored backup", "order", order, "slot", e.Slot)
+		s.log.WarnContext(ctx, "an expired order does not exist, and is ignored; it may be newer than a restored backup", "orderId", order, "slot", e.Slot)
 	}
 	return err
 }

@@ -52,6 +52,12 @@ func responseOf(t Ticket) ticketResponse {
 	}
 }
 
+// sellerOf is the user whose request it is.
+func sellerOf(c *fiber.Ctx) id.User {
+	caller, _ := identity.UserOf(c)
+	return caller.ID
+}
+
 // offerRequest is a seller's offer. Price is in the currency's minor unit; Stripe charges at most 99999999.
 type offerRequest struct {
 	Title string `json:"title" validate:"required,notblank,printable,max=200"`
@@ -70,8 +76,7 @@ func (a *api) create(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	seller, _ := identity.UserOf(c)
-	ticket, err := a.store.List(rest.Context(c), seller.ID, request.offer())
+	ticket, err := a.store.Create(rest.Context(c), sellerOf(c), request.offer())
 	if err != nil {
 		return err
 	}
@@ -119,12 +124,11 @@ func (a *api) update(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	expected, err := expectedVersion(c, request.Version)
+	expected, err := readExpectedVersion(c, request.Version)
 	if err != nil {
 		return err
 	}
-	seller, _ := identity.UserOf(c)
-	updated, err := a.store.Update(rest.Context(c), ticket, seller.ID, expected, request.offer())
+	updated, err := a.store.Update(rest.Context(c), ticket, sellerOf(c), expected, request.offer())
 	if err != nil {
 		return err
 	}
@@ -137,19 +141,18 @@ func (a *api) delete(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	expected, err := expectedVersion(c, 0)
+	expected, err := readExpectedVersion(c, 0)
 	if err != nil {
 		return err
 	}
-	seller, _ := identity.UserOf(c)
-	if err := a.store.Delete(rest.Context(c), ticket, seller.ID, expected); err != nil {
+	if err := a.store.Delete(rest.Context(c), ticket, sellerOf(c), expected); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-// expectedVersion is the version on which the request is based: from the body, the If-Match header, or neither.
-func expectedVersion(c *fiber.Ctx, inBody int) (ExpectedVersion, error) {
+// readExpectedVersion reads the version on which the request is based: from the body, the If-Match header, or neither.
+func readExpectedVersion(c *fiber.Ctx, inBody int) (ExpectedVersion, error) {
 	inHeader, present, err := rest.IfMatch(c)
 	switch {
 	case err != nil:

@@ -23,6 +23,8 @@ type config struct {
 	MinPrice int64 `env:"MIN_PRICE" envDefault:"50" validate:"min=1"`
 }
 
+func (c *config) terms() Terms { return Terms{Currency: c.Currency, MinPrice: c.MinPrice} }
+
 func main() {
 	var cfg config
 	service.Main("tickets", &cfg, func(ctx context.Context, s *service.Service) error {
@@ -34,7 +36,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		store := newStore(documents, terms{cfg.Currency, cfg.MinPrice}, clock.System, s.Log)
+		store := newStore(documents, cfg.terms(), clock.System, s.Log)
 		(&api{store}).register(s.Public, identity.RequireUser(verifier))
 		(&subscriptions{store}).register(s.Events)
 		s.Go("withdraw tickets of deleted accounts", store.RunWithdrawals)

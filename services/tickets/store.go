@@ -22,7 +22,7 @@ import (
 //	index/tickets  all tickets, oldest first
 //	index/recent/tickets/{day}  tickets that sellers changed on a day, for five days; reconciliation reads them
 //
-// and deletedSellers (withdrawals.go).
+// and withdrawals (withdrawals.go).
 func ticketKey(ticket id.Ticket) string { return "ticket/" + string(ticket) }
 
 // keyOfIndexed is the key of a ticket whose id is an index entry.
@@ -31,16 +31,10 @@ func keyOfIndexed(ticket string) string { return ticketKey(id.Ticket(ticket)) }
 // allTickets is the index of all tickets, and the kind under which changed tickets are noted for reconciliation.
 const allTickets = "tickets"
 
-// terms are the settings of a ticket's price.
-type terms struct {
-	currency string // an ISO 4217 code in lower case
-	minPrice int64  // in the currency's minor unit
-}
-
 // store reads and commits the documents. Each exported method is one decision, or one query.
 type store struct {
 	documents *state.Store
-	terms     terms
+	terms     Terms
 	clock     clock.Clock
 	log       *slog.Logger
 	// republished is when republishIfTaken published each ticket last.
@@ -52,32 +46,32 @@ type store struct {
 }
 
 const (
-	// takenTime is how long an order must have had a ticket before the ticket is published again: longer than any
+	// republishAge is how long an order must have had a ticket before the ticket is published again: longer than any
 	// reservation lasts.
-	takenTime = 25 * time.Hour
+	republishAge = 25 * time.Hour
 	// republishPause is how long the ticket is not published again after that.
 	republishPause = time.Hour
 	// republishedCached bounds how many tickets a process remembers as published again.
 	republishedCached = 16384
 )
 
-func newStore(documents *state.Store, terms terms, clock clock.Clock, log *slog.Logger) *store {
+func newStore(documents *state.Store, terms Terms, clock clock.Clock, log *slog.Logger) *store {
 	republished, err := lru.New[id.Ticket, time.Time](republishedCached)
 	if err != nil {
 		panic(err) // the size is a constant
 	}
 	return &store{
 		documents: documents, terms: terms, clock: clock, log: log, republished: republished, withdrawNow: make(chan struct{}, 1),
-		compactor: state.NewCompactor(documents, allTickets, keyOfIndexed, (*Ticket).Unlist),
+		compactor: state.NewCompactor(documents, allTickets, keyOfIndexed, (*Ticket).LeaveIndex),
 	}
 }
 
-// List makes a ticket of a seller's offer.
-func (s *store) List(ctx context.Context, seller id.User, offer Offer) (Ticket, error) {
-	if err := offer.CheckPrice(s.terms.minPrice); err != nil {
+// Create makes a ticket of a seller's offer.
+func (s *store) Create(ctx context.Context, seller id.User, offer Offer) (Ticket, error) {
+	if err := offer.CheckPrice(s.terms.MinPrice); err != nil {
 		return Ticket{}, err
 	}
-	ticket := List(id.New[id.Ticket](), seller, s.terms.currency, offer, s.clock())
+	ticket := Create(id.New[id.Ticket](), seller, s.terms.Currency, offer, s.clock())
 	var change state.Change
 	change.Insert(ticketKey(ticket.ID), ticket)
 	change.Append(allTickets, string(ticket.ID))
@@ -85,11 +79,11 @@ func (s *store) List(ctx context.Context, seller id.User, offer Offer) (Ticket, 
 	return ticket, s.documents.Commit(ctx, &change)
 }
 
-// Ticket reads one ticket. The error is errNotFound if there is none, or it is deleted.
+// Ticket reads one ticket. The error is errNoTicket if there is none, or it is deleted.
 func (s *store) Ticket(ctx context.Context, ticket id.Ticket) (Ticket, error) {
 	doc, err := state.Get[Ticket](ctx, s.documents, ticketKey(ticket))
 	if errors.Is(err, state.ErrNotFound) || err == nil && doc.Value.Deleted {
-		return Ticket{}, errNotFound
+		return Ticket{}, errNoTicket
 	}
 	return doc.Value, err
 }
@@ -101,7 +95,7 @@ func (s *store) Tickets(ctx context.Context, limit int, cursor string) ([]Ticket
 
 // Update replaces a ticket's offer.
 func (s *store) Update(ctx context.Context, ticket id.Ticket, seller id.User, expected ExpectedVersion, offer Offer) (Ticket, error) {
-	if err := offer.CheckPrice(s.terms.minPrice); err != nil {
+	if err := offer.CheckPrice(s.terms.MinPrice); err != nil {
 		return Ticket{}, err
 	}
 	updated, err := s.decide(ctx, ticket, func(t *Ticket) (bool, error) { return true, t.Update(seller, expected, offer, s.clock()) })
@@ -123,7 +117,7 @@ func (s *store) ApplyOrder(ctx context.Context, order events.Order) error {
 		return fmt.Errorf("%w: order %s has the status %q", events.ErrRefused, order.ID, order.Status)
 	}
 	_, err := s.decide(ctx, order.Ticket.ID, func(t *Ticket) (bool, error) { return t.Apply(order, s.clock()), nil })
-	if errors.Is(err, errNotFound) {
+	if errors.Is(err, errNoTicket) {
 		return fmt.Errorf("%w: there is no ticket %s", events.ErrRefused, order.Ticket.ID)
 	}
 	return err
@@ -133,19 +127,19 @@ func (s *store) ApplyOrder(ctx context.Context, order events.Order) error {
 func (s *store) decide(ctx context.Context, ticket id.Ticket, transition func(*Ticket) (changed bool, err error)) (Ticket, error) {
 	decided, err := state.Modify(ctx, s.documents, ticketKey(ticket), func(t *Ticket, change *state.Change) (bool, error) {
 		if t.ID == "" {
-			return false, errNotFound
+			return false, errNoTicket
 		}
 		changed, err := transition(t)
 		if err != nil || !changed {
 			return false, err
 		}
-		if t.Relist() {
+		if t.ReturnToIndex() {
 			change.Append(allTickets, string(ticket))
 		}
 		emit(ctx, change, t)
 		return true, nil
 	})
-	if err == nil && decided.Deleted && !decided.Unlisted {
+	if err == nil && decided.Deleted && !decided.RemovedFromIndex {
 		s.compactor.Wake()
 	}
 	return decided, err
@@ -164,7 +158,7 @@ func emit(ctx context.Context, change *state.Change, ticket *Ticket) {
 // seller can try again.
 func (s *store) republishIfTaken(ctx context.Context, ticket Ticket, err error) {
 	now := s.clock()
-	if !errors.Is(err, errReserved) && !errors.Is(err, errSold) || now.Sub(ticket.UpdatedAt) < takenTime {
+	if !errors.Is(err, errReserved) && !errors.Is(err, errSold) || now.Sub(ticket.UpdatedAt) < republishAge {
 		return
 	}
 	if last, found := s.republished.Get(ticket.ID); found && now.Sub(last) < republishPause {
@@ -173,7 +167,7 @@ func (s *store) republishIfTaken(ctx context.Context, ticket Ticket, err error) 
 	s.republished.Add(ticket.ID, now)
 	if err := s.RepublishLastEvent(ctx, ticket); err != nil {
 		s.republished.Remove(ticket.ID)
-		s.log.WarnContext(ctx, "could not publish a ticket again", "ticket", ticket.ID, "error", err)
+		s.log.WarnContext(ctx, "could not publish a ticket again", "ticketId", ticket.ID, "error", err)
 	}
 }
 

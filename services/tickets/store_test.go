@@ -22,10 +22,10 @@ func TestUpdate_ASoldTicketIsPublishedAgainOnceAnHour(t *testing.T) {
 		sidecar := statetest.New()
 		documents, err := state.Open(t.Context(), sidecar, state.Options{Service: "tickets", Instance: "test", Log: slog.New(slog.DiscardHandler)})
 		require.NoError(t, err)
-		s := newStore(documents, terms{"usd", 50}, clock.System, slog.New(slog.DiscardHandler))
+		s := newStore(documents, Terms{"usd", 50}, clock.System, slog.New(slog.DiscardHandler))
 		var sold []Ticket
 		for range 2 {
-			ticket, err := s.List(t.Context(), "seller", Offer{"Front row", 4500})
+			ticket, err := s.Create(t.Context(), "seller", Offer{"Front row", 4500})
 			require.NoError(t, err)
 			sale := orderEvent("order-1", 2, Sold)
 			sale.Ticket.ID = ticket.ID
@@ -44,7 +44,7 @@ func TestUpdate_ASoldTicketIsPublishedAgainOnceAnHour(t *testing.T) {
 			return len(sidecar.Published()) - before
 		}
 		require.Zero(t, try(sold[0]), "it was sold a moment ago")
-		time.Sleep(takenTime)
+		time.Sleep(republishAge)
 		require.Equal(t, 1, try(sold[0]))
 		require.Equal(t, 1, try(sold[1]))
 		require.Zero(t, try(sold[0]))
@@ -60,9 +60,9 @@ func TestWithdraw_DeletesTheTicketsOfDeletedSellers(t *testing.T) {
 		sidecar := statetest.New()
 		documents, err := state.Open(t.Context(), sidecar, state.Options{Service: "tickets", Instance: "test", Log: slog.New(slog.DiscardHandler)})
 		require.NoError(t, err)
-		s := newStore(documents, terms{"usd", 50}, clock.System, slog.New(slog.DiscardHandler))
+		s := newStore(documents, Terms{"usd", 50}, clock.System, slog.New(slog.DiscardHandler))
 		list := func(seller id.User) id.Ticket {
-			ticket, err := s.List(t.Context(), seller, Offer{"Front row", 4500})
+			ticket, err := s.Create(t.Context(), seller, Offer{"Front row", 4500})
 			require.NoError(t, err)
 			return ticket.ID
 		}
@@ -74,7 +74,7 @@ func TestWithdraw_DeletesTheTicketsOfDeletedSellers(t *testing.T) {
 		requireDeleted := func(ticket id.Ticket, deleted bool) {
 			_, err := s.Ticket(t.Context(), ticket)
 			if deleted {
-				require.ErrorIs(t, err, errNotFound)
+				require.ErrorIs(t, err, errNoTicket)
 			} else {
 				require.NoError(t, err)
 			}
@@ -90,7 +90,7 @@ func TestWithdraw_DeletesTheTicketsOfDeletedSellers(t *testing.T) {
 		require.ErrorIs(t, s.ApplyOrder(t.Context(), unknown), events.ErrRefused, "a status of a later release must not free the ticket")
 
 		for range 2 { // the second is a redelivery
-			require.NoError(t, s.DeleteSeller(t.Context(), "leaving"))
+			require.NoError(t, s.BeginWithdrawal(t.Context(), "leaving"))
 		}
 		require.Regexp(t, `^\{"schema":1,"sellers":\[\{"userId":"leaving","at":"[^"]+"\}\]\}$`, string(sidecar.Document("leavers").Value))
 		require.Equal(t, 2, withdraw())

@@ -14,7 +14,7 @@ func (s *subscriptions) register(r *events.Router) {
 	events.On(r, func(ctx context.Context, e events.OrderCompleted) error { return s.store.ApplyOrder(ctx, e.Order) })
 	events.On(r, s.orderCancelled)
 
-	events.On(r, func(ctx context.Context, e events.UserDeleted) error { return s.store.DeleteSeller(ctx, e.ID) })
+	events.On(r, func(ctx context.Context, e events.UserDeleted) error { return s.store.BeginWithdrawal(ctx, e.ID) })
 }
 
 // orderCancelled ignores the cancellation of an order that orders has lost with a restored backup, if the order's

@@ -11,7 +11,7 @@ import (
 // This file is the whole life of a ticket, as its seller offers it. The seller changes it while it is free; the
 // orders service decides whether it is reserved or sold:
 //
-//	             List
+//	            Create
 //	               │
 //	               ▼    order.created                 order.completed
 //	           available ─────────────────▶ reserved ─────────────────▶ sold
@@ -45,6 +45,17 @@ const (
 	Withheld  Status = "withheld"
 )
 
+// Terms are the settings of a ticket's price.
+type Terms struct {
+	// Currency is that of every price, as an ISO 4217 code in lower case.
+	Currency string
+	// MinPrice is the lowest price, in the currency's minor unit.
+	MinPrice int64
+}
+
+// ticketSchema is the format of the tickets that this release writes.
+const ticketSchema = 1
+
 // Ticket is the stored ticket. Price is in the currency's minor unit. The document of a deleted ticket is kept, so
 // that a late event does not create the ticket again.
 type Ticket struct {
@@ -58,19 +69,19 @@ type Ticket struct {
 	OrderID  id.Order  `json:"orderId,omitempty"` // the order that has the ticket
 	Sequence int       `json:"sequence"`          // of the last event of an order that was applied
 	Deleted  bool      `json:"deleted,omitempty"`
-	// Unlisted: the deleted ticket has no entry in the index of all tickets any more.
-	Unlisted bool `json:"unlisted,omitempty"`
+	// RemovedFromIndex: the deleted ticket has no entry in the index of all tickets any more.
+	RemovedFromIndex bool `json:"unlisted,omitempty"`
 	// Withdrawn: the seller deleted the ticket. It is sold all the same if the sale came first.
 	Withdrawn bool `json:"withdrawn,omitempty"`
 	// Ending: the seller's account was deleted while the ticket was reserved or sold. The ticket is deleted when it
 	// is free again.
 	Ending  bool `json:"ending,omitempty"`
 	Version int  `json:"version"`
-	// Listed is the version of the seller's last change, which was published. It is 0 in documents of an earlier
+	// ListedVersion is the version of the seller's last change, which was published. It is 0 in documents of an earlier
 	// release, which published each version. For such a ticket each version is published until its seller changes it.
-	Listed    int       `json:"listed,omitempty"`
-	CreatedAt time.Time `json:"createdAt"`
-	UpdatedAt time.Time `json:"updatedAt"`
+	ListedVersion int       `json:"listed,omitempty"`
+	CreatedAt     time.Time `json:"createdAt"`
+	UpdatedAt     time.Time `json:"updatedAt"`
 }
 
 // Offer is the part of a ticket that its seller decides.
@@ -83,7 +94,7 @@ type Offer struct {
 type ExpectedVersion int
 
 var (
-	errNotFound = problem.New(problem.NotFound, "There is no such ticket.")
+	errNoTicket = problem.New(problem.NotFound, "There is no such ticket.")
 	errNotYours = problem.New(problem.Forbidden, "This ticket belongs to somebody else.")
 	errReserved = problem.New(problem.Conflict, "This ticket is reserved; it can be changed again when the reservation ends.").WithCode("ticket_reserved")
 	errSold     = problem.New(problem.Conflict, "This ticket is sold; it cannot be changed any more.").WithCode("ticket_sold")
@@ -99,20 +110,20 @@ func (o Offer) CheckPrice(minimum int64) error {
 	return nil
 }
 
-// List makes a ticket that is available.
-func List(ticket id.Ticket, seller id.User, currency string, offer Offer, now time.Time) Ticket {
+// Create makes a ticket that is available.
+func Create(ticket id.Ticket, seller id.User, currency string, offer Offer, now time.Time) Ticket {
 	return Ticket{
-		Schema:    1,
-		ID:        ticket,
-		Title:     offer.Title,
-		Price:     offer.Price,
-		Currency:  currency,
-		UserID:    seller,
-		Status:    Available,
-		Version:   1,
-		Listed:    1,
-		CreatedAt: now,
-		UpdatedAt: now,
+		Schema:        ticketSchema,
+		ID:            ticket,
+		Title:         offer.Title,
+		Price:         offer.Price,
+		Currency:      currency,
+		UserID:        seller,
+		Status:        Available,
+		Version:       1,
+		ListedVersion: 1,
+		CreatedAt:     now,
+		UpdatedAt:     now,
 	}
 }
 
@@ -124,7 +135,7 @@ func (t *Ticket) Update(seller id.User, expected ExpectedVersion, offer Offer, n
 	t.Title, t.Price = offer.Title, offer.Price
 	t.Status = Available
 	t.change(now)
-	t.Listed = t.Version
+	t.ListedVersion = t.Version
 	return nil
 }
 
@@ -133,16 +144,16 @@ func (t *Ticket) Delete(seller id.User, expected ExpectedVersion, now time.Time)
 	if err := t.checkSeller(seller, expected); err != nil {
 		return err
 	}
-	t.delete(now)
+	t.markDeleted(now)
 	return nil
 }
 
-// checkSeller refuses changes by another user (errNotYours), of a deleted (errNotFound), reserved (errReserved) or
+// checkSeller refuses changes by another user (errNotYours), of a deleted (errNoTicket), reserved (errReserved) or
 // sold ticket (errSold), and changes based on another version than the ticket's (errStale).
 func (t *Ticket) checkSeller(user id.User, expected ExpectedVersion) error {
 	switch {
 	case t.Deleted:
-		return errNotFound
+		return errNoTicket
 	case t.UserID != user:
 		return errNotYours
 	case t.Status == Reserved:
@@ -166,7 +177,7 @@ func (t *Ticket) DeleteWithAccount(now time.Time) (changed bool) {
 		t.change(now)
 		return true
 	}
-	t.delete(now)
+	t.markDeleted(now)
 	return true
 }
 
@@ -198,7 +209,7 @@ func (t *Ticket) Apply(order events.Order, now time.Time) (changed bool) {
 	t.change(now)
 	if t.Ending && !t.isTaken() {
 		t.Deleted, t.Ending = true, false
-		t.Listed = t.Version
+		t.ListedVersion = t.Version
 	}
 	return true
 }
@@ -217,10 +228,10 @@ func statusAfter(order events.Order) Status {
 	}
 }
 
-func (t *Ticket) delete(now time.Time) {
+func (t *Ticket) markDeleted(now time.Time) {
 	t.Deleted = true
 	t.change(now)
-	t.Listed = t.Version
+	t.ListedVersion = t.Version
 }
 
 func (t *Ticket) change(now time.Time) {
@@ -231,7 +242,7 @@ func (t *Ticket) change(now time.Time) {
 // Event is the event of the seller's last change. It is nil if the ticket has changed since then, because orders'
 // events already have those changes; in a document of an earlier release each version has an event.
 func (t *Ticket) Event() events.Payload {
-	if t.Listed != 0 && t.Listed != t.Version {
+	if t.ListedVersion != 0 && t.ListedVersion != t.Version {
 		return nil
 	}
 	return t.eventOf(t.Version, t.Deleted)
@@ -240,10 +251,10 @@ func (t *Ticket) Event() events.Payload {
 // ListingEvent is the event of the seller's last change under that change's version, so that it can be published
 // again at any time: consumers who have that version ignore it.
 func (t *Ticket) ListingEvent() events.Payload {
-	if t.Listed == 0 {
+	if t.ListedVersion == 0 {
 		return t.eventOf(t.Version, t.Deleted)
 	}
-	return t.eventOf(t.Listed, t.Deleted || t.Withdrawn)
+	return t.eventOf(t.ListedVersion, t.Deleted || t.Withdrawn)
 }
 
 func (t *Ticket) eventOf(version int, deleted bool) events.Payload {
@@ -270,15 +281,15 @@ func (t *Ticket) eventOf(version int, deleted bool) events.Payload {
 	}
 }
 
-// Unlist reports whether the ticket's entry must be removed from the index of all tickets, and notes that it is.
-func (t *Ticket) Unlist() bool {
-	t.Unlisted = t.Deleted
+// LeaveIndex reports whether the ticket's entry must be removed from the index of all tickets, and notes that it is.
+func (t *Ticket) LeaveIndex() bool {
+	t.RemovedFromIndex = t.Deleted
 	return t.Deleted
 }
 
-// Relist reports whether the ticket needs a new entry, because a sale has restored it, and notes that it has one.
-func (t *Ticket) Relist() bool {
-	again := t.Unlisted && !t.Deleted
-	t.Unlisted = t.Unlisted && t.Deleted
+// ReturnToIndex reports whether the ticket needs a new entry, because a sale has restored it, and notes that it has one.
+func (t *Ticket) ReturnToIndex() bool {
+	again := t.RemovedFromIndex && !t.Deleted
+	t.RemovedFromIndex = t.RemovedFromIndex && t.Deleted
 	return again
 }

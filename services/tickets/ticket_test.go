@@ -16,7 +16,7 @@ import (
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
 func listed() Ticket {
-	return List("ticket-1", "seller", "usd", Offer{Title: "Front row", Price: 4500}, noon)
+	return Create("ticket-1", "seller", "usd", Offer{Title: "Front row", Price: 4500}, noon)
 }
 
 // orderEvent is an order's event that gives its ticket a status.
@@ -57,7 +57,7 @@ func TestUpdateAndDelete_OnlyByTheSellerOfAFreeTicket(t *testing.T) {
 		{"reserved", "seller", 0, func(t *Ticket) { t.Apply(orderEvent("order-1", 1, Reserved), noon) }, errReserved},
 		{"sold", "seller", 0, func(t *Ticket) { t.Apply(orderEvent("order-1", 2, Sold), noon) }, errSold},
 		{"free again", "seller", 0, func(t *Ticket) { t.Apply(orderEvent("order-1", 2, Available), noon) }, nil},
-		{"deleted", "seller", 0, func(t *Ticket) { _ = t.Delete("seller", 0, noon) }, errNotFound},
+		{"deleted", "seller", 0, func(t *Ticket) { _ = t.Delete("seller", 0, noon) }, errNoTicket},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -160,7 +160,7 @@ func TestApply_ConvergesInAnyOrder(t *testing.T) {
 // An earlier release published each version, and orders has applied the last one.
 func TestEvent_OfATicketOfAnEarlierReleaseIsPublishedUntilTheSellerChangesIt(t *testing.T) {
 	ticket := listed()
-	ticket.Listed = 0
+	ticket.ListedVersion = 0
 	require.True(t, ticket.Apply(orderEvent("order-1", 1, Reserved), noon))
 	require.IsType(t, events.TicketUpdated{}, ticket.Event())
 	require.True(t, ticket.Apply(orderEvent("order-1", 2, Available), noon))
@@ -176,14 +176,14 @@ func TestEvent_ACancelledSaleOfAnEarlierReleaseIsPublished(t *testing.T) {
 	ticket := listed()
 	require.NoError(t, ticket.Delete("seller", 0, noon))
 	require.True(t, ticket.Apply(orderEvent("order-1", 2, Sold), noon))
-	ticket.Listed = 0
+	ticket.ListedVersion = 0
 	require.True(t, ticket.Apply(orderEvent("order-1", 3, Available), noon))
 	require.IsType(t, events.TicketDeleted{}, ticket.Event())
 }
 
 // Reconciliation publishes under the version that others have; they would apply any other as a new one.
 func TestListingEvent_IsOfTheSellersLastChangeAndItsVersion(t *testing.T) {
-	ticket := List("t1", "seller", "usd", Offer{"Concert", 5000}, noon)
+	ticket := Create("t1", "seller", "usd", Offer{"Concert", 5000}, noon)
 	require.Equal(t, ticket.Event(), ticket.ListingEvent())
 	require.True(t, ticket.Apply(orderEvent("o1", 1, Reserved), noon))
 	listed, ok := ticket.ListingEvent().(events.TicketCreated)
@@ -200,18 +200,18 @@ func TestListingEvent_IsOfTheSellersLastChangeAndItsVersion(t *testing.T) {
 	require.Equal(t, 5, deleted.Version)
 }
 
-func TestRelist_ARestoredTicketGetsANewEntryIfItsOwnWasRemoved(t *testing.T) {
+func TestReturnToIndex_ARestoredTicketGetsANewEntryIfItsOwnWasRemoved(t *testing.T) {
 	ticket := listed()
-	require.False(t, ticket.Unlist())
+	require.False(t, ticket.LeaveIndex())
 	require.NoError(t, ticket.Delete("seller", 0, noon))
-	require.True(t, ticket.Unlist())
-	require.False(t, ticket.Relist(), "it is deleted")
+	require.True(t, ticket.LeaveIndex())
+	require.False(t, ticket.ReturnToIndex(), "it is deleted")
 	require.True(t, ticket.Apply(orderEvent("order-1", 2, Sold), noon))
-	require.True(t, ticket.Relist())
-	require.False(t, ticket.Relist(), "once")
+	require.True(t, ticket.ReturnToIndex())
+	require.False(t, ticket.ReturnToIndex(), "once")
 
 	kept := listed()
 	require.NoError(t, kept.Delete("seller", 0, noon))
 	require.True(t, kept.Apply(orderEvent("order-1", 2, Sold), noon))
-	require.False(t, kept.Relist(), "its entry is still there")
+	require.False(t, kept.ReturnToIndex(), "its entry is still there")
 }

@@ -16,27 +16,30 @@ import (
 // time more and can list another ticket; the seller is removed from the document when a later pass cannot find any.
 // If a process ends, another goes on from the document.
 
-// deletedSellers is the document of the sellers whose tickets are being withdrawn.
-type deletedSellers struct {
-	Schema  int             `json:"schema"`
-	Sellers []deletedSeller `json:"sellers"`
+// withdrawalsSchema is the format of the document that this release writes.
+const withdrawalsSchema = 1
+
+// withdrawals is the document of the sellers whose tickets are being withdrawn.
+type withdrawals struct {
+	Schema  int              `json:"schema"`
+	Sellers []deletedAccount `json:"sellers"`
 }
 
-// deletedSeller is a seller, and when this service received the deletion of the account.
-type deletedSeller struct {
+// deletedAccount is a seller, and when this service received the deletion of the account.
+type deletedAccount struct {
 	UserID id.User   `json:"userId"`
 	At     time.Time `json:"at"`
 }
 
-// deletedSellersKey is the name that earlier releases gave the document; processes of both releases must read the same one.
-const deletedSellersKey = "leavers"
+// withdrawalsKey is the name that earlier releases gave the document; processes of both releases must read the same one.
+const withdrawalsKey = "leavers"
 
 const (
 	// tokenTime is how long after the deletion of an account its tokens may be accepted: every service refuses them
 	// within a minute.
 	tokenTime = 2 * time.Minute
-	// withdrawalPage is how many tickets are read at once.
-	withdrawalPage = 200
+	// ticketsAtOnce is how many tickets are read at once.
+	ticketsAtOnce = 200
 )
 
 // withdrawalPace bounds how much of the time a process reads all tickets, however many accounts are deleted one after
@@ -44,25 +47,25 @@ const (
 var withdrawalPace = service.Pace{Period: 30 * time.Second, Pause: 2 * time.Second, Share: 20}
 
 // Add adds a seller, if it is not there.
-func (d *deletedSellers) Add(seller id.User, now time.Time) (changed bool) {
-	if slices.ContainsFunc(d.Sellers, func(s deletedSeller) bool { return s.UserID == seller }) {
+func (w *withdrawals) Add(seller id.User, now time.Time) (changed bool) {
+	if slices.ContainsFunc(w.Sellers, func(s deletedAccount) bool { return s.UserID == seller }) {
 		return false
 	}
-	d.Schema = 1
-	d.Sellers = append(d.Sellers, deletedSeller{seller, now})
+	w.Schema = withdrawalsSchema
+	w.Sellers = append(w.Sellers, deletedAccount{seller, now})
 	return true
 }
 
 // Finish removes the sellers whose tokens were not valid any more when a pass over all tickets began.
-func (d *deletedSellers) Finish(passBegan time.Time) (changed bool) {
-	before := len(d.Sellers)
-	d.Sellers = slices.DeleteFunc(d.Sellers, func(s deletedSeller) bool { return passBegan.Sub(s.At) > tokenTime })
-	return len(d.Sellers) < before
+func (w *withdrawals) Finish(passBegan time.Time) (changed bool) {
+	before := len(w.Sellers)
+	w.Sellers = slices.DeleteFunc(w.Sellers, func(s deletedAccount) bool { return passBegan.Sub(s.At) > tokenTime })
+	return len(w.Sellers) < before
 }
 
-// DeleteSeller begins the withdrawal of a seller's tickets.
-func (s *store) DeleteSeller(ctx context.Context, seller id.User) error {
-	if err := s.changeDeletedSellers(ctx, func(d *deletedSellers) bool { return d.Add(seller, s.clock()) }); err != nil {
+// BeginWithdrawal begins the withdrawal of a seller's tickets.
+func (s *store) BeginWithdrawal(ctx context.Context, seller id.User) error {
+	if err := s.changeWithdrawals(ctx, func(w *withdrawals) bool { return w.Add(seller, s.clock()) }); err != nil {
 		return err
 	}
 	select {
@@ -72,8 +75,8 @@ func (s *store) DeleteSeller(ctx context.Context, seller id.User) error {
 	return nil
 }
 
-func (s *store) changeDeletedSellers(ctx context.Context, change func(*deletedSellers) (changed bool)) error {
-	_, err := state.Modify(ctx, s.documents, deletedSellersKey, func(d *deletedSellers, _ *state.Change) (bool, error) { return change(d), nil })
+func (s *store) changeWithdrawals(ctx context.Context, change func(*withdrawals) (changed bool)) error {
+	_, err := state.Modify(ctx, s.documents, withdrawalsKey, func(w *withdrawals, _ *state.Change) (bool, error) { return change(w), nil })
 	return err
 }
 
@@ -92,7 +95,7 @@ func (s *store) RunWithdrawals(ctx context.Context) error {
 // Withdraw makes one pass over all tickets, if there are deleted sellers, and returns how many it has withdrawn. Any
 // number of processes may do so at the same time.
 func (s *store) Withdraw(ctx context.Context) (withdrawn int, err error) {
-	deleted, err := state.Get[deletedSellers](ctx, s.documents, deletedSellersKey)
+	deleted, err := state.Get[withdrawals](ctx, s.documents, withdrawalsKey)
 	if errors.Is(err, state.ErrNotFound) || err == nil && len(deleted.Value.Sellers) == 0 {
 		return 0, nil
 	}
@@ -106,7 +109,7 @@ func (s *store) Withdraw(ctx context.Context) (withdrawn int, err error) {
 	}
 	for cursor, more := "", true; more; more = cursor != "" {
 		var tickets []Ticket
-		tickets, cursor, err = state.List(ctx, s.documents, allTickets, withdrawalPage, cursor, keyOfIndexed,
+		tickets, cursor, err = state.List(ctx, s.documents, allTickets, ticketsAtOnce, cursor, keyOfIndexed,
 			func(t Ticket) bool { return t.IsOnSaleBy(sellers) })
 		if err != nil {
 			return withdrawn, err
@@ -118,5 +121,5 @@ func (s *store) Withdraw(ctx context.Context) (withdrawn int, err error) {
 			withdrawn++
 		}
 	}
-	return withdrawn, s.changeDeletedSellers(ctx, func(d *deletedSellers) bool { return d.Finish(began) })
+	return withdrawn, s.changeWithdrawals(ctx, func(w *withdrawals) bool { return w.Finish(began) })
 }
