@@ -465,7 +465,7 @@ func TestSettle_AnAuthorizationThatLapsedIsPublished(t *testing.T) {
 			// The orders service cancels the order for it; that changes nothing here.
 			cancelled := after(after(order, "complete"), "cancelled")
 			require.NoError(t, s.applyAndSettle(t.Context(), cancelled))
-			require.Equal(t, []string{"payment.created", "payment.voided"}, s.sidecar.eventTypes())
+			require.ElementsMatch(t, []string{"payment.created", "payment.voided"}, s.sidecar.eventTypes()) // several publishers: in any order
 		})
 	}
 }
