@@ -33,7 +33,7 @@ type Server struct {
 	store    *store
 	faults   *faults
 	webhooks *webhooks
-	calls    calls
+	calls    callCounter
 	running  context.Context // ends with Close: nothing hangs or waits after that
 	stop     context.CancelFunc
 	expiring sync.WaitGroup

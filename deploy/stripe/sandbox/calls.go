@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// calls counts what was asked of the Stripe API since the start, replays and refusals included: an account has a limit
-// of calls a second, and every call of a purchase brings it nearer. GET /sandbox/calls shows it.
-type calls struct{ reads, writes atomic.Int64 }
+// callCounter counts the calls of the Stripe API since the start, replays and refusals included: an account has a limit of
+// calls a second, and every call of a purchase brings it nearer. GET /sandbox/calls shows it.
+type callCounter struct{ reads, writes atomic.Int64 }
 
 // Calls is what GET /sandbox/calls answers.
 type Calls struct {
@@ -16,7 +16,7 @@ type Calls struct {
 	Writes int64 `json:"writes"` // all others
 }
 
-func (c *calls) count(r *http.Request) {
+func (c *callCounter) count(r *http.Request) {
 	switch {
 	case !strings.HasPrefix(r.URL.Path, "/v1/"):
 	case r.Method == http.MethodGet:
@@ -26,6 +26,6 @@ func (c *calls) count(r *http.Request) {
 	}
 }
 
-func (c *calls) show(w http.ResponseWriter, _ *http.Request) {
+func (c *callCounter) show(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, Calls{Reads: c.reads.Load(), Writes: c.writes.Load()})
 }

@@ -13,7 +13,7 @@ import (
 // The life of a dispute, as Stripe documents it (https://docs.stripe.com/disputes/how-disputes-work):
 //
 //	needs_response ──evidence──▶ under_review ──▶ won    the money comes back
-//	      │                           └─────────▶ lost   the buyer has it for good
+//	      │                           └─────────▶ lost   the buyer keeps it
 //	      └──closed without evidence──▶ lost
 //
 // Its amount is withdrawn from the account when it is opened, and the charge cannot be refunded unless it is won. An

@@ -264,8 +264,8 @@ func (s *Server) strike(when moment, req *request) *Rule {
 	return s.faults.strike(when, req)
 }
 
-// refuse turns a request away before anything is done. It returns whether it did; or not at all, if the client gets
-// no answer.
+// refuse turns a request away before anything is done. It reports whether it did; it does not return if the client
+// gets no answer.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *request) bool {
 	rule := s.strike(onArrival, req)
 	if rule == nil {

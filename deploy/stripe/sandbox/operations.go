@@ -155,7 +155,7 @@ func (s *Server) confirmIntent(r *request) (any, *apiError) {
 	if err != nil {
 		return nil, err
 	}
-	// The intent's state is looked at first, so that a call that comes to nothing makes no payment method.
+	// The intent's state is checked first, so that a call that is refused makes no payment method.
 	if err := intent.checkConfirm(r.params.has("payment_method") || r.params.has("payment_method_data[type]"), r.params.Get("return_url")); err != nil {
 		return nil, err
 	}

@@ -27,17 +27,17 @@ const (
 type bulk struct {
 	Topic   string `json:"topic"`
 	Entries []struct {
-		ID    string  `json:"entryId"`
-		Event payload `json:"event"`
+		ID    string   `json:"entryId"`
+		Event rawEvent `json:"event"`
 	} `json:"entries"`
 }
 
-// payload is an event as it was published. The subscriptions ask for raw payloads, which Dapr neither decodes nor encodes:
+// rawEvent is an event as it was published. The subscriptions ask for raw payloads, which Dapr neither decodes nor encodes:
 // they arrive in base64. Without that setting, events arrive as JSON.
-type payload []byte
+type rawEvent []byte
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (p *payload) UnmarshalJSON(text []byte) error {
+func (p *rawEvent) UnmarshalJSON(text []byte) error {
 	*p = bytes.Clone(text)
 	if len(text) < 2 || text[0] != '"' {
 		return nil

@@ -192,7 +192,7 @@ type PaymentCaptured struct{ Payment }
 
 func (PaymentCaptured) EventType() string { return "payment.captured" }
 
-// PaymentVoided is published when an authorization was released before money was taken.
+// PaymentVoided is published when an authorization was voided before money was taken.
 type PaymentVoided struct{ Payment }
 
 func (PaymentVoided) EventType() string { return "payment.voided" }

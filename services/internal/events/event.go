@@ -43,7 +43,7 @@ func deadLetterTopic(service string) string { return "dead." + service }
 // Subscribers are the services that handle events (components/events/subscriptions.yaml) and can have dead letters.
 var Subscribers = []string{"tickets", "orders", "payments", "expiration"}
 
-// RetryTopic is the topic of the dead letters that are sent again to a service. Only the dead-letters program publishes there.
+// RetryTopic is the topic of the dead letters that are sent again to a service. Only the service dead-letters publishes there.
 func RetryTopic(service string) string { return "retry." + service }
 
 // Event is a CloudEvents 1.0 envelope. Its ID consists of type, aggregate and version, so an event that is published again is
@@ -85,7 +85,7 @@ func New(ctx context.Context, payload Payload) (Event, error) {
 		Subject:         id,
 		Time:            time.Now().UTC(),
 		DataContentType: "application/json",
-		DataSchema:      dataSchema(payload),
+		DataSchema:      schemaName(payload),
 		Data:            body,
 		TraceID:         trace["traceparent"],
 		TraceParent:     trace["traceparent"],
@@ -100,7 +100,7 @@ func (e Event) Again(reconciliation string) Event {
 	return e
 }
 
-// dataSchema returns the name of a payload's format, for example "urn:boxoffice:order.created:1".
-func dataSchema(payload Payload) string {
+// schemaName returns the name of a payload's format, for example "urn:boxoffice:order.created:1".
+func schemaName(payload Payload) string {
 	return "urn:boxoffice:" + payload.EventType() + ":" + strconv.Itoa(payload.Schema())
 }

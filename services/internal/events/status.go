@@ -6,7 +6,7 @@ type TicketStatus string
 // OrderStatus is the state of an order.
 type OrderStatus string
 
-// IsKnown returns whether this release knows the status.
+// IsKnown reports whether this release knows the status.
 func (s OrderStatus) IsKnown() bool {
 	return s == OrderStatusCreated || s == OrderStatusComplete || s == OrderStatusCancelled
 }

@@ -8,9 +8,9 @@ import (
 const (
 	// rememberedUnhandled bounds the unhandled events that are remembered. Beyond it, newer ones are not remembered.
 	rememberedUnhandled = 16384
-	// elsewhere is the time without a delivery after which an event counts as delivered to another process. It is longer than
+	// forgetAfter is the time without a delivery after which an event counts as delivered to another process. It is longer than
 	// the sidecar's pause between two deliveries.
-	elsewhere = time.Minute
+	forgetAfter = time.Minute
 	// warnAgain is the time between two log lines about the same event.
 	warnAgain = time.Minute
 )
@@ -76,7 +76,7 @@ func (u *unhandled) oldest(now time.Time) (age time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for id, event := range u.events {
-		if event.running <= 0 && now.Sub(event.delivered) > elsewhere {
+		if event.running <= 0 && now.Sub(event.delivered) > forgetAfter {
 			delete(u.events, id)
 			continue
 		}

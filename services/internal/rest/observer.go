@@ -75,7 +75,7 @@ func (w *observer) request(c *fiber.Ctx) error {
 	defer cancel()
 	c.SetUserContext(ctx)
 
-	o := &observation{requestID: requestID(c), traceID: traceID, client: clientOf(c.Context(), w.trusted)}
+	o := &observation{requestID: chooseRequestID(c), traceID: traceID, client: clientOf(c.Context(), w.trusted)}
 	c.Locals(observationKey{}, o)
 	c.Set(fiber.HeaderXRequestID, o.requestID)
 
@@ -148,7 +148,8 @@ func RequestID(c *fiber.Ctx) string {
 	return ""
 }
 
-func requestID(c *fiber.Ctx) string {
+// chooseRequestID returns the id that the client has sent, or a new one if that is not valid.
+func chooseRequestID(c *fiber.Ctx) string {
 	sent := c.Get(fiber.HeaderXRequestID)
 	if sent == "" || len(sent) > longestRequestID {
 		return newRequestID()

@@ -54,7 +54,8 @@ type Config struct {
 	// MaxDeliveries is the number of failed deliveries after which an event becomes a dead letter. Deliveries that fail because a
 	// dependency is unavailable do not count.
 	MaxDeliveries int `env:"MAX_DELIVERIES" envDefault:"10" validate:"min=1"`
-	// JournalSlots bounds the transactions whose events may wait for the broker. Twice as many events may wait.
+	// JournalSlots bounds the transactions whose events may wait for the broker, and twice as many events may. Earlier releases
+	// had a slot of the journal for each transaction.
 	JournalSlots int `env:"JOURNAL_SLOTS" envDefault:"16384" validate:"min=1,max=1000000"`
 	// JournalWriters is how many state transactions may be under way; 0 is the default for the store's type.
 	JournalWriters int `env:"JOURNAL_WRITERS" envDefault:"0" validate:"min=0,max=16"`

@@ -23,5 +23,5 @@ func (s *Service) serveMetrics() {
 		ReadTimeout: metricsReadTime, WriteTimeout: metricsWriteTime, IdleTimeout: metricsIdleTime,
 	}
 	s.serve("metrics on "+s.config.MetricsAddress, server.ListenAndServe)
-	s.OnShutdown("metrics", func(context.Context) error { return server.Close() })
+	s.onShutdown("metrics", func(context.Context) error { return server.Close() })
 }

@@ -21,5 +21,5 @@ func (s *Service) serveProfiles() {
 	port := strconv.Itoa(s.config.ProfilePort)
 	server := &http.Server{Addr: net.JoinHostPort("127.0.0.1", port), Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	s.serve("profile port "+port, server.ListenAndServe)
-	s.OnShutdown("profiles", func(context.Context) error { return server.Close() })
+	s.onShutdown("profiles", func(context.Context) error { return server.Close() })
 }

@@ -68,17 +68,17 @@ type Service struct {
 	// ReadyAge is how long a result of /readyz may be reused. 0: each request runs all checks.
 	ReadyAge time.Duration
 
-	config     *Config
-	callbacks  common.Service
-	checks     []check
-	checking   sync.Mutex
-	checked    lastCheck // guarded by checking
-	outages    outageLog
-	onShutdown []step
-	background sync.WaitGroup
-	running    context.Context // ends when the service is to stop
-	failed     chan error      // the error of the first server or background work that has failed
-	ready      chan struct{}   // closed when the start is complete
+	config        *Config
+	callbacks     common.Service
+	checks        []check
+	checking      sync.Mutex
+	checked       lastCheck // guarded by checking
+	outages       outageLog
+	shutdownSteps []step
+	background    sync.WaitGroup
+	running       context.Context // ends when the service is to stop
+	failed        chan error      // the error of the first server or background work that has failed
+	ready         chan struct{}   // closed when the start is complete
 }
 
 // maxResponseBytes bounds one response of the sidecar.
@@ -282,22 +282,22 @@ func (s *Service) VerifyTokens(cfg identity.AuthConfig) (*identity.Verifier, err
 // OpenStore opens the service's state store, and closes it at shutdown when its events are published.
 func (s *Service) OpenStore(ctx context.Context) (*state.Store, error) {
 	store, err := state.Open(ctx, s.Dapr, state.Options{
-		Service:  s.Name,
-		Instance: s.config.Instance,
-		Lease:    s.config.JournalLease,
-		Slots:    s.config.JournalSlots,
-		Backlog:  2 * s.config.JournalSlots,
-		Writers:  s.config.JournalWriters,
-		Log:      s.Log,
-		Metrics:  s.Metrics,
+		Service:         s.Name,
+		Instance:        s.config.Instance,
+		Lease:           s.config.JournalLease,
+		MaxTransactions: s.config.JournalSlots,
+		Backlog:         2 * s.config.JournalSlots,
+		Writers:         s.config.JournalWriters,
+		Log:             s.Log,
+		Metrics:         s.Metrics,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.ReadyCheck("store", store.Ping)
 	// While the broker is unavailable, changes are accepted as long as the journal has room for their events.
-	s.ReadyCheck("journal", store.Room)
-	s.OnShutdown("store", store.Close)
+	s.ReadyCheck("journal", store.CheckJournal)
+	s.onShutdown("store", store.Close)
 	return store, nil
 }
 
@@ -311,9 +311,9 @@ func (s *Service) ReadyCheck(name string, run func(ctx context.Context) error) {
 	s.checks = append(s.checks, check{name, run})
 }
 
-// OnShutdown adds a step of the shutdown. Steps run after the ports are closed, the last added first.
-func (s *Service) OnShutdown(name string, run func(ctx context.Context) error) {
-	s.onShutdown = append(s.onShutdown, step{name, run})
+// onShutdown adds a step of the shutdown. Steps run after the ports are closed, the last added first.
+func (s *Service) onShutdown(name string, run func(ctx context.Context) error) {
+	s.shutdownSteps = append(s.shutdownSteps, step{name, run})
 }
 
 // shutdown closes the ports, finishes the requests and deliveries that are being handled, and runs the steps. It returns an error
@@ -333,7 +333,7 @@ func (s *Service) shutdown() error {
 	if err := s.callbacks.GracefulStop(); err != nil {
 		problems = append(problems, fmt.Errorf("close the callback port: %w", err))
 	}
-	for _, step := range slices.Backward(s.onShutdown) {
+	for _, step := range slices.Backward(s.shutdownSteps) {
 		if err := step.run(ctx); err != nil {
 			problems = append(problems, fmt.Errorf("shut down the %s: %w", step.name, err))
 		}

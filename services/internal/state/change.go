@@ -47,15 +47,15 @@ type indexEntry struct {
 }
 
 // Create writes a document that must not exist yet.
-func (c *Change) Create(key string, value any) { c.put(write{key: key}, value) }
+func (c *Change) Create(key string, value any) { c.addDocument(write{key: key}, value) }
 
 // Insert writes a document under an id that this decision has made (a new UUID), so that there cannot be one yet. It costs the
 // store less than Create.
-func (c *Change) Insert(key string, value any) { c.put(write{key: key, blind: true}, value) }
+func (c *Change) Insert(key string, value any) { c.addDocument(write{key: key, blind: true}, value) }
 
 // CreateFor writes a document that must not exist yet. The store deletes it after ttl.
 func (c *Change) CreateFor(key string, value any, ttl time.Duration) {
-	c.put(write{key: key, ttl: ttl}, value)
+	c.addDocument(write{key: key, ttl: ttl}, value)
 }
 
 // Update replaces a document, if its ETag is still the given one.
@@ -64,7 +64,7 @@ func (c *Change) Update(key, etag string, value any) {
 		c.fail(fmt.Errorf("update %s: no ETag; use Create for a new document", key))
 		return
 	}
-	c.put(write{key: key, etag: etag}, value)
+	c.addDocument(write{key: key, etag: etag}, value)
 }
 
 // UpdateFor replaces a document, if its ETag is still the given one. The store deletes it after ttl.
@@ -73,15 +73,15 @@ func (c *Change) UpdateFor(key, etag string, value any, ttl time.Duration) {
 		c.fail(fmt.Errorf("update %s: no ETag; use CreateFor for a new document", key))
 		return
 	}
-	c.put(write{key: key, etag: etag, ttl: ttl}, value)
+	c.addDocument(write{key: key, etag: etag, ttl: ttl}, value)
 }
 
 // Put is Create if the document had no ETag when it was read, and Update if it had one.
-func (c *Change) Put(key, etag string, value any) { c.put(write{key: key, etag: etag}, value) }
+func (c *Change) Put(key, etag string, value any) { c.addDocument(write{key: key, etag: etag}, value) }
 
 // PutFor is Put for a document that the store deletes after ttl.
 func (c *Change) PutFor(key, etag string, value any, ttl time.Duration) {
-	c.put(write{key: key, etag: etag, ttl: ttl}, value)
+	c.addDocument(write{key: key, etag: etag, ttl: ttl}, value)
 }
 
 // Delete removes a document, if its ETag is still the given one.
@@ -108,7 +108,7 @@ func (c *Change) Emit(ctx context.Context, payload events.Payload) {
 	c.events = append(c.events, event)
 }
 
-func (c *Change) put(w write, value any) {
+func (c *Change) addDocument(w write, value any) {
 	body, err := json.Marshal(value)
 	if err != nil {
 		c.fail(fmt.Errorf("encode %s: %w", w.key, err))

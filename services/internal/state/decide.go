@@ -46,7 +46,7 @@ func Modify[T any](ctx context.Context, s *Store, key string, modify func(doc *T
 }
 
 // decisionAttempts bounds the tries of a decision, at about a second in all. It is generous, because a document may change
-// often without any conflict of interest: a ticket's projection changes with every event of its reservations.
+// often although the changes do not contradict each other: a ticket's projection changes with every event of its reservations.
 const decisionAttempts = 32
 
 // Retry calls decide, which reads, decides and commits, until it does not return ErrConflict. After many conflicts the

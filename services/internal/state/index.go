@@ -100,12 +100,12 @@ func (w *writer) append(ctx context.Context, batch []*request) (appended, error)
 		var full Change
 		for _, id := range ids[index] {
 			if len(page.IDs) >= pageLength {
-				full.put(write{key: indexPageKey(index, partition, page.Number), blind: true, ttl: ttl[index]}, page)
+				full.addDocument(write{key: indexPageKey(index, partition, page.Number), blind: true, ttl: ttl[index]}, page)
 				page = indexPage{Schema: 1, Number: page.Number + 1}
 			}
 			page.IDs = append(page.IDs, id)
 		}
-		full.put(write{key: indexHeadKey(index, partition), blind: true, ttl: ttl[index]}, page)
+		full.addDocument(write{key: indexHeadKey(index, partition), blind: true, ttl: ttl[index]}, page)
 		if full.err != nil {
 			return appended{}, full.err
 		}

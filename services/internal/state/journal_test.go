@@ -52,7 +52,7 @@ func TestJournal_PublishesWhatWasCommitted(t *testing.T) {
 }
 
 func TestJournal_FullRefusesWritesAndServesReads(t *testing.T) {
-	s, f := open(t, Options{Slots: 3})
+	s, f := open(t, Options{MaxTransactions: 3})
 	f.set(func(f *faults) { f.publish = brokerAway })
 	var waiting []string
 	for range 3 {
@@ -204,7 +204,7 @@ func TestProbe_RefusesAStoreThatKeepsHalfATransaction(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			_, err := Open(t.Context(), c.sidecar, Options{Service: "tested", Instance: uuid.NewString()})
-			unfit, ok := errors.AsType[*UnfitStoreError](err)
+			unfit, ok := errors.AsType[*unfitStoreError](err)
 			require.True(t, ok, "%v", err)
 			require.Contains(t, unfit.Error(), c.did)
 			require.Contains(t, unfit.Error(), "state.sqlite", "names the component's type and stores that pass")

@@ -10,7 +10,7 @@ import (
 
 func TestMeters_ShowHowFullTheJournalIsAndHowLongEventsWait(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	s, f := onMemory(t, newMemory(), Options{Slots: 10, Backlog: 20, Lease: time.Minute, Writers: 1, Metrics: registry})
+	s, f := onMemory(t, newMemory(), Options{MaxTransactions: 10, Backlog: 20, Lease: time.Minute, Writers: 1, Metrics: registry})
 	values := func() map[string]float64 {
 		families, err := registry.Gather()
 		require.NoError(t, err)

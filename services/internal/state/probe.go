@@ -19,39 +19,39 @@ import (
 // a seat could be sold twice. So a service tests its store when it starts: it runs transactions that must fail, some of them at
 // the same time, and checks that they have written nothing.
 
-// UnfitStoreError means that the state store does not give the guarantees that every service depends on.
-type UnfitStoreError struct {
+// unfitStoreError means that the state store does not give the guarantees that every service depends on.
+type unfitStoreError struct {
 	Component string // the Dapr component's name
 	Type      string // its type, for example state.redis, if known
 	Did       string // what it did, or failed to do
 }
 
-func (e *UnfitStoreError) Error() string {
+func (e *unfitStoreError) Error() string {
 	return fmt.Sprintf("the state store component %q (%s) cannot be used: %s. "+
 		"A seat could be sold twice on it. Stores known to pass: state.sqlite, state.postgresql v2. "+
 		"Change the component named %q under components/; pub/sub is not affected and may stay as it is",
 		e.Component, e.Type, e.Did, e.Component)
 }
 
-// probe proves the store, and waits for it until ctx ends. It returns an UnfitStoreError if the store fails.
+// probe tests the store, and waits for it until ctx ends. It returns an unfitStoreError if the store fails.
 func (s *Store) probe(ctx context.Context) error {
 	var last error
 	_, err := backoff.Retry(ctx, func() (none struct{}, err error) {
-		last = s.prove(ctx)
-		if unfit, ok := errors.AsType[*UnfitStoreError](last); ok {
+		last = s.runProbe(ctx)
+		if unfit, ok := errors.AsType[*unfitStoreError](last); ok {
 			unfit.Component, unfit.Type = s.opts.Component, s.componentType(ctx)
 			return none, backoff.Permanent(unfit)
 		}
 		return none, last
 	}, persistently(20*time.Millisecond, time.Second)...)
-	if _, unfit := errors.AsType[*UnfitStoreError](err); err == nil || unfit {
+	if _, unfit := errors.AsType[*unfitStoreError](err); err == nil || unfit {
 		return err
 	}
 	return fmt.Errorf("the state store component %q does not respond: %w", s.opts.Component, last)
 }
 
-// proof is one run of the probe. All its keys have one prefix and are deleted at its end.
-type proof struct {
+// probeRun is one run of the probe. All its keys have one prefix and are deleted at its end.
+type probeRun struct {
 	store  *Store
 	prefix string
 	keys   map[string]struct{} // of documents that may exist
@@ -69,9 +69,9 @@ type mark struct {
 	Text   string `json:"text"`
 }
 
-// prove runs the transactions. Errors other than UnfitStoreError mean that the store could not be tested now.
-func (s *Store) prove(ctx context.Context) error {
-	p := &proof{store: s, prefix: "probe/" + uuid.NewString() + "/", keys: map[string]struct{}{}}
+// runProbe runs the transactions. Errors other than unfitStoreError mean that the store could not be tested now.
+func (s *Store) runProbe(ctx context.Context) error {
+	p := &probeRun{store: s, prefix: "probe/" + uuid.NewString() + "/", keys: map[string]struct{}{}}
 	defer p.clean(ctx)
 	for _, part := range []func(context.Context) error{p.rollback, p.race, p.deleted, p.cases} {
 		if err := part(ctx); err != nil {
@@ -82,17 +82,17 @@ func (s *Store) prove(ctx context.Context) error {
 }
 
 func unfit(format string, args ...any) error {
-	return &UnfitStoreError{Did: fmt.Sprintf(format, args...)}
+	return &unfitStoreError{Did: fmt.Sprintf(format, args...)}
 }
 
 // key is the full key of a document of the probe.
-func (p *proof) key(name string) string {
+func (p *probeRun) key(name string) string {
 	p.keys[p.prefix+name] = struct{}{}
 	return p.prefix + name
 }
 
 // run runs one transaction.
-func (p *proof) run(ctx context.Context, build func(*Change)) error {
+func (p *probeRun) run(ctx context.Context, build func(*Change)) error {
 	var c Change
 	build(&c)
 	if c.err != nil {
@@ -103,18 +103,18 @@ func (p *proof) run(ctx context.Context, build func(*Change)) error {
 	return p.store.execute(ctx, tx.ops)
 }
 
-// update is a change's write of a document under an ETag.
-func update(c *Change, key, etag, text string) {
-	c.put(write{key: key, etag: etag, ttl: probeLife}, mark{1, text})
+// replaceMark adds to a change the write of a document under an ETag.
+func replaceMark(c *Change, key, etag, text string) {
+	c.addDocument(write{key: key, etag: etag, ttl: probeLife}, mark{1, text})
 }
 
-func (p *proof) read(ctx context.Context, key string) (item, error) {
+func (p *probeRun) read(ctx context.Context, key string) (item, error) {
 	items, err := p.store.read(ctx, key)
 	return items[key], err
 }
 
 // create writes a new document and reads it.
-func (p *proof) create(ctx context.Context, key, text string) (item, error) {
+func (p *probeRun) create(ctx context.Context, key, text string) (item, error) {
 	if err := p.run(ctx, func(c *Change) { c.CreateFor(key, mark{1, text}, probeLife) }); err != nil {
 		return item{}, err
 	}
@@ -122,7 +122,7 @@ func (p *proof) create(ctx context.Context, key, text string) (item, error) {
 }
 
 // mustBe reads a document whose write the store has accepted, and checks its text.
-func (p *proof) mustBe(ctx context.Context, key, text string) (item, error) {
+func (p *probeRun) mustBe(ctx context.Context, key, text string) (item, error) {
 	found, err := p.read(ctx, key)
 	if err != nil {
 		return item{}, err
@@ -139,7 +139,7 @@ func (p *proof) mustBe(ctx context.Context, key, text string) (item, error) {
 
 // mustRefuse runs a transaction one of whose conditions, on the document under key, does not hold. It checks that the transaction
 // is refused and has written nothing.
-func (p *proof) mustRefuse(ctx context.Context, what, key string, build func(*Change)) error {
+func (p *probeRun) mustRefuse(ctx context.Context, what, key string, build func(*Change)) error {
 	bystander := p.key("bystander")
 	before, err := p.read(ctx, key)
 	if err != nil {
@@ -168,7 +168,7 @@ func (p *proof) mustRefuse(ctx context.Context, what, key string, build func(*Ch
 }
 
 // rollback checks that a transaction is refused if one condition does not hold, and writes nothing.
-func (p *proof) rollback(ctx context.Context) error {
+func (p *probeRun) rollback(ctx context.Context) error {
 	present := p.key("present")
 	first, err := p.create(ctx, present, "first")
 	if err != nil {
@@ -179,14 +179,14 @@ func (p *proof) rollback(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := p.run(ctx, func(c *Change) { update(c, present, first.etag, "second") }); err != nil {
+	if err := p.run(ctx, func(c *Change) { replaceMark(c, present, first.etag, "second") }); err != nil {
 		return err
 	}
 	if _, err := p.mustBe(ctx, present, "second"); err != nil {
 		return err
 	}
 	if err := p.mustRefuse(ctx, "that changes a document under a stale ETag", present, func(c *Change) {
-		update(c, present, first.etag, "stale")
+		replaceMark(c, present, first.etag, "stale")
 	}); err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func (p *proof) rollback(ctx context.Context) error {
 }
 
 // race checks that of two transactions at the same time with the same ETag, one happens and the other is refused.
-func (p *proof) race(ctx context.Context) error {
+func (p *probeRun) race(ctx context.Context) error {
 	contested := p.key("contested")
 	now, err := p.create(ctx, contested, "0")
 	if err != nil {
@@ -214,7 +214,7 @@ func (p *proof) race(ctx context.Context) error {
 			racing.Go(func() {
 				answers[i] = p.run(ctx, func(c *Change) {
 					c.CreateFor(besides[i], mark{1, texts[i]}, probeLife)
-					update(c, contested, now.etag, texts[i])
+					replaceMark(c, contested, now.etag, texts[i])
 				})
 			})
 		}
@@ -247,7 +247,7 @@ func (p *proof) race(ctx context.Context) error {
 }
 
 // deleted checks that a deleted document stays deleted, and that a new document under its key has another ETag.
-func (p *proof) deleted(ctx context.Context) error {
+func (p *probeRun) deleted(ctx context.Context) error {
 	key := p.key("deleted")
 	first, err := p.create(ctx, key, "first")
 	if err != nil {
@@ -262,7 +262,7 @@ func (p *proof) deleted(ctx context.Context) error {
 		return unfit("it accepted a transaction that deletes a document, and the document is still there")
 	}
 	if err := p.mustRefuse(ctx, "that changes a deleted document", key, func(c *Change) {
-		update(c, key, first.etag, "revived")
+		replaceMark(c, key, first.etag, "revived")
 	}); err != nil {
 		return err
 	}
@@ -274,12 +274,12 @@ func (p *proof) deleted(ctx context.Context) error {
 		return unfit("it gave a document that was deleted and created again the ETag that it had before")
 	}
 	return p.mustRefuse(ctx, "that changes a document under the ETag that it had before it was deleted and created again", key, func(c *Change) {
-		update(c, key, first.etag, "stale")
+		replaceMark(c, key, first.etag, "stale")
 	})
 }
 
 // cases checks that keys that differ in case are keys of different documents.
-func (p *proof) cases(ctx context.Context) error {
+func (p *probeRun) cases(ctx context.Context) error {
 	lower, upper := p.key("case"), p.key("CASE")
 	if _, err := p.create(ctx, lower, "lower"); err != nil {
 		return err
@@ -301,7 +301,7 @@ func (p *proof) cases(ctx context.Context) error {
 }
 
 // clean deletes the documents of the probe. If it fails, they end by their time to live.
-func (p *proof) clean(ctx context.Context) {
+func (p *probeRun) clean(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTime)
 	defer cancel()
 	var ops []*client.StateOperation

@@ -170,7 +170,7 @@ func TestProbe_RefusesStoresThatASequenceOfTransactionsDoesNotShow(t *testing.T)
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Open(t.Context(), c.sidecar, Options{Service: "tested", Instance: uuid.NewString()})
-			unfit, ok := errors.AsType[*UnfitStoreError](err)
+			unfit, ok := errors.AsType[*unfitStoreError](err)
 			require.True(t, ok, "%v", err)
 			require.Contains(t, unfit.Error(), c.did)
 			require.Empty(t, memories[name].all(), "it deletes its documents")
@@ -213,7 +213,7 @@ func TestProbe_ARealStorePassesInLittleTime(t *testing.T) {
 	began := time.Now()
 	const times = 5
 	for range times {
-		require.NoError(t, s.prove(t.Context()))
+		require.NoError(t, s.runProbe(t.Context()))
 	}
 	t.Logf("a probe takes %v", time.Since(began)/times)
 	require.Less(t, time.Since(began)/times, 2*time.Second)

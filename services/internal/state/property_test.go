@@ -73,7 +73,7 @@ func (h *household) open(t *rapid.T, replica int) {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		s, err := Open(ctx, h.memory, Options{
-			Service: "tested", Instance: fmt.Sprintf("replica-%d", replica), Lease: time.Second, Slots: 4,
+			Service: "tested", Instance: fmt.Sprintf("replica-%d", replica), Lease: time.Second, MaxTransactions: 4,
 			Log: slog.New(slog.DiscardHandler),
 		})
 		cancel()
@@ -81,7 +81,7 @@ func (h *household) open(t *rapid.T, replica int) {
 			h.stores[replica] = s
 			return
 		}
-		if _, unfit := errors.AsType[*UnfitStoreError](err); unfit {
+		if _, unfit := errors.AsType[*unfitStoreError](err); unfit {
 			t.Fatal(err)
 		}
 	}
@@ -170,7 +170,7 @@ func (h *household) check(t *rapid.T) {
 
 // Whatever the store and the broker do, and whenever a process dies: what Commit acknowledged has happened, what it
 // refused has not, nothing happened by half, and every event of what happened is published.
-func TestCommit_HoldsItsWordThroughAnyFaults(t *testing.T) {
+func TestCommit_KeepsItsGuaranteesUnderFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // time passes by itself
 		undated := struct{ testing.TB }{t} // rapid would ask for the test's deadline, which is of no use in here
 		rapid.Check(undated, func(t *rapid.T) {

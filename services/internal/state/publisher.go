@@ -24,11 +24,11 @@ const (
 
 // publisher publishes committed events in bulk, and retries until the broker has accepted them.
 type publisher struct {
-	sidecar Sidecar
-	metrics *metrics
-	limit   int // of events
-	slots   int // of journal entries
-	outage  outage
+	sidecar         Sidecar
+	metrics         *metrics
+	limit           int // of events
+	maxTransactions int // of journal entries
+	outage          outage
 
 	mu      sync.Mutex
 	queue   []pending
@@ -49,14 +49,14 @@ type pending struct {
 
 func newPublisher(sidecar Sidecar, opts Options, m *metrics) *publisher {
 	return &publisher{
-		sidecar: sidecar,
-		metrics: m,
-		outage:  outage{log: opts.Log},
-		limit:   opts.Backlog,
-		slots:   opts.Slots,
-		wake:    make(chan struct{}, publishers),
-		emptied: make(chan struct{}),
-		taken:   map[int]time.Time{},
+		sidecar:         sidecar,
+		metrics:         m,
+		outage:          outage{log: opts.Log},
+		limit:           opts.Backlog,
+		maxTransactions: opts.MaxTransactions,
+		wake:            make(chan struct{}, publishers),
+		emptied:         make(chan struct{}),
+		taken:           map[int]time.Time{},
 	}
 }
 
@@ -101,7 +101,7 @@ func (p *publisher) signal() {
 func (p *publisher) full() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.waiting >= p.limit || p.entries >= p.slots
+	return p.waiting >= p.limit || p.entries >= p.maxTransactions
 }
 
 func (p *publisher) backlog() int {

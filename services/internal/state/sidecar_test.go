@@ -49,7 +49,7 @@ func withSidecar(run func() int) (int, error) {
 		return 1, err
 	}
 	defer oneSidecar.Close()
-	oneSidecar.WithAuthToken(s.APIToken("auth"))
+	oneSidecar.WithAuthToken(s.SidecarToken("auth"))
 	return run(), nil
 }
 

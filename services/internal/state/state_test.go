@@ -22,7 +22,7 @@ import (
 )
 
 // faults stands before a real sidecar and does to its calls what a test asks for. The functions are read at
-// each call; nil lets the call through.
+// each call; nil passes the call on.
 type faults struct {
 	Sidecar
 	mu        sync.Mutex

@@ -50,8 +50,8 @@ type Options struct {
 	Instance string
 	// Component is the Dapr state store. Default "state".
 	Component string
-	// Slots bounds the transactions whose events may wait for the broker. Default 16384.
-	Slots int
+	// MaxTransactions bounds the transactions whose events may wait for the broker. Default 16384.
+	MaxTransactions int
 	// Writers is how many transactions may be under way. Default 1 on SQLite, which runs one at a time, and 2 on other stores.
 	// More writers help if the store is far away: a transaction makes one network round trip for each document.
 	Writers int
@@ -68,8 +68,8 @@ func (o *Options) setDefaults() {
 	if o.Component == "" {
 		o.Component = "state"
 	}
-	if o.Slots == 0 {
-		o.Slots = 16384
+	if o.MaxTransactions == 0 {
+		o.MaxTransactions = 16384
 	}
 	if o.Backlog == 0 {
 		o.Backlog = 32768
@@ -133,7 +133,7 @@ func Open(ctx context.Context, sidecar Sidecar, opts Options) (*Store, error) {
 	}
 	metrics := newMetrics(opts.Metrics)
 	s.publisher = newPublisher(sidecar, s.opts, metrics)
-	metrics.limits.WithLabelValues("entries").Set(float64(s.opts.Slots))
+	metrics.limits.WithLabelValues("entries").Set(float64(s.opts.MaxTransactions))
 	metrics.limits.WithLabelValues("events").Set(float64(s.opts.Backlog))
 	opts.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "boxoffice_journal_oldest_unpublished_seconds",
@@ -186,8 +186,8 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
-// Room returns the problem that a change would get if the journal is full, and nil if it has room.
-func (s *Store) Room(context.Context) error {
+// CheckJournal returns the problem that a change gets while the journal is full, and nil if it is not full.
+func (s *Store) CheckJournal(context.Context) error {
 	if s.publisher.full() {
 		return busy()
 	}

@@ -130,7 +130,7 @@ func (w *writer) try(ctx context.Context, batch []*request) (outcome, error) {
 		return outcome{}, err
 	}
 
-	e := &entry{writer: w, id: w.id, number: w.next, batch: uuid.NewString()}
+	e := &ownEntry{writer: w, id: w.id, number: w.next, batch: uuid.NewString()}
 	tx := &transaction{}
 	for _, r := range batch {
 		tx.add(r.change.writes...)
@@ -186,7 +186,7 @@ func (w *writer) prepare(ctx context.Context) error {
 // resolve finds out whether a transaction happened whose execution returned an error. Dapr's errors do not separate a
 // conflict from a failure, nor a failure from a lost response. While the store does not respond, resolve retries: this
 // writer may commit nothing before the outcome is known.
-func (w *writer) resolve(ctx context.Context, batch []*request, tx *transaction, e *entry, cause error) (outcome, error) {
+func (w *writer) resolve(ctx context.Context, batch []*request, tx *transaction, e *ownEntry, cause error) (outcome, error) {
 	var last error
 	result, err := backoff.Retry(ctx, func() (result outcome, err error) {
 		result, err = w.findOutcome(ctx, batch, tx, e, cause)
@@ -201,7 +201,7 @@ func (w *writer) resolve(ctx context.Context, batch []*request, tx *transaction,
 
 // findOutcome reads the transaction's documents once. The entry shows whether the transaction happened. If it did not, a fence
 // under its number makes sure that it never will, and the ETags show which requests are in conflict.
-func (w *writer) findOutcome(ctx context.Context, batch []*request, tx *transaction, e *entry, cause error) (outcome, error) {
+func (w *writer) findOutcome(ctx context.Context, batch []*request, tx *transaction, e *ownEntry, cause error) (outcome, error) {
 	now, err := w.store.read(ctx, tx.keys...)
 	if err != nil {
 		return outcome{}, err
@@ -257,8 +257,8 @@ func (w *writer) renew(ctx context.Context) {
 	}
 }
 
-// entry is the journal entry of a transaction.
-type entry struct {
+// ownEntry is the journal entry of a transaction of this process.
+type ownEntry struct {
 	writer  *writer
 	id      string // of the registration
 	number  int64
@@ -266,10 +266,10 @@ type entry struct {
 	records []record
 }
 
-func (e *entry) key() string { return entryKey(e.id, e.number) }
+func (e *ownEntry) key() string { return entryKey(e.id, e.number) }
 
 // publish gives the committed events to the publisher. When they are published, the entry can be deleted.
-func (e *entry) publish() {
+func (e *ownEntry) publish() {
 	if len(e.records) == 0 {
 		e.release()
 		return
@@ -277,7 +277,7 @@ func (e *entry) publish() {
 	e.writer.store.publisher.add(e.records, e.release)
 }
 
-func (e *entry) release() {
+func (e *ownEntry) release() {
 	w := e.writer
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -66,7 +66,7 @@ func (o *Order) nextOfOrder() Step {
 	if o.Payment.OutcomeUnknown() {
 		return Nothing
 	}
-	return o.Due(o.Payment.Status)
+	return o.due(o.Payment.Status)
 }
 
 func (o *Order) nextOfAttempt(number int) Step {

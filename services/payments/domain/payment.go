@@ -243,7 +243,7 @@ func (p *Payment) NameIntent(stripeID string) bool {
 
 // Observe applies the state of the payment's intent at Stripe. An authorization that is to be voided at once is not published.
 func (o *Order) Observe(i Intent, now time.Time) (event events.Payload, changed bool) {
-	if i.Status == Authorized && o.Due(o.Payment.Status) == Void {
+	if i.Status == Authorized && o.due(o.Payment.Status) == Void {
 		i = Intent{ID: i.ID}
 	}
 	return o.Payment.Observe(i, now)

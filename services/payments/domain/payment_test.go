@@ -164,7 +164,7 @@ func TestDue_MoneyFollowsTheOrder(t *testing.T) {
 		for _, payment := range all {
 			o := liveOrder()
 			o.Status = order
-			require.Equal(t, due[payment], o.Due(payment), "order %s, payment %s", order, payment)
+			require.Equal(t, due[payment], o.due(payment), "order %s, payment %s", order, payment)
 		}
 	}
 }

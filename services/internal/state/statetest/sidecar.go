@@ -1,5 +1,5 @@
 // Package statetest has a Dapr sidecar in memory for the tests of services. It is a model of a state store with
-// transactions and ETags, and of a broker. The tests of package state prove that real sidecars behave in this way.
+// transactions and ETags, and of a broker. The tests of package state show that real sidecars behave in this way.
 package statetest
 
 import (
@@ -98,8 +98,8 @@ func (s *Sidecar) GetBulkState(_ context.Context, _ string, keys []string, _ map
 	return items, nil
 }
 
-// ErrCondition is the error of a transaction one of whose conditions does not hold.
-var ErrCondition = errors.New("a condition does not hold")
+// errCondition is the error of a transaction one of whose conditions does not hold.
+var errCondition = errors.New("a condition does not hold")
 
 // ExecuteStateTransaction implements state.Sidecar.
 func (s *Sidecar) ExecuteStateTransaction(_ context.Context, _ string, _ map[string]string, operations []*client.StateOperation) error {
@@ -112,7 +112,7 @@ func (s *Sidecar) ExecuteStateTransaction(_ context.Context, _ string, _ map[str
 	defer s.mu.Unlock()
 	for _, op := range operations {
 		if !s.allows(op.Item) {
-			return ErrCondition
+			return errCondition
 		}
 	}
 	for _, op := range operations {
