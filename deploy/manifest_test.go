@@ -30,7 +30,7 @@ type place struct {
 // The groups of services. A new service belongs to every group, unless it is named here.
 type groups struct {
 	all         []string // the apps of dapr.yaml
-	keepers     []string // those with a state store and a user of the broker
+	withStore   []string // those with a state store and a user of the broker
 	subscribers []string // those that handle events
 	served      []string // those whose REST API is behind the gateway
 }
@@ -49,7 +49,7 @@ func readGroups(t *testing.T) groups {
 	for _, app := range run.Apps {
 		g.all = append(g.all, app.ID)
 		if app.ID != "gateway" { // it keeps nothing and publishes nothing
-			g.keepers = append(g.keepers, app.ID)
+			g.withStore = append(g.withStore, app.ID)
 		} else {
 			gateway = app.Env
 		}
@@ -94,36 +94,36 @@ func places(g groups) []place {
 		{file: "docker-compose.yaml", part: `(?m)^volumes:`, pattern: `(?m)^  identity-([a-z-]+):`, others: []string{"sentry", "dapr-placement", "dapr-scheduler"}},
 		{file: "docker-compose.yaml", pattern: `APP_API_TOKEN: \$\{APP_API_TOKEN_([A-Z_]+)\}`},
 		{file: "docker-compose.yaml", pattern: `DAPR_API_TOKEN: \$\{DAPR_API_TOKEN_([A-Z_]+)\}`},
-		{file: "docker-compose.yaml", pattern: `STATE_CONNECTION: postgres://boxoffice_([a-z-]+):`, want: g.keepers},
-		{file: "docker-compose.yaml", pattern: ` NATS_URL: nats://([a-z-]+):`, want: g.keepers},
-		{file: "docker-compose.yaml", pattern: `(?m)^      REDIS_PASSWORD: \$\{REDIS_PASSWORD_([A-Z_]+)\}`, want: g.keepers},
-		{file: "docker-compose.yaml", pattern: `(?m)^      POSTGRES_PASSWORD_([A-Z_]+):`, want: g.keepers, others: []string{"reporting"}},
-		{file: "docker-compose.yaml", pattern: `(?m)^      NATS_PASSWORD_([A-Z_]+):`, want: g.keepers, others: []string{"admin"}},
-		{file: "docker-compose.yaml", pattern: `(?m)^      REDIS_PASSWORD_([A-Z_]+):`, want: g.keepers, others: []string{"admin"}},
+		{file: "docker-compose.yaml", pattern: `STATE_CONNECTION: postgres://boxoffice_([a-z-]+):`, want: g.withStore},
+		{file: "docker-compose.yaml", pattern: ` NATS_URL: nats://([a-z-]+):`, want: g.withStore},
+		{file: "docker-compose.yaml", pattern: `(?m)^      REDIS_PASSWORD: \$\{REDIS_PASSWORD_([A-Z_]+)\}`, want: g.withStore},
+		{file: "docker-compose.yaml", pattern: `(?m)^      POSTGRES_PASSWORD_([A-Z_]+):`, want: g.withStore, others: []string{"reporting"}},
+		{file: "docker-compose.yaml", pattern: `(?m)^      NATS_PASSWORD_([A-Z_]+):`, want: g.withStore, others: []string{"admin"}},
+		{file: "docker-compose.yaml", pattern: `(?m)^      REDIS_PASSWORD_([A-Z_]+):`, want: g.withStore, others: []string{"admin"}},
 		{file: "deploy/docker/Dockerfile", part: `for app in `, end: `;`, pattern: `([a-z-]+)`, others: []string{"dapr-placement", "dapr-scheduler"}},
 		{file: "deploy/docker/secrets.sh", part: `for app in `, end: `;`, pattern: `([A-Z_]+)`},
 		{file: "deploy/docker/prometheus.yml", part: `job_name: services`, end: `job_name:`, pattern: `"([a-z-]+):9091"`},
 		{file: "deploy/docker/prometheus.yml", part: `job_name: sidecars`, end: `job_name:`, pattern: `"([a-z-]+):9090"`},
 		{file: "deploy/docker/README.md", part: "`make dev-auth`", end: ` run one service`, pattern: "`dev-([a-z-]+)`", want: slices.DeleteFunc(slices.Clone(g.all), func(id string) bool { return id == "auth" })},
 
-		{file: "deploy/postgres/layout.go", part: `var services = \[\]string\{`, end: `\}`, pattern: `"([a-z-]+)"`, want: g.keepers},
-		{file: "deploy/k8s/secrets/main.go", part: `keepers += \[\]string\{`, end: `\}`, pattern: `"([a-z-]+)"`, want: g.keepers},
+		{file: "deploy/postgres/layout.go", part: `var services = \[\]string\{`, end: `\}`, pattern: `"([a-z-]+)"`, want: g.withStore},
+		{file: "deploy/k8s/secrets/main.go", part: `keepers += \[\]string\{`, end: `\}`, pattern: `"([a-z-]+)"`, want: g.withStore},
 		{file: "deploy/k8s/README.md", part: `3\. Images, where the cluster finds them: `, end: `\(the program`, pattern: "`(?:boxoffice/)?([a-z-]+)`"},
 
 		{file: "deploy/k8s/base/kustomization.yaml", part: `resources:`, end: `labels:`, pattern: item, others: []string{"dapr"}},
-		{file: "deploy/k8s/base/dapr/components.yaml", part: `type: state\.postgresql`, end: document, pattern: `(?m)^  - ([a-z-]+)$`, want: g.keepers},
-		{file: "deploy/k8s/base/dapr/components.yaml", part: `type: pubsub\.`, end: document, pattern: `(?m)^  - ([a-z-]+)$`, want: g.keepers},
+		{file: "deploy/k8s/base/dapr/components.yaml", part: `type: state\.postgresql`, end: document, pattern: `(?m)^  - ([a-z-]+)$`, want: g.withStore},
+		{file: "deploy/k8s/base/dapr/components.yaml", part: `type: pubsub\.`, end: document, pattern: `(?m)^  - ([a-z-]+)$`, want: g.withStore},
 		{file: "deploy/k8s/base/network.yaml", part: `  name: to-dapr\n`, end: document, pattern: item},
 		{file: "deploy/k8s/base/network.yaml", part: `  name: to-services\n`, end: document, pattern: item, want: g.served},
-		{file: "deploy/k8s/infrastructure/postgres/backup.sh", part: `databases="`, end: `"`, pattern: `boxoffice_([a-z-]+)`, want: g.keepers},
-		{file: "deploy/k8s/infrastructure/postgres/restore.sh", part: `databases="`, end: `"`, pattern: `boxoffice_([a-z-]+)`, want: g.keepers},
-		{file: "deploy/postgres/main.go", part: `DATABASE_URL  `, end: `Flags:`, pattern: `(?:POSTGRES_PASSWORD| )_([A-Z_]+)`, want: g.keepers, others: []string{"reporting"}},
-		{file: "deploy/k8s/infrastructure/postgres/databases.yaml", pattern: `name: POSTGRES_PASSWORD_([A-Z_]+)`, want: g.keepers, others: []string{"reporting"}},
+		{file: "deploy/k8s/infrastructure/postgres/backup.sh", part: `databases="`, end: `"`, pattern: `boxoffice_([a-z-]+)`, want: g.withStore},
+		{file: "deploy/k8s/infrastructure/postgres/restore.sh", part: `databases="`, end: `"`, pattern: `boxoffice_([a-z-]+)`, want: g.withStore},
+		{file: "deploy/postgres/main.go", part: `DATABASE_URL  `, end: `Flags:`, pattern: `(?:POSTGRES_PASSWORD| )_([A-Z_]+)`, want: g.withStore, others: []string{"reporting"}},
+		{file: "deploy/k8s/infrastructure/postgres/databases.yaml", pattern: `name: POSTGRES_PASSWORD_([A-Z_]+)`, want: g.withStore, others: []string{"reporting"}},
 		{file: "deploy/k8s/overlays/dev/kustomization.yaml", pattern: `name: app-api-token-([a-z-]+)`},
 		{file: "deploy/k8s/overlays/dev/kustomization.yaml", pattern: `name: dapr-api-token-([a-z-]+)`},
-		{file: "deploy/k8s/overlays/dev/kustomization.yaml", pattern: `NATS_PASSWORD_([A-Z_]+)=`, want: g.keepers, others: []string{"admin"}},
-		{file: "deploy/k8s/overlays/dev/kustomization.yaml", pattern: `name: broker-([a-z-]+)`, want: g.keepers},
-		{file: "deploy/k8s/overlays/dev/kustomization.yaml", pattern: `(?m)^  - name: postgres-([a-z-]+)`, want: g.keepers, others: []string{"admin", "tls", "reporting"}},
+		{file: "deploy/k8s/overlays/dev/kustomization.yaml", pattern: `NATS_PASSWORD_([A-Z_]+)=`, want: g.withStore, others: []string{"admin"}},
+		{file: "deploy/k8s/overlays/dev/kustomization.yaml", pattern: `name: broker-([a-z-]+)`, want: g.withStore},
+		{file: "deploy/k8s/overlays/dev/kustomization.yaml", pattern: `(?m)^  - name: postgres-([a-z-]+)`, want: g.withStore, others: []string{"admin", "tls", "reporting"}},
 		{file: "deploy/k8s/overlays/dev/kustomization.yaml", pattern: `name: tls-([a-z-]+)`, want: g.served},
 		{file: "deploy/k8s/parts/tls/services.yaml", pattern: `secretName: tls-([a-z-]+)`, want: g.served},
 		{file: "deploy/k8s/parts/tls/services.yaml", part: `(?m)^  name: gateway`, pattern: `value: https://([a-z-]+):8080`, want: g.served},
@@ -131,12 +131,12 @@ func places(g groups) []place {
 	}
 	for _, set := range []string{"embedded", "nats", "redis"} {
 		all = append(all,
-			place{file: "components/" + set + "/state.yaml", part: scopes, pattern: item, want: g.keepers, others: []string{"bare"}},
-			place{file: "components/" + set + "/pubsub.yaml", part: scopes, pattern: item, want: g.keepers},
+			place{file: "components/" + set + "/state.yaml", part: scopes, pattern: item, want: g.withStore, others: []string{"bare"}},
+			place{file: "components/" + set + "/pubsub.yaml", part: scopes, pattern: item, want: g.withStore},
 		)
 	}
 	for _, file := range []string{"shared/state.yaml", "nats/pubsub.yaml", "redis/pubsub.yaml"} {
-		all = append(all, place{file: "deploy/docker/components/" + file, part: scopes, pattern: item, want: g.keepers})
+		all = append(all, place{file: "deploy/docker/components/" + file, part: scopes, pattern: item, want: g.withStore})
 	}
 	for _, file := range []string{
 		"components/embedded/pubsub.yaml", "components/nats/pubsub.yaml", "components/redis/pubsub.yaml",
@@ -148,10 +148,10 @@ func places(g groups) []place {
 		}
 	}
 	for _, file := range []string{"deploy/docker/nats-users.conf", "deploy/k8s/infrastructure/nats/users.conf"} {
-		all = append(all, place{file: file, pattern: `\{user: "([a-z-]+)"`, want: g.keepers, others: []string{"admin"}})
+		all = append(all, place{file: file, pattern: `\{user: "([a-z-]+)"`, want: g.withStore, others: []string{"admin"}})
 	}
 	for _, file := range []string{"deploy/docker/redis-users.conf", "deploy/k8s/infrastructure/redis/users.conf"} {
-		all = append(all, place{file: file, pattern: `(?m)^user ([a-z-]+) `, want: g.keepers, others: []string{"admin", "default"}})
+		all = append(all, place{file: file, pattern: `(?m)^user ([a-z-]+) `, want: g.withStore, others: []string{"admin", "default"}})
 	}
 	for _, policy := range []struct {
 		file, name string
@@ -165,7 +165,7 @@ func places(g groups) []place {
 		{"deploy/k8s/infrastructure/redis/redis.yaml", "to-redis", []string{"redis"}},
 	} {
 		all = append(all, place{file: policy.file, part: `kind: NetworkPolicy\nmetadata:\n  name: ` + policy.name + `\n`, end: document, pattern: `(?m)^ +- ([a-z-]+)$`,
-			want: g.keepers, others: policy.others})
+			want: g.withStore, others: policy.others})
 	}
 	for _, overlay := range []string{"staging", "production"} {
 		all = append(all, place{file: "deploy/k8s/overlays/" + overlay + "/kustomization.yaml", part: `(?m)^images:`, end: `(?m)^[a-z]+:$`, pattern: `name: boxoffice/([a-z-]+)`,

@@ -60,7 +60,7 @@ func appVariables(file, id string) (map[string]string, error) {
 		return nil, fmt.Errorf("%s has no app %q", run.Path, id)
 	}
 	a := run.Apps[i]
-	token, err := stack.APITokenIn(filepath.Dir(run.Path), id)
+	token, err := stack.SidecarTokenIn(filepath.Dir(run.Path), id)
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func start(t *testing.T, signinFailures int) testAuth {
 	dapr, err := client.NewClientWithAddressContext(t.Context(), s.SidecarGRPC("auth"))
 	require.NoError(t, err)
 	t.Cleanup(dapr.Close)
-	dapr.WithAuthToken(s.APIToken("auth"))
+	dapr.WithAuthToken(s.SidecarToken("auth"))
 	k, err := signingKeys(t.Context(), dapr)
 	require.NoError(t, err)
 	log := slog.New(slog.DiscardHandler)

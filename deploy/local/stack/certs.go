@@ -108,7 +108,7 @@ func serialNumber() *big.Int {
 	return number
 }
 
-// goodCertificates is whether the servers' certificate is for all of the hosts, and stays valid for renewTime.
+// goodCertificates reports whether the servers' certificate is for all of the hosts, and stays valid for renewTime.
 func goodCertificates(files Certificates, hosts []string) bool {
 	pool, err := authorities(files.Authority)
 	if err != nil {

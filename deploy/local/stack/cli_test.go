@@ -74,7 +74,7 @@ func TestStack_ServesTheSidecarsOfDaprsCLI(t *testing.T) {
 	})
 	require.Eventually(t, func() bool { return get("/v1.0/healthz", "") == http.StatusNoContent }, 20*time.Second, 50*time.Millisecond, "%v", output)
 	require.Equal(t, http.StatusUnauthorized, get("/v1.0/metadata", ""))
-	token, err := stack.APITokenIn(folder, "tickets")
+	token, err := stack.SidecarTokenIn(folder, "tickets")
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, get("/v1.0/metadata", token))
 	env, err := os.ReadFile(filepath.Join(folder, stack.StateFolder, "env"))

@@ -22,7 +22,7 @@ const (
 	namespace = "default"
 )
 
-// readMTLS is whether a Configuration asks for mTLS. Dapr's CLI reads the same setting.
+// readMTLS reports whether a Configuration asks for mTLS. Dapr's CLI reads the same setting.
 func readMTLS(path string) (bool, error) {
 	var configuration struct {
 		Spec struct {
@@ -103,11 +103,11 @@ func (p *plan) token(name, app string) string {
 	return base64.RawURLEncoding.EncodeToString(sum.Sum(nil))
 }
 
-// forCLI is whether Dapr's CLI starts the apps.
+// forCLI reports whether Dapr's CLI starts the apps.
 func (l *layout) forCLI() bool { return len(l.started) == 0 }
 
-// APIToken is the token that the sidecar of an app accepts, in the header or gRPC metadata dapr-api-token.
-func (s *Stack) APIToken(app string) string {
+// SidecarToken is the token that the sidecar of an app accepts, in the header or gRPC metadata dapr-api-token.
+func (s *Stack) SidecarToken(app string) string {
 	return s.plan.token("DAPR_API_TOKEN", s.plan.app(app).ID)
 }
 
@@ -116,7 +116,7 @@ func (s *Stack) AppToken(app string) string {
 	return s.plan.token("APP_API_TOKEN", s.plan.app(app).ID)
 }
 
-// tokenFiles are the tokens of the sidecars, for administrators (APITokenIn).
+// tokenFiles are the tokens of the sidecars, for administrators (SidecarTokenIn).
 func (p *plan) tokenFiles() []file {
 	var files []file
 	for _, id := range p.appIDs() {
@@ -125,8 +125,8 @@ func (p *plan) tokenFiles() []file {
 	return files
 }
 
-// APITokenIn is the token of an app's sidecar in a stack that runs in another process, in that folder.
-func APITokenIn(folder, app string) (string, error) {
+// SidecarTokenIn is the token of an app's sidecar in a stack that runs in another process, in that folder.
+func SidecarTokenIn(folder, app string) (string, error) {
 	text, err := os.ReadFile(filepath.Join(folder, StateFolder, tokensFolder, app))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil // an earlier release had none

@@ -41,8 +41,8 @@ const natsTLS = `tls {
 }
 `
 
-// natsUsers: each user has a password.
-const natsUsers = `authorization {
+// natsUsersConfig: each user has a password.
+const natsUsersConfig = `authorization {
   users: [
     {user: %q, password: %q}
 %s  ]
@@ -74,10 +74,10 @@ func natsUser(id, password string, may rights) string {
 // oldTopic carried all events in an earlier release.
 const oldTopic = "events"
 
-func (p *plan) natsConfigPath() string { return filepath.Join(p.data(), "nats.conf") }
+func (p *plan) natsConfigPath() string { return filepath.Join(p.dataFolder(), "nats.conf") }
 
 func (p *plan) natsConfig() string {
-	text := fmt.Sprintf(natsConfig, p.ports.NATS, p.ports.NATSMonitor, filepath.Join(p.data(), "nats"))
+	text := fmt.Sprintf(natsConfig, p.ports.NATS, p.ports.NATSMonitor, filepath.Join(p.dataFolder(), "nats"))
 	if p.set.tls() {
 		text += fmt.Sprintf(natsTLS, p.certificates.Server, p.certificates.ServerKey)
 	}
@@ -86,13 +86,13 @@ func (p *plan) natsConfig() string {
 		for _, id := range p.appIDs() {
 			users.WriteString(natsUser(id, p.passwords.of(NATS, id), p.set.rights[id]))
 		}
-		text += fmt.Sprintf(natsUsers, administrator, p.passwords.of(NATS, administrator), &users)
+		text += fmt.Sprintf(natsUsersConfig, administrator, p.passwords.of(NATS, administrator), &users)
 	}
 	return text
 }
 
-// natsURL is the address of NATS for one of its users. An app's sidecar reaches it through the proxy, if there is one.
-func (p *plan) natsURL(user string) string {
+// natsURLFor is the address of NATS for one of its users. An app's sidecar reaches it through the proxy, if there is one.
+func (p *plan) natsURLFor(user string) string {
 	port := p.ports.NATS
 	if proxy := p.proxies[NATS]; proxy != 0 && user != administrator {
 		port = proxy
@@ -107,23 +107,23 @@ func (p *plan) natsURL(user string) string {
 	return address.String()
 }
 
-func (p *plan) broker(user string) BrokerAddress {
+func (p *plan) brokerFor(user string) BrokerAddress {
 	if p.set.name == SetRedis {
 		account := url.UserPassword(user, p.passwords.of(Redis, user))
 		address := url.URL{Scheme: "rediss", User: account, Host: local(p.ports.Redis)}
 		return BrokerAddress{URL: address.String(), Authority: p.certificates.Authority}
 	}
-	return BrokerAddress{URL: p.natsURL(user), Authority: p.certificates.Authority}
+	return BrokerAddress{URL: p.natsURLFor(user), Authority: p.certificates.Authority}
 }
 
 // NATSURL is the address of NATS for its administrator.
-func (s *Stack) NATSURL() string { return s.plan.natsURL(administrator) }
+func (s *Stack) NATSURL() string { return s.plan.natsURLFor(administrator) }
 
 // Broker is the address of the broker for its administrator.
 func (s *Stack) Broker() BrokerAddress { return s.BrokerAs(administrator) }
 
 // BrokerAs is the address of the broker for an app, with the app's rights.
-func (s *Stack) BrokerAs(user string) BrokerAddress { return s.plan.broker(user) }
+func (s *Stack) BrokerAs(user string) BrokerAddress { return s.plan.brokerFor(user) }
 
 // BrokerOf is the address of the broker, for its administrator, of a stack that runs in another process, in that folder and on that set.
 func BrokerOf(folder, set string, ports Ports) (BrokerAddress, error) {
@@ -136,7 +136,7 @@ func BrokerOf(folder, set string, ports Ports) (BrokerAddress, error) {
 	if p.set.tls() {
 		p.certificates = certificatesIn(filepath.Join(state, certificatesFolder))
 	}
-	return p.broker(administrator), nil
+	return p.brokerFor(administrator), nil
 }
 
 // infraArgs are the program and the arguments of a process that is not in the run file.
@@ -168,7 +168,7 @@ func (p *plan) infraArgs(name string) []string {
 			p.runtime, "scheduler", "--listen-address=127.0.0.1", flag("port", p.ports.Scheduler),
 			"--healthz-listen-address=127.0.0.1", flag("healthz-port", p.ports.SchedulerHealth),
 			"--override-broadcast-host-port=" + local(p.ports.Scheduler),
-			"--etcd-data-dir=" + filepath.Join(p.data(), "scheduler"),
+			"--etcd-data-dir=" + filepath.Join(p.dataFolder(), "scheduler"),
 			"--etcd-initial-election-tick-advance", // there is no other member to wait for
 			"--enable-metrics=false", "--log-level=warn",
 		}
@@ -177,7 +177,7 @@ func (p *plan) infraArgs(name string) []string {
 		}
 		return append(args, p.controlPlaneTLS("dapr-scheduler")...)
 	default: // Sandbox
-		args := []string{p.stripe, "-addr", local(p.ports.Sandbox), "-file", filepath.Join(p.data(), "stripe-sandbox.jsonl")}
+		args := []string{p.stripe, "-addr", local(p.ports.Sandbox), "-file", filepath.Join(p.dataFolder(), "stripe-sandbox.jsonl")}
 		// Stripe has only the public address. Without a gateway in this stack the webhook goes to payments itself.
 		to := "payments"
 		if slices.ContainsFunc(p.started, func(a App) bool { return a.ID == gateway }) {

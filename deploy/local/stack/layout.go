@@ -396,9 +396,9 @@ func (l *layout) appIDs() []string {
 	return slices.Compact(ids)
 }
 
-// data is the folder of the set's own data: documents, events, and the reminders and payments that belong to them. So two sets in
+// dataFolder is the folder of the set's own data: documents, events, and the reminders and payments that belong to them. So two sets in
 // one state folder do not mix.
-func (l *layout) data() string {
+func (l *layout) dataFolder() string {
 	if l.set.tls() {
 		return filepath.Join(l.state, "set-"+l.set.name)
 	}

@@ -12,7 +12,7 @@ import (
 	"unsafe"
 )
 
-// ownsConnection is whether a process has the connection from one address to the other, both on 127.0.0.1. It needs both addresses,
+// ownsConnection reports whether a process has the connection from one address to the other, both on 127.0.0.1. It needs both addresses,
 // because the kernel gives the same port to connections that go to different addresses.
 func ownsConnection(pid int, from, to net.Addr) bool {
 	ends := ""
@@ -48,7 +48,7 @@ func openFiles(pid int) (targets []string) {
 	return targets
 }
 
-// CanFillDisk is whether Process.FillDisk works here.
+// CanFillDisk reports whether Process.FillDisk works here.
 const CanFillDisk = true
 
 // FillDisk makes every write of a process to a file fail (EFBIG), as on a full disk. Free ends that. A process that is started again

@@ -56,7 +56,7 @@ func (p *plan) passwordFiles() []file {
 	for _, id := range append(p.appIDs(), administrator) {
 		text, _ := json.MarshalIndent(map[string]string{ // a map of strings is never refused
 			"postgres-password": p.passwords.of(Postgres, id),
-			"nats-url":          p.natsURL(id),
+			"nats-url":          p.natsURLFor(id),
 			"redis-password":    p.passwords.of(Redis, id),
 		}, "", "  ")
 		files = append(files, file{filepath.Join(p.state, infrastructureFolder, id+".json"), string(text)})

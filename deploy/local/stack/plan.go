@@ -185,16 +185,16 @@ func (p *plan) environment(a *App) map[string]string {
 // stopOrder are the names of processes in the order in which they stop; those of one group stop together. The gateway is
 // first, so that no new requests arrive. Then the services publish their last events through their sidecars.
 func (p *plan) stopOrder() [][]string {
-	var gateways, services, besides []string
+	var gateways, services, sidecarNames []string
 	for _, a := range p.started {
 		if a.ID == gateway {
 			gateways = append(gateways, a.Name)
 		} else {
 			services = append(services, a.Name)
 		}
-		besides = append(besides, sidecarName(a.Name))
+		sidecarNames = append(sidecarNames, sidecarName(a.Name))
 	}
-	return [][]string{gateways, services, besides, {Sandbox, Placement, Scheduler}, {Sentry, NATS, Redis, Postgres}}
+	return [][]string{gateways, services, sidecarNames, {Sandbox, Placement, Scheduler}, {Sentry, NATS, Redis, Postgres}}
 }
 
 // namesDatabase are the files with the addresses of sidecars.

@@ -129,7 +129,7 @@ func TestPlan_TakesTheSetFromTheOptionThenTheEnvironmentThenTheRunFile(t *testin
 	require.Equal(t, SetRedis, planned(t, Options{}, environ).set.name)
 	p := planned(t, Options{Set: SetNATS}, environ)
 	require.Equal(t, SetNATS, p.set.name)
-	require.Equal(t, "/folder/.state/set-nats", p.data())
+	require.Equal(t, "/folder/.state/set-nats", p.dataFolder())
 	require.Contains(t, p.copies[0].from, "components/nats")
 	require.Contains(t, p.program(t, "orders-dapr").args, p.copies[0].to)
 	require.Equal(t, "/folder/certs/trusted", p.program(t, "orders-dapr").env["SSL_CERT_DIR"])
@@ -147,7 +147,7 @@ func TestPlan_SidecarsReachServersThroughTheProxy(t *testing.T) {
 	for _, set := range []string{SetEmbedded, SetNATS} {
 		p := planned(t, Options{Set: set, Cuttable: true}, nil)
 		require.Contains(t, p.file(t, "orders.json"), local(p.proxies[NATS]))
-		require.Contains(t, p.natsURL(administrator), local(p.ports.NATS), "administrators reach the server itself")
+		require.Contains(t, p.natsURLFor(administrator), local(p.ports.NATS), "administrators reach the server itself")
 		require.Contains(t, p.natsConfig(), local(p.ports.NATS))
 	}
 	p := planned(t, Options{Set: SetRedis, Cuttable: true}, nil)

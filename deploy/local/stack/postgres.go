@@ -42,7 +42,7 @@ func majorVersion(folder string) int {
 }
 
 // postgresFolder is the parent of the data folder, because PostgreSQL wants nothing else in that.
-func (l *layout) postgresFolder() string { return filepath.Join(l.data(), "postgres") }
+func (l *layout) postgresFolder() string { return filepath.Join(l.dataFolder(), "postgres") }
 
 func (l *layout) postgresData() string { return filepath.Join(l.postgresFolder(), "data") }
 

@@ -44,10 +44,10 @@ func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 			others = append(others, name)
 		}
 	}
-	if err := s.waitReady(ctx, others); err != nil {
+	if err := s.waitForEach(ctx, others); err != nil {
 		return err
 	}
-	return s.waitReady(ctx, gateways)
+	return s.waitForEach(ctx, gateways)
 }
 
 // IsReady waits until a process is ready, and returns true, or until ctx ends. Other processes may end meanwhile.
@@ -55,7 +55,8 @@ func (s *Stack) IsReady(ctx context.Context, name string) bool {
 	return poll(ctx, func() error { return s.processes[name].ready(ctx) }) == nil
 }
 
-func (s *Stack) waitReady(ctx context.Context, names []string) error {
+// waitForEach waits until all of the named processes are ready.
+func (s *Stack) waitForEach(ctx context.Context, names []string) error {
 	var mu sync.Mutex
 	waiting := map[string]error{} // the reason of each process that is not ready; guarded by mu
 	for _, name := range names {

@@ -51,9 +51,9 @@ func redisUser(id, password string, may rights) string {
 	return text + "\n"
 }
 
-func (p *plan) redisConfigPath() string { return filepath.Join(p.data(), "redis.conf") }
+func (p *plan) redisConfigPath() string { return filepath.Join(p.dataFolder(), "redis.conf") }
 
-func (l *layout) redisFolder() string { return filepath.Join(l.data(), "redis") }
+func (l *layout) redisFolder() string { return filepath.Join(l.dataFolder(), "redis") }
 
 func (p *plan) redisConfig() string {
 	var text strings.Builder

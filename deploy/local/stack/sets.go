@@ -37,7 +37,7 @@ type componentSet struct {
 	rights    map[string]rights // of the broker's users, by app; nil without passwords
 }
 
-// tls is whether the servers of the set want TLS.
+// tls reports whether the servers of the set want TLS.
 func (s componentSet) tls() bool { return s.name == SetNATS || s.name == SetRedis }
 
 // chooseSet decides on the set: the one that the option or the environment names, or that of the run file, which is the folder of

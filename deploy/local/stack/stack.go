@@ -169,7 +169,7 @@ func environ() map[string]string {
 
 // write writes the files that the programs read.
 func (p *plan) write() error {
-	folders := []string{filepath.Join(p.state, "logs"), p.data(), filepath.Join(p.state, tokensFolder)}
+	folders := []string{filepath.Join(p.state, "logs"), p.dataFolder(), filepath.Join(p.state, tokensFolder)}
 	if p.has(Redis) {
 		folders = append(folders, p.redisFolder())
 	}
@@ -392,7 +392,7 @@ func (s *Stack) Processes() []string { return slices.Clone(s.order) }
 func (s *Stack) Folder() string { return s.plan.folder }
 
 // Data is the folder with the data of the set, in the state folder.
-func (s *Stack) Data() string { return s.plan.data() }
+func (s *Stack) Data() string { return s.plan.dataFolder() }
 
 // GatewayURL is the address of the public API.
 func (s *Stack) GatewayURL() string { return s.URL(gateway) }
@@ -455,7 +455,7 @@ func (s *Stack) SchedulerAddress() string { return local(s.plan.ports.Scheduler)
 // SandboxURL is the address of the Stripe sandbox.
 func (s *Stack) SandboxURL() string { return "http://" + local(s.plan.ports.Sandbox) }
 
-// Secret returns a variable of the stack's .state/env, for example STRIPE_WEBHOOK_SECRET. For tokens see APIToken and AppToken.
+// Secret returns a variable of the stack's .state/env, for example STRIPE_WEBHOOK_SECRET. For tokens see SidecarToken and AppToken.
 func (s *Stack) Secret(name string) string { return s.plan.environment(nil)[name] }
 
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

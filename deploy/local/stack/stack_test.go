@@ -247,7 +247,7 @@ func ask(t *testing.T, s *stack.Stack, app, method, path string, body io.Reader)
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, s.SidecarHTTP(app)+path, body)
 	require.NoError(t, err)
-	request.Header.Set("dapr-api-token", s.APIToken(app))
+	request.Header.Set("dapr-api-token", s.SidecarToken(app))
 	response, err := http.DefaultClient.Do(request)
 	require.NoError(t, err)
 	return response

@@ -39,7 +39,7 @@ func postgresAccount() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(uidErr, gidErr)
 }
 
-// frozen is whether a signal has stopped a process, or it has ended.
+// frozen reports whether a signal has stopped a process, or it has ended.
 func frozen(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

@@ -33,7 +33,7 @@ func postgresAccount() (*syscall.Credential, error) {
 // ownsConnection: other systems do not show the process of a connection, so a cut applies to all processes.
 func ownsConnection(int, net.Addr, net.Addr) bool { return true }
 
-// CanFillDisk is whether Process.FillDisk works here.
+// CanFillDisk reports whether Process.FillDisk works here.
 const CanFillDisk = false
 
 // FillDisk needs prlimit(2).

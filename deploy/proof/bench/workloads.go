@@ -96,7 +96,7 @@ func newBench(ctx context.Context, s *settings, running *stack.Stack, apps []str
 		return nil, err
 	}
 	b.costs = &costReader{running, b.events, apps}
-	if b.bare, err = newBare(ctx, running.SidecarGRPC(bareSidecar), running.APIToken(bareSidecar)); err != nil {
+	if b.bare, err = newBare(ctx, running.SidecarGRPC(bareSidecar), running.SidecarToken(bareSidecar)); err != nil {
 		return nil, err
 	}
 	return b, nil

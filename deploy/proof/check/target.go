@@ -31,7 +31,7 @@ func TargetOf(s *stack.Stack) Target {
 	for _, app := range apps {
 		for _, replica := range s.Replicas(app) {
 			t.Sidecars[app] = append(t.Sidecars[app], s.SidecarHTTP(replica))
-			t.Tokens[s.SidecarHTTP(replica)] = s.APIToken(app)
+			t.Tokens[s.SidecarHTTP(replica)] = s.SidecarToken(app)
 		}
 	}
 	return t
@@ -63,7 +63,7 @@ func targetOfRunFile(runFile, set string, ports stack.Ports) (Target, error) {
 	for _, app := range run.Apps {
 		sidecar := local(app.HTTPPort)
 		t.Sidecars[app.ID] = []string{sidecar}
-		if t.Tokens[sidecar], err = stack.APITokenIn(folder, app.ID); err != nil {
+		if t.Tokens[sidecar], err = stack.SidecarTokenIn(folder, app.ID); err != nil {
 			return Target{}, err
 		}
 		port, err := strconv.Atoi(app.Env["PORT"])

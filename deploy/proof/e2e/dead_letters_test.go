@@ -42,7 +42,7 @@ func (s *testStack) deadLetterCommand(t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
 	address := s.SidecarGRPC("dead-letters")
 	cmd := exec.Command(filepath.Join(root(t), ".build", "dead-letters"), args...)
-	cmd.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+s.APIToken("dead-letters"))
+	cmd.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+s.SidecarToken("dead-letters"))
 	return cmd
 }
 

@@ -38,7 +38,7 @@ func (s *testStack) deleteState(t testing.TB, service, key string) {
 
 func (s *testStack) stateCall(t testing.TB, method, service, path string, body any) client.Response {
 	t.Helper()
-	return s.request(t, method, s.SidecarHTTP(service)+"/v1.0/state/state"+path, body, "dapr-api-token", s.APIToken(service))
+	return s.request(t, method, s.SidecarHTTP(service)+"/v1.0/state/state"+path, body, "dapr-api-token", s.SidecarToken(service))
 }
 
 // journalWriters reads the writers of a service's journal: their ids, with their instances. A process has one or more.

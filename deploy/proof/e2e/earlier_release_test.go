@@ -191,7 +191,7 @@ func (d *earlierData) listDeadLetters(t *testing.T, s *testStack) string {
 	t.Helper()
 	command := exec.Command(filepath.Join(d.release, ".build", "gateway"), "dead-letters", "-json", "list")
 	address := s.SidecarGRPC("gateway")
-	command.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+s.APIToken("gateway"))
+	command.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+s.SidecarToken("gateway"))
 	output, err := command.Output()
 	require.NoError(t, err)
 	return string(output)

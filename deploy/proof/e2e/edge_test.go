@@ -240,7 +240,7 @@ func TestEdge_EveryServiceHasHealthReadinessAndMetrics(t *testing.T) {
 func TestGateway_HasNeitherStoreNorBroker(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
-	r := s.request(t, "GET", s.SidecarHTTP("gateway")+"/v1.0/metadata", nil, "dapr-api-token", s.APIToken("gateway"))
+	r := s.request(t, "GET", s.SidecarHTTP("gateway")+"/v1.0/metadata", nil, "dapr-api-token", s.SidecarToken("gateway"))
 	requireStatus(t, 200, r)
 	for _, component := range decode[struct{ Components []struct{ Name string } }](t, r).Components {
 		require.NotContains(t, []string{"state", "pubsub"}, component.Name)

@@ -157,13 +157,13 @@ func TestExpiry_ReminderOfAnEarlierReleaseFires(t *testing.T) {
 	reminder := s.SidecarHTTP("expiration") + "/v1.0/actors/OrderExpiration/" + order.ID + "/reminders/expire"
 	deadline, err := json.Marshal(map[string]any{"schema": 1, "expiresAt": order.ExpiresAt})
 	require.NoError(t, err)
-	r := s.request(t, "POST", reminder, map[string]any{"dueTime": time.Until(order.ExpiresAt).String(), "period": "15s", "data": deadline}, "dapr-api-token", s.APIToken("expiration"))
+	r := s.request(t, "POST", reminder, map[string]any{"dueTime": time.Until(order.ExpiresAt).String(), "period": "15s", "data": deadline}, "dapr-api-token", s.SidecarToken("expiration"))
 	requireStatus(t, 204, r)
 
 	require.Equal(t, "expired", buyer.orderBecomes(t, "cancelled", order.ID).Reason)
 	s.ticketBecomes(t, "available", order.Ticket.ID)
 	eventually(t, "the reminder has ended", func() bool {
-		return s.request(t, "GET", reminder, nil, "dapr-api-token", s.APIToken("expiration")).Status != 200
+		return s.request(t, "GET", reminder, nil, "dapr-api-token", s.SidecarToken("expiration")).Status != 200
 	})
 	require.Zero(t, events.deadLetterCount(t))
 }

@@ -290,9 +290,9 @@ func TestForgery_SidecarsRequireTheirToken(t *testing.T) {
 	events.waitIdle(t)
 
 	for _, service := range services() {
-		another := s.APIToken("orders")
+		another := s.SidecarToken("orders")
 		if service == "orders" {
-			another = s.APIToken("payments")
+			another = s.SidecarToken("payments")
 		}
 		for _, token := range []string{"", "nonsense", another, s.AppToken(service), s.Secret("DAPR_API_TOKEN")} {
 			for _, call := range apiCalls(t, unpaid) {
@@ -381,14 +381,14 @@ func TestForgery_SidecarsOfferOnlyWhatTheirServiceNeeds(t *testing.T) {
 	s := sharedStack(t)
 	buyer, unpaid := s.reserveNew(t, 4200)
 	statusOf := func(service, method, path, body string) int {
-		return s.request(t, method, s.SidecarHTTP(service)+path, body, "dapr-api-token", s.APIToken(service)).Status
+		return s.request(t, method, s.SidecarHTTP(service)+path, body, "dapr-api-token", s.SidecarToken(service)).Status
 	}
 	for _, service := range services() {
 		// For an API that is not allowed, daprd returns 404 on HTTP, and Unimplemented on gRPC.
 		require.Equal(t, 404, statusOf(service, "POST", "/v1.0/invoke/orders/method/events", `{}`), service)
 		require.Equal(t, 404, statusOf(service, "POST", "/v1.0/shutdown", ""), service)
 		require.Equal(t, 403, statusOf(service, "GET", "/v1.0/secrets/infrastructure/nats-url", ""), service)
-		ctx := metadata.AppendToOutgoingContext(t.Context(), "dapr-api-token", s.APIToken(service))
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "dapr-api-token", s.SidecarToken(service))
 		client := runtimepb.NewDaprClient(dialAs(t, s.SidecarGRPC(service), nil))
 		for _, what := range []string{"InvokeService", "Shutdown", "SubscribeTopicEvents"} {
 			require.Equal(t, codes.Unimplemented, status.Code(grpcCalls()[what](ctx, client)), "%s: %s", service, what)

@@ -115,7 +115,7 @@ func TestForgery_CallbackPortsRequireTheToken(t *testing.T) {
 			another = s.AppToken(services()[1])
 		}
 		for _, forged := range forgedRequests(t, unpaid) {
-			for _, value := range []string{"", "nonsense", another, s.APIToken(service), s.Secret("APP_API_TOKEN"), token[1:], token + "x", strings.ToUpper(token), "Bearer " + token} {
+			for _, value := range []string{"", "nonsense", another, s.SidecarToken(service), s.Secret("APP_API_TOKEN"), token[1:], token + "x", strings.ToUpper(token), "Bearer " + token} {
 				r := s.request(t, forged.method, s.CallbackURL(service)+forged.path, forged.body, "dapr-api-token", value, "Authorization", "Bearer "+token)
 				require.Equal(t, 401, r.Status, "%s %s to %s with %q", forged.method, forged.path, service, value)
 			}

@@ -41,7 +41,7 @@ func allTopics() []string {
 func (s *testStack) publishBySidecar(t *testing.T, service, topic, event string) int {
 	t.Helper()
 	return s.request(t, "POST", s.SidecarHTTP(service)+"/v1.0/publish/pubsub/"+topic, event,
-		"Content-Type", "application/cloudevents+json", "dapr-api-token", s.APIToken(service)).Status
+		"Content-Type", "application/cloudevents+json", "dapr-api-token", s.SidecarToken(service)).Status
 }
 
 func TestTopics_SidecarPublishesOnlyOnItsServicesTopics(t *testing.T) {
