@@ -339,7 +339,7 @@ func TestAccounts(t *testing.T) {
 
 	t.Run("tokens of an earlier release, without epoch and session, are valid", func(t *testing.T) {
 		ada := auth.signUp(t, "before@example.com")
-		token, _, err := auth.issuer.Issue(identity.User{ID: ada.User.ID, Email: ada.email}, time.Now())
+		token, _, err := auth.issuer.Issue(identity.Caller{ID: ada.User.ID, Email: ada.email}, time.Now())
 		require.NoError(t, err)
 		require.True(t, auth.accepts(t, token))
 		require.Equal(t, 200, auth.send(t, "POST", "/api/users/signout-everywhere", "", bearer(token)...).status)

@@ -120,31 +120,31 @@ func (s *store) SignIn(ctx context.Context, user User) (signedIn, error) {
 	return in, s.documents.Commit(ctx, &change)
 }
 
-// User returns the user of a verified token. It returns identity.ErrRevoked if the token is revoked or the account was deleted. Unlike
+// User returns the caller's user. It returns identity.ErrRevoked if the caller's token is revoked or the account was deleted. Unlike
 // other services, auth checks that without a delay.
-func (s *store) User(ctx context.Context, token identity.User) (User, error) {
-	user, err := s.readUser(ctx, token)
+func (s *store) User(ctx context.Context, caller identity.Caller) (User, error) {
+	user, err := s.readUser(ctx, caller)
 	return user.Value, err
 }
 
-// readUser reads the document of a token's user, with the errors of User.
-func (s *store) readUser(ctx context.Context, token identity.User) (state.Doc[User], error) {
-	user, err := state.Get[User](ctx, s.documents, userKey(token.ID))
+// readUser reads the caller's document, with the errors of User.
+func (s *store) readUser(ctx context.Context, caller identity.Caller) (state.Doc[User], error) {
+	user, err := state.Get[User](ctx, s.documents, userKey(caller.ID))
 	switch {
 	case errors.Is(err, state.ErrNotFound):
 		return user, identity.ErrRevoked
 	case err != nil:
 		return user, err
-	case !user.Value.Accepts(token.Epoch):
+	case !user.Value.Accepts(caller.Epoch):
 		return user, identity.ErrRevoked
-	case token.Session == "":
+	case caller.Session == "":
 		return user, nil
 	}
 	revoked, err := s.revocations.List(ctx)
 	if err != nil {
 		return user, err
 	}
-	if revoked.HasSession(token.Session) {
+	if revoked.HasSession(caller.Session) {
 		return user, identity.ErrRevoked
 	}
 	return user, nil
@@ -207,12 +207,12 @@ func (s *store) revokeSession(ctx context.Context, session state.Doc[Session], n
 	return change, nil
 }
 
-// SignOut ends the session of a token. Its tokens stay valid until they expire.
-func (s *store) SignOut(ctx context.Context, token identity.User) error {
-	if token.Session == "" {
+// SignOut ends the session of the caller's token. Its tokens stay valid until they expire.
+func (s *store) SignOut(ctx context.Context, caller identity.Caller) error {
+	if caller.Session == "" {
 		return nil
 	}
-	return s.endSession(ctx, token.Session, func(session Session) bool { return session.BelongsTo(token.ID) })
+	return s.endSession(ctx, caller.Session, func(session Session) bool { return session.BelongsTo(caller.ID) })
 }
 
 // SignOutRefresh ends the session of a refresh token if it is the current one. Its tokens stay valid until they expire. A replaced
@@ -237,10 +237,10 @@ func (s *store) endSession(ctx context.Context, session string, mayEnd func(Sess
 	})
 }
 
-// SignOutEverywhere ends all sessions and revokes all tokens of a token's user.
-func (s *store) SignOutEverywhere(ctx context.Context, token identity.User) error {
+// SignOutEverywhere ends all sessions and revokes all tokens of the caller.
+func (s *store) SignOutEverywhere(ctx context.Context, caller identity.Caller) error {
 	_, err := state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, struct{}, error) {
-		user, err := s.readUser(ctx, token)
+		user, err := s.readUser(ctx, caller)
 		if err != nil {
 			return nil, struct{}{}, err
 		}
@@ -251,12 +251,12 @@ func (s *store) SignOutEverywhere(ctx context.Context, token identity.User) erro
 	return err
 }
 
-// ChangePassword ends all sessions and revokes all tokens of a token's user, and begins a new session. It returns errChanged if the
+// ChangePassword ends all sessions and revokes all tokens of the caller, and begins a new session. It returns errChanged if the
 // password is no longer the confirmed one.
-func (s *store) ChangePassword(ctx context.Context, token identity.User, confirmedHash, newHash string) (signedIn, error) {
+func (s *store) ChangePassword(ctx context.Context, caller identity.Caller, confirmedHash, newHash string) (signedIn, error) {
 	return state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, signedIn, error) {
 		now := s.clock()
-		user, err := s.readUser(ctx, token)
+		user, err := s.readUser(ctx, caller)
 		if err != nil {
 			return nil, signedIn{}, err
 		}
@@ -271,12 +271,12 @@ func (s *store) ChangePassword(ctx context.Context, token identity.User, confirm
 	})
 }
 
-// Delete deletes the account of a token's user: the personal data, the sessions and the tokens, in one transaction with the event.
+// Delete deletes the caller's account: the personal data, the sessions and the tokens, in one transaction with the event.
 // Afterwards the email may sign up again.
-func (s *store) Delete(ctx context.Context, token identity.User) error {
+func (s *store) Delete(ctx context.Context, caller identity.Caller) error {
 	_, err := state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, struct{}, error) {
 		now := s.clock()
-		user, err := s.readUser(ctx, token)
+		user, err := s.readUser(ctx, caller)
 		if err != nil {
 			return nil, struct{}{}, err
 		}

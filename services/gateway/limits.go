@@ -43,11 +43,11 @@ const passwordKey = "hashes a password"
 type limits struct {
 	requests, signins             *buckets[netip.Addr]
 	requestsOfUser, signinsOfUser *buckets[id.User]
-	verify                        func(ctx context.Context, token string) (identity.User, error)
+	verify                        func(ctx context.Context, token string) (identity.Caller, error)
 	refused                       *prometheus.CounterVec
 }
 
-func newLimits(cfg config, verify func(ctx context.Context, token string) (identity.User, error), metrics prometheus.Registerer) *limits {
+func newLimits(cfg config, verify func(ctx context.Context, token string) (identity.Caller, error), metrics prometheus.Registerer) *limits {
 	l := &limits{
 		requests:       newBuckets[netip.Addr]("address", cfg.RateLimit, requestBurst),
 		requestsOfUser: newBuckets[id.User]("user", cfg.RateLimit, requestBurst),
