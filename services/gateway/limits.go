@@ -140,8 +140,8 @@ func (l *limits) user(c *fiber.Ctx) (id.User, bool) {
 	}
 	ctx, cancel := context.WithTimeout(rest.Context(c), verifyTime)
 	defer cancel()
-	user, err := l.verify(ctx, token)
-	return user.ID, err == nil
+	caller, err := l.verify(ctx, token)
+	return caller.ID, err == nil
 }
 
 // setRateLimit writes the fields of draft-ietf-httpapi-ratelimit-headers-11. RateLimit-Policy has the policies that apply: q tokens,
