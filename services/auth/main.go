@@ -1,7 +1,7 @@
 // Command auth is the service that owns users: they sign up and in, and get tokens that every service can verify.
 //
 // Read user.go and session.go for the rules, store.go for the documents, revocations.go for the tokens that are refused, api.go for
-// REST, passwords.go and attempts.go for the protection of passwords, key.go for the keys that sign tokens.
+// REST, passwords.go and sign_in_failures.go for the protection of passwords, key.go for the keys that sign tokens.
 package main
 
 import (
