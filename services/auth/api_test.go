@@ -36,7 +36,7 @@ type testAuth struct {
 	orders    *ordersServer
 }
 
-func start(t *testing.T, signinFailures int) testAuth {
+func start(t *testing.T, allowedFailures int) testAuth {
 	t.Helper()
 	s := stacktest.Start(t, stack.Options{Sidecars: []stack.Sidecar{{ID: "auth"}}})
 	dapr, err := client.NewClientWithAddressContext(t.Context(), s.SidecarGRPC("auth"))
@@ -49,7 +49,7 @@ func start(t *testing.T, signinFailures int) testAuth {
 	documents, err := state.Open(t.Context(), dapr, state.Options{Service: "auth", Instance: "test", Log: log})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, documents.Close(context.Background())) })
-	passwords, err := newPasswords(bcrypt.MinCost, 0, signinFailures, nil)
+	passwords, err := newPasswords(bcrypt.MinCost, 0, allowedFailures, nil)
 	require.NoError(t, err)
 
 	r := testAuth{public: rest.New(rest.Options{Log: log}), orders: &ordersServer{}, documents: documents}
