@@ -41,7 +41,7 @@ func (r testAuth) refresh(t *testing.T, refresh *http.Cookie) response {
 	return r.send(t, "POST", "/api/users/refresh", "", "Cookie", "refresh="+refresh.Value)
 }
 
-// accepts returns whether auth accepts the token.
+// accepts reports whether auth accepts the token.
 func (r testAuth) accepts(t *testing.T, token string) bool {
 	t.Helper()
 	got := r.send(t, "GET", "/api/users/currentuser", "", "Authorization", "Bearer "+token)
@@ -328,7 +328,7 @@ func TestAccounts(t *testing.T) {
 
 		kept, err := state.Get[User](t.Context(), auth.documents, userKey(ada.User.ID))
 		require.NoError(t, err)
-		require.True(t, kept.Value.Deleted())
+		require.True(t, kept.Value.IsDeleted())
 		require.Empty(t, kept.Value.Email)
 		require.Empty(t, kept.Value.PasswordHash)
 
@@ -339,7 +339,7 @@ func TestAccounts(t *testing.T) {
 
 	t.Run("tokens of an earlier release, without epoch and session, are valid", func(t *testing.T) {
 		ada := auth.signUp(t, "before@example.com")
-		token, _, err := auth.issuer.Issue(identity.User{ID: ada.User.ID, Email: ada.email}, time.Now())
+		token, _, err := auth.issuer.Issue(identity.Caller{ID: ada.User.ID, Email: ada.email}, time.Now())
 		require.NoError(t, err)
 		require.True(t, auth.accepts(t, token))
 		require.Equal(t, 200, auth.send(t, "POST", "/api/users/signout-everywhere", "", bearer(token)...).status)
@@ -355,7 +355,7 @@ func TestAccounts(t *testing.T) {
 		require.NoError(t, err)
 
 		until := map[string]time.Time{}
-		for n := range revokedParts {
+		for n := range revokedPartCount {
 			part, err := state.Get[revokedPart](t.Context(), auth.documents, revokedKey(n))
 			if errors.Is(err, state.ErrNotFound) {
 				continue

@@ -145,7 +145,7 @@ func (a *api) signIn(c *fiber.Ctx) error {
 
 // respondSignedIn responds with a new token, and sets the cookies of the token and of the session's refresh token.
 func (a *api) respondSignedIn(c *fiber.Ctx, in signedIn) error {
-	token, expires, err := a.issuer.Issue(identity.User{ID: in.ID, Email: in.Email, Epoch: in.Epoch, Session: in.Session.ID}, a.store.clock())
+	token, expires, err := a.issuer.Issue(identity.Caller{ID: in.ID, Email: in.Email, Epoch: in.Epoch, Session: in.Session.ID}, a.store.clock())
 	if err != nil {
 		return err
 	}
@@ -187,9 +187,9 @@ func (a *api) signOut(c *fiber.Ctx) error {
 			return err
 		}
 	}
-	if text, err := identity.TokenOf(c); err == nil {
-		if token, err := a.verifier.Ended(rest.Context(c), text); err == nil {
-			if err := a.store.SignOut(rest.Context(c), token); err != nil {
+	if token, err := identity.TokenOf(c); err == nil {
+		if caller, err := a.verifier.Ended(rest.Context(c), token); err == nil {
+			if err := a.store.SignOut(rest.Context(c), caller); err != nil {
 				return err
 			}
 		}
@@ -198,8 +198,8 @@ func (a *api) signOut(c *fiber.Ctx) error {
 }
 
 func (a *api) signOutEverywhere(c *fiber.Ctx) error {
-	token, _ := identity.UserOf(c)
-	if err := a.store.SignOutEverywhere(rest.Context(c), token); err != nil {
+	caller, _ := identity.CallerOf(c)
+	if err := a.store.SignOutEverywhere(rest.Context(c), caller); err != nil {
 		return err
 	}
 	a.clearCookies(c)
@@ -220,7 +220,7 @@ func (a *api) changePassword(c *fiber.Ctx) error {
 		return inField(err, "newPassword")
 	}
 	ctx := rest.Context(c)
-	token, _ := identity.UserOf(c)
+	caller, _ := identity.CallerOf(c)
 	user, err := a.confirm(c, request.OldPassword, "oldPassword")
 	if err != nil {
 		return err
@@ -229,7 +229,7 @@ func (a *api) changePassword(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	in, err := a.store.ChangePassword(ctx, token, user.PasswordHash, hash)
+	in, err := a.store.ChangePassword(ctx, caller, user.PasswordHash, hash)
 	if err != nil {
 		return err
 	}
@@ -248,18 +248,18 @@ func (a *api) deleteUser(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	text, err := identity.TokenOf(c)
+	token, err := identity.TokenOf(c)
 	if err != nil {
 		return err
 	}
 	if _, err := a.confirm(c, request.Password, "password"); err != nil {
 		return err
 	}
-	if err := a.orders.CheckSettled(rest.Context(c), text); err != nil {
+	if err := a.orders.CheckSettled(rest.Context(c), token); err != nil {
 		return err
 	}
-	token, _ := identity.UserOf(c)
-	if err := a.store.Delete(rest.Context(c), token); err != nil {
+	caller, _ := identity.CallerOf(c)
+	if err := a.store.Delete(rest.Context(c), caller); err != nil {
 		return err
 	}
 	a.clearCookies(c)
@@ -273,8 +273,8 @@ func (a *api) confirm(c *fiber.Ctx, password, field string) (User, error) {
 	if err := a.passwords.Admit(); err != nil {
 		return User{}, err
 	}
-	token, _ := identity.UserOf(c)
-	user, err := a.store.User(ctx, token)
+	caller, _ := identity.CallerOf(c)
+	user, err := a.store.User(ctx, caller)
 	if err != nil {
 		return User{}, err
 	}
@@ -300,8 +300,8 @@ func (a *api) currentUser(c *fiber.Ctx) error {
 	var response struct {
 		CurrentUser *userResponse `json:"currentUser"`
 	}
-	if token, ok := identity.UserOf(c); ok {
-		user, err := a.store.User(rest.Context(c), token)
+	if caller, ok := identity.CallerOf(c); ok {
+		user, err := a.store.User(rest.Context(c), caller)
 		switch {
 		case errors.Is(err, identity.ErrRevoked):
 		case err != nil:

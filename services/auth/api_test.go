@@ -36,7 +36,7 @@ type testAuth struct {
 	orders    *ordersServer
 }
 
-func start(t *testing.T, signinFailures int) testAuth {
+func start(t *testing.T, allowedFailures int) testAuth {
 	t.Helper()
 	s := stacktest.Start(t, stack.Options{Sidecars: []stack.Sidecar{{ID: "auth"}}})
 	dapr, err := client.NewClientWithAddressContext(t.Context(), s.SidecarGRPC("auth"))
@@ -49,7 +49,7 @@ func start(t *testing.T, signinFailures int) testAuth {
 	documents, err := state.Open(t.Context(), dapr, state.Options{Service: "auth", Instance: "test", Log: log})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, documents.Close(context.Background())) })
-	passwords, err := newPasswords(bcrypt.MinCost, 0, signinFailures, nil)
+	passwords, err := newPasswords(bcrypt.MinCost, 0, allowedFailures, nil)
 	require.NoError(t, err)
 
 	r := testAuth{public: rest.New(rest.Options{Log: log}), orders: &ordersServer{}, documents: documents}
@@ -249,7 +249,7 @@ func TestAPI_UsersSignUpAndInAndOut(t *testing.T) {
 		require.NoError(t, err)
 		require.NotEmpty(t, user.Session)
 		user.Session = ""
-		require.Equal(t, identity.User{ID: up.User.ID, Email: "ada@example.com"}, user)
+		require.Equal(t, identity.Caller{ID: up.User.ID, Email: "ada@example.com"}, user)
 	})
 
 	t.Run("parallel sign-ups with one email make one user", func(t *testing.T) {
@@ -294,7 +294,7 @@ func TestAPI_LimitsWrongPasswords(t *testing.T) {
 // foreignToken returns a token for a user, signed with another key.
 func foreignToken(t *testing.T, user id.User) string {
 	t.Helper()
-	token, _, err := identity.NewIssuer(newKey(t), time.Hour).Issue(identity.User{ID: user}, time.Now())
+	token, _, err := identity.NewIssuer(newKey(t), time.Hour).Issue(identity.Caller{ID: user}, time.Now())
 	require.NoError(t, err)
 	return token
 }

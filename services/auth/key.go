@@ -106,7 +106,7 @@ func parseKeys(text string, now time.Time) (keys, error) {
 				continue
 			}
 		}
-		private, public, err := parseKey(block)
+		private, public, err := parseBlock(block)
 		switch {
 		case err != nil:
 			return keys{}, fmt.Errorf("key %d: %w", n, err)
@@ -124,8 +124,8 @@ func parseKeys(text string, now time.Time) (keys, error) {
 	return k, nil
 }
 
-// parseKey reads an Ed25519 key: a private one (PKCS #8) with its public part, or a public one (SPKI) alone.
-func parseKey(block *pem.Block) (ed25519.PrivateKey, ed25519.PublicKey, error) {
+// parseBlock reads the Ed25519 key of a block: a private one (PKCS #8) with its public part, or a public one (SPKI) alone.
+func parseBlock(block *pem.Block) (ed25519.PrivateKey, ed25519.PublicKey, error) {
 	switch block.Type {
 	case "PRIVATE KEY":
 		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)

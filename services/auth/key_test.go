@@ -137,7 +137,7 @@ func TestUseKeys_TokensOfBothKeysAreValidWhileBothAreServed(t *testing.T) {
 	issuer, verifier := newIdentity(keys{private: old}, time.Hour)
 	use := useKeys(issuer, verifier, slog.New(slog.DiscardHandler))
 	token := func() string {
-		text, _, err := issuer.Issue(identity.User{ID: "ada"}, time.Now())
+		text, _, err := issuer.Issue(identity.Caller{ID: "ada"}, time.Now())
 		require.NoError(t, err)
 		return text
 	}

@@ -1,7 +1,7 @@
 // Command auth is the service that owns users: they sign up and in, and get tokens that every service can verify.
 //
 // Read user.go and session.go for the rules, store.go for the documents, revocations.go for the tokens that are refused, api.go for
-// REST, passwords.go and attempts.go for the protection of passwords, key.go for the keys that sign tokens.
+// REST, passwords.go and sign_in_failures.go for the protection of passwords, key.go for the keys that sign tokens.
 package main
 
 import (
@@ -33,8 +33,8 @@ type config struct {
 	// PasswordWait is how long a request may wait for the hash of a password. A request that would wait longer gets 503 at once.
 	// 0: no limit.
 	PasswordWait time.Duration `env:"PASSWORD_WAIT" envDefault:"2s" validate:"min=0,max=10s"`
-	// SigninFailures is how many wrong passwords for one email are allowed in five minutes. 0: no limit.
-	SigninFailures int `env:"SIGNIN_FAILURES" envDefault:"20" validate:"min=0"`
+	// AllowedSignInFailures is how many wrong passwords for one email are allowed in five minutes. 0: no limit.
+	AllowedSignInFailures int `env:"SIGNIN_FAILURES" envDefault:"20" validate:"min=0"`
 	// OrdersURLs are the base URLs of orders' replicas, separated by commas.
 	OrdersURLs []string `env:"ORDERS_URL" validate:"min=1,dive,http_url"`
 	// CAFile has the certificates, in PEM, of a private authority for https addresses of other services.
@@ -52,7 +52,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		passwords, err := newPasswords(cfg.BcryptCost, cfg.PasswordWait, cfg.SigninFailures, s.Metrics)
+		passwords, err := newPasswords(cfg.BcryptCost, cfg.PasswordWait, cfg.AllowedSignInFailures, s.Metrics)
 		if err != nil {
 			return fmt.Errorf("prepare passwords: %w", err)
 		}

@@ -19,7 +19,7 @@ import (
 // would have given up before the response, and the queue would grow.
 type passwords struct {
 	cost     int
-	attempts *attempts
+	failures *signInFailures
 	compare  func(hash, password []byte) error // bcrypt.CompareHashAndPassword, except in tests
 	// decoy is compared if there is no user, so that it takes as long as with a user. (It does not for users whose password was
 	// hashed at another cost, before the setting was changed.)
@@ -33,12 +33,12 @@ type passwords struct {
 	refused prometheus.Counter
 }
 
-// newPasswords hashes at a bcrypt cost, and allows some wrong passwords for an email (see attempts). It measures how long a hash
+// newPasswords hashes at a bcrypt cost, and allows some wrong passwords for an email (see signInFailures). It measures how long a hash
 // takes.
 func newPasswords(cost int, maxWait time.Duration, allowedFailures int, metrics prometheus.Registerer) (*passwords, error) {
 	cores := int64(max(1, runtime.GOMAXPROCS(0)-1))
 	p := &passwords{
-		cost: cost, attempts: newAttempts(allowedFailures), compare: bcrypt.CompareHashAndPassword,
+		cost: cost, failures: newSignInFailures(allowedFailures), compare: bcrypt.CompareHashAndPassword,
 		cores: cores, running: semaphore.NewWeighted(cores), maxWait: maxWait,
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "boxoffice_passwords_refused_total", Help: "Requests that got 503 because too many waited for a password to be hashed.",
@@ -73,7 +73,7 @@ func (p *passwords) Hash(ctx context.Context, password string) (string, error) {
 	return string(hash), nil
 }
 
-// Match returns whether the password is the one that was hashed. No password matches the hash "", of an email without a user. It
+// Match reports whether the password is the one that was hashed. No password matches the hash "", of an email without a user. It
 // returns a problem instead if there were too many wrong passwords for the email, or the queue is too long.
 func (p *passwords) Match(ctx context.Context, email, hash, password string) (bool, error) {
 	if err := p.wait(ctx); err != nil {
@@ -81,11 +81,11 @@ func (p *passwords) Match(ctx context.Context, email, hash, password string) (bo
 	}
 	defer p.running.Release(1)
 	now := time.Now()
-	if err := p.attempts.Check(email, now); err != nil {
+	if err := p.failures.Check(email, now); err != nil {
 		return false, err
 	}
 	right := p.matches(hash, password)
-	p.attempts.Count(email, right, now)
+	p.failures.Count(email, right, now)
 	return right, nil
 }
 
@@ -102,10 +102,10 @@ func (p *passwords) matches(hash, password string) bool {
 }
 
 // Admit returns the error that Hash and Match would return now because the queue is too long. Call it before other work.
-func (p *passwords) Admit() error { return p.admit(p.waiting.Load()) }
+func (p *passwords) Admit() error { return p.checkQueue(p.waiting.Load()) }
 
-// admit refuses a request that would wait too long behind others.
-func (p *passwords) admit(others int64) error {
+// checkQueue refuses a request that would wait too long behind others.
+func (p *passwords) checkQueue(others int64) error {
 	wait := time.Duration(others * p.took.Load() / p.cores)
 	if p.maxWait == 0 || wait <= p.maxWait {
 		return nil
@@ -119,7 +119,7 @@ func (p *passwords) admit(others int64) error {
 func (p *passwords) wait(ctx context.Context) error {
 	others := p.waiting.Add(1) - 1
 	defer p.waiting.Add(-1)
-	if err := p.admit(others); err != nil {
+	if err := p.checkQueue(others); err != nil {
 		return err
 	}
 	if err := p.running.Acquire(ctx, 1); err != nil {

@@ -100,8 +100,8 @@ func TestPasswords_EndWithTheContext(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func TestAttempts_AreRefusedAfterTooManyFailures(t *testing.T) {
-	a := newAttempts(3)
+func TestSignInFailures_AreRefusedAfterTooManyFailures(t *testing.T) {
+	a := newSignInFailures(3)
 	at := time.Now()
 	for range 3 {
 		require.NoError(t, a.Check("ada@example.com", at))
@@ -120,27 +120,27 @@ func TestAttempts_AreRefusedAfterTooManyFailures(t *testing.T) {
 	require.NoError(t, a.Check("ada@example.com", at.Add(failureWindow)), "a new window begins")
 }
 
-func TestAttempts_ASuccessRemovesEarlierFailures(t *testing.T) {
-	a := newAttempts(2)
+func TestSignInFailures_ASuccessRemovesEarlierFailures(t *testing.T) {
+	a := newSignInFailures(2)
 	at := time.Now()
 	for _, right := range []bool{false, true, false, true, false, true} {
 		require.NoError(t, a.Check("ada@example.com", at))
 		a.Count("ada@example.com", right, at)
 	}
-	require.Zero(t, a.failures.Len())
+	require.Zero(t, a.byEmail.Len())
 }
 
-func TestAttempts_ZeroMeansNoLimit(t *testing.T) {
-	a := newAttempts(0)
+func TestSignInFailures_ZeroMeansNoLimit(t *testing.T) {
+	a := newSignInFailures(0)
 	for range 100 {
 		require.NoError(t, a.Check("ada@example.com", time.Now()))
 		a.Count("ada@example.com", false, time.Now())
 	}
-	require.Zero(t, a.failures.Len())
+	require.Zero(t, a.byEmail.Len())
 }
 
-func TestAttempts_UseBoundedMemory(t *testing.T) {
-	a := newAttempts(3)
+func TestSignInFailures_UseBoundedMemory(t *testing.T) {
+	a := newSignInFailures(3)
 	at := time.Now()
 	fill := func(at time.Time, from int) {
 		for i := range countedEmails {
@@ -148,11 +148,11 @@ func TestAttempts_UseBoundedMemory(t *testing.T) {
 		}
 	}
 	fill(at, 0)
-	require.Equal(t, countedEmails, a.failures.Len())
+	require.Equal(t, countedEmails, a.byEmail.Len())
 	fill(at.Add(failureWindow-1), countedEmails)
-	require.LessOrEqual(t, a.failures.Len(), countedEmails)
+	require.LessOrEqual(t, a.byEmail.Len(), countedEmails)
 	fill(at.Add(3*failureWindow), 2*countedEmails)
-	require.LessOrEqual(t, a.failures.Len(), countedEmails)
+	require.LessOrEqual(t, a.byEmail.Len(), countedEmails)
 }
 
 func TestPasswords_RefuseRequestsThatWouldWaitTooLong(t *testing.T) {

@@ -23,9 +23,12 @@ import (
 // Revocations are stored in some documents, each with a part of the users and sessions, so that few changes conflict:
 //
 //	revoked/{number}  revokedPart
-const revokedParts = 64
+const revokedPartCount = 64
 
 func revokedKey(number int) string { return fmt.Sprintf("revoked/%d", number) }
+
+// revokedPartSchema is the format of the parts that this release writes.
+const revokedPartSchema = 1
 
 // revokedPart has the revocations of users and sessions whose ids have the same hash.
 type revokedPart struct {
@@ -96,8 +99,8 @@ type revocations struct {
 	started   time.Time     // when this process began to issue them
 
 	mu      sync.Mutex
-	list    *revocationList
-	readAt  time.Time
+	cached  *revocationList
+	readAt  time.Time // when cached was read
 	reading singleflight.Group
 }
 
@@ -112,7 +115,7 @@ type revocationList struct {
 	sessions map[string]struct{}
 }
 
-// HasSession returns whether the tokens of a session are revoked.
+// HasSession reports whether the tokens of a session are revoked.
 func (l *revocationList) HasSession(session string) bool {
 	_, revoked := l.sessions[session]
 	return revoked
@@ -132,13 +135,13 @@ func (r *revocations) duration(created time.Time) time.Duration {
 func (r *revocations) Part(ctx context.Context, userOrSession string, created, now time.Time) (*partChange, error) {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(userOrSession)) // never fails
-	p := &partChange{key: revokedKey(int(hash.Sum32() % revokedParts)), until: now.Add(r.duration(created))}
+	p := &partChange{key: revokedKey(int(hash.Sum32() % revokedPartCount)), until: now.Add(r.duration(created))}
 	doc, err := state.Get[revokedPart](ctx, r.documents, p.key)
 	if err != nil && !errors.Is(err, state.ErrNotFound) {
 		return nil, err
 	}
 	p.etag, p.part = doc.ETag, doc.Value
-	p.part.Schema = 1
+	p.part.Schema = revokedPartSchema
 	p.part.removeExpired(now)
 	return p, nil
 }
@@ -146,7 +149,7 @@ func (r *revocations) Part(ctx context.Context, userOrSession string, created, n
 // List returns all revocations. They are at most revocationsAge old.
 func (r *revocations) List(ctx context.Context) (*revocationList, error) {
 	r.mu.Lock()
-	list, fresh := r.list, time.Since(r.readAt) < revocationsAge
+	list, fresh := r.cached, time.Since(r.readAt) < revocationsAge
 	r.mu.Unlock()
 	if fresh {
 		return list, nil
@@ -176,7 +179,7 @@ func (r *revocations) Invalidate() {
 
 func (r *revocations) load(ctx context.Context) (*revocationList, error) {
 	began := time.Now()
-	keys := make([]string, revokedParts)
+	keys := make([]string, revokedPartCount)
 	for n := range keys {
 		keys[n] = revokedKey(n)
 	}
@@ -205,6 +208,6 @@ func (r *revocations) load(ctx context.Context) (*revocationList, error) {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.list, r.readAt = list, began
+	r.cached, r.readAt = list, began
 	return list, nil
 }

@@ -15,6 +15,9 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
+// sessionSchema is the format of the sessions that this release writes.
+const sessionSchema = 1
+
 // Session is a sign-in on one device. Its refresh token gives new tokens until the session ends. Each use replaces the refresh token. A
 // refresh token that is used twice was stolen, by its first or its second user; which one is unknown, so the session ends for both.
 type Session struct {
@@ -36,28 +39,29 @@ const secretBytes = 32
 
 // newSession begins a session of a user and returns its first refresh token.
 func newSession(u User, now time.Time, lifetime time.Duration) (Session, refreshToken) {
-	s := Session{Schema: 1, ID: uuid.NewString(), UserID: u.ID, Epoch: u.Epoch, CreatedAt: now, ExpiresAt: now.Add(lifetime)}
-	return s.Rotate()
-}
-
-// IsActive returns whether the session of a user has not ended.
-func (s Session) IsActive(u User, now time.Time) bool {
-	return now.Before(s.ExpiresAt) && u.Accepts(s.Epoch)
-}
-
-// BelongsTo returns whether the session is the user's.
-func (s Session) BelongsTo(user id.User) bool { return s.UserID == user }
-
-// Rotate replaces the refresh token.
-func (s Session) Rotate() (Session, refreshToken) {
-	token := refreshToken{session: s.ID, secret: make([]byte, secretBytes)}
-	_, _ = rand.Read(token.secret) // never fails
-	s.SecretHash = token.hash()
+	s := Session{Schema: sessionSchema, ID: uuid.NewString(), UserID: u.ID, Epoch: u.Epoch, CreatedAt: now, ExpiresAt: now.Add(lifetime)}
+	token := s.Rotate()
 	return s, token
 }
 
-// IsCurrent returns whether a refresh token is the session's current one. Any other was used before.
-func (s Session) IsCurrent(token refreshToken) bool {
+// IsActive reports whether the session of a user has not ended.
+func (s *Session) IsActive(u User, now time.Time) bool {
+	return now.Before(s.ExpiresAt) && u.Accepts(s.Epoch)
+}
+
+// BelongsTo reports whether the session is the user's.
+func (s *Session) BelongsTo(user id.User) bool { return s.UserID == user }
+
+// Rotate replaces the refresh token, and returns the new one.
+func (s *Session) Rotate() refreshToken {
+	token := refreshToken{session: s.ID, secret: make([]byte, secretBytes)}
+	_, _ = rand.Read(token.secret) // never fails
+	s.SecretHash = token.hash()
+	return token
+}
+
+// IsCurrent reports whether a refresh token is the session's current one. Any other was used before.
+func (s *Session) IsCurrent(token refreshToken) bool {
 	return subtle.ConstantTimeCompare([]byte(s.SecretHash), []byte(token.hash())) == 1
 }
 

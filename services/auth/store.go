@@ -27,6 +27,9 @@ func emailKey(email string) string { return "email/" + url.PathEscape(email) }
 
 func sessionKey(session string) string { return "session/" + session }
 
+// emailOwnerSchema is the format of the documents of emails that this release writes.
+const emailOwnerSchema = 1
+
 type emailOwner struct {
 	Schema int     `json:"schema"`
 	UserID id.User `json:"userId"`
@@ -80,7 +83,7 @@ func (s *store) SignUp(ctx context.Context, email, passwordHash string) (signedI
 	user := SignUp(id.New[id.User](), email, passwordHash, now)
 	var change state.Change
 	change.Create(userKey(user.ID), user)
-	change.Create(emailKey(email), emailOwner{Schema: 1, UserID: user.ID})
+	change.Create(emailKey(email), emailOwner{Schema: emailOwnerSchema, UserID: user.ID})
 	change.Emit(ctx, user.Event())
 	in := s.beginSession(&change, user, now)
 	err := s.documents.Commit(ctx, &change)
@@ -117,30 +120,31 @@ func (s *store) SignIn(ctx context.Context, user User) (signedIn, error) {
 	return in, s.documents.Commit(ctx, &change)
 }
 
-// User returns the user of a verified token. It returns identity.ErrRevoked if the token is revoked or the account was deleted. Unlike
+// User returns the caller's user. It returns identity.ErrRevoked if the caller's token is revoked or the account was deleted. Unlike
 // other services, auth checks that without a delay.
-func (s *store) User(ctx context.Context, token identity.User) (User, error) {
-	user, err := s.user(ctx, token)
+func (s *store) User(ctx context.Context, caller identity.Caller) (User, error) {
+	user, err := s.readUser(ctx, caller)
 	return user.Value, err
 }
 
-func (s *store) user(ctx context.Context, token identity.User) (state.Doc[User], error) {
-	user, err := state.Get[User](ctx, s.documents, userKey(token.ID))
+// readUser reads the caller's document, with the errors of User.
+func (s *store) readUser(ctx context.Context, caller identity.Caller) (state.Doc[User], error) {
+	user, err := state.Get[User](ctx, s.documents, userKey(caller.ID))
 	switch {
 	case errors.Is(err, state.ErrNotFound):
 		return user, identity.ErrRevoked
 	case err != nil:
 		return user, err
-	case !user.Value.Accepts(token.Epoch):
+	case !user.Value.Accepts(caller.Epoch):
 		return user, identity.ErrRevoked
-	case token.Session == "":
+	case caller.Session == "":
 		return user, nil
 	}
 	revoked, err := s.revocations.List(ctx)
 	if err != nil {
 		return user, err
 	}
-	if revoked.HasSession(token.Session) {
+	if revoked.HasSession(caller.Session) {
 		return user, identity.ErrRevoked
 	}
 	return user, nil
@@ -175,10 +179,10 @@ func (s *store) Refresh(ctx context.Context, token refreshToken) (signedIn, erro
 			change, err := s.revokeSession(ctx, session, now)
 			return change, refreshed{reused: &session.Value}, err
 		}
-		next, refresh := session.Value.Rotate()
+		refresh := session.Value.Rotate()
 		change := new(state.Change)
-		change.UpdateFor(session.Key, session.ETag, next, next.ExpiresAt.Sub(now))
-		return change, refreshed{in: signedIn{user.Value, next, refresh}}, nil
+		change.UpdateFor(session.Key, session.ETag, session.Value, session.Value.ExpiresAt.Sub(now))
+		return change, refreshed{in: signedIn{user.Value, session.Value, refresh}}, nil
 	})
 	if err != nil {
 		return signedIn{}, err
@@ -203,12 +207,12 @@ func (s *store) revokeSession(ctx context.Context, session state.Doc[Session], n
 	return change, nil
 }
 
-// SignOut ends the session of a token. Its tokens stay valid until they expire.
-func (s *store) SignOut(ctx context.Context, token identity.User) error {
-	if token.Session == "" {
+// SignOut ends the session of the caller's token. Its tokens stay valid until they expire.
+func (s *store) SignOut(ctx context.Context, caller identity.Caller) error {
+	if caller.Session == "" {
 		return nil
 	}
-	return s.endSession(ctx, token.Session, func(session Session) bool { return session.BelongsTo(token.ID) })
+	return s.endSession(ctx, caller.Session, func(session Session) bool { return session.BelongsTo(caller.ID) })
 }
 
 // SignOutRefresh ends the session of a refresh token if it is the current one. Its tokens stay valid until they expire. A replaced
@@ -233,46 +237,46 @@ func (s *store) endSession(ctx context.Context, session string, mayEnd func(Sess
 	})
 }
 
-// SignOutEverywhere ends all sessions and revokes all tokens of a token's user.
-func (s *store) SignOutEverywhere(ctx context.Context, token identity.User) error {
+// SignOutEverywhere ends all sessions and revokes all tokens of the caller.
+func (s *store) SignOutEverywhere(ctx context.Context, caller identity.Caller) error {
 	_, err := state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, struct{}, error) {
-		user, err := s.user(ctx, token)
+		user, err := s.readUser(ctx, caller)
 		if err != nil {
 			return nil, struct{}{}, err
 		}
-		change, err := s.replace(ctx, user, user.Value.SignOutEverywhere(), s.clock())
+		user.Value.SignOutEverywhere()
+		change, err := s.changeOf(ctx, user, s.clock())
 		return change, struct{}{}, err
 	})
 	return err
 }
 
-// ChangePassword ends all sessions and revokes all tokens of a token's user, and begins a new session. It returns errChanged if the
+// ChangePassword ends all sessions and revokes all tokens of the caller, and begins a new session. It returns errChanged if the
 // password is no longer the confirmed one.
-func (s *store) ChangePassword(ctx context.Context, token identity.User, confirmedHash, newHash string) (signedIn, error) {
+func (s *store) ChangePassword(ctx context.Context, caller identity.Caller, confirmedHash, newHash string) (signedIn, error) {
 	return state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, signedIn, error) {
 		now := s.clock()
-		user, err := s.user(ctx, token)
+		user, err := s.readUser(ctx, caller)
 		if err != nil {
 			return nil, signedIn{}, err
 		}
-		next, err := user.Value.ChangePassword(confirmedHash, newHash)
+		if err := user.Value.ChangePassword(confirmedHash, newHash); err != nil {
+			return nil, signedIn{}, err
+		}
+		change, err := s.changeOf(ctx, user, now)
 		if err != nil {
 			return nil, signedIn{}, err
 		}
-		change, err := s.replace(ctx, user, next, now)
-		if err != nil {
-			return nil, signedIn{}, err
-		}
-		return change, s.beginSession(change, next, now), nil
+		return change, s.beginSession(change, user.Value, now), nil
 	})
 }
 
-// Delete deletes the account of a token's user: the personal data, the sessions and the tokens, in one transaction with the event.
+// Delete deletes the caller's account: the personal data, the sessions and the tokens, in one transaction with the event.
 // Afterwards the email may sign up again.
-func (s *store) Delete(ctx context.Context, token identity.User) error {
+func (s *store) Delete(ctx context.Context, caller identity.Caller) error {
 	_, err := state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, struct{}, error) {
 		now := s.clock()
-		user, err := s.user(ctx, token)
+		user, err := s.readUser(ctx, caller)
 		if err != nil {
 			return nil, struct{}{}, err
 		}
@@ -280,28 +284,28 @@ func (s *store) Delete(ctx context.Context, token identity.User) error {
 		if err != nil && !errors.Is(err, state.ErrNotFound) {
 			return nil, struct{}{}, err
 		}
-		next := user.Value.Delete(now)
-		change, err := s.replace(ctx, user, next, now)
+		user.Value.Delete(now)
+		change, err := s.changeOf(ctx, user, now)
 		if err != nil {
 			return nil, struct{}{}, err
 		}
-		if email.ETag != "" && email.Value.UserID == next.ID {
+		if email.ETag != "" && email.Value.UserID == user.Value.ID {
 			change.Delete(email.Key, email.ETag)
 		}
-		change.Emit(ctx, next.Event())
+		change.Emit(ctx, user.Value.Event())
 		return change, struct{}{}, nil
 	})
 	return err
 }
 
-// replace returns the change that stores a user with a higher epoch and revokes the tokens of earlier epochs.
-func (s *store) replace(ctx context.Context, user state.Doc[User], next User, now time.Time) (*state.Change, error) {
-	part, err := s.revocations.Part(ctx, string(next.ID), next.CreatedAt, now)
+// changeOf returns the change that stores a user with a higher epoch and revokes the tokens of earlier epochs.
+func (s *store) changeOf(ctx context.Context, user state.Doc[User], now time.Time) (*state.Change, error) {
+	part, err := s.revocations.Part(ctx, string(user.Value.ID), user.Value.CreatedAt, now)
 	if err != nil {
 		return nil, err
 	}
 	change := new(state.Change)
-	change.Update(user.Key, user.ETag, next)
-	part.addUser(change, next)
+	change.Update(user.Key, user.ETag, user.Value)
+	part.addUser(change, user.Value)
 	return change, nil
 }

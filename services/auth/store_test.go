@@ -24,7 +24,7 @@ func TestStore_PublishesUsersWithoutTheirEmail(t *testing.T) {
 
 	in, err := s.SignUp(t.Context(), "ada@example.com", "hash")
 	require.NoError(t, err)
-	require.NoError(t, s.Delete(t.Context(), identity.User{ID: in.ID, Epoch: in.Epoch, Session: in.Session.ID}))
+	require.NoError(t, s.Delete(t.Context(), identity.Caller{ID: in.ID, Epoch: in.Epoch, Session: in.Session.ID}))
 
 	require.Eventually(t, func() bool { return len(sidecar.Published()) >= 2 }, 10*time.Second, time.Millisecond)
 	published := sidecar.Published()

@@ -10,8 +10,15 @@ import (
 	"boxoffice/services/internal/problem"
 )
 
-// User is somebody who has signed up. The email never changes. A user who was changed is stored in schema 2: the earlier release,
-// which has no epochs, refuses to change it.
+const (
+	// firstUserSchema is the format of users who were not changed since they signed up. The earlier release reads it, too.
+	firstUserSchema = 1
+	// userSchema is the newest format of users.
+	userSchema = 2
+)
+
+// User is somebody who has signed up. The email never changes. A user who was changed is stored in userSchema: the earlier
+// release, which has no epochs, refuses to change it.
 type User struct {
 	Schema       int     `json:"schema"`
 	ID           id.User `json:"id"`
@@ -26,9 +33,9 @@ type User struct {
 }
 
 // Newest and Upgrade make User a state.Upgrader.
-func (u *User) Newest() int { return 2 }
+func (u *User) Newest() int { return userSchema }
 
-// Upgrade has nothing to do: members that schema 1 lacks are zero there.
+// Upgrade has nothing to do: members that firstUserSchema lacks are zero there.
 func (u *User) Upgrade(int) error { return nil }
 
 var (
@@ -44,45 +51,43 @@ var (
 
 // SignUp makes a user. The email and the password were checked before.
 func SignUp(user id.User, email, passwordHash string, now time.Time) User {
-	return User{Schema: 1, ID: user, Email: email, PasswordHash: passwordHash, Version: 1, CreatedAt: now}
+	return User{Schema: firstUserSchema, ID: user, Email: email, PasswordHash: passwordHash, Version: 1, CreatedAt: now}
 }
 
-// Deleted returns whether the account was deleted.
-func (u User) Deleted() bool { return !u.DeletedAt.IsZero() }
+// IsDeleted reports whether the account was deleted.
+func (u *User) IsDeleted() bool { return !u.DeletedAt.IsZero() }
 
-// Accepts returns whether tokens and sessions of an epoch are valid.
-func (u User) Accepts(epoch int) bool { return !u.Deleted() && epoch >= u.Epoch }
+// Accepts reports whether tokens and sessions of an epoch are valid.
+func (u *User) Accepts(epoch int) bool { return !u.IsDeleted() && epoch >= u.Epoch }
 
 // SignOutEverywhere ends all tokens and sessions of the user.
-func (u User) SignOutEverywhere() User {
-	u.Schema = 2
+func (u *User) SignOutEverywhere() {
+	u.Schema = userSchema
 	u.Epoch++
 	u.Version++
-	return u
 }
 
 // ChangePassword also ends all tokens and sessions: somebody may have signed in with the old password. It returns errChanged if
 // the password is not the one that the user has confirmed.
-func (u User) ChangePassword(confirmedHash, newHash string) (User, error) {
+func (u *User) ChangePassword(confirmedHash, newHash string) error {
 	if u.PasswordHash != confirmedHash {
-		return u, errChanged
+		return errChanged
 	}
-	u = u.SignOutEverywhere()
+	u.SignOutEverywhere()
 	u.PasswordHash = newHash
-	return u, nil
+	return nil
 }
 
 // Delete ends all tokens and sessions and removes the personal data.
-func (u User) Delete(now time.Time) User {
-	u = u.SignOutEverywhere()
+func (u *User) Delete(now time.Time) {
+	u.SignOutEverywhere()
 	u.Email, u.PasswordHash, u.DeletedAt = "", "", now
-	return u
 }
 
 // Event is what other services get: user.created or user.deleted, without personal data. Other changes have no event.
-func (u User) Event() events.Payload {
+func (u *User) Event() events.Payload {
 	user := events.User{ID: u.ID, Version: u.Version, CreatedAt: u.CreatedAt}
-	if u.Deleted() {
+	if u.IsDeleted() {
 		return events.UserDeleted{User: user}
 	}
 	return events.UserCreated{User: user}

@@ -106,16 +106,15 @@ func TestUser_AcceptsTokensOfItsEpochAndLater(t *testing.T) {
 	user := SignUp("7", "ada@example.com", "hash", time.Now())
 	require.True(t, user.Accepts(0))
 
-	user = user.SignOutEverywhere()
+	user.SignOutEverywhere()
 	require.False(t, user.Accepts(0))
 	require.True(t, user.Accepts(1))
 	require.Equal(t, 2, user.Version)
 	require.Equal(t, 2, user.Schema, "a process of an earlier release must not change it")
 
-	_, err := user.ChangePassword("another hash", "other")
+	err := user.ChangePassword("another hash", "other")
 	require.ErrorIs(t, err, errChanged, "the confirmed password is no longer the user's")
-	user, err = user.ChangePassword("hash", "other")
-	require.NoError(t, err)
+	require.NoError(t, user.ChangePassword("hash", "other"))
 	require.False(t, user.Accepts(1))
 	require.True(t, user.Accepts(2))
 	require.Equal(t, "other", user.PasswordHash)
@@ -124,9 +123,10 @@ func TestUser_AcceptsTokensOfItsEpochAndLater(t *testing.T) {
 
 func TestUser_DeleteRemovesPersonalData(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	user := SignUp("7", "ada@example.com", "hash", at).Delete(at.Add(time.Hour))
+	user := SignUp("7", "ada@example.com", "hash", at)
+	user.Delete(at.Add(time.Hour))
 
-	require.True(t, user.Deleted())
+	require.True(t, user.IsDeleted())
 	require.False(t, user.Accepts(1), "of no epoch")
 	document, err := json.Marshal(user)
 	require.NoError(t, err)
@@ -139,13 +139,15 @@ func TestUser_DeleteRemovesPersonalData(t *testing.T) {
 
 func TestSession_OnlyItsLastRefreshTokenIsCurrent(t *testing.T) {
 	at := time.Now()
-	user := SignUp("7", "ada@example.com", "hash", at).SignOutEverywhere()
+	user := SignUp("7", "ada@example.com", "hash", at)
+	user.SignOutEverywhere()
 	session, first := newSession(user, at, time.Hour)
 	require.Equal(t, user.Epoch, session.Epoch)
 	require.Equal(t, at.Add(time.Hour), session.ExpiresAt)
 	require.True(t, session.IsCurrent(first))
 
-	next, second := session.Rotate()
+	next := session
+	second := next.Rotate()
 	require.True(t, next.IsCurrent(second))
 	require.False(t, next.IsCurrent(first))
 	require.Equal(t, session.ExpiresAt, next.ExpiresAt, "a refresh does not prolong it")
@@ -163,8 +165,11 @@ func TestSession_IsActiveUntilItExpiresOrItsUserSignsOutEverywhere(t *testing.T)
 
 	require.True(t, session.IsActive(user, at.Add(time.Hour-1)))
 	require.False(t, session.IsActive(user, at.Add(time.Hour)))
-	require.False(t, session.IsActive(user.SignOutEverywhere(), at))
-	require.False(t, session.IsActive(user.Delete(at), at))
+	signedOut, deleted := user, user
+	signedOut.SignOutEverywhere()
+	require.False(t, session.IsActive(signedOut, at))
+	deleted.Delete(at)
+	require.False(t, session.IsActive(deleted, at))
 }
 
 func TestParseRefreshToken(t *testing.T) {

@@ -86,12 +86,12 @@ func newCommand(out io.Writer) *cli.Command {
 			},
 		}
 	}
-	listCommand := command("list", false, list)
+	listCommand := command("list", false, runList)
 	return &cli.Command{
 		Name: name, Writer: out, HideVersion: true, HideHelpCommand: true,
 		CustomRootCommandHelpTemplate: usage, OnUsageError: wrongUsage,
 		Flags:    []cli.Flag{&cli.BoolFlag{Name: "json", Destination: &asJSON}},
-		Commands: []*cli.Command{listCommand, command("show", true, show), command("send", true, send), command("send-all", false, sendAll)},
+		Commands: []*cli.Command{listCommand, command("show", true, runShow), command("send", true, runSend), command("send-all", false, runSendAll)},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return usageError{fmt.Errorf("there is no command %q", c.Args().First())}
@@ -101,7 +101,7 @@ func newCommand(out io.Writer) *cli.Command {
 	}
 }
 
-func list(ctx context.Context, s *sender, _ string, p printer) error {
+func runList(ctx context.Context, s *sender, _ string, p printer) error {
 	letters, err := s.store.All(ctx)
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func list(ctx context.Context, s *sender, _ string, p printer) error {
 	return p.list(letters)
 }
 
-func show(ctx context.Context, s *sender, id string, p printer) error {
+func runShow(ctx context.Context, s *sender, id string, p printer) error {
 	letter, err := s.store.Get(ctx, id)
 	if err != nil {
 		return withID(id, err)
@@ -117,17 +117,17 @@ func show(ctx context.Context, s *sender, id string, p printer) error {
 	return p.show(letter)
 }
 
-func send(ctx context.Context, s *sender, id string, p printer) error {
+func runSend(ctx context.Context, s *sender, id string, p printer) error {
 	letter, err := s.Send(ctx, id)
 	if err != nil {
 		return withID(id, err)
 	}
-	return p.sent([]DeadLetter{letter})
+	return p.showSent([]DeadLetter{letter})
 }
 
-func sendAll(ctx context.Context, s *sender, _ string, p printer) error {
+func runSendAll(ctx context.Context, s *sender, _ string, p printer) error {
 	sent, err := s.SendAll(ctx)
-	return errors.Join(p.sent(sent), err)
+	return errors.Join(p.showSent(sent), err)
 }
 
 // withSender opens the store, finishes what an earlier command has begun, and runs do.

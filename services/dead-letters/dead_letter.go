@@ -8,6 +8,9 @@ import (
 	"boxoffice/services/internal/events"
 )
 
+// deadLetterSchema is the format of the dead letters that this release stores.
+const deadLetterSchema = 1
+
 // DeadLetter is a dead letter as it is stored.
 type DeadLetter struct {
 	Schema int    `json:"schema"`
@@ -65,7 +68,7 @@ func (l DeadLetter) Status() Status {
 // newDeadLetter reads a message of a topic of dead letters.
 func newDeadLetter(topic string, message []byte, now time.Time) DeadLetter {
 	published := events.ReadDeadLetter(topic, message, now)
-	return DeadLetter{Schema: 1, ID: published.ID(), Failure: Failure(published), StoredAt: now, Version: 1}
+	return DeadLetter{Schema: deadLetterSchema, ID: published.ID(), Failure: Failure(published), StoredAt: now, Version: 1}
 }
 
 // BeginSending makes the event that is published again, with a new id. It changes nothing if a sending has begun already.

@@ -43,7 +43,7 @@ func main() {
 	})
 }
 
-// isCommand distinguishes the command line tool from the service and its health probes.
+// isCommand reports whether the arguments are for the command line tool, and not for the service or its health probes.
 func isCommand(args []string) bool {
 	return len(args) > 1 && args[1] != "healthz" && args[1] != "readyz" && strings.TrimSpace(args[1]) != ""
 }

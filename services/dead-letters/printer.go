@@ -128,8 +128,8 @@ func (p printer) show(l DeadLetter) error {
 	}
 }
 
-// sent prints which dead letters were sent again.
-func (p printer) sent(letters []DeadLetter) error {
+// showSent prints which dead letters were sent again.
+func (p printer) showSent(letters []DeadLetter) error {
 	if p.json {
 		return p.encodeAll(letters)
 	}

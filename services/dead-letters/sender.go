@@ -70,7 +70,7 @@ func (s *sender) finish(ctx context.Context, l DeadLetter) (DeadLetter, error) {
 
 // withID adds the dead letter's id to an error, and a hint if there is no such dead letter.
 func withID(id string, err error) error {
-	if errors.Is(err, errNotFound) {
+	if errors.Is(err, errNoDeadLetter) {
 		return fmt.Errorf("%w as %q; list shows them", err, id)
 	}
 	return fmt.Errorf("dead letter %s: %w", id, err)

@@ -15,7 +15,7 @@ func deadLetterKey(id string) string { return "letter/" + id }
 
 const index = "letters"
 
-var errNotFound = errors.New("there is no such dead letter")
+var errNoDeadLetter = errors.New("there is no such dead letter")
 
 // store reads and commits the dead letters.
 type store struct {
@@ -37,11 +37,11 @@ func (s *store) Create(ctx context.Context, l DeadLetter) (created bool, err err
 	return err == nil, err
 }
 
-// Get returns a dead letter, or errNotFound.
+// Get returns a dead letter, or errNoDeadLetter.
 func (s *store) Get(ctx context.Context, id string) (DeadLetter, error) {
 	doc, err := state.Get[DeadLetter](ctx, s.documents, deadLetterKey(id))
 	if errors.Is(err, state.ErrNotFound) {
-		err = errNotFound
+		err = errNoDeadLetter
 	}
 	return doc.Value, err
 }
@@ -79,7 +79,7 @@ func (s *store) FinishSending(ctx context.Context, id string, sending int) (Dead
 func (s *store) modify(ctx context.Context, id string, modify func(*DeadLetter) error) (DeadLetter, error) {
 	return state.Modify(ctx, s.documents, deadLetterKey(id), func(l *DeadLetter, _ *state.Change) (changed bool, err error) {
 		if l.ID == "" {
-			return false, errNotFound
+			return false, errNoDeadLetter
 		}
 		version := l.Version
 		err = modify(l)

@@ -130,7 +130,7 @@ func (b *batches) commit(batch []addition) error {
 			return err
 		}
 		for slot, page := range orders {
-			change.Insert(pageKey(slot, b.writer, b.pages[slot]), Page{Schema: 1, Orders: page})
+			change.Insert(pageKey(slot, b.writer, b.pages[slot]), Page{Schema: pageSchema, Orders: page})
 		}
 		return b.store.documents.Commit(ctx, &change)
 	})

@@ -25,8 +25,8 @@ import (
 const (
 	// slotLength is how much later than its own time an order may be published.
 	slotLength = time.Second
-	// shards is the number of slots that end at the same time, so that several processes share the work.
-	shards = 2
+	// shardCount is the number of slots that end at the same time, so that several processes share the work.
+	shardCount = 2
 	// headway is the least time between now and the end of an order's slot. In this time the order's transaction must be
 	// committed, because at its end the slot may be read.
 	headway = time.Second
@@ -52,7 +52,7 @@ func slotFor(order id.Order, expiresAt, now time.Time, ahead time.Duration) Slot
 	}
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(order))
-	return Slot{End: end.Unix(), Shard: int(hash.Sum32() % shards)}
+	return Slot{End: end.Unix(), Shard: int(hash.Sum32() % shardCount)}
 }
 
 // slotsWithin returns all slots that end after a time and not after another, earliest first. Both are Unix times in seconds.
@@ -60,7 +60,7 @@ func slotsWithin(after, until int64) []Slot {
 	length := int64(slotLength / time.Second)
 	var slots []Slot
 	for end := (after/length + 1) * length; end <= until; end += length {
-		for shard := range shards {
+		for shard := range shardCount {
 			slots = append(slots, Slot{end, shard})
 		}
 	}
@@ -86,11 +86,18 @@ func parseSlot(text string) (s Slot, err error) {
 // EndsAt is when the slot's orders are published.
 func (s Slot) EndsAt() time.Time { return time.Unix(s.End, 0).UTC() }
 
-// HasEnded returns whether the slot may have been read by now.
+// HasEnded reports whether the slot may have been read by now.
 func (s Slot) HasEnded(now time.Time) bool { return !now.Before(s.EndsAt()) }
 
 // Remaining is the time until the slot's end; 0 after it.
 func (s Slot) Remaining(now time.Time) time.Duration { return max(0, s.EndsAt().Sub(now)) }
+
+// pageSchema, progressSchema and watermarkSchema are the formats of the documents that this release writes.
+const (
+	pageSchema      = 1
+	progressSchema  = 1
+	watermarkSchema = 1
+)
 
 // Order is an order that waits for its time, as pages store it.
 type Order struct {
@@ -115,7 +122,7 @@ type Progress struct {
 
 // AddWriter makes a writer's pages part of the slot. Commit it together with the writer's first page.
 func (p *Progress) AddWriter(writer string) {
-	p.Schema = 1
+	p.Schema = progressSchema
 	if p.Published == nil {
 		p.Published = map[string]int{}
 	}

@@ -45,17 +45,17 @@ func TestSlotFor_OrdersOfOneSecondShareTheShards(t *testing.T) {
 	for i := range 1000 {
 		slots[slotFor(id.Order(fmt.Sprint("order-", i)), noon.Add(time.Duration(i)*time.Millisecond), noon.Add(-time.Hour), headway)]++
 	}
-	require.Len(t, slots, 1+shards, "the order of noon itself is in the slot that ends then")
-	for shard := range shards {
-		require.Greater(t, slots[Slot{noon.Unix() + 1, shard}], 1000/shards*8/10)
+	require.Len(t, slots, 1+shardCount, "the order of noon itself is in the slot that ends then")
+	for shard := range shardCount {
+		require.Greater(t, slots[Slot{noon.Unix() + 1, shard}], 1000/shardCount*8/10)
 	}
 }
 
 func TestSlotsWithin_ReturnsEachSlotOnce(t *testing.T) {
 	slots := slotsWithin(100, 103)
-	require.Len(t, slots, 3*shards)
+	require.Len(t, slots, 3*shardCount)
 	require.Equal(t, Slot{101, 0}, slots[0])
-	require.Equal(t, Slot{103, shards - 1}, slots[len(slots)-1])
+	require.Equal(t, Slot{103, shardCount - 1}, slots[len(slots)-1])
 	require.Empty(t, slotsWithin(100, 100))
 	require.Empty(t, slotsWithin(100, 99))
 }

@@ -189,7 +189,7 @@ func (s *store) Watermark(ctx context.Context) (doc state.Doc[Watermark], err er
 			return err
 		}
 		var change state.Change
-		change.Create(watermarkKey, Watermark{Schema: 1, End: s.clock().Add(-sweepAge).Unix()})
+		change.Create(watermarkKey, Watermark{Schema: watermarkSchema, End: s.clock().Add(-sweepAge).Unix()})
 		if err := s.documents.Commit(ctx, &change); err != nil {
 			return err
 		}

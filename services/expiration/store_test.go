@@ -101,7 +101,7 @@ func (s *fixture) requireExpired(t *testing.T, orders ...Order) {
 
 func (s *fixture) publishAll(t *testing.T) (orders int) {
 	t.Helper()
-	for shard := range shards {
+	for shard := range shardCount {
 		for _, slot := range s.started {
 			if slot.Shard == shard {
 				some, err := s.Publish(t.Context(), slot)
@@ -116,7 +116,7 @@ func (s *fixture) publishAll(t *testing.T) (orders int) {
 func TestAdd_OrdersOfADeliveryShareATransactionAndAReminder(t *testing.T) {
 	s := newFixture(t)
 	s.deliver(t, expiring(64, noon.Add(15*time.Minute))...)
-	require.Len(t, s.started, shards)
+	require.Len(t, s.started, shardCount)
 
 	// The next delivery finds the slots in memory.
 	transactions, reads := s.sidecar.calls()
@@ -124,7 +124,7 @@ func TestAdd_OrdersOfADeliveryShareATransactionAndAReminder(t *testing.T) {
 	transactionsNow, readsNow := s.sidecar.calls()
 	require.LessOrEqual(t, transactionsNow-transactions, 4, "64 orders share them")
 	require.LessOrEqual(t, readsNow-reads, 4, "only what a transaction of the journal needs")
-	require.Len(t, s.started, shards)
+	require.Len(t, s.started, shardCount)
 }
 
 func TestPublish_PublishesEachOrderOnceAndDeletesItsDocuments(t *testing.T) {

@@ -10,11 +10,9 @@ import (
 type subscriptions struct{ store *store }
 
 func (s *subscriptions) register(r *events.Router) {
-	events.On(r, s.orderCreated)
-}
-
-// orderCreated adds the order to its slot. No other event of orders matters here: the slot's event names all its orders, and the
-// orders service cancels only those that are still unpaid.
-func (s *subscriptions) orderCreated(ctx context.Context, e events.OrderCreated) error {
-	return s.store.Add(ctx, Order{ID: e.ID, ExpiresAt: e.ExpiresAt})
+	// No other event of orders matters here: the slot's event names all its orders, and the orders service cancels only those that are
+	// still unpaid.
+	events.On(r, func(ctx context.Context, e events.OrderCreated) error {
+		return s.store.Add(ctx, Order{ID: e.ID, ExpiresAt: e.ExpiresAt})
+	})
 }

@@ -101,7 +101,7 @@ func (t *ticker) sweep(ctx context.Context, until, old int64) (complete bool, er
 	}
 	t.at = max(t.at, watermark.Value.End)
 	for range stepsAtOnce {
-		end := min(until, t.at+stepLength*int64(slotLength/time.Second)/shards)
+		end := min(until, t.at+stepLength*int64(slotLength/time.Second)/shardCount)
 		if end <= t.at {
 			return true, nil
 		}

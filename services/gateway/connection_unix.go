@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// isAlive returns whether an idle connection is open and has received nothing. It does not wait.
+// isAlive reports whether an idle connection is open and has received nothing. It does not wait.
 func isAlive(c net.Conn) bool {
 	sc, ok := c.(syscall.Conn)
 	if !ok {

@@ -43,11 +43,11 @@ const passwordKey = "hashes a password"
 type limits struct {
 	requests, signins             *buckets[netip.Addr]
 	requestsOfUser, signinsOfUser *buckets[id.User]
-	verify                        func(ctx context.Context, token string) (identity.User, error)
+	verify                        func(ctx context.Context, token string) (identity.Caller, error)
 	refused                       *prometheus.CounterVec
 }
 
-func newLimits(cfg config, verify func(ctx context.Context, token string) (identity.User, error), metrics prometheus.Registerer) *limits {
+func newLimits(cfg config, verify func(ctx context.Context, token string) (identity.Caller, error), metrics prometheus.Registerer) *limits {
 	l := &limits{
 		requests:       newBuckets[netip.Addr]("address", cfg.RateLimit, requestBurst),
 		requestsOfUser: newBuckets[id.User]("user", cfg.RateLimit, requestBurst),
@@ -140,8 +140,8 @@ func (l *limits) user(c *fiber.Ctx) (id.User, bool) {
 	}
 	ctx, cancel := context.WithTimeout(rest.Context(c), verifyTime)
 	defer cancel()
-	user, err := l.verify(ctx, token)
-	return user.ID, err == nil
+	caller, err := l.verify(ctx, token)
+	return caller.ID, err == nil
 }
 
 // setRateLimit writes the fields of draft-ietf-httpapi-ratelimit-headers-11. RateLimit-Policy has the policies that apply: q tokens,

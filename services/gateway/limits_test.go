@@ -29,12 +29,12 @@ import (
 )
 
 // byName verifies tokens in place of auth: "of-NAME" is valid.
-func byName(_ context.Context, token string) (identity.User, error) {
+func byName(_ context.Context, token string) (identity.Caller, error) {
 	name, ok := strings.CutPrefix(token, "of-")
 	if !ok {
-		return identity.User{}, errors.New("forged")
+		return identity.Caller{}, errors.New("forged")
 	}
-	return identity.User{ID: id.User(name)}, nil
+	return identity.Caller{ID: id.User(name)}, nil
 }
 
 func TestBuckets_FillAtTheirRate(t *testing.T) {

@@ -61,7 +61,7 @@ func responseOf(o Order) orderResponse {
 
 // buyerOf is the user whose request it is.
 func buyerOf(c *fiber.Ctx) id.User {
-	caller, _ := identity.UserOf(c)
+	caller, _ := identity.CallerOf(c)
 	return caller.ID
 }
 

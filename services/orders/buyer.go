@@ -29,6 +29,7 @@ type UnpaidOrder struct {
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
+// IsOver reports whether the order's reservation window has ended.
 func (o UnpaidOrder) IsOver(now time.Time) bool { return !now.Before(o.ExpiresAt) }
 
 var (

@@ -103,7 +103,7 @@ func (a *api) pay(c *fiber.Ctx) error {
 	if err != nil {
 		return problem.New(problem.Invalid, "This must be the id of an order.").WithField("orderId").WithCode("uuid").Because(err)
 	}
-	buyer, _ := identity.UserOf(c)
+	buyer, _ := identity.CallerOf(c)
 	request, err := idempotency.Of(c, buyer.ID)
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func (a *api) get(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	buyer, _ := identity.UserOf(c)
+	buyer, _ := identity.CallerOf(c)
 	receipt, err := a.store.Payment(rest.Context(c), payment, buyer.ID)
 	if err != nil {
 		return err

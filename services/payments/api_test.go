@@ -79,7 +79,7 @@ func (d *testAPI) send(t *testing.T, user id.User, method, path, body string, he
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if user != "" {
-		token, _, err := d.issuer.Issue(identity.User{ID: user, Email: string(user) + "@example.com"}, time.Now())
+		token, _, err := d.issuer.Issue(identity.Caller{ID: user, Email: string(user) + "@example.com"}, time.Now())
 		require.NoError(t, err)
 		req.Header.Set("Authorization", "Bearer "+token)
 	}

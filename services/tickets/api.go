@@ -54,7 +54,7 @@ func responseOf(t Ticket) ticketResponse {
 
 // sellerOf is the user whose request it is.
 func sellerOf(c *fiber.Ctx) id.User {
-	caller, _ := identity.UserOf(c)
+	caller, _ := identity.CallerOf(c)
 	return caller.ID
 }
 

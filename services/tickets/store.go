@@ -62,7 +62,7 @@ func newStore(documents *state.Store, terms Terms, clock clock.Clock, log *slog.
 	}
 	return &store{
 		documents: documents, terms: terms, clock: clock, log: log, republished: republished, withdrawNow: make(chan struct{}, 1),
-		compactor: state.NewCompactor(documents, allTickets, keyOfIndexed, (*Ticket).LeaveIndex),
+		compactor: state.NewCompactor(documents, allTickets, keyOfIndexed, (*Ticket).DropFromIndex),
 	}
 }
 

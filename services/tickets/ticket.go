@@ -281,8 +281,8 @@ func (t *Ticket) eventOf(version int, deleted bool) events.Payload {
 	}
 }
 
-// LeaveIndex reports whether the ticket's entry must be removed from the index of all tickets, and notes that it is.
-func (t *Ticket) LeaveIndex() bool {
+// DropFromIndex reports whether the ticket's entry must be removed from the index of all tickets, and notes that it is.
+func (t *Ticket) DropFromIndex() bool {
 	t.RemovedFromIndex = t.Deleted
 	return t.Deleted
 }

@@ -202,9 +202,9 @@ func TestListingEvent_IsOfTheSellersLastChangeAndItsVersion(t *testing.T) {
 
 func TestReturnToIndex_ARestoredTicketGetsANewEntryIfItsOwnWasRemoved(t *testing.T) {
 	ticket := listed()
-	require.False(t, ticket.LeaveIndex())
+	require.False(t, ticket.DropFromIndex())
 	require.NoError(t, ticket.Delete("seller", 0, noon))
-	require.True(t, ticket.LeaveIndex())
+	require.True(t, ticket.DropFromIndex())
 	require.False(t, ticket.ReturnToIndex(), "it is deleted")
 	require.True(t, ticket.Apply(orderEvent("order-1", 2, Sold), noon))
 	require.True(t, ticket.ReturnToIndex())

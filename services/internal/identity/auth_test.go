@@ -88,13 +88,13 @@ func TestAuth_RefusesWhatItCannotRead(t *testing.T) {
 func TestVerifier_RefusesRevokedTokensAlsoThoseThatItRemembers(t *testing.T) {
 	issuer := newIssuer(t)
 	v, clock := newVerifier(&keyServer{set: issuer.KeySet()})
-	token := func(user User) string {
+	token := func(user Caller) string {
 		text, _, err := issuer.Issue(user, clock.now())
 		require.NoError(t, err)
 		return text
 	}
-	before, after := token(User{ID: "ada", Epoch: 2, Session: "one"}), token(User{ID: "ada", Epoch: 3, Session: "two"})
-	bob, reused := token(User{ID: "bob"}), token(User{ID: "bob", Session: "reused"})
+	before, after := token(Caller{ID: "ada", Epoch: 2, Session: "one"}), token(Caller{ID: "ada", Epoch: 3, Session: "two"})
+	bob, reused := token(Caller{ID: "bob"}), token(Caller{ID: "bob", Session: "reused"})
 	for _, good := range []string{before, after, bob, reused} {
 		_, err := v.Verify(t.Context(), good)
 		require.NoError(t, err)
@@ -103,7 +103,7 @@ func TestVerifier_RefusesRevokedTokensAlsoThoseThatItRemembers(t *testing.T) {
 	require.NoError(t, v.Set(Trust{issuer.KeySet(), Revocations{Users: map[string]int{"ada": 3}, Sessions: []string{"reused", ""}}}))
 
 	for range 2 {
-		for _, revoked := range []string{before, reused, token(User{ID: "ada"})} {
+		for _, revoked := range []string{before, reused, token(Caller{ID: "ada"})} {
 			user, err := v.Verify(t.Context(), revoked)
 			require.Zero(t, user)
 			require.ErrorIs(t, err, ErrRevoked)
@@ -119,7 +119,7 @@ func TestVerifier_RefusesRevokedTokensAlsoThoseThatItRemembers(t *testing.T) {
 func TestVerifier_KnowsWhoseTokenHasEnded(t *testing.T) {
 	issuer := newIssuer(t)
 	v, clock := newVerifier(&keyServer{set: issuer.KeySet()})
-	user := User{ID: "ada", Email: "ada@example.com", Epoch: 2, Session: "one"}
+	user := Caller{ID: "ada", Email: "ada@example.com", Epoch: 2, Session: "one"}
 	token, _, err := issuer.Issue(user, clock.now())
 	require.NoError(t, err)
 	clock.advance(24 * time.Hour)

@@ -80,7 +80,7 @@ func FuzzVerify(f *testing.F) {
 		}
 		require.NoError(t, json.Unmarshal(body, &c))
 		require.Equal(t, issuedBy, c.Issuer)
-		require.Equal(t, User{ID: id.User(c.Subject), Email: user.Email}, user)
+		require.Equal(t, Caller{ID: id.User(c.Subject), Email: user.Email}, user)
 		require.NotEmpty(t, c.Subject)
 		require.Greater(t, c.Expires+leeway.Seconds(), float64(fuzzNow.Unix()))
 	})

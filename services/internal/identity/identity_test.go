@@ -26,7 +26,7 @@ import (
 	"boxoffice/services/internal/rest"
 )
 
-var ada = User{ID: "0197a0b2-5d07-7000-8000-00000000000a", Email: "ada@example.com"}
+var ada = Caller{ID: "0197a0b2-5d07-7000-8000-00000000000a", Email: "ada@example.com"}
 
 func newPrivateKey(t *testing.T) ed25519.PrivateKey {
 	t.Helper()
@@ -344,7 +344,7 @@ func TestRequireUser_TakesTheHeaderBeforeTheCookie(t *testing.T) {
 	app := rest.New(rest.Options{Log: slog.New(slog.DiscardHandler)})
 	v := NewVerifier((&keyServer{set: issuer.KeySet()}).fetch)
 	showUser := func(c *fiber.Ctx) error {
-		user, ok := UserOf(c)
+		user, ok := CallerOf(c)
 		if !ok {
 			return c.SendString("nobody")
 		}

@@ -50,18 +50,18 @@ func (i *Issuer) SetKeys(private ed25519.PrivateKey, others ...ed25519.PublicKey
 	i.ring.Store(ring)
 }
 
-// Issue issues a token for user. Its times are whole seconds, as in every JWT.
-func (i *Issuer) Issue(user User, now time.Time) (token string, expires time.Time, err error) {
+// Issue issues a token for a user. Its times are whole seconds, as in every JWT.
+func (i *Issuer) Issue(caller Caller, now time.Time) (token string, expires time.Time, err error) {
 	ring := i.ring.Load()
 	now = now.UTC().Truncate(time.Second)
 	expires = now.Add(i.lifetime)
 	unsigned := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
-		Email:   user.Email,
-		Epoch:   user.Epoch,
-		Session: user.Session,
+		Email:   caller.Email,
+		Epoch:   caller.Epoch,
+		Session: caller.Session,
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer:    issuedBy,
-			Subject:   string(user.ID),
+			Subject:   string(caller.ID),
 			IssuedAt:  jwt.NewNumericDate(now),
 			ExpiresAt: jwt.NewNumericDate(expires),
 		},

@@ -13,7 +13,7 @@ import (
 	"boxoffice/services/internal/rest"
 )
 
-type userKey struct{}
+type callerKey struct{}
 
 // RequireUser refuses requests without a valid token in the Authorization header or else in the cookie. The problem is of kind
 // Unauthorized, or Unavailable while there are no keys.
@@ -23,11 +23,11 @@ func RequireUser(v *Verifier) fiber.Handler {
 		if err != nil {
 			return err
 		}
-		user, err := v.Verify(rest.Context(c), token)
+		caller, err := v.Verify(rest.Context(c), token)
 		if err != nil {
 			return err
 		}
-		setUser(c, user)
+		setCaller(c, caller)
 		return c.Next()
 	}
 }
@@ -39,26 +39,26 @@ func OptionalUser(v *Verifier) fiber.Handler {
 		if err != nil {
 			return c.Next()
 		}
-		user, err := v.Verify(rest.Context(c), token)
+		caller, err := v.Verify(rest.Context(c), token)
 		if problem.KindOf(err) == problem.Unavailable {
 			return err
 		}
 		if err == nil {
-			setUser(c, user)
+			setCaller(c, caller)
 		}
 		return c.Next()
 	}
 }
 
-// UserOf returns the user of a request, if RequireUser or OptionalUser has found a valid token.
-func UserOf(c *fiber.Ctx) (User, bool) {
-	user, ok := c.Locals(userKey{}).(User)
-	return user, ok
+// CallerOf returns whose request it is, if RequireUser or OptionalUser has found a valid token.
+func CallerOf(c *fiber.Ctx) (Caller, bool) {
+	caller, ok := c.Locals(callerKey{}).(Caller)
+	return caller, ok
 }
 
-func setUser(c *fiber.Ctx, user User) {
-	c.Locals(userKey{}, user)
-	rest.Annotate(c, slog.String("userId", string(user.ID)))
+func setCaller(c *fiber.Ctx, caller Caller) {
+	c.Locals(callerKey{}, caller)
+	rest.Annotate(c, slog.String("userId", string(caller.ID)))
 }
 
 // TokenOf returns the token of a request without verifying it, from the Authorization header or else from the cookie. If there is

@@ -71,7 +71,7 @@ type Verifier struct {
 
 // verified has the claims of a token whose signature was verified.
 type verified struct {
-	user    User
+	caller  Caller
 	expires time.Time
 }
 
@@ -107,40 +107,40 @@ func (v *Verifier) signatureRules() []jwt.ParserOption {
 }
 
 // Verify returns the user of a valid token. Otherwise the problem is Unauthorized, or Unavailable if there are no keys.
-func (v *Verifier) Verify(ctx context.Context, token string) (User, error) {
+func (v *Verifier) Verify(ctx context.Context, token string) (Caller, error) {
 	if len(token) > longestToken {
-		return User{}, errToken
+		return Caller{}, errToken
 	}
-	if user, ok := v.remembered(token); ok {
-		return v.unlessRevoked(user)
+	if caller, ok := v.remembered(token); ok {
+		return v.unlessRevoked(caller)
 	}
 	c, kid, err := v.parse(ctx, v.parser, token)
 	switch {
 	case errors.Is(err, errNoKeys):
-		return User{}, errNoKeys.Because(err)
+		return Caller{}, errNoKeys.Because(err)
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return User{}, errExpired
+		return Caller{}, errExpired
 	case err != nil:
-		return User{}, errToken.Because(err)
+		return Caller{}, errToken.Because(err)
 	case c.Subject == "" || c.IssuedAt == nil:
-		return User{}, errToken
+		return Caller{}, errToken
 	}
-	user := c.user()
-	v.remember(token, kid, verified{user, c.ExpiresAt.Time})
-	return v.unlessRevoked(user)
+	caller := c.caller()
+	v.remember(token, kid, verified{caller, c.ExpiresAt.Time})
+	return v.unlessRevoked(caller)
 }
 
 // Ended returns the user of a token, also if it has expired or is revoked. Use it only to end the token's session.
-func (v *Verifier) Ended(ctx context.Context, token string) (User, error) {
+func (v *Verifier) Ended(ctx context.Context, token string) (Caller, error) {
 	if len(token) > longestToken {
-		return User{}, errToken
+		return Caller{}, errToken
 	}
 	lax := jwt.NewParser(append(v.signatureRules(), jwt.WithoutClaimsValidation())...)
 	c, _, err := v.parse(ctx, lax, token)
 	if err != nil || c.Issuer != issuedBy || c.Subject == "" {
-		return User{}, errToken.Because(err)
+		return Caller{}, errToken.Because(err)
 	}
-	return c.user(), nil
+	return c.caller(), nil
 }
 
 func (v *Verifier) parse(ctx context.Context, parser *jwt.Parser, token string) (c claims, kid string, err error) {
@@ -151,25 +151,25 @@ func (v *Verifier) parse(ctx context.Context, parser *jwt.Parser, token string) 
 	return c, kid, err
 }
 
-func (c claims) user() User {
-	return User{ID: id.User(c.Subject), Email: c.Email, Epoch: c.Epoch, Session: c.Session}
+func (c claims) caller() Caller {
+	return Caller{ID: id.User(c.Subject), Email: c.Email, Epoch: c.Epoch, Session: c.Session}
 }
 
-func (v *Verifier) unlessRevoked(user User) (User, error) {
+func (v *Verifier) unlessRevoked(caller Caller) (Caller, error) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	_, ended := v.sessions[user.Session]
-	if ended || user.Epoch < v.epochs[string(user.ID)] {
-		return User{}, ErrRevoked
+	_, ended := v.sessions[caller.Session]
+	if ended || caller.Epoch < v.epochs[string(caller.ID)] {
+		return Caller{}, ErrRevoked
 	}
-	return user, nil
+	return caller, nil
 }
 
-func (v *Verifier) remembered(token string) (User, bool) {
+func (v *Verifier) remembered(token string) (Caller, bool) {
 	v.mu.RLock()
 	known, ok := v.good[token]
 	v.mu.RUnlock()
-	return known.user, ok && v.now().Before(known.expires)
+	return known.caller, ok && v.now().Before(known.expires)
 }
 
 func (v *Verifier) remember(token, kid string, seen verified) {

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Dumps each service's database into the folder BACKUPS, a file a database, encrypted for the public key in KEY (OpenPGP). A
-# dump is one moment of one database; README.md describes what that means for all of them. Only who has the private key, which
-# belongs outside the cluster, reads them.
+# Dumps each service's database into the folder BACKUPS, a file for each database, encrypted with the public key in KEY (OpenPGP).
+# A dump is from one moment of one database; README.md describes what that means for a restore. Only the private key can decrypt
+# them. Keep it outside the cluster.
 #
-# First it makes room: what is left of an interrupted run goes, then what is older than KEEP_DAYS, then the oldest nights until
-# one and a half times the last one fit, but never the last KEEP_NIGHTS.
+# First it makes room. It deletes the files of an interrupted run, then dumps older than KEEP_DAYS, then the oldest nights until
+# one and a half times the last night fits, but never the last KEEP_NIGHTS.
 set -eu
 databases="boxoffice boxoffice_auth boxoffice_tickets boxoffice_orders boxoffice_payments boxoffice_expiration boxoffice_dead-letters"
 KEY=${KEY:-} KEEP_DAYS=${KEEP_DAYS:-14} KEEP_NIGHTS=${KEEP_NIGHTS:-2}

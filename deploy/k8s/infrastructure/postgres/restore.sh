@@ -1,7 +1,7 @@
 #!/bin/sh
-# Puts each service's database back as it was in the newest dumps in the folder BACKUPS, or in those of NIGHT
-# (20260131T031700Z). While it runs no service may: README.md describes how to stop and to start the services. Encrypted dumps need the
-# private key in PRIVATE_KEY, without a passphrase (the secret restore-key, which README.md has you delete again).
+# Restores each service's database from the newest dumps in the folder BACKUPS, or from those of NIGHT (20260131T031700Z). No
+# service may run meanwhile: README.md describes how to stop and start them. Encrypted dumps need the private key in PRIVATE_KEY,
+# without a passphrase (the secret restore-key; delete it afterwards).
 set -eu
 export GNUPGHOME="${TMPDIR:-/tmp}/gnupg"
 mkdir -p -m 700 "$GNUPGHOME"

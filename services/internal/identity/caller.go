@@ -10,8 +10,8 @@ package identity
 
 import "boxoffice/services/internal/id"
 
-// User is the user to whom a token was issued.
-type User struct {
+// Caller is the user of a verified token: whose request it is.
+type Caller struct {
 	ID    id.User
 	Email string
 	// Epoch is the user's epoch when the token was issued. A revocation of all tokens of the user raises it.
