@@ -18,6 +18,7 @@ import (
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/state"
+	"boxoffice/services/internal/state/statetest"
 	"boxoffice/services/payments/domain"
 	"boxoffice/services/payments/stripe"
 )
@@ -56,32 +57,19 @@ func (s *fixture) tryComparison(t *testing.T) (differences, error) {
 }
 
 // restoreBackup replaces the service's documents by those of a backup.
-func (s *fixture) restoreBackup(t *testing.T, backup map[string]document) {
+func (s *fixture) restoreBackup(t *testing.T, backup map[string]statetest.Document) {
 	t.Helper()
-	s.sidecar.mu.Lock()
-	defer s.sidecar.mu.Unlock()
-	for key, doc := range s.sidecar.documents {
+	for key := range s.sidecar.Documents() {
 		if !isOfPayments(key) {
 			continue
 		}
 		if before, kept := backup[key]; kept {
-			before.etag = doc.etag + "-restored"
-			s.sidecar.documents[key] = before
+			s.sidecar.Write(key, before.Value)
 		} else {
-			delete(s.sidecar.documents, key)
+			s.sidecar.Delete(key)
 		}
 	}
 	s.store = newStore(s.documents, s.stripe, domain.Limits{}, clock.System, quiet)
-}
-
-func (s *fixture) backup() map[string]document {
-	s.sidecar.mu.Lock()
-	defer s.sidecar.mu.Unlock()
-	backup := map[string]document{}
-	for key, doc := range s.sidecar.documents {
-		backup[key] = doc
-	}
-	return backup
 }
 
 func (s *fixture) storedPayment(t *testing.T, orderID id.Order) domain.Payment {
@@ -214,7 +202,7 @@ func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 	t.Run("a backup from between reservation and payment", func(t *testing.T) {
 		s := newFixture(t)
 		order := s.newOrder(t)
-		backup := s.backup()
+		backup := s.sidecar.Documents()
 		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
 		complete := after(order, "complete")
@@ -230,7 +218,7 @@ func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 		order := s.newOrder(t)
 		_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 		require.NoError(t, err)
-		backup := s.backup()
+		backup := s.sidecar.Documents()
 		complete := after(order, "complete")
 		require.NoError(t, s.applyAndSettle(t.Context(), complete))
 		s.restoreBackup(t, backup)
@@ -432,7 +420,7 @@ func TestHandleNotice_AnOrderWithoutItsPaymentGetsItAgain(t *testing.T) {
 	s := newFixture(t)
 	s.stripe.Origin = "this service"
 	order := s.newOrder(t)
-	backup := s.backup()
+	backup := s.sidecar.Documents()
 	paid, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
 	s.restoreBackup(t, backup)

@@ -43,7 +43,7 @@ func FuzzWebhook(f *testing.F) {
 	f.Add([]byte(`{}`), "t=,v1=", false)
 	f.Add([]byte(`{}`), "t=99999999999999999999,v1=00", false)
 	f.Add([]byte(`{}`), "t=1,t=2,v1=zz,v0=00", false)
-	documents, err := state.Open(context.Background(), &memory{documents: map[string]document{}}, state.Options{Service: "payments", Instance: "fuzz", Log: quiet})
+	documents, err := state.Open(context.Background(), newMemory(), state.Options{Service: "payments", Instance: "fuzz", Log: quiet})
 	require.NoError(f, err)
 	f.Cleanup(func() { _ = documents.Close(context.Background()) })
 	app := rest.New(rest.Options{Name: "payments", Log: quiet})

@@ -71,9 +71,9 @@ func (s *fixture) requireMoved(t *testing.T, f legacy, status domain.Status) {
 	require.Empty(t, a.legacy.ETag)
 	require.Equal(t, f.paymentID, a.order.Value.Payment.ID)
 	require.Equal(t, status, a.order.Value.Payment.Status)
-	require.JSONEq(t, fmt.Sprintf(`{"schema":2,"id":%q,"orderId":%q}`, f.paymentID, f.order.ID), string(s.sidecar.get(legacyPaymentKey(f.paymentID)).Value))
+	require.JSONEq(t, fmt.Sprintf(`{"schema":2,"id":%q,"orderId":%q}`, f.paymentID, f.order.ID), string(s.sidecar.Document(legacyPaymentKey(f.paymentID)).Value))
 	var document struct{ Schema int }
-	require.NoError(t, json.Unmarshal(s.sidecar.get(orderKey(f.order.ID)).Value, &document))
+	require.NoError(t, json.Unmarshal(s.sidecar.Document(orderKey(f.order.ID)).Value, &document))
 	require.Equal(t, domain.OrderSchema, document.Schema)
 	s.requireShown(t, f, status)
 }
@@ -97,7 +97,7 @@ func TestLegacy_APaymentIsShownAsItIs(t *testing.T) {
 			f := s.storedByLegacyRelease(t, card, status, false)
 			s.requireShown(t, f, status)
 			if status != domain.Failed { // whose declines were not counted
-				require.Contains(t, string(s.sidecar.get(legacyPaymentKey(f.paymentID)).Value), `"schema":1`, "a read changes nothing")
+				require.Contains(t, string(s.sidecar.Document(legacyPaymentKey(f.paymentID)).Value), `"schema":1`, "a read changes nothing")
 			}
 		})
 	}

@@ -369,7 +369,7 @@ func TestAPI_ShowsACardTesterNothing(t *testing.T) {
 			require.Equal(t, "card_declined", domain.ShownDecline(a.order.Value.Payment.DeclineCode))
 			d.requireEvents(t, "payment.failed")
 			var reported events.PaymentFailed
-			require.NoError(t, json.Unmarshal(d.sidecar.published[0].Data, &reported))
+			require.NoError(t, json.Unmarshal(d.sidecar.Published()[0].Data, &reported))
 			require.Equal(t, "card_declined", reported.DeclineCode)
 		})
 	}

@@ -24,9 +24,7 @@ func (s *fixture) costs(t *testing.T, of func()) costs {
 	t.Helper()
 	count := func() costs {
 		wrote := int(s.stripeServer.Writes.Load())
-		s.sidecar.mu.Lock()
-		defer s.sidecar.mu.Unlock()
-		return costs{s.sidecar.reads, s.sidecar.transactions, wrote, int(s.stripeServer.Requests.Load()) - wrote}
+		return costs{int(s.sidecar.reads.Load()), int(s.sidecar.transactions.Load()), wrote, int(s.stripeServer.Requests.Load()) - wrote}
 	}
 	before := count()
 	of()
@@ -355,9 +353,7 @@ func TestPay_TheEventEndsTheWait(t *testing.T) {
 			done <- err
 		}()
 		require.Eventually(t, func() bool {
-			s.sidecar.mu.Lock()
-			defer s.sidecar.mu.Unlock()
-			return s.sidecar.reads >= 2 // and waits
+			return s.sidecar.reads.Load() >= 2 // and waits
 		}, time.Second, time.Millisecond)
 		require.NoError(t, s.store.ApplyOrder(t.Context(), order))
 		require.NoError(t, <-done)

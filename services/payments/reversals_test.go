@@ -108,10 +108,8 @@ func (d *testAPI) requireShown(t *testing.T, order id.Order, status domain.Statu
 func (d *testAPI) requireRefundedEvents(t *testing.T, amounts ...int64) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		d.sidecar.mu.Lock()
-		defer d.sidecar.mu.Unlock()
 		reported := []int64{}
-		for _, event := range d.sidecar.published {
+		for _, event := range d.sidecar.Published() {
 			if event.Type == "payment.refunded" {
 				var e events.PaymentRefunded
 				assert.NoError(c, json.Unmarshal(event.Data, &e))

@@ -2,49 +2,42 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/dapr/go-sdk/client"
 	"github.com/stretchr/testify/require"
 
-	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/state"
+	"boxoffice/services/internal/state/statetest"
 )
 
-// memory is a sidecar whose state store is a map and whose broker is a list, so that hundreds of interleavings are fast. Tests
-// of package state use real ones.
+// memory is a sidecar in memory that counts calls.
 type memory struct {
-	mu        sync.Mutex
-	documents map[string]document
-	writes    int
+	*statetest.Sidecar
+
 	// reads and transactions count the calls for documents of this service, without those of package state itself.
-	reads, transactions int
-	published           []events.Event
+	reads, transactions atomic.Int64
 	missed              func(key string) // called when a document was read that does not exist; may be nil
 }
 
-type document struct {
-	value []byte
-	etag  string
-}
-
-func (m *memory) GetState(_ context.Context, _, key string, _ map[string]string) (*client.StateItem, error) {
-	m.countRead(key)
-	return m.get(key), nil
-}
-
-func (m *memory) countRead(keys ...string) {
-	if slices.ContainsFunc(keys, isOfPayments) {
-		m.mu.Lock()
-		m.reads++
-		m.mu.Unlock()
+func newMemory() *memory {
+	m := &memory{Sidecar: statetest.New()}
+	m.BeforeRead = func(keys []string) error {
+		if slices.ContainsFunc(keys, isOfPayments) {
+			m.reads.Add(1)
+		}
+		return nil
 	}
+	m.BeforeCommit = func(ops []*client.StateOperation) error {
+		if slices.ContainsFunc(ops, func(op *client.StateOperation) bool { return isOfPayments(op.Item.Key) }) {
+			m.transactions.Add(1)
+		}
+		return nil
+	}
+	return m
 }
 
 // isOfPayments reports whether a key is that of a document which store.go names, or of a stored response.
@@ -53,76 +46,28 @@ func isOfPayments(key string) bool {
 	return slices.Contains([]string{"order", "attempt", "payment", "intent", "sweep", "idempotency", "user", "origin"}, prefix)
 }
 
-func (m *memory) get(key string) *client.StateItem {
-	m.mu.Lock()
-	d, found := m.documents[key]
-	m.mu.Unlock()
-	if !found && m.missed != nil {
+func (m *memory) GetState(ctx context.Context, store, key string, meta map[string]string) (*client.StateItem, error) {
+	found, err := m.Sidecar.GetState(ctx, store, key, meta)
+	if err == nil && found.Etag == "" && m.missed != nil {
 		m.missed(key)
 	}
-	return &client.StateItem{Key: key, Value: d.value, Etag: d.etag}
+	return found, err
 }
 
-func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[string]string, _ int32) ([]*client.BulkStateItem, error) {
-	m.countRead(keys...)
-	var found []*client.BulkStateItem
-	for _, key := range keys {
-		one := m.get(key)
-		found = append(found, &client.BulkStateItem{Key: key, Value: one.Value, Etag: one.Etag})
-	}
-	return found, nil
-}
-
-func (m *memory) ExecuteStateTransaction(_ context.Context, _ string, _ map[string]string, ops []*client.StateOperation) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if slices.ContainsFunc(ops, func(op *client.StateOperation) bool { return isOfPayments(op.Item.Key) }) {
-		m.transactions++
-	}
-	for _, op := range ops {
-		now, wanted := m.documents[op.Item.Key].etag, ""
-		if op.Item.Etag != nil {
-			wanted = op.Item.Etag.Value
-		}
-		blind := wanted == "" && (op.Item.Options == nil || op.Item.Options.Concurrency != client.StateConcurrencyFirstWrite)
-		if now != wanted && !blind {
-			return errors.New("a condition does not hold")
+func (m *memory) GetBulkState(ctx context.Context, store string, keys []string, meta map[string]string, parallelism int32) ([]*client.BulkStateItem, error) {
+	found, err := m.Sidecar.GetBulkState(ctx, store, keys, meta, parallelism)
+	for _, one := range found {
+		if one.Etag == "" && m.missed != nil {
+			m.missed(one.Key)
 		}
 	}
-	for _, op := range ops {
-		if op.Type == client.StateOperationTypeDelete {
-			delete(m.documents, op.Item.Key)
-			continue
-		}
-		m.writes++
-		m.documents[op.Item.Key] = document{op.Item.Value, strconv.Itoa(m.writes)}
-	}
-	return nil
-}
-
-func (m *memory) PublishEvents(_ context.Context, _, _ string, published []any, _ ...client.PublishEventsOption) client.PublishEventsResponse {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, one := range published {
-		var event events.Event
-		if err := json.Unmarshal(one.(client.PublishEventsEvent).Data, &event); err != nil {
-			return client.PublishEventsResponse{Error: err}
-		}
-		m.published = append(m.published, event)
-	}
-	return client.PublishEventsResponse{}
-}
-
-func (m *memory) GetMetadata(context.Context) (*client.GetMetadataResponse, error) {
-	return &client.GetMetadataResponse{}, nil
+	return found, err
 }
 
 // eventTypes lists the types of the events that were published.
 func (m *memory) eventTypes() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	types := []string{}
-	for _, event := range m.published {
+	for _, event := range m.Published() {
 		types = append(types, event.Type)
 	}
 	return types
@@ -131,19 +76,17 @@ func (m *memory) eventTypes() []string {
 // requireNowhere checks that no document and no event holds a text.
 func (m *memory) requireNowhere(t *testing.T, text string) {
 	t.Helper()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for key, doc := range m.documents {
-		require.NotContains(t, string(doc.value), text, key)
+	for key, doc := range m.Documents() {
+		require.NotContains(t, string(doc.Value), text, key)
 	}
-	for _, event := range m.published {
+	for _, event := range m.Published() {
 		require.NotContains(t, string(event.Data), text, event.ID)
 	}
 }
 
 func openMemory(t *testing.T) (*memory, *state.Store) {
 	t.Helper()
-	m := &memory{documents: map[string]document{}}
+	m := newMemory()
 	documents, err := state.Open(t.Context(), m, state.Options{Service: "payments", Instance: "test", Log: quiet})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = documents.Close(context.Background()) })

@@ -67,6 +67,13 @@ func (s *Sidecar) Write(key string, value []byte) {
 	s.write(key, value, "")
 }
 
+// Delete removes a document, if there is one.
+func (s *Sidecar) Delete(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.documents, key)
+}
+
 func (s *Sidecar) write(key string, value []byte, ttl string) {
 	s.writes++
 	s.documents[key] = Document{Value: value, ETag: strconv.Itoa(s.writes), TTL: ttl}
