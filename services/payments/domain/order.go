@@ -169,7 +169,7 @@ func (o *Order) due(payment Status) Step {
 		return Capture
 	case o.Status == OrderCancelled && (payment.Open() || payment == Authorized):
 		return Void
-	case o.Status == OrderCancelled && payment == Captured && !o.Payment.RefundBlocked():
+	case o.Status == OrderCancelled && payment == Captured && !o.Payment.refundBlocked():
 		return Refund
 	}
 	return Nothing
@@ -181,7 +181,7 @@ func (o *Order) IsDue() bool { return o.Payment != nil && o.due(o.Payment.Status
 // Settled reports whether the payment is as the order asks. It stays so unless the order changes or money moves at Stripe.
 func (o *Order) Settled() bool {
 	p := o.Payment
-	return p == nil || p.Status.Ended() || p.Status == Captured && (o.Status == OrderComplete || o.Status == OrderCancelled && p.RefundBlocked())
+	return p == nil || p.Status.Ended() || p.Status == Captured && (o.Status == OrderComplete || o.Status == OrderCancelled && p.refundBlocked())
 }
 
 // NeedsSettling reports whether the sweep must settle the payment: a step is due, or Stripe may have news. A payment that waits

@@ -105,7 +105,7 @@ type Payment struct {
 	Amount   int64    `json:"-"`
 	Currency string   `json:"-"`
 
-	unrecorded int // declines that Observe has found and that are not in the user's document yet
+	unrecordedDeclines int // declines that Observe has found and that are not in the user's document yet
 }
 
 // Attempt is one try with one card. It is committed before the request to Stripe, and is open until its outcome is committed
@@ -302,12 +302,12 @@ func (p *Payment) countDeclines(i Intent) (changed bool) {
 		return false
 	}
 	p.Declines += more
-	p.unrecorded += more
+	p.unrecordedDeclines += more
 	return true
 }
 
 // Unrecorded is how many declines must be added to the user's document with the payment's next commit.
-func (p *Payment) Unrecorded() int { return p.unrecorded }
+func (p *Payment) Unrecorded() int { return p.unrecordedDeclines }
 
 // applyReversals applies the refunds and disputes at Stripe. If less was given back than before, a refund has failed,
 // unless a dispute was won after all.
@@ -317,9 +317,9 @@ func (p *Payment) applyReversals(i Intent) {
 	p.Refunded, p.Dispute = i.Refunded, i.Dispute
 }
 
-// RefundBlocked reports whether this service cannot give captured money back: a refund has failed, or the bank decides on a
+// refundBlocked reports whether this service cannot give captured money back: a refund has failed, or the bank decides on a
 // dispute.
-func (p *Payment) RefundBlocked() bool { return p != nil && (p.RefundFailed || p.Dispute.Undecided()) }
+func (p *Payment) refundBlocked() bool { return p != nil && (p.RefundFailed || p.Dispute.Undecided()) }
 
 // Reflects reports whether the payment is at least as far as a webhook's intent, which may be old. If so, the intent need not be
 // read.

@@ -909,7 +909,7 @@ func TestMoney_FollowsTheOrderWhateverTheInterleaving(t *testing.T) {
 			require.Equal(t, Captured, payment.Status)
 			require.Equal(t, []int{1, 1, 0}, []int{authorized, captured, refunded})
 		case OrderCancelled:
-			require.True(t, payment.Status.Ended() || payment.RefundBlocked(), "what can be given back was: %+v", payment)
+			require.True(t, payment.Status.Ended() || payment.refundBlocked(), "what can be given back was: %+v", payment)
 			require.LessOrEqual(t, refunded, 1, "and once")
 		default:
 			require.True(t, payment.Status.Open(), "an order whose money is held becomes complete: %s", payment.Status)

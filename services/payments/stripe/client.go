@@ -35,13 +35,13 @@ const clockSkew = 5 * time.Minute
 // Errors are problems: Invalid if Stripe does not know the card or refuses the amount, Unavailable if it cannot be reached or
 // asks to wait. Any other error is a fault of this service. A declined card is no error: the intent's status is Failed.
 type Client struct {
-	intents  paymentintent.Client
-	charges  charge.Client
-	methods  paymentmethod.Client
-	refunds  refund.Client
-	disputes dispute.Client
-	events   event.Client
-	clock    clock.Clock
+	paymentIntents paymentintent.Client
+	charges        charge.Client
+	methods        paymentmethod.Client
+	refunds        refund.Client
+	disputes       dispute.Client
+	events         event.Client
+	clock          clock.Clock
 	// Origin marks the intents that this client makes.
 	Origin string
 }
@@ -72,14 +72,14 @@ func New(opts Options) *Client {
 	}
 	backend := stripego.GetBackendWithConfig(stripego.APIBackend, config)
 	return &Client{
-		intents:  paymentintent.Client{B: backend, Key: opts.Key},
-		charges:  charge.Client{B: backend, Key: opts.Key},
-		methods:  paymentmethod.Client{B: backend, Key: opts.Key},
-		refunds:  refund.Client{B: backend, Key: opts.Key},
-		disputes: dispute.Client{B: backend, Key: opts.Key},
-		events:   event.Client{B: backend, Key: opts.Key},
-		clock:    opts.Clock,
-		Origin:   opts.Origin,
+		paymentIntents: paymentintent.Client{B: backend, Key: opts.Key},
+		charges:        charge.Client{B: backend, Key: opts.Key},
+		methods:        paymentmethod.Client{B: backend, Key: opts.Key},
+		refunds:        refund.Client{B: backend, Key: opts.Key},
+		disputes:       dispute.Client{B: backend, Key: opts.Key},
+		events:         event.Client{B: backend, Key: opts.Key},
+		clock:          opts.Clock,
+		Origin:         opts.Origin,
 	}
 }
 
@@ -167,7 +167,7 @@ func (c *Client) search(ctx context.Context, orderID id.Order, since time.Time) 
 	}
 	var notCanceled []string
 	best, bestRank := "", -1
-	list := c.intents.List(params)
+	list := c.paymentIntents.List(params)
 	for list.Next() {
 		intent := list.PaymentIntent()
 		if intent.Metadata[metadataOrder] != string(orderID) {
@@ -227,7 +227,7 @@ func (c *Client) createIntent(ctx context.Context, order *domain.Order, key, car
 	if card != "" {
 		params.Confirm, params.PaymentMethod = stripego.Bool(true), stripego.String(card)
 	}
-	return result(c.intents.New(params))
+	return result(c.paymentIntents.New(params))
 }
 
 // Confirm makes the payment's attempt of this number with a card, on the payment's intent. The result's status is Authorized,
@@ -248,7 +248,7 @@ func (c *Client) confirmIntent(ctx context.Context, stripeID, attempt, card stri
 			PaymentMethod: stripego.String(card),
 		}
 		params.AddExpand("latest_charge")
-		return result(c.intents.Confirm(stripeID, params))
+		return result(c.paymentIntents.Confirm(stripeID, params))
 	})
 }
 
@@ -282,7 +282,7 @@ func (c *Client) Get(ctx context.Context, stripeID string) (domain.Intent, error
 func (c *Client) getIntent(ctx context.Context, stripeID string, refunded bool) (domain.Intent, error) {
 	params := &stripego.PaymentIntentParams{Params: stripego.Params{Context: ctx}}
 	params.AddExpand("latest_charge")
-	found, err := c.intents.Get(stripeID, params)
+	found, err := c.paymentIntents.Get(stripeID, params)
 	if err != nil {
 		return domain.Intent{}, problemOf(err, "get payment intent "+stripeID)
 	}
@@ -362,7 +362,7 @@ type Listed struct {
 
 // Lookup reads an intent with its metadata. It returns the zero value for one that does not exist.
 func (c *Client) Lookup(ctx context.Context, stripeID string) (Listed, error) {
-	found, err := c.intents.Get(stripeID, &stripego.PaymentIntentParams{Params: stripego.Params{Context: ctx}})
+	found, err := c.paymentIntents.Get(stripeID, &stripego.PaymentIntentParams{Params: stripego.Params{Context: ctx}})
 	if isNotFound(err) {
 		return Listed{}, nil
 	}
@@ -383,7 +383,7 @@ func (c *Client) Intents(ctx context.Context, since time.Time, each func([]Liste
 		CreatedRange: &stripego.RangeQueryParams{GreaterThanOrEqual: since.Unix()},
 	}
 	params.AddExpand("data.latest_charge")
-	list := c.intents.List(params)
+	list := c.paymentIntents.List(params)
 	return inPages(func() (one Listed, more bool, err error) {
 		for list.Next() {
 			if one = listedOf(list.PaymentIntent()); one.OrderID != "" {
@@ -448,7 +448,7 @@ func (c *Client) Capture(ctx context.Context, p *domain.Payment) (domain.Intent,
 	return c.sendForIntent(ctx, p.StripeID, paymentKey(p.ID, "capture"), "capture payment intent "+p.StripeID, func(key string) (domain.Intent, http.Header, error) {
 		params := &stripego.PaymentIntentCaptureParams{Params: stripego.Params{Context: ctx, IdempotencyKey: &key}}
 		params.AddExpand("latest_charge")
-		return result(c.intents.Capture(p.StripeID, params))
+		return result(c.paymentIntents.Capture(p.StripeID, params))
 	})
 }
 
@@ -468,7 +468,7 @@ func (c *Client) cancelIntent(ctx context.Context, stripeID, key string) (domain
 			CancellationReason: stripego.String(string(stripego.PaymentIntentCancellationReasonAbandoned)),
 		}
 		params.AddExpand("latest_charge")
-		return result(c.intents.Cancel(stripeID, params))
+		return result(c.paymentIntents.Cancel(stripeID, params))
 	})
 }
 

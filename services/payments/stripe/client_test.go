@@ -244,7 +244,7 @@ func TestClient_StripeAwayIsUnavailable(t *testing.T) {
 	p := stripetest.New(t, sandbox.Options{})
 	client := newClient(t, p, nil)
 	payment := intended(t, client)
-	client.intents.B.SetMaxNetworkRetries(0) // it would wait between them
+	client.paymentIntents.B.SetMaxNetworkRetries(0) // it would wait between them
 	for name, answer := range map[string]func(http.ResponseWriter, *http.Request){
 		"breaks": func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, `{"error":{"type":"api_error"}}`, http.StatusInternalServerError)
