@@ -79,7 +79,7 @@ func (c *Compactor[T]) pass(ctx context.Context, enough int) (removed int, err e
 		return 0, err
 	}
 	for name, head := range heads {
-		n, err := c.partition(ctx, name, head.Number-1, enough)
+		n, err := c.compactPartition(ctx, name, head.Number-1, enough)
 		removed += n
 		if err != nil {
 			return removed, err
@@ -88,7 +88,7 @@ func (c *Compactor[T]) pass(ctx context.Context, enough int) (removed int, err e
 	return removed, nil
 }
 
-func (c *Compactor[T]) partition(ctx context.Context, name string, from, enough int) (removed int, err error) {
+func (c *Compactor[T]) compactPartition(ctx context.Context, name string, from, enough int) (removed int, err error) {
 	var run Doc[indexPage] // the newest of a sequence of removed pages
 	inRun, stay := false, 0
 	endRun := func(before int) error {

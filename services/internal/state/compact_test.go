@@ -230,7 +230,7 @@ func TestTrim_DeletesPagesThatAreWorkedOff(t *testing.T) {
 	m := &market{Store: s, t: t}
 	m.add(30 * pageLength)
 	pages := func() (n int) {
-		for key := range mem.all() {
+		for key := range mem.allDocuments() {
 			if strings.HasPrefix(key, "index/listings@") && strings.Count(key, "/") == 2 {
 				n++
 			}

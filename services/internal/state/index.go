@@ -71,9 +71,9 @@ type appended struct {
 	heads  map[string]*head
 }
 
-// append makes the writes that append the batch's entries to this writer's partitions. It reads the heads that are not in
-// memory.
-func (w *writer) append(ctx context.Context, batch []*request) (appended, error) {
+// appendToIndexes makes the writes that append the batch's entries to this writer's partitions. It reads the heads that are not
+// in memory.
+func (w *writer) appendToIndexes(ctx context.Context, batch []*request) (appended, error) {
 	var indexes []string
 	ids, ttl := map[string][]string{}, map[string]time.Duration{}
 	for _, r := range batch {

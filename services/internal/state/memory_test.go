@@ -18,17 +18,17 @@ import (
 type fault int
 
 const (
-	works     fault = iota
-	refuses         // nothing happens, and the call fails
-	silent          // it happens, but the answer is lost
-	tarries         // the call fails, and only later it happens all the same, if its conditions still hold
-	halfways        // of a bulk call, some fails
-	breaksOff       // of a bulk read, some documents seem not to exist; other calls fail
+	works       fault = iota
+	refuses           // nothing happens, and the call fails
+	silent            // it happens, but the answer is lost
+	happensLate       // the call fails, and it happens later, if its conditions still hold
+	failsInPart       // of a bulk call, some fails
+	breaksOff         // of a bulk read, some documents seem not to exist; other calls fail
 )
 
-// memory is a sidecar whose store is a map with transactions and ETags, and whose broker is a list. Calls meet
-// its faults, one after the other; when there are none left, all is well. It is a model: that a real sidecar
-// behaves so is what the other tests of this package are for.
+// memory is a sidecar whose store is a map with transactions and ETags, and whose broker is a list. Each call meets the next of
+// its faults; when none is left, all calls succeed. It is a model: the other tests of this package show that a real sidecar
+// behaves in this way.
 type memory struct {
 	mu        sync.Mutex
 	documents map[string]item
@@ -43,7 +43,7 @@ func newMemory() *memory {
 	return &memory{documents: map[string]item{}, lifetimes: map[string]string{}, published: map[string]int{}}
 }
 
-var errFault = errors.New("the sidecar has a bad moment")
+var errFault = errors.New("the sidecar fails")
 
 // meet takes the next fault.
 func (m *memory) meet() fault {
@@ -69,8 +69,8 @@ func (m *memory) get(key string) item {
 	return m.documents[key]
 }
 
-// all are the documents as they are now.
-func (m *memory) all() map[string]item {
+// allDocuments are the documents as they are now.
+func (m *memory) allDocuments() map[string]item {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return maps.Clone(m.documents)
@@ -86,7 +86,7 @@ func (m *memory) GetState(_ context.Context, _, key string, _ map[string]string)
 
 func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[string]string, _ int32) ([]*client.BulkStateItem, error) {
 	fault := m.meet()
-	if fault != works && fault != halfways && fault != breaksOff {
+	if fault != works && fault != failsInPart && fault != breaksOff {
 		return nil, errFault
 	}
 	var items []*client.BulkStateItem
@@ -97,7 +97,7 @@ func (m *memory) GetBulkState(_ context.Context, _ string, keys []string, _ map[
 	for i, key := range keys {
 		found := m.get(key)
 		items = append(items, &client.BulkStateItem{Key: key, Value: found.value, Etag: found.etag})
-		if fault == halfways && i == len(keys)/2 {
+		if fault == failsInPart && i == len(keys)/2 {
 			items[i] = &client.BulkStateItem{Key: key, Error: errFault.Error()}
 		}
 		if fault == breaksOff && (again || i < len(keys)/2) {
@@ -113,7 +113,7 @@ func (m *memory) ExecuteStateTransaction(_ context.Context, _ string, _ map[stri
 		return m.execute(ops)
 	case silent:
 		return errors.Join(m.execute(ops), errFault)
-	case tarries:
+	case happensLate:
 		time.AfterFunc(time.Duration(1+len(ops))*7*time.Millisecond, func() { _ = m.execute(ops) })
 	}
 	return errFault
@@ -148,9 +148,9 @@ func (m *memory) PublishEvents(_ context.Context, _, _ string, entries []any, _ 
 	accepted, response := entries, client.PublishEventsResponse{}
 	switch m.meet() {
 	case works:
-	case silent, tarries:
+	case silent, happensLate:
 		response = client.PublishEventsResponse{Error: errFault, FailedEvents: entries}
-	case halfways:
+	case failsInPart:
 		accepted = entries[:len(entries)/2]
 		response = client.PublishEventsResponse{Error: errFault, FailedEvents: entries[len(entries)/2:]}
 	case refuses, breaksOff:

@@ -173,7 +173,7 @@ func TestProbe_RefusesStoresThatASequenceOfTransactionsDoesNotShow(t *testing.T)
 			unfit, ok := errors.AsType[*unfitStoreError](err)
 			require.True(t, ok, "%v", err)
 			require.Contains(t, unfit.Error(), c.did)
-			require.Empty(t, memories[name].all(), "it deletes its documents")
+			require.Empty(t, memories[name].allDocuments(), "it deletes its documents")
 		})
 	}
 }
@@ -185,7 +185,7 @@ func TestProbe_DeletesItsDocumentsAndIsQuick(t *testing.T) {
 	f.transact = func(ctx context.Context, pass func(context.Context) error) error { calls++; return pass(ctx) }
 	s := openOn(t, f, Options{Writers: 1})
 	require.LessOrEqual(t, calls, 30, "transactions until a service is ready")
-	for key := range m.all() {
+	for key := range m.allDocuments() {
 		require.False(t, strings.HasPrefix(key, "probe/"), "%s is left", key)
 	}
 	require.NotNil(t, s)

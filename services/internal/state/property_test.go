@@ -88,7 +88,7 @@ func (h *household) open(t *rapid.T, replica int) {
 }
 
 func (h *household) anyFaults(t *rapid.T) {
-	bad := rapid.SampledFrom([]fault{works, works, refuses, silent, tarries, halfways, breaksOff})
+	bad := rapid.SampledFrom([]fault{works, works, refuses, silent, happensLate, failsInPart, breaksOff})
 	faults := rapid.SliceOfN(bad, 0, 12).Draw(t, "faults")
 	h.memory.mu.Lock()
 	defer h.memory.mu.Unlock()
@@ -123,7 +123,7 @@ func (h *household) commitSome(t *rapid.T) {
 
 // check compares the outcomes of all changes with the store, when nothing is under way.
 func (h *household) check(t *rapid.T) {
-	documents := h.memory.all()
+	documents := h.memory.allDocuments()
 	entered := map[int][]string{}
 	for _, key := range []string{"ledger/a", "ledger/b", "ledger/c"} {
 		var page ledgerPage
@@ -200,7 +200,7 @@ func TestCommit_KeepsItsGuaranteesUnderFaults(t *testing.T) {
 				cancel()
 				require.NoError(t, err)
 			}
-			for key, doc := range h.memory.all() {
+			for key, doc := range h.memory.allDocuments() {
 				if strings.HasPrefix(key, "journal/") && strings.Count(key, "/") == 2 {
 					var entry entryDocument
 					require.NoError(t, json.Unmarshal(doc.value, &entry))

@@ -31,7 +31,7 @@ func TestNote_IsWrittenAtTheCreationAndWithLateChanges(t *testing.T) {
 	require.Len(t, noted(created.Add(99*time.Hour), created.Add(101*time.Hour)), 1)
 	require.Contains(t, noted(created.Add(notedAgainAfter), created.Add(notedAgainAfter)), "t1", "a change that was not noted is found by the note of the creation")
 	require.Empty(t, noted(created.Add(-72*time.Hour), created.Add(-70*time.Hour)))
-	for key := range m.all() {
+	for key := range m.allDocuments() {
 		if len(key) > 12 && key[:12] == "index/recent" {
 			require.Equal(t, "432000", m.lifetimes[key], "the store forgets it")
 		}

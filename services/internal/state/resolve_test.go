@@ -197,7 +197,7 @@ func TestLegacy_AnInterruptedTakeoverIsFinishedByTheNext(t *testing.T) {
 	}
 	require.Error(t, takeOver())
 	require.NoError(t, takeOver())
-	for key := range m.all() {
+	for key := range m.allDocuments() {
 		require.False(t, strings.HasPrefix(key, "journal/w-1"), "%s is left", key)
 	}
 }

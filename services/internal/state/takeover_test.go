@@ -223,7 +223,7 @@ func TestTakeOver_MayBeInterruptedAnywhere(t *testing.T) {
 				require.True(t, onLiving.took(event))
 			}
 			require.NotContains(t, writers(t, living), id)
-			for key, doc := range m.all() {
+			for key, doc := range m.allDocuments() {
 				if strings.HasPrefix(key, entryKey(id, 0)[:len(id)+9]) {
 					var entry entryDocument
 					require.NoError(t, json.Unmarshal(doc.value, &entry))
@@ -353,7 +353,7 @@ func TestWriters_AConflictNeedsNoNewRegistrationAndHasNoEntries(t *testing.T) {
 	create(t, s, newKey(), "this deletes entries")
 	require.Equal(t, id, s.writers[0].id)
 	entries, fences := 0, 0
-	for key, doc := range m.all() {
+	for key, doc := range m.allDocuments() {
 		if strings.HasPrefix(key, writerKey(id)+"/") {
 			var entry entryDocument
 			require.NoError(t, json.Unmarshal(doc.value, &entry))
@@ -582,7 +582,7 @@ func TestLegacy_WhatTheReleaseBeforeLeftIsPublishedAndListed(t *testing.T) {
 		registry, err := Get[legacyRegistry](t.Context(), s, legacyRegistryKey)
 		return err == nil && len(registry.Value.Writers) == 0
 	})
-	for key := range m.all() {
+	for key := range m.allDocuments() {
 		require.False(t, strings.HasPrefix(key, "journal/w-"), "%s is left", key)
 	}
 

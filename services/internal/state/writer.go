@@ -125,7 +125,7 @@ func (w *writer) try(ctx context.Context, batch []*request) (outcome, error) {
 	if err := w.prepare(ctx); err != nil {
 		return outcome{}, err
 	}
-	appended, err := w.append(ctx, batch)
+	appended, err := w.appendToIndexes(ctx, batch)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -138,7 +138,7 @@ func (w *writer) try(ctx context.Context, batch []*request) (outcome, error) {
 	}
 	tx.add(appended.writes...)
 	tx.add(write{key: e.key(), value: encodeEntry(e.batch, e.records)})
-	trimmed := w.trim(trimAtOnce)
+	trimmed := w.takePublished(trimAtOnce)
 	for _, number := range trimmed {
 		tx.ops = append(tx.ops, removal(entryKey(w.id, number)))
 	}
@@ -162,7 +162,7 @@ func (w *writer) try(ctx context.Context, batch []*request) (outcome, error) {
 		w.lost = true
 	default:
 		w.next++ // a fence uses the number
-		w.untrim(trimmed)
+		w.returnPublished(trimmed)
 	}
 	return result, nil
 }
@@ -307,9 +307,9 @@ func (w *writer) oldest() int64 {
 	return oldest
 }
 
-// trim removes up to most published entries from the list and returns them: the next transaction deletes them. The entry of the
-// last transaction stays until there is another one, because a takeover finds the next number by it.
-func (w *writer) trim(most int) (numbers []int64) {
+// takePublished removes up to most published entries from the list and returns them: the next transaction deletes them. The
+// entry of the last transaction stays until there is another one, because a takeover finds the next number by it.
+func (w *writer) takePublished(most int) (numbers []int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	last := slices.Index(w.published, w.next-1)
@@ -326,8 +326,8 @@ func (w *writer) trim(most int) (numbers []int64) {
 	return numbers
 }
 
-// untrim returns entries to the list whose deletion was not committed.
-func (w *writer) untrim(numbers []int64) {
+// returnPublished returns entries to the list whose deletion was not committed.
+func (w *writer) returnPublished(numbers []int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.published = append(w.published, numbers...)
