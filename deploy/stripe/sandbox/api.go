@@ -72,7 +72,7 @@ func (s *Server) Close() error {
 	return s.store.close()
 }
 
-// What a publishable key may do, for an intent whose client secret comes along.
+// What a publishable key may do, with the intent whose client secret the request has.
 const (
 	retrievePattern = "GET /v1/payment_intents/{id}"
 	confirmPattern  = "POST /v1/payment_intents/{id}/confirm"
@@ -114,7 +114,7 @@ func (s *Server) routes() {
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/dispute", s.openDispute)
 	s.mux.HandleFunc("POST /sandbox/disputes/{id}/close", s.endDispute)
 	s.mux.HandleFunc("POST /sandbox/refunds/{id}/fail", s.failRefund)
-	s.mux.HandleFunc("GET /sandbox/ledger", s.ledger)
+	s.mux.HandleFunc("GET /sandbox/ledger", s.showLedger)
 	s.mux.HandleFunc("GET /sandbox/calls", s.calls.show)
 	s.mux.HandleFunc("POST /sandbox/faults", s.addFault)
 	s.mux.HandleFunc("GET /sandbox/faults", s.listFaults)

@@ -7,7 +7,7 @@ import (
 )
 
 // callCounter counts the calls of the Stripe API since the start, replays and refusals included: an account has a limit of
-// calls a second, and every call of a purchase brings it nearer. GET /sandbox/calls shows it.
+// calls a second. GET /sandbox/calls shows it.
 type callCounter struct{ reads, writes atomic.Int64 }
 
 // Calls is what GET /sandbox/calls answers.

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// The sandbox can be set to fail as Stripe does on a bad day: per request (the next three confirmations) or
-// by rate (one in ten). A rule defines what goes wrong where:
+// The sandbox can be set to fail as Stripe may fail: per request (the next three confirmations) or
+// by rate (one in ten). A rule defines which fault occurs where:
 //
 //	POST   /sandbox/faults        {"operation": "confirm", "fault": "hang_after", "times": 1}   → 201, the rule with its id
 //	GET    /sandbox/faults        the rules, and how often each struck
@@ -26,7 +26,7 @@ import (
 // a 500 is remembered under its idempotency key, whether the work was done or not, and is sent again to a client that asks
 // again; a 429 or 503 was refused before the work began, and is not.
 
-// Fault is one way to misbehave.
+// Fault is one way to fail.
 type Fault string
 
 const (
@@ -89,7 +89,7 @@ func operations() []string {
 	return []string{opCreate, opConfirm, opCapture, opCancel, opRefund, opRetrieve, opMethod, opAuthenticate, opExpire, opDispute, anyOperation}
 }
 
-// Rule defines what goes wrong, where, and how often.
+// Rule defines which fault occurs, where, and how often.
 type Rule struct {
 	// ID is given by the sandbox.
 	ID int `json:"id"`
@@ -177,7 +177,7 @@ func (f *faults) add(rule Rule) (Rule, error) {
 	return rule, nil
 }
 
-// strike finds what goes wrong at a moment of a request; nil if nothing does.
+// strike finds the rule that applies at a moment of a request; nil if none does.
 func (f *faults) strike(when moment, r *request) *Rule {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -259,13 +259,13 @@ func (s *Server) clearFaults(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// strike finds what goes wrong at a moment of a request.
+// strike finds the rule that applies at a moment of a request.
 func (s *Server) strike(when moment, req *request) *Rule {
 	return s.faults.strike(when, req)
 }
 
-// refuse turns a request away before anything is done. It reports whether it did; it does not return if the client
-// gets no answer.
+// refuse answers a request with an error before anything is done, if a rule matches. It reports whether one did. If the client
+// gets no answer, it does not return.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *request) bool {
 	rule := s.strike(onArrival, req)
 	if rule == nil {
@@ -284,7 +284,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *request) bo
 	return true
 }
 
-// misbehaving does the work with what goes wrong at it.
+// misbehaving does the work with the fault of a rule, if one matches.
 func (s *Server) misbehaving(op operation, req *request) outcome {
 	rule := s.strike(atWork, req)
 	if rule == nil {
@@ -306,7 +306,7 @@ func (s *Server) misbehaving(op operation, req *request) outcome {
 	}
 }
 
-// deliver sends the answer, unless it gets lost. An event that comes first is waited for.
+// deliver sends the answer, unless a fault loses it. It waits for events that must be sent first.
 func (s *Server) deliver(w http.ResponseWriter, r *http.Request, req *request, a answer) {
 	for _, tried := range req.first {
 		select {

@@ -147,8 +147,8 @@ func newCharge(intent *paymentIntent, method *paymentMethod, refused *decline, n
 	return ch
 }
 
-// checkConfirm checks whether the intent can be confirmed, with the payment method that came along or, if none
-// came, with the one it has.
+// checkConfirm checks whether the intent can be confirmed: with the payment method of the request or, if there is none, with its
+// own.
 func (p *paymentIntent) checkConfirm(hasMethod bool, returnURL string) *apiError {
 	switch p.Status {
 	case requiresCapture, succeeded:

@@ -158,8 +158,8 @@ type LedgerEntry struct {
 	CapturedAt *time.Time `json:"capturedAt,omitempty"`
 }
 
-// ledger answers GET /sandbox/ledger; ?orderId=… narrows it to intents with that metadata.
-func (s *Server) ledger(w http.ResponseWriter, r *http.Request) {
+// showLedger answers GET /sandbox/ledger; ?orderId=… narrows it to intents with that metadata.
+func (s *Server) showLedger(w http.ResponseWriter, r *http.Request) {
 	s.store.mu.Lock()
 	out := s.store.ledger(r.URL.Query().Get("orderId"))
 	s.store.mu.Unlock()
