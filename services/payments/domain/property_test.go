@@ -106,6 +106,8 @@ func (i *modelIntent) do(step Step) Intent {
 		i.captures++
 	case step == Void && (i.status.Open() || i.status == Authorized):
 		i.status = Voided
+	case step == Refund && i.refunds > 0: // Stripe has seen its idempotency key, and answers with the state of that refund
+		return i.get()
 	case step == Refund && i.status == Captured && i.isRefundable():
 		i.refunded, i.refundFailed = price, false
 		i.refunds++
