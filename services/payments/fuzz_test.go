@@ -73,7 +73,7 @@ func FuzzWebhook(f *testing.F) {
 	})
 }
 
-// isSigned finds a right signature in a header; its time may differ by minutes.
+// isSigned reports whether a header has a right signature; its time may differ by minutes.
 func isSigned(header string, body []byte) bool {
 	for _, part := range strings.Split(header, ",") {
 		name, at, _ := strings.Cut(part, "=")

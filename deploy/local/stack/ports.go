@@ -131,7 +131,8 @@ func checkPorts(uses []portUse) error {
 	return nil
 }
 
-// portFree tries both the loopback interface and all interfaces, because some systems allow a port to be bound on both.
+// portFree reports whether nothing listens on a port. It tries both the loopback interface and all interfaces, because some systems
+// allow a port to be bound on both.
 func portFree(port int) bool {
 	for _, host := range []string{"127.0.0.1", ""} {
 		listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))

@@ -79,7 +79,7 @@ func (p *proxy) accept() {
 	}
 }
 
-// keep adds a link to those that close and cuts apply to. After close it closes the link and returns false.
+// keep adds a link to those that close and cuts apply to. It reports whether it did: after close it closes the link.
 func (p *proxy) keep(l *link) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -50,7 +50,7 @@ func (s *Stack) WaitReady(ctx context.Context, names ...string) error {
 	return s.waitForEach(ctx, gateways)
 }
 
-// IsReady waits until a process is ready, and returns true, or until ctx ends. Other processes may end meanwhile.
+// IsReady waits until a process is ready or ctx ends. It reports whether the process is ready. Other processes may end meanwhile.
 func (s *Stack) IsReady(ctx context.Context, name string) bool {
 	return poll(ctx, func() error { return s.processes[name].ready(ctx) }) == nil
 }

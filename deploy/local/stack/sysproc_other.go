@@ -16,7 +16,7 @@ func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }
 
-// frozen: other systems have no such file; the signal takes a moment.
+// frozen reports true, because other systems have no file that shows it; the signal takes a moment.
 func frozen(int) bool { return true }
 
 // runAs changes nothing; see postgresAccount.
@@ -30,7 +30,7 @@ func postgresAccount() (*syscall.Credential, error) {
 	return nil, nil
 }
 
-// ownsConnection: other systems do not show the process of a connection, so a cut applies to all processes.
+// ownsConnection reports true, because other systems do not show the process of a connection. So a cut applies to all processes.
 func ownsConnection(int, net.Addr, net.Addr) bool { return true }
 
 // CanFillDisk reports whether Process.FillDisk works here.

@@ -202,7 +202,7 @@ func (f *faults) list() []Rule {
 	return all
 }
 
-// clear removes the rule of that id, or all of them if it is 0.
+// clear removes the rule of that id, or all of them if it is 0. It reports whether there was one.
 func (f *faults) clear(id int) (found bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -325,7 +325,8 @@ func (s *Service) shutdown() error {
 	closing, cancelClosing := context.WithTimeout(ctx, closeTime)
 	defer cancelClosing()
 	if err := s.Public.ShutdownWithContext(closing); errors.Is(err, context.DeadlineExceeded) {
-		// Connections without a request yet count as active, such as the spare ones of browsers. They are not worth an error.
+		// Connections without a request yet count as active, such as the spare ones of browsers. The shutdown does not
+		// fail because of them.
 		s.Log.Warn("some connections to the public port were not closed in time", "waited", closeTime.String())
 	} else if err != nil {
 		problems = append(problems, fmt.Errorf("close the public port: %w", err))

@@ -138,7 +138,7 @@ func (c *committer) wait(ctx context.Context) error {
 	}
 }
 
-// await returns when a writer may find changes, or must renew its lease. It returns false if there will be no more.
+// await returns when a writer may find changes, or must renew its lease. It reports whether more may come.
 func (c *committer) await(ctx context.Context, renewAt time.Time) bool {
 	renewal := time.NewTimer(time.Until(renewAt))
 	defer renewal.Stop()

@@ -204,16 +204,16 @@ func (p *probeRun) race(ctx context.Context) error {
 	}
 	for round := range races {
 		var answers [2]error
-		texts, besides := [2]string{}, [2]string{}
+		texts, otherKeys := [2]string{}, [2]string{}
 		for i := range answers {
 			texts[i] = fmt.Sprintf("%d of round %d", i, round)
-			besides[i] = p.key(fmt.Sprintf("beside-%d-%d", round, i))
+			otherKeys[i] = p.key(fmt.Sprintf("beside-%d-%d", round, i))
 		}
 		var racing sync.WaitGroup
 		for i := range answers {
 			racing.Go(func() {
 				answers[i] = p.run(ctx, func(c *Change) {
-					c.CreateFor(besides[i], mark{1, texts[i]}, probeLife)
+					c.CreateFor(otherKeys[i], mark{1, texts[i]}, probeLife)
 					replaceMark(c, contested, now.etag, texts[i])
 				})
 			})
@@ -227,7 +227,7 @@ func (p *probeRun) race(ctx context.Context) error {
 			return err
 		}
 		for i := range answers {
-			left, err := p.read(ctx, besides[i])
+			left, err := p.read(ctx, otherKeys[i])
 			if err != nil {
 				return err
 			}

@@ -145,7 +145,7 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-// publishNext takes entries from the queue and publishes them. It returns false if the queue was empty or ctx has ended.
+// publishNext takes entries from the queue and publishes them. It reports whether it did: the queue may be empty, or ctx has ended.
 func (p *publisher) publishNext(ctx context.Context) bool {
 	p.mu.Lock()
 	var taken []pending
