@@ -41,6 +41,12 @@ func TestNext(t *testing.T) {
 		{"another attempt was made meanwhile", OrderCreated, Pending, "", Attempt{Number: 2, Open: true}, Cause{Attempt: 1}, false, Nothing},
 		{"the order was cancelled before the attempt", OrderCancelled, Pending, "", open, Cause{Attempt: 1}, false, FindIntent},
 		{"the order was cancelled before an attempt on the intent", OrderCancelled, Failed, intent, open, Cause{Attempt: 1}, false, Void},
+		{"the order was complete before an attempt without an intent", OrderComplete, Pending, "", open, Cause{Attempt: 1}, false, FindIntent},
+		{"the order was complete before an attempt on the intent", OrderComplete, Failed, intent, open, Cause{Attempt: 1}, false, Nothing},
+		{"the attempt was declined", OrderCreated, Failed, intent, closed, Cause{Attempt: 1}, false, Nothing},
+		{"the attempt led to nothing", OrderCreated, Pending, "", closed, Cause{Attempt: 1}, false, Nothing},
+		{"the attempt is over, and the bank waits", OrderCreated, RequiresAction, intent, closed, Cause{Attempt: 1}, false, Nothing},
+		{"the attempt is over, and the order is cancelled", OrderCancelled, Failed, intent, closed, Cause{Attempt: 1}, false, Void},
 		{"the buyer asks", OrderCreated, RequiresAction, intent, closed, Cause{Refresh: RefreshForBuyer}, false, GetIntent},
 
 		// The queue.
@@ -84,4 +90,25 @@ func TestNext_APaymentWithTooManyDeclinesIsVoided(t *testing.T) {
 	payment := order.Begin("visa", noon)
 	payment.StripeID, payment.Status, payment.Attempt.Open, payment.Exhausted = "pi_1", Failed, false, true
 	require.Equal(t, Void, order.Next(Cause{}, false))
+}
+
+func TestNext_TheLongestSettlingHasMaxSteps(t *testing.T) {
+	order := liveOrder()
+	order.Status = OrderCancelled
+	payment := order.Begin("visa", noon)
+	payment.StripeID, payment.Status, payment.Attempt.Open = "pi_1", RequiresAction, false
+	for n, c := range []struct {
+		step     Step
+		response Status
+	}{
+		{GetIntent, RequiresAction},
+		{Void, Authorized}, // the bank has agreed meanwhile
+		{Void, Captured},   // an operator has captured it meanwhile
+		{Refund, Refunded},
+	} {
+		require.Less(t, n, MaxSteps)
+		require.Equal(t, c.step.String(), order.Next(Cause{Refresh: RefreshAlways}, n > 0).String())
+		order.Observe(Intent{ID: "pi_1", Status: c.response}, noon)
+	}
+	require.Equal(t, Nothing, order.Next(Cause{Refresh: RefreshAlways}, true))
 }
