@@ -153,6 +153,18 @@ func TestCompare_FindsWhatWebhooksDidNotReport(t *testing.T) {
 	}
 }
 
+func TestCompare_ReadsTheIntentBeforeAStepThatIsDue(t *testing.T) {
+	s := newFixture(t)
+	complete, intent := s.newCapturedOrder(t)
+	s.stripeServer.refundInDashboard(t, intent, "") // no webhook comes
+	s.withoutBudget()
+	require.NoError(t, s.store.ApplyOrder(t.Context(), after(complete, "cancelled")))
+	wrote := s.stripeServer.Writes.Load()
+	require.Equal(t, differences{kindBehind: 1}, s.runComparison(t))
+	require.Equal(t, domain.Refunded, s.storedPayment(t, complete.ID).Status)
+	require.Equal(t, wrote, s.stripeServer.Writes.Load(), "the money was given back already")
+}
+
 func TestCompare_APaymentWhoseDocumentsWereLost(t *testing.T) {
 	t.Run("authorized, and orders completes it", func(t *testing.T) {
 		s := newFixture(t)

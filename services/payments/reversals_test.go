@@ -42,6 +42,14 @@ func (p fakeStripe) refundInDashboard(t *testing.T, stripeID, amount string) (re
 	return p.id(t, r)
 }
 
+// captureInDashboard captures held money as an operator does in Stripe's dashboard.
+func (p fakeStripe) captureInDashboard(t *testing.T, stripeID string) {
+	t.Helper()
+	r := httptest.NewRequest("POST", "/v1/payment_intents/"+stripeID+"/capture", nil)
+	r.Header.Set("Authorization", "Bearer "+sandboxKey)
+	p.id(t, r)
+}
+
 // simulate makes the sandbox do what a buyer or a bank does.
 func (p fakeStripe) simulate(t *testing.T, path, body string) (id string) {
 	t.Helper()
@@ -191,9 +199,7 @@ func TestReversal_ACaptureInTheDashboard(t *testing.T) {
 			order := d.newOrder(t)
 			receipt, err := d.payWith(t.Context(), order.ID, "pm_card_visa")
 			require.NoError(t, err)
-			r := httptest.NewRequest("POST", "/v1/payment_intents/"+receipt.Payment.StripeID+"/capture", nil)
-			r.Header.Set("Authorization", "Bearer "+sandboxKey)
-			d.stripeServer.id(t, r)
+			d.stripeServer.captureInDashboard(t, receipt.Payment.StripeID)
 			d.requireShown(t, order.ID, domain.Captured, 0, false, "")
 			d.requireEvents(t, "payment.created", "payment.captured")
 

@@ -415,6 +415,75 @@ func TestPay_CancelledInTheMiddle(t *testing.T) {
 	}
 }
 
+// An event of the order is committed after Stripe has answered and before the outcome is: the outcome must be read again.
+func TestPay_AChangeOfTheLiveOrderMeanwhileKeepsTheOutcome(t *testing.T) {
+	for _, c := range []struct {
+		name, earlier, card string
+		want                domain.Status
+	}{
+		{"the first card is authorized", "", "pm_card_visa", domain.Authorized},
+		{"the first card is declined", "", "pm_card_chargeDeclined", domain.Failed},
+		{"the bank waits for the buyer", "", "pm_card_authenticationRequired", domain.RequiresAction},
+		{"the second card is authorized", "pm_card_chargeDeclined", "pm_card_visa", domain.Authorized},
+		{"the second card is declined", "pm_card_chargeDeclined", "pm_card_chargeDeclinedInsufficientFunds", domain.Failed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newFixture(t)
+			order := s.newOrder(t)
+			if c.earlier != "" {
+				_, err := s.payWith(t.Context(), order.ID, c.earlier)
+				requireProblem(t, err, problem.Declined)
+			}
+			var done atomic.Bool
+			change := func(r *http.Request, _ *httptest.ResponseRecorder) {
+				if attempts(r) && !done.Swap(true) {
+					assert.NoError(t, s.store.ApplyOrder(t.Context(), after(order, "created")))
+				}
+			}
+			s.stripeServer.After.Store(&change)
+			receipt, err := s.payWith(t.Context(), order.ID, c.card)
+			require.True(t, done.Load())
+			if c.want == domain.Failed {
+				requireProblem(t, err, problem.Declined)
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, c.want, receipt.Payment.Status)
+			}
+			require.Equal(t, c.want, s.storedPayment(t, order.ID).Status)
+		})
+	}
+}
+
+func TestSettle_OnlyACaptureThatStripeMayMakeLaterIsDelayed(t *testing.T) {
+	for name, c := range map[string]struct {
+		status  int
+		delayed bool
+	}{
+		"Stripe is away":       {http.StatusServiceUnavailable, true},
+		"Stripe refuses it":    {http.StatusBadRequest, false},
+		"the key is not valid": {http.StatusUnauthorized, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newFixture(t)
+			order := s.newOrder(t)
+			_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
+			require.NoError(t, err)
+			refuse := func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/capture") {
+					return false
+				}
+				http.Error(w, `{"error":{"type":"invalid_request_error","code":"parameter_unknown"}}`, c.status)
+				return true
+			}
+			s.stripeServer.Before.Store(&refuse)
+			err = s.applyAndSettle(t.Context(), after(order, "complete"))
+			require.Error(t, err)
+			require.Equal(t, c.delayed, isDelayed(err), err)
+			s.requireMoney(t, order.ID, 2500, 0, 0)
+		})
+	}
+}
+
 func TestSettle_StripeAwayIsTriedAgain(t *testing.T) {
 	s := newFixture(t)
 	order := s.newOrder(t)

@@ -306,3 +306,48 @@ func TestSweep_TwoReplicasSettleTheSameAtOnce(t *testing.T) {
 		assert.Equal(c, reported, count, "each once")
 	}, 5*time.Second, 5*time.Millisecond)
 }
+
+// The sweep does not read a settled payment again, so it must be in the index again when it is not settled any more.
+func TestSweep_FindsASettledPaymentThatIsNotSettledAnyMore(t *testing.T) {
+	t.Run("its order ends after the capture", func(t *testing.T) {
+		s := newFixture(t)
+		complete, _ := s.newCapturedOrder(t)
+		s.runSweep(t)
+		require.Empty(t, s.ahead(t))
+		s.withoutBudget()
+		require.NoError(t, s.store.ApplyOrder(t.Context(), after(complete, "cancelled")))
+		require.Equal(t, []id.Order{complete.ID}, s.ahead(t))
+		s.clearQueue()
+		s.runSweep(t)
+		s.requireMoney(t, complete.ID, 0, 2500, 2500)
+		s.runSweep(t)
+		require.Empty(t, s.ahead(t))
+	})
+	t.Run("its refund fails while the order is live", func(t *testing.T) {
+		s := newFixture(t)
+		order := s.newOrder(t)
+		receipt, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
+		require.NoError(t, err)
+		intent := receipt.Payment.StripeID
+		refresh := func() {
+			_, _, err := s.settleOrder(t.Context(), order.ID, domain.Cause{Refresh: domain.RefreshAlways})
+			require.NoError(t, err)
+		}
+		s.stripeServer.captureInDashboard(t, intent)
+		refund := s.stripeServer.refundInDashboard(t, intent, "")
+		refresh()
+		require.Equal(t, domain.Refunded, s.storedPayment(t, order.ID).Status)
+		s.runSweep(t)
+		require.Empty(t, s.ahead(t))
+
+		s.stripeServer.simulate(t, "/refunds/"+refund+"/fail", "")
+		for range 2 {
+			refresh()
+			require.Equal(t, domain.Captured, s.storedPayment(t, order.ID).Status)
+			require.Equal(t, []id.Order{order.ID}, s.ahead(t), "once")
+		}
+		require.NoError(t, s.applyAndSettle(t.Context(), after(order, "complete")))
+		s.runSweep(t)
+		require.Empty(t, s.ahead(t))
+	})
+}
