@@ -23,7 +23,7 @@ import (
 // services' journals keep it: an event that a service has yet to handle is never removed to make room. Events that
 // all services have handled are removed much earlier (streams_room.go).
 //
-// The stream "events" has the topics of the aggregates, and the topic that carried all events in the release before: services
+// The stream "events" has the topics of the aggregates, and the topic that carried all events in the previous release: services
 // still subscribe to it, and handle its remaining events. The release after this one removes it.
 func streams(replicas int, maxBytes int64) []jetstream.StreamConfig {
 	const day = 24 * time.Hour
@@ -50,13 +50,13 @@ func streams(replicas int, maxBytes int64) []jetstream.StreamConfig {
 // leastDuplicates is the shortest time in which JetStream can compare ids.
 const leastDuplicates = 100 * time.Millisecond
 
-// The stream of dead letters of the release before, and its topic, which is one of the stream "events" now.
+// The stream of dead letters of the previous release, and its topic, which is one of the stream "events" now.
 const (
 	oldDeadStream = "events-dead"
 	oldDeadTopic  = "events.dead"
 )
 
-// freeOldDeadTopic takes its topic from the stream of dead letters of the release before: no two streams have one subject.
+// freeOldDeadTopic takes its topic from the stream of dead letters of the previous release: no two streams have one subject.
 // What is in the stream stays there until moveOldDeadLetters. It returns nil if there is no such stream.
 func freeOldDeadTopic(ctx context.Context, js jetstream.JetStream) (jetstream.Stream, error) {
 	stream, err := js.Stream(ctx, oldDeadStream)
@@ -71,7 +71,7 @@ func freeOldDeadTopic(ctx context.Context, js jetstream.JetStream) (jetstream.St
 	return js.UpdateStream(ctx, config)
 }
 
-// moveOldDeadLetters publishes what is not kept yet of the stream of dead letters of the release before, on the topic that
+// moveOldDeadLetters publishes what is not kept yet of the stream of dead letters of the previous release, on the topic that
 // dead-letters subscribes to, and deletes the stream. If it is interrupted, the next run moves everything again: a dead letter
 // that comes twice is kept once.
 func moveOldDeadLetters(ctx context.Context, js jetstream.JetStream, from jetstream.Stream) error {
@@ -99,11 +99,11 @@ func moveOldDeadLetters(ctx context.Context, js jetstream.JetStream, from jetstr
 	if err := js.DeleteStream(ctx, oldDeadStream); err != nil {
 		return err
 	}
-	fmt.Printf("moved %d dead letters of the release before to the topic %s\n", moved, oldDeadTopic)
+	fmt.Printf("moved %d dead letters of the previous release to the topic %s\n", moved, oldDeadTopic)
 	return nil
 }
 
-// deleteConsumersOfGateway removes the consumers by which the gateway read dead letters in the release before. They are not
+// deleteConsumersOfGateway removes the consumers by which the gateway read dead letters in the previous release. They are not
 // used any more, and what they have not acknowledged would be kept for ever. The service dead-letters has consumers of its
 // own, which begin with the oldest dead letter in the stream.
 func deleteConsumersOfGateway(ctx context.Context, js jetstream.JetStream, name string) error {

@@ -540,7 +540,7 @@ func TestIndex_APartitionGoesOnWithItsNextWriter(t *testing.T) {
 	require.LessOrEqual(t, registered.Value.Partitions, 4, "partitions of dead writers are used again")
 }
 
-// What the release before has written: its registry, a dead writer with events in two slots, an index with a full page.
+// What the previous release has written: its registry, a dead writer with events in two slots, an index with a full page.
 func TestLegacy_WhatTheReleaseBeforeLeftIsPublishedAndListed(t *testing.T) {
 	m := newMemory()
 	put := func(key string, value any) {
@@ -576,7 +576,7 @@ func TestLegacy_WhatTheReleaseBeforeLeftIsPublishedAndListed(t *testing.T) {
 
 	s, f := onMemory(t, m, Options{Instance: "here", Lease: 100 * time.Millisecond})
 	for _, user := range []string{"one", "two", "three", "four"} {
-		soon(t, "an event of the release before is published", func() bool { return f.took("user.created:" + user + ":1") })
+		soon(t, "an event of the previous release is published", func() bool { return f.took("user.created:" + user + ":1") })
 	}
 	soon(t, "its writers are gone", func() bool {
 		registry, err := Get[legacyRegistry](t.Context(), s, legacyRegistryKey)
@@ -602,7 +602,7 @@ func TestLegacy_WhatTheReleaseBeforeLeftIsPublishedAndListed(t *testing.T) {
 	}
 	require.Equal(t, want, listed)
 
-	ids, _, err := s.Page(t.Context(), "all", 5, "MS41") // a cursor of the release before: page 1, entry 5
+	ids, _, err := s.Page(t.Context(), "all", 5, "MS41") // a cursor of the previous release: page 1, entry 5
 	require.NoError(t, err)
 	require.Equal(t, []string{"01-0004", "01-0003", "01-0002", "01-0001", "01-0000"}, ids)
 
