@@ -214,12 +214,8 @@ func TestAPI_Refusals(t *testing.T) {
 		require.Equal(t, 415, res.StatusCode, res.text)
 	})
 	t.Run("Stripe is away", func(t *testing.T) {
-		away := func(w http.ResponseWriter, _ *http.Request) bool {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return true
-		}
-		d.stripeServer.Before.Store(&away)
-		defer d.stripeServer.Before.Store(nil)
+		d.stripeServer.SetAway(true)
+		defer d.stripeServer.SetAway(false)
 		res := d.post(t, live.ID, "pm_card_visa")
 		require.Equal(t, 503, res.StatusCode, res.text)
 		require.NotEmpty(t, res.Header.Get("Retry-After"))
@@ -359,11 +355,7 @@ func TestWebhook_IsRefusedWhileStripeIsAwaySoThatItIsSentAgain(t *testing.T) {
 	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)
 	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
-	away := func(w http.ResponseWriter, _ *http.Request) bool {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return true
-	}
-	d.stripeServer.Before.Store(&away)
+	d.stripeServer.SetAway(true)
 	body := about(waiting.StripeID, order.ID, "requires_capture")
 	res := d.send(t, "", "POST", "/api/payments/webhook", string(body), "Stripe-Signature", signed(body, webhookSecret, time.Now()))
 	require.Equal(t, 503, res.StatusCode, res.text)

@@ -321,14 +321,10 @@ func TestCompare_GoesOnAfterStripeWasAway(t *testing.T) {
 	s := newFixture(t)
 	order, intent := s.newCapturedOrder(t)
 	s.stripeServer.refundInDashboard(t, intent, "")
-	away := func(w http.ResponseWriter, r *http.Request) bool {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return true
-	}
-	s.stripeServer.Before.Store(&away)
+	s.stripeServer.SetAway(true)
 	_, err := s.tryComparison(t)
 	require.Error(t, err)
-	s.stripeServer.Before.Store(nil)
+	s.stripeServer.SetAway(false)
 	require.Eventually(t, func() bool {
 		_, err := s.tryComparison(t)
 		return err == nil && s.storedPayment(t, order.ID).Status == domain.Refunded

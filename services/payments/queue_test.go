@@ -64,16 +64,12 @@ func TestQueue_MoneyFollowsTheOrderSoon(t *testing.T) {
 func TestQueue_AnEventIsTakenWhileStripeIsAway(t *testing.T) {
 	s := newFixture(t)
 	id, publish := s.newAuthorizedOrder(t)
-	away := func(w http.ResponseWriter, _ *http.Request) bool {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return true
-	}
-	s.stripeServer.Before.Store(&away)
+	s.stripeServer.SetAway(true)
 	require.NoError(t, publish("complete"))
 	require.Equal(t, firstRetry, s.queue.entries[id].pause)
 	s.settleQueued(t)
 	require.Equal(t, 2*firstRetry, s.queue.entries[id].pause)
-	s.stripeServer.Before.Store(nil)
+	s.stripeServer.SetAway(false)
 	s.settleQueued(t)
 	s.requireMoney(t, id, 0, 2500, 0)
 	require.Empty(t, s.queue.entries)

@@ -593,11 +593,7 @@ func TestPayment_IsShownAsKnownWhileStripeIsAway(t *testing.T) {
 	order := s.newOrder(t)
 	receipt, err := s.payWith(t.Context(), order.ID, "pm_card_authenticationRequired")
 	require.NoError(t, err)
-	away := func(w http.ResponseWriter, _ *http.Request) bool {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return true
-	}
-	s.stripeServer.Before.Store(&away)
+	s.stripeServer.SetAway(true)
 	shown, err := s.Payment(t.Context(), receipt.Payment.ID, buyer)
 	require.NoError(t, err)
 	require.Equal(t, domain.RequiresAction, shown.Payment.Status)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -137,16 +136,12 @@ func TestSweep_SkipsWhatIsTooNew(t *testing.T) {
 func TestSweep_TriesAgainWhenStripeIsBack(t *testing.T) {
 	s := newFixture(t)
 	id, publish := s.newAuthorizedOrder(t)
-	away := func(w http.ResponseWriter, _ *http.Request) bool {
-		w.WriteHeader(http.StatusServiceUnavailable)
-		return true
-	}
-	s.stripeServer.Before.Store(&away)
+	s.stripeServer.SetAway(true)
 	require.NoError(t, publish("complete"))
 	s.clearQueue()
 	s.runSweep(t)
 	s.requireMoney(t, id, 2500, 0, 0)
-	s.stripeServer.Before.Store(nil)
+	s.stripeServer.SetAway(false)
 	s.runSweep(t)
 	s.requireMoney(t, id, 0, 2500, 0)
 }

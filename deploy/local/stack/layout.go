@@ -96,7 +96,7 @@ func findAndReadRunFile(path string) (*RunFile, error) {
 }
 
 func newPaths(run *RunFile, folder string) (paths, error) {
-	p := paths{runFile: run.Path, root: filepath.Dir(run.Path), postgresPrograms: postgresPrograms(), redisProgram: redisProgram()}
+	p := paths{runFile: run.Path, root: filepath.Dir(run.Path), postgresPrograms: PostgresPrograms(), redisProgram: redisProgram()}
 	p.folder = p.root
 	if folder != "" {
 		var err error
@@ -498,7 +498,7 @@ func Installed(set string) error { return checkInstalled(set, serversOf[set]) }
 
 func checkInstalled(set string, servers []string) error {
 	var missing, packages []string
-	if slices.Contains(servers, Postgres) && postgresPrograms() == "" {
+	if slices.Contains(servers, Postgres) && PostgresPrograms() == "" {
 		missing, packages = append(missing, "PostgreSQL (initdb, postgres)"), append(packages, "postgresql")
 	}
 	if slices.Contains(servers, Redis) && redisProgram() == "" {

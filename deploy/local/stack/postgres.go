@@ -18,8 +18,9 @@ import (
 // PostgreSQL as the sets run it: only over TLS, a password for each user, a database for each service. The program is the one that is
 // installed on this machine. The data belongs to the stack.
 
-// postgresPrograms is the folder of PostgreSQL's programs, or "". On Debian they are not on the path.
-func postgresPrograms() string {
+// PostgresPrograms is the folder of the programs of the newest PostgreSQL that is installed, or "". On Debian they are not on the
+// path.
+func PostgresPrograms() string {
 	folders, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
 	slices.SortFunc(folders, func(a, b string) int { return majorVersion(a) - majorVersion(b) })
 	if path, err := exec.LookPath("initdb"); err == nil {

@@ -7,7 +7,6 @@ import (
 	accounts "os/user"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
 )
 
@@ -33,7 +33,7 @@ type postgres struct {
 func startPostgresFor(t *testing.T, password string) *postgres {
 	t.Helper()
 	stacktest.SkipIfShort(t)
-	programs := postgresPrograms()
+	programs := stack.PostgresPrograms()
 	if programs == "" {
 		require.NotEqual(t, "1", os.Getenv("CI_REQUIRE_POSTGRES"), "CI_REQUIRE_POSTGRES is set, so PostgreSQL must be installed")
 		t.Skip("PostgreSQL is not installed")
@@ -75,23 +75,6 @@ func startPostgresFor(t *testing.T, password string) *postgres {
 	require.NoError(t, err, "%s", text)
 	p.start(t)
 	return p
-}
-
-// postgresPrograms returns the folder of PostgreSQL's programs, which Debian does not put on the path.
-func postgresPrograms() string {
-	folders, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
-	slices.Sort(folders)
-	if path, err := exec.LookPath("initdb"); err == nil {
-		folders = append(folders, filepath.Dir(path))
-	}
-	for _, folder := range slices.Backward(folders) {
-		_, noServer := os.Stat(filepath.Join(folder, "postgres"))
-		_, noInit := os.Stat(filepath.Join(folder, "initdb"))
-		if noServer == nil && noInit == nil {
-			return folder
-		}
-	}
-	return ""
 }
 
 // start starts the server and waits until it accepts connections.

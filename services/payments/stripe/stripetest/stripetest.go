@@ -72,6 +72,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(w, response.Body)
 }
 
+// SetAway begins or ends an outage, in which every request is answered 503 without doing anything.
+func (s *Server) SetAway(away bool) {
+	if !away {
+		s.Before.Store(nil)
+		return
+	}
+	refuse := func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	}
+	s.Before.Store(&refuse)
+}
+
 // Ledger is the money of all intents.
 func (s *Server) Ledger(t *testing.T) sandbox.Ledger { return s.ledger(t, "") }
 
