@@ -277,6 +277,10 @@ func TestManifest_EveryFileThatListsServicesIsCompared(t *testing.T) {
 	for _, p := range places(g) {
 		compared = append(compared, p.file)
 	}
+	names := map[string]*regexp.Regexp{}
+	for _, service := range g.all {
+		names[service] = regexp.MustCompile(`(?i)(^|[^a-z])` + strings.ReplaceAll(service, "-", "[-_]") + `([^a-z]|$)`)
+	}
 	for name := range strings.Lines(string(files)) {
 		name = strings.TrimSpace(name)
 		if notLists.MatchString(name) || slices.Contains(compared, name) {
@@ -288,7 +292,7 @@ func TestManifest_EveryFileThatListsServicesIsCompared(t *testing.T) {
 		}
 		var named []string
 		for _, service := range g.all {
-			if regexp.MustCompile(`(?i)(^|[^a-z])` + strings.ReplaceAll(service, "-", "[-_]") + `([^a-z]|$)`).Match(text) {
+			if names[service].Match(text) {
 				named = append(named, service)
 			}
 		}

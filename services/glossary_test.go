@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/sources"
 )
 
 // Words that people replace with plain ones, beside those of the glossary's last column: they are no term's opposite.
@@ -25,7 +27,8 @@ var allowed = regexp.MustCompile(`(?i)box[ -]?office|LookPath|"leavers"|` + "`ti
 var foreign = regexp.MustCompile(`/testdata/|\.sum$|^deploy/k8s/cluster/.*crd|^LICENSE$|^deploy/postgres/migrations/|\.pem$|\.png$|\.svg$`)
 
 func TestGlossary_ReplacedWordsDoNotOccur(t *testing.T) {
-	replaced := replacedWords(t)
+	glossary := sources.Section(t, sources.Page(t, "README.md"), "## Glossary")
+	replaced := replacedWords(t, glossary)
 	files, err := exec.Command("git", "-C", "..", "ls-files").Output()
 	if err != nil {
 		t.Skipf("the list of files is git's: %v", err)
@@ -47,7 +50,7 @@ func TestGlossary_ReplacedWordsDoNotOccur(t *testing.T) {
 		lines := bufio.NewScanner(bytes.NewReader(content))
 		lines.Buffer(nil, 1<<20)
 		for number := 1; lines.Scan(); number++ {
-			if name == "services/README.md" && lines.Text() != "" && inGlossary(string(content), lines.Text()) {
+			if name == "services/README.md" && lines.Text() != "" && strings.Contains(glossary, lines.Text()) {
 				continue
 			}
 			for _, word := range words(lines.Text()) {
@@ -60,13 +63,11 @@ func TestGlossary_ReplacedWordsDoNotOccur(t *testing.T) {
 }
 
 // replacedWords are those of the glossary's last column.
-func replacedWords(t *testing.T) []string {
+func replacedWords(t *testing.T, glossary string) []string {
 	t.Helper()
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
 	replaced := slices.Clone(vagueWords)
 	terms := 0
-	for line := range strings.Lines(glossary(string(readme))) {
+	for line := range strings.Lines(glossary) {
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
 		if len(cells) != 3 {
 			continue
@@ -81,14 +82,6 @@ func replacedWords(t *testing.T) []string {
 	require.Greater(t, terms, 30, "the glossary was not found")
 	return replaced
 }
-
-func glossary(readme string) string {
-	_, after, _ := strings.Cut(readme, "\n## Glossary\n")
-	section, _, _ := strings.Cut(after, "\n## ")
-	return section
-}
-
-func inGlossary(readme, line string) bool { return strings.Contains(glossary(readme), line) }
 
 var (
 	camel  = regexp.MustCompile(`([a-z0-9])([A-Z])`)

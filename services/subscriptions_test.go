@@ -18,6 +18,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"boxoffice/services/internal/events"
+	"boxoffice/services/internal/sources"
 )
 
 const subscriptionsFile = "components/events/subscriptions.yaml"
@@ -224,7 +225,7 @@ func TestCatalogue_EachTypeIsPublishedByOneServiceAndHandled(t *testing.T) {
 		}
 	}
 	for service, row := range table {
-		for eventType := range invert(c.catalogue) {
+		for _, eventType := range c.catalogue {
 			if is := slices.Contains(publishers[eventType], service); is != matches(row.publishes, eventType) {
 				t.Errorf("services/README.md: %s publishes %s: %t in the code", service, eventType, is)
 			}
@@ -247,10 +248,8 @@ type tableRow struct{ publishes, handles []string }
 // readTable reads the first table of README.md: folder, decides, keeps, publishes, handles.
 func readTable(t *testing.T) map[string]tableRow {
 	t.Helper()
-	text, err := os.ReadFile("README.md")
-	require.NoError(t, err)
 	rows := map[string]tableRow{}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(sources.Page(t, "README.md")) {
 		cells := strings.Split(strings.TrimSpace(line), "|")
 		if len(cells) != 7 || !strings.Contains(cells[1], "`") {
 			if len(rows) > 0 {
@@ -279,12 +278,4 @@ func matches(patterns []string, eventType string) bool {
 		prefix, all := strings.CutSuffix(pattern, "*")
 		return pattern == eventType || all && strings.HasPrefix(eventType, prefix)
 	})
-}
-
-func invert(m map[string]string) map[string]string {
-	inverted := map[string]string{}
-	for key, value := range m {
-		inverted[value] = key
-	}
-	return inverted
 }

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -233,15 +234,12 @@ func (l *processLog) Write(text []byte) (int, error) {
 	_, _ = l.file.Write(text)
 	l.partial = append(l.partial, text...)
 	for {
-		line, rest, found := strings.Cut(string(l.partial), "\n")
-		if !found {
-			if len(line) < lineLimit {
-				return len(text), nil
-			}
-			rest = ""
+		line, rest, found := bytes.Cut(l.partial, []byte("\n"))
+		if !found && len(line) < lineLimit {
+			return len(text), nil
 		}
-		l.partial = []byte(rest)
-		l.add(strings.TrimRight(line, "\r"))
+		l.partial = rest
+		l.add(strings.TrimRight(string(line), "\r"))
 	}
 }
 

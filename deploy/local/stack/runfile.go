@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -197,11 +198,8 @@ func (s *settings) resolve(dir string) {
 // merge adds the settings of common that the app lacks. Environments are merged by variable.
 func (s *settings) merge(common *settings) {
 	env := make(map[string]string, len(s.Env)+len(common.Env))
-	for _, from := range []map[string]string{common.Env, s.Env} {
-		for name, value := range from {
-			env[name] = value
-		}
-	}
+	maps.Copy(env, common.Env)
+	maps.Copy(env, s.Env)
 	own, shared := reflect.ValueOf(s).Elem(), reflect.ValueOf(common).Elem()
 	for i := range own.NumField() {
 		if own.Field(i).IsZero() {

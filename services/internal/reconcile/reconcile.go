@@ -223,9 +223,7 @@ func (p *Pass) Since() time.Time {
 
 // Publish publishes the last events of some aggregates again, with the rate of the settings.
 func (p *Pass) Publish(ctx context.Context, payloads ...events.Payload) error {
-	for len(payloads) > 0 {
-		some := payloads[:min(len(payloads), publishAtOnce)]
-		payloads = payloads[len(some):]
+	for some := range slices.Chunk(payloads, publishAtOnce) {
 		if err := p.Renew(ctx); err != nil {
 			return err
 		}

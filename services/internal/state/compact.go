@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"math"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -231,7 +230,7 @@ func (c *Change) Trim(index string, from, to Places, most int) (trimmed Places) 
 	for partition, place := range to {
 		page := max(from[partition].Page, 1)
 		for ; page < place.Page && most > 0; page++ {
-			c.add(write{key: indexHeadKey(index, partition) + "/" + strconv.Itoa(page), delete: true, blind: true})
+			c.add(write{key: indexPageKey(index, partition, page), delete: true, blind: true})
 			most--
 		}
 		trimmed[partition] = Place{Page: page}

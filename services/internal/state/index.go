@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -230,13 +231,8 @@ func (s *Store) partitions(ctx context.Context, index string) (heads map[string]
 type cursor map[string]Place
 
 func (c cursor) String() string {
-	names := make([]string, 0, len(c))
-	for name := range c {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	var parts []string
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(c)) {
 		if name == legacyPartition {
 			parts = append(parts, fmt.Sprintf("%d.%d", c[name].Page, c[name].Entry))
 		} else {
@@ -420,9 +416,7 @@ func (s *Store) Forward(ctx context.Context, index string, from Places) (entries
 		return nil, nil, err
 	}
 	next = Places{}
-	for name, place := range from {
-		next[name] = place
-	}
+	maps.Copy(next, from)
 	pages := map[string]indexPage{} // by partition, the one to read
 	keys := map[string]string{}     // of full pages, with their partition
 	for name, head := range heads {
@@ -474,10 +468,7 @@ func (s *Store) forwardPages(ctx context.Context, index string, keys map[string]
 	if len(keys) == 0 {
 		return nil
 	}
-	list := make([]string, 0, len(keys))
-	for key := range keys {
-		list = append(list, key)
-	}
+	list := slices.Collect(maps.Keys(keys))
 	docs, err := GetMany[indexPage](ctx, s, list)
 	if err != nil {
 		return err

@@ -180,7 +180,7 @@ func (s *Store) editRegistry(ctx context.Context, edit func(*registry, *Change))
 		doc.Value.Schema = 1
 		var change Change
 		edit(&doc.Value, &change)
-		change.addDocument(write{key: registryKey, etag: doc.ETag}, doc.Value)
+		change.Put(registryKey, doc.ETag, doc.Value)
 		if err := s.direct(ctx, &change); !errors.Is(err, ErrConflict) {
 			return err
 		}

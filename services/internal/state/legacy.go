@@ -130,15 +130,11 @@ func (s *Store) publishLegacySlots(ctx context.Context, w legacyWriter) (slots i
 			return 0, err
 		}
 		found = len(docs) > 0
-		for _, doc := range docs {
-			for _, event := range doc.Value.Events {
-				r, err := readRecord(event)
-				if err != nil {
-					return 0, fmt.Errorf("%s: %w", doc.Key, err)
-				}
-				left = append(left, r)
-			}
+		records, err := recordsOf(docs)
+		if err != nil {
+			return 0, err
 		}
+		left = append(left, records...)
 	}
 	if len(left) > 0 {
 		s.opts.Log.Info("publishing the journal of a writer of the earlier release", "writer", w.ID, "events", len(left))

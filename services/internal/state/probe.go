@@ -105,7 +105,7 @@ func (p *probeRun) run(ctx context.Context, build func(*Change)) error {
 
 // replaceMark adds to a change the write of a document under an ETag.
 func replaceMark(c *Change, key, etag, text string) {
-	c.addDocument(write{key: key, etag: etag, ttl: probeLife}, mark{1, text})
+	c.PutFor(key, etag, mark{1, text}, probeLife)
 }
 
 func (p *probeRun) read(ctx context.Context, key string) (item, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -134,12 +135,7 @@ func (a *arrivals) expect(key string) (arrived <-chan struct{}, forget func()) {
 func (a *arrivals) forget(key string, created chan struct{}) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var left []chan struct{}
-	for _, other := range a.waiting[key] {
-		if other != created {
-			left = append(left, other)
-		}
-	}
+	left := slices.DeleteFunc(a.waiting[key], func(other chan struct{}) bool { return other == created })
 	if len(left) == 0 {
 		delete(a.waiting, key)
 	} else {

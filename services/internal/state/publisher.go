@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,8 +190,7 @@ func (p *publisher) publishNext(ctx context.Context) bool {
 
 // publishAll publishes events until the broker has accepted each of them. It fails only when ctx ends.
 func (p *publisher) publishAll(ctx context.Context, records []record) error {
-	for from := 0; from < len(records); from += publishAtOnce {
-		left := records[from:min(from+publishAtOnce, len(records))]
+	for left := range slices.Chunk(records, publishAtOnce) {
 		refused := false
 		_, err := backoff.Retry(ctx, func() (none struct{}, err error) {
 			left, err = p.publish(ctx, left)
@@ -268,6 +268,20 @@ func readRecord(body []byte) (record, error) {
 		return record{}, fmt.Errorf("decode an event of the journal: %w", err)
 	}
 	return record{id: event.ID, topic: events.TopicOf(event.Type), body: body}, nil
+}
+
+// recordsOf reads the events of journal entries, in their order.
+func recordsOf(entries []Doc[entryDocument]) (records []record, err error) {
+	for _, entry := range entries {
+		for _, event := range entry.Value.Events {
+			r, err := readRecord(event)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", entry.Key, err)
+			}
+			records = append(records, r)
+		}
+	}
+	return records, nil
 }
 
 // publish makes one bulk publication for each topic and returns the events that were not accepted.

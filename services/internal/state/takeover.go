@@ -204,15 +204,9 @@ func (s *Store) publishEntries(ctx context.Context, w registeredWriter, numbers 
 		if err != nil {
 			return err
 		}
-		var left []record
-		for _, doc := range docs {
-			for _, event := range doc.Value.Events {
-				r, err := readRecord(event)
-				if err != nil {
-					return fmt.Errorf("%s: %w", doc.Key, err)
-				}
-				left = append(left, r)
-			}
+		left, err := recordsOf(docs)
+		if err != nil {
+			return err
 		}
 		if len(left) == 0 {
 			continue
