@@ -39,7 +39,7 @@ func main() {
 		s.ReadyCheck("placement", reminders.canFire)
 		(&subscriptions{store}).register(s.Events)
 		s.Go("register reminders", reminders.Run)
-		s.Go("publish slots without a reminder", (&ticker{store: store, clock: clock.System, log: s.Log}).Run)
+		s.Go("publish slots without a reminder", (&ticker{store: store, log: s.Log}).Run)
 		return nil
 	})
 }

@@ -57,7 +57,7 @@ func newFixture(t *testing.T) *fixture {
 	return s
 }
 
-func (s *fixture) ticker() *ticker { return &ticker{store: s.store, clock: s.now, log: quiet} }
+func (s *fixture) ticker() *ticker { return &ticker{store: s.store, log: quiet} }
 
 // deliver adds orders in parallel, as the events of a delivery are handled.
 func (s *fixture) deliver(t *testing.T, orders ...Order) {
@@ -280,7 +280,7 @@ func TestExpiration_NoOrderIsLost(t *testing.T) {
 			})
 			_, err := s.Watermark(context.Background())
 			require.NoError(t, err)
-			processes = append(processes, process{s, &ticker{store: s, clock: now, log: quiet}})
+			processes = append(processes, process{s, &ticker{store: s, log: quiet}})
 		}
 		some := rapid.SampledFrom(processes)
 		added := map[id.Order]time.Time{}

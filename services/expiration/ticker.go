@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/state"
 )
 
@@ -33,7 +32,6 @@ const (
 // ticker is the work of each tick.
 type ticker struct {
 	store *store
-	clock clock.Clock
 	log   *slog.Logger
 	swept time.Time // when the last sweep was complete
 	at    int64     // how far the current sweep has come, as Unix time in seconds; 0: there is none
@@ -57,7 +55,7 @@ func (t *ticker) Run(ctx context.Context) error {
 
 // Tick checks the slots that have just ended. When a sweep is due, it also does some steps of it.
 func (t *ticker) Tick(ctx context.Context) error {
-	now := t.clock()
+	now := t.store.clock()
 	until := now.Add(-reminderTime).Unix()
 	if _, _, err := t.publish(ctx, slotsWithin(now.Add(-tickAge).Unix(), until)); err != nil {
 		return err

@@ -185,24 +185,16 @@ func (s *store) OrdersOf(ctx context.Context, user id.User, limit int, cursor st
 func (s *store) Unsettled(ctx context.Context, user id.User) (unsettled []Order, err error) {
 	since := s.clock().Add(-settlingTime)
 	for cursor, more := "", true; more; more = cursor != "" {
-		var ids []string
-		if ids, cursor, err = s.documents.Page(ctx, ordersIndex(user), unsettledPage, cursor); err != nil {
-			return nil, err
-		}
-		keys := make([]string, len(ids))
-		for i, order := range ids {
-			keys[i] = keyOfIndexed(order)
-		}
-		orders, err := state.GetMany[Order](ctx, s.documents, keys)
-		if err != nil {
+		var orders []Order
+		if orders, cursor, err = s.OrdersOf(ctx, user, unsettledPage, cursor); err != nil {
 			return nil, err
 		}
 		for _, order := range orders {
-			if order.Value.CreatedAt.Before(since) {
+			if order.CreatedAt.Before(since) {
 				return unsettled, nil // all that follow are older
 			}
-			if order.Value.IsUnsettled() {
-				unsettled = append(unsettled, order.Value)
+			if order.IsUnsettled() {
+				unsettled = append(unsettled, order)
 			}
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"boxoffice/services/internal/id"
@@ -55,7 +54,8 @@ func (s *store) admit(ctx context.Context, change *state.Change, user state.Doc[
 		s.metrics.refused.WithLabelValues("user").Inc()
 		return err
 	}
-	s.putAttempts(change, user, attempts, order, 1)
+	attempts.Add(order.ID, 1, now)
+	s.putAttempts(change, user, attempts, order, now)
 	return nil
 }
 
@@ -83,14 +83,12 @@ func (s *store) recordDeclines(ctx context.Context, change *state.Change, order 
 		return err
 	}
 	p.Exhausted = p.Exhausted || s.limits.ReachesHour(attempts)
-	s.putAttempts(change, user, attempts, order, 0)
+	s.putAttempts(change, user, attempts, order, now)
 	return nil
 }
 
-// putAttempts adds the user's document to the change, with n further attempts for the order.
-func (s *store) putAttempts(change *state.Change, user state.Doc[domain.UserAttempts], attempts domain.UserAttempts, order *domain.Order, n int) {
-	now := s.clock()
-	attempts.Add(order.ID, n, now)
+// putAttempts adds the document of the order's user to the change, with the user's attempts as they are now.
+func (s *store) putAttempts(change *state.Change, user state.Doc[domain.UserAttempts], attempts domain.UserAttempts, order *domain.Order, now time.Time) {
 	s.usersWithAttempts.put(order.UserID, now)
 	change.PutFor(userKey(order.UserID), user.ETag, attempts, domain.AttemptWindow)
 }
@@ -114,7 +112,7 @@ func (s *store) attemptsThatCount(ctx context.Context, attempts domain.UserAttem
 	counts := map[id.Order]int{orderID: n}
 	for _, doc := range docs {
 		if p := doc.Value.Payment; p != nil {
-			counts[id.Order(strings.TrimPrefix(doc.Key, orderKey("")))] = p.CountedForUser()
+			counts[doc.Value.ID] = p.CountedForUser()
 		}
 	}
 	return attempts.Counted(counts), nil

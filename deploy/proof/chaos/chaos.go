@@ -40,8 +40,6 @@ type Options struct {
 	Settle time.Duration
 	// Programs replace programs of apps, as in stack.Options.
 	Programs map[string]string
-	// Env is added to the environment of every process.
-	Env map[string]string
 	// Clocks builds services whose clocks can be set, and lets them jump. The first build takes minutes. Apps in Programs keep
 	// their clocks.
 	Clocks bool
@@ -92,7 +90,6 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 		"RESERVATION_WINDOW": "6s", "JOURNAL_LEASE": lease.String(), "REMINDER_PERIOD": "2s", "SWEEP_PERIOD": "3s", "BCRYPT_COST": "4", "SIGNIN_FAILURES": "0",
 		"LOG_LEVEL": "warn", "LOG_FORMAT": "text", "STRIPE_SECRET_KEY": "",
 	})
-	maps.Copy(env, opts.Env)
 	programs, clocks, err := opts.withClocks(ctx)
 	if err != nil {
 		return nil, err

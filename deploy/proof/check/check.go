@@ -23,13 +23,12 @@ import (
 
 // Target is the marketplace that is checked. If there are several addresses of one kind, the first that answers is used.
 type Target struct {
-	Gateways  []string            // URLs
-	Services  map[string][]string // URLs of the services' REST APIs by app; to find out why facts cannot be read
-	Sidecars  map[string][]string // URLs of the sidecars' HTTP APIs by app; tickets, orders and payments are needed
-	Sandbox   string              // URL
-	Broker    stack.BrokerAddress
-	Tokens    map[string]string // the API token of each sidecar (DAPR_API_TOKEN), by the URLs of Sidecars
-	StateName string            // of the Dapr component; "" is "state"
+	Gateways []string            // URLs
+	Services map[string][]string // URLs of the services' REST APIs by app; to find out why facts cannot be read
+	Sidecars map[string][]string // URLs of the sidecars' HTTP APIs by app; tickets, orders and payments are needed
+	Sandbox  string              // URL
+	Broker   stack.BrokerAddress
+	Tokens   map[string]string // the API token of each sidecar (DAPR_API_TOKEN), by the URLs of Sidecars
 }
 
 // Options of a check.

@@ -486,17 +486,13 @@ type bulkItem struct {
 func documents[T any](ctx context.Context, r *reader, app, prefix string, ids []string) (map[string]T, error) {
 	ids = unique(ids)
 	docs := make(map[string]T, len(ids))
-	store := r.target.StateName
-	if store == "" {
-		store = "state"
-	}
 	for some := range slices.Chunk(ids, bulk) {
 		keys := make([]string, len(some))
 		for i, id := range some {
 			keys[i] = prefix + id
 		}
 		items, err := client.Decode[[]bulkItem](r.request(ctx, r.target.Sidecars[app], client.Request{
-			Method: http.MethodPost, Path: "/v1.0/state/" + store + "/bulk", Body: map[string]any{"keys": keys, "parallelism": 8},
+			Method: http.MethodPost, Path: "/v1.0/state/state/bulk", Body: map[string]any{"keys": keys, "parallelism": 8},
 		}))
 		if err != nil {
 			return nil, fmt.Errorf("read documents of %s: %w", app, err)

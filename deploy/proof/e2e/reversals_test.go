@@ -42,12 +42,9 @@ func (u *testUser) readReversal(t testing.TB, id string) reversal {
 // sellAndCapture sells a ticket, and waits for the capture.
 func (s *testStack) sellAndCapture(t testing.TB) (*testUser, client.Payment, string) {
 	t.Helper()
-	listed := s.signUp(t).list(t, "Sold", 1500)
 	buyer := s.signUp(t)
-	paid := buyer.pay(t, buyer.reserve(t, listed.ID).ID, goodCard)
-	buyer.orderBecomes(t, "complete", paid.OrderID)
-	s.ticketBecomes(t, "sold", listed.ID)
-	return buyer, buyer.paymentBecomes(t, "captured", paid.ID), listed.ID
+	paid := s.sell(t, buyer)
+	return buyer, buyer.paymentBecomes(t, "captured", paid.ID), buyer.order(t, paid.OrderID).Ticket.ID
 }
 
 func TestReversals_FullRefundAtStripeCancelsTheOrder(t *testing.T) {

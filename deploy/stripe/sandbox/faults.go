@@ -259,15 +259,10 @@ func (s *Server) clearFaults(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// strike finds the rule that applies at a moment of a request.
-func (s *Server) strike(when moment, req *request) *Rule {
-	return s.faults.strike(when, req)
-}
-
 // refuse answers a request with an error before anything is done, if a rule matches. It reports whether one did. If the client
 // gets no answer, it does not return.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *request) bool {
-	rule := s.strike(onArrival, req)
+	rule := s.faults.strike(onArrival, req)
 	if rule == nil {
 		return false
 	}
@@ -286,7 +281,7 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, req *request) bo
 
 // misbehaving does the work with the fault of a rule, if one matches.
 func (s *Server) misbehaving(op operation, req *request) outcome {
-	rule := s.strike(atWork, req)
+	rule := s.faults.strike(atWork, req)
 	if rule == nil {
 		return s.work(op, req)
 	}
@@ -314,7 +309,7 @@ func (s *Server) deliver(w http.ResponseWriter, r *http.Request, req *request, a
 		case <-s.running.Done():
 		}
 	}
-	rule := s.strike(onAnswer, req)
+	rule := s.faults.strike(onAnswer, req)
 	switch {
 	case rule == nil:
 		s.send(w, req, a)

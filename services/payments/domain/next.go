@@ -66,7 +66,7 @@ func (o *Order) nextOfOrder() Step {
 	if o.Payment.OutcomeUnknown() {
 		return Nothing
 	}
-	return o.due(o.Payment.Status)
+	return o.due()
 }
 
 func (o *Order) nextOfAttempt(number int) Step {

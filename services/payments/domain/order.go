@@ -160,10 +160,10 @@ func (o *Order) CheckPayable(now time.Time) error {
 	return nil
 }
 
-// due is the step that the order asks for, given its payment's status.
-func (o *Order) due(payment Status) Step {
-	switch {
-	case o.Status == OrderCreated && payment.Open() && o.Payment != nil && o.Payment.Exhausted:
+// due is the step that the order asks for, given its payment. There must be one.
+func (o *Order) due() Step {
+	switch payment := o.Payment.Status; {
+	case o.Status == OrderCreated && payment.Open() && o.Payment.Exhausted:
 		return Void
 	case o.Status == OrderComplete && payment == Authorized:
 		return Capture
@@ -176,7 +176,7 @@ func (o *Order) due(payment Status) Step {
 }
 
 // IsDue reports whether the order asks for a step now.
-func (o *Order) IsDue() bool { return o.Payment != nil && o.due(o.Payment.Status) != Nothing }
+func (o *Order) IsDue() bool { return o.Payment != nil && o.due() != Nothing }
 
 // Settled reports whether the payment is as the order asks. It stays so unless the order changes or money moves at Stripe.
 func (o *Order) Settled() bool {

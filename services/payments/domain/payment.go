@@ -30,7 +30,7 @@ import (
 // refund fails, a refunded payment becomes captured again. Operators and banks cause all of this at Stripe; the table in
 // services/payments/README.md, "What Stripe does by itself", shows the results.
 //
-// Money follows the order, and only Order.Due decides how. An authorized payment is captured when its order is complete. When
+// Money follows the order, and only Order.due decides how. An authorized payment is captured when its order is complete. When
 // the order is cancelled, what is not captured is voided, and what is captured is refunded. A live order's payment ends in one
 // case: too many cards were declined. The order follows it.
 //
@@ -243,7 +243,7 @@ func (p *Payment) NameIntent(stripeID string) bool {
 
 // Observe applies the state of the payment's intent at Stripe. An authorization that is to be voided at once is not published.
 func (o *Order) Observe(i Intent, now time.Time) (event events.Payload, changed bool) {
-	if i.Status == Authorized && o.due(o.Payment.Status) == Void {
+	if i.Status == Authorized && o.due() == Void {
 		i = Intent{ID: i.ID}
 	}
 	return o.Payment.Observe(i, now)
@@ -319,7 +319,7 @@ func (p *Payment) applyReversals(i Intent) {
 
 // refundBlocked reports whether this service cannot give captured money back: a refund has failed, or the bank decides on a
 // dispute.
-func (p *Payment) refundBlocked() bool { return p != nil && (p.RefundFailed || p.Dispute.Undecided()) }
+func (p *Payment) refundBlocked() bool { return p.RefundFailed || p.Dispute.Undecided() }
 
 // Reflects reports whether the payment is at least as far as a webhook's intent, which may be old. If so, the intent need not be
 // read.

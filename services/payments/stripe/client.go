@@ -104,10 +104,8 @@ func (c *Client) Authorize(ctx context.Context, order *domain.Order, attempt dom
 		return domain.Intent{}, err
 	}
 	what := "authorize the payment of order " + string(order.ID)
-	intent, header, err := c.createIntent(ctx, order, key, card)
-	if isServerError(err) && !isReplayed(header) {
-		intent, header, err = c.createIntent(ctx, order, key, card)
-	}
+	create := request(func(key string) (domain.Intent, http.Header, error) { return c.createIntent(ctx, order, key, card) })
+	intent, header, err := create.twice(key)
 	switch {
 	case isKeyTaken(err):
 		return domain.Intent{}, fmt.Errorf("%s: %w", what, ErrKeyTaken)

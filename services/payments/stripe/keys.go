@@ -25,6 +25,16 @@ var ErrKeyTaken = errors.New("the idempotency key was used for another request")
 // request is one request under an idempotency key. It returns the intent, the headers of the response, and the error.
 type request func(key string) (domain.Intent, http.Header, error)
 
+// twice sends the request, and once more under the same key after a new 500: Stripe then does what it has not done, or repeats
+// the 500.
+func (do request) twice(key string) (domain.Intent, http.Header, error) {
+	intent, header, err := do(key)
+	if isServerError(err) && !isReplayed(header) {
+		return do(key)
+	}
+	return intent, header, err
+}
+
 // send sends a request under an idempotency key; what is in errors, for what was tried.
 //
 // Stripe keeps a 500 under its key, and repeats it for a day. After such a response the next key is used. When several keys
@@ -38,11 +48,7 @@ func (c *Client) send(key, what string, do request) (domain.Intent, error) {
 	keys = append(keys, key+"/at/"+strconv.FormatInt(c.clock().Truncate(keyPause).Unix(), 10))
 	var failure error
 	for _, key := range keys {
-		intent, header, err := do(key)
-		if isServerError(err) && !isReplayed(header) {
-			// Under the same key, Stripe does what it has not done, or repeats the 500.
-			intent, header, err = do(key)
-		}
+		intent, header, err := do.twice(key)
 		if !isServerError(err) || !isReplayed(header) {
 			return intent, problemOf(err, what)
 		}
