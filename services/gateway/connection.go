@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"time"
 )
 
@@ -54,22 +52,6 @@ func dial(address string, secure *tls.Config) (net.Conn, error) {
 		return nil, fmt.Errorf("%w: %w", errNotConnected, err)
 	}
 	return &connection{Conn: c, raw: raw}, nil
-}
-
-// authorities reads UPSTREAM_CA_FILE. Without a file it returns nil: the system's authorities.
-func authorities(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read UPSTREAM_CA_FILE: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("UPSTREAM_CA_FILE: %s holds no certificate in PEM", file)
-	}
-	return pool, nil
 }
 
 func (c *connection) Read(b []byte) (int, error) {

@@ -24,6 +24,7 @@ import (
 
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/peer"
 	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/service"
 )
@@ -231,7 +232,7 @@ func TestUpstream_VerifiesTheCertificateOfAPrivateAuthority(t *testing.T) {
 	t.Cleanup(service.Close)
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: service.Certificate().Raw}), 0o600))
-	roots, err := authorities(file)
+	roots, err := peer.Authorities(file)
 	require.NoError(t, err)
 	proxied := func(roots *x509.CertPool) string {
 		cfg := config{UpstreamTimeout: 5 * time.Second}
@@ -252,10 +253,10 @@ func TestUpstream_VerifiesTheCertificateOfAPrivateAuthority(t *testing.T) {
 	require.Equal(t, "upstream_unavailable", do(t, "POST", proxied(x509.NewCertPool())+"/api/orders", "{}").code(t), "no trusted authority has signed its certificate")
 	require.Equal(t, before, asked.Load())
 
-	_, err = authorities(file + ".none")
+	_, err = peer.Authorities(file + ".none")
 	require.ErrorContains(t, err, "UPSTREAM_CA_FILE")
 	require.NoError(t, os.WriteFile(file, []byte("nothing"), 0o600))
-	_, err = authorities(file)
+	_, err = peer.Authorities(file)
 	require.ErrorContains(t, err, "holds no certificate")
 }
 

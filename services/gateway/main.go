@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/peer"
 	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/service"
 )
@@ -52,7 +53,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		roots, err := authorities(cfg.CAFile)
+		roots, err := peer.Authorities(cfg.CAFile)
 		if err != nil {
 			return err
 		}

@@ -33,18 +33,29 @@ type Peer struct {
 	first  atomic.Uint32 // index of the address that is called first: the last one that responded
 }
 
-// New makes a client of a service. urls are base URLs of its replicas, http or https. caFile has the certificates, in PEM, of a
-// private authority for https; "" trusts the system's authorities. It fails if the file cannot be read.
+// Authorities reads the file of UPSTREAM_CA_FILE: certificates, in PEM, of a private authority for https between services. Without a
+// file it returns nil, which stands for the system's authorities.
+func Authorities(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read UPSTREAM_CA_FILE: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("UPSTREAM_CA_FILE: %s holds no certificate in PEM", file)
+	}
+	return pool, nil
+}
+
+// New makes a client of a service. urls are base URLs of its replicas, http or https. caFile is read by
+// Authorities.
 func New(name string, urls []string, caFile string) (*Peer, error) {
-	var roots *x509.CertPool
-	if caFile != "" {
-		pem, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, fmt.Errorf("read UPSTREAM_CA_FILE: %w", err)
-		}
-		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("UPSTREAM_CA_FILE: %s holds no certificate in PEM", caFile)
-		}
+	roots, err := Authorities(caFile)
+	if err != nil {
+		return nil, err
 	}
 	p := &Peer{name: name, client: &http.Client{
 		Transport: &http.Transport{
