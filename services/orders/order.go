@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"time"
 
 	"boxoffice/services/internal/clock"
@@ -74,9 +75,12 @@ const orderSchema = 1
 
 // Order is the stored order.
 type Order struct {
-	Schema    int            `json:"schema"`
-	ID        id.Order       `json:"id"`
-	UserID    id.User        `json:"userId"` // the buyer
+	Schema int      `json:"schema"`
+	ID     id.Order `json:"id"`
+	UserID id.User  `json:"userId"` // the buyer
+	// SellerID is who listed the ticket, for the order's events alone. It is "" in a document that a process of an earlier
+	// release has written, until the order's next change.
+	SellerID  id.User        `json:"sellerId,omitempty"`
 	Status    Status         `json:"status"`
 	Reason    Reason         `json:"reason,omitempty"`
 	ExpiresAt time.Time      `json:"expiresAt"` // the end of the reservation window
@@ -136,6 +140,7 @@ func (s *Seat) Reserve(order id.Order, buyer id.User, now time.Time, terms Terms
 		Schema:    orderSchema,
 		ID:        order,
 		UserID:    buyer,
+		SellerID:  s.SellerID,
 		Status:    Created,
 		ExpiresAt: now.Add(terms.Window),
 		Ticket:    TicketSnapshot{ID: s.ID, Title: s.Title, Price: s.Price, Currency: s.Currency},
@@ -181,7 +186,7 @@ func (o *Order) Complete(s *Seat, payment id.Payment, now time.Time) (changed bo
 	s.Sequence++
 	s.Reservation.Status = Complete
 	o.PaymentID = payment
-	o.change(Complete, s.Sequence, now)
+	o.change(Complete, s, now)
 	return true, nil
 }
 
@@ -205,7 +210,7 @@ func (o *Order) Cancel(s *Seat, reason Reason, now time.Time, terms Terms) (chan
 	}
 	s.addCooldown(o.newCooldown(reason, now, terms), now)
 	o.Reason = reason
-	o.change(Cancelled, s.Sequence, now)
+	o.change(Cancelled, s, now)
 	return true, nil
 }
 
@@ -276,9 +281,11 @@ func (o *Order) newCooldown(reason Reason, now time.Time, terms Terms) Cooldown 
 	return c
 }
 
-func (o *Order) change(status Status, sequence int, now time.Time) {
+// change gives the order a new status, and what its events have of the seat.
+func (o *Order) change(status Status, s *Seat, now time.Time) {
 	o.Status = status
-	o.Sequence = sequence
+	o.Sequence = s.Sequence
+	o.SellerID = cmp.Or(s.SellerID, o.SellerID)
 	o.Version++
 	o.UpdatedAt = now
 }
@@ -288,6 +295,7 @@ func (o *Order) Event() events.Payload {
 	order := events.Order{
 		ID:        o.ID,
 		UserID:    o.UserID,
+		SellerID:  o.SellerID,
 		Status:    events.OrderStatus(o.Status),
 		Reason:    events.CancelReason(o.Reason),
 		ExpiresAt: clock.Stamp(o.ExpiresAt),

@@ -66,6 +66,7 @@ func lostOrder(payment events.Payment, now time.Time) events.OrderCancelled {
 func lostHolder(order id.Order, seat *Seat, now time.Time) events.OrderCancelled {
 	return events.OrderCancelled{Order: events.Order{
 		ID:        order,
+		SellerID:  seat.SellerID,
 		Status:    events.OrderStatusCancelled,
 		Reason:    events.CancelReasonUnknown,
 		ExpiresAt: clock.Stamp(now),
@@ -81,7 +82,7 @@ func lostHolder(order id.Order, seat *Seat, now time.Time) events.OrderCancelled
 // restore: each change of an order is also one of its seat's sequence.
 func (o *Order) MovePastLostChanges(seat *Seat, now time.Time) {
 	o.Version = max(o.Version, lostVersion+seat.Sequence-1)
-	o.change(o.Status, seat.Sequence, now)
+	o.change(o.Status, seat, now)
 }
 
 // addHolder adds to the change of a seat that has caught up what tickets must get: the seat's live order, or the

@@ -88,10 +88,12 @@ type OrderedTicket struct {
 
 // Order is the public state of an order. Sequence grows with every change of reservation of the ticket, over all its orders.
 // Reason is set if the order is cancelled. If it is CancelReasonUnknown, the event has only the order's id and the
-// members of its payment's event, and may have no ticket.
+// members of its payment's event, and may have no ticket. UserID is the buyer. SellerID is who listed the ticket; earlier
+// releases did not publish it, and it is "" if the orders service does not know it.
 type Order struct {
 	ID        id.Order        `json:"id"`
 	UserID    id.User         `json:"userId"`
+	SellerID  id.User         `json:"sellerId,omitempty"`
 	Status    OrderStatus     `json:"status"`
 	Reason    CancelReason    `json:"reason,omitempty"`
 	ExpiresAt clock.Timestamp `json:"expiresAt"`
