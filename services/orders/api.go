@@ -59,12 +59,6 @@ func responseOf(o Order) orderResponse {
 	}
 }
 
-// buyerOf is the user whose request it is.
-func buyerOf(c *fiber.Ctx) id.User {
-	caller, _ := identity.CallerOf(c)
-	return caller.ID
-}
-
 type reserveRequest struct {
 	TicketID string `json:"ticketId" validate:"required,uuid"`
 }
@@ -78,7 +72,7 @@ func (a *api) reserve(c *fiber.Ctx) error {
 	if err != nil {
 		return errNoTicket.Because(err)
 	}
-	buyer := buyerOf(c)
+	buyer := identity.UserIDOf(c)
 	return idempotency.Do(c, a.store.documents, buyer, func(ctx context.Context) (*state.Change, idempotency.Response, error) {
 		change, order, err := a.store.Reserve(ctx, ticket, buyer)
 		return change, idempotency.Response{Status: fiber.StatusCreated, Location: "/api/orders/" + string(order.ID), Body: responseOf(order)}, err
@@ -90,7 +84,7 @@ func (a *api) list(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	orders, next, err := a.store.OrdersOf(rest.Context(c), buyerOf(c), limit, cursor)
+	orders, next, err := a.store.OrdersOf(rest.Context(c), identity.UserIDOf(c), limit, cursor)
 	if err != nil {
 		return err
 	}
@@ -109,7 +103,7 @@ type unsettledResponse struct {
 }
 
 func (a *api) unsettled(c *fiber.Ctx) error {
-	orders, err := a.store.Unsettled(rest.Context(c), buyerOf(c))
+	orders, err := a.store.Unsettled(rest.Context(c), identity.UserIDOf(c))
 	if err != nil {
 		return err
 	}
@@ -121,7 +115,7 @@ func (a *api) get(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	found, err := a.store.OrderOfBuyer(rest.Context(c), order, buyerOf(c))
+	found, err := a.store.OrderOfBuyer(rest.Context(c), order, identity.UserIDOf(c))
 	if err != nil {
 		return err
 	}
@@ -133,7 +127,7 @@ func (a *api) cancel(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := a.store.CancelByBuyer(rest.Context(c), order, buyerOf(c)); err != nil {
+	if err := a.store.CancelByBuyer(rest.Context(c), order, identity.UserIDOf(c)); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
