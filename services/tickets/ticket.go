@@ -102,11 +102,19 @@ var (
 	errStale    = problem.New(problem.Conflict, "stale_version", "This ticket has changed since you read it. Read it again, then repeat your change on what it is now.").WithField("version")
 )
 
-// CheckPrice refuses a price below the minimum, which no card can pay.
-func (o Offer) CheckPrice(minimum int64) error {
-	if o.Price < minimum {
-		return problem.New(problem.Invalid, "min", "Price must be at least %d, in the currency's smallest unit: less cannot be paid by card.", minimum).
-			WithField("price")
+// maxPrice is the highest price, in the currency's minor unit. Stripe charges no more.
+const maxPrice = 99_999_999
+
+// CheckPrice refuses a price that no card can pay; nil if one can.
+func (t Terms) CheckPrice(price int64) *problem.Error {
+	refusal := func(code string) *problem.Error {
+		return problem.New(problem.Invalid, code, "Price must be from %d to %d, in the currency's smallest unit.", t.MinPrice, maxPrice).WithField("price")
+	}
+	switch {
+	case price < t.MinPrice:
+		return refusal("min")
+	case price > maxPrice:
+		return refusal("max")
 	}
 	return nil
 }

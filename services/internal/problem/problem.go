@@ -109,6 +109,13 @@ func (e *Error) WithRetryAfter(d time.Duration) *Error {
 	return c
 }
 
+// And adds the details of another problem of the same kind, so that a response names all that is wrong.
+func (e *Error) And(other *Error) *Error {
+	c := e.copy()
+	c.Details = append(c.Details, other.Details...)
+	return c
+}
+
 // Because sets the cause. It is logged, and not part of the response.
 func (e *Error) Because(err error) *Error {
 	c := e.copy()
