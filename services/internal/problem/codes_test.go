@@ -12,8 +12,7 @@ import (
 
 // notSent are codes that no client gets.
 var notSent = map[string]string{
-	"order_not_live": "orders decides again, and responds with the code conflict if that does not help",
-	"window_open":    "orders handles the event again later",
+	"window_open": "orders handles the event again later",
 }
 
 func TestCodes_AreThoseOfTheAPIPage(t *testing.T) {
