@@ -182,5 +182,10 @@ func PayWithToken(orderID, token string) Request {
 	return post("/api/payments", NewPayment{OrderID: orderID, Token: token})
 }
 
+// ReadPaymentsOf reads the payment of an order of the user. Response: 200 []Payment, with one or none.
+func ReadPaymentsOf(orderID string) Request {
+	return get("/api/payments").WithQuery("orderId", orderID)
+}
+
 // ReadPayment reads a payment of the user. Response: 200 Payment.
 func ReadPayment(id string) Request { return get("/api/payments/" + id) }
