@@ -2,10 +2,14 @@
 
 SERVICES        := $(patsubst %/main.go,%,$(wildcard services/*/main.go))
 PROGRAMS        := ./deploy/local ./deploy/stripe ./deploy/proof
+# The npm packages, which need Node 20 or later. Without Node the targets below do without them.
+WEBHOOKS        := services/webhooks
+TYPESCRIPT      := services/contracts/typescript $(WEBHOOKS)
+NPM             := deploy/local/npm.sh
 # The last commit of the previous release, for test-upgrade.
 RELEASE_BEFORE  := 7440bbfc7a488291511faff8a21ef178877089aa
 # The packages whose tests start real sidecars. All others have unit tests alone.
-STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' 'boxoffice/deploy/\(local/stack\|proof/chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
+STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' --exclude-dir=node_modules 'boxoffice/deploy/\(local/stack\|proof/chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
 # The race detector needs a C compiler. Without one the tests run without it.
 RACE            := $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
 # Tests with stacks mostly wait, so more of them run at once than the two that Go would choose on two cores.
@@ -33,7 +37,7 @@ DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-buil
 DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra dead-letters migrate-up migrate-status build build-runtime build-cluster test test-unit test-stack test-infra build-before test-upgrade test-coverage fuzz \
+.PHONY: help run infra dead-letters migrate-up migrate-status build build-webhooks build-runtime build-cluster test test-unit test-typescript test-stack test-infra build-before test-upgrade test-coverage fuzz \
 	bench chaos check test-mutants k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint vulncheck pin-images rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
@@ -61,8 +65,11 @@ migrate-status: ## show which migrations a PostgreSQL server has
 
 ##@ Build
 
-build: ## build the services, the launcher, the Stripe sandbox and the proof
+build: build-webhooks ## build the services, the launcher, the Stripe sandbox and the proof
 	@go build -trimpath -o .build/ $(addprefix ./,$(SERVICES)) $(PROGRAMS)
+
+build-webhooks: ## build the service webhooks, if Node 20 or later is there
+	@$(NPM) build $(WEBHOOKS)
 
 build-runtime: ## build Dapr's runtime and NATS, if their sources changed
 	@go run ./deploy/local/build runtime
@@ -73,7 +80,7 @@ build-runtime: ## build Dapr's runtime and NATS, if their sources changed
 
 ##@ Test
 
-test: build-runtime build test-unit test-stack ## run all tests
+test: build-runtime build test-unit test-typescript test-stack ## run all tests
 
 # -short makes rapid do a fifth of the checks and half of the steps: 100 checks of 30 steps each.
 test-unit: export RAPID_CHECKS ?= 500
@@ -81,6 +88,9 @@ test-unit: export RAPID_STEPS ?= 60
 test-unit: .build/tools/gotestsum ## run the tests that need no sidecar, with the race detector
 	$(if $(RACE),CGO_ENABLED=1,@echo "No C compiler: without the race detector.";) $(TEST) -p $(AT_ONCE) $(RACE) -short ./...
 	cd deploy/postgres && $(CURDIR)/$(TEST) .
+
+test-typescript: ## run the tests of the npm packages that need no sidecar, if Node 20 or later is there
+	@$(NPM) test $(TYPESCRIPT)
 
 test-stack: build-runtime build .build/tools/gotestsum ## run the tests on real sidecars
 	$(TEST_STACKS) -p 2 $(STACK_TESTS)
@@ -118,7 +128,7 @@ test-coverage: build-runtime ## run all tests and measure how much of the code t
 fuzz: FUZZTIME ?= 20000x
 fuzz: FUZZ     ?= .
 fuzz: ## give invalid input to all parsers of foreign input (FUZZTIME=20000x inputs for each, or 10m; FUZZ=a pattern of names)
-	@for found in $$(grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' services deploy | sed 's|/[^/]*:func |:|' | grep -E '$(FUZZ)' | sort); do \
+	@for found in $$(grep -roE --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9_]+' services deploy | sed 's|/[^/]*:func |:|' | grep -E '$(FUZZ)' | sort); do \
 		echo "$${found#*:}:"; \
 		go test -short -run '^$$' -fuzz "^$${found#*:}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $(FUZZFLAGS) ./$${found%:*} || failed="$$failed $${found#*:}"; \
 	done; [ -z "$$failed" ] || { echo "Failed:$$failed"; exit 1; }
@@ -206,14 +216,15 @@ $(DEV_SERVICES): dev-%: .build/tools/air ## (dev-auth, dev-tickets, …) run one
 
 ##@ Maintain
 
-lint: .build/tools/staticcheck .build/tools/actionlint ## check format, vet, staticcheck and actionlint
-	@unformatted=$$(gofmt -l deploy services); [ -z "$$unformatted" ] || { echo "not formatted (gofmt -w): $$unformatted"; exit 1; }
+lint: .build/tools/staticcheck .build/tools/actionlint ## check format, vet, staticcheck, actionlint and the npm packages
+	@unformatted=$$(find deploy services -name node_modules -prune -o -name '*.go' -exec gofmt -l {} +); [ -z "$$unformatted" ] || { echo "not formatted (gofmt -w): $$unformatted"; exit 1; }
 	go vet ./...
 	cd deploy/postgres && go vet . && $(CURDIR)/.build/tools/staticcheck .
 	@# From nothing, vet reads Dapr's 1500 packages: two minutes on two cores. Then seconds: Go caches what it found.
 	cd deploy/runtime && GOEXPERIMENT= go vet -trimpath .
 	.build/tools/staticcheck ./...
 	.build/tools/actionlint
+	@$(NPM) lint $(TYPESCRIPT)
 
 # It fails if the code calls a vulnerable function. It needs a database on the network, so it is not in lint.
 vulncheck: .build/tools/govulncheck ## find known vulnerabilities in what the code calls

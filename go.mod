@@ -2,6 +2,9 @@ module boxoffice
 
 go 1.26.4
 
+// Some npm packages contain Go files.
+ignore node_modules
+
 require (
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/caarlos0/env/v11 v11.4.2

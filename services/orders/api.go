@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
@@ -27,15 +27,15 @@ func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 
 // orderResponse is an order as its buyer gets it.
 type orderResponse struct {
-	ID        id.Order       `json:"id"`
-	UserID    id.User        `json:"userId"`
-	Status    Status         `json:"status"`
-	Reason    Reason         `json:"reason,omitempty"`
-	ExpiresAt time.Time      `json:"expiresAt"`
-	Ticket    ticketResponse `json:"ticket"`
-	Version   int            `json:"version"`
-	CreatedAt time.Time      `json:"createdAt"`
-	UpdatedAt time.Time      `json:"updatedAt"`
+	ID        id.Order        `json:"id"`
+	UserID    id.User         `json:"userId"`
+	Status    Status          `json:"status"`
+	Reason    Reason          `json:"reason,omitempty"`
+	ExpiresAt clock.Timestamp `json:"expiresAt"`
+	Ticket    ticketResponse  `json:"ticket"`
+	Version   int             `json:"version"`
+	CreatedAt clock.Timestamp `json:"createdAt"`
+	UpdatedAt clock.Timestamp `json:"updatedAt"`
 }
 
 type ticketResponse struct {
@@ -51,11 +51,11 @@ func responseOf(o Order) orderResponse {
 		UserID:    o.UserID,
 		Status:    o.Status,
 		Reason:    o.Reason,
-		ExpiresAt: o.ExpiresAt,
+		ExpiresAt: clock.Stamp(o.ExpiresAt),
 		Ticket:    ticketResponse{ID: o.Ticket.ID, Title: o.Ticket.Title, Price: o.Ticket.Price, Currency: o.Ticket.Currency},
 		Version:   o.Version,
-		CreatedAt: o.CreatedAt,
-		UpdatedAt: o.UpdatedAt,
+		CreatedAt: clock.Stamp(o.CreatedAt),
+		UpdatedAt: clock.Stamp(o.UpdatedAt),
 	}
 }
 

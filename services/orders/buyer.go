@@ -33,9 +33,9 @@ type UnpaidOrder struct {
 func (o UnpaidOrder) IsOver(now time.Time) bool { return !now.Before(o.ExpiresAt) }
 
 var (
-	errTooMany = problem.New(problem.Conflict, "You have as many unpaid reservations as one person may have. Pay or cancel one of them first.").
-			WithField("ticketId").WithCode("too_many_reservations")
-	errAccountDeleted = problem.New(problem.Unauthorized, "This account was deleted.").WithCode("account_deleted")
+	errTooMany = problem.New(problem.Conflict, "too_many_reservations", "You have as many unpaid reservations as one person may have. Pay or cancel one of them first.").
+			WithField("ticketId")
+	errAccountDeleted = problem.New(problem.Unauthorized, "account_deleted", "This account was deleted.")
 )
 
 // AtLimit reports whether the buyer seems to have as many unpaid orders as the terms allow.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
@@ -73,9 +75,12 @@ const orderSchema = 1
 
 // Order is the stored order.
 type Order struct {
-	Schema    int            `json:"schema"`
-	ID        id.Order       `json:"id"`
-	UserID    id.User        `json:"userId"` // the buyer
+	Schema int      `json:"schema"`
+	ID     id.Order `json:"id"`
+	UserID id.User  `json:"userId"` // the buyer
+	// SellerID is who listed the ticket, for the order's events alone. It is "" in a document that a process of an earlier
+	// release has written, until the order's next change.
+	SellerID  id.User        `json:"sellerId,omitempty"`
 	Status    Status         `json:"status"`
 	Reason    Reason         `json:"reason,omitempty"`
 	ExpiresAt time.Time      `json:"expiresAt"` // the end of the reservation window
@@ -97,21 +102,21 @@ type TicketSnapshot struct {
 }
 
 var (
-	errNoTicket  = problem.New(problem.NotFound, "There is no such ticket.").WithField("ticketId").WithCode("ticket_not_found")
-	errReserved  = problem.New(problem.Conflict, "This ticket is reserved by somebody. It may become free again if it is not paid in time.").WithField("ticketId").WithCode("ticket_reserved")
-	errSold      = problem.New(problem.Conflict, "This ticket is sold.").WithField("ticketId").WithCode("ticket_sold")
-	errOwnTicket = problem.New(problem.Conflict, "This is your own ticket; you cannot buy it.").WithField("ticketId").WithCode("own_ticket")
-	errCooldown  = problem.New(problem.Conflict, "You reserved this ticket and did not pay for it. Other buyers may reserve it first; you may again after the time in Retry-After.").WithField("ticketId").WithCode("reservation_cooldown")
-	errWithheld  = problem.New(problem.Conflict, "This ticket is not for sale: its last sale was refunded, and its seller has not offered it again.").WithField("ticketId").WithCode("ticket_withheld")
+	errNoTicket  = problem.New(problem.NotFound, "ticket_not_found", "There is no such ticket.").WithField("ticketId")
+	errReserved  = problem.New(problem.Conflict, "ticket_reserved", "This ticket is reserved by somebody. It may become free again if it is not paid in time.").WithField("ticketId")
+	errSold      = problem.New(problem.Conflict, "ticket_sold", "This ticket is sold.").WithField("ticketId")
+	errOwnTicket = problem.New(problem.Conflict, "own_ticket", "This is your own ticket; you cannot buy it.").WithField("ticketId")
+	errCooldown  = problem.New(problem.Conflict, "reservation_cooldown", "You reserved this ticket and did not pay for it. Other buyers may reserve it first; you may again after the time in Retry-After.").WithField("ticketId")
+	errWithheld  = problem.New(problem.Conflict, "ticket_withheld", "This ticket is not for sale: its last sale was refunded, and its seller has not offered it again.").WithField("ticketId")
 
-	errNoOrder  = problem.New(problem.NotFound, "There is no such order.")
-	errNotYours = problem.New(problem.Forbidden, "This order belongs to somebody else.")
-	errComplete = problem.New(problem.Conflict, "This order is paid and complete; it cannot be cancelled any more.").WithCode("order_complete")
+	errNoOrder  = problem.New(problem.NotFound, "not_found", "There is no such order.")
+	errNotYours = problem.New(problem.Forbidden, "not_buyer", "This order belongs to somebody else.")
+	errComplete = problem.New(problem.Conflict, "order_complete", "This order is paid and complete; it cannot be cancelled any more.")
 	// errNotOver is Unavailable, so that an expiration event that comes too early is delivered again and never
 	// becomes a dead letter.
-	errNotOver = problem.New(problem.Unavailable, "The reservation window of this order has not ended yet.")
+	errNotOver = problem.New(problem.Unavailable, "window_open", "The reservation window of this order has not ended yet.")
 	// errNotHeld means that the order and the seat were read at different times; the store reads both again.
-	errNotHeld = problem.New(problem.Conflict, "This order does not have its ticket any more.").WithCode("order_not_live")
+	errNotHeld = problem.New(problem.Conflict, "order_not_live", "This order does not have its ticket any more.")
 )
 
 // Reserve makes a created order of the buyer's, which has the seat until the reservation window ends. It refuses
@@ -135,6 +140,7 @@ func (s *Seat) Reserve(order id.Order, buyer id.User, now time.Time, terms Terms
 		Schema:    orderSchema,
 		ID:        order,
 		UserID:    buyer,
+		SellerID:  s.SellerID,
 		Status:    Created,
 		ExpiresAt: now.Add(terms.Window),
 		Ticket:    TicketSnapshot{ID: s.ID, Title: s.Title, Price: s.Price, Currency: s.Currency},
@@ -180,7 +186,7 @@ func (o *Order) Complete(s *Seat, payment id.Payment, now time.Time) (changed bo
 	s.Sequence++
 	s.Reservation.Status = Complete
 	o.PaymentID = payment
-	o.change(Complete, s.Sequence, now)
+	o.change(Complete, s, now)
 	return true, nil
 }
 
@@ -204,7 +210,7 @@ func (o *Order) Cancel(s *Seat, reason Reason, now time.Time, terms Terms) (chan
 	}
 	s.addCooldown(o.newCooldown(reason, now, terms), now)
 	o.Reason = reason
-	o.change(Cancelled, s.Sequence, now)
+	o.change(Cancelled, s, now)
 	return true, nil
 }
 
@@ -275,9 +281,11 @@ func (o *Order) newCooldown(reason Reason, now time.Time, terms Terms) Cooldown 
 	return c
 }
 
-func (o *Order) change(status Status, sequence int, now time.Time) {
+// change gives the order a new status, and what its events have of the seat.
+func (o *Order) change(status Status, s *Seat, now time.Time) {
 	o.Status = status
-	o.Sequence = sequence
+	o.Sequence = s.Sequence
+	o.SellerID = cmp.Or(s.SellerID, o.SellerID)
 	o.Version++
 	o.UpdatedAt = now
 }
@@ -287,14 +295,15 @@ func (o *Order) Event() events.Payload {
 	order := events.Order{
 		ID:        o.ID,
 		UserID:    o.UserID,
+		SellerID:  o.SellerID,
 		Status:    events.OrderStatus(o.Status),
 		Reason:    events.CancelReason(o.Reason),
-		ExpiresAt: o.ExpiresAt,
+		ExpiresAt: clock.Stamp(o.ExpiresAt),
 		Ticket:    events.OrderedTicket{ID: o.Ticket.ID, Title: o.Ticket.Title, Price: o.Ticket.Price, Currency: o.Ticket.Currency},
 		Sequence:  o.Sequence,
 		Version:   o.Version,
-		CreatedAt: o.CreatedAt,
-		UpdatedAt: o.UpdatedAt,
+		CreatedAt: clock.Stamp(o.CreatedAt),
+		UpdatedAt: clock.Stamp(o.UpdatedAt),
 	}
 	switch o.Status {
 	case Complete:

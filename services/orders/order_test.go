@@ -56,6 +56,45 @@ func TestReserve_AFreeSeatIsTheBuyersForTheWindow(t *testing.T) {
 	require.IsType(t, events.OrderCreated{}, order.Event())
 }
 
+// A process of an earlier release drops the seller from the order's document; the order's next change adds it again.
+func TestEvent_NamesTheSellerOfTheSeat(t *testing.T) {
+	sellerIn := func(payload events.Payload) id.User {
+		switch event := payload.(type) {
+		case events.OrderCreated:
+			return event.SellerID
+		case events.OrderCompleted:
+			return event.SellerID
+		case events.OrderCancelled:
+			return event.SellerID
+		}
+		return ""
+	}
+	seat := freeSeat()
+	order, err := seat.Reserve("order-1", "buyer", noon, terms)
+	require.NoError(t, err)
+	require.Empty(t, sellerIn(order.Event()), "a seat of an earlier release names no seller")
+
+	seat.SellerID = "seller"
+	_, err = order.Complete(&seat, "payment-1", noon)
+	require.NoError(t, err)
+	require.Equal(t, id.User("seller"), sellerIn(order.Event()))
+
+	order.SellerID = ""
+	_, err = order.Cancel(&seat, Refunded, noon, terms)
+	require.NoError(t, err)
+	require.Equal(t, id.User("seller"), sellerIn(order.Event()))
+
+	seat.Withheld = 0
+	order, err = seat.Reserve("order-2", "buyer", noon, terms)
+	require.NoError(t, err)
+	require.Equal(t, id.User("seller"), sellerIn(order.Event()))
+	seat.SellerID = ""
+	_, err = order.Cancel(&seat, Withdrawn, noon, terms)
+	require.NoError(t, err)
+	require.Equal(t, id.User("seller"), sellerIn(order.Event()), "what is known is kept")
+	require.Equal(t, id.User("seller"), lostHolder("lost", &Seat{SellerID: "seller"}, noon).SellerID)
+}
+
 func TestReserve_SecondBuyerIsRefusedUntilTheTimeIsOver(t *testing.T) {
 	seat, _ := reserved(t)
 	_, err := seat.Reserve("order-2", "other", noon.Add(window-time.Millisecond), terms)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/state"
@@ -57,7 +58,7 @@ func lostOrder(payment events.Payment, now time.Time) events.OrderCancelled {
 		Ticket:    events.OrderedTicket{Price: payment.Amount, Currency: payment.Currency},
 		Version:   lostVersion,
 		CreatedAt: payment.CreatedAt,
-		UpdatedAt: now,
+		UpdatedAt: clock.Stamp(now),
 	}}
 }
 
@@ -65,14 +66,15 @@ func lostOrder(payment events.Payment, now time.Time) events.OrderCancelled {
 func lostHolder(order id.Order, seat *Seat, now time.Time) events.OrderCancelled {
 	return events.OrderCancelled{Order: events.Order{
 		ID:        order,
+		SellerID:  seat.SellerID,
 		Status:    events.OrderStatusCancelled,
 		Reason:    events.CancelReasonUnknown,
-		ExpiresAt: now,
+		ExpiresAt: clock.Stamp(now),
 		Ticket:    events.OrderedTicket{ID: seat.ID, Title: seat.Title, Price: seat.Price, Currency: seat.Currency},
 		Sequence:  seat.Sequence,
 		Version:   lostVersion + seat.Sequence,
-		CreatedAt: now,
-		UpdatedAt: now,
+		CreatedAt: clock.Stamp(now),
+		UpdatedAt: clock.Stamp(now),
 	}}
 }
 
@@ -80,7 +82,7 @@ func lostHolder(order id.Order, seat *Seat, now time.Time) events.OrderCancelled
 // restore: each change of an order is also one of its seat's sequence.
 func (o *Order) MovePastLostChanges(seat *Seat, now time.Time) {
 	o.Version = max(o.Version, lostVersion+seat.Sequence-1)
-	o.change(o.Status, seat.Sequence, now)
+	o.change(o.Status, seat, now)
 }
 
 // addHolder adds to the change of a seat that has caught up what tickets must get: the seat's live order, or the

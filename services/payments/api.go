@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
@@ -45,8 +46,8 @@ type paymentResponse struct {
 	Refunded     int64           `json:"refunded,omitempty"`
 	RefundFailed bool            `json:"refundFailed,omitempty"`
 	Dispute      disputeResponse `json:"dispute,omitzero"`
-	CreatedAt    time.Time       `json:"createdAt"`
-	UpdatedAt    time.Time       `json:"updatedAt"`
+	CreatedAt    clock.Timestamp `json:"createdAt"`
+	UpdatedAt    clock.Timestamp `json:"updatedAt"`
 }
 
 type disputeResponse struct {
@@ -61,7 +62,7 @@ func (r Receipt) body() paymentResponse {
 	body := paymentResponse{
 		ID: p.ID, OrderID: p.OrderID, StripeID: p.StripeID, Status: p.Status, Amount: p.Amount, Currency: p.Currency,
 		DeclineCode: domain.ShownDecline(p.DeclineCode), Refunded: p.Refunded, RefundFailed: p.RefundFailed, Dispute: disputeResponse(p.Dispute),
-		CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
+		CreatedAt: clock.Stamp(p.CreatedAt), UpdatedAt: clock.Stamp(p.UpdatedAt),
 	}
 	if p.Status == domain.RequiresAction {
 		body.ClientSecret = r.Intent.ClientSecret
@@ -97,11 +98,11 @@ func (a *api) pay(c *fiber.Ctx) error {
 		return err
 	}
 	if body.PaymentMethod != "" && body.Token != "" {
-		return problem.New(problem.Invalid, "Send a payment method or a token, not both.").WithField("token").WithCode("excluded_with")
+		return problem.New(problem.Invalid, "excluded_with", "Send a payment method or a token, not both.").WithField("token")
 	}
 	order, err := id.Parse[id.Order](body.OrderID)
 	if err != nil {
-		return problem.New(problem.Invalid, "This must be the id of an order.").WithField("orderId").WithCode("uuid").Because(err)
+		return problem.New(problem.Invalid, "uuid", "This must be the id of an order.").WithField("orderId").Because(err)
 	}
 	buyer, _ := identity.CallerOf(c)
 	request, err := idempotency.Of(c, buyer.ID)
@@ -150,10 +151,9 @@ func (a *api) get(c *fiber.Ctx) error {
 }
 
 var (
-	errNoWebhookSecret = problem.New(problem.Unavailable, "Webhooks are not taken: this service has no webhook secret (STRIPE_WEBHOOK_SECRET).").
-				WithCode("webhooks_off").WithRetryAfter(time.Minute)
-	errNotSigned = problem.New(problem.Invalid, "The Stripe-Signature header does not fit this body.").
-			WithField("Stripe-Signature").WithCode("signature_invalid")
+	errNoWebhookSecret = problem.New(problem.Unavailable, "webhooks_off", "Webhooks are not taken: this service has no webhook secret (STRIPE_WEBHOOK_SECRET).").WithRetryAfter(time.Minute)
+	errNotSigned       = problem.New(problem.Invalid, "signature_invalid", "The Stripe-Signature header does not fit this body.").
+				WithField("Stripe-Signature")
 )
 
 // webhook handles a webhook of Stripe. It is accepted only if it is signed, and it is only a hint: the intent is read from

@@ -166,7 +166,7 @@ func TestAPI_Refusals(t *testing.T) {
 	complete := after(reserved(), "complete")
 	require.NoError(t, d.applyAndSettle(t.Context(), complete))
 	expired := reserved()
-	expired.ExpiresAt = clock.System()
+	expired.ExpiresAt = clock.Stamp(clock.System())
 	require.NoError(t, d.applyAndSettle(t.Context(), expired))
 	cheap := reserved()
 	cheap.Ticket.Price = 20
@@ -193,7 +193,7 @@ func TestAPI_Refusals(t *testing.T) {
 		{"too long a card", buyer, body(live.ID, strings.Repeat("x", 256)), 400, "max", "paymentMethod"},
 		{"a card that Stripe does not know", buyer, body(live.ID, "pm_nobody"), 400, "resource_missing", "paymentMethod"},
 		{"a declined card", buyer, body(live.ID, "pm_card_chargeDeclined"), 402, "generic_decline", "paymentMethod"},
-		{"somebody else's order", "buyer-2", body(live.ID, "pm_card_visa"), 403, "", "orderId"},
+		{"somebody else's order", "buyer-2", body(live.ID, "pm_card_visa"), 403, "not_buyer", "orderId"},
 		{"an order that does not exist", buyer, body(noOrder, "pm_card_visa"), 404, "order_not_found", "orderId"},
 		{"a cancelled order", buyer, body(cancelled.ID, "pm_card_visa"), 409, "order_cancelled", "orderId"},
 		{"a complete order", buyer, body(complete.ID, "pm_card_visa"), 409, "order_complete", "orderId"},

@@ -1,10 +1,9 @@
 package main
 
 import (
-	"time"
-
 	"github.com/gofiber/fiber/v2"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
@@ -25,16 +24,16 @@ func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 
 // ticketResponse is a ticket as clients get it.
 type ticketResponse struct {
-	ID        id.Ticket `json:"id"`
-	Title     string    `json:"title"`
-	Price     int64     `json:"price"`
-	Currency  string    `json:"currency"`
-	UserID    id.User   `json:"userId"`
-	Status    Status    `json:"status"`
-	OrderID   id.Order  `json:"orderId,omitempty"`
-	Version   int       `json:"version"`
-	CreatedAt time.Time `json:"createdAt"`
-	UpdatedAt time.Time `json:"updatedAt"`
+	ID        id.Ticket       `json:"id"`
+	Title     string          `json:"title"`
+	Price     int64           `json:"price"`
+	Currency  string          `json:"currency"`
+	UserID    id.User         `json:"userId"`
+	Status    Status          `json:"status"`
+	OrderID   id.Order        `json:"orderId,omitempty"`
+	Version   int             `json:"version"`
+	CreatedAt clock.Timestamp `json:"createdAt"`
+	UpdatedAt clock.Timestamp `json:"updatedAt"`
 }
 
 func responseOf(t Ticket) ticketResponse {
@@ -47,8 +46,8 @@ func responseOf(t Ticket) ticketResponse {
 		Status:    t.Status,
 		OrderID:   t.OrderID,
 		Version:   t.Version,
-		CreatedAt: t.CreatedAt,
-		UpdatedAt: t.UpdatedAt,
+		CreatedAt: clock.Stamp(t.CreatedAt),
+		UpdatedAt: clock.Stamp(t.UpdatedAt),
 	}
 }
 
@@ -158,7 +157,7 @@ func readExpectedVersion(c *fiber.Ctx, inBody int) (ExpectedVersion, error) {
 	case err != nil:
 		return 0, err
 	case present && inBody != 0 && inHeader != inBody:
-		return 0, problem.New(problem.Invalid, "The version in the body and the one in If-Match differ. Send one of them.").WithField("version")
+		return 0, problem.New(problem.Invalid, "invalid", "The version in the body and the one in If-Match differ. Send one of them.").WithField("version")
 	case present:
 		return ExpectedVersion(inHeader), nil
 	}

@@ -398,7 +398,7 @@ func (o *Operation) matches(parts []string) (values map[string]string, templates
 type Outcome struct {
 	Operation string
 	Status    int
-	// Code is the code of a problem, "*" for any of a list that the document leaves open, or "" for what is no problem.
+	// Code is the code of a problem, "*" for any of a list that the document does not close, or "" for what is no problem.
 	Code string
 }
 

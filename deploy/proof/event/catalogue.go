@@ -35,6 +35,7 @@ func (t Ticket) Event(eventType string) Event { return New(eventType, t.ID, t.Ve
 type Order struct {
 	ID        string        `json:"id"`
 	UserID    string        `json:"userId"`
+	SellerID  string        `json:"sellerId,omitempty"` // absent in events of earlier releases
 	Status    string        `json:"status"`
 	ExpiresAt time.Time     `json:"expiresAt"`
 	Ticket    OrderedTicket `json:"ticket"`

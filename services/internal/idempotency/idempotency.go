@@ -110,7 +110,7 @@ func Of(c *fiber.Ctx, user id.User) (Request, error) {
 		return Request{}, nil
 	}
 	if len(key) > maxKeyLength {
-		return Request{}, problem.New(problem.Invalid, "The header %s may hold at most %d characters.", Header, maxKeyLength).WithField(Header)
+		return Request{}, problem.New(problem.Invalid, "max", "The header %s may hold at most %d characters.", Header, maxKeyLength).WithField(Header)
 	}
 	return Request{
 		document:    "idempotency/" + string(user) + "/" + digest([]byte(c.Method()+" "+c.Path()+"\n"+key)),
@@ -137,8 +137,8 @@ func (r Request) Find(ctx context.Context, store *state.Store) (*Response, error
 		return nil, err
 	}
 	if doc.Value.Fingerprint != r.fingerprint {
-		return nil, problem.New(problem.Conflict, "This %s was used before, with another body. Use a new key for a new request.", Header).
-			WithField(Header).WithCode("idempotency_key_reused")
+		return nil, problem.New(problem.Conflict, "idempotency_key_reused", "This %s was used before, with another body. Use a new key for a new request.", Header).
+			WithField(Header)
 	}
 	return &Response{Status: doc.Value.Status, Location: doc.Value.Location, Body: doc.Value.Body, replayed: true}, nil
 }

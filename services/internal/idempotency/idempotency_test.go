@@ -34,7 +34,7 @@ type service struct {
 	decisions int
 }
 
-var errTaken = problem.New(problem.Conflict, "It was made before.")
+var errTaken = problem.New(problem.Conflict, "made_before", "It was made before.")
 
 func newService(t *testing.T) *service {
 	t.Helper()

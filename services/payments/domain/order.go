@@ -49,13 +49,13 @@ func (o *Order) Upgrade(int) error {
 }
 
 var (
-	ErrNoOrder        = problem.New(problem.NotFound, "There is no such order.").WithField("orderId").WithCode("order_not_found")
-	ErrNoPayment      = problem.New(problem.NotFound, "There is no such payment.")
-	ErrNotYourOrder   = problem.New(problem.Forbidden, "This order belongs to somebody else.").WithField("orderId")
-	ErrNotYourPayment = problem.New(problem.Forbidden, "This payment belongs to somebody else.")
-	ErrCancelled      = problem.New(problem.Conflict, "This order is cancelled; it cannot be paid any more. Nothing was charged.").WithField("orderId").WithCode("order_cancelled")
-	ErrComplete       = problem.New(problem.Conflict, "This order is complete; there is nothing to pay.").WithField("orderId").WithCode("order_complete")
-	ErrExpired        = problem.New(problem.Conflict, "The time to pay this order is over.").WithField("orderId").WithCode("order_expired")
+	ErrNoOrder        = problem.New(problem.NotFound, "order_not_found", "There is no such order.").WithField("orderId")
+	ErrNoPayment      = problem.New(problem.NotFound, "not_found", "There is no such payment.")
+	ErrNotYourOrder   = problem.New(problem.Forbidden, "not_buyer", "This order belongs to somebody else.").WithField("orderId")
+	ErrNotYourPayment = problem.New(problem.Forbidden, "not_buyer", "This payment belongs to somebody else.")
+	ErrCancelled      = problem.New(problem.Conflict, "order_cancelled", "This order is cancelled; it cannot be paid any more. Nothing was charged.").WithField("orderId")
+	ErrComplete       = problem.New(problem.Conflict, "order_complete", "This order is complete; there is nothing to pay.").WithField("orderId")
+	ErrExpired        = problem.New(problem.Conflict, "order_expired", "The time to pay this order is over.").WithField("orderId")
 )
 
 // Apply applies an event of the orders service, if it is newer than the order.
@@ -70,7 +70,7 @@ func (o *Order) Apply(event events.Order) (changed bool) {
 	o.Version = event.Version
 	if isNew || event.Reason != events.CancelReasonUnknown { // with this reason, the orders service has lost the order and publishes its id alone
 		o.UserID = event.UserID
-		o.ExpiresAt = event.ExpiresAt
+		o.ExpiresAt = event.ExpiresAt.Time
 		o.Amount = event.Ticket.Price
 		o.Currency = event.Ticket.Currency
 	}
