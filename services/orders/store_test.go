@@ -244,7 +244,7 @@ func TestReserve_ATicketThatIsNotKnown(t *testing.T) {
 func TestReserve_WaitsForTheEventOfANewTicket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestStore(t, limited)
-		const waiting = 8 // of one user
+		const waiting = 8                                                               // of one user
 		late, never := statetest.IDOfAge[id.Ticket](0), statetest.IDOfAge[id.Ticket](0) // by the clock of this bubble
 		began := time.Now()
 		results := make([]error, waiting)
