@@ -224,7 +224,7 @@ func TestAPI_Refusals(t *testing.T) {
 	})
 }
 
-// The store's own problem says that nothing was changed.
+// The store's own problem promises that nothing was changed.
 func TestAPI_TheStoreIsAwayAfterAnAttemptWasBegun(t *testing.T) {
 	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)

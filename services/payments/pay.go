@@ -243,7 +243,7 @@ func (c *payCommand) handleRefusedAttempt(ctx context.Context, stored *storedOrd
 	return err
 }
 
-// unknownIfBegun replaces an error of the store, which says that nothing was changed, if this request has begun an attempt
+// unknownIfBegun replaces an error of the store, which promises that nothing was changed, if this request has begun an attempt
 // before it.
 func (c *payCommand) unknownIfBegun(err error) error {
 	p, ok := errors.AsType[*problem.Error](err)
