@@ -52,7 +52,7 @@ func TestEdge_WrongMethodsAre405(t *testing.T) {
 		"/api/tickets/" + unknownID:  "GET PUT DELETE",
 		"/api/orders":                "GET POST",
 		"/api/orders/" + unknownID:   "GET DELETE",
-		"/api/payments":              "POST",
+		"/api/payments":              "GET POST",
 		"/api/payments/" + unknownID: "GET",
 		"/healthz":                   "GET",
 		"/readyz":                    "GET",
