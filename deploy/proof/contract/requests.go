@@ -49,7 +49,7 @@ func (g *Generator) Sample(o *Operation) Request {
 	p := parts{operation: o, path: map[string]string{}, query: url.Values{}, header: http.Header{}}
 	for _, parameter := range o.parameters {
 		if parameter.required {
-			p.set(parameter, g.text(parameter))
+			p.set(parameter, g.text(o, parameter))
 		}
 	}
 	if described, ok := o.jsonBody(); ok {
@@ -138,7 +138,7 @@ func (g *Generator) parts(o *Operation) parts {
 	p := parts{operation: o, path: map[string]string{}, query: url.Values{}, header: http.Header{}}
 	for _, one := range o.parameters {
 		if one.required || g.chance.IntN(2) == 0 {
-			p.set(one, g.text(one))
+			p.set(one, g.text(o, one))
 		}
 	}
 	if described, ok := o.jsonBody(); ok {
@@ -149,8 +149,8 @@ func (g *Generator) parts(o *Operation) parts {
 }
 
 // text returns a value of a parameter.
-func (g *Generator) text(p parameter) string {
-	if known, ok := g.value(nil, p.name); ok {
+func (g *Generator) text(o *Operation, p parameter) string {
+	if known, ok := g.value(o, p.name); ok {
 		return fmt.Sprint(known)
 	}
 	value := g.generate(p.source, p.name, 0)

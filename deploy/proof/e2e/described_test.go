@@ -308,8 +308,10 @@ func TestDescribed_RequestsThatAreNotHTTPOrDoNotArrive(t *testing.T) {
 	s := newStack(t, stack.Options{Env: map[string]string{"HEADER_TIMEOUT": "1s"}})
 	sam := s.newSampler(t, 6)
 	for code, w := range map[string]wire{
-		"bad_request": {func(request []byte) []byte { return bytes.Replace(request, []byte("\r\n"), []byte("\r\n: nothing\r\n"), 1) }},
-		"timeout":     {func(request []byte) []byte { return request[:bytes.Index(request, []byte("\r\n"))+2] }},
+		"bad_request": {func(request []byte) []byte {
+			return bytes.Replace(request, []byte("\r\n"), []byte("\r\nnot a header\r\n"), 1)
+		}},
+		"timeout": {func(request []byte) []byte { return request[:bytes.Index(request, []byte("\r\n"))+2] }},
 	} {
 		status := map[string]int{"bad_request": 400, "timeout": 408}[code]
 		api := client.New(s.GatewayURL(), client.Options{Transport: s.contractTransport(w)})
