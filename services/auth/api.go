@@ -3,10 +3,10 @@ package main
 import (
 	"errors"
 	"log/slog"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
@@ -48,12 +48,12 @@ type credentials struct {
 
 // userResponse is a user as clients see it.
 type userResponse struct {
-	ID        id.User   `json:"id"`
-	Email     string    `json:"email"`
-	CreatedAt time.Time `json:"createdAt"`
+	ID        id.User         `json:"id"`
+	Email     string          `json:"email"`
+	CreatedAt clock.Timestamp `json:"createdAt"`
 }
 
-func responseOf(u User) userResponse { return userResponse{u.ID, u.Email, u.CreatedAt} }
+func responseOf(u User) userResponse { return userResponse{u.ID, u.Email, clock.Stamp(u.CreatedAt)} }
 
 // signedInResponse is the response to signing up and in. The cookie has the same token.
 type signedInResponse struct {

@@ -147,7 +147,7 @@ func TestAPI_UsersSignUpAndInAndOut(t *testing.T) {
 	up := auth.send(t, "POST", "/api/users/signup", ada)
 	require.Equal(t, 201, up.status, up.body)
 	require.Equal(t, "ada@example.com", up.User.Email)
-	require.WithinDuration(t, time.Now(), up.User.CreatedAt, time.Minute)
+	require.WithinDuration(t, time.Now(), up.User.CreatedAt.Time, time.Minute)
 	require.NotContains(t, strings.ToLower(up.body), "password")
 	require.Equal(t, up.Token, up.cookie.Value)
 	require.True(t, up.cookie.HttpOnly)

@@ -111,8 +111,7 @@ func (p *passwords) checkQueue(others int64) error {
 		return nil
 	}
 	p.refused.Inc()
-	return problem.New(problem.Unavailable, "Too many people sign in at the moment. Try again shortly.").
-		WithCode("overloaded").WithRetryAfter(max(time.Second, wait))
+	return problem.New(problem.Unavailable, "overloaded", "Too many people sign in at the moment. Try again shortly.").WithRetryAfter(max(time.Second, wait))
 }
 
 // wait waits in the queue for a core. The caller releases it.

@@ -32,7 +32,7 @@ type Session struct {
 	ExpiresAt  time.Time `json:"expiresAt"`
 }
 
-var errSession = problem.New(problem.Unauthorized, "Your session has ended. Sign in again.").WithCode("session_ended")
+var errSession = problem.New(problem.Unauthorized, "session_ended", "Your session has ended. Sign in again.")
 
 // secretBytes is the number of random bytes in a refresh token's secret.
 const secretBytes = 32

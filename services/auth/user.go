@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
@@ -39,14 +40,14 @@ func (u *User) Newest() int { return userSchema }
 func (u *User) Upgrade(int) error { return nil }
 
 var (
-	errEmailInUse  = problem.New(problem.Conflict, "This email is in use. Sign in with it, or choose another.").WithField("email").WithCode("email_in_use")
-	errCredentials = problem.New(problem.Unauthorized, "Email or password is wrong.").WithCode("invalid_credentials")
-	errPassword    = problem.New(problem.Forbidden, "The password is wrong.").WithCode("wrong_password")
-	errUnsettled   = problem.New(problem.Conflict, "You have orders that are not settled: a reservation that is not paid yet, or a payment under way. Pay or cancel them, or try again later.").WithCode("orders_unsettled")
-	errChanged     = problem.New(problem.Conflict, "Your account was changed at the same moment. Sign in again.").WithCode("account_changed")
-	errEmail       = problem.New(problem.Invalid, "Email must be an email address, like ada@example.com.").WithField("email").WithCode("email")
-	errTooShort    = problem.New(problem.Invalid, "Password must be at least 8 characters long.").WithField("password").WithCode("min")
-	errTooLong     = problem.New(problem.Invalid, "Password must be at most 72 bytes long; letters beyond a to z may take several.").WithField("password").WithCode("max")
+	errEmailInUse  = problem.New(problem.Conflict, "email_in_use", "This email is in use. Sign in with it, or choose another.").WithField("email")
+	errCredentials = problem.New(problem.Unauthorized, "invalid_credentials", "Email or password is wrong.")
+	errPassword    = problem.New(problem.Forbidden, "wrong_password", "The password is wrong.")
+	errUnsettled   = problem.New(problem.Conflict, "orders_unsettled", "You have orders that are not settled: a reservation that is not paid yet, or a payment under way. Pay or cancel them, or try again later.")
+	errChanged     = problem.New(problem.Conflict, "account_changed", "Your account was changed at the same moment. Sign in again.")
+	errEmail       = problem.New(problem.Invalid, "email", "Email must be an email address, like ada@example.com.").WithField("email")
+	errTooShort    = problem.New(problem.Invalid, "min", "Password must be at least 8 characters long.").WithField("password")
+	errTooLong     = problem.New(problem.Invalid, "max", "Password must be at most 72 bytes long; letters beyond a to z may take several.").WithField("password")
 )
 
 // SignUp makes a user. The email and the password were checked before.
@@ -86,7 +87,7 @@ func (u *User) Delete(now time.Time) {
 
 // Event is what other services get: user.created or user.deleted, without personal data. Other changes have no event.
 func (u *User) Event() events.Payload {
-	user := events.User{ID: u.ID, Version: u.Version, CreatedAt: u.CreatedAt}
+	user := events.User{ID: u.ID, Version: u.Version, CreatedAt: clock.Stamp(u.CreatedAt)}
 	if u.IsDeleted() {
 		return events.UserDeleted{User: user}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/problem"
 )
 
 func TestParseEmail(t *testing.T) {
@@ -82,18 +83,17 @@ func TestUser_EventHasNoPersonalData(t *testing.T) {
 	event, err := json.Marshal(user.Event())
 
 	require.NoError(t, err)
-	require.JSONEq(t, `{"id":"7","version":1,"createdAt":"2026-01-02T03:04:05Z"}`, string(event))
+	require.JSONEq(t, `{"id":"7","version":1,"createdAt":"2026-01-02T03:04:05.000Z"}`, string(event))
 	require.Equal(t, "user.created", user.Event().EventType())
 }
 
 func TestParseNew_ReturnsTheErrorsOfBothMembers(t *testing.T) {
 	_, err := parseNew(credentials{Email: "x", Password: "y"})
 
-	encoded, marshalErr := json.Marshal(err)
-	require.NoError(t, marshalErr)
-	require.JSONEq(t, `{"Kind":1,"RetryAfter":0,"Details":[
-		{"message":"Email must be an email address, like ada@example.com.","field":"email","code":"email"},
-		{"message":"Password must be at least 8 characters long.","field":"password","code":"min"}]}`, string(encoded))
+	require.Equal(t, &problem.Error{Kind: problem.Invalid, Details: []problem.Detail{
+		{Message: "Email must be an email address, like ada@example.com.", Field: "email", Code: "email"},
+		{Message: "Password must be at least 8 characters long.", Field: "password", Code: "min"},
+	}}, err)
 	require.Len(t, errEmail.Details, 1)
 }
 
@@ -133,7 +133,7 @@ func TestUser_DeleteRemovesPersonalData(t *testing.T) {
 	require.JSONEq(t, `{"schema":2,"id":"7","epoch":1,"version":2,"createdAt":"2026-01-02T03:04:05Z","deletedAt":"2026-01-02T04:04:05Z"}`, string(document))
 	event, err := json.Marshal(user.Event())
 	require.NoError(t, err)
-	require.JSONEq(t, `{"id":"7","version":2,"createdAt":"2026-01-02T03:04:05Z"}`, string(event))
+	require.JSONEq(t, `{"id":"7","version":2,"createdAt":"2026-01-02T03:04:05.000Z"}`, string(event))
 	require.Equal(t, "user.deleted", user.Event().EventType())
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 )
 
@@ -42,7 +43,21 @@ type Failure struct {
 	Raw       []byte          `json:"raw,omitempty"` // instead of Event, if it is not JSON
 }
 
-func (f Failure) published() events.DeadLetter { return events.DeadLetter(f) }
+func (f Failure) published() events.DeadLetter {
+	return events.DeadLetter{
+		Service: f.Service, Instance: f.Instance, Code: f.Code, Reason: f.Reason, Attempts: f.Attempts,
+		FirstFailure: clock.Stamp(f.FirstFailure), LastFailure: clock.Stamp(f.LastFailure),
+		EventID: f.EventID, EventKind: f.EventKind, Event: f.Event, Raw: f.Raw,
+	}
+}
+
+func failureOf(l events.DeadLetter) Failure {
+	return Failure{
+		Service: l.Service, Instance: l.Instance, Code: l.Code, Reason: l.Reason, Attempts: l.Attempts,
+		FirstFailure: l.FirstFailure.Time, LastFailure: l.LastFailure.Time,
+		EventID: l.EventID, EventKind: l.EventKind, Event: l.Event, Raw: l.Raw,
+	}
+}
 
 // Status is where a dead letter is in its life.
 type Status string
@@ -68,7 +83,7 @@ func (l DeadLetter) Status() Status {
 // newDeadLetter reads a message of a topic of dead letters.
 func newDeadLetter(topic string, message []byte, now time.Time) DeadLetter {
 	published := events.ReadDeadLetter(topic, message, now)
-	return DeadLetter{Schema: deadLetterSchema, ID: published.ID(), Failure: Failure(published), StoredAt: now, Version: 1}
+	return DeadLetter{Schema: deadLetterSchema, ID: published.ID(), Failure: failureOf(published), StoredAt: now, Version: 1}
 }
 
 // BeginSending makes the event that is published again, with a new id. It changes nothing if a sending has begun already.

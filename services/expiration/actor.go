@@ -122,7 +122,7 @@ func (r *reminders) unregister(ctx context.Context, actorID string) error {
 		Name:      reminderName,
 	})
 	if err != nil {
-		return problem.New(problem.Unavailable, "Reminders cannot be changed at the moment.").
+		return problem.New(problem.Unavailable, "unavailable", "Reminders cannot be changed at the moment.").
 			Because(fmt.Errorf("unregister the reminder of actor %s: %w", actorID, err))
 	}
 	return nil
@@ -138,7 +138,7 @@ func (r *reminders) canFire(ctx context.Context) error {
 		return err
 	}
 	if !metadata.GetActorRuntime().GetHostReady() {
-		return problem.New(problem.Unavailable, "Reminders do not fire at the moment: the sidecar finds no placement service.")
+		return problem.New(problem.Unavailable, "unavailable", "Reminders do not fire at the moment: the sidecar finds no placement service.")
 	}
 	return nil
 }

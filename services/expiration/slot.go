@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 )
@@ -139,7 +140,7 @@ func (p *Progress) Publish(slot Slot, next map[string][]Page) []events.Expiratio
 	for _, writer := range p.Writers() {
 		for _, page := range next[writer] {
 			for _, order := range page.Orders {
-				orders = append(orders, events.ExpiredOrder{ID: order.ID, ExpiresAt: order.ExpiresAt})
+				orders = append(orders, events.ExpiredOrder{ID: order.ID, ExpiresAt: clock.Stamp(order.ExpiresAt)})
 			}
 		}
 		p.Published[writer] += len(next[writer])
@@ -147,7 +148,7 @@ func (p *Progress) Publish(slot Slot, next map[string][]Page) []events.Expiratio
 	var published []events.ExpirationComplete
 	for part := range slices.Chunk(orders, eventLength) {
 		p.Events++
-		published = append(published, events.ExpirationComplete{Slot: slot.String(), EndsAt: slot.EndsAt(), Part: p.Events, Orders: part})
+		published = append(published, events.ExpirationComplete{Slot: slot.String(), EndsAt: clock.Stamp(slot.EndsAt()), Part: p.Events, Orders: part})
 	}
 	return published
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 )
@@ -98,13 +99,13 @@ func TestProgress_PublishPutsAllOrdersIntoNumberedEvents(t *testing.T) {
 	named := map[id.Order]bool{}
 	for i, event := range published {
 		require.Equal(t, slot.String(), event.Slot)
-		require.Equal(t, noon, event.EndsAt)
+		require.Equal(t, clock.Stamp(noon), event.EndsAt)
 		aggregate, version := event.Aggregate()
 		require.Equal(t, slot.String(), aggregate)
 		require.Equal(t, i+1, version)
 		for _, order := range event.All() {
 			named[order.ID] = true
-			require.Equal(t, noon, order.ExpiresAt)
+			require.Equal(t, clock.Stamp(noon), order.ExpiresAt)
 		}
 	}
 	require.Len(t, named, 300)
@@ -118,8 +119,8 @@ func TestProgress_PublishPutsAllOrdersIntoNumberedEvents(t *testing.T) {
 }
 
 func TestExpirationComplete_BothSchemasHaveTheirOrders(t *testing.T) {
-	old := events.ExpirationComplete{OrderID: "order-1", ExpiresAt: noon, Firing: 3}
-	require.Equal(t, []events.ExpiredOrder{{ID: "order-1", ExpiresAt: noon}}, old.All())
+	old := events.ExpirationComplete{OrderID: "order-1", ExpiresAt: clock.Stamp(noon), Firing: 3}
+	require.Equal(t, []events.ExpiredOrder{{ID: "order-1", ExpiresAt: clock.Stamp(noon)}}, old.All())
 	aggregate, version := old.Aggregate()
 	require.Equal(t, "order-1", aggregate)
 	require.Equal(t, 3, version)

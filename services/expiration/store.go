@@ -216,5 +216,5 @@ func (s *store) Remove(ctx context.Context, watermark state.Doc[Watermark], end 
 // unavailable makes every failure of the store a temporary one: nothing in the event is wrong, so it is delivered again until it is
 // handled.
 func unavailable(err error) error {
-	return problem.New(problem.Unavailable, "Orders cannot be added to their slots at the moment.").Because(err)
+	return problem.New(problem.Unavailable, "unavailable", "Orders cannot be added to their slots at the moment.").Because(err)
 }

@@ -98,8 +98,7 @@ func (l *limits) take(c *fiber.Ctx) ([]quota, error) {
 			return nil
 		}
 		l.refused.WithLabelValues(q.policy).Inc()
-		return problem.New(problem.TooManyRequests, "There are too many requests %s. Try again in %d s.", whose, seconds(q.wait)).
-			WithCode("rate_limited").WithRetryAfter(q.wait)
+		return problem.New(problem.TooManyRequests, "rate_limited", "There are too many requests %s. Try again in %d s.", whose, seconds(q.wait)).WithRetryAfter(q.wait)
 	}
 	const ofAddress, ofUser = "from your address", "of yours"
 	if l.requests != nil {

@@ -120,11 +120,9 @@ func (u *upstream) ready(ctx context.Context) error {
 func (u *upstream) unavailable(err error) error {
 	err = fmt.Errorf("call %s: %w", u.name, err)
 	if isTimeout(err) && !errors.Is(err, errNotConnected) {
-		return problem.New(problem.Unavailable, "The %s service did not respond in time. It may still do what you asked for.", u.name).
-			WithCode("upstream_timeout").WithRetryAfter(retryAfter).Because(err)
+		return problem.New(problem.Unavailable, "upstream_timeout", "The %s service did not respond in time. It may still do what you asked for.", u.name).WithRetryAfter(retryAfter).Because(err)
 	}
-	return problem.New(problem.Unavailable, "The %s service does not respond at the moment. Try again shortly.", u.name).
-		WithCode("upstream_unavailable").WithRetryAfter(retryAfter).Because(err)
+	return problem.New(problem.Unavailable, "upstream_unavailable", "The %s service does not respond at the moment. Try again shortly.", u.name).WithRetryAfter(retryAfter).Because(err)
 }
 
 func isTimeout(err error) bool {

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
@@ -27,15 +27,15 @@ func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 
 // orderResponse is an order as its buyer gets it.
 type orderResponse struct {
-	ID        id.Order       `json:"id"`
-	UserID    id.User        `json:"userId"`
-	Status    Status         `json:"status"`
-	Reason    Reason         `json:"reason,omitempty"`
-	ExpiresAt time.Time      `json:"expiresAt"`
-	Ticket    ticketResponse `json:"ticket"`
-	Version   int            `json:"version"`
-	CreatedAt time.Time      `json:"createdAt"`
-	UpdatedAt time.Time      `json:"updatedAt"`
+	ID        id.Order        `json:"id"`
+	UserID    id.User         `json:"userId"`
+	Status    Status          `json:"status"`
+	Reason    Reason          `json:"reason,omitempty"`
+	ExpiresAt clock.Timestamp `json:"expiresAt"`
+	Ticket    ticketResponse  `json:"ticket"`
+	Version   int             `json:"version"`
+	CreatedAt clock.Timestamp `json:"createdAt"`
+	UpdatedAt clock.Timestamp `json:"updatedAt"`
 }
 
 type ticketResponse struct {
@@ -51,18 +51,12 @@ func responseOf(o Order) orderResponse {
 		UserID:    o.UserID,
 		Status:    o.Status,
 		Reason:    o.Reason,
-		ExpiresAt: o.ExpiresAt,
+		ExpiresAt: clock.Stamp(o.ExpiresAt),
 		Ticket:    ticketResponse{ID: o.Ticket.ID, Title: o.Ticket.Title, Price: o.Ticket.Price, Currency: o.Ticket.Currency},
 		Version:   o.Version,
-		CreatedAt: o.CreatedAt,
-		UpdatedAt: o.UpdatedAt,
+		CreatedAt: clock.Stamp(o.CreatedAt),
+		UpdatedAt: clock.Stamp(o.UpdatedAt),
 	}
-}
-
-// buyerOf is the user whose request it is.
-func buyerOf(c *fiber.Ctx) id.User {
-	caller, _ := identity.CallerOf(c)
-	return caller.ID
 }
 
 type reserveRequest struct {
@@ -78,7 +72,7 @@ func (a *api) reserve(c *fiber.Ctx) error {
 	if err != nil {
 		return errNoTicket.Because(err)
 	}
-	buyer := buyerOf(c)
+	buyer := identity.UserIDOf(c)
 	return idempotency.Do(c, a.store.documents, buyer, func(ctx context.Context) (*state.Change, idempotency.Response, error) {
 		change, order, err := a.store.Reserve(ctx, ticket, buyer)
 		return change, idempotency.Response{Status: fiber.StatusCreated, Location: "/api/orders/" + string(order.ID), Body: responseOf(order)}, err
@@ -90,7 +84,7 @@ func (a *api) list(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	orders, next, err := a.store.OrdersOf(rest.Context(c), buyerOf(c), limit, cursor)
+	orders, next, err := a.store.OrdersOf(rest.Context(c), identity.UserIDOf(c), limit, cursor)
 	if err != nil {
 		return err
 	}
@@ -109,7 +103,7 @@ type unsettledResponse struct {
 }
 
 func (a *api) unsettled(c *fiber.Ctx) error {
-	orders, err := a.store.Unsettled(rest.Context(c), buyerOf(c))
+	orders, err := a.store.Unsettled(rest.Context(c), identity.UserIDOf(c))
 	if err != nil {
 		return err
 	}
@@ -121,7 +115,7 @@ func (a *api) get(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	found, err := a.store.OrderOfBuyer(rest.Context(c), order, buyerOf(c))
+	found, err := a.store.OrderOfBuyer(rest.Context(c), order, identity.UserIDOf(c))
 	if err != nil {
 		return err
 	}
@@ -133,7 +127,7 @@ func (a *api) cancel(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := a.store.CancelByBuyer(rest.Context(c), order, buyerOf(c)); err != nil {
+	if err := a.store.CancelByBuyer(rest.Context(c), order, identity.UserIDOf(c)); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

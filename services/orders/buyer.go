@@ -33,12 +33,12 @@ type UnpaidOrder struct {
 func (o UnpaidOrder) IsOver(now time.Time) bool { return !now.Before(o.ExpiresAt) }
 
 var (
-	errTooMany = problem.New(problem.Conflict, "You have as many unpaid reservations as one person may have. Pay or cancel one of them first.").
-			WithField("ticketId").WithCode("too_many_reservations")
-	errAccountDeleted = problem.New(problem.Unauthorized, "This account was deleted.").WithCode("account_deleted")
+	errTooMany = problem.New(problem.Conflict, "too_many_reservations", "You have as many unpaid reservations as one person may have. Pay or cancel one of them first.").
+			WithField("ticketId")
+	errAccountDeleted = problem.New(problem.Unauthorized, "account_deleted", "This account was deleted.")
 )
 
-// AtLimit reports whether the buyer seems to have as many unpaid orders as the terms allow.
+// AtLimit reports whether the buyer seems to have as many unpaid orders as the terms allow, if they have a limit.
 func (b *Buyer) AtLimit(now time.Time, terms Terms) bool {
 	unpaid := 0
 	for _, o := range b.Unpaid {
@@ -46,7 +46,7 @@ func (b *Buyer) AtLimit(now time.Time, terms Terms) bool {
 			unpaid++
 		}
 	}
-	return unpaid >= terms.PerUser
+	return terms.PerUser > 0 && unpaid >= terms.PerUser
 }
 
 // RetainUnpaid removes the entries of all orders but these.
@@ -54,7 +54,8 @@ func (b *Buyer) RetainUnpaid(unpaid map[id.Order]bool) {
 	b.Unpaid = slices.DeleteFunc(b.Unpaid, func(o UnpaidOrder) bool { return !unpaid[o.OrderID] })
 }
 
-// AddOrder adds the buyer's new order. It refuses one too many (errTooMany) and a deleted account (errAccountDeleted).
+// AddOrder adds the buyer's new order, if the terms have a limit. It refuses one too many (errTooMany) and a deleted account
+// (errAccountDeleted).
 func (b *Buyer) AddOrder(order Order, now time.Time, terms Terms) error {
 	if b.Deleted {
 		return errAccountDeleted
@@ -63,6 +64,9 @@ func (b *Buyer) AddOrder(order Order, now time.Time, terms Terms) error {
 		return errTooMany
 	}
 	b.Schema = buyerSchema
+	if terms.PerUser == 0 {
+		return nil
+	}
 	b.Unpaid = slices.DeleteFunc(b.Unpaid, func(o UnpaidOrder) bool { return o.IsOver(now) })
 	b.Unpaid = append(b.Unpaid, UnpaidOrder{order.ID, order.ExpiresAt})
 	return nil

@@ -2,8 +2,10 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
@@ -101,35 +103,45 @@ type TicketSnapshot struct {
 }
 
 var (
-	errNoTicket  = problem.New(problem.NotFound, "There is no such ticket.").WithField("ticketId").WithCode("ticket_not_found")
-	errReserved  = problem.New(problem.Conflict, "This ticket is reserved by somebody. It may become free again if it is not paid in time.").WithField("ticketId").WithCode("ticket_reserved")
-	errSold      = problem.New(problem.Conflict, "This ticket is sold.").WithField("ticketId").WithCode("ticket_sold")
-	errOwnTicket = problem.New(problem.Conflict, "This is your own ticket; you cannot buy it.").WithField("ticketId").WithCode("own_ticket")
-	errCooldown  = problem.New(problem.Conflict, "You reserved this ticket and did not pay for it. Other buyers may reserve it first; you may again after the time in Retry-After.").WithField("ticketId").WithCode("reservation_cooldown")
-	errWithheld  = problem.New(problem.Conflict, "This ticket is not for sale: its last sale was refunded, and its seller has not offered it again.").WithField("ticketId").WithCode("ticket_withheld")
+	errNoTicket = problem.New(problem.NotFound, "ticket_not_found", "There is no such ticket.").WithField("ticketId")
+	errReserved = problem.New(problem.Conflict, "ticket_reserved", "This ticket is reserved by somebody. It may become free again if it is not paid in time.").WithField("ticketId")
+	// errOwnReservation has a member more in the response: orderId, the buyer's order.
+	errOwnReservation = problem.New(problem.Conflict, "own_reservation", "You have this ticket already, with the order that orderId names.").WithField("ticketId")
+	// errTicketNotYetKnown is for a ticket that may exist: its event may be on its way.
+	errTicketNotYetKnown = problem.New(problem.Unavailable, "not_yet_known", "This ticket is so new that orders may not know it yet. Nothing was changed: send the same request again.").WithField("ticketId")
+	errSold              = problem.New(problem.Conflict, "ticket_sold", "This ticket is sold.").WithField("ticketId")
+	errOwnTicket         = problem.New(problem.Conflict, "own_ticket", "This is your own ticket; you cannot buy it.").WithField("ticketId")
+	errCooldown          = problem.New(problem.Conflict, "reservation_cooldown", "You reserved this ticket and did not pay for it. Other buyers may reserve it first; you may again after the time in Retry-After.").WithField("ticketId")
+	errWithheld          = problem.New(problem.Conflict, "ticket_withheld", "This ticket is not for sale: its last sale was refunded, and its seller has not offered it again.").WithField("ticketId")
 
-	errNoOrder  = problem.New(problem.NotFound, "There is no such order.")
-	errNotYours = problem.New(problem.Forbidden, "This order belongs to somebody else.")
-	errComplete = problem.New(problem.Conflict, "This order is paid and complete; it cannot be cancelled any more.").WithCode("order_complete")
+	errNoOrder  = problem.New(problem.NotFound, "not_found", "There is no such order.")
+	errNotYours = problem.New(problem.Forbidden, "not_buyer", "This order belongs to somebody else.")
+	errComplete = problem.New(problem.Conflict, "order_complete", "This order is paid and complete; it cannot be cancelled any more.")
 	// errNotOver is Unavailable, so that an expiration event that comes too early is delivered again and never
 	// becomes a dead letter.
-	errNotOver = problem.New(problem.Unavailable, "The reservation window of this order has not ended yet.")
+	errNotOver = problem.New(problem.Unavailable, "window_open", "The reservation window of this order has not ended yet.")
 	// errNotHeld means that the order and the seat were read at different times; the store reads both again.
-	errNotHeld = problem.New(problem.Conflict, "This order does not have its ticket any more.").WithCode("order_not_live")
+	errNotHeld = errors.New("the order does not have its ticket any more")
 )
 
+// errUnknownTicket is the refusal of a ticket that has no seat: errTicketNotYetKnown if the ticket is young, else errNoTicket.
+func errUnknownTicket(ticket id.Ticket, now time.Time) error {
+	if id.IsYoung(ticket, now) {
+		return errTicketNotYetKnown
+	}
+	return errNoTicket
+}
+
 // Reserve makes a created order of the buyer's, which has the seat until the reservation window ends. It refuses
-//   - a seat that has a live order: errSold or errReserved. If that order's window is over, cancel it first (ExpiredOrder);
+//   - a seat that has a live order (checkFree). If that order's window is over, cancel it first (ExpiredOrder);
 //   - a ticket that is not for sale: errNoTicket (deleted) or errWithheld;
 //   - the seller (errOwnTicket), and a buyer whose cooldown has not ended (errCooldown).
 func (s *Seat) Reserve(order id.Order, buyer id.User, now time.Time, terms Terms) (Order, error) {
-	switch {
-	case s.Deleted:
+	if s.Deleted {
 		return Order{}, errNoTicket
-	case s.Reservation != nil && s.Reservation.Status == Complete:
-		return Order{}, errSold
-	case s.Reservation != nil:
-		return Order{}, errReserved
+	}
+	if err := s.checkFree(buyer); err != nil {
+		return Order{}, err
 	}
 	if err := s.checkOffer(buyer, now, terms); err != nil {
 		return Order{}, err
@@ -148,7 +160,7 @@ func (s *Seat) Reserve(order id.Order, buyer id.User, now time.Time, terms Terms
 		CreatedAt: now,
 		UpdatedAt: now,
 	}
-	s.Reservation = &Reservation{OrderID: created.ID, Status: Created, ExpiresAt: created.ExpiresAt}
+	s.Reservation = &Reservation{OrderID: created.ID, UserID: buyer, Status: Created, ExpiresAt: created.ExpiresAt}
 	return created, nil
 }
 
@@ -297,12 +309,12 @@ func (o *Order) Event() events.Payload {
 		SellerID:  o.SellerID,
 		Status:    events.OrderStatus(o.Status),
 		Reason:    events.CancelReason(o.Reason),
-		ExpiresAt: o.ExpiresAt,
+		ExpiresAt: clock.Stamp(o.ExpiresAt),
 		Ticket:    events.OrderedTicket{ID: o.Ticket.ID, Title: o.Ticket.Title, Price: o.Ticket.Price, Currency: o.Ticket.Currency},
 		Sequence:  o.Sequence,
 		Version:   o.Version,
-		CreatedAt: o.CreatedAt,
-		UpdatedAt: o.UpdatedAt,
+		CreatedAt: clock.Stamp(o.CreatedAt),
+		UpdatedAt: clock.Stamp(o.UpdatedAt),
 	}
 	switch o.Status {
 	case Complete:

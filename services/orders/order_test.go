@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/problem"
 )
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -52,7 +54,7 @@ func TestReserve_AFreeSeatIsTheBuyersForTheWindow(t *testing.T) {
 		Ticket:   TicketSnapshot{ID: "ticket-1", Title: "Front row", Price: 4500, Currency: "usd"},
 		Sequence: 1, Version: 1, CreatedAt: noon, UpdatedAt: noon,
 	}, order)
-	require.Equal(t, &Reservation{OrderID: "order-1", Status: Created, ExpiresAt: noon.Add(window)}, seat.Reservation)
+	require.Equal(t, &Reservation{OrderID: "order-1", UserID: "buyer", Status: Created, ExpiresAt: noon.Add(window)}, seat.Reservation)
 	require.IsType(t, events.OrderCreated{}, order.Event())
 }
 
@@ -101,6 +103,40 @@ func TestReserve_SecondBuyerIsRefusedUntilTheTimeIsOver(t *testing.T) {
 	require.ErrorIs(t, err, errReserved)
 	require.Equal(t, 1, seat.Sequence, "a refusal changes nothing")
 	require.Equal(t, id.Order("order-1"), seat.Reservation.OrderID)
+}
+
+func TestReserve_TheBuyerLearnsWhichOrderHasTheTicket(t *testing.T) {
+	refused := func(seat Seat, buyer id.User, now time.Time) *problem.Error {
+		_, err := seat.Reserve("order-2", buyer, now, terms)
+		refusal, ok := errors.AsType[*problem.Error](err)
+		require.True(t, ok, "%v", err)
+		return refusal
+	}
+	seat, order := reserved(t)
+	own := refused(seat, "buyer", noon)
+	require.ErrorIs(t, own, errOwnReservation)
+	require.Equal(t, map[string]any{"orderId": order.ID}, own.Members)
+	others := refused(seat, "other", noon)
+	require.ErrorIs(t, others, errReserved)
+	require.Empty(t, others.Members, "nobody else learns which order it is")
+
+	_, err := order.Complete(&seat, "payment-1", noon)
+	require.NoError(t, err)
+	own = refused(seat, "buyer", noon.Add(2*window))
+	require.ErrorIs(t, own, errOwnReservation, "also when it is paid")
+	require.Equal(t, map[string]any{"orderId": order.ID}, own.Members)
+	require.ErrorIs(t, refused(seat, "other", noon), errSold)
+
+	earlier, _ := reserved(t)
+	earlier.Reservation.UserID = ""
+	require.ErrorIs(t, refused(earlier, "buyer", noon), errReserved, "a process of an earlier release has written it")
+}
+
+func TestReserve_AYoungTicketMayExistThoughItIsNotKnown(t *testing.T) {
+	ticket := id.New[id.Ticket]()
+	made, _ := id.TimeOf(ticket)
+	require.ErrorIs(t, errUnknownTicket(ticket, made.Add(time.Minute)), errTicketNotYetKnown)
+	require.ErrorIs(t, errUnknownTicket(ticket, made.Add(time.Minute+1)), errNoTicket)
 }
 
 func TestReserve_AfterAnExpiredOrderThatIsCancelledFirst(t *testing.T) {

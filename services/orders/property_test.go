@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -131,6 +132,8 @@ func (m *market) reserve(t *rapid.T) {
 	unchanged := copyOf(seat)
 	order, err := seat.Reserve(id.Order(fmt.Sprintf("order-%d", len(m.orders)+1)), buyer, m.now, limited)
 	require.Equal(t, allowed, err == nil, "%v", err)
+	own := len(live) > 0 && !expired && live[0].UserID == buyer && !m.deleted
+	require.Equal(t, own, errors.Is(err, errOwnReservation), "%v", err)
 	if err != nil {
 		require.Equal(t, unchanged, seat, "a refusal changes nothing")
 		return
@@ -267,7 +270,7 @@ func (m *market) check(t *rapid.T) {
 	if len(live) == 0 {
 		require.Nil(t, m.seat.Reservation)
 	} else {
-		require.Equal(t, &Reservation{OrderID: live[0].ID, Status: live[0].Status, ExpiresAt: live[0].ExpiresAt}, m.seat.Reservation)
+		require.Equal(t, &Reservation{OrderID: live[0].ID, UserID: live[0].UserID, Status: live[0].Status, ExpiresAt: live[0].ExpiresAt}, m.seat.Reservation)
 	}
 	for i, order := range m.published {
 		require.Equal(t, i+1, order.Sequence, "each change of reservation has the next sequence")

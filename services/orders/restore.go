@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/state"
@@ -57,7 +58,7 @@ func lostOrder(payment events.Payment, now time.Time) events.OrderCancelled {
 		Ticket:    events.OrderedTicket{Price: payment.Amount, Currency: payment.Currency},
 		Version:   lostVersion,
 		CreatedAt: payment.CreatedAt,
-		UpdatedAt: now,
+		UpdatedAt: clock.Stamp(now),
 	}}
 }
 
@@ -68,12 +69,12 @@ func lostHolder(order id.Order, seat *Seat, now time.Time) events.OrderCancelled
 		SellerID:  seat.SellerID,
 		Status:    events.OrderStatusCancelled,
 		Reason:    events.CancelReasonUnknown,
-		ExpiresAt: now,
+		ExpiresAt: clock.Stamp(now),
 		Ticket:    events.OrderedTicket{ID: seat.ID, Title: seat.Title, Price: seat.Price, Currency: seat.Currency},
 		Sequence:  seat.Sequence,
 		Version:   lostVersion + seat.Sequence,
-		CreatedAt: now,
-		UpdatedAt: now,
+		CreatedAt: clock.Stamp(now),
+		UpdatedAt: clock.Stamp(now),
 	}}
 }
 

@@ -16,7 +16,7 @@ import (
 // After a restore of an older backup there are events of orders that do not exist here.
 func TestRestore_EventsOfLostOrdersAreHandledAndTheirMoneyGoesBack(t *testing.T) {
 	s := newTestStore(t, terms)
-	payment := events.Payment{ID: id.New[id.Payment](), UserID: "buyer", Amount: 4500, Currency: "usd", Version: 1, CreatedAt: clock.System()}
+	payment := events.Payment{ID: id.New[id.Payment](), UserID: "buyer", Amount: 4500, Currency: "usd", Version: 1, CreatedAt: clock.Stamp(clock.System())}
 	for name, handle := range map[string]func(events.Payment) error{
 		"created": func(p events.Payment) error {
 			return s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: p})

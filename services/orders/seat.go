@@ -37,7 +37,9 @@ type Seat struct {
 
 // Reservation is the hold that a live order has on a seat.
 type Reservation struct {
-	OrderID   id.Order  `json:"orderId"`
+	OrderID id.Order `json:"orderId"`
+	// UserID is the order's buyer. It is "" if a process of an earlier release has written the document.
+	UserID    id.User   `json:"userId,omitempty"`
 	Status    Status    `json:"status"`
 	ExpiresAt time.Time `json:"expiresAt"`
 }
@@ -63,6 +65,20 @@ func (s *Seat) ExpiredOrder(now time.Time) (order id.Order, expired bool) {
 
 func (s *Seat) isHeldBy(order id.Order) bool {
 	return s.Reservation != nil && s.Reservation.OrderID == order
+}
+
+// checkFree refuses a seat that has a live order: errOwnReservation, with the order's id, if the order is the buyer's own,
+// else errSold or errReserved.
+func (s *Seat) checkFree(buyer id.User) error {
+	switch r := s.Reservation; {
+	case r == nil:
+		return nil
+	case r.UserID == buyer:
+		return errOwnReservation.WithMember("orderId", r.OrderID)
+	case r.Status == Complete:
+		return errSold
+	}
+	return errReserved
 }
 
 // checkCooldown refuses a buyer whose cooldown has not ended. If the setting is 0, stored cooldowns do not count.

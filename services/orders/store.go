@@ -75,7 +75,7 @@ func newStore(documents *state.Store, terms Terms, clock clock.Clock, log *slog.
 func (s *store) Reserve(ctx context.Context, ticket id.Ticket, user id.User) (*state.Change, Order, error) {
 	seat, buyer, err := s.seatAndBuyer(ctx, ticket, user)
 	if errors.Is(err, state.ErrNotFound) {
-		return nil, Order{}, errNoTicket
+		return nil, Order{}, errUnknownTicket(ticket, s.clock())
 	}
 	if err != nil {
 		return nil, Order{}, err
@@ -94,11 +94,11 @@ func (s *store) Reserve(ctx context.Context, ticket id.Ticket, user id.User) (*s
 	if err != nil {
 		return nil, Order{}, err
 	}
-	if s.terms.PerUser > 0 {
-		if err := s.addToBuyer(ctx, &buyer.Value, order, now); err != nil {
-			return nil, Order{}, err
-		}
-		change.PutFor(buyer.Key, buyer.ETag, buyer.Value, buyer.Value.End().Sub(now)+buyerTime)
+	if err := s.addToBuyer(ctx, &buyer.Value, order, now); err != nil {
+		return nil, Order{}, err
+	}
+	if s.terms.PerUser > 0 || buyer.ETag == "" { // without a limit it is only read, and a document that does not exist costs one more read
+		change.PutFor(buyer.Key, buyer.ETag, buyer.Value, max(0, buyer.Value.End().Sub(now))+buyerTime)
 	}
 	change.Update(seat.Key, seat.ETag, seat.Value)
 	change.Insert(orderKey(order.ID), order)
@@ -108,12 +108,8 @@ func (s *store) Reserve(ctx context.Context, ticket id.Ticket, user id.User) (*s
 	return change, order, nil
 }
 
-// seatAndBuyer reads what a reservation is decided on, with one call. Without a limit per user, the buyer is not read.
-func (s *store) seatAndBuyer(ctx context.Context, ticket id.Ticket, user id.User) (seat state.Doc[Seat], buyer state.Doc[Buyer], err error) {
-	if s.terms.PerUser == 0 {
-		seat, err = state.GetProjection[Seat](ctx, s.documents, seatKey(ticket), ticket, user)
-		return seat, buyer, err
-	}
+// seatAndBuyer reads what a reservation is decided on, with one call.
+func (s *store) seatAndBuyer(ctx context.Context, ticket id.Ticket, user id.User) (state.Doc[Seat], state.Doc[Buyer], error) {
 	return state.GetProjectionAnd[Seat, Buyer](ctx, s.documents, seatKey(ticket), ticket, user, buyerKey(user))
 }
 

@@ -9,9 +9,11 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dapr/go-sdk/client"
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/clock"
@@ -212,8 +214,66 @@ func TestReserve_TheLimitNeedsNoFurtherCall(t *testing.T) {
 		transactionsNow, readsNow := s.calls()
 		require.Equal(t, 50, transactionsNow-transactions, "%+v", terms)
 		require.InDelta(t, 50, readsNow-reads, 5, "%+v; the store reads a little for itself", terms)
-		require.Equal(t, terms.PerUser > 0, s.sidecar.Document(buyerKey("buyer")).ETag != "")
+		buyer, err := state.Get[Buyer](t.Context(), s.documents, buyerKey("buyer"))
+		require.NoError(t, err)
+		require.Len(t, buyer.Value.Unpaid, min(51, terms.PerUser))
 	}
+}
+
+// The ids are too old to wait for their events.
+func TestReserve_ATicketThatIsNotKnown(t *testing.T) {
+	s := newTestStore(t, limited)
+	for _, ticket := range []id.Ticket{statetest.IDOfAge[id.Ticket](time.Hour), id.Ticket(uuid.NewString())} {
+		_, err := s.reserve(t, ticket, "buyer")
+		require.ErrorIs(t, err, errNoTicket)
+	}
+	young := statetest.IDOfAge[id.Ticket](30 * time.Second)
+	_, err := s.reserve(t, young, "buyer")
+	require.ErrorIs(t, err, errTicketNotYetKnown)
+
+	_, err = s.ApplyListing(t.Context(), events.Ticket{ID: young, UserID: "seller", Price: 4500, Currency: "usd", Version: 1}, false)
+	require.NoError(t, err)
+	_, err = s.reserve(t, young, "buyer")
+	require.NoError(t, err, "its event has arrived")
+	_, err = s.ApplyListing(t.Context(), events.Ticket{ID: young, UserID: "seller", Price: 4500, Currency: "usd", Version: 2}, true)
+	require.NoError(t, err)
+	_, err = s.reserve(t, young, "other")
+	require.ErrorIs(t, err, errNoTicket, "a deleted ticket is known")
+}
+
+func TestReserve_WaitsForTheEventOfANewTicket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestStore(t, limited)
+		const waiting = 8                                                               // of one user
+		late, never := statetest.IDOfAge[id.Ticket](0), statetest.IDOfAge[id.Ticket](0) // by the clock of this bubble
+		began := time.Now()
+		results := make([]error, waiting)
+		var requests sync.WaitGroup
+		for i := range results {
+			ticket := never
+			if i == 0 {
+				ticket = late
+			}
+			requests.Go(func() { _, results[i] = s.reserve(t, ticket, "buyer") })
+		}
+		synctest.Wait()
+
+		_, err := s.reserve(t, never, "buyer")
+		require.ErrorIs(t, err, errTicketNotYetKnown, "so many wait already")
+		require.Zero(t, time.Since(began))
+		time.Sleep(time.Second)
+		_, err = s.ApplyListing(t.Context(), events.Ticket{ID: late, UserID: "seller", Price: 4500, Currency: "usd", Version: 1}, false)
+		require.NoError(t, err)
+		requests.Wait()
+		require.InDelta(t, 5*time.Second, time.Since(began), float64(time.Second))
+		require.NoError(t, results[0])
+		for _, err := range results[1:] {
+			require.ErrorIs(t, err, errTicketNotYetKnown)
+		}
+		time.Sleep(time.Minute)
+		_, err = s.reserve(t, never, "buyer")
+		require.ErrorIs(t, err, errNoTicket)
+	})
 }
 
 // The window was longer when the buyer's first reservation was made.
@@ -323,7 +383,12 @@ func TestUnsettled_CountsWhatIsUnpaidOrNotCaptured(t *testing.T) {
 }
 
 func TestDeleteBuyer_CancelsUnpaidOrdersAndRefusesNewOnes(t *testing.T) {
-	s, tickets := withTickets(t, limited, 4)
+	t.Run("with a limit", func(t *testing.T) { deleteBuyer(t, limited) })
+	t.Run("without a limit", func(t *testing.T) { deleteBuyer(t, terms) })
+}
+
+func deleteBuyer(t *testing.T, terms Terms) {
+	s, tickets := withTickets(t, terms, 4)
 	unpaid, err := s.reserve(t, tickets[0], "buyer")
 	require.NoError(t, err)
 	paid, err := s.reserve(t, tickets[1], "buyer")

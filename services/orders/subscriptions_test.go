@@ -49,9 +49,9 @@ func TestRefund_ByEvents(t *testing.T) {
 }
 
 func slotOf(orders ...Order) events.ExpirationComplete {
-	e := events.ExpirationComplete{Slot: "1777636800.0", Part: 1, EndsAt: clock.System()}
+	e := events.ExpirationComplete{Slot: "1777636800.0", Part: 1, EndsAt: clock.Stamp(clock.System())}
 	for _, order := range orders {
-		e.Orders = append(e.Orders, events.ExpiredOrder{ID: order.ID, ExpiresAt: order.ExpiresAt})
+		e.Orders = append(e.Orders, events.ExpiredOrder{ID: order.ID, ExpiresAt: clock.Stamp(order.ExpiresAt)})
 	}
 	return e
 }
@@ -98,7 +98,7 @@ func TestExpirationCompleted_IsDeliveredAgainIfItComesEarly(t *testing.T) {
 func TestExpirationCompleted_OfAnEarlierReleaseHasOneOrder(t *testing.T) {
 	s := newTestStore(t, terms)
 	order := s.ordered(t, -time.Second, nil)
-	require.NoError(t, s.expirationCompleted(t.Context(), events.ExpirationComplete{OrderID: order.ID, ExpiresAt: order.ExpiresAt, Firing: 1}))
+	require.NoError(t, s.expirationCompleted(t.Context(), events.ExpirationComplete{OrderID: order.ID, ExpiresAt: clock.Stamp(order.ExpiresAt), Firing: 1}))
 	s.requireStatus(t, Cancelled, order)
 }
 

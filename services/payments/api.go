@@ -7,6 +7,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
@@ -16,7 +17,7 @@ import (
 	"boxoffice/services/payments/stripe"
 )
 
-// api is this service's REST API: two calls for signed-in buyers, and one for Stripe, which signs its requests.
+// api is this service's REST API: three calls for signed-in buyers, and one for Stripe, which signs its requests.
 type api struct {
 	store *store
 	// webhookSecret is what Stripe signs webhooks with. Without one, webhooks are refused.
@@ -26,6 +27,7 @@ type api struct {
 func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 	app.Post("/api/payments/webhook", a.webhook)
 	app.Post("/api/payments", signedIn, a.pay)
+	app.Get("/api/payments", signedIn, a.ofOrder)
 	app.Get("/api/payments/:id", signedIn, a.get)
 }
 
@@ -45,8 +47,8 @@ type paymentResponse struct {
 	Refunded     int64           `json:"refunded,omitempty"`
 	RefundFailed bool            `json:"refundFailed,omitempty"`
 	Dispute      disputeResponse `json:"dispute,omitzero"`
-	CreatedAt    time.Time       `json:"createdAt"`
-	UpdatedAt    time.Time       `json:"updatedAt"`
+	CreatedAt    clock.Timestamp `json:"createdAt"`
+	UpdatedAt    clock.Timestamp `json:"updatedAt"`
 }
 
 type disputeResponse struct {
@@ -61,7 +63,7 @@ func (r Receipt) body() paymentResponse {
 	body := paymentResponse{
 		ID: p.ID, OrderID: p.OrderID, StripeID: p.StripeID, Status: p.Status, Amount: p.Amount, Currency: p.Currency,
 		DeclineCode: domain.ShownDecline(p.DeclineCode), Refunded: p.Refunded, RefundFailed: p.RefundFailed, Dispute: disputeResponse(p.Dispute),
-		CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt,
+		CreatedAt: clock.Stamp(p.CreatedAt), UpdatedAt: clock.Stamp(p.UpdatedAt),
 	}
 	if p.Status == domain.RequiresAction {
 		body.ClientSecret = r.Intent.ClientSecret
@@ -91,24 +93,32 @@ type payRequest struct {
 	Token         string `json:"token" validate:"max=255"`
 }
 
+func parseOrderID(text string) (id.Order, error) {
+	order, err := id.Parse[id.Order](text)
+	if err != nil {
+		return "", problem.New(problem.Invalid, "uuid", "This must be the id of an order.").WithField("orderId").Because(err)
+	}
+	return order, nil
+}
+
 func (a *api) pay(c *fiber.Ctx) error {
 	body, err := rest.Decode[payRequest](c)
 	if err != nil {
 		return err
 	}
 	if body.PaymentMethod != "" && body.Token != "" {
-		return problem.New(problem.Invalid, "Send a payment method or a token, not both.").WithField("token").WithCode("excluded_with")
+		return problem.New(problem.Invalid, "excluded_with", "Send a payment method or a token, not both.").WithField("token")
 	}
-	order, err := id.Parse[id.Order](body.OrderID)
-	if err != nil {
-		return problem.New(problem.Invalid, "This must be the id of an order.").WithField("orderId").WithCode("uuid").Because(err)
-	}
-	buyer, _ := identity.CallerOf(c)
-	request, err := idempotency.Of(c, buyer.ID)
+	order, err := parseOrderID(body.OrderID)
 	if err != nil {
 		return err
 	}
-	receipt, replayed, err := a.store.Pay(rest.Context(c), order, buyer.ID, domain.Method{PaymentMethod: body.PaymentMethod, Token: body.Token}, request)
+	buyer := identity.UserIDOf(c)
+	request, err := idempotency.Of(c, buyer)
+	if err != nil {
+		return err
+	}
+	receipt, replayed, err := a.store.Pay(rest.Context(c), order, buyer, domain.Method{PaymentMethod: body.PaymentMethod, Token: body.Token}, request)
 	if err != nil {
 		return err
 	}
@@ -136,13 +146,33 @@ func (a *api) replay(c *fiber.Ctx, response idempotency.Response) error {
 	return response.Send(c)
 }
 
+// ofOrder responds with the payment of the order in the query, as a list of one or none.
+func (a *api) ofOrder(c *fiber.Ctx) error {
+	text := c.Query("orderId")
+	if text == "" {
+		return problem.New(problem.Invalid, "required", "Name an order: /api/payments?orderId=...").WithField("orderId")
+	}
+	order, err := parseOrderID(text)
+	if err != nil {
+		return err
+	}
+	receipt, found, err := a.store.PaymentOf(rest.Context(c), order, identity.UserIDOf(c))
+	if err != nil {
+		return err
+	}
+	payments := []paymentResponse{}
+	if found {
+		payments = append(payments, receipt.body())
+	}
+	return c.JSON(payments)
+}
+
 func (a *api) get(c *fiber.Ctx) error {
 	payment, err := rest.PathID[id.Payment](c, "id")
 	if err != nil {
 		return err
 	}
-	buyer, _ := identity.CallerOf(c)
-	receipt, err := a.store.Payment(rest.Context(c), payment, buyer.ID)
+	receipt, err := a.store.Payment(rest.Context(c), payment, identity.UserIDOf(c))
 	if err != nil {
 		return err
 	}
@@ -150,10 +180,9 @@ func (a *api) get(c *fiber.Ctx) error {
 }
 
 var (
-	errNoWebhookSecret = problem.New(problem.Unavailable, "Webhooks are not taken: this service has no webhook secret (STRIPE_WEBHOOK_SECRET).").
-				WithCode("webhooks_off").WithRetryAfter(time.Minute)
-	errNotSigned = problem.New(problem.Invalid, "The Stripe-Signature header does not fit this body.").
-			WithField("Stripe-Signature").WithCode("signature_invalid")
+	errNoWebhookSecret = problem.New(problem.Unavailable, "webhooks_off", "Webhooks are not taken: this service has no webhook secret (STRIPE_WEBHOOK_SECRET).").WithRetryAfter(time.Minute)
+	errNotSigned       = problem.New(problem.Invalid, "signature_invalid", "The Stripe-Signature header does not fit this body.").
+				WithField("Stripe-Signature")
 )
 
 // webhook handles a webhook of Stripe. It is accepted only if it is signed, and it is only a hint: the intent is read from

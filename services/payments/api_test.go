@@ -25,6 +25,7 @@ import (
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/state/statetest"
 	"boxoffice/services/payments/domain"
 )
 
@@ -166,7 +167,7 @@ func TestAPI_Refusals(t *testing.T) {
 	complete := after(reserved(), "complete")
 	require.NoError(t, d.applyAndSettle(t.Context(), complete))
 	expired := reserved()
-	expired.ExpiresAt = clock.System()
+	expired.ExpiresAt = clock.Stamp(clock.System())
 	require.NoError(t, d.applyAndSettle(t.Context(), expired))
 	cheap := reserved()
 	cheap.Ticket.Price = 20
@@ -193,8 +194,9 @@ func TestAPI_Refusals(t *testing.T) {
 		{"too long a card", buyer, body(live.ID, strings.Repeat("x", 256)), 400, "max", "paymentMethod"},
 		{"a card that Stripe does not know", buyer, body(live.ID, "pm_nobody"), 400, "resource_missing", "paymentMethod"},
 		{"a declined card", buyer, body(live.ID, "pm_card_chargeDeclined"), 402, "generic_decline", "paymentMethod"},
-		{"somebody else's order", "buyer-2", body(live.ID, "pm_card_visa"), 403, "", "orderId"},
+		{"somebody else's order", "buyer-2", body(live.ID, "pm_card_visa"), 403, "not_buyer", "orderId"},
 		{"an order that does not exist", buyer, body(noOrder, "pm_card_visa"), 404, "order_not_found", "orderId"},
+		{"an order that may be too new to be known", buyer, body(statetest.IDOfAge[id.Order](30*time.Second), "pm_card_visa"), 503, "not_yet_known", "orderId"},
 		{"a cancelled order", buyer, body(cancelled.ID, "pm_card_visa"), 409, "order_cancelled", "orderId"},
 		{"a complete order", buyer, body(complete.ID, "pm_card_visa"), 409, "order_complete", "orderId"},
 		{"an order whose time is over", buyer, body(expired.ID, "pm_card_visa"), 409, "order_expired", "orderId"},
@@ -230,6 +232,54 @@ func TestAPI_ShowRefusals(t *testing.T) {
 		require.Equal(t, want, d.send(t, "buyer-2", "GET", paymentPath(payment), "").StatusCode, payment)
 	}
 	require.Equal(t, 401, d.send(t, "", "GET", paymentPath(paid), "").StatusCode)
+}
+
+func TestAPI_ThePaymentOfAnOrder(t *testing.T) {
+	d := newTestAPI(t, webhookSecret)
+	order := d.newOrder(t)
+	find := func(user id.User, query string) response { return d.send(t, user, "GET", "/api/payments"+query, "") }
+	of := func(order id.Order) string { return "?orderId=" + string(order) }
+
+	none := find(buyer, of(order.ID))
+	require.Equal(t, 200, none.StatusCode, none.text)
+	require.Equal(t, "[]", none.text)
+
+	require.Equal(t, 402, d.post(t, order.ID, "pm_card_chargeDeclined").StatusCode)
+	require.Contains(t, find(buyer, of(order.ID)).text, `"status":"failed"`, "a declined attempt is a payment")
+	paid := d.post(t, order.ID, "pm_card_visa")
+	require.Equal(t, 201, paid.StatusCode, paid.text)
+	found := find(buyer, of(id.Order(strings.ToUpper(string(order.ID)))))
+	require.Equal(t, 200, found.StatusCode, found.text)
+	require.JSONEq(t, "["+paid.text+"]", found.text)
+
+	waiting := d.newOrder(t)
+	action := d.post(t, waiting.ID, "pm_card_authenticationRequired")
+	require.JSONEq(t, "["+action.text+"]", find(buyer, of(waiting.ID)).text, "with the client secret")
+
+	for _, c := range []struct {
+		name, query string
+		user        id.User
+		status      int
+		code, field string
+	}{
+		{"no order", "", buyer, 400, "required", "orderId"},
+		{"an empty order", "?orderId=", buyer, 400, "required", "orderId"},
+		{"an order that is no id", "?orderId=17", buyer, 400, "uuid", "orderId"},
+		{"somebody else's order with a payment", of(order.ID), "buyer-2", 403, "not_buyer", "orderId"},
+		{"somebody else's order without one", of(d.newOrder(t).ID), "buyer-2", 403, "not_buyer", "orderId"},
+		{"an order that does not exist", of("00000000-0000-7000-8000-000000000000"), buyer, 404, "order_not_found", "orderId"},
+		{"an order that may be too new to be known", of(statetest.IDOfAge[id.Order](30 * time.Second)), buyer, 503, "not_yet_known", "orderId"},
+		{"nobody signed in", of(order.ID), "", 401, "not_signed_in", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			res := find(c.user, c.query)
+			require.Equal(t, c.status, res.StatusCode, res.text)
+			first := res.errors(t)[0]
+			require.Equal(t, c.code, first.Code, res.text)
+			require.Equal(t, c.field, first.Field, res.text)
+			require.Equal(t, c.status == 503, res.Header.Get("Retry-After") != "")
+		})
+	}
 }
 
 func TestAPI_IdempotencyKey(t *testing.T) {

@@ -184,7 +184,7 @@ func TestAttempt_ACrashedOnesOrderIsCancelled(t *testing.T) {
 			a, err := s.load(t.Context(), orderID)
 			require.NoError(t, err)
 			reported := reserved()
-			reported.ID, reported.ExpiresAt = orderID, a.order.Value.ExpiresAt
+			reported.ID, reported.ExpiresAt = orderID, clock.Stamp(a.order.Value.ExpiresAt)
 			require.NoError(t, s.store.ApplyOrder(t.Context(), after(reported, "cancelled")))
 			s.runSweep(t)
 			s.requireMoney(t, orderID, 0, 0, 0)

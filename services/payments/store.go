@@ -93,10 +93,15 @@ func (s *store) load(ctx context.Context, orderID id.Order) (storedOrder, error)
 	return s.withLegacy(ctx, doc, err)
 }
 
-// loadNew is load for an order that may be so new that its event has not arrived yet.
+// loadNew is load for a request of a client who may have made the order just now: it waits for the order's event. If that has
+// not arrived, the error is domain.ErrNotYetKnown.
 func (s *store) loadNew(ctx context.Context, orderID id.Order, buyer id.User) (storedOrder, error) {
 	doc, err := state.GetProjection[domain.Order](ctx, s.documents, orderKey(orderID), orderID, buyer)
-	return s.withLegacy(ctx, doc, err)
+	stored, err := s.withLegacy(ctx, doc, err)
+	if errors.Is(err, domain.ErrNoOrder) {
+		err = domain.UnknownOrder(orderID, s.clock())
+	}
+	return stored, err
 }
 
 // withLegacy completes what was read of an order by a payment that has a document of its own.
@@ -310,6 +315,30 @@ func (s *store) Payment(ctx context.Context, paymentID id.Payment, buyer id.User
 	if err != nil {
 		return Receipt{}, err
 	}
+	return s.refreshIfOpen(ctx, payment)
+}
+
+// PaymentOf reads the payment of an order for its buyer, as Payment does. found is false if the order has none.
+func (s *store) PaymentOf(ctx context.Context, orderID id.Order, buyer id.User) (receipt Receipt, found bool, err error) {
+	stored, err := s.loadNew(ctx, orderID, buyer)
+	if err != nil {
+		return Receipt{}, false, err
+	}
+	order := &stored.order.Value
+	if err := order.CheckBuyer(buyer); err != nil {
+		return Receipt{}, false, err
+	}
+	payment, err := order.PaymentFor(buyer)
+	if errors.Is(err, domain.ErrNoPayment) {
+		return Receipt{}, false, nil
+	}
+	if err == nil {
+		receipt, err = s.refreshIfOpen(ctx, payment)
+	}
+	return receipt, err == nil, err
+}
+
+func (s *store) refreshIfOpen(ctx context.Context, payment domain.Payment) (Receipt, error) {
 	if !payment.Status.Open() {
 		return Receipt{Payment: payment}, nil
 	}

@@ -83,7 +83,7 @@ const buyer id.User = "buyer-1"
 // reserved is the event of a new order.
 func reserved() events.Order {
 	return events.Order{
-		ID: id.New[id.Order](), UserID: buyer, Status: "created", ExpiresAt: clock.System().Add(time.Hour), Version: 1,
+		ID: id.New[id.Order](), UserID: buyer, Status: "created", ExpiresAt: clock.Stamp(clock.System().Add(time.Hour)), Version: 1,
 		Ticket: events.OrderedTicket{ID: "ticket-1", Title: "Seat 1", Price: 2500, Currency: "usd"},
 	}
 }
@@ -222,7 +222,7 @@ func TestPay_TheSameOrderAgainIsTheSamePayment(t *testing.T) {
 func TestPay_RefusesOrdersThatCannotBePaid(t *testing.T) {
 	s := newFixture(t)
 	expired := reserved()
-	expired.ExpiresAt = clock.System()
+	expired.ExpiresAt = clock.Stamp(clock.System())
 	require.NoError(t, s.applyAndSettle(t.Context(), expired))
 	cancelled := after(reserved(), "cancelled")
 	require.NoError(t, s.applyAndSettle(t.Context(), cancelled))
@@ -248,7 +248,7 @@ func TestPay_ADeclinedPaymentCannotBeTriedAgainAfterTheOrdersTime(t *testing.T) 
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_chargeDeclined")
 	requireProblem(t, err, problem.Declined)
 	late := order
-	late.Version, late.ExpiresAt = 2, clock.System()
+	late.Version, late.ExpiresAt = 2, clock.Stamp(clock.System())
 	require.NoError(t, s.applyAndSettle(t.Context(), late))
 	_, err = s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.ErrorIs(t, err, domain.ErrExpired)

@@ -1,14 +1,19 @@
 package main
 
 import (
-	"time"
+	"context"
+	"errors"
+	"slices"
 
 	"github.com/gofiber/fiber/v2"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/state"
 )
 
 // api is this service's REST API. Everybody may read; sellers must be signed in.
@@ -25,16 +30,16 @@ func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 
 // ticketResponse is a ticket as clients get it.
 type ticketResponse struct {
-	ID        id.Ticket `json:"id"`
-	Title     string    `json:"title"`
-	Price     int64     `json:"price"`
-	Currency  string    `json:"currency"`
-	UserID    id.User   `json:"userId"`
-	Status    Status    `json:"status"`
-	OrderID   id.Order  `json:"orderId,omitempty"`
-	Version   int       `json:"version"`
-	CreatedAt time.Time `json:"createdAt"`
-	UpdatedAt time.Time `json:"updatedAt"`
+	ID        id.Ticket       `json:"id"`
+	Title     string          `json:"title"`
+	Price     int64           `json:"price"`
+	Currency  string          `json:"currency"`
+	UserID    id.User         `json:"userId"`
+	Status    Status          `json:"status"`
+	OrderID   id.Order        `json:"orderId,omitempty"`
+	Version   int             `json:"version"`
+	CreatedAt clock.Timestamp `json:"createdAt"`
+	UpdatedAt clock.Timestamp `json:"updatedAt"`
 }
 
 func responseOf(t Ticket) ticketResponse {
@@ -47,42 +52,56 @@ func responseOf(t Ticket) ticketResponse {
 		Status:    t.Status,
 		OrderID:   t.OrderID,
 		Version:   t.Version,
-		CreatedAt: t.CreatedAt,
-		UpdatedAt: t.UpdatedAt,
+		CreatedAt: clock.Stamp(t.CreatedAt),
+		UpdatedAt: clock.Stamp(t.UpdatedAt),
 	}
 }
 
-// sellerOf is the user whose request it is.
-func sellerOf(c *fiber.Ctx) id.User {
-	caller, _ := identity.CallerOf(c)
-	return caller.ID
-}
-
-// offerRequest is a seller's offer. Price is in the currency's minor unit; Stripe charges at most 99999999.
+// offerRequest is a seller's offer. The bounds of the price are settings (Terms), in the currency's minor unit.
 type offerRequest struct {
 	Title string `json:"title" validate:"required,notblank,printable,max=200"`
-	Price int64  `json:"price" validate:"required,min=1,max=99999999"`
+	Price *int64 `json:"price" validate:"required"`
 }
 
-func (r offerRequest) offer() Offer { return Offer(r) }
+func (r offerRequest) price() *int64 { return r.Price }
+func (r offerRequest) offer() Offer  { return Offer{Title: r.Title, Price: *r.Price} }
 
 type updateRequest struct {
 	offerRequest
 	Version int `json:"version" validate:"omitempty,min=1"`
 }
 
+// decode is rest.Decode for a request with a price, which it checks by the terms. The problem names all that is wrong.
+func decode[T interface{ price() *int64 }](c *fiber.Ctx, terms Terms) (T, error) {
+	request, err := rest.Decode[T](c)
+	if request.price() == nil {
+		return request, err
+	}
+	refused := terms.CheckPrice(*request.price())
+	invalid, ok := errors.AsType[*problem.Error](err)
+	switch {
+	case refused == nil:
+		return request, err
+	case err == nil:
+		return request, refused
+	case ok && !slices.ContainsFunc(invalid.Details, func(d problem.Detail) bool { return d.Field == "price" }):
+		return request, invalid.And(refused)
+	}
+	return request, err
+}
+
 func (a *api) create(c *fiber.Ctx) error {
-	request, err := rest.Decode[offerRequest](c)
+	request, err := decode[offerRequest](c, a.store.terms)
 	if err != nil {
 		return err
 	}
-	ticket, err := a.store.Create(rest.Context(c), sellerOf(c), request.offer())
-	if err != nil {
-		return err
-	}
-	c.Location("/api/tickets/" + string(ticket.ID))
-	rest.SetETag(c, ticket.Version)
-	return c.Status(fiber.StatusCreated).JSON(responseOf(ticket))
+	seller := identity.UserIDOf(c)
+	return idempotency.Do(c, a.store.documents, seller, func(ctx context.Context) (*state.Change, idempotency.Response, error) {
+		change, ticket := a.store.Create(ctx, seller, request.offer())
+		return change, idempotency.Response{
+			Status: fiber.StatusCreated, Location: "/api/tickets/" + string(ticket.ID), Version: ticket.Version, Body: responseOf(ticket),
+		}, nil
+	})
 }
 
 func (a *api) list(c *fiber.Ctx) error {
@@ -120,7 +139,7 @@ func (a *api) update(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	request, err := rest.Decode[updateRequest](c)
+	request, err := decode[updateRequest](c, a.store.terms)
 	if err != nil {
 		return err
 	}
@@ -128,7 +147,7 @@ func (a *api) update(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	updated, err := a.store.Update(rest.Context(c), ticket, sellerOf(c), expected, request.offer())
+	updated, err := a.store.Update(rest.Context(c), ticket, identity.UserIDOf(c), expected, request.offer())
 	if err != nil {
 		return err
 	}
@@ -145,7 +164,7 @@ func (a *api) delete(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := a.store.Delete(rest.Context(c), ticket, sellerOf(c), expected); err != nil {
+	if err := a.store.Delete(rest.Context(c), ticket, identity.UserIDOf(c), expected); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
@@ -158,7 +177,7 @@ func readExpectedVersion(c *fiber.Ctx, inBody int) (ExpectedVersion, error) {
 	case err != nil:
 		return 0, err
 	case present && inBody != 0 && inHeader != inBody:
-		return 0, problem.New(problem.Invalid, "The version in the body and the one in If-Match differ. Send one of them.").WithField("version")
+		return 0, problem.New(problem.Invalid, "invalid", "The version in the body and the one in If-Match differ. Send one of them.").WithField("version")
 	case present:
 		return ExpectedVersion(inHeader), nil
 	}

@@ -20,7 +20,7 @@ type config struct {
 	// Currency is that of every price, as an ISO 4217 code in lower case.
 	Currency string `env:"CURRENCY" envDefault:"usd" validate:"len=3,lowercase"`
 	// MinPrice is the lowest price, in the currency's minor unit; Stripe charges no less than 50 cents.
-	MinPrice int64 `env:"MIN_PRICE" envDefault:"50" validate:"min=1"`
+	MinPrice int64 `env:"MIN_PRICE" envDefault:"50" validate:"min=1,max=99999999"`
 }
 
 func (c *config) terms() Terms { return Terms{Currency: c.Currency, MinPrice: c.MinPrice} }

@@ -66,17 +66,14 @@ func newStore(documents *state.Store, terms Terms, clock clock.Clock, log *slog.
 	}
 }
 
-// Create makes a ticket of a seller's offer.
-func (s *store) Create(ctx context.Context, seller id.User, offer Offer) (Ticket, error) {
-	if err := offer.CheckPrice(s.terms.MinPrice); err != nil {
-		return Ticket{}, err
-	}
+// Create makes a ticket of a seller's offer. The caller commits the change.
+func (s *store) Create(ctx context.Context, seller id.User, offer Offer) (*state.Change, Ticket) {
 	ticket := Create(id.New[id.Ticket](), seller, s.terms.Currency, offer, s.clock())
-	var change state.Change
+	change := &state.Change{}
 	change.Insert(ticketKey(ticket.ID), ticket)
 	change.Append(allTickets, string(ticket.ID))
-	emit(ctx, &change, &ticket)
-	return ticket, s.documents.Commit(ctx, &change)
+	emit(ctx, change, &ticket)
+	return change, ticket
 }
 
 // Ticket reads one ticket. The error is errNoTicket if there is none, or it is deleted.
@@ -95,9 +92,6 @@ func (s *store) Tickets(ctx context.Context, limit int, cursor string) ([]Ticket
 
 // Update replaces a ticket's offer.
 func (s *store) Update(ctx context.Context, ticket id.Ticket, seller id.User, expected ExpectedVersion, offer Offer) (Ticket, error) {
-	if err := offer.CheckPrice(s.terms.MinPrice); err != nil {
-		return Ticket{}, err
-	}
 	updated, err := s.decide(ctx, ticket, func(t *Ticket) (bool, error) { return true, t.Update(seller, expected, offer, s.clock()) })
 	s.republishIfTaken(ctx, updated, err)
 	return updated, err

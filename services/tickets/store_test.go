@@ -16,6 +16,14 @@ import (
 	"boxoffice/services/internal/state/statetest"
 )
 
+// create lists a ticket.
+func create(t *testing.T, s *store, seller id.User) Ticket {
+	t.Helper()
+	change, ticket := s.Create(t.Context(), seller, Offer{"Front row", 4500})
+	require.NoError(t, s.documents.Commit(t.Context(), change))
+	return ticket
+}
+
 // A seller who tries to change sold tickets many times does not make this service publish as many events.
 func TestUpdate_ASoldTicketIsPublishedAgainOnceAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -25,8 +33,7 @@ func TestUpdate_ASoldTicketIsPublishedAgainOnceAnHour(t *testing.T) {
 		s := newStore(documents, Terms{"usd", 50}, clock.System, slog.New(slog.DiscardHandler))
 		var sold []Ticket
 		for range 2 {
-			ticket, err := s.Create(t.Context(), "seller", Offer{"Front row", 4500})
-			require.NoError(t, err)
+			ticket := create(t, s, "seller")
 			sale := orderEvent("order-1", 2, Sold)
 			sale.Ticket.ID = ticket.ID
 			require.NoError(t, s.ApplyOrder(t.Context(), sale))
@@ -61,11 +68,7 @@ func TestWithdraw_DeletesTheTicketsOfDeletedSellers(t *testing.T) {
 		documents, err := state.Open(t.Context(), sidecar, state.Options{Service: "tickets", Instance: "test", Log: slog.New(slog.DiscardHandler)})
 		require.NoError(t, err)
 		s := newStore(documents, Terms{"usd", 50}, clock.System, slog.New(slog.DiscardHandler))
-		list := func(seller id.User) id.Ticket {
-			ticket, err := s.Create(t.Context(), seller, Offer{"Front row", 4500})
-			require.NoError(t, err)
-			return ticket.ID
-		}
+		list := func(seller id.User) id.Ticket { return create(t, s, seller).ID }
 		withdraw := func() int {
 			withdrawn, err := s.Withdraw(t.Context())
 			require.NoError(t, err)

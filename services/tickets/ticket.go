@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
@@ -94,18 +95,26 @@ type Offer struct {
 type ExpectedVersion int
 
 var (
-	errNoTicket = problem.New(problem.NotFound, "There is no such ticket.")
-	errNotYours = problem.New(problem.Forbidden, "This ticket belongs to somebody else.")
-	errReserved = problem.New(problem.Conflict, "This ticket is reserved; it can be changed again when the reservation ends.").WithCode("ticket_reserved")
-	errSold     = problem.New(problem.Conflict, "This ticket is sold; it cannot be changed any more.").WithCode("ticket_sold")
-	errStale    = problem.New(problem.Conflict, "This ticket has changed since you read it. Read it again, then repeat your change on what it is now.").WithField("version").WithCode("stale_version")
+	errNoTicket = problem.New(problem.NotFound, "not_found", "There is no such ticket.")
+	errNotYours = problem.New(problem.Forbidden, "not_owner", "This ticket belongs to somebody else.")
+	errReserved = problem.New(problem.Conflict, "ticket_reserved", "This ticket is reserved; it can be changed again when the reservation ends.")
+	errSold     = problem.New(problem.Conflict, "ticket_sold", "This ticket is sold; it cannot be changed any more.")
+	errStale    = problem.New(problem.Conflict, "stale_version", "This ticket has changed since you read it. Read it again, then repeat your change on what it is now.").WithField("version")
 )
 
-// CheckPrice refuses a price below the minimum, which no card can pay.
-func (o Offer) CheckPrice(minimum int64) error {
-	if o.Price < minimum {
-		return problem.New(problem.Invalid, "Price must be at least %d, in the currency's smallest unit: less cannot be paid by card.", minimum).
-			WithField("price").WithCode("min")
+// maxPrice is the highest price, in the currency's minor unit. Stripe charges no more.
+const maxPrice = 99_999_999
+
+// CheckPrice refuses a price that no card can pay; nil if one can.
+func (t Terms) CheckPrice(price int64) *problem.Error {
+	refusal := func(code string) *problem.Error {
+		return problem.New(problem.Invalid, code, "Price must be from %d to %d, in the currency's smallest unit.", t.MinPrice, maxPrice).WithField("price")
+	}
+	switch {
+	case price < t.MinPrice:
+		return refusal("min")
+	case price > maxPrice:
+		return refusal("max")
 	}
 	return nil
 }
@@ -268,8 +277,8 @@ func (t *Ticket) eventOf(version int, deleted bool) events.Payload {
 		OrderID:   t.OrderID,
 		Sequence:  t.Sequence,
 		Version:   version,
-		CreatedAt: t.CreatedAt,
-		UpdatedAt: t.UpdatedAt,
+		CreatedAt: clock.Stamp(t.CreatedAt),
+		UpdatedAt: clock.Stamp(t.UpdatedAt),
 	}
 	switch {
 	case deleted:

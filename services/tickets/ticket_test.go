@@ -10,7 +10,6 @@ import (
 
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
-	"boxoffice/services/internal/problem"
 )
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -87,10 +86,12 @@ func TestUpdateAndDelete_OnlyByTheSellerOfAFreeTicket(t *testing.T) {
 }
 
 func TestCheckPrice_RefusesPricesThatNoCardCanPay(t *testing.T) {
-	require.NoError(t, Offer{Title: "Front row", Price: 50}.CheckPrice(50))
-	err := Offer{Title: "Front row", Price: 49}.CheckPrice(50)
-	require.Equal(t, problem.Invalid, problem.KindOf(err))
-	require.ErrorContains(t, err, "at least 50")
+	terms := Terms{Currency: "usd", MinPrice: 50}
+	require.Nil(t, terms.CheckPrice(50))
+	require.Nil(t, terms.CheckPrice(maxPrice))
+	for _, price := range []int64{-1, 0, 49, maxPrice + 1} {
+		require.ErrorContains(t, terms.CheckPrice(price), "from 50 to 99999999", price)
+	}
 }
 
 func TestEvent_IsOfTheLastChange(t *testing.T) {

@@ -154,11 +154,13 @@ func (p *plan) appProgram(a App) program {
 // environment is the environment of a process. By rising precedence: settings of Go's runtime, .state/env, the launcher's
 // environment, what Dapr's CLI sets, the run file, the options. For servers and sidecars a is nil.
 func (p *plan) environment(a *App) map[string]string {
-	app := ""
-	if a != nil {
-		app = a.ID
+	env := map[string]string{}
+	switch {
+	case a == nil:
+		env = goSettings("")
+	case !a.ofNode():
+		env = goSettings(a.ID)
 	}
-	env := goSettings(app)
 	maps.Copy(env, p.env)
 	maps.Copy(env, p.environ)
 	if a != nil {

@@ -153,8 +153,22 @@ func (l *load) send(ctx context.Context, gateway int, token string, r client.Req
 	return response
 }
 
-// unclear reports whether the request may have had its effect or not, or may be repeated later.
+// unclear reports whether the request may have had its effect, or may have it later.
 func unclear(r client.Response) bool {
+	switch r.Status {
+	case 0:
+		return true
+	case http.StatusServiceUnavailable:
+		return !slices.Contains(notDone, r.Code())
+	}
+	return false
+}
+
+// notDone are the codes of responses with status 503 that promise that the request had no effect and will have none.
+var notDone = []string{"not_yet_known", "keys_unavailable", "orders_unavailable", "overloaded"}
+
+// later reports whether the same request may succeed later.
+func later(r client.Response) bool {
 	return r.Status == 0 || r.Status == http.StatusServiceUnavailable || r.Status == http.StatusTooManyRequests
 }
 
@@ -171,7 +185,7 @@ type exchange struct {
 	unknown time.Time
 }
 
-// do sends a request, counts its outcome, and pauses if the outcome is unclear.
+// do sends a request, counts its outcome, and pauses if the same request may succeed later.
 func (c *simulatedClient) do(ctx context.Context, kind, token string, r client.Request) exchange {
 	call := time.Now()
 	x := exchange{Response: c.send(ctx, c.gateway, token, r), call: call, answer: time.Now()}
@@ -179,7 +193,7 @@ func (c *simulatedClient) do(ctx context.Context, kind, token string, r client.R
 		return x
 	}
 	c.stats.count(kind, x.Response)
-	if unclear(x.Response) {
+	if later(x.Response) {
 		if x.Status == 0 {
 			c.gateway++
 		}
@@ -201,7 +215,7 @@ func (c *simulatedClient) record(x exchange, r check.Request) {
 		c.history.Add(earlier)
 	}
 	r.Call = x.call
-	if !unclear(x.Response) && x.Status < 500 {
+	if !unclear(x.Response) && (x.Status < 500 || x.Status == http.StatusServiceUnavailable) {
 		r.Return = x.answer
 		if r.Granted = x.Granted(); r.Granted && !x.unknown.IsZero() {
 			r.Call = x.unknown
@@ -215,7 +229,8 @@ func (c *simulatedClient) record(x exchange, r check.Request) {
 	c.history.Add(r)
 }
 
-// doWithKey sends a request with an Idempotency-Key, and repeats it until its outcome is known or there were enough tries.
+// doWithKey sends a request with an Idempotency-Key, and repeats it until it is granted or refused for good, or there were enough
+// tries.
 func (c *simulatedClient) doWithKey(ctx context.Context, kind string, by *user, r client.Request) (x exchange) {
 	r = r.WithKey(uuid.NewString())
 	if c.chance.IntN(duplicateShare) == 0 {
@@ -225,10 +240,10 @@ func (c *simulatedClient) doWithKey(ctx context.Context, kind string, by *user, 
 	for range triesWithKey {
 		x = c.do(ctx, kind, by.token, r)
 		x.unknown = unknown
-		if !unclear(x.Response) {
+		if !later(x.Response) {
 			return x
 		}
-		if unknown.IsZero() {
+		if unclear(x.Response) && unknown.IsZero() {
 			unknown = x.call
 		}
 	}
@@ -395,7 +410,7 @@ func (c *simulatedClient) offer() client.Offer {
 
 func (c *simulatedClient) list(ctx context.Context) {
 	seller, offer := c.anyUser(), c.offer()
-	t, made := c.recordListed(c.do(ctx, "list a ticket", seller.token, client.ListTicket(offer.Title, offer.Price)).Response)
+	t, made := c.recordListed(c.doWithKey(ctx, "list a ticket", seller, client.ListTicket(offer.Title, offer.Price)).Response)
 	if !made {
 		return
 	}
@@ -518,9 +533,12 @@ func (c *simulatedClient) reserve(ctx context.Context, wanted listing) {
 	}
 	x := c.doWithKey(ctx, "reserve", buyer, client.Reserve(wanted.id))
 	made := c.orderIn(x.Response)
+	if x.Code() == "own_reservation" {
+		made.ID = c.ownOrderIn(x.Response)
+	}
 	c.record(x, check.Request{Kind: check.Reserve, Ticket: wanted.id, Buyer: buyer.id, Order: made.ID, ExpiresAt: made.ExpiresAt})
 	if !x.Granted() {
-		if x.Status == http.StatusConflict && x.Code() != "ticket_reserved" || x.Status == http.StatusNotFound {
+		if x.Status == http.StatusConflict && x.Code() != "ticket_reserved" && x.Code() != "own_reservation" || x.Status == http.StatusNotFound {
 			c.unpopular(wanted.id)
 		}
 		return
@@ -540,6 +558,15 @@ func (c *simulatedClient) orderIn(r client.Response) client.Order {
 		c.stats.unexpectedly("a response with an order cannot be decoded: %.300s", r.Body)
 	}
 	return o
+}
+
+// ownOrderIn is the order that the problem own_reservation names.
+func (c *simulatedClient) ownOrderIn(r client.Response) string {
+	p, err := r.Problem()
+	if err != nil || p.OrderID == "" {
+		c.stats.unexpectedly("the problem own_reservation names no order: %.300s", r.Body)
+	}
+	return p.OrderID
 }
 
 // readOrder reads one of the newest orders.
@@ -603,7 +630,7 @@ func (c *simulatedClient) pay(ctx context.Context) {
 		if made.Status == "requires_action" {
 			c.authenticate(ctx, made.StripeID)
 		}
-	case x.Status == http.StatusPaymentRequired, unclear(x.Response):
+	case x.Status == http.StatusPaymentRequired, later(x.Response):
 		c.reservations = append(c.reservations, r) // it may be paid with another card, or again
 	}
 	if c.chance.IntN(10) == 0 { // some buyers cancel right after they have paid

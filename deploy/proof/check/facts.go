@@ -26,6 +26,7 @@ type ticketDoc struct { // of tickets
 	Title    string `json:"title"`
 	Price    int64  `json:"price"`
 	Currency string `json:"currency"`
+	UserID   string `json:"userId"` // the seller
 	Status   string `json:"status"`
 	OrderID  string `json:"orderId"`
 	Sequence int    `json:"sequence"`
@@ -62,6 +63,7 @@ type seatDoc struct { // of orders: the projection of a ticket, with its reserva
 type orderDoc struct { // of orders; its events have the same members
 	ID        string    `json:"id"`
 	UserID    string    `json:"userId"`
+	SellerID  string    `json:"sellerId"` // "" in earlier releases
 	Status    string    `json:"status"`
 	Reason    string    `json:"reason"`
 	ExpiresAt time.Time `json:"expiresAt"`

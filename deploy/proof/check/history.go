@@ -111,7 +111,8 @@ type Request struct {
 	Kind         RequestKind
 	Call, Return time.Time // Return is zero if the outcome is unknown: the request may have had its effect, or may have it later
 
-	Ticket, Order, Buyer string // as far as they are known
+	// As far as they are known. The order of a reservation is the one that was made, or that the code own_reservation names.
+	Ticket, Order, Buyer string
 
 	// Granted means a 2xx. Otherwise Code is the reason of the refusal: the problem's code or, without one, the status.
 	Granted bool
@@ -130,7 +131,7 @@ func (r Request) refused() bool { return r.known() && !r.Granted }
 
 // orderNotFound reports whether the answer was that there is no such order.
 func (r Request) orderNotFound() bool {
-	return r.Code == "404" || r.Code == "order_not_found" || r.Code == "403"
+	return r.Code == "not_found" || r.Code == "not_buyer"
 }
 
 // String is the request in one line of a report.

@@ -258,6 +258,11 @@ func (m *model) step(s modelState, r Request) (modelState, bool) {
 	return s, true
 }
 
+// mayBeUnanswered reports whether a reservation without an answer may have been made before the request was answered.
+func (m *model) mayBeUnanswered(r Request) bool {
+	return !m.unanswered.IsZero() && !m.unanswered.After(r.Return)
+}
+
 func (m *model) reserve(s modelState, r Request) (modelState, bool) {
 	switch {
 	case r.Granted:
@@ -271,7 +276,9 @@ func (m *model) reserve(s modelState, r Request) (modelState, bool) {
 		s.withheld = true
 		return s, possible(m.mayRefund, s.last(), r)
 	case r.Code == "ticket_reserved":
-		return s, s.holder != "" && !s.complete || s.holder == "" && !m.unanswered.IsZero() && !m.unanswered.After(r.Return)
+		return s, s.holder != "" && !s.complete || s.holder == "" && m.mayBeUnanswered(r)
+	case r.Code == "own_reservation":
+		return s, s.holder == r.Order || s.holder == "" && m.mayBeUnanswered(r)
 	case r.Code == "ticket_sold":
 		return m.paid(s, s.holder, r)
 	}

@@ -30,7 +30,7 @@ func newChecker(f *facts, opts Options) *checker {
 func (c *checker) rules() []func() {
 	return []func(){
 		c.oneLiveOrder, c.acknowledgedExists, c.changesArePublished, c.onlyChangesArePublished, c.eventsAreOnTheirTopics, c.eventsAreHandled,
-		c.money, c.reservationsExpire, c.expirationsAreTrue, c.noStaleWrite, c.refusalsHadNoEffect, c.projections, c.paymentsOfOrders,
+		c.money, c.reservationsExpire, c.expirationsAreTrue, c.noStaleWrite, c.refusalsHadNoEffect, c.projections, c.paymentsOfOrders, c.sellersOfOrders,
 	}
 }
 
@@ -533,6 +533,19 @@ func (c *checker) projections() {
 		if account.Status != o.Status || account.Version != o.Version || account.Amount != o.Ticket.Price {
 			c.violation(6, "order "+id, fmt.Sprintf("it is %s (version %d, %d to pay), and the payments service has %s (version %d, %d)",
 				o.Status, o.Version, o.Ticket.Price, account.Status, account.Version, account.Amount), id)
+		}
+	}
+}
+
+// Promise 6. The events of an order name the seller of its ticket, if they name one.
+func (c *checker) sellersOfOrders() {
+	for id, e := range c.byID {
+		if !strings.HasPrefix(e.Type, "order.") {
+			continue
+		}
+		o, err := decode[orderDoc](e)
+		if t, exists := c.tickets[o.Ticket.ID]; err == nil && exists && o.SellerID != "" && o.SellerID != t.UserID {
+			c.violation(6, "order "+e.Subject, fmt.Sprintf("%s names the seller %s, and %s listed its ticket", id, o.SellerID, t.UserID), e.Subject, o.Ticket.ID)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func published(kind, id string, version int, data any) event {
 }
 
 func order(id, status string, sequence, version int) orderDoc {
-	o := orderDoc{ID: id, UserID: "buyer", Status: status, Sequence: sequence, Version: version, ExpiresAt: noon.Add(time.Minute), UpdatedAt: noon}
+	o := orderDoc{ID: id, UserID: "buyer", SellerID: "seller", Status: status, Sequence: sequence, Version: version, ExpiresAt: noon.Add(time.Minute), UpdatedAt: noon}
 	o.Ticket.ID, o.Ticket.Price = "seat", 500
 	return o
 }
@@ -51,7 +51,7 @@ func sold() *facts {
 		OrderID string `json:"orderId"`
 		Status  string `json:"status"`
 	}{"second", "complete"}
-	ticket := ticketDoc{ID: "seat", Title: "Front row", Price: 500, Status: "sold", OrderID: "second", Sequence: 4, Version: 6, Listed: 4}
+	ticket := ticketDoc{ID: "seat", UserID: "seller", Title: "Front row", Price: 500, Status: "sold", OrderID: "second", Sequence: 4, Version: 6, Listed: 4}
 	paid := paymentDoc{ID: "payment", OrderID: "second", Status: "captured", Amount: 500, Version: 4}
 	bought := order("second", "complete", 4, 2)
 	bought.PaymentID = "payment"
@@ -303,6 +303,11 @@ func TestRules_FindViolations(t *testing.T) {
 		}},
 		{6, `payment payment completed it, and the payments service has payment "" for it`, func(f *facts) {
 			put(f.orders, "first", func(o *orderDoc) { o.PaymentID = "payment" })
+		}},
+		{6, "order.completed:second:2 names the seller other, and seller listed its ticket", func(f *facts) {
+			o := order("second", "complete", 4, 2)
+			o.SellerID = "other"
+			f.events[7] = published("order.completed", "second", 2, o)
 		}},
 		{6, "and names no payment", func(f *facts) { put(f.orders, "second", func(o *orderDoc) { o.PaymentID = "" }) }},
 	}

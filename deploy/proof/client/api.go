@@ -99,6 +99,53 @@ type NewPayment struct {
 	Token         string `json:"token,omitempty"`
 }
 
+// Webhook is an endpoint that is called when something happens to the user's tickets and orders. Its status is enabled or disabled;
+// DisabledReason is user or failing. Secret is in the responses to CreateWebhook and RotateSecret alone.
+type Webhook struct {
+	ID             string    `json:"id"`
+	URL            string    `json:"url"`
+	Events         []string  `json:"events"`
+	Description    string    `json:"description"`
+	Status         string    `json:"status"`
+	DisabledReason string    `json:"disabledReason"`
+	DisabledAt     time.Time `json:"disabledAt"`
+	FailingSince   time.Time `json:"failingSince"`
+	Version        int       `json:"version"`
+	CreatedAt      time.Time `json:"createdAt"`
+	UpdatedAt      time.Time `json:"updatedAt"`
+	Secret         string    `json:"secret"`
+}
+
+// NewWebhook is the body of CreateWebhook and ChangeWebhook. Status and Version belong to a change alone.
+type NewWebhook struct {
+	URL         string   `json:"url"`
+	Events      []string `json:"events"`
+	Description string   `json:"description,omitempty"`
+	Status      string   `json:"status,omitempty"`
+	Version     int      `json:"version,omitempty"`
+}
+
+// Delivery is a message to an endpoint. Its status is pending, delivered or failed.
+type Delivery struct {
+	ID            string           `json:"id"`
+	EventID       string           `json:"eventId"`
+	EventType     string           `json:"eventType"`
+	Status        string           `json:"status"`
+	Attempts      int              `json:"attempts"`
+	CreatedAt     time.Time        `json:"createdAt"`
+	NextAttemptAt time.Time        `json:"nextAttemptAt"`
+	LastAttempt   *DeliveryAttempt `json:"lastAttempt"`
+}
+
+// DeliveryAttempt is one try to send a message. Status is 0 if there was no response; Error is why.
+type DeliveryAttempt struct {
+	At         time.Time `json:"at"`
+	DurationMs int64     `json:"durationMs"`
+	Status     int       `json:"status"`
+	Body       string    `json:"body"`
+	Error      string    `json:"error"`
+}
+
 func get(path string) Request    { return Request{Method: http.MethodGet, Path: path} }
 func remove(path string) Request { return Request{Method: http.MethodDelete, Path: path} }
 func post(path string, body any) Request {
@@ -182,5 +229,46 @@ func PayWithToken(orderID, token string) Request {
 	return post("/api/payments", NewPayment{OrderID: orderID, Token: token})
 }
 
+// ReadPaymentsOf reads the payment of an order of the user. Response: 200 []Payment, with one or none.
+func ReadPaymentsOf(orderID string) Request {
+	return get("/api/payments").WithQuery("orderId", orderID)
+}
+
 // ReadPayment reads a payment of the user. Response: 200 Payment.
 func ReadPayment(id string) Request { return get("/api/payments/" + id) }
+
+// ReadPaymentOf reads the payment of an order of the user. Response: 200 []Payment, which is empty if there is none.
+func ReadPaymentOf(orderID string) Request { return get("/api/payments?orderId=" + orderID) }
+
+// CreateWebhook makes an endpoint. Response: 201 Webhook, with its secret.
+func CreateWebhook(url string, events ...string) Request {
+	return post("/api/webhooks", NewWebhook{URL: url, Events: events})
+}
+
+// ReadWebhooks reads the endpoints of the user. Response: 200 []Webhook.
+func ReadWebhooks() Request { return get("/api/webhooks") }
+
+// ReadWebhook reads an endpoint. Response: 200 Webhook.
+func ReadWebhook(id string) Request { return get("/api/webhooks/" + id) }
+
+// ChangeWebhook changes an endpoint. Response: 200 Webhook.
+func ChangeWebhook(id string, change NewWebhook) Request {
+	return Request{Method: http.MethodPut, Path: "/api/webhooks/" + id, Body: change}
+}
+
+// DeleteWebhook deletes an endpoint. Response: 204.
+func DeleteWebhook(id string) Request { return remove("/api/webhooks/" + id) }
+
+// RotateSecret replaces the secret of an endpoint. Response: 200 Webhook, with the new secret.
+func RotateSecret(id string) Request { return post("/api/webhooks/"+id+"/rotate-secret", nil) }
+
+// TestWebhook sends a message of the type webhook.test to an endpoint. Response: 202 Delivery.
+func TestWebhook(id string) Request { return post("/api/webhooks/"+id+"/test", nil) }
+
+// ReadDeliveries reads a page of the messages to an endpoint, the newest first. Response: 200 []Delivery.
+func ReadDeliveries(id string) Request { return get("/api/webhooks/" + id + "/deliveries") }
+
+// Redeliver sends a message again. Response: 202 Delivery.
+func Redeliver(id, deliveryID string) Request {
+	return post("/api/webhooks/"+id+"/deliveries/"+deliveryID+"/redeliver", nil)
+}

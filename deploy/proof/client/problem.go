@@ -16,6 +16,8 @@ type Problem struct {
 	Detail    string          `json:"detail"`
 	Errors    []ProblemDetail `json:"errors"`
 	RequestID string          `json:"requestId"`
+	// OrderID is the user's order that has the ticket, with the code own_reservation.
+	OrderID string `json:"orderId"`
 	// RetryAfter is how long to wait before the next request, if the response named a time.
 	RetryAfter time.Duration `json:"-"`
 }

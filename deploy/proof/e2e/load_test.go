@@ -31,6 +31,7 @@ type load struct {
 	orders    map[string]*testUser // the buyer of each
 	payments  map[string]*testUser
 	responses map[int]int // by status; 0 counts requests without a response
+	unknown   int         // of those with 503: the event of a ticket or an order that was new had not arrived
 }
 
 // loadPace is the shortest time between two rounds of a worker.
@@ -129,7 +130,12 @@ func (l *load) signUp(t *testing.T) (user *testUser, ok bool) {
 // call sends a request and counts the response. Without a response the status is 0.
 func (l *load) call(t *testing.T, u *testUser, r client.Request) client.Response {
 	response, _ := u.try(t.Context(), r)
-	l.update(func() { l.responses[response.Status]++ })
+	l.update(func() {
+		l.responses[response.Status]++
+		if response.Code() == "not_yet_known" {
+			l.unknown++
+		}
+	})
 	if response.Status == 503 {
 		time.Sleep(retryPause)
 	}
@@ -156,9 +162,9 @@ func (l *load) listedCount() (n int) {
 	return n
 }
 
-// refusedForNow is how many requests were refused with 503.
+// refusedForNow is how many requests were refused with 503, without those about a ticket or an order that was not known yet.
 func (l *load) refusedForNow() (n int) {
-	l.update(func() { n = l.responses[503] })
+	l.update(func() { n = l.responses[503] - l.unknown })
 	return n
 }
 

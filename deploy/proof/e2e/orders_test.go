@@ -33,9 +33,11 @@ func TestOrders_CreateReadCancel(t *testing.T) {
 	requireStatus(t, 200, shown)
 	require.JSONEq(t, string(r.Body), string(shown.Body))
 
-	for _, user := range []*testUser{next, buyer, seller} {
-		requireProblem(t, 409, user.call(t, client.Reserve(listed.ID)), "ticket_reserved")
+	for _, user := range []*testUser{next, seller} {
+		require.Empty(t, requireProblem(t, 409, user.call(t, client.Reserve(listed.ID)), "ticket_reserved").OrderID)
 	}
+	own := requireProblem(t, 409, buyer.call(t, client.Reserve(listed.ID)), "own_reservation")
+	require.Equal(t, made.ID, own.OrderID, "the buyer's own order")
 
 	buyer.cancel(t, made.ID)
 	cancelled := buyer.order(t, made.ID)
@@ -58,6 +60,8 @@ func TestOrders_CompleteOrderCannotBeCancelled(t *testing.T) {
 	requireProblem(t, 409, buyer.call(t, client.CancelOrder(bought.ID)), "order_complete")
 	requireProblem(t, 409, s.signUp(t).call(t, client.Reserve(bought.Ticket.ID)), "ticket_sold")
 
+	require.Equal(t, bought.ID, requireProblem(t, 409, buyer.call(t, client.Reserve(bought.Ticket.ID)), "own_reservation").OrderID)
+
 	require.Equal(t, bought, buyer.order(t, bought.ID))
 	require.Equal(t, "sold", s.ticket(t, bought.Ticket.ID).Status)
 }
@@ -69,8 +73,8 @@ func TestOrders_OnlyTheBuyerSeesThem(t *testing.T) {
 	made := buyer.reserve(t, seller.list(t, "Concert", 4200).ID)
 
 	for _, other := range []*testUser{seller, s.signUp(t)} {
-		requireProblem(t, 403, other.call(t, client.ReadOrder(made.ID)))
-		requireProblem(t, 403, other.call(t, client.CancelOrder(made.ID)))
+		requireProblem(t, 403, other.call(t, client.ReadOrder(made.ID)), "not_buyer")
+		requireProblem(t, 403, other.call(t, client.CancelOrder(made.ID)), "not_buyer")
 		require.Empty(t, decode[[]client.Order](t, other.call(t, client.ReadOrders())))
 	}
 	for _, call := range [][2]string{{"POST", ""}, {"GET", ""}, {"GET", "/" + made.ID}, {"DELETE", "/" + made.ID}, {"GET", "/nonsense"}} {
@@ -101,13 +105,16 @@ func TestOrders_InvalidRequestsAreRefused(t *testing.T) {
 		})
 	}
 	requireProblem(t, 400, buyer.request(t, "POST", "/api/orders", `not JSON`), "not_json")
-	for name, id := range map[string]string{"old": unknownID, "new": uuid.Must(uuid.NewV7()).String(), "random": uuid.NewString()} {
+	for name, id := range map[string]string{"old": unknownID, "random": uuid.NewString()} {
 		problem := requireProblem(t, 404, buyer.call(t, client.Reserve(id)), "ticket_not_found")
 		require.Equal(t, "ticketId", problem.Errors[0].Field, name)
 	}
+	young := requireProblem(t, 503, buyer.call(t, client.Reserve(uuid.Must(uuid.NewV7()).String())), "not_yet_known")
+	require.Equal(t, "ticketId", young.Errors[0].Field)
+	require.Positive(t, young.RetryAfter)
 	for _, id := range append(strings.Fields(nonsenseIDs), unknownID, buyer.ID) {
-		requireProblem(t, 404, buyer.call(t, client.ReadOrder(id)))
-		requireProblem(t, 404, buyer.call(t, client.CancelOrder(id)))
+		requireProblem(t, 404, buyer.call(t, client.ReadOrder(id)), "not_found")
+		requireProblem(t, 404, buyer.call(t, client.CancelOrder(id)), "not_found")
 	}
 	require.Empty(t, decode[[]client.Order](t, buyer.call(t, client.ReadOrders())))
 }

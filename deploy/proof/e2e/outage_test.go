@@ -187,13 +187,23 @@ func TestOutage_BrokerIsDown_ChangesAreCommittedAndPublishedLater(t *testing.T) 
 	}
 	load := s.startLoad(t, 4)
 	load.waitForReservations(t)
+	var unknown client.Ticket
+	var unpaid client.Order
 
 	s.whileDown(t, s.BrokerName(), func() {
 		before := load.listedCount()
 		for _, listing := range listings {
-			order := buyer.reserve(t, listing.ID)
-			require.Equal(t, "created", buyer.order(t, order.ID).Status)
+			unpaid = buyer.reserve(t, listing.ID)
+			require.Equal(t, "created", buyer.order(t, unpaid.ID).Status)
 		}
+		unknown = seller.list(t, "Listed while the broker is down", 1000)
+		requests := []client.Request{client.Reserve(unknown.ID), client.Pay(unpaid.ID, goodCard), client.ReadPaymentsOf(unpaid.ID)}
+		atOnce(len(requests), func(i int) {
+			problem, err := buyer.call(t, requests[i]).Problem()
+			assert.NoError(t, err)
+			assert.Equal(t, []any{503, "not_yet_known"}, []any{problem.Status, problem.Code()})
+			assert.Positive(t, problem.RetryAfter)
+		})
 		eventually(t, "tickets are listed", func() bool { return load.listedCount() > before+8 })
 		require.Zero(t, load.refusedForNow())
 		s.waitNotReady(t, nil)
@@ -201,6 +211,8 @@ func TestOutage_BrokerIsDown_ChangesAreCommittedAndPublishedLater(t *testing.T) 
 	for _, listing := range listings {
 		s.ticketBecomes(t, "reserved", listing.ID)
 	}
+	eventually(t, "the new order is known", func() bool { return buyer.call(t, client.Pay(unpaid.ID, goodCard)).Granted() })
+	s.signUp(t).reserve(t, unknown.ID)
 	load.finishAndCheck(t, events)
 	require.Zero(t, load.refusedForNow())
 }

@@ -155,12 +155,15 @@ func TestPayments_CancelledOrForeignOrdersAreRefused(t *testing.T) {
 	}
 
 	_, foreign := s.reserveNew(t, 4200)
-	problem := requireProblem(t, 403, buyer.call(t, client.Pay(foreign.ID, goodCard)))
+	problem := requireProblem(t, 403, buyer.call(t, client.Pay(foreign.ID, goodCard)), "not_buyer")
 	require.Equal(t, "orderId", problem.Errors[0].Field)
-	for name, id := range map[string]string{"old": unknownID, "new": uuid.Must(uuid.NewV7()).String()} {
+	for name, id := range map[string]string{"old": unknownID, "random": uuid.NewString()} {
 		problem := requireProblem(t, 404, buyer.call(t, client.Pay(id, goodCard)), "order_not_found")
 		require.Equal(t, "orderId", problem.Errors[0].Field, name)
 	}
+	young := requireProblem(t, 503, buyer.call(t, client.Pay(uuid.Must(uuid.NewV7()).String(), goodCard)), "not_yet_known")
+	require.Equal(t, "orderId", young.Errors[0].Field)
+	require.Positive(t, young.RetryAfter)
 	s.requireMoney(t, foreign.ID, money{})
 }
 
@@ -184,13 +187,35 @@ func TestPayments_OnlyTheBuyerSeesThem(t *testing.T) {
 	buyer, other := s.signUp(t), s.signUp(t)
 	paid := s.sell(t, buyer)
 
-	requireProblem(t, 403, other.call(t, client.ReadPayment(paid.ID)))
+	requireProblem(t, 403, other.call(t, client.ReadPayment(paid.ID)), "not_buyer")
 	requireProblem(t, 401, s.call(t, client.ReadPayment(paid.ID)), "not_signed_in")
 	requireProblem(t, 401, s.call(t, client.Pay(paid.OrderID, goodCard)), "not_signed_in")
 	_, unpaid := s.reserveNew(t, 4200)
 	for _, id := range append(strings.Fields(nonsenseIDs), unknownID, unpaid.ID, unpaid.Ticket.ID, paid.StripeID) {
-		requireProblem(t, 404, buyer.call(t, client.ReadPayment(id)))
+		requireProblem(t, 404, buyer.call(t, client.ReadPayment(id)), "not_found")
 	}
+}
+
+func TestPayments_AreFoundByTheirOrders(t *testing.T) {
+	t.Parallel()
+	s := sharedStack(t)
+	buyer, bought := s.reserveNew(t, 4200)
+	of := func(orderID string) client.Response { return buyer.call(t, client.ReadPaymentsOf(orderID)) }
+
+	none := of(bought.ID)
+	requireStatus(t, 200, none)
+	require.JSONEq(t, "[]", string(none.Body))
+	paid := buyer.pay(t, bought.ID, goodCard)
+	captured := buyer.paymentBecomes(t, "captured", paid.ID)
+	require.Equal(t, []client.Payment{captured}, decode[[]client.Payment](t, of(bought.ID)))
+
+	_, foreign := s.reserveNew(t, 4200)
+	requireProblem(t, 403, of(foreign.ID), "not_buyer")
+	requireProblem(t, 404, of(unknownID), "order_not_found")
+	requireProblem(t, 400, of("17"), "uuid")
+	requireProblem(t, 400, of(""), "required")
+	requireProblem(t, 503, of(uuid.Must(uuid.NewV7()).String()), "not_yet_known")
+	requireProblem(t, 401, s.call(t, client.ReadPaymentsOf(bought.ID)), "not_signed_in")
 }
 
 func TestPayments_InvalidRequestsAreRefused(t *testing.T) {

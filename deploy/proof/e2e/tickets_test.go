@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
@@ -77,14 +78,46 @@ func TestTickets_OnlyTheSellerChangesThem(t *testing.T) {
 	seller, other := s.signUp(t), s.signUp(t)
 	listed := seller.list(t, "Concert", 4200)
 
-	requireProblem(t, 403, other.call(t, client.EditTicket(listed.ID, client.Offer{Title: "Mine", Price: 4100})))
-	requireProblem(t, 403, other.call(t, client.DeleteTicket(listed.ID)))
+	requireProblem(t, 403, other.call(t, client.EditTicket(listed.ID, client.Offer{Title: "Mine", Price: 4100})), "not_owner")
+	requireProblem(t, 403, other.call(t, client.DeleteTicket(listed.ID)), "not_owner")
 	requireProblem(t, 401, s.call(t, client.ListTicket("Not signed in", 4100)), "not_signed_in")
 	requireProblem(t, 401, s.call(t, client.EditTicket(listed.ID, client.Offer{Title: "Not signed in", Price: 4100})), "not_signed_in")
 	requireProblem(t, 401, s.call(t, client.DeleteTicket(listed.ID)), "not_signed_in")
 	requireProblem(t, 401, s.request(t, "POST", "/api/tickets", `not JSON`), "not_signed_in")
 
 	require.Equal(t, listed, s.ticket(t, listed.ID))
+}
+
+func TestTickets_ConcurrentRepeatsListOneTicket(t *testing.T) {
+	t.Parallel()
+	s := sharedStack(t)
+	seller := s.signUp(t)
+	title := "Listed once " + uuid.NewString()
+	request := client.ListTicket(title, 4200).WithKey(uuid.NewString())
+	responses := make([]client.Response, 8)
+	atOnce(len(responses), func(i int) { responses[i] = seller.call(t, request) })
+	responses = append(responses, seller.call(t, request))
+
+	replayed := 0
+	for _, r := range responses {
+		requireStatus(t, 201, r)
+		require.Equal(t, string(responses[0].Body), string(r.Body))
+		for _, name := range []string{"Location", "ETag", "Content-Type"} {
+			require.Equal(t, responses[0].Header.Get(name), r.Header.Get(name), name)
+		}
+		if r.Header.Get("Idempotent-Replayed") == "true" {
+			replayed++
+		}
+	}
+	require.Equal(t, len(responses)-1, replayed)
+	same := 0
+	for _, listed := range s.allTickets(t, 200) {
+		if listed.Title == title {
+			same++
+		}
+	}
+	require.Equal(t, 1, same)
+	requireProblem(t, 409, seller.call(t, client.ListTicket(title, 4300).WithKey(request.Header.Get("Idempotency-Key"))), "idempotency_key_reused")
 }
 
 func TestTickets_UnknownAndInvalidIDsAre404(t *testing.T) {
@@ -178,7 +211,7 @@ func TestTickets_StaleVersionIsRefused(t *testing.T) {
 		"of the future":           {7, "", "stale_version", 409},
 		"of the future, If-Match": {0, `"7"`, "stale_version", 409},
 		"in both":                 {1, `"1"`, "stale_version", 409},
-		"two that differ":         {1, `"2"`, "", 400},
+		"two that differ":         {1, `"2"`, "invalid", 400},
 		"an unknown ETag":         {0, `"abc"`, "invalid", 400},
 		"an ETag without quotes":  {0, `1`, "invalid", 400},
 	}

@@ -28,3 +28,36 @@ func TestAt_Stands(t *testing.T) {
 	require.Equal(t, noon, c())
 	require.Equal(t, noon, c())
 }
+
+func TestTimestamp_AlwaysHasThreeDigitsOfASecond(t *testing.T) {
+	noon := time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
+	cases := map[string]time.Time{
+		`"2030-01-02T12:00:00.000Z"`: noon,
+		`"2030-01-02T12:00:00.600Z"`: noon.Add(600 * time.Millisecond),
+		`"2030-01-02T12:00:00.001Z"`: noon.Add(time.Millisecond + 999*time.Microsecond),
+		`"2030-01-02T11:00:00.000Z"`: time.Date(2030, 1, 2, 12, 0, 0, 0, time.FixedZone("CET", 3600)),
+	}
+	for want, at := range cases {
+		got, err := json.Marshal(Stamp(at))
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+	}
+}
+
+func TestTimestamp_ReadsAnyRFC3339(t *testing.T) {
+	noon := time.Date(2030, 1, 2, 12, 0, 0, 0, time.UTC)
+	for _, text := range []string{`"2030-01-02T12:00:00Z"`, `"2030-01-02T12:00:00.0Z"`, `"2030-01-02T12:00:00.000Z"`, `"2030-01-02T13:00:00+01:00"`} {
+		var read Timestamp
+		require.NoError(t, json.Unmarshal([]byte(text), &read))
+		require.True(t, noon.Equal(read.Time), text)
+	}
+	require.Error(t, json.Unmarshal([]byte(`"noon"`), new(Timestamp)))
+}
+
+func TestTimestamp_OmitsZero(t *testing.T) {
+	got, err := json.Marshal(struct {
+		EndsAt Timestamp `json:"endsAt,omitzero"`
+	}{})
+	require.NoError(t, err)
+	require.Equal(t, `{}`, string(got))
+}

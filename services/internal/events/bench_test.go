@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+
+	"boxoffice/services/internal/clock"
 )
 
 // A full bulk of orders, as the sidecar delivers it.
@@ -20,9 +22,9 @@ func BenchmarkRouter(b *testing.B) {
 	mux := chi.NewRouter()
 	r.Mount(mux)
 	order := OrderCreated{Order{
-		ID: "01a21882-a555-7af2-a2e4-884e699063ad", UserID: "01a21882-a555-7af2-a2e4-884e699063ad", Status: "created", ExpiresAt: time.Now(),
+		ID: "01a21882-a555-7af2-a2e4-884e699063ad", UserID: "01a21882-a555-7af2-a2e4-884e699063ad", Status: "created", ExpiresAt: clock.Stamp(time.Now()),
 		Ticket:   OrderedTicket{ID: "01a21882-a555-7af2-a2e4-884e699063ad", Title: "Row 3, seat 7", Price: 4200, Currency: "usd"},
-		Sequence: 1, Version: 1, CreatedAt: time.Now(), UpdatedAt: time.Now(),
+		Sequence: 1, Version: 1, CreatedAt: clock.Stamp(time.Now()), UpdatedAt: clock.Stamp(time.Now()),
 	}}
 	event, _ := New(traced(), order)
 	body, _ := json.Marshal(event)

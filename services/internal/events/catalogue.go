@@ -1,8 +1,7 @@
 package events
 
 import (
-	"time"
-
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
 )
 
@@ -25,9 +24,9 @@ type Payload interface {
 
 // User is the public state of a user. Schema 1 had the email, which no other service needs; now only auth has it.
 type User struct {
-	ID        id.User   `json:"id"`
-	Version   int       `json:"version"`
-	CreatedAt time.Time `json:"createdAt"`
+	ID        id.User         `json:"id"`
+	Version   int             `json:"version"`
+	CreatedAt clock.Timestamp `json:"createdAt"`
 }
 
 func (User) Schema() int                { return 2 }
@@ -47,17 +46,17 @@ func (UserDeleted) EventType() string { return "user.deleted" }
 // case. OrderID is set while the ticket is reserved or sold. Sequence is that of the last change of reservation that the
 // tickets service has applied; earlier releases did not publish it.
 type Ticket struct {
-	ID        id.Ticket    `json:"id"`
-	Title     string       `json:"title"`
-	Price     int64        `json:"price"`
-	Currency  string       `json:"currency"`
-	UserID    id.User      `json:"userId"`
-	Status    TicketStatus `json:"status"`
-	OrderID   id.Order     `json:"orderId,omitempty"`
-	Sequence  int          `json:"sequence,omitempty"`
-	Version   int          `json:"version"`
-	CreatedAt time.Time    `json:"createdAt"`
-	UpdatedAt time.Time    `json:"updatedAt"`
+	ID        id.Ticket       `json:"id"`
+	Title     string          `json:"title"`
+	Price     int64           `json:"price"`
+	Currency  string          `json:"currency"`
+	UserID    id.User         `json:"userId"`
+	Status    TicketStatus    `json:"status"`
+	OrderID   id.Order        `json:"orderId,omitempty"`
+	Sequence  int             `json:"sequence,omitempty"`
+	Version   int             `json:"version"`
+	CreatedAt clock.Timestamp `json:"createdAt"`
+	UpdatedAt clock.Timestamp `json:"updatedAt"`
 }
 
 func (Ticket) Schema() int                { return 1 }
@@ -92,17 +91,17 @@ type OrderedTicket struct {
 // members of its payment's event, and may have no ticket. UserID is the buyer. SellerID is who listed the ticket; earlier
 // releases did not publish it, and it is "" if the orders service does not know it.
 type Order struct {
-	ID        id.Order      `json:"id"`
-	UserID    id.User       `json:"userId"`
-	SellerID  id.User       `json:"sellerId,omitempty"`
-	Status    OrderStatus   `json:"status"`
-	Reason    CancelReason  `json:"reason,omitempty"`
-	ExpiresAt time.Time     `json:"expiresAt"`
-	Ticket    OrderedTicket `json:"ticket"`
-	Sequence  int           `json:"sequence"`
-	Version   int           `json:"version"`
-	CreatedAt time.Time     `json:"createdAt"`
-	UpdatedAt time.Time     `json:"updatedAt"`
+	ID        id.Order        `json:"id"`
+	UserID    id.User         `json:"userId"`
+	SellerID  id.User         `json:"sellerId,omitempty"`
+	Status    OrderStatus     `json:"status"`
+	Reason    CancelReason    `json:"reason,omitempty"`
+	ExpiresAt clock.Timestamp `json:"expiresAt"`
+	Ticket    OrderedTicket   `json:"ticket"`
+	Sequence  int             `json:"sequence"`
+	Version   int             `json:"version"`
+	CreatedAt clock.Timestamp `json:"createdAt"`
+	UpdatedAt clock.Timestamp `json:"updatedAt"`
 }
 
 func (Order) Schema() int                { return 1 }
@@ -127,22 +126,22 @@ func (OrderCompleted) EventType() string { return "order.completed" }
 // slot with many orders has several events, which Part counts. An event may name orders that are paid or cancelled, and may
 // name an order twice.
 type ExpirationComplete struct {
-	Slot   string         `json:"slot,omitempty"`
-	EndsAt time.Time      `json:"endsAt,omitzero"`
-	Part   int            `json:"part,omitempty"`
-	Orders []ExpiredOrder `json:"orders,omitempty"`
+	Slot   string          `json:"slot,omitempty"`
+	EndsAt clock.Timestamp `json:"endsAt,omitzero"`
+	Part   int             `json:"part,omitempty"`
+	Orders []ExpiredOrder  `json:"orders,omitempty"`
 
 	// Events of schema 1 had one order each and were published again until it was paid or cancelled. Such events may still be
 	// in the stream. All reads both schemas.
-	OrderID   id.Order  `json:"orderId,omitempty"`
-	ExpiresAt time.Time `json:"expiresAt,omitzero"`
-	Firing    int       `json:"firing,omitempty"`
+	OrderID   id.Order        `json:"orderId,omitempty"`
+	ExpiresAt clock.Timestamp `json:"expiresAt,omitzero"`
+	Firing    int             `json:"firing,omitempty"`
 }
 
 // ExpiredOrder is an order whose reservation window ended at ExpiresAt.
 type ExpiredOrder struct {
-	ID        id.Order  `json:"id"`
-	ExpiresAt time.Time `json:"expiresAt"`
+	ID        id.Order        `json:"id"`
+	ExpiresAt clock.Timestamp `json:"expiresAt"`
 }
 
 func (ExpirationComplete) EventType() string { return "expiration.complete" }
@@ -166,19 +165,19 @@ func (e ExpirationComplete) All() []ExpiredOrder {
 // payments only. Refunded is the sum of all refunds and of all disputes that were lost; see PaymentRefunded.IsFull. Dispute is
 // Stripe's status of the last dispute, if there was one.
 type Payment struct {
-	ID          id.Payment    `json:"id"`
-	OrderID     id.Order      `json:"orderId"`
-	UserID      id.User       `json:"userId"`
-	StripeID    string        `json:"stripeId"`
-	Status      PaymentStatus `json:"status"`
-	Amount      int64         `json:"amount"`
-	Currency    string        `json:"currency"`
-	Refunded    int64         `json:"refunded,omitempty"` // in the currency's minor unit
-	DeclineCode string        `json:"declineCode,omitempty"`
-	Dispute     string        `json:"dispute,omitempty"`
-	Version     int           `json:"version"`
-	CreatedAt   time.Time     `json:"createdAt"`
-	UpdatedAt   time.Time     `json:"updatedAt"`
+	ID          id.Payment      `json:"id"`
+	OrderID     id.Order        `json:"orderId"`
+	UserID      id.User         `json:"userId"`
+	StripeID    string          `json:"stripeId"`
+	Status      PaymentStatus   `json:"status"`
+	Amount      int64           `json:"amount"`
+	Currency    string          `json:"currency"`
+	Refunded    int64           `json:"refunded,omitempty"` // in the currency's minor unit
+	DeclineCode string          `json:"declineCode,omitempty"`
+	Dispute     string          `json:"dispute,omitempty"`
+	Version     int             `json:"version"`
+	CreatedAt   clock.Timestamp `json:"createdAt"`
+	UpdatedAt   clock.Timestamp `json:"updatedAt"`
 }
 
 func (Payment) Schema() int                { return 1 }

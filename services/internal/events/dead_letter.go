@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"boxoffice/services/internal/clock"
 )
 
 // Code is the reason why an event became a dead letter.
@@ -28,13 +30,13 @@ const (
 // DeadLetter is an event that a service could not handle, with the reason, the times and the process. It is published on the
 // service's deadLetterTopic, in its own envelope.
 type DeadLetter struct {
-	Service      string    `json:"service"`
-	Instance     string    `json:"instance"`
-	Code         Code      `json:"code"`
-	Reason       string    `json:"reason"` // the text of the last error
-	Attempts     int       `json:"attempts"`
-	FirstFailure time.Time `json:"firstFailure"`
-	LastFailure  time.Time `json:"lastFailure"`
+	Service      string          `json:"service"`
+	Instance     string          `json:"instance"`
+	Code         Code            `json:"code"`
+	Reason       string          `json:"reason"` // the text of the last error
+	Attempts     int             `json:"attempts"`
+	FirstFailure clock.Timestamp `json:"firstFailure"`
+	LastFailure  clock.Timestamp `json:"lastFailure"`
 
 	EventID   string `json:"eventId,omitempty"` // the event's id and type, as far as they can be decoded
 	EventKind string `json:"eventType,omitempty"`
@@ -106,8 +108,8 @@ func ReadDeadLetter(topic string, body []byte, now time.Time) DeadLetter {
 		letter = DeadLetter{
 			Code:         GivenUp,
 			Reason:       "given up by a sidecar: it could not deliver the event to its service",
-			FirstFailure: now,
-			LastFailure:  now,
+			FirstFailure: clock.Stamp(now),
+			LastFailure:  clock.Stamp(now),
 		}
 		letter.hold(body)
 	}

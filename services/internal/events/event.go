@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
+
+	"boxoffice/services/internal/clock"
 )
 
 const (
@@ -41,7 +43,7 @@ func TopicOf(eventType string) string {
 func deadLetterTopic(service string) string { return "dead." + service }
 
 // Subscribers are the services that handle events (components/events/subscriptions.yaml) and can have dead letters.
-var Subscribers = []string{"tickets", "orders", "payments", "expiration"}
+var Subscribers = []string{"tickets", "orders", "payments", "expiration", "webhooks"}
 
 // RetryTopic is the topic of the dead letters that are sent again to a service. Only the service dead-letters publishes there.
 func RetryTopic(service string) string { return "retry." + service }
@@ -54,7 +56,7 @@ type Event struct {
 	Source          string          `json:"source"`
 	Type            string          `json:"type"`
 	Subject         string          `json:"subject"`
-	Time            time.Time       `json:"time"`
+	Time            clock.Timestamp `json:"time"`
 	DataContentType string          `json:"datacontenttype"`
 	DataSchema      string          `json:"dataschema"`
 	Data            json.RawMessage `json:"data"`
@@ -83,7 +85,7 @@ func New(ctx context.Context, payload Payload) (Event, error) {
 		ID:              payload.EventType() + ":" + id + ":" + strconv.Itoa(version),
 		Type:            payload.EventType(),
 		Subject:         id,
-		Time:            time.Now().UTC(),
+		Time:            clock.Stamp(time.Now()),
 		DataContentType: "application/json",
 		DataSchema:      schemaName(payload),
 		Data:            body,

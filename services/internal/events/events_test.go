@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/problem"
 )
 
@@ -29,7 +30,7 @@ func traced() context.Context {
 }
 
 func someOrder() OrderCreated {
-	return OrderCreated{Order{ID: "o1", UserID: "u1", Status: "created", Version: 1, Sequence: 3, ExpiresAt: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}}
+	return OrderCreated{Order{ID: "o1", UserID: "u1", Status: "created", Version: 1, Sequence: 3, ExpiresAt: clock.Stamp(time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC))}}
 }
 
 func TestNew_IsACloudEventThatNamesItself(t *testing.T) {
@@ -157,7 +158,7 @@ func TestRouter_FailuresEndWithADeadLetter(t *testing.T) {
 			require.Equal(t, event.ID, letter.EventID)
 			require.Equal(t, "order.created", letter.EventKind)
 			require.JSONEq(t, body, string(letter.Event))
-			require.WithinRange(t, letter.FirstFailure, before.Add(-time.Second), letter.LastFailure)
+			require.WithinRange(t, letter.FirstFailure.Time, before.Add(-time.Second), letter.LastFailure.Time)
 			require.Equal(t, "event.dead:tickets:order.created:o1:1:1", o.taken[0].ID)
 			require.Equal(t, parent, o.taken[0].TraceParent)
 			require.Equal(t, "RETRY", deliver(t, r, ordersTopic, body), "a new count begins")
@@ -187,7 +188,7 @@ func TestRouter_WaitsForWhatIsAwayAsLongAsItTakes(t *testing.T) {
 	event, err := New(context.Background(), someOrder())
 	require.NoError(t, err)
 	for name, away := range map[string]error{
-		"the store":    fmt.Errorf("apply it: %w", problem.New(problem.Unavailable, "The store is away.").Because(errors.New("unknown"))),
+		"the store":    fmt.Errorf("apply it: %w", problem.New(problem.Unavailable, "unavailable", "The store is away.").Because(errors.New("unknown"))),
 		"too slow":     fmt.Errorf("call: %w", context.DeadlineExceeded),
 		"the sidecar":  fmt.Errorf("call: %w", status.Error(codes.Unavailable, "connection refused")),
 		"on the way":   status.Error(codes.DeadlineExceeded, "late"),
@@ -306,7 +307,7 @@ func TestTopicOf_IsThatOfTheAggregate(t *testing.T) {
 
 func TestLetter_TwoServicesLettersOfOneEventAreTwoAndRepeatsAreOne(t *testing.T) {
 	of := func(service, body string) DeadLetter {
-		l := DeadLetter{Service: service, LastFailure: time.Now()}
+		l := DeadLetter{Service: service, LastFailure: clock.Stamp(time.Now())}
 		l.hold([]byte(body))
 		return l
 	}
@@ -324,7 +325,7 @@ func TestReadDeadLetter_UnderstandsWhatSidecarsPutAside(t *testing.T) {
 	letter := ReadDeadLetter(deadLetterTopic("tickets"), []byte(encoded(t, event)), now)
 	require.Equal(t, GivenUp, letter.Code)
 	require.Equal(t, event.ID, letter.EventID)
-	require.Equal(t, now, letter.FirstFailure)
+	require.Equal(t, clock.Stamp(now), letter.FirstFailure)
 	require.Equal(t, "tickets", letter.Service)
 	require.Empty(t, ReadDeadLetter(OldDeadLetterTopic, []byte(encoded(t, event)), now).Service)
 

@@ -12,6 +12,8 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/clock"
 )
 
 func addEvents(f *testing.F) {
@@ -81,11 +83,11 @@ func FuzzRouter(f *testing.F) {
 		}
 		require.Equal(t, "SUCCESS", deliver(t, r, ordersTopic, encoded(t, again)))
 		require.Len(t, handled, 2, "an event that was decoded is encoded as it was")
-		require.True(t, handled[0].ExpiresAt.Equal(handled[1].ExpiresAt))
-		require.True(t, handled[0].CreatedAt.Equal(handled[1].CreatedAt))
-		require.True(t, handled[0].UpdatedAt.Equal(handled[1].UpdatedAt))
+		require.True(t, handled[0].ExpiresAt.Equal(handled[1].ExpiresAt.Time))
+		require.True(t, handled[0].CreatedAt.Equal(handled[1].CreatedAt.Time))
+		require.True(t, handled[0].UpdatedAt.Equal(handled[1].UpdatedAt.Time))
 		for i := range handled {
-			handled[i].ExpiresAt, handled[i].CreatedAt, handled[i].UpdatedAt = time.Time{}, time.Time{}, time.Time{}
+			handled[i].ExpiresAt, handled[i].CreatedAt, handled[i].UpdatedAt = clock.Timestamp{}, clock.Timestamp{}, clock.Timestamp{}
 		}
 		require.Equal(t, handled[0], handled[1])
 	})

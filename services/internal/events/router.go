@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/problem"
 )
 
@@ -198,14 +199,14 @@ func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error)
 		r.failures.forget(event.ID)
 		r.unhandled.end(event, success, time.Now())
 		if !event.Time.IsZero() {
-			r.age.Observe(time.Since(event.Time).Seconds())
+			r.age.Observe(time.Since(event.Time.Time).Seconds())
 		}
 		r.opts.Log.DebugContext(ctx, "event handled", "event", event.ID, "type", eventType)
 		return r.count(eventType, success)
 	}
 	log := r.opts.Log.With("event", event.ID, "type", eventType, "traceId", trace.SpanContextFromContext(ctx).TraceID().String())
 	now := time.Now().UTC()
-	letter := DeadLetter{Service: r.opts.Service, Instance: r.opts.Instance, Attempts: 1, FirstFailure: now, LastFailure: now}
+	letter := DeadLetter{Service: r.opts.Service, Instance: r.opts.Instance, Attempts: 1, FirstFailure: clock.Stamp(now), LastFailure: clock.Stamp(now)}
 	letter.hold(raw)
 	switch {
 	case errors.Is(err, errUndecodable):
@@ -226,7 +227,7 @@ func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error)
 			log.Warn("event will be delivered again", "failures", failed.attempts, "error", err)
 			return r.count(eventType, retry)
 		}
-		letter.Code, letter.Attempts, letter.FirstFailure = Failed, failed.attempts, failed.first
+		letter.Code, letter.Attempts, letter.FirstFailure = Failed, failed.attempts, clock.Stamp(failed.first)
 	}
 	letter.Reason = err.Error()
 	if publishErr := r.publish(ctx, letter); publishErr != nil {

@@ -41,7 +41,7 @@ func (u *unhandled) begin(event Event) {
 		if len(u.events) >= rememberedUnhandled {
 			return
 		}
-		known = &unhandledEvent{at: event.Time}
+		known = &unhandledEvent{at: event.Time.Time}
 		if known.at.IsZero() {
 			known.at = time.Now()
 		}

@@ -41,7 +41,7 @@ func TestRouter_AnEventWaitsForDaysIfWhatItNeedsIsAway(t *testing.T) {
 		away := true
 		On(r, func(context.Context, OrderCreated) error {
 			if away {
-				return problem.New(problem.Unavailable, "The store is away.")
+				return problem.New(problem.Unavailable, "unavailable", "The store is away.")
 			}
 			return nil
 		})
@@ -70,7 +70,7 @@ func TestRouter_AnEventThatAnotherProcessGetsIsNotCountedForEver(t *testing.T) {
 			Service: "tickets", Instance: "here:1", Deliveries: 3, Publish: (&office{}).take, Log: slog.New(slog.DiscardHandler), Metrics: registry,
 		})
 		On(r, func(context.Context, OrderCreated) error {
-			return problem.New(problem.Unavailable, "The store is away.")
+			return problem.New(problem.Unavailable, "unavailable", "The store is away.")
 		})
 		event, err := New(t.Context(), someOrder())
 		require.NoError(t, err)

@@ -44,11 +44,12 @@ type Request struct {
 	fingerprint string
 }
 
-// Response is a successful response to a request. Location is that of what was created, or empty. Body is what
-// encoding/json makes JSON of.
+// Response is a successful response to a request. Location is that of what was created, or empty. Version is what the response's
+// ETag shows; 0 if it has none. Body is what encoding/json makes JSON of.
 type Response struct {
 	Status   int
 	Location string
+	Version  int
 	Body     any
 
 	replayed bool
@@ -60,6 +61,7 @@ type storedResponse struct {
 	Fingerprint string          `json:"fingerprint"`
 	Status      int             `json:"status"`
 	Location    string          `json:"location,omitempty"`
+	Version     int             `json:"version,omitempty"`
 	Body        json.RawMessage `json:"body"`
 }
 
@@ -110,7 +112,7 @@ func Of(c *fiber.Ctx, user id.User) (Request, error) {
 		return Request{}, nil
 	}
 	if len(key) > maxKeyLength {
-		return Request{}, problem.New(problem.Invalid, "The header %s may hold at most %d characters.", Header, maxKeyLength).WithField(Header)
+		return Request{}, problem.New(problem.Invalid, "max", "The header %s may hold at most %d characters.", Header, maxKeyLength).WithField(Header)
 	}
 	return Request{
 		document:    "idempotency/" + string(user) + "/" + digest([]byte(c.Method()+" "+c.Path()+"\n"+key)),
@@ -137,10 +139,10 @@ func (r Request) Find(ctx context.Context, store *state.Store) (*Response, error
 		return nil, err
 	}
 	if doc.Value.Fingerprint != r.fingerprint {
-		return nil, problem.New(problem.Conflict, "This %s was used before, with another body. Use a new key for a new request.", Header).
-			WithField(Header).WithCode("idempotency_key_reused")
+		return nil, problem.New(problem.Conflict, "idempotency_key_reused", "This %s was used before, with another body. Use a new key for a new request.", Header).
+			WithField(Header)
 	}
-	return &Response{Status: doc.Value.Status, Location: doc.Value.Location, Body: doc.Value.Body, replayed: true}, nil
+	return &Response{Status: doc.Value.Status, Location: doc.Value.Location, Version: doc.Value.Version, Body: doc.Value.Body, replayed: true}, nil
 }
 
 // Keep adds the response to the change that it reports.
@@ -153,7 +155,7 @@ func (r Request) Keep(change *state.Change, response Response) error {
 		return fmt.Errorf("encode a response: %w", err)
 	}
 	change.CreateFor(r.document, storedResponse{
-		Schema: 1, Fingerprint: r.fingerprint, Status: response.Status, Location: response.Location, Body: body,
+		Schema: 1, Fingerprint: r.fingerprint, Status: response.Status, Location: response.Location, Version: response.Version, Body: body,
 	}, storedFor)
 	return nil
 }
@@ -171,6 +173,9 @@ func (r Response) Decode(into any) error {
 func (r Response) Send(c *fiber.Ctx) error {
 	if r.Location != "" {
 		c.Location(r.Location)
+	}
+	if r.Version > 0 {
+		rest.SetETag(c, r.Version)
 	}
 	if r.replayed {
 		c.Set(ReplayedHeader, "true")

@@ -34,7 +34,7 @@ type service struct {
 	decisions int
 }
 
-var errTaken = problem.New(problem.Conflict, "It was made before.")
+var errTaken = problem.New(problem.Conflict, "made_before", "It was made before.")
 
 func newService(t *testing.T) *service {
 	t.Helper()
@@ -55,7 +55,7 @@ func newService(t *testing.T) *service {
 			it := made{1, id.New[id.Order]()}
 			change := new(state.Change)
 			change.Create(key, it)
-			return change, Response{Status: fiber.StatusCreated, Location: "/made/" + string(it.ID), Body: it}, nil
+			return change, Response{Status: fiber.StatusCreated, Location: "/made/" + string(it.ID), Version: 7, Body: it}, nil
 		})
 	})
 	s.app.Put("/nothing", func(c *fiber.Ctx) error {
@@ -67,9 +67,9 @@ func newService(t *testing.T) *service {
 }
 
 type response struct {
-	status             int
-	location, replayed string
-	body               string
+	status                   int
+	location, etag, replayed string
+	body                     string
 }
 
 func (s *service) send(t *testing.T, method, path, user, key, body string) response {
@@ -86,7 +86,7 @@ func (s *service) send(t *testing.T, method, path, user, key, body string) respo
 	read, err := io.ReadAll(res.Body)
 	assert.NoError(t, err)
 	assert.Contains(t, []string{"application/json", "application/problem+json"}, res.Header.Get("Content-Type"))
-	return response{res.StatusCode, res.Header.Get("Location"), res.Header.Get(ReplayedHeader), string(read)}
+	return response{res.StatusCode, res.Header.Get("Location"), res.Header.Get("ETag"), res.Header.Get(ReplayedHeader), string(read)}
 }
 
 func TestDo_TheSameRequestIsDoneOnceAndGetsTheSameResponse(t *testing.T) {
@@ -94,9 +94,10 @@ func TestDo_TheSameRequestIsDoneOnceAndGetsTheSameResponse(t *testing.T) {
 	first := s.send(t, http.MethodPost, "/seat", "ada", "key", `{}`)
 	require.Equal(t, http.StatusCreated, first.status, first.body)
 	require.NotEmpty(t, first.location)
+	require.Equal(t, `"7"`, first.etag)
 	require.Empty(t, first.replayed)
 	again := s.send(t, http.MethodPost, "/seat", "ada", "key", `{}`)
-	require.Equal(t, response{first.status, first.location, "true", first.body}, again)
+	require.Equal(t, response{first.status, first.location, first.etag, "true", first.body}, again)
 	require.Equal(t, 1, s.decisions)
 
 	require.Equal(t, http.StatusConflict, s.send(t, http.MethodPost, "/seat", "ada", "key", `{"other":1}`).status, "another body")
@@ -143,6 +144,7 @@ func TestDo_AResponseWithoutAChangeIsStoredToo(t *testing.T) {
 	s := newService(t)
 	first := s.send(t, http.MethodPut, "/nothing", "ada", "key", `{}`)
 	require.Equal(t, http.StatusOK, first.status, first.body)
+	require.Empty(t, first.etag)
 	require.Equal(t, first.body, s.send(t, http.MethodPut, "/nothing", "ada", "key", `{}`).body)
 	require.NotEqual(t, first.body, s.send(t, http.MethodPut, "/nothing", "ada", "", `{}`).body)
 }
@@ -151,7 +153,7 @@ func TestFind_ReturnsTheStoredBody(t *testing.T) {
 	s := newService(t)
 	request := Request{document: "idempotency/ada/x", fingerprint: "f"}
 	var change state.Change
-	require.NoError(t, request.Keep(&change, Response{Status: 201, Location: "/there", Body: made{1, "a"}}))
+	require.NoError(t, request.Keep(&change, Response{Status: 201, Location: "/there", Version: 7, Body: made{1, "a"}}))
 	require.NoError(t, s.store.Commit(t.Context(), &change))
 	stored, err := request.Find(t.Context(), s.store)
 	require.NoError(t, err)
@@ -159,6 +161,7 @@ func TestFind_ReturnsTheStoredBody(t *testing.T) {
 	require.NoError(t, stored.Decode(&body))
 	require.Equal(t, made{1, "a"}, body)
 	require.Equal(t, "/there", stored.Location)
+	require.Equal(t, 7, stored.Version)
 
 	stored, err = Request{}.Find(t.Context(), s.store)
 	require.NoError(t, err)

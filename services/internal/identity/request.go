@@ -9,6 +9,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
 )
@@ -54,6 +55,12 @@ func OptionalUser(v *Verifier) fiber.Handler {
 func CallerOf(c *fiber.Ctx) (Caller, bool) {
 	caller, ok := c.Locals(callerKey{}).(Caller)
 	return caller, ok
+}
+
+// UserIDOf returns the id of the user whose request it is, behind RequireUser.
+func UserIDOf(c *fiber.Ctx) id.User {
+	caller, _ := CallerOf(c)
+	return caller.ID
 }
 
 func setCaller(c *fiber.Ctx, caller Caller) {

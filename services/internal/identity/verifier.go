@@ -39,14 +39,13 @@ const (
 )
 
 var (
-	errNotSignedIn = problem.New(problem.Unauthorized, "You are not signed in.").WithCode("not_signed_in")
-	errExpired     = problem.New(problem.Unauthorized, "Your session has ended. Sign in again.").WithCode("token_expired")
-	errToken       = problem.New(problem.Unauthorized, "The token is not valid. Sign in again.").WithCode("token_invalid")
+	errNotSignedIn = problem.New(problem.Unauthorized, "not_signed_in", "You are not signed in.")
+	errExpired     = problem.New(problem.Unauthorized, "token_expired", "Your session has ended. Sign in again.")
+	errToken       = problem.New(problem.Unauthorized, "token_invalid", "The token is not valid. Sign in again.")
 	// ErrRevoked is the problem of a token whose user has signed out everywhere, changed the password or deleted the account, or
 	// whose session was ended because its refresh token was used twice.
-	ErrRevoked = problem.New(problem.Unauthorized, "You were signed out. Sign in again.").WithCode("token_revoked")
-	errNoKeys  = problem.New(problem.Unavailable, "Signing in cannot be checked at the moment. Try again shortly.").
-			WithCode("keys_unavailable").WithRetryAfter(time.Second)
+	ErrRevoked = problem.New(problem.Unauthorized, "token_revoked", "You were signed out. Sign in again.")
+	errNoKeys  = problem.New(problem.Unavailable, "keys_unavailable", "Signing in cannot be checked at the moment. Try again shortly.").WithRetryAfter(time.Second)
 )
 
 // Verifier verifies tokens with keys and revocations that it fetches from auth. While auth is unavailable, it uses those that it

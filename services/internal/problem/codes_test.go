@@ -12,7 +12,7 @@ import (
 
 // notSent are codes that no client gets.
 var notSent = map[string]string{
-	"order_not_live": "orders decides again, and responds with a conflict without a code if that does not help",
+	"window_open": "orders handles the event again later",
 }
 
 func TestCodes_AreThoseOfTheAPIPage(t *testing.T) {
@@ -28,10 +28,10 @@ func TestCodes_AreThoseOfTheAPIPage(t *testing.T) {
 	}
 
 	used := map[string]bool{}
-	withCode := regexp.MustCompile(`WithCode\("(\w+)"\)`)
+	newProblem := regexp.MustCompile(`problem\.New\(problem\.\w+, "(\w+)"`)
 	rules := regexp.MustCompile(`json:"[^"]*" validate:"([^"]*)"`) // the code is the rule that a field breaks
 	sources.Each(t, "", func(_ string, source []byte) {
-		for _, code := range withCode.FindAllSubmatch(source, -1) {
+		for _, code := range newProblem.FindAllSubmatch(source, -1) {
 			used[string(code[1])] = true
 		}
 		for _, field := range rules.FindAllSubmatch(source, -1) {

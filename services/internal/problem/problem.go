@@ -7,6 +7,7 @@ package problem
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -51,11 +52,11 @@ func (k Kind) String() string {
 }
 
 // Detail is one thing that is wrong. Message is a sentence for people; Field is the JSON name of the member it
-// is about, if it is about one; Code is for programs, and stays the same when the message is reworded.
+// is about, if it is about one; Code is for programs, is never empty, and stays the same when the message is reworded.
 type Detail struct {
 	Message string `json:"message"`
 	Field   string `json:"field,omitempty"`
-	Code    string `json:"code,omitempty"`
+	Code    string `json:"code"`
 }
 
 // Error is a problem. Make one with New. The methods that add to it return a copy, so that a problem in a variable can be used
@@ -66,26 +67,22 @@ type Error struct {
 	Details []Detail
 	// RetryAfter is how long the caller should wait. If it is 0, package rest decides.
 	RetryAfter time.Duration
+	// Members are what a program needs beside the code. Package rest writes them at the top level of the response's body.
+	Members map[string]any
 
 	cause error
 }
 
-// New makes a problem with one detail, whose message is a sentence for people.
-func New(kind Kind, format string, args ...any) *Error {
-	return &Error{Kind: kind, Details: []Detail{{Message: fmt.Sprintf(format, args...)}}}
+// New makes a problem with one detail: a code for programs, and a message that is a sentence for people.
+func New(kind Kind, code, format string, args ...any) *Error {
+	return &Error{Kind: kind, Details: []Detail{{Message: fmt.Sprintf(format, args...), Code: code}}}
 }
 
 func (e *Error) copy() *Error {
 	c := *e
 	c.Details = slices.Clone(e.Details)
+	c.Members = maps.Clone(e.Members)
 	return &c
-}
-
-// WithCode sets the code of the last detail.
-func (e *Error) WithCode(code string) *Error {
-	c := e.copy()
-	c.Details[len(c.Details)-1].Code = code
-	return c
 }
 
 // WithField sets the field of the last detail.
@@ -95,10 +92,27 @@ func (e *Error) WithField(field string) *Error {
 	return c
 }
 
+// WithMember adds a member to the response's body. Its name must be none that every problem has (see rest).
+func (e *Error) WithMember(name string, value any) *Error {
+	c := e.copy()
+	if c.Members == nil {
+		c.Members = map[string]any{}
+	}
+	c.Members[name] = value
+	return c
+}
+
 // WithRetryAfter sets how long the caller should wait before it tries again.
 func (e *Error) WithRetryAfter(d time.Duration) *Error {
 	c := e.copy()
 	c.RetryAfter = d
+	return c
+}
+
+// And adds the details of another problem of the same kind, so that a response names all that is wrong.
+func (e *Error) And(other *Error) *Error {
+	c := e.copy()
+	c.Details = append(c.Details, other.Details...)
 	return c
 }
 
@@ -125,8 +139,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Is reports whether two problems have the same kind and details. The causes do not count, so errors.Is finds a problem of a
-// variable also after a cause was added.
+// Is reports whether two problems have the same kind and details. Causes and members do not count, so errors.Is finds a problem of a
+// variable also after they were added.
 func (e *Error) Is(target error) bool {
 	other, ok := target.(*Error)
 	return ok && e.Kind == other.Kind && slices.Equal(e.Details, other.Details)

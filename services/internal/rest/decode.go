@@ -38,15 +38,15 @@ func Decode[T any](c *fiber.Ctx) (T, error) {
 
 func contentTypeIsJSON(c *fiber.Ctx) error {
 	if encoding := c.Get(fiber.HeaderContentEncoding); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return problem.New(problem.UnsupportedMedia, "The body must be sent without compression.").
-			WithField("Content-Encoding").WithCode("unsupported_encoding")
+		return problem.New(problem.UnsupportedMedia, "unsupported_encoding", "The body must be sent without compression.").
+			WithField("Content-Encoding")
 	}
 	mediaType, params, err := mime.ParseMediaType(c.Get(fiber.HeaderContentType))
 	charset, named := params["charset"]
 	isJSON := mediaType == fiber.MIMEApplicationJSON || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
 	if err != nil || !isJSON || named && !strings.EqualFold(charset, "utf-8") {
-		return problem.New(problem.UnsupportedMedia, "The body must be JSON: send it with the header Content-Type: application/json.").
-			WithField("Content-Type").WithCode("unsupported_media_type")
+		return problem.New(problem.UnsupportedMedia, "unsupported_media_type", "The body must be JSON: send it with the header Content-Type: application/json.").
+			WithField("Content-Type")
 	}
 	return nil
 }
@@ -54,14 +54,14 @@ func contentTypeIsJSON(c *fiber.Ctx) error {
 func unmarshal(raw []byte, into any) error {
 	switch {
 	case len(bytes.TrimSpace(raw)) == 0:
-		return problem.New(problem.Invalid, "The body is empty. Send a JSON object.").WithCode("not_json")
+		return problem.New(problem.Invalid, "not_json", "The body is empty. Send a JSON object.")
 	case !utf8.Valid(raw):
-		return problem.New(problem.Invalid, "The body is not UTF-8.").WithCode("not_json")
+		return problem.New(problem.Invalid, "not_json", "The body is not UTF-8.")
 	case holdsNUL(raw):
 		// Some stores cannot store it.
-		return problem.New(problem.Invalid, "The body must not hold the character U+0000.").WithCode("not_text")
+		return problem.New(problem.Invalid, "not_text", "The body must not hold the character U+0000.")
 	case bytes.TrimSpace(raw)[0] != '{' && json.Valid(raw):
-		return problem.New(problem.Invalid, "The body must be a JSON object.").WithCode("wrong_type")
+		return problem.New(problem.Invalid, "wrong_type", "The body must be a JSON object.")
 	}
 	err := json.Unmarshal(raw, into)
 	if err == nil {
@@ -69,18 +69,17 @@ func unmarshal(raw []byte, into any) error {
 	}
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		field := withoutEmbedded(reflect.TypeOf(into).Elem(), wrong.Field)
-		return problem.New(problem.Invalid, "%s must be %s.", label(field), article(wrong)).
-			WithField(field).WithCode("wrong_type").Because(err)
+		return problem.New(problem.Invalid, "wrong_type", "%s must be %s.", label(field), article(wrong)).
+			WithField(field).Because(err)
 	}
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return problem.New(problem.Invalid, "The body is not valid JSON; the fault is near byte %d.", syntax.Offset).
-			WithCode("not_json").Because(err)
+		return problem.New(problem.Invalid, "not_json", "The body is not valid JSON; the fault is near byte %d.", syntax.Offset).Because(err)
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return problem.New(problem.Invalid, "The body is not valid JSON: it ends too early.").WithCode("not_json").Because(err)
+		return problem.New(problem.Invalid, "not_json", "The body is not valid JSON: it ends too early.").Because(err)
 	}
 	// A type with its own decoder, like time.Time, refused its text.
-	return problem.New(problem.Invalid, "The body holds a value that cannot be read.").WithCode("wrong_type").Because(err)
+	return problem.New(problem.Invalid, "wrong_type", "The body holds a value that cannot be read.").Because(err)
 }
 
 // withoutEmbedded removes the names of t's embedded structs from the path to a member, because the JSON does not have them.
@@ -177,8 +176,7 @@ func invalid(err error) error {
 	if !ok {
 		return fmt.Errorf("validate a request: %w", err)
 	}
-	p := problem.New(problem.Invalid, "")
-	p.Details = p.Details[:0]
+	p := &problem.Error{Kind: problem.Invalid}
 	for _, f := range findings {
 		// The namespace begins with the name of the Go type, which clients need not see.
 		_, field, _ := strings.Cut(f.Namespace(), ".")

@@ -2,7 +2,9 @@ package rest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -23,7 +25,7 @@ var errUnknownMethod = errors.New("unknown method")
 // defaultRetryAfter is for temporary problems without a RetryAfter.
 const defaultRetryAfter = time.Second
 
-// fault is the body of an error response.
+// fault is the body of an error response. A problem's members follow it, at the same level.
 type fault struct {
 	Type      string           `json:"type"`
 	Title     string           `json:"title"`
@@ -57,30 +59,30 @@ func problemOf(c *fiber.Ctx, err error) (int, *problem.Error) {
 		return refusal.Code, ofFiber(c, refusal)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return http.StatusServiceUnavailable, problem.New(problem.Unavailable, "This took too long. Try again shortly.").WithCode("timeout")
+		return http.StatusServiceUnavailable, problem.New(problem.Unavailable, "timeout", "This took too long. Try again shortly.")
 	}
-	return http.StatusInternalServerError, problem.New(problem.Internal, "Something went wrong on our side.").WithCode("internal")
+	return http.StatusInternalServerError, problem.New(problem.Internal, "internal", "Something went wrong on our side.")
 }
 
 func ofFiber(c *fiber.Ctx, refusal *fiber.Error) *problem.Error {
 	switch refusal.Code {
 	case http.StatusNotFound:
-		return problem.New(problem.NotFound, "There is nothing at %s.", c.Path()).WithCode("not_found")
+		return problem.New(problem.NotFound, "not_found", "There is nothing at %s.", c.Path())
 	case http.StatusMethodNotAllowed:
-		return problem.New(problem.Invalid, "%s cannot be used on %s.", c.Method(), c.Path()).WithCode("method_not_allowed")
+		return problem.New(problem.Invalid, "method_not_allowed", "%s cannot be used on %s.", c.Method(), c.Path())
 	case http.StatusRequestEntityTooLarge:
-		return problem.New(problem.TooLarge, "The request's body is longer than %d bytes.", c.App().Config().BodyLimit).WithCode("too_large")
+		return problem.New(problem.TooLarge, "too_large", "The request's body is longer than %d bytes.", c.App().Config().BodyLimit)
 	case http.StatusRequestHeaderFieldsTooLarge:
-		return problem.New(problem.TooLarge, "The request's headers are too long.").WithCode("headers_too_large")
+		return problem.New(problem.TooLarge, "headers_too_large", "The request's headers are too long.")
 	case http.StatusRequestTimeout:
-		return problem.New(problem.Invalid, "The request did not arrive in time.").WithCode("timeout")
+		return problem.New(problem.Invalid, "timeout", "The request did not arrive in time.")
 	case http.StatusBadRequest:
-		return problem.New(problem.Invalid, "The request is not valid HTTP.").WithCode("bad_request").Because(refusal)
+		return problem.New(problem.Invalid, "bad_request", "The request is not valid HTTP.").Because(refusal)
 	}
 	if refusal.Code >= http.StatusInternalServerError {
-		return problem.New(problem.Internal, "Something went wrong on our side.").WithCode("internal")
+		return problem.New(problem.Internal, "internal", "Something went wrong on our side.")
 	}
-	return problem.New(problem.Invalid, "%s.", http.StatusText(refusal.Code))
+	return problem.New(problem.Invalid, "bad_request", "%s.", http.StatusText(refusal.Code))
 }
 
 func write(c *fiber.Ctx, status int, p *problem.Error, requestID string) error {
@@ -104,7 +106,23 @@ func write(c *fiber.Ctx, status int, p *problem.Error, requestID string) error {
 	// The handler may have set these before it failed.
 	c.Response().Header.Del(fiber.HeaderETag)
 	c.Response().Header.Del(fiber.HeaderLocation)
-	return c.Status(status).JSON(body, MediaType)
+	c.Set(fiber.HeaderContentType, MediaType)
+	return c.Status(status).Send(encode(body, p.Members))
+}
+
+// encode writes a fault as JSON, with the members of its problem at the end.
+func encode(body fault, members map[string]any) []byte {
+	encoded, err := json.Marshal(body)
+	if err == nil && len(members) > 0 {
+		var more []byte
+		if more, err = json.Marshal(members); err == nil {
+			encoded = append(append(encoded[:len(encoded)-1], ','), more[1:]...)
+		}
+	}
+	if err != nil {
+		panic(fmt.Sprintf("rest: a problem's member is not JSON: %v", err))
+	}
+	return encoded
 }
 
 // setRetryAfter rounds up, because 0 would mean "at once".

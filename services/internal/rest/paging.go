@@ -21,14 +21,14 @@ func Paging(c *fiber.Ctx) (limit int, cursor string, err error) {
 	limit = defaultLimit
 	if raw := c.Query("limit"); raw != "" {
 		if limit, err = strconv.Atoi(raw); err != nil || limit < 1 {
-			return 0, "", problem.New(problem.Invalid, "Limit must be a whole number from 1 to %d.", maxLimit).
-				WithField("limit").WithCode("invalid")
+			return 0, "", problem.New(problem.Invalid, "invalid", "Limit must be a whole number from 1 to %d.", maxLimit).
+				WithField("limit")
 		}
 	}
 	cursor = c.Query("cursor")
 	if len(cursor) > longestCursor {
-		return 0, "", problem.New(problem.Invalid, "Cursor must be one that this list gave.").
-			WithField("cursor").WithCode("invalid")
+		return 0, "", problem.New(problem.Invalid, "invalid", "Cursor must be one that this list gave.").
+			WithField("cursor")
 	}
 	return min(limit, maxLimit), cursor, nil
 }

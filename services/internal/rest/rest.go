@@ -135,7 +135,7 @@ func Context(c *fiber.Ctx) context.Context { return c.UserContext() }
 func PathID[T ~string](c *fiber.Ctx, name string) (T, error) {
 	parsed, err := id.Parse[T](c.Params(name))
 	if err != nil {
-		return "", problem.New(problem.NotFound, "There is nothing with this id.").WithCode("not_found")
+		return "", problem.New(problem.NotFound, "not_found", "There is nothing with this id.")
 	}
 	return parsed, nil
 }
@@ -155,8 +155,8 @@ func IfMatch(c *fiber.Ctx) (version int, present bool, err error) {
 			}
 		}
 	}
-	return 0, false, problem.New(problem.Invalid, `If-Match must be one ETag as this API gives them, for example "3".`).
-		WithField("If-Match").WithCode("invalid")
+	return 0, false, problem.New(problem.Invalid, "invalid", `If-Match must be one ETag as this API gives them, for example "3".`).
+		WithField("If-Match")
 }
 
 // SetETag sets the response's ETag to a version.

@@ -66,14 +66,14 @@ func quiet() Options { return Options{Name: "test", Log: slog.New(slog.DiscardHa
 func TestNew_AnswersFaultsAsProblems(t *testing.T) {
 	app := New(quiet())
 	fails := map[string]error{
-		"/problem":     problem.New(problem.Conflict, "Email in use.").WithField("email").WithCode("email_in_use"),
-		"/wrapped":     fmt.Errorf("reserve: %w", problem.New(problem.Forbidden, "Not yours.")),
-		"/declined":    problem.New(problem.Declined, "Declined.").WithCode("insufficient_funds"),
-		"/busy":        problem.New(problem.Unavailable, "Try later.").WithRetryAfter(1500 * time.Millisecond),
-		"/away":        problem.New(problem.Unavailable, "Try later."),
+		"/problem":     problem.New(problem.Conflict, "email_in_use", "Email in use.").WithField("email"),
+		"/wrapped":     fmt.Errorf("reserve: %w", problem.New(problem.Forbidden, "not_owner", "Not yours.")),
+		"/declined":    problem.New(problem.Declined, "insufficient_funds", "Declined."),
+		"/busy":        problem.New(problem.Unavailable, "unavailable", "Try later.").WithRetryAfter(1500 * time.Millisecond),
+		"/away":        problem.New(problem.Unavailable, "unavailable", "Try later."),
 		"/slow":        fmt.Errorf("read state: %w", context.DeadlineExceeded),
 		"/unexpected":  errors.New("dial tcp 10.0.0.7: password is hunter2"),
-		"/nobody":      problem.New(problem.Unauthorized, "Sign in."),
+		"/nobody":      problem.New(problem.Unauthorized, "not_signed_in", "Sign in."),
 		"/detail-less": &problem.Error{Kind: problem.Conflict},
 	}
 	for path, err := range fails {
@@ -88,15 +88,15 @@ func TestNew_AnswersFaultsAsProblems(t *testing.T) {
 		header       map[string]string
 	}{
 		{"GET", "/problem", 409, problem.Detail{Message: "Email in use.", Field: "email", Code: "email_in_use"}, nil},
-		{"GET", "/wrapped", 403, problem.Detail{Message: "Not yours."}, nil},
+		{"GET", "/wrapped", 403, problem.Detail{Message: "Not yours.", Code: "not_owner"}, nil},
 		{"GET", "/declined", 402, problem.Detail{Message: "Declined.", Code: "insufficient_funds"}, nil},
-		{"GET", "/busy", 503, problem.Detail{Message: "Try later."}, map[string]string{"Retry-After": "2"}},
-		{"GET", "/away", 503, problem.Detail{Message: "Try later."}, map[string]string{"Retry-After": "1"}},
+		{"GET", "/busy", 503, problem.Detail{Message: "Try later.", Code: "unavailable"}, map[string]string{"Retry-After": "2"}},
+		{"GET", "/away", 503, problem.Detail{Message: "Try later.", Code: "unavailable"}, map[string]string{"Retry-After": "1"}},
 		{"GET", "/slow", 503, problem.Detail{Message: "This took too long. Try again shortly.", Code: "timeout"}, map[string]string{"Retry-After": "1"}},
 		{"GET", "/unexpected", 500, problem.Detail{Message: "Something went wrong on our side.", Code: "internal"}, nil},
 		{"GET", "/panic", 500, problem.Detail{Message: "Something went wrong on our side.", Code: "internal"}, nil},
 		{"GET", "/detail-less", 500, problem.Detail{Message: "Something went wrong on our side.", Code: "internal"}, nil},
-		{"GET", "/nobody", 401, problem.Detail{Message: "Sign in."}, map[string]string{"WWW-Authenticate": "Bearer"}},
+		{"GET", "/nobody", 401, problem.Detail{Message: "Sign in.", Code: "not_signed_in"}, map[string]string{"WWW-Authenticate": "Bearer"}},
 		{"GET", "/nothing/here", 404, problem.Detail{Message: "There is nothing at /nothing/here.", Code: "not_found"}, nil},
 		{"POST", "/problem", 405, problem.Detail{Message: "POST cannot be used on /problem.", Code: "method_not_allowed"}, map[string]string{"Allow": "GET, HEAD"}},
 		{"BREW", "/problem", 400, problem.Detail{Message: "The request is not valid HTTP.", Code: "bad_request"}, nil},
@@ -118,6 +118,20 @@ func TestNew_AnswersFaultsAsProblems(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestNew_WritesTheMembersOfAProblemAtTheTopLevel(t *testing.T) {
+	app := New(quiet())
+	app.Get("/held", func(*fiber.Ctx) error {
+		return problem.New(problem.Conflict, "own_reservation", "You hold it already.").WithMember("orderId", "o1").WithMember("seats", []int{1, 2})
+	})
+
+	got := do(t, app, httptest.NewRequest("GET", "/held", nil))
+
+	require.Equal(t, MediaType, got.header.Get("Content-Type"))
+	require.JSONEq(t, `{"type":"about:blank","title":"Conflict","status":409,"detail":"You hold it already.",
+		"errors":[{"message":"You hold it already.","code":"own_reservation"}],
+		"requestId":"`+got.fault.RequestID+`","orderId":"o1","seats":[1,2]}`, got.body)
 }
 
 func TestNew_RefusesLongBodiesAndTheClientGetsTheResponse(t *testing.T) {

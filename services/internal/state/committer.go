@@ -86,7 +86,7 @@ func (c *committer) run(ctx context.Context, writers []*writer) {
 func (c *committer) submit(ctx context.Context, change *Change) error {
 	select {
 	case <-c.closing:
-		return problem.New(problem.Unavailable, "The service is shutting down. Try again shortly.").WithRetryAfter(time.Second)
+		return problem.New(problem.Unavailable, "unavailable", "The service is shutting down. Try again shortly.").WithRetryAfter(time.Second)
 	default:
 	}
 	if len(change.records) > 0 && c.store.publisher.full() {

@@ -67,7 +67,7 @@ func Retry(ctx context.Context, decide func(ctx context.Context) error) error {
 	case !errors.Is(last, ErrConflict):
 		return last
 	case errors.Is(err, ErrConflict):
-		return problem.New(problem.Conflict, "Somebody else changed this at the same moment. Read it again, then try again.").Because(err)
+		return problem.New(problem.Conflict, "conflict", "Somebody else changed this at the same moment. Read it again, then try again.").Because(err)
 	default:
 		return unavailable(err) // ctx has ended
 	}

@@ -247,7 +247,7 @@ const maxCursorLength = 1024
 
 // parseCursor decodes a cursor, also one of the earlier release, which was a single place.
 func parseCursor(s string) (cursor, error) {
-	refused := problem.New(problem.Invalid, "The cursor is not one that this list gave out. Start again without it.").WithField("cursor")
+	refused := problem.New(problem.Invalid, "invalid", "The cursor is not one that this list gave out. Start again without it.").WithField("cursor")
 	raw, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil || len(s) > maxCursorLength {
 		return nil, refused.Because(err)

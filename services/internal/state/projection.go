@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"boxoffice/services/internal/id"
 )
 
@@ -63,7 +61,7 @@ func (s *Store) awaitProjection(ctx context.Context, key, of string, user id.Use
 	for pause := firstPause; ; pause *= 2 {
 		arrived, forget := s.arrivals.expect(key) // before the read, so that it is not missed
 		err := get()
-		if !errors.Is(err, ErrNotFound) || time.Now().After(deadline) {
+		if !errors.Is(err, ErrNotFound) || !time.Now().Before(deadline) {
 			forget()
 			return err
 		}
@@ -159,12 +157,8 @@ func (a *arrivals) announce(created map[string]struct{}) {
 }
 
 // madeWithin reports whether an id is a UUIDv7 whose time is at most age ago.
-func madeWithin(id string, age time.Duration) bool {
-	parsed, err := uuid.Parse(id)
-	if err != nil || parsed.Version() != 7 {
-		return false
-	}
-	seconds, nanoseconds := parsed.Time().UnixTime()
-	since := time.Since(time.Unix(seconds, nanoseconds))
-	return -age < since && since < age
+func madeWithin(of string, age time.Duration) bool {
+	made, ok := id.TimeOf(of)
+	since := time.Since(made)
+	return ok && -age < since && since < age
 }

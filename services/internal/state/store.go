@@ -281,13 +281,13 @@ func (s *Store) execute(ctx context.Context, ops []*client.StateOperation) error
 
 // unavailable is the problem of a request that may succeed if it is tried again.
 func unavailable(cause error) error {
-	return problem.New(problem.Unavailable, "The service cannot reach its storage at the moment. Try again shortly.").
+	return problem.New(problem.Unavailable, "unavailable", "The service cannot reach its storage at the moment. Try again shortly.").
 		WithRetryAfter(2 * time.Second).
 		Because(cause)
 }
 
 // busy is the problem of a change when the journal is full, because the broker has been unavailable for long.
 func busy() error {
-	return problem.New(problem.Unavailable, "The service cannot take changes at the moment: its events wait for the message broker. Try again shortly.").
+	return problem.New(problem.Unavailable, "unavailable", "The service cannot take changes at the moment: its events wait for the message broker. Try again shortly.").
 		WithRetryAfter(5 * time.Second)
 }

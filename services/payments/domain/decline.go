@@ -1,6 +1,7 @@
 package domain
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -33,9 +34,8 @@ func DeclinedCard(code, message string) *problem.Error {
 	if message == "" || shown != code {
 		message = "Your card was declined."
 	}
-	return problem.New(problem.Declined, "%s", message).WithCode(shown)
+	return problem.New(problem.Declined, cmp.Or(shown, cardDeclined), "%s", message)
 }
 
 // ErrProcessorUnavailable means that Stripe cannot be reached, or has no outcome yet.
-var ErrProcessorUnavailable = problem.New(problem.Unavailable, "The card processor cannot be reached at the moment. Nothing is charged twice if you try again shortly.").
-	WithCode("processor_unavailable").WithRetryAfter(2 * time.Second)
+var ErrProcessorUnavailable = problem.New(problem.Unavailable, "processor_unavailable", "The card processor cannot be reached at the moment. Nothing is charged twice if you try again shortly.").WithRetryAfter(2 * time.Second)

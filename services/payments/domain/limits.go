@@ -33,10 +33,9 @@ type Limits struct {
 const AttemptWindow = time.Hour
 
 var (
-	ErrOrderAttempts = problem.New(problem.Conflict, "Too many cards were declined for this order. It cannot be paid with another one; nothing was charged.").
-				WithField("orderId").WithCode("too_many_attempts")
-	ErrUserAttempts = problem.New(problem.TooManyRequests, "Too many of your cards were declined or not known within an hour. Wait before you try another one; nothing was charged.").
-			WithCode("too_many_attempts")
+	ErrOrderAttempts = problem.New(problem.Conflict, "too_many_attempts", "Too many cards were declined for this order. It cannot be paid with another one; nothing was charged.").
+				WithField("orderId")
+	ErrUserAttempts = problem.New(problem.TooManyRequests, "too_many_attempts", "Too many of your cards were declined or not known within an hour. Wait before you try another one; nothing was charged.")
 )
 
 // CheckOrder returns ErrOrderAttempts if no more cards may be tried for an order that has so many declines.

@@ -49,14 +49,24 @@ func (o *Order) Upgrade(int) error {
 }
 
 var (
-	ErrNoOrder        = problem.New(problem.NotFound, "There is no such order.").WithField("orderId").WithCode("order_not_found")
-	ErrNoPayment      = problem.New(problem.NotFound, "There is no such payment.")
-	ErrNotYourOrder   = problem.New(problem.Forbidden, "This order belongs to somebody else.").WithField("orderId")
-	ErrNotYourPayment = problem.New(problem.Forbidden, "This payment belongs to somebody else.")
-	ErrCancelled      = problem.New(problem.Conflict, "This order is cancelled; it cannot be paid any more. Nothing was charged.").WithField("orderId").WithCode("order_cancelled")
-	ErrComplete       = problem.New(problem.Conflict, "This order is complete; there is nothing to pay.").WithField("orderId").WithCode("order_complete")
-	ErrExpired        = problem.New(problem.Conflict, "The time to pay this order is over.").WithField("orderId").WithCode("order_expired")
+	ErrNoOrder = problem.New(problem.NotFound, "order_not_found", "There is no such order.").WithField("orderId")
+	// ErrNotYetKnown is for an order that may exist: its event may be on its way.
+	ErrNotYetKnown    = problem.New(problem.Unavailable, "not_yet_known", "This order is so new that payments may not know it yet. Nothing was charged: send the same request again.").WithField("orderId")
+	ErrNoPayment      = problem.New(problem.NotFound, "not_found", "There is no such payment.")
+	ErrNotYourOrder   = problem.New(problem.Forbidden, "not_buyer", "This order belongs to somebody else.").WithField("orderId")
+	ErrNotYourPayment = problem.New(problem.Forbidden, "not_buyer", "This payment belongs to somebody else.")
+	ErrCancelled      = problem.New(problem.Conflict, "order_cancelled", "This order is cancelled; it cannot be paid any more. Nothing was charged.").WithField("orderId")
+	ErrComplete       = problem.New(problem.Conflict, "order_complete", "This order is complete; there is nothing to pay.").WithField("orderId")
+	ErrExpired        = problem.New(problem.Conflict, "order_expired", "The time to pay this order is over.").WithField("orderId")
 )
+
+// UnknownOrder is the refusal of an order that is not in the store: ErrNotYetKnown if it is young, else ErrNoOrder.
+func UnknownOrder(orderID id.Order, now time.Time) error {
+	if id.IsYoung(orderID, now) {
+		return ErrNotYetKnown
+	}
+	return ErrNoOrder
+}
 
 // Apply applies an event of the orders service, if it is newer than the order.
 func (o *Order) Apply(event events.Order) (changed bool) {
@@ -70,7 +80,7 @@ func (o *Order) Apply(event events.Order) (changed bool) {
 	o.Version = event.Version
 	if isNew || event.Reason != events.CancelReasonUnknown { // with this reason, the orders service has lost the order and publishes its id alone
 		o.UserID = event.UserID
-		o.ExpiresAt = event.ExpiresAt
+		o.ExpiresAt = event.ExpiresAt.Time
 		o.Amount = event.Ticket.Price
 		o.Currency = event.Ticket.Currency
 	}

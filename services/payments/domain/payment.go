@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 )
@@ -384,8 +385,8 @@ func (p *Payment) published() events.Payment {
 		Currency:    p.Currency,
 		DeclineCode: ShownDecline(p.DeclineCode),
 		Version:     p.Version,
-		CreatedAt:   p.CreatedAt,
-		UpdatedAt:   p.UpdatedAt,
+		CreatedAt:   clock.Stamp(p.CreatedAt),
+		UpdatedAt:   clock.Stamp(p.UpdatedAt),
 		Refunded:    p.Refunded,
 		Dispute:     p.Dispute.Status,
 	}

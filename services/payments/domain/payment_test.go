@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 )
 
@@ -401,7 +402,7 @@ func TestCheckPayable_OnlyAPaymentThatIsNotOver(t *testing.T) {
 
 func TestApply_OnlyWhatIsNewer(t *testing.T) {
 	event := func(version int, status events.OrderStatus) events.Order {
-		return events.Order{ID: "order-1", UserID: "buyer-1", Status: status, ExpiresAt: noon, Version: version,
+		return events.Order{ID: "order-1", UserID: "buyer-1", Status: status, ExpiresAt: clock.Stamp(noon), Version: version,
 			Ticket: events.OrderedTicket{ID: "ticket-1", Price: 2500, Currency: "usd"}}
 	}
 	var o Order
@@ -426,7 +427,7 @@ func TestApply_ALostOrderKeepsWhatIsKnownOfIt(t *testing.T) {
 	require.Equal(t, []any{o.UserID, o.Amount, o.Currency}, []any{p.UserID, p.Amount, p.Currency})
 
 	o = liveOrder()
-	ended := events.Order{ID: "order-1", UserID: "buyer-2", Status: events.OrderStatusCancelled, ExpiresAt: noon, Version: 7,
+	ended := events.Order{ID: "order-1", UserID: "buyer-2", Status: events.OrderStatusCancelled, ExpiresAt: clock.Stamp(noon), Version: 7,
 		Ticket: events.OrderedTicket{ID: "ticket-1", Price: 900, Currency: "eur"}}
 	require.True(t, o.Apply(ended))
 	require.Equal(t, Order{Schema: OrderSchema, ID: "order-1", UserID: "buyer-2", Status: OrderCancelled, ExpiresAt: noon, Amount: 900, Currency: "eur", Version: 7}, o,

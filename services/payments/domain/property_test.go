@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 )
@@ -276,7 +277,7 @@ type model struct {
 func newModel(t *rapid.T) *model {
 	m := &model{t: t, now: noon, backup: &documents{}, limit: rapid.IntRange(1, 4).Draw(t, "limit")}
 	m.stripe.keys = map[int]modelRequest{}
-	m.owner = events.Order{ID: "order-1", UserID: "buyer-1", Status: "created", ExpiresAt: noon.Add(15 * time.Minute), Version: 1,
+	m.owner = events.Order{ID: "order-1", UserID: "buyer-1", Status: "created", ExpiresAt: clock.Stamp(noon.Add(15 * time.Minute)), Version: 1,
 		Ticket: events.OrderedTicket{ID: "ticket-1", Price: price, Currency: "usd"}}
 	m.orders = []events.Order{m.owner}
 	if rapid.IntRange(0, 3).Draw(t, "the order is known") > 0 {
@@ -925,7 +926,7 @@ func TestApply_ConvergesWhateverIsDelivered(t *testing.T) {
 		var life []events.Order
 		for version := range rapid.IntRange(1, 6).Draw(t, "versions") {
 			life = append(life, events.Order{
-				ID: "order-1", UserID: "buyer-1", Version: version + 1, ExpiresAt: noon,
+				ID: "order-1", UserID: "buyer-1", Version: version + 1, ExpiresAt: clock.Stamp(noon),
 				Status: rapid.SampledFrom([]events.OrderStatus{events.OrderStatusCreated, events.OrderStatusComplete, events.OrderStatusCancelled}).Draw(t, "status"),
 				Ticket: events.OrderedTicket{ID: "ticket-1", Price: rapid.Int64().Draw(t, "price"), Currency: "usd"},
 			})

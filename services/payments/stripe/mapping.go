@@ -1,6 +1,7 @@
 package stripe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -141,15 +142,18 @@ func problemOf(err error, what string) error {
 	case failure.HTTPStatusCode == http.StatusTooManyRequests, failure.HTTPStatusCode == http.StatusConflict, failure.HTTPStatusCode >= 500:
 		return domain.ErrProcessorUnavailable.Because(err)
 	case failure.HTTPStatusCode == http.StatusBadRequest && about("token"):
-		return problem.New(problem.Invalid, "%s", failure.Msg).WithField("token").WithCode(string(failure.Code)).Because(err)
+		return problem.New(problem.Invalid, codeOf(failure), "%s", failure.Msg).WithField("token").Because(err)
 	case failure.HTTPStatusCode == http.StatusBadRequest && about("payment_method"):
-		return problem.New(problem.Invalid, "%s", failure.Msg).WithField("paymentMethod").WithCode(string(failure.Code)).Because(err)
+		return problem.New(problem.Invalid, codeOf(failure), "%s", failure.Msg).WithField("paymentMethod").Because(err)
 	case failure.Code == stripego.ErrorCodeAmountTooSmall, failure.Code == stripego.ErrorCodeAmountTooLarge:
-		return problem.New(problem.Invalid, "This order's price cannot be charged to a card: %s.", strings.TrimSuffix(failure.Msg, ".")).
-			WithField("orderId").WithCode(string(failure.Code)).Because(err)
+		return problem.New(problem.Invalid, string(failure.Code), "This order's price cannot be charged to a card: %s.", strings.TrimSuffix(failure.Msg, ".")).
+			WithField("orderId").Because(err)
 	}
 	return err
 }
+
+// codeOf is Stripe's code of a failure, or "invalid" if Stripe gives none.
+func codeOf(failure *stripego.Error) string { return cmp.Or(string(failure.Code), "invalid") }
 
 // logger writes stripe-go's log lines to the service's log. An error is returned to the caller, too, so its line is a detail.
 type logger struct{ log *slog.Logger }

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/clock"
+	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/idempotency"
+	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/state"
+	"boxoffice/services/internal/state/statetest"
+)
+
+// testAPI is the service's REST API with a sidecar in memory.
+type testAPI struct {
+	app    *fiber.App
+	store  *store
+	issuer *identity.Issuer
+}
+
+func newTestAPI(t *testing.T) *testAPI {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	documents, err := state.Open(t.Context(), statetest.New(), state.Options{Service: "tickets", Instance: "test", Log: quiet})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = documents.Close(context.Background()) })
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	a := &testAPI{
+		rest.New(rest.Options{Name: "tickets", Log: quiet, BodyLimit: 65536}),
+		newStore(documents, Terms{"usd", 50}, clock.System, quiet),
+		identity.NewIssuer(private, time.Hour),
+	}
+	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return a.issuer.KeySet(), nil })
+	(&api{a.store}).register(a.app, identity.RequireUser(keys))
+	return a
+}
+
+type response struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (r response) ticket(t *testing.T) ticketResponse {
+	t.Helper()
+	var ticket ticketResponse
+	require.NoError(t, json.Unmarshal([]byte(r.body), &ticket), r.body)
+	return ticket
+}
+
+func (r response) errors(t *testing.T) []problem.Detail {
+	t.Helper()
+	var p struct{ Errors []problem.Detail }
+	require.NoError(t, json.Unmarshal([]byte(r.body), &p), r.body)
+	return p.Errors
+}
+
+func (a *testAPI) send(t *testing.T, seller id.User, method, path, body string, header ...string) response {
+	request := httptest.NewRequest(method, path, strings.NewReader(body))
+	request.Header.Set("Content-Type", "application/json")
+	token, _, err := a.issuer.Issue(identity.Caller{ID: seller, Email: "seller@example.com"}, time.Now())
+	if !assert.NoError(t, err) {
+		return response{}
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	res, err := a.app.Test(request, -1)
+	if !assert.NoError(t, err) {
+		return response{}
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	assert.NoError(t, err)
+	return response{res.StatusCode, res.Header, string(text)}
+}
+
+func (a *testAPI) listed(t *testing.T) []Ticket {
+	t.Helper()
+	tickets, _, err := a.store.Tickets(t.Context(), 100, "")
+	require.NoError(t, err)
+	return tickets
+}
+
+const frontRow = `{"title":"Front row","price":4500}`
+
+func TestAPI_ARequestWithAKeyListsOneTicket(t *testing.T) {
+	a := newTestAPI(t)
+	key := []string{idempotency.Header, "key-1"}
+	first := a.send(t, "seller", "POST", "/api/tickets", frontRow, key...)
+	require.Equal(t, 201, first.status, first.body)
+	made := first.ticket(t)
+	require.Equal(t, "/api/tickets/"+string(made.ID), first.header.Get("Location"))
+	require.Equal(t, `"1"`, first.header.Get("ETag"))
+	require.Empty(t, first.header.Get(idempotency.ReplayedHeader))
+
+	require.Equal(t, 200, a.send(t, "seller", "PUT", "/api/tickets/"+string(made.ID), `{"title":"Back row","price":4500}`).status)
+	again := a.send(t, "seller", "POST", "/api/tickets", frontRow, key...)
+	require.Equal(t, 201, again.status, again.body)
+	require.Equal(t, first.body, again.body, "as it was")
+	require.Equal(t, "true", again.header.Get(idempotency.ReplayedHeader))
+	for _, name := range []string{"Location", "ETag", "Content-Type"} {
+		require.Equal(t, first.header.Get(name), again.header.Get(name), name)
+	}
+	require.Len(t, a.listed(t), 1)
+
+	other := a.send(t, "seller", "POST", "/api/tickets", `{"title":"Front row","price":4600}`, key...)
+	require.Equal(t, 409, other.status, other.body)
+	require.Equal(t, "idempotency_key_reused", other.errors(t)[0].Code)
+	require.Equal(t, 400, a.send(t, "seller", "POST", "/api/tickets", `{"price":4500}`, idempotency.Header, "key-2").status)
+	require.Equal(t, 201, a.send(t, "seller", "POST", "/api/tickets", frontRow, idempotency.Header, "key-2").status, "a refusal does not use the key up")
+	require.Equal(t, 201, a.send(t, "other", "POST", "/api/tickets", frontRow, key...).status, "each seller has keys of their own")
+	require.Equal(t, 201, a.send(t, "seller", "POST", "/api/tickets", frontRow).status)
+	require.Equal(t, 201, a.send(t, "seller", "POST", "/api/tickets", frontRow).status, "without a key each request lists a ticket")
+	require.Len(t, a.listed(t), 5)
+}
+
+func TestAPI_CopiesAtTheSameTimeListOneTicket(t *testing.T) {
+	a := newTestAPI(t)
+	responses := make([]response, 16)
+	var all sync.WaitGroup
+	for i := range responses {
+		all.Go(func() {
+			responses[i] = a.send(t, "seller", "POST", "/api/tickets", frontRow, idempotency.Header, "key-1")
+		})
+	}
+	all.Wait()
+	first := 0
+	for _, r := range responses {
+		require.Equal(t, 201, r.status, r.body)
+		require.Equal(t, responses[0].body, r.body)
+		require.Equal(t, `"1"`, r.header.Get("ETag"))
+		if r.header.Get(idempotency.ReplayedHeader) == "" {
+			first++
+		}
+	}
+	require.Equal(t, 1, first)
+	require.Len(t, a.listed(t), 1)
+}
+
+func TestAPI_APriceThatNoCardCanPay(t *testing.T) {
+	a := newTestAPI(t)
+	listed := a.send(t, "seller", "POST", "/api/tickets", frontRow).ticket(t)
+	const bounds = "Price must be from 50 to 99999999, in the currency's smallest unit."
+	title := problem.Detail{Message: "Title is required.", Field: "title", Code: "required"}
+	for body, want := range map[string][]problem.Detail{
+		`{"title":"Front row","price":-1}`:        {{Message: bounds, Field: "price", Code: "min"}},
+		`{"title":"Front row","price":0}`:         {{Message: bounds, Field: "price", Code: "min"}},
+		`{"title":"Front row","price":49}`:        {{Message: bounds, Field: "price", Code: "min"}},
+		`{"title":"Front row","price":100000000}`: {{Message: bounds, Field: "price", Code: "max"}},
+		`{"title":"Front row"}`:                   {{Message: "Price is required.", Field: "price", Code: "required"}},
+		`{"title":"Front row","price":null}`:      {{Message: "Price is required.", Field: "price", Code: "required"}},
+		`{"price":49}`:                            {title, {Message: bounds, Field: "price", Code: "min"}},
+		`{"price":50}`:                            {title},
+		`{"title":"Front row","price":"50"}`:      {{Message: "Price must be a whole number.", Field: "price", Code: "wrong_type"}},
+		`{"title":7,"price":50}`:                  {{Message: "Title must be a text.", Field: "title", Code: "wrong_type"}},
+	} {
+		for method, path := range map[string]string{"POST": "/api/tickets", "PUT": "/api/tickets/" + string(listed.ID)} {
+			r := a.send(t, "seller", method, path, body)
+			require.Equal(t, 400, r.status, r.body)
+			require.Equal(t, want, r.errors(t), "%s %s", method, body)
+		}
+	}
+	for _, price := range []string{"50", "99999999"} {
+		require.Equal(t, 201, a.send(t, "seller", "POST", "/api/tickets", `{"title":"Front row","price":`+price+`}`).status)
+	}
+}
+
+func TestAPI_RefusalsOfAChange(t *testing.T) {
+	a := newTestAPI(t)
+	path := "/api/tickets/" + string(a.send(t, "seller", "POST", "/api/tickets", frontRow).ticket(t).ID)
+	refused := func(r response, status int, code, field string) {
+		t.Helper()
+		require.Equal(t, status, r.status, r.body)
+		require.Equal(t, code, r.errors(t)[0].Code)
+		require.Equal(t, field, r.errors(t)[0].Field)
+	}
+	refused(a.send(t, "other", "PUT", path, frontRow), 403, "not_owner", "")
+	refused(a.send(t, "other", "DELETE", path, ""), 403, "not_owner", "")
+	refused(a.send(t, "seller", "PUT", path, frontRow, "If-Match", `"2"`), 409, "stale_version", "version")
+	refused(a.send(t, "seller", "DELETE", path, "", "If-Match", `"2"`), 409, "stale_version", "version")
+	refused(a.send(t, "seller", "PUT", path, `{"title":"Front row","price":4500,"version":1}`, "If-Match", `"2"`), 400, "invalid", "version")
+	refused(a.send(t, "seller", "PUT", path, `{"title":"Front row","price":4500,"version":-1}`), 400, "min", "version")
+	refused(a.send(t, "seller", "PUT", path, frontRow, "If-Match", "2"), 400, "invalid", "If-Match")
+	refused(a.send(t, "seller", "PUT", path+"0", frontRow), 404, "not_found", "")
+	require.Equal(t, 204, a.send(t, "seller", "DELETE", path, "", "If-Match", `"1"`).status)
+	for _, method := range []string{"GET", "PUT", "DELETE"} {
+		refused(a.send(t, "seller", method, path, frontRow), 404, "not_found", "")
+	}
+}
