@@ -341,7 +341,7 @@ export interface paths {
     get?: never;
     put?: never;
     /**
-     * Tell payments that something has happened at Stripe
+     * Report to payments that something has happened at Stripe
      * @description For Stripe alone, which signs its requests. The event is a hint, and Stripe is asked. After an answer other than 2xx Stripe sends it again.
      */
     post: operations["receiveStripeEvent"];
@@ -809,7 +809,7 @@ export interface components {
       /** @description The seller. */
       userId: components["schemas"]["UserId"];
       status: components["schemas"]["TicketStatus"];
-      /** @description The order that has the ticket. It is there if the status is `reserved` or `sold`, and says only that: nobody but the buyer can read the order. */
+      /** @description The order that has the ticket. It is there if the status is `reserved` or `sold`, and means only that: nobody but the buyer can read the order. */
       orderId?: components["schemas"]["OrderId"];
       /** @description Grows with each change, also when the ticket is reserved or sold. The same as `ETag`. */
       version: components["schemas"]["Version"];
@@ -829,7 +829,7 @@ export interface components {
     /**
      * @description - `created`: the ticket is reserved until `expiresAt`, and to be paid.
      *     - `complete`: it is paid, and the ticket is the buyer's.
-     *     - `cancelled`: it has ended; `reason` says why. Nothing is charged, or all was given back. It does not change any more.
+     *     - `cancelled`: it has ended; `reason` is why. Nothing is charged, or all was given back. It does not change any more.
      * @enum {string}
      */
     OrderStatus: "created" | "complete" | "cancelled";
@@ -878,7 +878,7 @@ export interface components {
      *     - `captured`: the money was taken.
      *     - `voided`: it ended before any money was taken.
      *     - `refunded`: all of the money was given back.
-     *     - `failed`: the last card was declined; `declineCode` says why. The buyer may pay with another.
+     *     - `failed`: the last card was declined; `declineCode` is why. The buyer may pay with another.
      * @enum {string}
      */
     PaymentStatus: "pending" | "requires_action" | "authorized" | "captured" | "voided" | "refunded" | "failed";
@@ -958,7 +958,7 @@ export interface components {
       /**
        * Format: uri
        * @description Where to send messages: `https`, in public address space, without a user and password. In development also `http` to this machine.
-       * @example https://shop.example/hooks
+       * @example https://tickets.example/hooks
        */
       url: string;
       /** @description Which events it gets. */
@@ -1028,11 +1028,11 @@ export interface components {
     };
     DeliveryAttempt: {
       at: components["schemas"]["Time"];
-      /** @description Until the end of the answer */
+      /** @description Until the end of the answer, in milliseconds. */
       durationMs: number;
       /** @description The HTTP status of the answer. Absent if there was none. */
       status?: number;
-      /** @description The first 1024 bytes of the answer */
+      /** @description The first 1024 bytes of the answer, as text. Absent if there was none. */
       body?: string;
       /** @description Why there was no answer, for people. Absent if there was one. */
       error?: string;
@@ -1150,7 +1150,7 @@ export interface components {
     CodesOfPublicChange: components["schemas"]["CodesOfPublicRead"] | "outcome_unknown";
     CodesOfChange: components["schemas"]["CodesOfPublicChange"] | "keys_unavailable";
     /**
-     * @description A code of Stripe.
+     * @description A code of Stripe; `invalid` if it gives none.
      * @example resource_missing
      * @example amount_too_small
      * @example token_already_used
@@ -1411,7 +1411,7 @@ export interface components {
         };
       };
     };
-    /** @description Something that the service needs is away. The code says whether the change may have been made. */
+    /** @description Something that the service needs is away. The code shows whether the change may have been made. */
     PublicChangeUnavailable: {
       headers: {
         "X-Request-Id": components["headers"]["RequestId"];
@@ -1426,7 +1426,7 @@ export interface components {
         };
       };
     };
-    /** @description Something that the service needs is away, or too many passwords wait to be hashed. The code says whether the change may have been made. */
+    /** @description Something that the service needs is away, or too many passwords wait to be hashed. The code shows whether the change may have been made. */
     PasswordChangeUnavailable: {
       headers: {
         "X-Request-Id": components["headers"]["RequestId"];
@@ -1441,7 +1441,7 @@ export interface components {
         };
       };
     };
-    /** @description Something that the service needs is away. The code says whether the change may have been made. */
+    /** @description Something that the service needs is away. The code shows whether the change may have been made. */
     ChangeUnavailable: {
       headers: {
         "X-Request-Id": components["headers"]["RequestId"];
@@ -2593,11 +2593,39 @@ export interface operations {
       };
       401: components["responses"]["Unauthorized"];
       403: components["responses"]["NotBuyer"];
+      /** @description There is no such order. */
+      404: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       408: components["responses"]["RequestTimeout"];
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
-      503: components["responses"]["ReadUnavailable"];
+      /** @description The order is not known yet, or something that the service needs is away. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
     };
   };
   createPayment: {

@@ -36,7 +36,7 @@ export interface Codes {
   url_not_allowed: 400;
   /** there is no token. What to do: sign in. */
   not_signed_in: 401;
-  /** the token is not one of ours. What to do: sign in. */
+  /** the token is not signed by auth. What to do: sign in. */
   token_invalid: 401;
   /** the token has expired. What to do: refresh, or sign in. */
   token_expired: 401;
