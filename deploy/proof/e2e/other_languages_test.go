@@ -31,7 +31,7 @@ func TestTypeScriptClient_OnAStack(t *testing.T) {
 		t.Skip(reason)
 	}
 
-	runProgram(t, folder, []string{"BASE_URL=" + s.GatewayURL()}, "npm", "run", "--silent", "test:stack")
+	runProgram(t, folder, []string{"NO_COLOR=1", "BOXOFFICE_URL=" + s.GatewayURL()}, "npm", "run", "--silent", "test:stack")
 }
 
 // cannotRunTypeScript says why the tests of an npm package cannot run here, or nothing.

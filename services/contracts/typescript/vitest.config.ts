@@ -7,7 +7,7 @@ export default defineConfig({
   test: {
     projects: [
       { resolve: { alias }, test: { name: "unit", include: ["test/*.test.ts"] } },
-      // On a running stack, whose gateway is at BASE_URL.
+      // On a running stack, whose gateway is at BOXOFFICE_URL.
       { resolve: { alias }, test: { name: "stack", include: ["test/stack/*.test.ts"], testTimeout: 60_000 } },
     ],
   },

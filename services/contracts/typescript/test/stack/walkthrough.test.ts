@@ -1,10 +1,10 @@
-// The client against a running box office, whose gateway is at BASE_URL. deploy/proof/e2e starts one and runs this.
+// The client against a running box office, whose gateway is at BOXOFFICE_URL. deploy/proof/e2e starts one and runs this.
 import { createClient, paginate, Problem, retry, type Client, type Schemas } from "@boxoffice/client";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 
 import { main } from "../../examples/sell-a-ticket.ts";
 
-const baseUrl = process.env["BASE_URL"] ?? "http://localhost:8080";
+const baseUrl = process.env["BOXOFFICE_URL"] ?? "http://localhost:8080";
 const password = "correct horse";
 
 async function signUp(): Promise<{ api: Client; user: Schemas["User"]; email: string }> {
