@@ -26,7 +26,7 @@ const (
 )
 
 // rolesWithPasswords are the roles that the migrations create.
-var rolesWithPasswords = []string{"auth", "dead-letters", "expiration", "orders", "payments", "tickets", "reporting"}
+var rolesWithPasswords = []string{"auth", "dead-letters", "expiration", "orders", "payments", "tickets", "webhooks", "reporting"}
 
 func passwordOf(role string) string { return "secret-of-" + role }
 
@@ -178,6 +178,9 @@ func TestMigrations_EachServiceHasItsDatabaseAndReportsMatchTheAPI(t *testing.T)
 	require.NoError(t, err, "%s", output)
 	require.Equal(t, "Nothing to do: all migrations have been applied.\n", output, "also after Dapr has used the databases")
 	for _, service := range rolesWithPasswords[:len(rolesWithPasswords)-1] {
+		if service == "webhooks" {
+			continue // this stack is without it
+		}
 		require.Equal(t, "1", store.asSuperuser(t, "boxoffice_"+service, "SELECT count(*) FROM pg_indexes WHERE tablename = 'state' AND indexdef LIKE '%(expires_at)'"),
 			"Dapr uses the table of %s, and has added its index once", service)
 	}
