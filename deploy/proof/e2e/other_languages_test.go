@@ -17,7 +17,7 @@ import (
 	"boxoffice/deploy/proof/client"
 )
 
-// The examples and the client package of services/contracts do what they say. Newcomers begin with them.
+// The examples and the client package of services/contracts do what they promise. Newcomers begin with them.
 
 // The client package has tests of its own, which need a stack. Its example is one of them.
 func TestTypeScriptClient_OnAStack(t *testing.T) {
@@ -34,7 +34,7 @@ func TestTypeScriptClient_OnAStack(t *testing.T) {
 	runProgram(t, folder, []string{"NO_COLOR=1", "BOXOFFICE_URL=" + s.GatewayURL()}, "npm", "run", "--silent", "test:stack")
 }
 
-// cannotRunTypeScript says why the tests of an npm package cannot run here, or nothing.
+// cannotRunTypeScript returns why the tests of an npm package cannot run here, or "" if they can.
 func cannotRunTypeScript(folder string) string {
 	version, err := exec.Command("node", "-p", "parseInt(process.versions.node)").Output()
 	if err != nil {
@@ -74,8 +74,8 @@ func runProgram(t *testing.T, folder string, env []string, name string, args ...
 	return string(output)
 }
 
-// The requests of services/contracts/boxoffice.http are answered as their titles say, from the first to the last.
-func TestHTTPFile_RequestsAreAnsweredAsTheirTitlesSay(t *testing.T) {
+// The requests of services/contracts/boxoffice.http are answered as their titles have it, from the first to the last.
+func TestHTTPFile_RequestsAreAnsweredAsInTheirTitles(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
 	content, err := os.ReadFile(filepath.Join(root(t), "services/contracts/boxoffice.http"))

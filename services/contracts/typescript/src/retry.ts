@@ -11,7 +11,7 @@ const firstPause = 100;
 const lastPause = 5_000;
 
 /**
- * Makes a call, and repeats it while the answer is 429 or 503, or while there is no answer. It waits as `Retry-After` says, or a
+ * Makes a call, and repeats it while the answer is 429 or 503, or while there is no answer. It waits for `Retry-After`, or for a
  * pause that grows. All calls get the same key: give it to them as `Idempotency-Key`, and the request is done once, even if an
  * answer was lost.
  *

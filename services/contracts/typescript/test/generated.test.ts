@@ -1,4 +1,4 @@
-// The files of src/generated are what the contracts beside this package say. `npm run generate` writes them again.
+// The files of src/generated follow from the contracts beside this package. `npm run generate` writes them again.
 import { readFile } from "node:fs/promises";
 
 import openapiTS, { astToString } from "openapi-typescript";

@@ -33,7 +33,7 @@ function keysOf(gateway: Gateway): (string | null)[] {
   return gateway.requests.map((request) => request.headers.get("Idempotency-Key"));
 }
 
-test("it waits as long as the answer says, and sends the same key again", async () => {
+test("it waits for the Retry-After of the answer, and sends the same key again", async () => {
   const gateway = new Gateway();
   gateway
     .refuse(503, "unavailable", { "Retry-After": "2" })
