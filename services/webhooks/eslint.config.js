@@ -1,4 +1,4 @@
-// The rules for TypeScript. services/webhooks has them too.
+// The rules for TypeScript: those of services/contracts/typescript, and two of this service.
 import eslint from "@eslint/js";
 import { defineConfig } from "eslint/config";
 import tseslint from "typescript-eslint";
@@ -13,6 +13,10 @@ export default defineConfig(
     rules: {
       // Numbers are written into messages and addresses everywhere.
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
+      // Members are taken out of objects by naming them.
+      "@typescript-eslint/no-unused-vars": ["error", { ignoreRestSiblings: true, varsIgnorePattern: "^_" }],
+      // The type of a document is named where it is read.
+      "@typescript-eslint/no-unnecessary-type-parameters": "off",
     },
   },
   // Settings of tools, which no tsconfig.json includes.

@@ -10,7 +10,7 @@ import { newId } from "./ids.ts";
 import type { Attributes, Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 import { Problem, isUnavailable, type Kind } from "./problem.ts";
-import { traceOf, type Trace } from "./trace.ts";
+import { traceOf, withTrace, type Trace } from "./trace.ts";
 
 const statuses: Record<Kind, number> = {
   internal: 500,
@@ -74,6 +74,9 @@ export function newApp(config: Config, log: Log, metrics: Metrics): FastifyInsta
     request.trace = traceOf(request.headers["traceparent"]);
     request.annotations = {};
     void reply.header("X-Request-Id", request.id);
+  });
+  app.addHook("preHandler", (request, _reply, done) => {
+    withTrace(request.trace, done);
   });
   app.addHook("onResponse", async (request, reply) => {
     const route = request.routeOptions.url ?? "unmatched";
