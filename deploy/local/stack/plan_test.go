@@ -240,6 +240,13 @@ func TestReplicas_OnFixedPortsTakeNoPortTwice(t *testing.T) {
 	}
 }
 
+func TestEnvironment_HasTheGatewaysAddressUnlessAnotherIsSet(t *testing.T) {
+	p := planned(t, Options{}, nil)
+	require.Equal(t, "http://localhost:"+p.program(t, gateway).env["PORT"], p.program(t, "tickets").env["PUBLIC_URL"])
+	p = planned(t, Options{}, map[string]string{"PUBLIC_URL": "https://tickets.example.com"})
+	require.Equal(t, "https://tickets.example.com", p.program(t, "tickets").env["PUBLIC_URL"])
+}
+
 func TestEnvironment_HasSettingsOfGoUnlessOthersAreSet(t *testing.T) {
 	p := planned(t, Options{AppEnv: map[string]map[string]string{"tickets": {"GOMEMLIMIT": "1GiB"}}}, map[string]string{"GOGC": "50"})
 	tickets, auth := p.program(t, "tickets").env, p.program(t, "auth").env
