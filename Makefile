@@ -33,8 +33,8 @@ export CGO_ENABLED ?= 0
 export GOEXPERIMENT ?= $(shell GOEXPERIMENT=jsonv2 go env GOEXPERIMENT 2> /dev/null)
 build-node: export GOEXPERIMENT :=
 
-DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-build-daprd docker-build-migrate docker-build-stripe
-DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES))
+DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-build-webhooks docker-build-daprd docker-build-migrate docker-build-stripe
+DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES) $(WEBHOOKS))
 
 .DEFAULT_GOAL := help
 .PHONY: help run infra dead-letters migrate-up migrate-status build build-webhooks build-runtime build-cluster test test-unit test-typescript test-stack test-infra build-before test-upgrade test-coverage fuzz \
@@ -197,7 +197,7 @@ docker-secrets: ## make the passwords and keys of docker-compose.yaml that .env 
 
 docker-build-all: $(DOCKER_BUILDS) ## build all images; one alone: docker-build-tickets, and so on
 
-docker-build-daprd docker-build-migrate docker-build-stripe: docker-build-%:
+docker-build-webhooks docker-build-daprd docker-build-migrate docker-build-stripe: docker-build-%:
 	$(DOCKER_BUILD) --target $* -t $(REGISTRY)/$*:$(TAG) .
 
 $(patsubst services/%,docker-build-%,$(SERVICES)): docker-build-%:

@@ -33,14 +33,16 @@ type groups struct {
 	withStore   []string // those with a state store and a user of the broker
 	subscribers []string // those that handle events
 	served      []string // those whose REST API is behind the gateway
+	node        []string // those that are programs of Node, and not of Go
 }
 
 func readGroups(t *testing.T) groups {
 	t.Helper()
 	var run struct {
 		Apps []struct {
-			ID  string `yaml:"appID"`
-			Env map[string]string
+			ID      string `yaml:"appID"`
+			Command []string
+			Env     map[string]string
 		}
 	}
 	require.NoError(t, yaml.Unmarshal([]byte(readFile(t, "dapr.yaml")), &run))
@@ -53,8 +55,13 @@ func readGroups(t *testing.T) groups {
 		} else {
 			gateway = app.Env
 		}
-		if _, err := os.Stat(filepath.Join("..", "services", app.ID, "subscriptions.go")); err == nil {
-			g.subscribers = append(g.subscribers, app.ID)
+		for _, file := range []string{"subscriptions.go", "src/subscriptions.ts"} {
+			if _, err := os.Stat(filepath.Join("..", "services", app.ID, file)); err == nil {
+				g.subscribers = append(g.subscribers, app.ID)
+			}
+		}
+		if len(app.Command) > 0 && app.Command[0] == "node" {
+			g.node = append(g.node, app.ID)
 		}
 	}
 	for _, id := range g.all {
@@ -75,7 +82,7 @@ func places(g groups) []place {
 		scopes   = `(?m)^scopes:`
 	)
 	all := []place{
-		{file: "dapr.yaml", pattern: `command: \["\.build/([a-z-]+)"\]`},
+		{file: "dapr.yaml", pattern: `command: \[(?:"node", .*)?"\.build/([a-z-]+)(?:\.mjs)?"\]`},
 		{file: "dapr.yaml", pattern: `\.state/identities/apps/([a-z-]+)/token`},
 		{file: "services/README.md", part: `(?m)^# The services$`, end: `(?m)^## `, pattern: "(?m)^\\| `([a-z-]+)` \\| .*\\|$",
 			others: strings.Fields("service state events identity peer rest problem idempotency reconcile clock id")},
@@ -251,7 +258,15 @@ func TestManifest_AnAppIsNamedLikeItsFolder(t *testing.T) {
 	for i, program := range programs {
 		programs[i] = filepath.Base(filepath.Dir(program))
 	}
-	require.ElementsMatch(t, readGroups(t).all, programs, "dapr.yaml, and the folders with a main.go under services")
+	g := readGroups(t)
+	packages, err := filepath.Glob("../services/*/package.json")
+	require.NoError(t, err)
+	var ofNode []string
+	for _, file := range packages {
+		ofNode = append(ofNode, filepath.Base(filepath.Dir(file)))
+	}
+	require.ElementsMatch(t, g.node, ofNode, "the programs of Node in dapr.yaml, and the folders with a package.json under services")
+	require.ElementsMatch(t, g.all, slices.Concat(programs, ofNode), "dapr.yaml, and the folders with a main.go or a package.json under services")
 	require.Contains(t, readFile(t, "Makefile"), "$(wildcard services/*/main.go)")
 }
 

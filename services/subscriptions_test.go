@@ -3,12 +3,15 @@ package services_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,6 +99,26 @@ func readCode(t *testing.T) code {
 				}
 				return true
 			})
+		}
+	}
+	// A service in TypeScript handles the types that its source names.
+	packages, err := filepath.Glob("*/package.json")
+	require.NoError(t, err)
+	quoted := regexp.MustCompile(`["'` + "`" + `]([a-z]+\.[a-z]+)["'` + "`" + `]`)
+	for _, file := range packages {
+		service := filepath.Dir(file)
+		sources, err := filepath.Glob(service + "/src/*.ts")
+		require.NoError(t, err)
+		for _, source := range sources {
+			text, err := os.ReadFile(source)
+			require.NoError(t, err)
+			for number, line := range strings.Split(string(text), "\n") {
+				for _, match := range quoted.FindAllStringSubmatch(line, -1) {
+					if slices.Contains(slices.Collect(maps.Values(c.catalogue)), match[1]) {
+						c.handles = append(c.handles, use{service, match[1], fmt.Sprintf("services/%s:%d", source, number+1)})
+					}
+				}
+			}
 		}
 	}
 	return c

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,10 +37,13 @@ var ofOthers = map[string]bool{
 func registered(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
-	name := regexp.MustCompile(`(?:Name:\s*|NewDesc\()"(boxoffice_\w+)"|# TYPE (boxoffice_\w+)`)
+	name := regexp.MustCompile(`(?:[Nn]ame:\s*|NewDesc\(|computed\(\s*)"(boxoffice_\w+)"|# TYPE (boxoffice_\w+)`)
 	for _, place := range []string{"../../services", "../runtime"} {
 		require.NoError(t, filepath.WalkDir(place, func(path string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			switch {
+			case err == nil && entry.Name() == "node_modules":
+				return filepath.SkipDir
+			case err != nil || entry.IsDir() || !slices.Contains([]string{".go", ".ts"}, filepath.Ext(path)) || strings.HasSuffix(path, "_test.go"):
 				return err
 			}
 			text, err := os.ReadFile(path)
@@ -58,7 +62,10 @@ func TestMetrics_EachIsDocumented(t *testing.T) {
 	var readmes strings.Builder
 	for _, place := range []string{"../../services", "../operations.md"} {
 		require.NoError(t, filepath.WalkDir(place, func(path string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() || filepath.Ext(path) != ".md" {
+			switch {
+			case err == nil && entry.Name() == "node_modules":
+				return filepath.SkipDir
+			case err != nil || entry.IsDir() || filepath.Ext(path) != ".md":
 				return err
 			}
 			text, err := os.ReadFile(path)

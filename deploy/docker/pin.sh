@@ -12,7 +12,7 @@ files="docker-compose.yaml deploy/docker/Dockerfile $(find deploy/k8s/infrastruc
 # Images of others, as they stand in the files: name:tag, perhaps with a digest. Those of this project begin with boxoffice/ or a variable.
 images() {
 	# shellcheck disable=SC2086
-	sed -nE 's/^ *(- )?image: ([^ $]+).*$/\2/p; s/^ARG (BUILDER|BASE)=([^ ]+).*$/\2/p' $files |
+	sed -nE 's/^ *(- )?image: ([^ $]+).*$/\2/p; s/^ARG ((NODE_)?(BUILDER|BASE))=([^ ]+).*$/\4/p' $files |
 		grep -vE '^(boxoffice/|registry\.example\.com/)' | sort -u
 }
 
@@ -34,7 +34,7 @@ images | while read -r image; do
 	[ "$image" = "$tagged@$digest" ] && continue
 	for file in $files; do
 		# The whole name and no longer one: what follows is the end of the line or a space.
-		sed -i -E "s#(image: |ARG BUILDER=|ARG BASE=)$(printf %s "$image" | sed 's/[.]/\\./g')( |\$)#\\1$tagged@$digest\\2#" "$file"
+		sed -i -E "s#(image: |ARG (NODE_)?BUILDER=|ARG (NODE_)?BASE=)$(printf %s "$image" | sed 's/[.]/\\./g')( |\$)#\\1$tagged@$digest\\4#" "$file"
 	done
 	echo "$tagged is $digest"
 done

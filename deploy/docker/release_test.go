@@ -54,6 +54,7 @@ func TestPin_EveryImageOfOthersGetsItsDigest(t *testing.T) {
 	out, err := run(folder, "deploy/docker/pin.sh")
 	require.NoError(t, err, out)
 	require.Regexp(t, `(?m)^ARG BASE=\S+@sha256:[0-9a-f]{64}$`, read("deploy/docker/Dockerfile"))
+	require.Regexp(t, `(?m)^ARG NODE_BASE=\S+@sha256:[0-9a-f]{64}$`, read("deploy/docker/Dockerfile"))
 	require.Regexp(t, `(?m)^    image: redis:7\.4-alpine@sha256:[0-9a-f]{64}$`, read("docker-compose.yaml"))
 	require.Regexp(t, `(?m)image: postgres:17@sha256:[0-9a-f]{64}$`, read("deploy/k8s/infrastructure/postgres/postgres.yaml"))
 	require.NotContains(t, read("docker-compose.yaml"), "TAG:-dev}@", "the images of this project have no digest before they are built")

@@ -33,6 +33,11 @@ trap 'exit 0' INT TERM
 	--placement-host-address "127.0.0.1:${PLACEMENT_PORT:-50005}" --scheduler-host-address "127.0.0.1:${SCHEDULER_PORT:-50006}" &
 sidecar=$!
 trap stop EXIT
-.build/tools/air -c .air.toml --build.entrypoint ".build/dev/$SERVICE" < /dev/null &
+if [ -f "services/$SERVICE/package.json" ]; then
+	program=(--build.cmd "deploy/local/npm.sh build services/$SERVICE" --build.include_ext ts --build.entrypoint "node,.build/$SERVICE.mjs")
+else
+	program=(--build.entrypoint ".build/dev/$SERVICE")
+fi
+.build/tools/air -c .air.toml "${program[@]}" < /dev/null &
 air=$!
 wait -n

@@ -102,6 +102,9 @@ func run(ctx context.Context, args []string) error {
 	ready := time.Since(begin)
 	account := demoAccount(ctx, running.GatewayURL(), filepath.Join(running.Data(), "demo-account"))
 	terminal.print(welcome(running, ready, account))
+	for _, omission := range running.Omissions() {
+		terminal.print("It runs " + omission.String() + ".")
+	}
 	return hold(ctx, terminal, running)
 }
 
@@ -152,6 +155,9 @@ func infra(ctx context.Context, args []string) error {
 	}})
 	if err != nil {
 		return err
+	}
+	for _, omission := range running.Omissions() {
+		terminal.print(fmt.Sprintf("Delete the app %s from dapr.yaml before dapr run -f ., which would stop at it: %s.", omission.App, omission.Reason))
 	}
 	terminal.print(fmt.Sprintf(`Ready: %s. Now, in another terminal:
 

@@ -31,7 +31,11 @@ func newAPI(cfg config, roots *x509.CertPool, limits *limits) (*api, error) {
 		{"orders", cfg.OrdersURLs, []string{"/api/orders", "/api/orders/*"}},
 		{"payments", cfg.PaymentsURLs, []string{"/api/payments", "/api/payments/*"}},
 		{"expiration", cfg.ExpirationURLs, nil}, // has no public path; the system is not ready without it
+		{"webhooks", cfg.WebhooksURLs, []string{"/api/webhooks", "/api/webhooks/*"}},
 	} {
+		if len(service.addresses) == 0 {
+			continue // an optional service that this installation does not have
+		}
 		u, err := newUpstream(service.name, service.addresses, roots, cfg.UpstreamTimeout, cfg.TrustedProxies)
 		if err != nil {
 			return nil, err

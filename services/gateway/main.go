@@ -24,6 +24,8 @@ type config struct {
 	OrdersURLs     []string `env:"ORDERS_URL" validate:"min=1,dive,http_url"`
 	PaymentsURLs   []string `env:"PAYMENTS_URL" validate:"min=1,dive,http_url"`
 	ExpirationURLs []string `env:"EXPIRATION_URL" validate:"min=1,dive,http_url"`
+	// WebhooksURLs is optional, because the service needs Node. Without it there is no /api/webhooks.
+	WebhooksURLs []string `env:"WEBHOOKS_URL" validate:"dive,http_url"`
 
 	// UpstreamTimeout limits one call to a service. It is longer than the services' own deadline.
 	UpstreamTimeout time.Duration `env:"UPSTREAM_TIMEOUT" envDefault:"20s" validate:"min=1s,max=5m"`

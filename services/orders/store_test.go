@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dapr/go-sdk/client"
@@ -238,6 +239,41 @@ func TestReserve_ATicketThatIsNotKnown(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.reserve(t, young, "other")
 	require.ErrorIs(t, err, errNoTicket, "a deleted ticket is known")
+}
+
+func TestReserve_WaitsForTheEventOfANewTicket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestStore(t, limited)
+		const waiting = 8                                                               // of one user
+		late, never := statetest.IDOfAge[id.Ticket](0), statetest.IDOfAge[id.Ticket](0) // by the clock of this bubble
+		began := time.Now()
+		results := make([]error, waiting)
+		var requests sync.WaitGroup
+		for i := range results {
+			ticket := never
+			if i == 0 {
+				ticket = late
+			}
+			requests.Go(func() { _, results[i] = s.reserve(t, ticket, "buyer") })
+		}
+		synctest.Wait()
+
+		_, err := s.reserve(t, never, "buyer")
+		require.ErrorIs(t, err, errTicketNotYetKnown, "so many wait already")
+		require.Zero(t, time.Since(began))
+		time.Sleep(time.Second)
+		_, err = s.ApplyListing(t.Context(), events.Ticket{ID: late, UserID: "seller", Price: 4500, Currency: "usd", Version: 1}, false)
+		require.NoError(t, err)
+		requests.Wait()
+		require.InDelta(t, 5*time.Second, time.Since(began), float64(time.Second))
+		require.NoError(t, results[0])
+		for _, err := range results[1:] {
+			require.ErrorIs(t, err, errTicketNotYetKnown)
+		}
+		time.Sleep(time.Minute)
+		_, err = s.reserve(t, never, "buyer")
+		require.ErrorIs(t, err, errNoTicket)
+	})
 }
 
 // The window was longer when the buyer's first reservation was made.

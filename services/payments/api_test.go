@@ -224,6 +224,30 @@ func TestAPI_Refusals(t *testing.T) {
 	})
 }
 
+// The store's own problem promises that nothing was changed.
+func TestAPI_TheStoreIsAwayAfterAnAttemptWasBegun(t *testing.T) {
+	d := newTestAPI(t, webhookSecret)
+	order := d.newOrder(t)
+	require.Equal(t, 402, d.post(t, order.ID, "pm_card_chargeDeclined").StatusCode)
+
+	d.sidecar.away.Store(true)
+	before := d.post(t, order.ID, "pm_card_visa")
+	require.Equal(t, 503, before.StatusCode, before.text)
+	require.Equal(t, "unavailable", before.errors(t)[0].Code)
+	d.sidecar.away.Store(false)
+
+	d.sidecar.committing = func() { d.sidecar.away.Store(true) }
+	after := d.post(t, order.ID, "pm_card_visa")
+	require.Equal(t, 503, after.StatusCode, after.text)
+	require.Equal(t, "outcome_unknown", after.errors(t)[0].Code)
+	require.NotEmpty(t, after.Header.Get("Retry-After"))
+
+	d.sidecar.committing = nil
+	d.sidecar.away.Store(false)
+	require.Contains(t, []int{200, 201}, d.post(t, order.ID, "pm_card_visa").StatusCode)
+	d.requireMoney(t, order.ID, 2500, 0, 0)
+}
+
 func TestAPI_ShowRefusals(t *testing.T) {
 	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/idempotency"
@@ -31,7 +32,7 @@ func (s *store) Pay(ctx context.Context, orderID id.Order, buyer id.User, card d
 		c.queueFollowUp(err)
 	}
 	if err != nil && !isDelayed(err) {
-		return Receipt{}, nil, err
+		return Receipt{}, nil, c.unknownIfBegun(err)
 	}
 	if c.replayed != nil {
 		return Receipt{}, c.replayed, nil
@@ -50,6 +51,7 @@ type payCommand struct {
 	user          state.Doc[domain.UserAttempts] // read with the order
 	attemptExists bool                           // another process has committed a first attempt
 	attempt       int                            // the number of the attempt that this request makes; 0 if none
+	begun         bool                           // this request has made one before, which is over
 	answered      bool                           // Stripe has answered to it
 	outcome       domain.Intent                  // this is the answer
 	fresh         bool                           // the attempt was begun or concluded by this request
@@ -231,12 +233,22 @@ func (c *payCommand) resolveEarlierAttempt(ctx context.Context, stored *storedOr
 func (c *payCommand) handleRefusedAttempt(ctx context.Context, stored *storedOrder, err error) error {
 	switch kind := problem.KindOf(err); {
 	case errors.Is(err, stripe.ErrKeyTaken): // another process has ended it
-		c.attempt = 0
+		c.attempt, c.begun = 0, true
 		return c.resolveEarlierAttempt(ctx, stored)
 	case kind == problem.Invalid, kind == problem.Declined:
 		// Commit that it is over, so that its intent is not searched. It does no harm if this fails.
 		stored.order.Value.Payment.ConcludeRefused(c.attempt, kind == problem.Declined)
 		c.concluded = c.store.commit(ctx, stored, &state.Change{}) == nil
+	}
+	return err
+}
+
+// unknownIfBegun replaces an error of the store, which promises that nothing was changed, if this request has begun an attempt
+// before it.
+func (c *payCommand) unknownIfBegun(err error) error {
+	p, ok := errors.AsType[*problem.Error](err)
+	if ok && (c.attempt > 0 || c.begun) && slices.Contains([]string{"unavailable", "conflict"}, p.Details[0].Code) {
+		return domain.ErrOutcomeUnknown.Because(err)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -21,19 +22,29 @@ type memory struct {
 	// reads and transactions count the calls for documents of this service, without those of package state itself.
 	reads, transactions atomic.Int64
 	missed              func(key string) // called when a document was read that does not exist; may be nil
+	away                atomic.Bool      // documents of this service cannot be read
+	committing          func()           // called before such a transaction; may be nil
 }
+
+var errAway = errors.New("the store is away")
 
 func newMemory() *memory {
 	m := &memory{Sidecar: statetest.New()}
 	m.BeforeRead = func(keys []string) error {
 		if slices.ContainsFunc(keys, isOfPayments) {
 			m.reads.Add(1)
+			if m.away.Load() {
+				return errAway
+			}
 		}
 		return nil
 	}
 	m.BeforeCommit = func(ops []*client.StateOperation) error {
 		if slices.ContainsFunc(ops, func(op *client.StateOperation) bool { return isOfPayments(op.Item.Key) }) {
 			m.transactions.Add(1)
+			if m.committing != nil {
+				m.committing()
+			}
 		}
 		return nil
 	}

@@ -47,6 +47,23 @@ func needs(t *testing.T, programs ...string) {
 	}
 }
 
+// builtService is the command of a service that was built. The test is skipped as needs does, and, for the service of Node, if Node is
+// missing.
+func builtService(t *testing.T, service string) []string {
+	t.Helper()
+	if service != ofNode {
+		needs(t, service)
+		return []string{built(service)}
+	}
+	program, err := exec.LookPath("node")
+	if err != nil && os.Getenv("CI_REQUIRE_TYPESCRIPT") == "" {
+		t.Skip("Node is not installed")
+	}
+	require.NoError(t, err)
+	needs(t, service+".mjs")
+	return []string{program, built(service + ".mjs")}
+}
+
 // process is a program that a test started; it ends with the test program at the latest.
 type process struct {
 	name string

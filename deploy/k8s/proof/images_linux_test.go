@@ -164,12 +164,50 @@ func images(dapr string) ([]image, error) {
 		built("ghcr.io/dapr/injector:"+dapr, "controlplane", "injector"),
 	}
 	for _, service := range services {
+		if service == ofNode {
+			im, err := imageOfNode()
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, im)
+			continue
+		}
 		im := built("docker.io/boxoffice/"+service+":dev", service)
 		im.entrypoint = []string{"/" + service}
 		all = append(all, im)
 	}
 	postgres, err := postgresImage()
 	return append(all, postgres), err
+}
+
+// imageOfNode has the Node of this machine, where the real image has that of its base.
+func imageOfNode() (image, error) {
+	im := image{
+		name: "docker.io/boxoffice/" + ofNode + ":dev", entrypoint: []string{"/nodejs/bin/node", "/" + ofNode + ".mjs"},
+		files: map[string]string{"/" + ofNode + ".mjs": built(ofNode + ".mjs")},
+		links: map[string]string{"/lib": "usr/lib", "/lib64": "usr/lib64"},
+	}
+	program, err := exec.LookPath("node")
+	if err != nil {
+		return image{}, err
+	}
+	if program, err = filepath.EvalSymlinks(program); err != nil {
+		return image{}, err
+	}
+	im.files["/nodejs/bin/node"] = program
+	return im, im.addLibraries(program)
+}
+
+// addLibraries adds the shared libraries that a program needs.
+func (im image) addLibraries(program string) error {
+	libraries, err := exec.Command("ldd", program).Output()
+	if err != nil {
+		return fmt.Errorf("ldd %s: %w", program, err)
+	}
+	for _, library := range loaded.FindAllStringSubmatch(string(libraries), -1) {
+		im.files[merged(library[1])] = library[1]
+	}
+	return nil
 }
 
 const pauseImage = "docker.io/boxoffice/pause:dev"
@@ -227,13 +265,9 @@ func postgresImage() (image, error) {
 		}
 	}
 	for _, program := range programs {
-		libraries, err := exec.Command("ldd", program).Output()
-		if err != nil {
-			return image{}, fmt.Errorf("ldd %s: %w", program, err)
-		}
 		im.files[merged(program)] = program
-		for _, library := range loaded.FindAllStringSubmatch(string(libraries), -1) {
-			im.files[merged(library[1])] = library[1]
+		if err := im.addLibraries(program); err != nil {
+			return image{}, err
 		}
 	}
 	return im, nil

@@ -130,7 +130,7 @@ func TestInjection_WhatTheServicesNeedOfTheirEnvironmentIsThere(t *testing.T) {
 	m := apply(t, c, "dev")
 	for _, service := range services {
 		t.Run(service, func(t *testing.T) {
-			needs(t, service)
+			command := builtService(t, service)
 			pod := inject(t, c, m, service)
 			var env []string
 			for _, variable := range named(pod.list("spec", "containers"), service).list("env") {
@@ -143,7 +143,7 @@ func TestInjection_WhatTheServicesNeedOfTheirEnvironmentIsThere(t *testing.T) {
 				env = append(env, variable.text("name")+"="+value)
 			}
 			// There is no sidecar, which it finds out once it is content with its environment.
-			p, err := start(service, t.TempDir(), append(env, "START_TIMEOUT=1s"), built(service))
+			p, err := start(service, t.TempDir(), append(env, "START_TIMEOUT=1s"), command...)
 			require.NoError(t, err)
 			defer p.stop()
 			select {
@@ -163,9 +163,9 @@ func TestTLS_TheServicesTakeTheirEnvironment(t *testing.T) {
 	require.NoError(t, err)
 	for _, service := range services {
 		t.Run(service, func(t *testing.T) {
-			needs(t, service)
+			command := builtService(t, service)
 			files := strings.NewReplacer("/etc/boxoffice/ca/", dev+"/", "/etc/boxoffice/tls/tls.", dev+"/tls-"+service+".")
-			env := []string{"START_TIMEOUT=1s", "DAPR_GRPC_PORT=50001"} // which Dapr's injector sets
+			env := []string{"START_TIMEOUT=1s", "DAPR_GRPC_PORT=50001", "DAPR_HTTP_PORT=3500"} // which Dapr's injector sets
 			for _, variable := range m.get(t, "Deployment", service).list("spec", "template", "spec", "containers")[0].list("env") {
 				value := files.Replace(variable.text("value"))
 				if variable.at("valueFrom", "secretKeyRef") != nil {
@@ -173,7 +173,7 @@ func TestTLS_TheServicesTakeTheirEnvironment(t *testing.T) {
 				}
 				env = append(env, variable.text("name")+"="+value)
 			}
-			p, err := start(service, t.TempDir(), env, built(service))
+			p, err := start(service, t.TempDir(), env, command...)
 			require.NoError(t, err)
 			defer p.stop()
 			select {

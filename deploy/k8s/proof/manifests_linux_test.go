@@ -66,7 +66,7 @@ func TestOverlays_EveryServiceHasAllThatBelongsToIt(t *testing.T) {
 			}
 			require.Equal(t, "app-api-token-"+service, annotations["dapr.io/app-token-secret"])
 			require.Equal(t, "dapr-api-token-"+service, annotations["dapr.io/api-token-secret"])
-			wantURLs := map[string]string{"auth": "ORDERS_URL", "tickets": "AUTH_URL", "orders": "AUTH_URL", "payments": "AUTH_URL"}
+			wantURLs := map[string]string{"auth": "ORDERS_URL", "tickets": "AUTH_URL", "orders": "AUTH_URL", "payments": "AUTH_URL", "webhooks": "AUTH_URL"}
 			if variable := wantURLs[service]; variable != "" {
 				of := strings.ToLower(strings.TrimSuffix(variable, "_URL"))
 				require.Equal(t, fmt.Sprintf("http://%s:8080,http://%[1]s-any:8080", of), named(container.list("env"), variable).text("value"), service)
@@ -100,6 +100,46 @@ func TestOverlays_NoContainerMayDoWhatItNeedNot(t *testing.T) {
 	})
 }
 
+// ofNode is the service that is a program of Node, and not of Go.
+const ofNode = "webhooks"
+
+// Node's heap fits into the memory limit too, with a third for what is outside of it.
+func TestOverlays_NodesHeapFitsTheMemoryLimit(t *testing.T) {
+	dockerfile, err := os.ReadFile(filepath.Join(root, "deploy", "docker", "Dockerfile"))
+	require.NoError(t, err)
+	heap := regexp.MustCompile(`"--max-old-space-size=(\d+)", "/webhooks\.mjs"`).FindStringSubmatch(string(dockerfile))
+	require.NotNil(t, heap)
+	mebibytes, err := strconv.Atoi(heap[1])
+	require.NoError(t, err)
+	each(t, func(t *testing.T, m manifests) {
+		container := named(m.get(t, "Deployment", ofNode).list("spec", "template", "spec", "containers"), ofNode)
+		limit, err := strconv.Atoi(strings.TrimSuffix(container.text("resources", "limits", "memory"), "Mi"))
+		require.NoError(t, err)
+		require.LessOrEqual(t, mebibytes, limit*2/3)
+	})
+}
+
+// All pods that the autoscalers may start have their connections to PostgreSQL.
+func TestOverlays_PostgreSQLHasAConnectionForEverySidecar(t *testing.T) {
+	each(t, func(t *testing.T, m manifests) {
+		server := m.pods()["StatefulSet postgres"]
+		if server == nil {
+			return
+		}
+		allowed := regexp.MustCompile(`max_connections=(\d+)`).FindStringSubmatch(strings.Join(server.list("spec", "containers")[0].texts("args"), " "))
+		require.NotNil(t, allowed)
+		most, err := strconv.Atoi(allowed[1])
+		require.NoError(t, err)
+		perSidecar, err := strconv.Atoi(named(m.get(t, "Component", "state").list("spec", "metadata"), "maxConns").text("value"))
+		require.NoError(t, err)
+		needed := 10.0 // administrators and jobs
+		for _, service := range keepers {
+			needed += float64(perSidecar) * m.get(t, "HorizontalPodAutoscaler", service).at("spec", "maxReplicas").(float64)
+		}
+		require.GreaterOrEqual(t, float64(most), needed)
+	})
+}
+
 // Go's collector must run before the kernel ends the process, and need not much earlier.
 func TestOverlays_GoKnowsTheMemoryLimit(t *testing.T) {
 	mebibytes := func(text string) int {
@@ -114,12 +154,18 @@ func TestOverlays_GoKnowsTheMemoryLimit(t *testing.T) {
 		for _, service := range services {
 			pod := m.get(t, "Deployment", service).in("spec", "template")
 			container := named(pod.list("spec", "containers"), service)
-			fits(service, container.text("resources", "limits", "memory"), named(container.list("env"), "GOMEMLIMIT").text("value"))
-			require.Equal(t, "limits.cpu", named(container.list("env"), "GOMAXPROCS").text("valueFrom", "resourceFieldRef", "resource"))
 			annotations := pod.in("metadata", "annotations")
 			_, limit, found := strings.Cut(annotations.text("dapr.io/env"), "GOMEMLIMIT=")
 			require.True(t, found)
 			fits("the sidecar of "+service, annotations.text("dapr.io/sidecar-memory-limit"), limit)
+			if service == ofNode {
+				for _, setting := range []string{"GOGC", "GOMEMLIMIT", "GOMAXPROCS"} {
+					require.Nil(t, named(container.list("env"), setting), "Node does not read %s", setting)
+				}
+				continue
+			}
+			fits(service, container.text("resources", "limits", "memory"), named(container.list("env"), "GOMEMLIMIT").text("value"))
+			require.Equal(t, "limits.cpu", named(container.list("env"), "GOMAXPROCS").text("valueFrom", "resourceFieldRef", "resource"))
 		}
 		if nats := m.pods()["StatefulSet nats"]; nats != nil {
 			container := named(nats.list("spec", "containers"), "nats")
@@ -139,7 +185,7 @@ func TestOverlays_NobodyWhoNeedNotComesIn(t *testing.T) {
 	// Who may come to which port of whom. What is not here comes in nowhere.
 	gateway := "http<-gateway"
 	want := map[string][]string{
-		"auth": {"http<-gateway,tickets,orders,payments"}, "orders": {"http<-gateway,auth"}, "tickets": {gateway}, "payments": {gateway},
+		"auth": {"http<-gateway,tickets,orders,payments,webhooks"}, "webhooks": {gateway}, "orders": {"http<-gateway,auth"}, "tickets": {gateway}, "payments": {gateway},
 		"expiration": {gateway, "dapr-internal<-expiration"},
 		"gateway":    {"http<-namespace ingress-nginx"},
 		"postgres":   {"postgres<-" + keepersAnd("postgres-databases", "postgres-backup")},
@@ -170,8 +216,9 @@ func TestOverlays_NobodyGoesWhereNothingIsForThem(t *testing.T) {
 			}
 		}
 		add(sidecars(), strings.Split(dapr, ";")...)
-		add("gateway", "http->auth,tickets,orders,payments,expiration")
-		add("tickets,orders,payments", "http->auth")
+		add("gateway", "http->auth,tickets,orders,payments,expiration,webhooks")
+		add("tickets,orders,payments,webhooks", "http->auth")
+		add("webhooks", "443->public addresses")
 		add("auth", "http->orders", "443->private addresses", "6443->private addresses") // the API server: for the key that signs
 		add("expiration", "dapr-internal->expiration")
 		add(keepersAnd("postgres-databases", "postgres-backup"), "postgres->postgres")
@@ -252,6 +299,8 @@ func peersOf(t *testing.T, rule object, peers string) []string {
 			name := "private addresses"
 			if block.text("cidr") == "0.0.0.0/0" {
 				require.Subset(t, block.texts("except"), []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"})
+				name = "public addresses"
+			} else if block.text("cidr") == "2000::/3" { // without private, link-local and multicast addresses
 				name = "public addresses"
 			} else {
 				require.Contains(t, []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"}, block.text("cidr"))

@@ -29,6 +29,9 @@ type layout struct {
 	started []App // those of apps that the stack starts
 	infra   []string
 
+	without   []string   // ids of apps that are not started, and whose addresses the others do not get
+	omissions []Omission // those of them that cannot run here
+
 	mtls           bool // between sidecars, and with placement and scheduler
 	mtlsConfigured bool // the Configuration asks for it; those of earlier releases do not
 
@@ -50,8 +53,8 @@ type paths struct {
 // folderCopy is a folder of resources to be copied, with the ports of the stack in place of the usual ones.
 type folderCopy struct{ from, to string }
 
-// newLayout computes the layout. Ports that are not fixed come from next.
-func newLayout(opts Options, environ map[string]string, next func() (int, error)) (*layout, error) {
+// newLayout computes the layout. Ports that are not fixed come from next. cannotRun is why an app cannot run on this machine, or "".
+func newLayout(opts Options, environ map[string]string, next func() (int, error), cannotRun func(App) string) (*layout, error) {
 	run, err := findAndReadRunFile(opts.RunFile)
 	if err != nil {
 		return nil, err
@@ -71,6 +74,9 @@ func newLayout(opts Options, environ map[string]string, next func() (int, error)
 	l.placeServers(free)
 	l.placeApps(apps, free)
 	l.addReplicas(free)
+	if err := l.omit(cannotRun); err != nil {
+		return nil, err
+	}
 	l.startApps()
 	l.startSidecars(apps[0].settings, free)
 	l.chooseInfra()
@@ -250,11 +256,14 @@ func (l *layout) replica(a App, number int, free *freePorts) App {
 	return a
 }
 
+// startsAll reports whether the options ask for all apps of the run file.
+func (l *layout) startsAll() bool { return l.opts.Apps == nil && len(l.opts.Sidecars) == 0 }
+
 // startApps chooses the apps that the options ask for.
 func (l *layout) startApps() {
-	all := l.opts.Apps == nil && len(l.opts.Sidecars) == 0
+	all := l.startsAll()
 	for _, a := range l.apps {
-		if !all && !slices.Contains(l.opts.Apps, a.ID) {
+		if !all && !slices.Contains(l.opts.Apps, a.ID) || slices.Contains(l.without, a.ID) {
 			continue
 		}
 		if l.opts.Folder != "" {
@@ -342,7 +351,7 @@ func (l *layout) placeProfiles(free *freePorts) {
 	}
 	for _, a := range l.started {
 		l.profiles[sidecarName(a.Name)] = free.take()
-		if len(a.Command) > 0 {
+		if len(a.Command) > 0 && !a.ofNode() {
 			l.profiles[a.Name] = free.take()
 		}
 	}
@@ -414,6 +423,9 @@ func (l *layout) needed() []string {
 	for _, a := range l.started {
 		if command := absoluteCommand(a); len(command) > 0 && filepath.IsAbs(command[0]) {
 			needed = append(needed, command[0])
+		}
+		if a.ofNode() {
+			needed = append(needed, within(a.Dir, a.bundle()))
 		}
 	}
 	return needed
@@ -489,6 +501,11 @@ func absoluteCommand(a App) []string {
 	command := slices.Clone(a.Command)
 	if len(command) > 0 && strings.ContainsRune(command[0], filepath.Separator) {
 		command[0] = within(a.Dir, command[0])
+	}
+	if a.ofNode() {
+		if i := slices.Index(command, a.bundle()); i > 0 {
+			command[i] = within(a.Dir, command[i])
+		}
 	}
 	return command
 }

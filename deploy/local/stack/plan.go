@@ -151,14 +151,21 @@ func (p *plan) appProgram(a App) program {
 	return program
 }
 
-// environment is the environment of a process. By rising precedence: settings of Go's runtime, .state/env, the launcher's
-// environment, what Dapr's CLI sets, the run file, the options. For servers and sidecars a is nil.
+// environment is the environment of a process. By rising precedence: settings of Go's runtime, the gateway's address,
+// .state/env, the launcher's environment, what Dapr's CLI sets, the run file, the options. For servers and sidecars a is nil.
 func (p *plan) environment(a *App) map[string]string {
-	app := ""
-	if a != nil {
-		app = a.ID
+	env := map[string]string{}
+	switch {
+	case a == nil:
+		env = goSettings("")
+	case !a.ofNode():
+		env = goSettings(a.ID)
 	}
-	env := goSettings(app)
+	for _, started := range p.started {
+		if started.Name == gateway && publicPort(started) != 0 {
+			env["PUBLIC_URL"] = "http://localhost:" + strconv.Itoa(publicPort(started))
+		}
+	}
 	maps.Copy(env, p.env)
 	maps.Copy(env, p.environ)
 	if a != nil {

@@ -16,7 +16,7 @@ func planned(t *testing.T, opts Options, environ map[string]string) *plan {
 		opts.Folder = "/folder"
 	}
 	port := 40000
-	l, err := newLayout(opts, environ, func() (int, error) { port++; return port, nil })
+	l, err := newLayout(opts, environ, func() (int, error) { port++; return port, nil }, runsHere)
 	require.NoError(t, err)
 	return newPlan(l, credentials{
 		env: map[string]string{"DAPR_API_TOKEN": "api", "APP_API_TOKEN": "app"}, passwords: passwords{[]byte("key")},
@@ -112,14 +112,14 @@ func TestPlan_WithoutAControlPlaneHasNoSentryAndNoMTLS(t *testing.T) {
 
 func TestPlan_RefusesNamesThatDoNotExist(t *testing.T) {
 	next := func() (int, error) { return 1, nil }
-	_, err := newLayout(Options{Apps: []string{"pigeons"}}, nil, next)
+	_, err := newLayout(Options{Apps: []string{"pigeons"}}, nil, next, runsHere)
 	require.ErrorContains(t, err, `dapr.yaml has no app "pigeons"`)
-	_, err = newLayout(Options{Infra: []string{"pigeons"}}, nil, next)
+	_, err = newLayout(Options{Infra: []string{"pigeons"}}, nil, next, runsHere)
 	require.ErrorContains(t, err, `no process is called "pigeons"`)
 }
 
 func TestPlan_EndsWithoutFreePorts(t *testing.T) {
-	_, err := newLayout(Options{}, nil, func() (int, error) { return 0, syscall.EADDRINUSE })
+	_, err := newLayout(Options{}, nil, func() (int, error) { return 0, syscall.EADDRINUSE }, runsHere)
 	require.ErrorIs(t, err, syscall.EADDRINUSE)
 }
 
@@ -238,6 +238,13 @@ func TestReplicas_OnFixedPortsTakeNoPortTwice(t *testing.T) {
 			require.Greater(t, len(seen), MaxReplicas*6*5)
 		})
 	}
+}
+
+func TestEnvironment_HasTheGatewaysAddressUnlessAnotherIsSet(t *testing.T) {
+	p := planned(t, Options{}, nil)
+	require.Equal(t, "http://localhost:"+p.program(t, gateway).env["PORT"], p.program(t, "tickets").env["PUBLIC_URL"])
+	p = planned(t, Options{}, map[string]string{"PUBLIC_URL": "https://tickets.example.com"})
+	require.Equal(t, "https://tickets.example.com", p.program(t, "tickets").env["PUBLIC_URL"])
 }
 
 func TestEnvironment_HasSettingsOfGoUnlessOthersAreSet(t *testing.T) {

@@ -59,6 +59,11 @@ func TestReadRunFile_ReadsTheRealOne(t *testing.T) {
 	for i, program := range programs {
 		programs[i] = filepath.Base(filepath.Dir(program))
 	}
+	packages, err := filepath.Glob(filepath.Join(filepath.Dir(path), "services/*/package.json")) // the programs of Node
+	require.NoError(t, err)
+	for _, program := range packages {
+		programs = append(programs, filepath.Base(filepath.Dir(program)))
+	}
 	require.ElementsMatch(t, programs, ids)
 }
 

@@ -37,6 +37,9 @@ type Options struct {
 
 	// Apps are the apps of the run file to start. Nil: all of them, or none if there are Sidecars.
 	Apps []string
+	// Without are apps that are not started, and whose addresses the other apps do not get. An id that the run file does not have is
+	// ignored. An app that cannot run here (Omissions) is treated as if it were named here, unless Apps names it.
+	Without []string
 	// Replicas is how many of each app are started, each with a sidecar of its own. The second replica of an app is
 	// called ID-2, and so on; with FixedPorts its ports are 10 above those of the first. 0 is 1.
 	Replicas int
@@ -128,7 +131,7 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 
 // prepare makes the plan, and checks that it can be executed here. After an error only the state folder remains.
 func (s *Stack) prepare(opts Options) error {
-	l, err := newLayout(opts, environ(), s.blocks.next)
+	l, err := newLayout(opts, environ(), s.blocks.next, cannotRun)
 	if err != nil {
 		return err
 	}
@@ -387,6 +390,9 @@ func (s *Stack) Process(name string) *Process { return s.processes[name] }
 
 // Processes are the names of all processes.
 func (s *Stack) Processes() []string { return slices.Clone(s.order) }
+
+// Omissions are the apps that were not started because they cannot run on this machine.
+func (s *Stack) Omissions() []Omission { return slices.Clone(s.plan.omissions) }
 
 // Folder is the folder where the stack's processes run. It contains the state folder.
 func (s *Stack) Folder() string { return s.plan.folder }

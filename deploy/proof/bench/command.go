@@ -47,6 +47,7 @@ type settings struct {
 	fill     fill
 	slow     time.Duration
 	limits   bool
+	without  []string
 	json     string
 	compared []string // two files of results to compare; then nothing is measured
 }
@@ -79,6 +80,10 @@ func parse(args []string) (*settings, error) {
 	flags.DurationVar(&s.slow, "slow", 0, "add this `time` to each round trip between sidecars and PostgreSQL, as 20ms (sets nats and redis)")
 	flags.BoolVar(&s.cpu, "cpu", false, "show the processor time of an operation, by process, with all processes of PostgreSQL")
 	flags.BoolVar(&s.limits, "limits", false, "turn on the limits of clients, too high to be reached, to measure their cost (default: all are off)")
+	flags.Func("without", "omit this `app`, for example webhooks, to measure what it costs the others; may be repeated", func(app string) error {
+		s.without = append(s.without, app)
+		return nil
+	})
 	flags.StringVar(&s.json, "json", "", "write the results into this `file`, too")
 	flags.StringVar(&s.profile, "profile", "", "collect processor profiles of services, sidecars, NATS and the load into this `folder`, one folder a workload")
 	flags.BoolVar(&s.keep, "keep", false, "keep the stack's folder, with its logs")
@@ -160,7 +165,12 @@ func run(ctx context.Context, s *settings) (err error) {
 	}
 	var apps []string
 	for _, app := range run.Apps {
-		apps = append(apps, app.ID)
+		if !slices.ContainsFunc(run.Omissions(), func(o stack.Omission) bool { return o.App == app.ID }) && !slices.Contains(s.without, app.ID) {
+			apps = append(apps, app.ID)
+		}
+	}
+	for _, omission := range run.Omissions() {
+		progress("%s", omission)
 	}
 	env := stack.WithoutLimits()
 	if s.limits {

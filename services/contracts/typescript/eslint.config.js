@@ -16,5 +16,5 @@ export default defineConfig(
     },
   },
   // Settings of tools, which no tsconfig.json includes.
-  { files: ["**/*.js"], extends: [tseslint.configs.disableTypeChecked] },
+  { files: ["**/*.js", "vitest.config.ts"], extends: [tseslint.configs.disableTypeChecked] },
 );

@@ -8,8 +8,14 @@ import (
 // The catalogue has every event type of the box office. An event carries the whole public state of its aggregate, so that a
 // service that handles it need not ask for more, and can decide by the version whether to apply it.
 //
-// Adding a member is a compatible change. Changing or removing one is not: raise the payload's schema number, and release the
-// services that handle the event before the service that publishes it.
+// The types here are the source of the JSON Schemas in services/contracts/schemas, which the gateway serves. Comments of types and members
+// become descriptions there: write them for readers of any language. Names of members, types and constants become those of the
+// JSON. Tags named jsonschema add what a Go type does not have.
+//
+// Within a schema number, only an optional member may be added, because services refuse a number that they do not know, and
+// releases run side by side during an update. Any other change needs a new number: to remove or rename a member, to change
+// its type or its meaning, to make it optional or required, or to give it a further value. Release the services that read the
+// new number before the service that publishes it. A test in services/contracts compares with the previous release.
 
 // Payload is the data of an event. Implementations are plain structs, one for each event type.
 type Payload interface {
@@ -24,8 +30,11 @@ type Payload interface {
 
 // User is the public state of a user. Schema 1 had the email, which no other service needs; now only auth has it.
 type User struct {
-	ID        id.User         `json:"id"`
-	Version   int             `json:"version"`
+	// The user's id.
+	ID id.User `json:"id"`
+	// Version grows with every event of the user.
+	Version int `json:"version" jsonschema:"minimum=1"`
+	// CreatedAt is when the user signed up.
 	CreatedAt clock.Timestamp `json:"createdAt"`
 }
 
@@ -42,20 +51,30 @@ type UserDeleted struct{ User }
 
 func (UserDeleted) EventType() string { return "user.deleted" }
 
-// Ticket is the public state of a ticket. Price is in the currency's minor unit (cents), Currency an ISO 4217 code in lower
-// case. OrderID is set while the ticket is reserved or sold. Sequence is that of the last change of reservation that the
-// tickets service has applied; earlier releases did not publish it.
+// Ticket is the public state of a ticket, as its seller offers it.
 type Ticket struct {
-	ID        id.Ticket       `json:"id"`
-	Title     string          `json:"title"`
-	Price     int64           `json:"price"`
-	Currency  string          `json:"currency"`
-	UserID    id.User         `json:"userId"`
-	Status    TicketStatus    `json:"status"`
-	OrderID   id.Order        `json:"orderId,omitempty"`
-	Sequence  int             `json:"sequence,omitempty"`
-	Version   int             `json:"version"`
+	// The ticket's id.
+	ID id.Ticket `json:"id"`
+	// What is for sale, in the seller's words.
+	Title string `json:"title"`
+	// Price is in the currency's minor unit: cents, if the currency is usd.
+	Price int64 `json:"price" jsonschema:"minimum=0"`
+	// Currency is that of the price: an ISO 4217 code in lower case.
+	Currency string `json:"currency" jsonschema:"pattern=^[a-z]{3}$"`
+	// The seller's id.
+	UserID id.User `json:"userId"`
+	// Status is the ticket's availability, as the tickets service knows it. What orders publishes is newer.
+	Status TicketStatus `json:"status"`
+	// OrderID is the order that has the ticket. It is absent unless the ticket is reserved or sold.
+	OrderID id.Order `json:"orderId,omitempty"`
+	// Sequence is that of the last order's event that the tickets service has applied. It is absent if there was none, and in
+	// events of earlier releases.
+	Sequence int `json:"sequence,omitempty" jsonschema:"minimum=0"`
+	// Version grows with every change of the ticket. Versions that were not published are missing.
+	Version int `json:"version" jsonschema:"minimum=1"`
+	// CreatedAt is when the ticket was listed.
 	CreatedAt clock.Timestamp `json:"createdAt"`
+	// UpdatedAt is when the ticket changed last.
 	UpdatedAt clock.Timestamp `json:"updatedAt"`
 }
 
@@ -80,27 +99,41 @@ func (TicketDeleted) EventType() string { return "ticket.deleted" }
 // OrderedTicket is the ticket as it was when it was reserved. The buyer pays this price, even if the listing changes later. It
 // is the published form only: services store and return types of their own.
 type OrderedTicket struct {
-	ID       id.Ticket `json:"id"`
-	Title    string    `json:"title"`
-	Price    int64     `json:"price"`
-	Currency string    `json:"currency"`
+	// The ticket's id.
+	ID id.Ticket `json:"id"`
+	// What was for sale.
+	Title string `json:"title"`
+	// Price is what the buyer pays, in the currency's minor unit.
+	Price int64 `json:"price" jsonschema:"minimum=0"`
+	// Currency is an ISO 4217 code in lower case.
+	Currency string `json:"currency" jsonschema:"pattern=^[a-z]{3}$"`
 }
 
-// Order is the public state of an order. Sequence grows with every change of reservation of the ticket, over all its orders.
-// Reason is set if the order is cancelled. If it is CancelReasonUnknown, the event has only the order's id and the
-// members of its payment's event, and may have no ticket. UserID is the buyer. SellerID is who listed the ticket; earlier
-// releases did not publish it, and it is "" if the orders service does not know it.
+// Order is the public state of an order: one buyer's purchase of one ticket.
 type Order struct {
-	ID        id.Order        `json:"id"`
-	UserID    id.User         `json:"userId"`
-	SellerID  id.User         `json:"sellerId,omitempty"`
-	Status    OrderStatus     `json:"status"`
-	Reason    CancelReason    `json:"reason,omitempty"`
+	// The order's id.
+	ID id.Order `json:"id"`
+	// The buyer's id.
+	UserID id.User `json:"userId"`
+	// SellerID is who listed the ticket. It is absent in events of earlier releases, and if the orders service does not know
+	// it.
+	SellerID id.User `json:"sellerId,omitempty"`
+	// Status is the order's state.
+	Status OrderStatus `json:"status"`
+	// Reason is why the order was cancelled. It is absent if it is not cancelled.
+	Reason CancelReason `json:"reason,omitempty"`
+	// ExpiresAt is the end of the reservation window: unless it is paid before, the order is cancelled then.
 	ExpiresAt clock.Timestamp `json:"expiresAt"`
-	Ticket    OrderedTicket   `json:"ticket"`
-	Sequence  int             `json:"sequence"`
-	Version   int             `json:"version"`
+	// The ticket as it was when it was reserved.
+	Ticket OrderedTicket `json:"ticket"`
+	// Sequence grows with every change of a reservation of the ticket, over all orders of that ticket. Of two events about one
+	// ticket, the one with the higher sequence is the newer.
+	Sequence int `json:"sequence" jsonschema:"minimum=0"`
+	// Version grows with every event of the order.
+	Version int `json:"version" jsonschema:"minimum=1"`
+	// CreatedAt is when the ticket was reserved.
 	CreatedAt clock.Timestamp `json:"createdAt"`
+	// UpdatedAt is when the order changed last.
 	UpdatedAt clock.Timestamp `json:"updatedAt"`
 }
 
@@ -112,7 +145,8 @@ type OrderCreated struct{ Order }
 
 func (OrderCreated) EventType() string { return "order.created" }
 
-// OrderCancelled is published when an order has ended without a sale, or when its sale was refunded.
+// OrderCancelled is published when an order has ended without a sale, or when its sale was refunded. If the reason is
+// CancelReasonUnknown, only the order's id, its status and its version are reliable, and ids that are not known are "".
 type OrderCancelled struct{ Order }
 
 func (OrderCancelled) EventType() string { return "order.cancelled" }
@@ -122,25 +156,31 @@ type OrderCompleted struct{ Order }
 
 func (OrderCompleted) EventType() string { return "order.completed" }
 
-// ExpirationComplete is published when the reservation windows of a slot's orders have ended; the last of them ends at EndsAt. A
-// slot with many orders has several events, which Part counts. An event may name orders that are paid or cancelled, and may
-// name an order twice.
+// ExpirationComplete is published when the reservation windows of some orders have ended. Such a group of orders, a slot,
+// may have several events, or none. An event may name orders that were paid or cancelled before, and may name an order twice: only the
+// service orders decides what is cancelled.
 type ExpirationComplete struct {
-	Slot   string          `json:"slot,omitempty"`
-	EndsAt clock.Timestamp `json:"endsAt,omitzero"`
-	Part   int             `json:"part,omitempty"`
-	Orders []ExpiredOrder  `json:"orders,omitempty"`
+	// Slot is the group's name. Together with the part, it identifies the event.
+	Slot string `json:"slot,omitempty" jsonschema:"required"`
+	// EndsAt is when the last of the windows ended.
+	EndsAt clock.Timestamp `json:"endsAt,omitzero" jsonschema:"required"`
+	// Part counts the events of the slot.
+	Part int `json:"part,omitempty" jsonschema:"required,minimum=1"`
+	// The orders whose windows have ended, 200 at most.
+	Orders []ExpiredOrder `json:"orders,omitempty" jsonschema:"required,minItems=1"`
 
 	// Events of schema 1 had one order each and were published again until it was paid or cancelled. Such events may still be
 	// in the stream. All reads both schemas.
-	OrderID   id.Order        `json:"orderId,omitempty"`
-	ExpiresAt clock.Timestamp `json:"expiresAt,omitzero"`
-	Firing    int             `json:"firing,omitempty"`
+	OrderID   id.Order        `json:"orderId,omitempty" jsonschema:"-"`
+	ExpiresAt clock.Timestamp `json:"expiresAt,omitzero" jsonschema:"-"`
+	Firing    int             `json:"firing,omitempty" jsonschema:"-"`
 }
 
-// ExpiredOrder is an order whose reservation window ended at ExpiresAt.
+// ExpiredOrder is an order whose reservation window has ended.
 type ExpiredOrder struct {
-	ID        id.Order        `json:"id"`
+	// The order's id.
+	ID id.Order `json:"id"`
+	// ExpiresAt is the end of the window.
 	ExpiresAt clock.Timestamp `json:"expiresAt"`
 }
 
@@ -161,23 +201,35 @@ func (e ExpirationComplete) All() []ExpiredOrder {
 	return e.Orders
 }
 
-// Payment is the public state of a payment. Amount is in the currency's minor unit. DeclineCode is Stripe's reason, on failed
-// payments only. Refunded is the sum of all refunds and of all disputes that were lost; see PaymentRefunded.IsFull. Dispute is
-// Stripe's status of the last dispute, if there was one.
+// Payment is the public state of a payment: the money of one order. Amounts are in the currency's minor unit.
 type Payment struct {
-	ID          id.Payment      `json:"id"`
-	OrderID     id.Order        `json:"orderId"`
-	UserID      id.User         `json:"userId"`
-	StripeID    string          `json:"stripeId"`
-	Status      PaymentStatus   `json:"status"`
-	Amount      int64           `json:"amount"`
-	Currency    string          `json:"currency"`
-	Refunded    int64           `json:"refunded,omitempty"` // in the currency's minor unit
-	DeclineCode string          `json:"declineCode,omitempty"`
-	Dispute     string          `json:"dispute,omitempty"`
-	Version     int             `json:"version"`
-	CreatedAt   clock.Timestamp `json:"createdAt"`
-	UpdatedAt   clock.Timestamp `json:"updatedAt"`
+	// The payment's id.
+	ID id.Payment `json:"id"`
+	// The order that is paid.
+	OrderID id.Order `json:"orderId"`
+	// The buyer's id.
+	UserID id.User `json:"userId"`
+	// StripeID is the id of the PaymentIntent at Stripe. It is "" if the payment ended before there was one.
+	StripeID string `json:"stripeId" jsonschema:"example=pi_3MtwBwLkdIwHu7ix28a3tqPa"`
+	// Status is the payment's state.
+	Status PaymentStatus `json:"status"`
+	// Amount is the order's price.
+	Amount int64 `json:"amount" jsonschema:"minimum=0"`
+	// Currency is an ISO 4217 code in lower case.
+	Currency string `json:"currency" jsonschema:"pattern=^[a-z]{3}$"`
+	// Refunded is what was given back: the sum of all refunds and of all disputes that were lost. It is absent if that is 0, and
+	// in events of earlier releases, which published only full refunds.
+	Refunded int64 `json:"refunded,omitempty" jsonschema:"minimum=0"`
+	// DeclineCode is why the bank declined the card, in Stripe's words. It is absent if there was no decline.
+	DeclineCode string `json:"declineCode,omitempty" jsonschema:"example=insufficient_funds"`
+	// Dispute is Stripe's status of the last dispute. It is absent if there was none.
+	Dispute string `json:"dispute,omitempty" jsonschema:"example=needs_response"`
+	// Version grows with every change of the payment. Versions that were not published are missing.
+	Version int `json:"version" jsonschema:"minimum=1"`
+	// CreatedAt is when the payment began.
+	CreatedAt clock.Timestamp `json:"createdAt"`
+	// UpdatedAt is when the payment changed last.
+	UpdatedAt clock.Timestamp `json:"updatedAt"`
 }
 
 func (Payment) Schema() int                { return 1 }
@@ -198,7 +250,7 @@ type PaymentVoided struct{ Payment }
 
 func (PaymentVoided) EventType() string { return "payment.voided" }
 
-// PaymentRefunded is published when captured money was given back, whole or in part (see Payment.Refunded). It is also
+// PaymentRefunded is published when captured money was given back, whole or in part (see Refunded). It is also
 // published when a refund has failed, so that less is given back than in an earlier event.
 type PaymentRefunded struct{ Payment }
 

@@ -28,21 +28,31 @@ const (
 )
 
 // DeadLetter is an event that a service could not handle, with the reason, the times and the process. It is published on the
-// service's deadLetterTopic, in its own envelope.
+// service's topic for dead letters, in its own envelope.
 type DeadLetter struct {
-	Service      string          `json:"service"`
-	Instance     string          `json:"instance"`
-	Code         Code            `json:"code"`
-	Reason       string          `json:"reason"` // the text of the last error
-	Attempts     int             `json:"attempts"`
+	// The service that could not handle the event. Readers take it from the topic, where only that service can publish.
+	Service string `json:"service"`
+	// Instance is the process: its host and port, or its pod.
+	Instance string `json:"instance"`
+	// Code is the kind of the reason.
+	Code Code `json:"code"`
+	// Reason is the text of the last error.
+	Reason string `json:"reason"`
+	// Attempts is how many deliveries to this process have failed.
+	Attempts int `json:"attempts" jsonschema:"minimum=0"`
+	// FirstFailure is when the first of them failed.
 	FirstFailure clock.Timestamp `json:"firstFailure"`
-	LastFailure  clock.Timestamp `json:"lastFailure"`
+	// LastFailure is when the last of them failed.
+	LastFailure clock.Timestamp `json:"lastFailure"`
 
-	EventID   string `json:"eventId,omitempty"` // the event's id and type, as far as they can be decoded
+	// EventID is the event's id. It is absent if it cannot be decoded.
+	EventID string `json:"eventId,omitempty"`
+	// EventKind is the event's type. It is absent if it cannot be decoded.
 	EventKind string `json:"eventType,omitempty"`
-	// Event is the whole event as it was delivered. If it is not JSON, it is in Raw.
+	// The whole event as it was delivered. It is absent if that is not JSON.
 	Event json.RawMessage `json:"event,omitempty"`
-	Raw   []byte          `json:"raw,omitempty"`
+	// Raw is what was delivered, in base64, if it is not JSON.
+	Raw []byte `json:"raw,omitempty"`
 }
 
 // deadLetterType is the CloudEvents type of an envelope that holds a DeadLetter.

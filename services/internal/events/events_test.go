@@ -40,7 +40,9 @@ func TestNew_IsACloudEventThatNamesItself(t *testing.T) {
 	require.Equal(t, "1.0", event.SpecVersion)
 	require.Equal(t, "order.created", event.Type)
 	require.Equal(t, "o1", event.Subject)
-	require.Equal(t, "urn:boxoffice:order.created:1", event.DataSchema)
+	event = event.From(Origin{Service: "orders", PublicURL: "https://tickets.example.com"})
+	require.Equal(t, "/orders", event.Source)
+	require.Equal(t, "https://tickets.example.com/api/schemas/order.created/1", event.DataSchema)
 	require.Equal(t, parent, event.TraceParent)
 
 	again, err := New(context.Background(), someOrder())
@@ -68,7 +70,7 @@ func newTestRouter() *Router {
 
 func newRouterWith(o *office) *Router {
 	return NewRouter(Options{
-		Service: "tickets", Instance: "here:1", Deliveries: 3, Publish: o.take,
+		Origin: Origin{Service: "tickets", PublicURL: "http://localhost:8080"}, Instance: "here:1", Deliveries: 3, Publish: o.take,
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 }
@@ -246,8 +248,9 @@ func TestRouter_WhatCannotBeDecodedGoesToTheDeadLettersAtOnce(t *testing.T) {
 		"wrong type of member": change(func(e *Event) { e.Data = []byte(`{"id":"o1","version":"one"}`) }),
 		"no aggregate":         change(func(e *Event) { e.Data = []byte(`{"version":1}`) }),
 		"no version":           change(func(e *Event) { e.Data = []byte(`{"id":"o1"}`) }),
-		"of a later schema":    change(func(e *Event) { e.DataSchema = "urn:boxoffice:order.created:2" }),
-		"no envelope":          `{"id":5,"type":"order.created"}`,
+		"of a later schema":    change(func(e *Event) { e.DataSchema = "https://tickets.example.com/api/schemas/order.created/2" }),
+		"of a later schema, as the previous release named them": change(func(e *Event) { e.DataSchema = "urn:boxoffice:order.created:2" }),
+		"no envelope": `{"id":5,"type":"order.created"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			o.taken = nil
@@ -294,6 +297,27 @@ func TestRouter_WhatATopicCarriesAndNobodyHereHandlesIsIgnored(t *testing.T) {
 		require.Equal(t, "SUCCESS", deliver(t, r, topic, `{"id":"x","type":"`+eventType+`","data":{}}`))
 	}
 	require.Empty(t, o.taken)
+}
+
+func TestSchemaOf_IsTheNumberInEitherForm(t *testing.T) {
+	for schema, want := range map[string]int{
+		"http://localhost:8080/api/schemas/order.created/3":       3,
+		"https://tickets.example.com/api/schemas/order.created/1": 1,
+		"https://10.0.0.1/base/api/schemas/order.created/12":      12,
+		"urn:boxoffice:order.created:2":                           2,
+
+		"":                              0,
+		"urn:boxoffice:order.created":   0,
+		"urn:boxoffice:order.created:x": 0,
+		"http://localhost:8080/api/schemas/order.created/":    0,
+		"http://localhost:8080/api/schemas/ticket.created/2":  0,
+		"http://localhost:8080/somewhere/order.created/2":     0,
+		"http://localhost:8080/api/schemas/order.created/2/3": 0,
+	} {
+		got, found := schemaOf(Event{Type: "order.created", DataSchema: schema})
+		require.Equal(t, want, got, schema)
+		require.Equal(t, want > 0, found, schema)
+	}
 }
 
 func TestTopicOf_IsThatOfTheAggregate(t *testing.T) {

@@ -53,7 +53,7 @@ type Router struct {
 
 // Options are the settings of a Router. All are required.
 type Options struct {
-	Service  string // its name, for dead letters
+	Origin          // of dead letters
 	Instance string // the process's place
 	// Deliveries is the number of failed deliveries after which an event becomes a dead letter.
 	Deliveries int
@@ -135,11 +135,15 @@ func decode[P Payload](event Event, expected Payload, into *P) error {
 	return nil
 }
 
-// schemaOf returns the payload's schema number, if the envelope has one. An event without it has the first schema.
+// schemaOf returns the payload's schema number, which is the last part of the schema's URL: /api/schemas/TYPE/NUMBER at the public address of
+// the publisher. In events of the previous release, it is that of urn:boxoffice:TYPE:NUMBER. An event without a number has the
+// first schema.
 func schemaOf(event Event) (int, bool) {
-	_, number, found := strings.Cut(strings.TrimPrefix(event.DataSchema, "urn:boxoffice:"), ":")
-	if !found {
-		return 0, false
+	name, number, found := strings.Cut(event.DataSchema, event.Type+"/")
+	if !found || !strings.HasSuffix(name, "/api/schemas/") {
+		if number, found = strings.CutPrefix(event.DataSchema, "urn:boxoffice:"+event.Type+":"); !found {
+			return 0, false
+		}
 	}
 	schema, err := strconv.Atoi(number)
 	return schema, err == nil
@@ -264,8 +268,7 @@ func (r *Router) publish(ctx context.Context, letter DeadLetter) error {
 	if err != nil {
 		return err
 	}
-	event.Source = "/" + r.opts.Service
-	body, err := json.Marshal(event)
+	body, err := json.Marshal(event.From(r.opts.Origin))
 	if err != nil {
 		return err
 	}

@@ -17,19 +17,27 @@ type CancelReason string
 // PaymentStatus is the state of a payment.
 type PaymentStatus string
 
-// Statuses and reasons that other services than their owner compare.
+// All values that an event may have. Their comments become descriptions in the JSON Schemas.
 const (
-	TicketStatusAvailable TicketStatus = "available"
-	TicketStatusReserved  TicketStatus = "reserved"
-	TicketStatusSold      TicketStatus = "sold"
-	TicketStatusWithheld  TicketStatus = "withheld" // after a refund, until the seller changes the listing
+	TicketStatusAvailable TicketStatus = "available" // it can be reserved
+	TicketStatusReserved  TicketStatus = "reserved"  // an order that is not paid yet has it
+	TicketStatusSold      TicketStatus = "sold"      // a complete order has it
+	TicketStatusWithheld  TicketStatus = "withheld"  // after a refund, until the seller changes the listing
 
-	OrderStatusCreated   OrderStatus = "created"
-	OrderStatusComplete  OrderStatus = "complete"
-	OrderStatusCancelled OrderStatus = "cancelled"
+	OrderStatusCreated   OrderStatus = "created"   // the ticket is reserved, and not paid yet
+	OrderStatusComplete  OrderStatus = "complete"  // the money is authorized, and the ticket belongs to the buyer
+	OrderStatusCancelled OrderStatus = "cancelled" // it has ended, and does not change any more
 
-	CancelReasonRefunded CancelReason = "refunded" // all of the money was given back
-	CancelReasonUnknown  CancelReason = "unknown"  // the orders service has no such order: it was restored from an older backup
+	CancelReasonUser      CancelReason = "user"      // the buyer cancelled it
+	CancelReasonExpired   CancelReason = "expired"   // it was not paid before the end of the reservation window
+	CancelReasonWithdrawn CancelReason = "withdrawn" // the seller deleted the listing
+	CancelReasonPayment   CancelReason = "payment"   // its payment was voided
+	CancelReasonRefunded  CancelReason = "refunded"  // all of the money was given back
+	CancelReasonUnknown   CancelReason = "unknown"   // the orders service has no such order: it was restored from an older backup
 
-	PaymentStatusRefunded PaymentStatus = "refunded"
+	PaymentStatusAuthorized PaymentStatus = "authorized" // the money is held, and not taken yet
+	PaymentStatusCaptured   PaymentStatus = "captured"   // the money was taken
+	PaymentStatusVoided     PaymentStatus = "voided"     // it ended before any money was taken
+	PaymentStatusRefunded   PaymentStatus = "refunded"   // all of the money was given back
+	PaymentStatusFailed     PaymentStatus = "failed"     // the last attempt was declined; the buyer may try again
 )

@@ -35,7 +35,7 @@ func TestRouter_AnEventWaitsForDaysIfWhatItNeedsIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // time passes by itself
 		registry, log, o := prometheus.NewRegistry(), &bytes.Buffer{}, &office{}
 		r := NewRouter(Options{
-			Service: "tickets", Instance: "here:1", Deliveries: 3, Publish: o.take,
+			Origin: Origin{Service: "tickets", PublicURL: "http://localhost:8080"}, Instance: "here:1", Deliveries: 3, Publish: o.take,
 			Log: slog.New(slog.NewTextHandler(log, nil)), Metrics: registry,
 		})
 		away := true
@@ -67,7 +67,7 @@ func TestRouter_AnEventThatAnotherProcessGetsIsNotCountedForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()
 		r := NewRouter(Options{
-			Service: "tickets", Instance: "here:1", Deliveries: 3, Publish: (&office{}).take, Log: slog.New(slog.DiscardHandler), Metrics: registry,
+			Origin: Origin{Service: "tickets", PublicURL: "http://localhost:8080"}, Instance: "here:1", Deliveries: 3, Publish: (&office{}).take, Log: slog.New(slog.DiscardHandler), Metrics: registry,
 		})
 		On(r, func(context.Context, OrderCreated) error {
 			return problem.New(problem.Unavailable, "unavailable", "The store is away.")

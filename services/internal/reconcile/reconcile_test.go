@@ -220,7 +220,7 @@ func TestReconcile_AConsumerCountsWhatItCommits(t *testing.T) {
 	}})
 	consumer := openStore(t, newSidecar(), "consumer")
 	registry := prometheus.NewRegistry()
-	router := events.NewRouter(events.Options{Service: "tested", Instance: "here", Deliveries: 3, Log: slog.New(slog.DiscardHandler), Metrics: registry})
+	router := events.NewRouter(events.Options{Origin: events.Origin{Service: "tested", PublicURL: "http://localhost:8080"}, Instance: "here", Deliveries: 3, Log: slog.New(slog.DiscardHandler), Metrics: registry})
 	events.On(router, func(ctx context.Context, e events.UserCreated) error {
 		var change state.Change
 		change.Create("user/"+string(e.ID), thing{Schema: 1, ID: string(e.ID)})

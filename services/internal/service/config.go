@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"reflect"
 	"strconv"
@@ -34,6 +35,9 @@ type Config struct {
 	Instance string `env:"INSTANCE"`
 	// JournalLease is the time without a renewal after which another process takes over the journal of this one.
 	JournalLease time.Duration `env:"JOURNAL_LEASE" envDefault:"15s" validate:"min=1s,max=10m"`
+
+	// PublicURL is the base URL of the public API, without a slash at its end. Events name their schemas by it.
+	PublicURL string `env:"PUBLIC_URL" envDefault:"http://localhost:8080" validate:"base_url"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"auto" validate:"oneof=auto json text"`
@@ -105,6 +109,9 @@ func Load(cfg Configured) error {
 	}
 
 	check := validator.New(validator.WithRequiredStructEnabled())
+	if err := check.RegisterValidation("base_url", isBaseURL); err != nil {
+		return fmt.Errorf("check the configuration: %w", err)
+	}
 	check.RegisterTagNameFunc(func(f reflect.StructField) string { return f.Tag.Get("env") })
 	var broken validator.ValidationErrors
 	if err := check.Struct(cfg); errors.As(err, &broken) {
@@ -131,6 +138,12 @@ func Load(cfg Configured) error {
 	return nil
 }
 
+// isBaseURL reports whether a field is a URL of http or https with a host and nothing after it.
+func isBaseURL(field validator.FieldLevel) bool {
+	u, err := url.Parse(field.Field().String())
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.String() == u.Scheme+"://"+u.Host
+}
+
 func ruleMessage(b validator.FieldError) string {
 	name := b.Field()
 	rule := strings.TrimSuffix(b.Tag()+"="+b.Param(), "=")
@@ -148,6 +161,8 @@ func ruleMessage(b validator.FieldError) string {
 		rule = fmt.Sprintf("must be one of: %s", strings.ReplaceAll(b.Param(), " ", ", "))
 	case b.Tag() == "http_url":
 		rule = "must be a URL of http or https, such as http://localhost:8101"
+	case b.Tag() == "base_url":
+		rule = "must be a URL of http or https with nothing after the host and the port, such as https://tickets.example.com"
 	default:
 		rule = "breaks the rule " + rule
 	}

@@ -58,6 +58,21 @@ func TestLoad_NamesAllProblemsAtOnce(t *testing.T) {
 	require.NotContains(t, err.Error(), "short", "a secret is not repeated")
 }
 
+func TestLoad_ThePublicURLIsAHostAndNothingAfterIt(t *testing.T) {
+	complete(t)
+	var cfg testConfig
+	require.NoError(t, Load(&cfg))
+	require.Equal(t, "http://localhost:8080", cfg.PublicURL)
+	for _, good := range []string{"https://tickets.example.com", "http://127.0.0.1:8443", "http://[::1]:80"} {
+		t.Setenv("PUBLIC_URL", good)
+		require.NoError(t, Load(&cfg), good)
+	}
+	for _, bad := range []string{"tickets.example.com", "ftp://example.com", "https://", "https://:80", "https://example.com/", "https://example.com/api", "https://example.com?a", "https://example.com#a", "https://a:b@example.com"} {
+		t.Setenv("PUBLIC_URL", bad)
+		require.ErrorContains(t, Load(&cfg), "PUBLIC_URL must be a URL of http or https with nothing after the host", bad)
+	}
+}
+
 func TestLoad_AddressesAreURLs(t *testing.T) {
 	complete(t)
 	var cfg struct {

@@ -163,7 +163,7 @@ func newService(name string, cfg *Config, logger *slog.Logger) *Service {
 		ready:    make(chan struct{}),
 	}
 	s.Events = events.NewRouter(events.Options{
-		Service: name, Instance: cfg.Instance, Deliveries: cfg.MaxDeliveries, Publish: s.publish, Log: logger, Metrics: metrics,
+		Origin: events.Origin{Service: name, PublicURL: cfg.PublicURL}, Instance: cfg.Instance, Deliveries: cfg.MaxDeliveries, Publish: s.publish, Log: logger, Metrics: metrics,
 	})
 	s.Callback.Use(requireToken(cfg.APIToken))
 	s.callbacks = daprd.NewServiceWithMux(net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.CallbackPort)), s.Callback)
@@ -283,6 +283,7 @@ func (s *Service) VerifyTokens(cfg identity.AuthConfig) (*identity.Verifier, err
 func (s *Service) OpenStore(ctx context.Context) (*state.Store, error) {
 	store, err := state.Open(ctx, s.Dapr, state.Options{
 		Service:         s.Name,
+		PublicURL:       s.config.PublicURL,
 		Instance:        s.config.Instance,
 		Lease:           s.config.JournalLease,
 		MaxTransactions: s.config.JournalSlots,

@@ -135,16 +135,15 @@ func (c *Change) fail(err error) {
 }
 
 // encodeEvents encodes the events for the journal and the broker.
-func (c *Change) encodeEvents(service string) (err error) {
-	c.records, err = encodeEvents(service, c.events)
+func (c *Change) encodeEvents(origin events.Origin) (err error) {
+	c.records, err = encodeEvents(origin, c.events)
 	return err
 }
 
-func encodeEvents(service string, all []events.Event) ([]record, error) {
+func encodeEvents(origin events.Origin, all []events.Event) ([]record, error) {
 	records := make([]record, 0, len(all))
 	for _, event := range all {
-		event.Source = "/" + service
-		body, err := json.Marshal(event)
+		body, err := json.Marshal(event.From(origin))
 		if err != nil {
 			return nil, fmt.Errorf("encode event %s: %w", event.ID, err)
 		}
@@ -207,7 +206,7 @@ func (s *Store) Commit(ctx context.Context, c *Change) error {
 		return nil
 	}
 	if c.records == nil {
-		if c.err = c.encodeEvents(s.opts.Service); c.err != nil {
+		if c.err = c.encodeEvents(s.opts.origin()); c.err != nil {
 			return c.err
 		}
 	}

@@ -61,7 +61,7 @@ func (s *Store) awaitProjection(ctx context.Context, key, of string, user id.Use
 	for pause := firstPause; ; pause *= 2 {
 		arrived, forget := s.arrivals.expect(key) // before the read, so that it is not missed
 		err := get()
-		if !errors.Is(err, ErrNotFound) || time.Now().After(deadline) {
+		if !errors.Is(err, ErrNotFound) || !time.Now().Before(deadline) {
 			forget()
 			return err
 		}

@@ -244,7 +244,7 @@ func (o *outage) end(accepted bool) {
 // PublishAgain publishes events without the journal, and returns when the broker has accepted all of them or ctx ends. It is
 // for the events of a reconciliation: if this process dies, the next reconciliation publishes them.
 func (s *Store) PublishAgain(ctx context.Context, again []events.Event) error {
-	records, err := encodeEvents(s.opts.Service, again)
+	records, err := encodeEvents(s.opts.origin(), again)
 	if err != nil {
 		return err
 	}

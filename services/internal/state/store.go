@@ -21,6 +21,7 @@ import (
 	"github.com/dapr/go-sdk/client"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/problem"
 )
 
@@ -45,6 +46,8 @@ type Sidecar interface {
 type Options struct {
 	// Service is the name of the service; it is the source of its events. Required.
 	Service string
+	// PublicURL is the base URL of the public API, which serves the schemas of the events. Default http://localhost:8080.
+	PublicURL string
 	// Instance is the place of this process (a host and a port, a pod), which stays the same after a restart. When a process
 	// starts, an earlier process of the same instance has ended. Required.
 	Instance string
@@ -64,7 +67,15 @@ type Options struct {
 	Metrics prometheus.Registerer // default: a new registry
 }
 
+// origin is where the store's events come from.
+func (o *Options) origin() events.Origin {
+	return events.Origin{Service: o.Service, PublicURL: o.PublicURL}
+}
+
 func (o *Options) setDefaults() {
+	if o.PublicURL == "" {
+		o.PublicURL = "http://localhost:8080"
+	}
 	if o.Component == "" {
 		o.Component = "state"
 	}

@@ -51,7 +51,9 @@ func (o *Order) Upgrade(int) error {
 var (
 	ErrNoOrder = problem.New(problem.NotFound, "order_not_found", "There is no such order.").WithField("orderId")
 	// ErrNotYetKnown is for an order that may exist: its event may be on its way.
-	ErrNotYetKnown    = problem.New(problem.Unavailable, "not_yet_known", "This order is so new that payments may not know it yet. Nothing was charged: send the same request again.").WithField("orderId")
+	ErrNotYetKnown = problem.New(problem.Unavailable, "not_yet_known", "This order is so new that payments may not know it yet. Nothing was charged: send the same request again.").WithField("orderId")
+	// ErrOutcomeUnknown is for a request that has begun a payment whose outcome cannot be stored at the moment.
+	ErrOutcomeUnknown = problem.New(problem.Unavailable, "outcome_unknown", "The payment was begun, and its outcome is not known yet. Send the same request again: nothing is charged twice.").WithRetryAfter(2 * time.Second)
 	ErrNoPayment      = problem.New(problem.NotFound, "not_found", "There is no such payment.")
 	ErrNotYourOrder   = problem.New(problem.Forbidden, "not_buyer", "This order belongs to somebody else.").WithField("orderId")
 	ErrNotYourPayment = problem.New(problem.Forbidden, "not_buyer", "This payment belongs to somebody else.")

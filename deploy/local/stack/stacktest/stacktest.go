@@ -5,6 +5,7 @@ package stacktest
 import (
 	"context"
 	"maps"
+	"os"
 	"testing"
 	"time"
 
@@ -45,11 +46,33 @@ func SkipIfShort(t testing.TB) {
 	}
 }
 
+// RequireNode skips a test if an app of the run file cannot run here, because Node is missing or too old. With CI_REQUIRE_TYPESCRIPT the
+// test fails instead.
+func RequireNode(t testing.TB) {
+	t.Helper()
+	path, err := stack.FindRunFile(".")
+	require.NoError(t, err)
+	run, err := stack.ReadRunFile(path)
+	require.NoError(t, err)
+	for _, omission := range run.Omissions() {
+		if os.Getenv("CI_REQUIRE_TYPESCRIPT") != "" {
+			t.Fatal(omission)
+		}
+		t.Skip(omission)
+	}
+}
+
 // Open starts a stack as Start does, for more than one test: the caller names its folder and stops it.
+//
+// If the options name no apps, the stack is without webhooks, which few tests need, and which needs Node. A test that needs it sets
+// Options.Without to an empty list, and calls RequireNode.
 func Open(ctx context.Context, opts stack.Options) (*stack.Stack, error) {
 	env := map[string]string{"STRIPE_SECRET_KEY": "", "LOG_FORMAT": "text"}
 	maps.Copy(env, opts.Env)
 	opts.Env = env
+	if opts.Without == nil && opts.Apps == nil {
+		opts.Without = []string{"webhooks"}
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTime)
 	defer cancel()
 	return stack.Start(ctx, opts)

@@ -1,2 +1,14 @@
-/** The release of the REST API that this package was written for: `info.version` of its OpenAPI document. */
-export const apiVersion = "1.0.0";
+export { createClient } from "./client.ts";
+export type { Answer, Call, Client, ClientOptions } from "./client.ts";
+export { paginate } from "./paginate.ts";
+export { Problem } from "./problem.ts";
+export type { AnyCode, ProblemDetail } from "./problem.ts";
+export { retry } from "./retry.ts";
+export type { RetryOptions } from "./retry.ts";
+export type { components, operations, paths, webhooks } from "./generated/api.ts";
+export type { Code, Codes } from "./generated/codes.ts";
+
+import type { components } from "./generated/api.ts";
+
+/** The schemas of the OpenAPI document, by name: `Schemas["Ticket"]`. */
+export type Schemas = components["schemas"];

@@ -1,0 +1,3683 @@
+// Generated from services/contracts/openapi.yaml by: npm run generate
+
+export interface paths {
+  "/api/users/signup": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * Make an account and sign in
+     * @description The account belongs to the email, which never changes. Also begins a session: the response sets the cookies `jwt` and `refresh`.
+     *
+     *     With an `Idempotency-Key`, the same key, email and (right) password within 24 hours begin another session of the same account and answer 201, with
+     *     `Idempotent-Replayed: true` and a new token. No token is stored.
+     */
+    post: operations["signUp"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/users/signin": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * Sign in
+     * @description Begins a session: the response sets the cookies `jwt` and `refresh`. A wrong email and a wrong password have the same answer, also if the email has no account.
+     *     After 20 wrong passwords for an email within five minutes, right ones are refused, too: 429 `too_many_attempts`.
+     */
+    post: operations["signIn"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/users/refresh": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * Get a new token for the refresh cookie
+     * @description Replaces the refresh token as well. Each works once. If one is used a second time, somebody may have copied it: the session ends, and its tokens are revoked. That also
+     *     happens when two tabs refresh at the same moment, or when the answer was lost and the request is repeated. So let one tab refresh, and sign in again after a 401. The body is ignored.
+     */
+    post: operations["refresh"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/users/signout": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * Sign out on this device
+     * @description Ends the session of the token or of the refresh cookie, and clears both cookies. The token itself stays valid until it expires. It succeeds also for
+     *     a caller who is not signed in. The body is ignored.
+     */
+    post: operations["signOut"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/users/signout-everywhere": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * Sign out on all devices
+     * @description Ends all sessions of the account and revokes all its tokens. Auth refuses them at once, and the other services within half a minute: 401 `token_revoked`. The body is ignored.
+     */
+    post: operations["signOutEverywhere"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/users/password": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * Change the password
+     * @description Ends all other sessions, revokes all earlier tokens, and begins a new session. A wrong old password counts as a failed sign-in.
+     */
+    post: operations["changePassword"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/users/currentuser": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * Who is signed in
+     * @description A token that is not valid counts as none, so this never answers 401.
+     */
+    get: operations["getCurrentUser"];
+    put?: never;
+    post?: never;
+    /**
+     * Delete the account
+     * @description Removes the email and the password, ends all sessions, and withdraws the listings that are for sale. The email can sign up again, as another user. Orders and payments stay, without the person.
+     *     It is refused while an order of the caller is unpaid, or paid and not captured yet (`GET /api/orders/unsettled`). A wrong password counts as a failed sign-in.
+     */
+    delete: operations["deleteCurrentUser"];
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/tickets": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * All listings, newest first
+     * @description Withdrawn listings are not among them; reserved, sold and withheld ones are.
+     */
+    get: operations["listTickets"];
+    put?: never;
+    /**
+     * List a ticket for sale
+     * @description The caller is its seller. Other services learn of it by an event, usually within some milliseconds.
+     */
+    post: operations["createTicket"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/tickets/{ticketId}": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of a ticket. */
+        ticketId: components["parameters"]["TicketId"];
+      };
+      cookie?: never;
+    };
+    /** A listing */
+    get: operations["getTicket"];
+    /**
+     * Change a listing
+     * @description Replaces title and price. A `withheld` ticket is for sale again. To change only what you have read, send the listing's version, in `If-Match` or as `version`: if it
+     *     has changed since, the answer is 409 `stale_version`. Without a version the last change wins.
+     */
+    put: operations["updateTicket"];
+    post?: never;
+    /**
+     * Withdraw a listing
+     * @description With `If-Match`, only if it has not changed since it was read.
+     */
+    delete: operations["deleteTicket"];
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/orders": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** The caller's orders, newest first */
+    get: operations["listOrders"];
+    put?: never;
+    /**
+     * Reserve a ticket
+     * @description The caller has the ticket until the order's `expiresAt`, 15 minutes later, and must have paid by then. The order's price is that of this moment, whatever becomes of the listing.
+     *
+     *     While the event of a new listing is on its way, the service waits up to 5 s for it. If it does not arrive, the answer is 503 `not_yet_known` for a ticket whose id is at most a minute old, and
+     *     otherwise 404 `ticket_not_found`.
+     */
+    post: operations["createOrder"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/orders/unsettled": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * How many of the caller's orders are not settled
+     * @description An account with unsettled orders cannot be deleted.
+     */
+    get: operations["countUnsettledOrders"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/orders/{orderId}": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an order. */
+        orderId: components["parameters"]["OrderId"];
+      };
+      cookie?: never;
+    };
+    /**
+     * An order of the caller
+     * @description Only the buyer can read an order, not the seller.
+     */
+    get: operations["getOrder"];
+    put?: never;
+    post?: never;
+    /**
+     * Cancel an order
+     * @description Frees the ticket. Money that was authorized meanwhile is released. A cancelled order stays readable; to cancel it again changes nothing and answers 204. A complete order cannot be cancelled. The caller may
+     *     reserve the same ticket again after a cooldown, which is in proportion to the time for which the order had it.
+     */
+    delete: operations["cancelOrder"];
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/payments": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * The payment of an order
+     * @description Finds the payment of an order of the caller, for example after an answer to `POST /api/payments` was lost.
+     */
+    get: operations["listPayments"];
+    put?: never;
+    /**
+     * Pay an order
+     * @description Authorizes the order's price on the buyer's card. The card itself goes from the browser to Stripe, and never comes here: send the id that Stripe's frontend gives for it.
+     *     **201 `authorized` is not yet success**: read the order until it is `complete` (the money is then captured), or `cancelled` (then nothing is charged).
+     *
+     *     An order has one payment and is charged once at most, also without an `Idempotency-Key`: the same request again answers with the payment that there is. After a decline, send another card.
+     *     Five declined cards of an order, or ten of a user within an hour, end that.
+     *
+     *     While the event of a new order is on its way, the service waits up to 5 s for it. If it does not arrive, the answer is 503 `not_yet_known` for an order whose id is at most a minute old, and
+     *     otherwise 404 `order_not_found`.
+     */
+    post: operations["createPayment"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/payments/{paymentId}": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of a payment. */
+        paymentId: components["parameters"]["PaymentId"];
+      };
+      cookie?: never;
+    };
+    /**
+     * A payment of the caller
+     * @description While it is `pending`, `requires_action` or `failed`, Stripe is asked for its state, at most every three seconds. Only the buyer can read it.
+     */
+    get: operations["getPayment"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/payments/webhook": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * Report to payments that something has happened at Stripe
+     * @description For Stripe alone, which signs its requests. The event is a hint, and Stripe is asked. After an answer other than 2xx Stripe sends it again.
+     */
+    post: operations["receiveStripeEvent"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/webhooks": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** The caller's endpoints */
+    get: operations["listWebhooks"];
+    put?: never;
+    /**
+     * Add an endpoint
+     * @description From now on the endpoint is called for these events. The answer has its `secret`, which no other answer has except that of a rotation: store it, and verify each call with it. An account has at most five endpoints.
+     */
+    post: operations["createWebhook"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/webhooks/{webhookId}": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+      };
+      cookie?: never;
+    };
+    /** An endpoint of the caller */
+    get: operations["getWebhook"];
+    /**
+     * Change an endpoint
+     * @description Replaces url, events and description. `status` switches the endpoint off or on; without it, it stays as it is. What happens while it is disabled is not delivered later. Versions work as for tickets.
+     */
+    put: operations["updateWebhook"];
+    post?: never;
+    /**
+     * Remove an endpoint
+     * @description Its deliveries end, too, also those that would be repeated.
+     */
+    delete: operations["deleteWebhook"];
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/webhooks/{webhookId}/rotate-secret": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+      };
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * Replace an endpoint's secret
+     * @description For 24 hours each call is signed with the old secret and with the new one, so that you can replace it without losing a call. The body is ignored.
+     */
+    post: operations["rotateWebhookSecret"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/webhooks/{webhookId}/test": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+      };
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * Send a test message
+     * @description Calls the endpoint with a message of the type `webhook.test`. Read the delivery for the outcome. The body is ignored.
+     */
+    post: operations["testWebhook"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/webhooks/{webhookId}/deliveries": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+      };
+      cookie?: never;
+    };
+    /** What was sent to an endpoint, newest first */
+    get: operations["listDeliveries"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/webhooks/{webhookId}/deliveries/{deliveryId}/redeliver": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+        /** @description The id of a delivery. */
+        deliveryId: components["parameters"]["DeliveryId"];
+      };
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * Send a delivery once more
+     * @description Also one that was delivered or has failed. It has the same `webhook-id`. The body is ignored.
+     */
+    post: operations["redeliver"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/healthz": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * The process runs
+     * @description Of the gateway. It has no rate limit.
+     */
+    get: operations["getHealth"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/readyz": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * All that is needed is there
+     * @description Of the gateway, which asks all services. The answer is at most a second old. It has no rate limit.
+     */
+    get: operations["getReadiness"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/.well-known/jwks.json": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * The public keys that verify tokens
+     * @description A JSON Web Key Set (RFC 7517). Tokens are JWTs signed with `EdDSA` (Ed25519). `kid` is the key's RFC 7638 thumbprint. While a key is replaced there are two. A verifier that finds an
+     *     unknown `kid` reads this again. Revocations are not here: only the services know them.
+     */
+    get: operations["getKeys"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/openapi.json": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** This document */
+    get: operations["getOpenAPI"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/asyncapi.json": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** The events, as an AsyncAPI document */
+    get: operations["getAsyncAPI"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/schemas/{type}/{version}": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * The JSON Schema of an event's data
+     * @description What an event's `dataschema` names. Schemas of earlier versions stay here.
+     */
+    get: operations["getSchema"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/docs": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** A page to read and try this API */
+    get: operations["getDocs"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/docs/events": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** A page to read about the events */
+    get: operations["getEventDocs"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/docs/{asset}": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /** A file of the page */
+    get: operations["getDocsAsset"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+}
+export interface webhooks {
+  message: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * What your endpoint gets
+     * @description A signed message ([Standard Webhooks](https://www.standardwebhooks.com)): verify it with one of the published libraries and the endpoint's secret, before you parse it. Answer with any 2xx within
+     *     15 seconds, and do the work afterwards.
+     *
+     *     - **At least once.** A message may arrive again, also after you have answered. `webhook-id` is the same then: drop what you have handled.
+     *     - **In any order.** Compare `version` (of the ticket or order) with what you have, and ignore what is older.
+     *     - **Retries.** Another answer, a redirect, a timeout or no connection is a failure. The message is sent again, with growing pauses, for three days. An endpoint that had only failures
+     *       for five days is disabled (`disabledReason: failing`). 410 disables nothing; delete the endpoint instead.
+     *     - A seller gets the events of the tickets that they list and of orders for them; a buyer those of their own orders. The buyer's id is not in what a seller gets.
+     */
+    post: operations["receiveMessage"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+}
+export interface components {
+  schemas: {
+    /**
+     * Format: date-time
+     * @description RFC 3339 in UTC, always with three digits of a second.
+     * @example 2026-03-01T09:30:00.000Z
+     */
+    Time: string;
+    /**
+     * Format: uuid
+     * @description The id of a user.
+     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+     */
+    UserId: string;
+    /**
+     * Format: uuid
+     * @description The id of a ticket.
+     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5c
+     */
+    TicketId: string;
+    /**
+     * Format: uuid
+     * @description The id of an order.
+     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5d
+     */
+    OrderId: string;
+    /**
+     * Format: uuid
+     * @description The id of a payment. It is usually the order's; do not rely on that.
+     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5d
+     */
+    PaymentId: string;
+    /**
+     * Format: uuid
+     * @description The id of an endpoint.
+     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5e
+     */
+    WebhookId: string;
+    /**
+     * @description The id of a delivery; its messages have it in the header `webhook-id`.
+     * @example msg_2KWPBgLlAfxdpx2AI54pPJ85f4W
+     */
+    DeliveryId: string;
+    /**
+     * @description An ISO 4217 code in lower case. All prices of a system have the same.
+     * @example usd
+     */
+    Currency: string;
+    /** @description Grows with each change. */
+    Version: number;
+    /** @description An object without members. */
+    Empty: Record<string, never>;
+    User: {
+      id: components["schemas"]["UserId"];
+      /**
+       * Format: email
+       * @description In lower case.
+       */
+      email: string;
+      createdAt: components["schemas"]["Time"];
+    };
+    CurrentUser: {
+      /** @description `null` without a valid token. */
+      currentUser: components["schemas"]["User"] | null;
+    };
+    SignedIn: {
+      user: components["schemas"]["User"];
+      /** @description A JWT, valid for an hour. Its claim `exp` has the end. Send it as `Authorization: Bearer`. */
+      token: string;
+    };
+    NewAccount: {
+      /**
+       * Format: email
+       * @description Spaces around it are removed, and it is put into lower case. Its domain has at least two parts.
+       */
+      email: string;
+      /**
+       * Format: password
+       * @description 8 to 72 bytes in UTF-8: letters beyond a to z may take several. Each character counts, also spaces.
+       */
+      password: string;
+    };
+    Credentials: {
+      email: string;
+      /** Format: password */
+      password: string;
+    };
+    PasswordChange: {
+      /** Format: password */
+      oldPassword: string;
+      /**
+       * Format: password
+       * @description As for a new account.
+       */
+      newPassword: string;
+    };
+    Confirmation: {
+      /**
+       * Format: password
+       * @description The account's password.
+       */
+      password: string;
+    };
+    /**
+     * @description - `available`: it can be reserved.
+     *     - `reserved`: an order has it that is not paid yet. It may become available again.
+     *     - `sold`: a complete order has it.
+     *     - `withheld`: its sale was refunded. It is for sale again when its seller changes the listing (`PUT`).
+     *
+     *     Events bring this status, so it may be late by some milliseconds: whether a ticket can be reserved is decided by `POST /api/orders`.
+     * @enum {string}
+     */
+    TicketStatus: "available" | "reserved" | "sold" | "withheld";
+    Ticket: {
+      id: components["schemas"]["TicketId"];
+      title: string;
+      /** @description In the currency's minor unit. */
+      price: number;
+      currency: components["schemas"]["Currency"];
+      /** @description The seller. */
+      userId: components["schemas"]["UserId"];
+      status: components["schemas"]["TicketStatus"];
+      /** @description The order that has the ticket. It is there if the status is `reserved` or `sold`, and means only that: nobody but the buyer can read the order. */
+      orderId?: components["schemas"]["OrderId"];
+      /** @description Grows with each change, also when the ticket is reserved or sold. The same as `ETag`. */
+      version: components["schemas"]["Version"];
+      createdAt: components["schemas"]["Time"];
+      updatedAt: components["schemas"]["Time"];
+    };
+    NewTicket: {
+      /** @description Up to 200 characters, not only spaces, without control characters, line ends, and characters that change the direction of text. */
+      title: string;
+      /** @description In the currency's minor unit. The lower bound is a setting of the system (`MIN_PRICE`). */
+      price: number;
+    };
+    TicketChange: components["schemas"]["NewTicket"] & {
+      /** @description The version that you have read. Send it here or in `If-Match`; if both, they must be the same. */
+      version?: number;
+    };
+    /**
+     * @description - `created`: the ticket is reserved until `expiresAt`, and to be paid.
+     *     - `complete`: it is paid, and the ticket is the buyer's.
+     *     - `cancelled`: it has ended; `reason` is why. Nothing is charged, or all was given back. It does not change any more.
+     * @enum {string}
+     */
+    OrderStatus: "created" | "complete" | "cancelled";
+    /**
+     * @description - `user`: its buyer cancelled it.
+     *     - `expired`: it was not paid by `expiresAt`.
+     *     - `withdrawn`: the seller withdrew the listing.
+     *     - `payment`: the authorization was lost, or too many cards were declined.
+     *     - `refunded`: all of the money was given back.
+     * @enum {string}
+     */
+    CancelReason: "user" | "expired" | "withdrawn" | "payment" | "refunded";
+    /** @description The ticket as it was when it was reserved. The buyer pays this price. */
+    OrderedTicket: {
+      id: components["schemas"]["TicketId"];
+      title: string;
+      /** @description In the currency's minor unit. */
+      price: number;
+      currency: components["schemas"]["Currency"];
+    };
+    Order: {
+      id: components["schemas"]["OrderId"];
+      /** @description The buyer. */
+      userId: components["schemas"]["UserId"];
+      status: components["schemas"]["OrderStatus"];
+      /** @description Why it was cancelled. It is there only if the status is `cancelled`. */
+      reason?: components["schemas"]["CancelReason"];
+      /** @description The end of the reservation window, 15 minutes after `createdAt`. It stays when the order is complete or cancelled. */
+      expiresAt: components["schemas"]["Time"];
+      ticket: components["schemas"]["OrderedTicket"];
+      version: components["schemas"]["Version"];
+      createdAt: components["schemas"]["Time"];
+      updatedAt: components["schemas"]["Time"];
+    };
+    NewOrder: {
+      ticketId: components["schemas"]["TicketId"];
+    };
+    Unsettled: {
+      /** @description How many orders are `created`, or `complete` and not captured yet. */
+      unsettled: number;
+    };
+    /**
+     * @description - `pending`: no attempt has a known outcome.
+     *     - `requires_action`: the bank wants to authenticate the buyer. Give `clientSecret` to Stripe's frontend.
+     *     - `authorized`: the money is held. It is captured when the order is complete, and released when the order is cancelled.
+     *     - `captured`: the money was taken.
+     *     - `voided`: it ended before any money was taken.
+     *     - `refunded`: all of the money was given back.
+     *     - `failed`: the last card was declined; `declineCode` is why. The buyer may pay with another.
+     * @enum {string}
+     */
+    PaymentStatus: "pending" | "requires_action" | "authorized" | "captured" | "voided" | "refunded" | "failed";
+    Payment: {
+      id: components["schemas"]["PaymentId"];
+      orderId: components["schemas"]["OrderId"];
+      /**
+       * @description The id of Stripe's PaymentIntent.
+       * @example pi_3MtwBwLkdIwHu7ix28a3tqPa
+       */
+      stripeId: string;
+      status: components["schemas"]["PaymentStatus"];
+      /** @description The order's price, in the currency's minor unit. */
+      amount: number;
+      currency: components["schemas"]["Currency"];
+      /** @description Why the bank declined the last card. Absent if it did not. */
+      declineCode?: components["schemas"]["DeclineCode"];
+      /** @description For Stripe's frontend. It is there only if the status is `requires_action`. Do not store or log it. */
+      clientSecret?: string;
+      /** @description What was given back so far, in the currency's minor unit, by refunds and by disputes that were lost. Absent if nothing was. */
+      refunded?: number;
+      /**
+       * @description A refund did not reach the buyer; the operators must find another way. Absent otherwise.
+       * @enum {boolean}
+       */
+      refundFailed?: true;
+      /** @description The buyer's last complaint at the bank. Absent if there was none. */
+      dispute?: components["schemas"]["Dispute"];
+      createdAt: components["schemas"]["Time"];
+      updatedAt: components["schemas"]["Time"];
+    };
+    Dispute: {
+      /**
+       * @description Stripe's id of the dispute.
+       * @example du_1MtJUT2eZvKYlo2CNaw2HvEv
+       */
+      id: string;
+      /**
+       * @description Stripe's status, as `needs_response`, `under_review`, `won` or `lost`.
+       * @example needs_response
+       */
+      status: string;
+      /**
+       * @description Stripe's reason. Absent if there is none.
+       * @example fraudulent
+       */
+      reason?: string;
+      /** @description In the currency's minor unit. */
+      amount: number;
+    };
+    /** @description An order and a card. Exactly one of `paymentMethod` and `token` is sent. */
+    NewPayment: {
+      orderId: components["schemas"]["OrderId"];
+      /**
+       * @description The id of a PaymentMethod that Stripe's frontend made of the card.
+       * @example pm_card_visa
+       */
+      paymentMethod?: string;
+      /**
+       * @description A token that Stripe's frontend made of the card (the older way).
+       * @example tok_visa
+       */
+      token?: string;
+    } & (unknown | unknown);
+    StripeEventReceipt: {
+      /** @enum {boolean} */
+      received: true;
+      /** @description Whether the event is about a payment of this system. */
+      known: boolean;
+    };
+    /**
+     * @description Events of tickets go to their seller. Events of orders go to the buyer, and to the seller of the ticket.
+     * @enum {string}
+     */
+    EventType: "ticket.created" | "ticket.updated" | "ticket.deleted" | "order.created" | "order.completed" | "order.cancelled";
+    NewWebhook: {
+      /**
+       * Format: uri
+       * @description Where to send messages: `https`, in public address space, without a user and password. In development also `http` to this machine.
+       * @example https://tickets.example/hooks
+       */
+      url: string;
+      /** @description Which events it gets. */
+      events: components["schemas"]["EventType"][];
+      /** @description A note for you: up to 200 characters, without control characters and line ends. */
+      description?: string;
+    };
+    WebhookChange: components["schemas"]["NewWebhook"] & {
+      /** @description Switches the endpoint on or off. Without it the status stays. */
+      status?: components["schemas"]["WebhookStatus"];
+      /** @description The version that you have read. Send it here or in `If-Match`; if both, they must be the same. */
+      version?: number;
+    };
+    /** @enum {string} */
+    WebhookStatus: "enabled" | "disabled";
+    /** @description An endpoint. */
+    Webhook: {
+      id: components["schemas"]["WebhookId"];
+      /** Format: uri */
+      url: string;
+      events: components["schemas"]["EventType"][];
+      /** @description Absent if there is none. */
+      description?: string;
+      status: components["schemas"]["WebhookStatus"];
+      /**
+       * @description `user`: its owner did it. `failing`: it had only failures for five days. Absent if it is enabled.
+       * @enum {string}
+       */
+      disabledReason?: "user" | "failing";
+      /** @description Absent if it is enabled. */
+      disabledAt?: components["schemas"]["Time"];
+      /** @description The first failure since the last success. Absent if the last attempt was a success. */
+      failingSince?: components["schemas"]["Time"];
+      /** @description The same as `ETag`. */
+      version: components["schemas"]["Version"];
+      createdAt: components["schemas"]["Time"];
+      updatedAt: components["schemas"]["Time"];
+    };
+    WebhookWithSecret: components["schemas"]["Webhook"] & {
+      /**
+       * @description Signs the messages. No later answer has it.
+       * @example whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
+       */
+      secret: string;
+    };
+    /**
+     * @description - `pending`: it was not answered with 2xx yet, and is sent at `nextAttemptAt`.
+     *     - `delivered`: it was answered with 2xx.
+     *     - `failed`: it was not in three days, or the endpoint was disabled. Nothing is sent any more, unless you ask for it.
+     * @enum {string}
+     */
+    DeliveryStatus: "pending" | "delivered" | "failed";
+    /** @description A message to an endpoint. */
+    Delivery: {
+      id: components["schemas"]["DeliveryId"];
+      /** @description The id of the event. */
+      eventId: string;
+      eventType: components["schemas"]["EventType"] | "webhook.test";
+      status: components["schemas"]["DeliveryStatus"];
+      /** @description How often it was sent. */
+      attempts: number;
+      createdAt: components["schemas"]["Time"];
+      /** @description When it is sent next. Absent unless it is pending. */
+      nextAttemptAt?: components["schemas"]["Time"];
+      /** @description Absent before the first. */
+      lastAttempt?: components["schemas"]["DeliveryAttempt"];
+    };
+    DeliveryAttempt: {
+      at: components["schemas"]["Time"];
+      /** @description Until the end of the answer, in milliseconds. */
+      durationMs: number;
+      /** @description The HTTP status of the answer. Absent if there was none. */
+      status?: number;
+      /** @description The first 1024 bytes of the answer, as text. Absent if there was none. */
+      body?: string;
+      /** @description Why there was no answer, for people. Absent if there was one. */
+      error?: string;
+    };
+    WebhookMessage: {
+      type: components["schemas"]["EventType"] | "webhook.test";
+      /** @description When the event happened. */
+      timestamp: components["schemas"]["Time"];
+      /**
+       * @description What the endpoint's owner is in the event.
+       * @enum {string}
+       */
+      role: "seller" | "buyer";
+      /** @description The event's data. Its schema is at `/api/schemas/TYPE/VERSION`. */
+      data: components["schemas"]["TicketEvent"] | components["schemas"]["OrderEvent"] | components["schemas"]["Empty"];
+    };
+    /** @description The data of `ticket.created`, `ticket.updated` and `ticket.deleted`. */
+    TicketEvent: {
+      id: components["schemas"]["TicketId"];
+      title: string;
+      /** @description In the currency's minor unit. */
+      price: number;
+      currency: components["schemas"]["Currency"];
+      /** @description The seller. */
+      userId: components["schemas"]["UserId"];
+      status: components["schemas"]["TicketStatus"];
+      /** @description The order that has the ticket. Absent if none has. */
+      orderId?: components["schemas"]["OrderId"];
+      /** @description The number of the last reservation or end of one that the listing has. Absent before the first. */
+      sequence?: number;
+      version: components["schemas"]["Version"];
+      createdAt: components["schemas"]["Time"];
+      updatedAt: components["schemas"]["Time"];
+    };
+    /** @description The data of `order.created`, `order.completed` and `order.cancelled`. */
+    OrderEvent: {
+      id: components["schemas"]["OrderId"];
+      /** @description The buyer. Absent in what a seller gets. */
+      userId?: components["schemas"]["UserId"];
+      /** @description The seller of the ticket. */
+      sellerId?: components["schemas"]["UserId"];
+      status: components["schemas"]["OrderStatus"];
+      /** @description Why it was cancelled. `unknown`: the order was lost with a restored backup. Absent if it was not cancelled. */
+      reason?: components["schemas"]["CancelReason"] | "unknown";
+      expiresAt: components["schemas"]["Time"];
+      ticket: components["schemas"]["OrderedTicket"];
+      /** @description Grows with each reservation and each end of one of the ticket, over all its orders. */
+      sequence: number;
+      version: components["schemas"]["Version"];
+      createdAt: components["schemas"]["Time"];
+      updatedAt: components["schemas"]["Time"];
+    };
+    Health: {
+      /** @enum {string} */
+      status: "ok";
+    };
+    /** @description The result of each check, `ok` or what is wrong, for people. */
+    Checks: {
+      [key: string]: string;
+    };
+    Readiness: {
+      /** @enum {string} */
+      status: "ready";
+      checks: components["schemas"]["Checks"];
+    };
+    KeySet: {
+      keys: {
+        /** @enum {string} */
+        kty: "OKP";
+        /** @enum {string} */
+        crv: "Ed25519";
+        /** @enum {string} */
+        alg: "EdDSA";
+        /** @enum {string} */
+        use: "sig";
+        /** @description The id of the key. */
+        kid: string;
+        /** @description The public key, base64url. */
+        x: string;
+      }[];
+    };
+    /** @description An error (RFC 9457). */
+    Problem: {
+      /** @enum {string} */
+      type: "about:blank";
+      /** @description The name of the status. */
+      title: string;
+      /** @description The HTTP status. */
+      status: number;
+      /** @description The first message, a sentence for people. */
+      detail: string;
+      /** @description All that is wrong, one entry each. */
+      errors: components["schemas"]["ProblemDetail"][];
+      /** @description The same as `X-Request-Id`. */
+      requestId: string;
+    };
+    ProblemDetail: {
+      /** @description A sentence for people. */
+      message: string;
+      /** @description For programs. Its meaning is in `x-codes`. */
+      code: string;
+      /** @description The member of the body, the query parameter or the header that it is about. Absent if it is about none. */
+      field?: string;
+    };
+    /**
+     * @description The body cannot be read.
+     * @enum {string}
+     */
+    CodesOfBody: "bad_request" | "not_json" | "not_text" | "wrong_type";
+    /** @enum {string} */
+    CodesOfUnauthorized: "not_signed_in" | "token_invalid" | "token_expired" | "token_revoked";
+    /** @enum {string} */
+    CodesOfPublicRead: "unavailable" | "timeout" | "upstream_unavailable" | "upstream_timeout";
+    CodesOfRead: components["schemas"]["CodesOfPublicRead"] | "keys_unavailable";
+    CodesOfPublicChange: components["schemas"]["CodesOfPublicRead"] | "outcome_unknown";
+    CodesOfChange: components["schemas"]["CodesOfPublicChange"] | "keys_unavailable";
+    /**
+     * @description A code of Stripe; `invalid` if it gives none.
+     * @example resource_missing
+     * @example amount_too_small
+     * @example token_already_used
+     */
+    StripeCode: string;
+    /**
+     * @description Why the bank declined a card ([list](https://docs.stripe.com/declines/codes)).
+     * @example card_declined
+     * @example generic_decline
+     * @example insufficient_funds
+     * @example expired_card
+     * @example incorrect_cvc
+     * @example processing_error
+     */
+    DeclineCode: string;
+  };
+  responses: {
+    /** @description The request is not valid HTTP. */
+    BadRequest: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description `limit` or `cursor` does not follow its rules. */
+    BadPage: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description The caller is not signed in. */
+    Unauthorized: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        "WWW-Authenticate": components["headers"]["WWWAuthenticate"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description The password that confirms the change is wrong. */
+    WrongPassword: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description It belongs to another buyer. */
+    NotBuyer: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description There is nothing at this path, or nothing with this id. */
+    NotFound: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description The path has no such method. */
+    MethodNotAllowed: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description The request did not arrive in time, 5 s for its headers and 15 s for its body. It was not handled. */
+    RequestTimeout: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description It was changed by somebody else at the same moment, again and again. */
+    Conflict: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description The body is longer than 65,536 bytes. */
+    TooLarge: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description The body is not JSON, or is compressed. */
+    UnsupportedMedia: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description There are too many requests of this address or user. */
+    RateLimited: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        "Retry-After": components["headers"]["RetryAfter"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description There are too many requests of this address or user, or too many wrong passwords for the account. */
+    TooManyPasswords: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        "Retry-After": components["headers"]["RetryAfter"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description The request line and the headers are longer than 16,384 bytes. */
+    HeadersTooLarge: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description A defect in a service. Report its `requestId`. A change may have been made. */
+    Internal: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description Something that the service needs is away. */
+    PublicReadUnavailable: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        "Retry-After": components["headers"]["RetryAfter"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description Something that the service needs is away. */
+    ReadUnavailable: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        "Retry-After": components["headers"]["RetryAfter"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description Something that the service needs is away. The code shows whether the change may have been made. */
+    PublicChangeUnavailable: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        "Retry-After": components["headers"]["RetryAfter"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description Something that the service needs is away, or too many passwords wait to be hashed. The code shows whether the change may have been made. */
+    PasswordChangeUnavailable: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        "Retry-After": components["headers"]["RetryAfter"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description Something that the service needs is away. The code shows whether the change may have been made. */
+    ChangeUnavailable: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        "Retry-After": components["headers"]["RetryAfter"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description The copy is current. */
+    NotModified: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        ETag: components["headers"]["DocumentETag"];
+        "Cache-Control": components["headers"]["DocumentCacheControl"];
+        [name: string]: unknown;
+      };
+      content?: never;
+    };
+  };
+  parameters: {
+    /** @description How many entries the page has at most. */
+    Limit: number;
+    /** @description Where the page begins. Take it from the `Link` of the page before, and do not make one. */
+    Cursor: string;
+    /**
+     * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+     *     kept: after one, the same key may be used again. A random UUID is a good key.
+     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+     */
+    IdempotencyKey: string;
+    /**
+     * @description The `ETag` that you have read. `*` and none mean any version.
+     * @example "3"
+     */
+    IfMatch: string;
+    /** @description The `ETag` of a copy that you have. */
+    IfNoneMatch: string;
+    /** @description The id of a ticket. */
+    TicketId: components["schemas"]["TicketId"];
+    /** @description The id of an order. */
+    OrderId: components["schemas"]["OrderId"];
+    /** @description The id of a payment. */
+    PaymentId: components["schemas"]["PaymentId"];
+    /** @description The id of an endpoint. */
+    WebhookId: components["schemas"]["WebhookId"];
+    /** @description The id of a delivery. */
+    DeliveryId: components["schemas"]["DeliveryId"];
+  };
+  requestBodies: never;
+  headers: {
+    /**
+     * @description The id of the request in the services' logs. A client may choose it with a request header of the same name.
+     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+     */
+    RequestId: string;
+    /**
+     * @description The limits that counted this request (draft-ietf-httpapi-ratelimit-headers-11): `q` requests, which come back within `w` seconds. `address` counts those of a client's address, `user` those of a signed-in user;
+     *     `signin-address` and `signin-user` those that hash a password. Absent if no limit counts.
+     * @example "address";q=200;w=2, "user";q=200;w=2
+     */
+    RateLimitPolicy: string;
+    /**
+     * @description What is left of each limit, `r` requests, and in how many seconds `t` all are back. After 429, `t` is the time until the next request is allowed.
+     * @example "address";r=187;t=1, "user";r=199;t=1
+     */
+    RateLimit: string;
+    /**
+     * @description How many seconds to wait before the request is sent again.
+     * @example 2
+     */
+    RetryAfter: number;
+    /**
+     * @description The version, in quotes, for `If-Match`.
+     * @example "3"
+     */
+    ETag: string;
+    /**
+     * @description Changes with the content, for `If-None-Match`.
+     * @example "8f14e45fceea167a"
+     */
+    DocumentETag: string;
+    /**
+     * @description How long the answer may be used without asking again.
+     * @example public, max-age=300
+     */
+    DocumentCacheControl: string;
+    /**
+     * @description The path of what was created.
+     * @example /api/orders/0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+     */
+    Location: string;
+    /**
+     * @description The next page (RFC 8288), relative to this one. Absent on the last page.
+     * @example </api/tickets?cursor=abc&limit=50>; rel="next"
+     */
+    NextLink: string;
+    /** @description `true` if this is the answer to an earlier request with the same `Idempotency-Key`. Absent otherwise. */
+    IdempotentReplayed: "true";
+    /** @description How to sign in. */
+    WWWAuthenticate: "Bearer";
+    /** @description The cookies `jwt` (an hour) and `refresh` (30 days from the sign-in). There are several headers of this name. */
+    SetCookies: string;
+    /** @description Removes the cookies `jwt` and `refresh`. There are several headers of this name. */
+    ClearedCookies: string;
+  };
+  pathItems: never;
+}
+export type $defs = Record<string, never>;
+export interface operations {
+  signUp: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["NewAccount"];
+      };
+    };
+    responses: {
+      /** @description The account is made, and the caller is signed in. */
+      201: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Set-Cookie": components["headers"]["SetCookies"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["SignedIn"];
+        };
+      };
+      /** @description The email or the password does not follow its rules. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      408: components["responses"]["RequestTimeout"];
+      /** @description The email has an account. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PasswordChangeUnavailable"];
+    };
+  };
+  signIn: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["Credentials"];
+      };
+    };
+    responses: {
+      /** @description The caller is signed in. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Set-Cookie": components["headers"]["SetCookies"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["SignedIn"];
+        };
+      };
+      /** @description A member is missing. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      /** @description Email or password is wrong. */
+      401: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "WWW-Authenticate": components["headers"]["WWWAuthenticate"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      408: components["responses"]["RequestTimeout"];
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["TooManyPasswords"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PasswordChangeUnavailable"];
+    };
+  };
+  refresh: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description A new token, and both cookies anew. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Set-Cookie": components["headers"]["SetCookies"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["SignedIn"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      /** @description There is no refresh token, or its session has ended. The cookie `refresh` is cleared. */
+      401: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "WWW-Authenticate": components["headers"]["WWWAuthenticate"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      408: components["responses"]["RequestTimeout"];
+      409: components["responses"]["Conflict"];
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicChangeUnavailable"];
+    };
+  };
+  signOut: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The session has ended. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Set-Cookie": components["headers"]["ClearedCookies"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Empty"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      408: components["responses"]["RequestTimeout"];
+      409: components["responses"]["Conflict"];
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicChangeUnavailable"];
+    };
+  };
+  signOutEverywhere: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description All sessions have ended. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Set-Cookie": components["headers"]["ClearedCookies"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Empty"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      401: components["responses"]["Unauthorized"];
+      408: components["responses"]["RequestTimeout"];
+      409: components["responses"]["Conflict"];
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicChangeUnavailable"];
+    };
+  };
+  changePassword: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["PasswordChange"];
+      };
+    };
+    responses: {
+      /** @description The password is changed, and the caller has a new token. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Set-Cookie": components["headers"]["SetCookies"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["SignedIn"];
+        };
+      };
+      /** @description A member is missing, or the new password does not follow its rules. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      403: components["responses"]["WrongPassword"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The account was changed at the same moment. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["TooManyPasswords"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PasswordChangeUnavailable"];
+    };
+  };
+  getCurrentUser: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The user of the token, or `null`. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["CurrentUser"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicReadUnavailable"];
+    };
+  };
+  deleteCurrentUser: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["Confirmation"];
+      };
+    };
+    responses: {
+      /** @description The account is deleted, and both cookies are cleared. */
+      204: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Set-Cookie": components["headers"]["ClearedCookies"];
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      /** @description The password is missing. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      403: components["responses"]["WrongPassword"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The account has unsettled orders, or was changed at the same moment. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["TooManyPasswords"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      /** @description The service, or orders, which is asked for unsettled orders, is away. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+    };
+  };
+  listTickets: {
+    parameters: {
+      query?: {
+        /** @description How many entries the page has at most. */
+        limit?: components["parameters"]["Limit"];
+        /** @description Where the page begins. Take it from the `Link` of the page before, and do not make one. */
+        cursor?: components["parameters"]["Cursor"];
+      };
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description A page of listings. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Link: components["headers"]["NextLink"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Ticket"][];
+        };
+      };
+      400: components["responses"]["BadPage"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicReadUnavailable"];
+    };
+  };
+  createTicket: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["NewTicket"];
+      };
+    };
+    responses: {
+      /** @description The ticket is listed. After a replay the body is that of the first answer. */
+      201: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Location: components["headers"]["Location"];
+          ETag: components["headers"]["ETag"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Ticket"];
+        };
+      };
+      /** @description The title or the price does not follow its rules. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The key was used with another body, or for another request at the same moment. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  getTicket: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of a ticket. */
+        ticketId: components["parameters"]["TicketId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The listing, also if it is reserved, sold or withheld. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["ETag"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Ticket"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicReadUnavailable"];
+    };
+  };
+  updateTicket: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description The `ETag` that you have read. `*` and none mean any version.
+         * @example "3"
+         */
+        "If-Match"?: components["parameters"]["IfMatch"];
+      };
+      path: {
+        /** @description The id of a ticket. */
+        ticketId: components["parameters"]["TicketId"];
+      };
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["TicketChange"];
+      };
+    };
+    responses: {
+      /** @description The changed listing. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["ETag"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Ticket"];
+        };
+      };
+      /** @description The title, the price or the version does not follow its rules. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      /** @description The caller is not its seller. */
+      403: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The ticket is reserved or sold, or has changed since it was read. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  deleteTicket: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description The `ETag` that you have read. `*` and none mean any version.
+         * @example "3"
+         */
+        "If-Match"?: components["parameters"]["IfMatch"];
+      };
+      path: {
+        /** @description The id of a ticket. */
+        ticketId: components["parameters"]["TicketId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The listing is withdrawn. */
+      204: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      /** @description The version in `If-Match` is none. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      /** @description The caller is not its seller. */
+      403: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The ticket is reserved or sold, or has changed since it was read. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  listOrders: {
+    parameters: {
+      query?: {
+        /** @description How many entries the page has at most. */
+        limit?: components["parameters"]["Limit"];
+        /** @description Where the page begins. Take it from the `Link` of the page before, and do not make one. */
+        cursor?: components["parameters"]["Cursor"];
+      };
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description A page of orders. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Link: components["headers"]["NextLink"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Order"][];
+        };
+      };
+      400: components["responses"]["BadPage"];
+      401: components["responses"]["Unauthorized"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ReadUnavailable"];
+    };
+  };
+  createOrder: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["NewOrder"];
+      };
+    };
+    responses: {
+      /** @description The ticket is reserved for the caller. After a replay the body is that of the first answer, so read the order for its current state. */
+      201: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Location: components["headers"]["Location"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Order"];
+        };
+      };
+      /** @description `ticketId` is missing or is not an id. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      /** @description The caller is not signed in, or the account was deleted. */
+      401: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "WWW-Authenticate": components["headers"]["WWWAuthenticate"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      /** @description There is no such ticket. */
+      404: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      408: components["responses"]["RequestTimeout"];
+      /** @description The ticket cannot be reserved by the caller now. With `reservation_cooldown` there is a `Retry-After`; with `own_reservation` the member `orderId` names the caller's order. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            /** @description With `own_reservation`: the order with which the caller holds the ticket. */
+            orderId?: components["schemas"]["OrderId"];
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      /** @description The ticket is not known yet, or something that the service needs is away. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+    };
+  };
+  countUnsettledOrders: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The number. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Unsettled"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      401: components["responses"]["Unauthorized"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ReadUnavailable"];
+    };
+  };
+  getOrder: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an order. */
+        orderId: components["parameters"]["OrderId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The order. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Order"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      401: components["responses"]["Unauthorized"];
+      403: components["responses"]["NotBuyer"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ReadUnavailable"];
+    };
+  };
+  cancelOrder: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an order. */
+        orderId: components["parameters"]["OrderId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The order is cancelled. */
+      204: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      400: components["responses"]["BadRequest"];
+      401: components["responses"]["Unauthorized"];
+      403: components["responses"]["NotBuyer"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The order is complete, or was changed at the same moment. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  listPayments: {
+    parameters: {
+      query: {
+        /** @description An order of the caller. */
+        orderId: components["schemas"]["OrderId"];
+      };
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description An array with the order's payment, or an empty one if nobody has tried to pay. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Payment"][];
+        };
+      };
+      /** @description `orderId` is missing or is not an id. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      403: components["responses"]["NotBuyer"];
+      /** @description There is no such order. */
+      404: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      /** @description The order is not known yet, or something that the service needs is away. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+    };
+  };
+  createPayment: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["NewPayment"];
+      };
+    };
+    responses: {
+      /** @description The order was paid before, or its payment waits for the bank. Nothing new was charged. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Location: components["headers"]["Location"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Payment"];
+        };
+      };
+      /**
+       * @description This request has caused the payment's state: `authorized`, or `requires_action`: the buyer must confirm it at the bank, with `clientSecret` (it can also be `captured` already). After a replay the
+       *     body is that of the first answer, with a fresh `clientSecret`.
+       */
+      201: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Location: components["headers"]["Location"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Payment"];
+        };
+      };
+      /** @description A member does not follow its rules, or Stripe does not know or take the payment method, the token or the amount. The code is then Stripe's ([list](https://docs.stripe.com/error-codes)), as `resource_missing`. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      /** @description The bank declined the card. The code is the bank's ([list](https://docs.stripe.com/declines/codes)); codes that would help a thief are shown as `card_declined`. The buyer may pay with another card. */
+      402: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      403: components["responses"]["NotBuyer"];
+      /** @description There is no such order. */
+      404: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      408: components["responses"]["RequestTimeout"];
+      /** @description The order cannot be paid. Nothing was charged. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      /** @description Too many requests, or too many of the caller's cards were declined within an hour. */
+      429: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      /** @description The order is not known yet, or something that the service needs is away. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+    };
+  };
+  getPayment: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of a payment. */
+        paymentId: components["parameters"]["PaymentId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The payment. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Payment"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      401: components["responses"]["Unauthorized"];
+      403: components["responses"]["NotBuyer"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ReadUnavailable"];
+    };
+  };
+  receiveStripeEvent: {
+    parameters: {
+      query?: never;
+      header: {
+        /**
+         * @description The time of the request and its signature. It is valid for 300 seconds.
+         * @example t=1764000000,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd
+         */
+        "Stripe-Signature": string;
+      };
+      path?: never;
+      cookie?: never;
+    };
+    /** @description An [event](https://docs.stripe.com/api/events) of Stripe. */
+    requestBody: {
+      content: {
+        "application/json": Record<string, never>;
+      };
+    };
+    responses: {
+      /** @description The event is handled. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["StripeEventReceipt"];
+        };
+      };
+      /** @description The signature does not fit the body, or is too old. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      408: components["responses"]["RequestTimeout"];
+      409: components["responses"]["Conflict"];
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      /** @description Payments has no webhook secret, or something that it needs is away. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+    };
+  };
+  listWebhooks: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description All endpoints, oldest first, without their secrets. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Webhook"][];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      401: components["responses"]["Unauthorized"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ReadUnavailable"];
+    };
+  };
+  createWebhook: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["NewWebhook"];
+      };
+    };
+    responses: {
+      /** @description The endpoint is added. A replay has the same body, with the secret. */
+      201: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Location: components["headers"]["Location"];
+          ETag: components["headers"]["ETag"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["WebhookWithSecret"];
+        };
+      };
+      /** @description A member does not follow its rules. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The account has five endpoints, or the key was used with another body. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  getWebhook: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The endpoint, without its secret. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["ETag"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Webhook"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      401: components["responses"]["Unauthorized"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ReadUnavailable"];
+    };
+  };
+  updateWebhook: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description The `ETag` that you have read. `*` and none mean any version.
+         * @example "3"
+         */
+        "If-Match"?: components["parameters"]["IfMatch"];
+      };
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+      };
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["WebhookChange"];
+      };
+    };
+    responses: {
+      /** @description The changed endpoint. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["ETag"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Webhook"];
+        };
+      };
+      /** @description A member does not follow its rules. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description It has changed since it was read. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  deleteWebhook: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The endpoint is removed. */
+      204: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      400: components["responses"]["BadRequest"];
+      401: components["responses"]["Unauthorized"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      409: components["responses"]["Conflict"];
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  rotateWebhookSecret: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The endpoint with its new secret. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["ETag"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["WebhookWithSecret"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      401: components["responses"]["Unauthorized"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      409: components["responses"]["Conflict"];
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  testWebhook: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The delivery, which is under way. */
+      202: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Delivery"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      401: components["responses"]["Unauthorized"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The endpoint is disabled. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  listDeliveries: {
+    parameters: {
+      query?: {
+        /** @description How many entries the page has at most. */
+        limit?: components["parameters"]["Limit"];
+        /** @description Where the page begins. Take it from the `Link` of the page before, and do not make one. */
+        cursor?: components["parameters"]["Cursor"];
+      };
+      header?: never;
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description A page of deliveries. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Link: components["headers"]["NextLink"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Delivery"][];
+        };
+      };
+      400: components["responses"]["BadPage"];
+      401: components["responses"]["Unauthorized"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ReadUnavailable"];
+    };
+  };
+  redeliver: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an endpoint. */
+        webhookId: components["parameters"]["WebhookId"];
+        /** @description The id of a delivery. */
+        deliveryId: components["parameters"]["DeliveryId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The delivery, which is under way again. */
+      202: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Delivery"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      401: components["responses"]["Unauthorized"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The endpoint is disabled. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  getHealth: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description It runs. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Health"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      408: components["responses"]["RequestTimeout"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+    };
+  };
+  getReadiness: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The system is ready. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Readiness"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      408: components["responses"]["RequestTimeout"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      /** @description Something that the system needs is away, or it starts or shuts down. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            checks: components["schemas"]["Checks"];
+            errors?: unknown;
+          };
+        };
+      };
+    };
+  };
+  getKeys: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The keys. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          /**
+           * @description How long the answer may be kept.
+           * @example public, max-age=60
+           */
+          "Cache-Control"?: string;
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["KeySet"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      /** @description Auth is away. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+    };
+  };
+  getOpenAPI: {
+    parameters: {
+      query?: never;
+      header?: {
+        /** @description The `ETag` of a copy that you have. */
+        "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The document, as JSON. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["DocumentETag"];
+          "Cache-Control": components["headers"]["DocumentCacheControl"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": Record<string, never>;
+        };
+      };
+      304: components["responses"]["NotModified"];
+      400: components["responses"]["BadRequest"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+    };
+  };
+  getAsyncAPI: {
+    parameters: {
+      query?: never;
+      header?: {
+        /** @description The `ETag` of a copy that you have. */
+        "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The document, as JSON. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["DocumentETag"];
+          "Cache-Control": components["headers"]["DocumentCacheControl"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": Record<string, never>;
+        };
+      };
+      304: components["responses"]["NotModified"];
+      400: components["responses"]["BadRequest"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+    };
+  };
+  getSchema: {
+    parameters: {
+      query?: never;
+      header?: {
+        /** @description The `ETag` of a copy that you have. */
+        "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+      };
+      path: {
+        /**
+         * @description The type of the event.
+         * @example order.created
+         */
+        type: string;
+        /**
+         * @description The number of the schema.
+         * @example 1
+         */
+        version: number;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The schema (JSON Schema 2020-12). */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["DocumentETag"];
+          "Cache-Control": components["headers"]["DocumentCacheControl"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/schema+json": Record<string, never>;
+        };
+      };
+      304: components["responses"]["NotModified"];
+      400: components["responses"]["BadRequest"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+    };
+  };
+  getDocs: {
+    parameters: {
+      query?: never;
+      header?: {
+        /** @description The `ETag` of a copy that you have. */
+        "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The page. Its assets are below this path. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["DocumentETag"];
+          "Cache-Control": components["headers"]["DocumentCacheControl"];
+          [name: string]: unknown;
+        };
+        content: {
+          "text/html": string;
+        };
+      };
+      304: components["responses"]["NotModified"];
+      400: components["responses"]["BadRequest"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+    };
+  };
+  getEventDocs: {
+    parameters: {
+      query?: never;
+      header?: {
+        /** @description The `ETag` of a copy that you have. */
+        "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The page. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["DocumentETag"];
+          "Cache-Control": components["headers"]["DocumentCacheControl"];
+          [name: string]: unknown;
+        };
+        content: {
+          "text/html": string;
+        };
+      };
+      304: components["responses"]["NotModified"];
+      400: components["responses"]["BadRequest"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+    };
+  };
+  getDocsAsset: {
+    parameters: {
+      query?: never;
+      header?: {
+        /** @description The `ETag` of a copy that you have. */
+        "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+      };
+      path: {
+        /**
+         * @description The name of the file.
+         * @example swagger-ui.css
+         */
+        asset: string;
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The file. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["DocumentETag"];
+          "Cache-Control": components["headers"]["DocumentCacheControl"];
+          [name: string]: unknown;
+        };
+        content: {
+          "text/css": string;
+          "text/javascript": string;
+          "image/png": unknown;
+        };
+      };
+      304: components["responses"]["NotModified"];
+      400: components["responses"]["BadRequest"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+    };
+  };
+  receiveMessage: {
+    parameters: {
+      query?: never;
+      header: {
+        /** @description The same for all attempts of a message. It is the delivery's `id`. */
+        "webhook-id": components["schemas"]["DeliveryId"];
+        /**
+         * @description When this attempt was made, in seconds since 1970. Refuse one that is more than five minutes away from your clock.
+         * @example 1764000000
+         */
+        "webhook-timestamp": string;
+        /**
+         * @description One or two signatures with a space between: `v1,` and the base64 of the HMAC-SHA256 of `ID.TIMESTAMP.BODY`. There are two while a secret is being replaced.
+         * @example v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=
+         */
+        "webhook-signature": string;
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["WebhookMessage"];
+      };
+    };
+    responses: {
+      /** @description You have the message. The body is ignored; its first 1024 bytes are kept for the list of deliveries. */
+      "2XX": {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      /** @description The message is sent again. */
+      default: {
+        headers: {
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+    };
+  };
+}

@@ -1,0 +1,114 @@
+// The REST API, described in services/contracts/openapi.yaml. Callers see their own endpoints only.
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { decodeEndpoint, expectedVersion, idempotencyKey, linkNext, paging, pathId } from "./decode.ts";
+import type { Delivery } from "./delivery.ts";
+import { findEndpoint, type Endpoint } from "./endpoint.ts";
+import type { Verifier } from "./identity.ts";
+import { sendJson } from "./rest.ts";
+import type { Store } from "./store.ts";
+
+interface Options {
+  store: Store;
+  verifier: Pick<Verifier, "callerOf">;
+  begin: (delivery: Delivery) => void;
+  allowLoopback: boolean;
+}
+
+export function registerApi(app: FastifyInstance, { store, verifier, begin, allowLoopback }: Options): void {
+  const callerOf = async (request: FastifyRequest) => (await verifier.callerOf(request)).id;
+
+  app.get("/api/webhooks", async (request, reply) => {
+    const account = await store.account(await callerOf(request));
+    await sendJson(reply, 200, account.endpoints.map(endpointResponse));
+  });
+
+  app.post("/api/webhooks", async (request, reply) => {
+    const caller = await callerOf(request);
+    const { settings } = decodeEndpoint(request, allowLoopback);
+    const answer = await store.create(caller, settings, idempotencyKey(request), (endpoint) => ({
+      status: 201,
+      location: "/api/webhooks/" + endpoint.id,
+      etag: etagOf(endpoint),
+      body: { ...endpointResponse(endpoint), secret: endpoint.secret },
+    }));
+    if (answer.replayed) {
+      void reply.header("Idempotent-Replayed", "true");
+    }
+    request.annotations["endpointId"] = (answer.body as Endpoint).id;
+    void reply.header("Location", answer.location).header("ETag", answer.etag);
+    await sendJson(reply, answer.status, answer.body);
+  });
+
+  app.get("/api/webhooks/:id", async (request, reply) => {
+    const caller = await callerOf(request);
+    const endpoint = findEndpoint(await store.account(caller), pathId(request, "id"));
+    await sendEndpoint(reply, endpoint);
+  });
+
+  app.put("/api/webhooks/:id", async (request, reply) => {
+    const caller = await callerOf(request);
+    const id = pathId(request, "id");
+    const { settings, status, version } = decodeEndpoint(request, allowLoopback);
+    const expected = expectedVersion(request, version);
+    await sendEndpoint(reply, await store.update(caller, id, expected, settings, status));
+  });
+
+  app.delete("/api/webhooks/:id", async (request, reply) => {
+    const caller = await callerOf(request);
+    await store.remove(caller, pathId(request, "id"));
+    await reply.code(204).send();
+  });
+
+  app.post("/api/webhooks/:id/rotate-secret", async (request, reply) => {
+    const caller = await callerOf(request);
+    const endpoint = await store.rotate(caller, pathId(request, "id"));
+    void reply.header("ETag", etagOf(endpoint));
+    await sendJson(reply, 200, { ...endpointResponse(endpoint), secret: endpoint.secret });
+  });
+
+  app.post("/api/webhooks/:id/test", async (request, reply) => {
+    const caller = await callerOf(request);
+    const delivery = await store.test(caller, pathId(request, "id"));
+    begin(delivery);
+    await sendJson(reply, 202, deliveryResponse(delivery));
+  });
+
+  app.get("/api/webhooks/:id/deliveries", async (request, reply) => {
+    const caller = await callerOf(request);
+    const endpoint = findEndpoint(await store.account(caller), pathId(request, "id"));
+    const { limit, before } = paging(request);
+    const { deliveries, next } = await store.list(endpoint.id, limit, before);
+    linkNext(request, reply, next);
+    await sendJson(reply, 200, deliveries.map(deliveryResponse));
+  });
+
+  app.post("/api/webhooks/:id/deliveries/:deliveryId/redeliver", async (request, reply) => {
+    const caller = await callerOf(request);
+    const delivery = await store.redeliver(caller, pathId(request, "id"), pathId(request, "deliveryId"));
+    begin(delivery);
+    await sendJson(reply, 202, deliveryResponse(delivery));
+  });
+}
+
+async function sendEndpoint(reply: FastifyReply, endpoint: Endpoint): Promise<void> {
+  void reply.header("ETag", etagOf(endpoint));
+  await sendJson(reply, 200, endpointResponse(endpoint));
+}
+
+function etagOf(endpoint: Endpoint): string {
+  return `"${endpoint.version}"`;
+}
+
+/** An endpoint as clients get it: without its secrets. */
+function endpointResponse(endpoint: Endpoint) {
+  const { id, url, events, description, status, disabledReason, disabledAt, failingSince, version, createdAt, updatedAt } =
+    endpoint;
+  return { id, url, events, description, status, disabledReason, disabledAt, failingSince, version, createdAt, updatedAt };
+}
+
+/** A delivery as clients get it. */
+function deliveryResponse(delivery: Delivery) {
+  const { id, eventId, eventType, status, attempts, createdAt, due, lastAttempt } = delivery;
+  const nextAttemptAt = due === undefined ? undefined : new Date(due * 1000).toISOString();
+  return { id, eventId, eventType, status, attempts, createdAt, nextAttemptAt, lastAttempt };
+}

@@ -1,0 +1,170 @@
+// An endpoint: a URL of a user's own, which is called when certain events happen to the user's tickets and orders. Its life:
+//
+//   enabled ──(its owner, or five days of failures only)──▶ disabled ──(its owner)──▶ enabled
+//
+// The rules take the time as an argument and do no I/O. They return a new account, and do not change the one that they get.
+import { Problem } from "./problem.ts";
+
+export const eventTypes = [
+  "ticket.created",
+  "ticket.updated",
+  "ticket.deleted",
+  "order.created",
+  "order.completed",
+  "order.cancelled",
+] as const;
+export type EventType = (typeof eventTypes)[number];
+
+/** The type of the message that tests an endpoint. No endpoint can be subscribed to it. */
+export const testType = "webhook.test";
+
+export const maxEndpoints = 5;
+const day = 24 * 60 * 60 * 1000;
+/** How long the old secret signs beside the new one. */
+const oldSecretTime = day;
+/** After so long without a success, the next failure disables an endpoint. */
+const failingTime = 5 * day;
+
+export interface Endpoint {
+  id: string;
+  url: string;
+  events: EventType[];
+  description?: string;
+  status: "enabled" | "disabled";
+  disabledReason?: "user" | "failing";
+  disabledAt?: string;
+  /** When the first attempt after the last success failed. */
+  failingSince?: string;
+  secret: string;
+  previousSecret?: { secret: string; until: string };
+  /** Grows with each change by the owner, or of the status. */
+  version: number;
+  createdAt: string;
+  updatedAt: string;
+}
+
+/** The document of a user: all endpoints, oldest first. */
+export interface Account {
+  schema: 1;
+  /** Grows whenever the answer to "which event goes where" may change. */
+  version: number;
+  endpoints: Endpoint[];
+}
+
+export const noAccount: Account = { schema: 1, version: 0, endpoints: [] };
+
+/** What an owner decides about an endpoint. */
+export interface Settings {
+  url: string;
+  events: EventType[];
+  description?: string | undefined;
+}
+
+export function findEndpoint(account: Account, id: string): Endpoint {
+  const endpoint = account.endpoints.find((each) => each.id === id);
+  if (!endpoint) {
+    throw new Problem("notFound", { code: "not_found", message: "There is nothing with this id." });
+  }
+  return endpoint;
+}
+
+export function addEndpoint(account: Account, id: string, secret: string, settings: Settings, now: Date): Account {
+  if (account.endpoints.length >= maxEndpoints) {
+    const message = `You have ${maxEndpoints} endpoints, and cannot have more. Remove one.`;
+    throw new Problem("conflict", { code: "too_many_endpoints", message });
+  }
+  const at = now.toISOString();
+  const endpoint: Endpoint = { id, ...written(settings), status: "enabled", secret, version: 1, createdAt: at, updatedAt: at };
+  return { ...account, version: account.version + 1, endpoints: [...account.endpoints, endpoint] };
+}
+
+/** Replaces the settings. If expected is given, the endpoint must have that version. Without a status it keeps its own. */
+export function changeEndpoint(
+  account: Account,
+  id: string,
+  expected: number | undefined,
+  settings: Settings,
+  status: Endpoint["status"] | undefined,
+  now: Date,
+): Account {
+  const old = findEndpoint(account, id);
+  if (expected !== undefined && expected !== old.version) {
+    const message = `The endpoint has changed since you read it: its version is ${old.version}, not ${expected}.`;
+    throw new Problem("conflict", { code: "stale_version", message });
+  }
+  const { description: _, ...kept } = old;
+  let changed: Endpoint = { ...kept, ...written(settings), version: old.version + 1, updatedAt: now.toISOString() };
+  if (status !== undefined && status !== old.status) {
+    changed = status === "enabled" ? enabled(changed) : disabled(changed, "user", now);
+  }
+  return replace(account, changed);
+}
+
+export function removeEndpoint(account: Account, id: string): Account {
+  findEndpoint(account, id);
+  return { ...account, version: account.version + 1, endpoints: account.endpoints.filter((each) => each.id !== id) };
+}
+
+/** Replaces the secret. The old one signs beside it for a day; an older one does not sign any more. */
+export function rotateSecret(account: Account, id: string, secret: string, now: Date): Account {
+  const old = findEndpoint(account, id);
+  const previousSecret = { secret: old.secret, until: new Date(now.getTime() + oldSecretTime).toISOString() };
+  return replace(account, { ...old, secret, previousSecret, version: old.version + 1, updatedAt: now.toISOString() });
+}
+
+/** The secrets that sign at this time, the newest first. */
+export function secretsOf(endpoint: Endpoint, now: Date): string[] {
+  const { secret, previousSecret } = endpoint;
+  return previousSecret && now < new Date(previousSecret.until) ? [secret, previousSecret.secret] : [secret];
+}
+
+/** Notes the success of an attempt. */
+export function noteSuccess(account: Account, id: string): Account {
+  const endpoint = account.endpoints.find((each) => each.id === id);
+  if (endpoint?.failingSince === undefined) {
+    return account;
+  }
+  const { failingSince: _, ...healthy } = endpoint;
+  return { ...account, endpoints: account.endpoints.map((each) => (each.id === id ? healthy : each)) };
+}
+
+/** Notes the failure of an attempt: an endpoint with failures only for five days becomes disabled. */
+export function noteFailure(account: Account, id: string, now: Date): Account {
+  const endpoint = account.endpoints.find((each) => each.id === id);
+  if (endpoint?.status !== "enabled") {
+    return account;
+  }
+  if (endpoint.failingSince === undefined) {
+    const failing = { ...endpoint, failingSince: now.toISOString() };
+    return { ...account, endpoints: account.endpoints.map((each) => (each.id === id ? failing : each)) };
+  }
+  if (now.getTime() - Date.parse(endpoint.failingSince) < failingTime) {
+    return account;
+  }
+  return replace(account, { ...disabled(endpoint, "failing", now), version: endpoint.version + 1, updatedAt: now.toISOString() });
+}
+
+/** Whether the account has an endpoint that may get events. */
+export function isLive(account: Account): boolean {
+  return account.endpoints.some((endpoint) => endpoint.status === "enabled");
+}
+
+/** Which settings an endpoint has. A description that is not there is no member. */
+function written(settings: Settings): Pick<Endpoint, "url" | "events" | "description"> {
+  const { url, events, description } = settings;
+  return { url, events, ...(description === undefined || description === "" ? {} : { description }) };
+}
+
+function enabled(endpoint: Endpoint): Endpoint {
+  const { disabledReason: _reason, disabledAt: _at, failingSince: _since, ...rest } = endpoint;
+  return { ...rest, status: "enabled" };
+}
+
+function disabled(endpoint: Endpoint, reason: "user" | "failing", now: Date): Endpoint {
+  return { ...endpoint, status: "disabled", disabledReason: reason, disabledAt: now.toISOString() };
+}
+
+function replace(account: Account, changed: Endpoint): Account {
+  const endpoints = account.endpoints.map((each) => (each.id === changed.id ? changed : each));
+  return { ...account, version: account.version + 1, endpoints };
+}

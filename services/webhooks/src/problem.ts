@@ -1,0 +1,52 @@
+// The application's error: a kind and details, each with a message for people and a code for programs. rest.ts alone turns kinds
+// into statuses.
+
+/** What the caller can do about a problem. */
+export type Kind =
+  "internal" | "invalid" | "unauthorized" | "notFound" | "conflict" | "tooLarge" | "unsupportedMedia" | "unavailable";
+
+/** One thing that is wrong. Field is the JSON name of the member it is about, if it is about one. */
+export interface Detail {
+  message: string;
+  field?: string;
+  code: string;
+}
+
+export class Problem extends Error {
+  readonly kind: Kind;
+  readonly details: Detail[];
+  /** How long the caller should wait, in seconds. */
+  readonly retryAfter: number | undefined;
+  /** Members of the response beside the standard ones. */
+  readonly members: Record<string, unknown>;
+
+  constructor(
+    kind: Kind,
+    details: Detail | Detail[],
+    more: { retryAfter?: number; cause?: unknown; members?: Record<string, unknown> } = {},
+  ) {
+    const all = Array.isArray(details) ? details : [details];
+    super(`${kind}: ${all.map((detail) => detail.message).join(" ")}`, { cause: more.cause });
+    this.kind = kind;
+    this.details = all;
+    this.retryAfter = more.retryAfter;
+    this.members = more.members ?? {};
+  }
+}
+
+/** The problem of a dependency that does not answer. Nothing was changed. */
+export function unavailable(cause?: unknown): Problem {
+  return new Problem(
+    "unavailable",
+    { code: "unavailable", message: "This is not possible at the moment. Nothing was changed. Try again shortly." },
+    { cause },
+  );
+}
+
+/** Whether an error comes from a dependency that cannot be reached now, and not from the input or a defect. */
+export function isUnavailable(error: unknown): boolean {
+  if (error instanceof Problem) {
+    return error.kind === "unavailable";
+  }
+  return error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError");
+}

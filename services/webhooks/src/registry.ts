@@ -1,0 +1,148 @@
+// The registry: which accounts have endpoints that may get events. Every event of the market passes this service, and most users have
+// no endpoint, so the set is kept in memory. The document "registry" has a number for each of the shards, which grows in the same
+// transaction as any change of endpoints. It is read once for each bulk of events. So an endpoint that was made at any replica, and
+// answered with 201, misses no later event; and only the shards that have changed are read again.
+import { createHash } from "node:crypto";
+import { anchor, type DocumentStore, type Documents } from "./documents.ts";
+import { isLive, noAccount, type Account } from "./endpoint.ts";
+
+const shards = 64;
+/** Bounds the accounts that are kept in memory. */
+const maxAccounts = 5000;
+
+interface Head {
+  schema: 1;
+  versions: number[];
+}
+
+interface Shard {
+  schema: 1;
+  /** The version of each account with an endpoint that is enabled. */
+  accounts: Record<string, number>;
+}
+
+export function accountKey(userId: string): string {
+  return "account/" + userId;
+}
+
+/** The documents that a change of an account may change. */
+export function accountKeys(userId: string): string[] {
+  return [accountKey(userId), anchor, shardKey(shardOf(userId))];
+}
+
+/** Writes an account, and what the registry has of it. An account without endpoints is removed. */
+export function putAccount(documents: Documents, userId: string, account: Account): void {
+  const before = documents.get<Account>(accountKey(userId)) ?? noAccount;
+  if (account.endpoints.length === 0) {
+    documents.remove(accountKey(userId));
+  } else {
+    documents.put(accountKey(userId), account);
+  }
+  if (account.version === before.version) {
+    return;
+  }
+  const n = shardOf(userId);
+  const shard = documents.get<Shard>(shardKey(n)) ?? { schema: 1, accounts: {} };
+  const { [userId]: _, ...others } = shard.accounts;
+  documents.put(shardKey(n), { schema: 1, accounts: isLive(account) ? { ...others, [userId]: account.version } : others });
+  const head = documents.get<Head>(anchor) ?? emptyHead();
+  documents.put(anchor, { schema: 1, versions: head.versions.map((version, i) => (i === n ? version + 1 : version)) });
+}
+
+export class Registry {
+  private readonly store: DocumentStore;
+  private versions: number[] = emptyHead().versions;
+  private readonly shards: Map<string, number>[] = Array.from({ length: shards }, () => new Map<string, number>());
+  private readonly accounts = new Map<string, Account>();
+  private refreshing: Promise<void> | undefined;
+  private next: Promise<void> | undefined;
+
+  constructor(store: DocumentStore) {
+    this.store = store;
+  }
+
+  /** Makes the documents that must exist before others. */
+  async start(): Promise<void> {
+    await this.store.ensure(anchor, emptyHead());
+    await this.refresh();
+  }
+
+  /** Brings the set up to date with what was committed before this call. Calls at the same time share a read. */
+  refresh(): Promise<void> {
+    if (this.refreshing) {
+      // That read may have begun before a commit that the caller must see.
+      this.next ??= this.refreshing.catch(() => undefined).then(() => this.begin());
+      return this.next;
+    }
+    return this.begin();
+  }
+
+  private begin(): Promise<void> {
+    this.next = undefined;
+    this.refreshing = this.read().finally(() => (this.refreshing = undefined));
+    return this.refreshing;
+  }
+
+  private async read(): Promise<void> {
+    const head = await this.store.readOne<Head>(anchor);
+    const versions = (head ?? emptyHead()).versions;
+    const changed = versions.flatMap((version, n) => (version === this.versions[n] ? [] : [n]));
+    if (changed.length === 0) {
+      return;
+    }
+    const found = await this.store.read(changed.map(shardKey));
+    for (const n of changed) {
+      const shard = found.get(shardKey(n)) as Shard | undefined;
+      this.shards[n] = new Map(Object.entries(shard?.accounts ?? {}));
+    }
+    this.versions = versions;
+  }
+
+  /** Whether a user has an endpoint that may get events, as of the last refresh. */
+  has(userId: string): boolean {
+    return this.shards[shardOf(userId)]?.has(userId) ?? false;
+  }
+
+  /** The accounts of users. Those whose version has not changed are not read again. */
+  async accountsOf(userIds: string[]): Promise<Map<string, Account>> {
+    const unknown = userIds.filter((id) => this.accounts.get(id)?.version !== this.shards[shardOf(id)]?.get(id));
+    if (unknown.length > 0) {
+      const found = await this.store.read(unknown.map(accountKey));
+      for (const id of unknown) {
+        if (this.accounts.size >= maxAccounts) {
+          this.accounts.clear();
+        }
+        this.accounts.set(id, (found.get(accountKey(id)) as Account | undefined) ?? noAccount);
+      }
+    }
+    return new Map(userIds.map((id) => [id, this.accounts.get(id) ?? noAccount]));
+  }
+
+  /** How many accounts the registry has. */
+  size(): number {
+    return this.shards.reduce((sum, shard) => sum + shard.size, 0);
+  }
+}
+
+function emptyHead(): Head {
+  return { schema: 1, versions: Array.from({ length: shards }, () => 0) };
+}
+
+function shardKey(n: number): string {
+  return `registry/${n}`;
+}
+
+const known = new Map<string, number>();
+
+/** The shard of a user. Hashes are remembered, because every event needs them. */
+function shardOf(userId: string): number {
+  let shard = known.get(userId);
+  if (shard === undefined) {
+    shard = (createHash("sha256").update(userId).digest()[0] ?? 0) % shards;
+    if (known.size > 20_000) {
+      known.clear();
+    }
+    known.set(userId, shard);
+  }
+  return shard;
+}

@@ -1,0 +1,194 @@
+import { expect, test } from "vitest";
+import * as rules from "../src/delivery.ts";
+import type { MarketEvent } from "../src/delivery.ts";
+import * as endpoints from "../src/endpoint.ts";
+import { noAccount, type Account, type EventType } from "../src/endpoint.ts";
+import { buyer, noon, orderData, seller, ticketData } from "./fixtures.ts";
+
+const hour = 3_600_000;
+const day = 24 * hour;
+const later = (ms: number) => new Date(noon.getTime() + ms);
+const settings = { url: "https://tickets.example/", events: ["order.completed"] as EventType[] };
+
+function accountWith(...ids: string[]): Account {
+  return ids.reduce((account, id) => endpoints.addEndpoint(account, id, "whsec_" + id, settings, noon), noAccount);
+}
+
+function event(type: EventType, data: Record<string, unknown>, republished = false): MarketEvent {
+  return { id: `${type}:x:1`, type, at: noon, data, republished };
+}
+
+function aDelivery(): rules.Delivery {
+  return rules.newDelivery("e", seller, { id: "order.completed:x:1", type: "order.completed", at: noon }, "{}", noon);
+}
+
+const failed: rules.Attempt = { at: noon.toISOString(), durationMs: 5, status: 500 };
+const answered: rules.Attempt = { at: noon.toISOString(), durationMs: 5, status: 204 };
+
+test("an account has at most five endpoints", () => {
+  const full = accountWith("1", "2", "3", "4", "5");
+  expect(() => endpoints.addEndpoint(full, "6", "", settings, noon)).toThrow(/cannot have more/);
+  expect(endpoints.addEndpoint(endpoints.removeEndpoint(full, "3"), "6", "", settings, noon).endpoints).toHaveLength(5);
+});
+
+test("a stale version is refused, and every change is a new version", () => {
+  const account = endpoints.changeEndpoint(accountWith("1"), "1", 1, settings, undefined, noon);
+  expect(account.endpoints[0]?.version).toBe(2);
+  expect(() => endpoints.changeEndpoint(account, "1", 1, settings, undefined, noon)).toThrow(/version is 2, not 1/);
+  expect(() => endpoints.changeEndpoint(account, "2", undefined, settings, undefined, noon)).toThrow(/nothing with this id/);
+});
+
+test("a change without a description removes it", () => {
+  const described = endpoints.changeEndpoint(
+    accountWith("1"),
+    "1",
+    undefined,
+    { ...settings, description: "a" },
+    undefined,
+    noon,
+  );
+  expect(described.endpoints[0]?.description).toBe("a");
+  const without = endpoints.changeEndpoint(described, "1", undefined, settings, undefined, noon);
+  expect(without.endpoints[0]).not.toHaveProperty("description");
+});
+
+test("the owner disables an endpoint and enables it again", () => {
+  const off = endpoints.changeEndpoint(accountWith("1"), "1", undefined, settings, "disabled", noon);
+  expect(off.endpoints[0]).toMatchObject({ status: "disabled", disabledReason: "user", disabledAt: noon.toISOString() });
+  expect(endpoints.isLive(off)).toBe(false);
+  const on = endpoints.changeEndpoint(off, "1", undefined, settings, "enabled", noon);
+  expect(on.endpoints[0]).toMatchObject({ status: "enabled" });
+  expect(on.endpoints[0]).not.toHaveProperty("disabledReason");
+});
+
+test("an endpoint that fails for five days is disabled, and a success in between begins anew", () => {
+  let account = endpoints.noteFailure(accountWith("1"), "1", noon);
+  expect(account.endpoints[0]?.failingSince).toBe(noon.toISOString());
+  expect(endpoints.noteFailure(account, "1", later(5 * day - 1)).endpoints[0]?.status).toBe("enabled");
+  expect(endpoints.noteFailure(account, "1", later(5 * day)).endpoints[0]).toMatchObject({
+    status: "disabled",
+    disabledReason: "failing",
+    version: 2,
+  });
+  account = endpoints.noteSuccess(account, "1");
+  expect(account.endpoints[0]).not.toHaveProperty("failingSince");
+  account = endpoints.noteFailure(account, "1", later(5 * day));
+  expect(account.endpoints[0]).toMatchObject({ status: "enabled", failingSince: later(5 * day).toISOString() });
+});
+
+test("an old secret signs for a day", () => {
+  const rotated = endpoints.findEndpoint(endpoints.rotateSecret(accountWith("1"), "1", "whsec_new", noon), "1");
+  expect(endpoints.secretsOf(rotated, later(day - 1))).toEqual(["whsec_new", "whsec_1"]);
+  expect(endpoints.secretsOf(rotated, later(day))).toEqual(["whsec_new"]);
+});
+
+test("a second rotation ends the oldest secret", () => {
+  const once = endpoints.rotateSecret(accountWith("1"), "1", "whsec_2", noon);
+  const twice = endpoints.findEndpoint(endpoints.rotateSecret(once, "1", "whsec_3", later(1)), "1");
+  expect(endpoints.secretsOf(twice, later(2))).toEqual(["whsec_3", "whsec_2"]);
+});
+
+test("events go to the seller and the buyer, and to nobody else", () => {
+  expect(rules.audienceOf(event("ticket.updated", ticketData()))).toEqual(new Map([[seller, "seller"]]));
+  expect(rules.audienceOf(event("order.completed", orderData()))).toEqual(
+    new Map([
+      [seller, "seller"],
+      [buyer, "buyer"],
+    ]),
+  );
+});
+
+test("an order of an earlier release has no seller, and goes to the buyer alone", () => {
+  const { sellerId, ...data } = orderData();
+  expect(sellerId).toBe(seller);
+  expect(rules.audienceOf(event("order.created", data))).toEqual(new Map([[buyer, "buyer"]]));
+});
+
+test("a seller does not learn who the buyer is", () => {
+  const sent = event("order.completed", orderData());
+  expect(rules.messageOf(sent, "seller")).not.toContain(buyer);
+  expect(JSON.parse(rules.messageOf(sent, "seller"))).toMatchObject({
+    type: "order.completed",
+    timestamp: noon.toISOString(),
+    role: "seller",
+    data: { sellerId: seller },
+  });
+  expect(JSON.parse(rules.messageOf(sent, "buyer"))).toMatchObject({ role: "buyer", data: { userId: buyer } });
+  expect(JSON.parse(rules.messageOf(event("ticket.created", ticketData()), "seller"))).toMatchObject({
+    data: { userId: seller },
+  });
+});
+
+test("only enabled endpoints get events, and only those that they asked for", () => {
+  const account = endpoints.changeEndpoint(accountWith("1", "2"), "2", undefined, settings, "disabled", noon);
+  expect(rules.recipientsOf(account, event("order.completed", orderData())).map(({ id }) => id)).toEqual(["1"]);
+  expect(rules.recipientsOf(account, event("order.created", orderData()))).toEqual([]);
+});
+
+test("an event that is published again does not go to an endpoint that is younger", () => {
+  const account = accountWith("1");
+  const old = { ...orderData(), updatedAt: later(-1).toISOString(), createdAt: later(-1).toISOString() };
+  expect(rules.recipientsOf(account, event("order.completed", old, true))).toEqual([]);
+  expect(rules.recipientsOf(account, event("order.completed", orderData(), true))).toHaveLength(1);
+  expect(rules.recipientsOf(account, event("order.completed", old))).toHaveLength(1);
+});
+
+test("the id of a delivery depends on endpoint and event alone", () => {
+  expect(rules.deliveryId("e", "x")).toBe(rules.deliveryId("e", "x"));
+  expect(rules.deliveryId("e", "x")).toMatch(/^msg_[A-Za-z0-9_-]{27}$/);
+  expect(new Set(["e x", "e y", "f x"].map((pair) => rules.deliveryId(pair[0] ?? "", pair.slice(2)))).size).toBe(3);
+});
+
+test("an attempt that is answered with 2xx ends a delivery", () => {
+  const delivered = rules.afterAttempt(aDelivery(), answered, noon, 0);
+  expect(delivered).toMatchObject({ status: "delivered", attempts: 1, lastAttempt: answered });
+  expect(delivered).not.toHaveProperty("due");
+});
+
+test.each([199, 301, 302, 307, 400, 404, 410, 429, 500, 503, undefined])("the answer %s is a failure", (status) => {
+  const attempt = { at: noon.toISOString(), durationMs: 1, ...(status === undefined ? { error: "x" } : { status }) };
+  expect(rules.afterAttempt(aDelivery(), attempt, noon, 0).status).toBe("pending");
+});
+
+test("failures are repeated with growing pauses for three days, and then it has failed", () => {
+  let delivery = aDelivery();
+  let now = noon;
+  const pauses: number[] = [];
+  while (delivery.status === "pending") {
+    delivery = rules.afterAttempt(delivery, failed, now, 0.5);
+    if (delivery.due !== undefined) {
+      pauses.push(delivery.due * 1000 - now.getTime());
+      now = new Date(delivery.due * 1000);
+    }
+  }
+  expect(delivery.status).toBe("failed");
+  expect(pauses).toEqual([...pauses].sort((a, b) => a - b));
+  expect(pauses[0]).toBeLessThanOrEqual(6000);
+  expect(now.getTime()).toBeLessThanOrEqual(noon.getTime() + 3 * day);
+  expect(now.getTime()).toBeGreaterThan(noon.getTime() + 3 * day - 8 * hour);
+  expect(delivery.attempts).toBeGreaterThan(15);
+});
+
+test("pauses differ at random, and are never shorter than they should be", () => {
+  expect(rules.pauseAfter(1, 0)).toBe(5000);
+  expect(rules.pauseAfter(1, 1)).toBe(6000);
+  expect(rules.pauseAfter(100, 0)).toBe(6 * hour);
+});
+
+test("a delivery that has failed can be sent again for three more days", () => {
+  const ended = { ...rules.abandon(aDelivery()), failures: 18, attempts: 18 };
+  const again = rules.redeliver(ended, later(10 * day));
+  expect(again).toMatchObject({ status: "pending", failures: 0, attempts: 18 });
+  expect(rules.afterAttempt(again, failed, later(10 * day), 0).status).toBe("pending");
+});
+
+test("a late failure does not undo a success", () => {
+  const delivered = rules.afterAttempt(aDelivery(), answered, noon, 0);
+  expect(rules.afterAttempt(delivered, failed, noon, 0)).toMatchObject({ status: "delivered", attempts: 2 });
+});
+
+test("an attempt begins only if it can end within the lease", () => {
+  const delivery = aDelivery();
+  expect(rules.latestBegin(delivery) + rules.attemptTime).toBe((delivery.due ?? 0) * 1000);
+  expect(rules.latestBegin(delivery)).toBeGreaterThan(noon.getTime());
+});
