@@ -41,6 +41,7 @@ type Operation struct {
 	Method string
 	// Path is the template, as "/api/tickets/{id}".
 	Path string
+	Tags []string
 
 	segments   []string
 	parameters []parameter
@@ -230,6 +231,10 @@ func (p *parser) operation(path, method string, item node) (*Operation, error) {
 	if id == "" {
 		return nil, fmt.Errorf("it has no operationId")
 	}
+	tags, _ := source.object()["tags"].([]any)
+	for _, tag := range tags {
+		o.Tags = append(o.Tags, fmt.Sprint(tag))
+	}
 	var err error
 	for _, list := range []node{item.child("parameters"), source.child("parameters")} {
 		all, _ := list.value.([]any)
@@ -350,6 +355,22 @@ func (p *parser) security(operation node) [][]credential {
 		all = append(all, together)
 	}
 	return all
+}
+
+// Describes reports whether an outcome of the operation is described. Code "" is any outcome with this status.
+func (o *Operation) Describes(status int, code string) bool {
+	r, ok := o.responses[status]
+	return ok && (code == "" || slices.Contains(r.codes, code))
+}
+
+// NeedsCredentials reports whether nobody may call the operation without credentials.
+func (o *Operation) NeedsCredentials() bool {
+	return len(o.security) > 0 && !slices.ContainsFunc(o.security, func(together []credential) bool { return len(together) == 0 })
+}
+
+// Takes reports whether the operation has a parameter of that name.
+func (o *Operation) Takes(name string) bool {
+	return slices.ContainsFunc(o.parameters, func(p parameter) bool { return p.name == name })
 }
 
 // match returns the operation for a request. Without one, it returns the methods that are described for the path.

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/proof/client"
+	"boxoffice/deploy/proof/contract"
 	"boxoffice/deploy/stripe/sandbox"
 )
 
@@ -29,7 +30,7 @@ func (s *testStack) try(ctx context.Context, r client.Request) (client.Response,
 // call sends a request. If there is no response, the test fails, and the status is 0.
 func (s *testStack) call(t testing.TB, r client.Request) client.Response {
 	t.Helper()
-	response, err := s.try(t.Context(), r)
+	response, err := s.try(contract.WithReporter(t.Context(), reportTo(t)), r)
 	assert.NoError(t, err)
 	return response
 }
@@ -63,7 +64,7 @@ func (u *testUser) try(ctx context.Context, r client.Request) (client.Response, 
 
 func (u *testUser) call(t testing.TB, r client.Request) client.Response {
 	t.Helper()
-	response, err := u.try(t.Context(), r)
+	response, err := u.try(contract.WithReporter(t.Context(), reportTo(t)), r)
 	assert.NoError(t, err)
 	return response
 }
@@ -120,6 +121,7 @@ func requireProblem(t testing.TB, status int, r client.Response, code ...string)
 	require.NotEmpty(t, problem.Errors)
 	for _, e := range problem.Errors {
 		require.NotEmpty(t, e.Message)
+		require.NotEmpty(t, e.Code)
 	}
 	require.Equal(t, r.Header.Get("X-Request-Id"), problem.RequestID)
 	if len(code) > 0 {

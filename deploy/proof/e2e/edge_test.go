@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/proof/client"
+	"boxoffice/deploy/proof/contract"
 )
 
 // services are the services of the run file.
@@ -51,7 +52,7 @@ func TestEdge_WrongMethodsAre405(t *testing.T) {
 		"/api/tickets/" + unknownID:  "GET PUT DELETE",
 		"/api/orders":                "GET POST",
 		"/api/orders/" + unknownID:   "GET DELETE",
-		"/api/payments":              "POST",
+		"/api/payments":              "GET POST",
 		"/api/payments/" + unknownID: "GET",
 		"/healthz":                   "GET",
 		"/readyz":                    "GET",
@@ -135,7 +136,8 @@ func TestEdge_BodiesAndHeadersHaveLimits(t *testing.T) {
 			require.NoError(t, err)
 			req.Header.Set("Authorization", "Bearer "+user.token)
 			req.Header.Set("Content-Type", "application/json")
-			res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+			req.Close = true
+			res, err := (&http.Client{Transport: s.transport}).Do(req.WithContext(contract.WithReporter(t.Context(), reportTo(t))))
 			require.NoError(t, err)
 			require.NoError(t, res.Body.Close())
 			require.Equal(t, status, res.StatusCode)
@@ -195,9 +197,9 @@ func TestEdge_RequestIDIsPassedOnAndReturned(t *testing.T) {
 	}
 }
 
-// readiness is the response of /readyz.
+// readiness is the response of /readyz. Status is "ready", or 503: then the response is a problem.
 type readiness struct {
-	Status string            `json:"status"`
+	Status any               `json:"status"`
 	Checks map[string]string `json:"checks"`
 }
 

@@ -23,7 +23,9 @@ func pooledStack(t testing.TB, env map[string]string) *testStack {
 	stacktest.SkipIfShort(t)
 	entry, err := pool.get(env)
 	require.NoError(t, err)
+	entry.owner.Store(&t)
 	t.Cleanup(func() {
+		entry.owner.Store(nil)
 		if !t.Failed() {
 			if err := pool.put(entry); err != nil {
 				t.Errorf("the pooled stack is not as it was before the test: %v", err)

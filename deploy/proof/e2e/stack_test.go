@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,17 +33,32 @@ import (
 // testStack is a running stack and a client of its gateway.
 type testStack struct {
 	*stack.Stack
-	api *client.Client
+	api       *client.Client
+	transport http.RoundTripper // of api
+	owner     owner
 }
 
+// newTestStack returns a stack whose responses are compared with the OpenAPI document.
 func newTestStack(s *stack.Stack) *testStack {
-	return &testStack{Stack: s, api: client.New(s.GatewayURL(), client.Options{})}
+	running := &testStack{Stack: s}
+	return running.through(running.contractTransport(&http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: 30 * time.Second}))
+}
+
+// through sends the client's requests through a transport.
+func (s *testStack) through(transport http.RoundTripper) *testStack {
+	s.transport = transport
+	s.api = client.New(s.GatewayURL(), client.Options{Transport: transport})
+	return s
 }
 
 // newStack starts a stack that ends with the test. The zero Options are the whole run file.
 func newStack(t testing.TB, opts stack.Options) *testStack {
 	t.Helper()
 	s := newTestStack(stacktest.Start(t, withTestSettings(opts)))
+	if runsEarlierRelease(opts) {
+		s.through(http.DefaultTransport)
+	}
+	s.owner.Store(&t)
 	t.Cleanup(s.api.Close) // or the gateway waits for idle connections when it stops
 	return s
 }
@@ -96,7 +112,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	code := m.Run()
-	err = errors.Join(closeShared(code != 0), pool.close(), os.RemoveAll(work))
+	err = errors.Join(reportContract(code != 0), closeShared(code != 0), pool.close(), os.RemoveAll(work))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)

@@ -1,0 +1,126 @@
+package e2e
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/proof/contract"
+	"boxoffice/services/contracts"
+)
+
+// All responses of the API that tests receive are compared with services/contracts/openapi.yaml. A response that differs fails the test that
+// asked for it. At the end of a whole run, what the document describes and no test has produced fails the run.
+
+// validator compares with the document. It is the same for all stacks, so that it knows what the whole run has produced.
+var validator = sync.OnceValue(func() *contract.Validator {
+	document, err := contract.Parse(contracts.OpenAPI())
+	if err != nil {
+		panic(err)
+	}
+	return contract.NewValidator(document)
+})
+
+// notProduced is what the document describes and tests do not produce.
+var notProduced = []contract.Exception{}
+
+// contractTransport returns the transport of a stack's client. Its findings fail the test that owns the stack, or the run.
+func (s *testStack) contractTransport(next http.RoundTripper) http.RoundTripper {
+	hosts := map[string]contract.Host{}
+	for _, id := range append(services(), "webhooks") {
+		kind := contract.Service
+		if id == "gateway" {
+			kind = contract.Gateway
+		}
+		for _, name := range s.Replicas(id) {
+			hosts[strings.TrimPrefix(s.URL(name), "http://")] = kind
+		}
+	}
+	return validator().Transport(next, func(host string) contract.Host { return hosts[host] }, func(f contract.Finding) {
+		if owner := s.owner.Load(); owner != nil {
+			reportTo(*owner)(f)
+			return
+		}
+		findings.add(f)
+	})
+}
+
+// runsEarlierRelease reports whether a stack may run programs of an earlier release, which the document does not describe.
+func runsEarlierRelease(opts stack.Options) bool { return opts.RunFile != "" || len(opts.Programs) > 0 }
+
+// owner is the test that a stack belongs to at the moment, or nil.
+type owner = atomic.Pointer[testing.TB]
+
+// reportTo returns a function that fails a test with a finding.
+func reportTo(t testing.TB) func(contract.Finding) {
+	return func(f contract.Finding) {
+		t.Helper()
+		t.Errorf("%s", findings.describe(f))
+	}
+}
+
+// findingList has the findings of requests that belong to no test.
+type findingList struct {
+	mu    sync.Mutex
+	count map[string]int // by what differs
+	errs  []error
+}
+
+var findings = &findingList{count: map[string]int{}}
+
+// describe returns a finding's text: whole for the first ones of a kind, so that a load does not print thousands.
+func (l *findingList) describe(f contract.Finding) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kind := fmt.Sprint(f.Operation, f.Status, f.Differences[0])
+	l.count[kind]++
+	const whole = 2
+	if l.count[kind] > whole {
+		return fmt.Sprintf("%s, status %d, differs from the OpenAPI document as before: %s", f.Operation, f.Status, f.Differences[0])
+	}
+	return f.String()
+}
+
+func (l *findingList) add(f contract.Finding) {
+	text := l.describe(f)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.errs = append(l.errs, errors.New(text))
+}
+
+// err returns the findings that no test has reported.
+func (l *findingList) err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Join(l.errs...)
+}
+
+// reportContract returns the findings of the run. After a whole run on the set embedded it also returns what no test has produced.
+func reportContract(failed bool) error {
+	exchanges, spent := validator().Cost()
+	if exchanges == 0 {
+		return nil
+	}
+	fmt.Fprintf(os.Stderr, "%d responses were compared with the OpenAPI document, in %s\n", exchanges, spent.Round(time.Millisecond))
+	err := findings.err()
+	set := os.Getenv("INFRA")
+	if os.Getenv("CONTRACT_REPORT") != "" { // of a part of the tests, or of one that failed
+		fmt.Fprintln(os.Stderr, validator().Report(notProduced))
+		return err
+	}
+	if flag.Lookup("test.run").Value.String() != "" || flag.Lookup("test.skip").Value.String() != "" || failed || set != "" && set != stack.SetEmbedded {
+		return err
+	}
+	if missing := validator().Report(notProduced); missing != "" {
+		err = errors.Join(err, errors.New(missing))
+	}
+	return err
+}
