@@ -231,7 +231,7 @@ test("unknown paths and methods have codes", async () => {
   expect(await call(app, "GET", "/api/webhooks/%zz")).toMatchObject({ status: 400, codes: ["bad_request"] });
 });
 
-test("a defect is not told to clients", async () => {
+test("clients do not see the text of a defect", async () => {
   const { app, store, lines } = await setUp();
   store.account = () => Promise.reject(new TypeError("a secret detail"));
   const response = await call(app, "GET", "/api/webhooks");
@@ -240,7 +240,7 @@ test("a defect is not told to clients", async () => {
   expect(lines.at(-1)).toMatchObject({ level: "ERROR", error: "a secret detail" });
 });
 
-test("while the store is away, the code says that nothing was changed", async () => {
+test("while the store is away, the code shows that nothing was changed", async () => {
   const { app, sidecar } = await setUp();
   sidecar.get = () => Promise.reject(new Error("away"));
   const response = await call(app, "GET", "/api/webhooks");

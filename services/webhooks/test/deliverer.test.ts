@@ -32,7 +32,7 @@ const answerWith =
   (_request: IncomingMessage, response: ServerResponse) =>
     response.writeHead(status, { location: "http://127.0.0.1:1/" }).end(body);
 
-test("the receiver gets the body and the headers, and no trace of ours", async () => {
+test("the receiver gets the body and the headers, and not the trace of the event", async () => {
   let seen: { request: IncomingMessage; body: string } | undefined;
   const url = await serve((request, response) => {
     let body = "";

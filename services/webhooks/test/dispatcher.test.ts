@@ -6,7 +6,7 @@ import { Metrics } from "../src/metrics.ts";
 import { addEndpoint, buyer, Clock, logTo, newReplica, seller } from "./fixtures.ts";
 import { MemorySidecar } from "./sidecar.ts";
 
-/** A receiver that answers when the test says so. */
+/** A receiver that answers when the test lets it. */
 class Receiver {
   readonly open: { url: string; headers: Record<string, string>; body: string; answer: (status: number) => void }[] = [];
 

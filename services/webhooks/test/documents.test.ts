@@ -81,7 +81,7 @@ test("a commit whose answer is lost is found", async () => {
   expect(sidecar.value<Counter>("a")?.n).toBe(1);
 });
 
-test("if the store refuses without a conflict, nothing has happened, and the code says so", async () => {
+test("if the store refuses without a conflict, nothing has happened, and the code shows it", async () => {
   const { sidecar, store } = await newStore();
   sidecar.before = () => {
     throw new Refusal("transact", 500, "disk full");
@@ -89,7 +89,7 @@ test("if the store refuses without a conflict, nothing has happened, and the cod
   expect(await codeOf(increment(store, "a"))).toBe("unavailable");
 });
 
-test("if the sidecar does not answer, the outcome is not known, and the code says so", async () => {
+test("if the sidecar does not answer, the outcome is not known, and the code shows it", async () => {
   const { sidecar, store } = await newStore();
   sidecar.before = () => {
     throw new Error("timeout");

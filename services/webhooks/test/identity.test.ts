@@ -113,7 +113,7 @@ test("revoked tokens are refused, also those that are remembered", async () => {
   expect(await codeOf(verifier.verify(text))).toBe("token_revoked");
 });
 
-test("while there are no keys, the code says so", async () => {
+test("while there are no keys, the code shows it", async () => {
   const { verifier } = newVerifier(() => Promise.reject(new Error("away")));
   expect(await codeOf(verifier.verify(await token()))).toBe("keys_unavailable");
 });
