@@ -6,6 +6,7 @@ import { Server as TlsServer } from "node:https";
 import type { Socket } from "node:net";
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { Config } from "./config.ts";
+import type { Schemas } from "./contract.ts";
 import { newId } from "./ids.ts";
 import type { Attributes, Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
@@ -147,12 +148,12 @@ async function respond(reply: FastifyReply, request: FastifyRequest, error: Erro
     .send(Buffer.from(JSON.stringify(body)));
 }
 
-function bodyOf(problem: Problem, status: number, requestId: string): Record<string, unknown> {
+function bodyOf(problem: Problem, status: number, requestId: string): Schemas["Problem"] {
   return {
     type: "about:blank",
-    title: STATUS_CODES[status],
+    title: STATUS_CODES[status] ?? "",
     status,
-    detail: problem.details[0]?.message,
+    detail: problem.details[0]?.message ?? "",
     errors: problem.details,
     requestId,
     ...problem.members,

@@ -63,10 +63,10 @@ test("a decision that is refused changes nothing, and those beside it are made",
   const { sidecar, store } = await newStore();
   const refused = store.decide(["a"], (documents) => {
     documents.put("a", { n: 1000 });
-    throw new Problem("conflict", { code: "no", message: "No." });
+    throw new Problem("conflict", { code: "stale_version", message: "No." });
   });
   const [code, n] = await Promise.all([codeOf(refused), increment(store, "a")]);
-  expect(code).toBe("no");
+  expect(code).toBe("stale_version");
   expect(n).toBe(1);
   expect(sidecar.value<Counter>("a")?.n).toBe(1);
 });
