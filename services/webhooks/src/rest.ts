@@ -53,7 +53,9 @@ export function newApp(config: Config, log: Log, metrics: Metrics): FastifyInsta
     keepAliveTimeout: idleTime,
     return503OnClosing: false,
     clientErrorHandler: refuse,
+    // The path cannot be decoded: such a request reaches no hook before this.
     frameworkErrors: (error, request, reply) => {
+      observe(request, reply);
       void respond(reply, request, error);
     },
     ...(config.tlsCertFile === "" ? { http: connections } : { https: { ...connections, ...readCertificate(config) } }),
@@ -70,10 +72,9 @@ export function newApp(config: Config, log: Log, metrics: Metrics): FastifyInsta
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => {
     done(null, body);
   });
-  app.addHook("onRequest", async (request, reply) => {
-    request.trace = traceOf(request.headers["traceparent"]);
-    request.annotations = {};
-    void reply.header("X-Request-Id", request.id);
+  app.addHook("onRequest", (request, reply, done) => {
+    observe(request, reply);
+    done();
   });
   app.addHook("preHandler", (request, _reply, done) => {
     withTrace(request.trace, done);
@@ -100,6 +101,13 @@ export function newApp(config: Config, log: Log, metrics: Metrics): FastifyInsta
     return respond(reply, request, new Problem("notFound", { code: "not_found", message: `There is nothing at ${path}.` }));
   });
   return app;
+}
+
+/** Begins the observation of a request: its trace, the members of its log line, and the header with its id. */
+function observe(request: FastifyRequest, reply: FastifyReply): void {
+  request.trace = traceOf(request.headers["traceparent"]);
+  request.annotations = {};
+  void reply.header("X-Request-Id", request.id);
 }
 
 export function pathOf(request: FastifyRequest): string {
