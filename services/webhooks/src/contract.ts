@@ -4,5 +4,5 @@ import type { components } from "../../contracts/typescript/src/generated/api.ts
 export type Schemas = components["schemas"];
 export type { Code } from "../../contracts/typescript/src/generated/codes.ts";
 
-/** An object whose members may also be undefined. JSON leaves those out. */
+/** An object whose members may also be undefined. JSON does not have those. */
 export type Loose<T> = { [K in keyof T]: T[K] | undefined };
