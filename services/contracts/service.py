@@ -102,7 +102,7 @@ def dead_letter(entry, reason):
 
 
 class Callbacks(BaseHTTPRequestHandler):
-    """What the sidecar calls, on APP_PORT. Whoever can call this can forge events, so it demands the token."""
+    """What the sidecar calls, on APP_PORT. Any process that can call this can forge events, so it demands the token."""
 
     protocol_version = "HTTP/1.1"
 
