@@ -22,6 +22,8 @@ import { Subscriptions } from "./subscriptions.ts";
 const name = "webhooks";
 /** The pause between two sweeps, in milliseconds, give or take a fifth. */
 const sweepPause = 5000;
+/** How long events wait for others, to be matched with endpoints together, in milliseconds. */
+const gatherTime = 25;
 
 async function main(): Promise<void> {
   const command = process.argv[2];
@@ -47,12 +49,16 @@ async function run(config: Config, log: Log): Promise<void> {
     process.once("SIGTERM", resolve);
     process.once("SIGINT", resolve);
   });
+  // A defect in one request or delivery does not end the process.
+  process.on("unhandledRejection", (error) => {
+    log.error("a defect", { error, stack: error instanceof Error ? error.stack : undefined });
+  });
   const now = () => new Date();
 
   const metrics = new Metrics();
   const dapr = new Dapr(config.daprHttpPort, config.daprApiToken);
   const documents = new DocumentStore(dapr);
-  const registry = new Registry(documents);
+  const registry = new Registry(documents, gatherTime);
   const store = new Store(documents, dapr, log, config.instance, now);
   const deliverer = new Deliverer({ allowLoopback: config.allowLoopback });
   const dispatcher = new Dispatcher(store, deliverer, metrics, log);
@@ -111,7 +117,7 @@ async function run(config: Config, log: Log): Promise<void> {
   log.info("shutting down");
   health.state = "shutting down";
   stopping.abort();
-  const ended = Promise.all([app.close(), callbacks.close(), dispatcher.stop(), watching, sweeping]);
+  const ended = Promise.all([app.close(), callbacks.close(), dispatcher.stop(config.shutdownTimeout * 0.8), watching, sweeping]);
   const late = pause(config.shutdownTimeout, "late", { ref: false });
   if ((await Promise.race([ended, late])) === "late") {
     throw new Error("the shutdown did not end in time");
