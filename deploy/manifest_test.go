@@ -55,7 +55,7 @@ func readGroups(t *testing.T) groups {
 		} else {
 			gateway = app.Env
 		}
-		for _, file := range []string{"subscriptions.go", "package.json"} {
+		for _, file := range []string{"subscriptions.go", "src/subscriptions.ts"} {
 			if _, err := os.Stat(filepath.Join("..", "services", app.ID, file)); err == nil {
 				g.subscribers = append(g.subscribers, app.ID)
 			}

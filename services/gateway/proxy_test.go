@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/rest"
 )
 
@@ -116,13 +117,29 @@ func do(t *testing.T, method, url, body string, headers ...string) response {
 	return response{res.StatusCode, res.Header, string(read)}
 }
 
+// Webhooks needs Node. Without its address the path does not exist, and the gateway does not wait for the service.
+func TestAPI_WithoutWebhooksThereIsNoSuchPath(t *testing.T) {
+	url := gateway(t, serve(t, func(http.ResponseWriter, *http.Request) {}))
+	r := do(t, "GET", url+"/api/webhooks", "")
+	require.Equal(t, 404, r.status)
+	require.Equal(t, "not_found", r.code(t))
+	a, err := newAPI(config{
+		AuthConfig: identity.AuthConfig{AuthURLs: []string{"http://auth"}}, TicketsURLs: []string{"http://tickets"}, OrdersURLs: []string{"http://orders"},
+		PaymentsURLs: []string{"http://payments"}, ExpirationURLs: []string{"http://expiration"},
+	}, nil, nil)
+	require.NoError(t, err)
+	for _, u := range a.upstreams() {
+		require.NotEqual(t, "webhooks", u.name)
+	}
+}
+
 func TestAPI_RoutesEachPathToItsService(t *testing.T) {
 	named := func(name string) []string {
 		return []string{serve(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, name, " ", r.URL.RequestURI()) })}
 	}
 	url := gateway(t, "", func(c *config) {
 		c.AuthURLs, c.TicketsURLs, c.OrdersURLs = named("auth"), named("tickets"), named("orders")
-		c.PaymentsURLs, c.ExpirationURLs = named("payments"), named("expiration")
+		c.PaymentsURLs, c.ExpirationURLs, c.WebhooksURLs = named("payments"), named("expiration"), named("webhooks")
 	})
 	tests := map[string]string{
 		"/api/users/signin":              "auth",
@@ -135,6 +152,8 @@ func TestAPI_RoutesEachPathToItsService(t *testing.T) {
 		"/api/orders/7":                  "orders",
 		"/api/payments/webhook":          "payments",
 		"/api/payments":                  "payments",
+		"/api/webhooks":                  "webhooks",
+		"/api/webhooks/7/deliveries?a=b": "webhooks",
 		"/api/ticketsale":                "",
 		"/api/Tickets":                   "",
 		"/api/expiration":                "",

@@ -59,6 +59,7 @@ type Outcome struct {
 	Duration time.Duration
 
 	supported supported
+	endpoints *check.Endpoints
 }
 
 // lateness is how long an unpaid order may exist after its window once the stack is at rest.
@@ -110,11 +111,18 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 
 	out = &Outcome{
 		Options: opts, Load: newStats(),
-		supported: supported{cuts: runtime.GOOS == "linux", disks: stack.CanFillDisk, clocks: opts.Clocks},
+		supported: supported{cuts: runtime.GOOS == "linux", disks: stack.CanFillDisk, clocks: opts.Clocks, endpoints: s.Process("webhooks") != nil},
 	}
 	sandbox := client.New(s.SandboxURL(), client.Options{Timeout: requestTimeout})
 	defer sandbox.Close()
 	load := newLoad(s.GatewayURLs(), sandbox, out.Load)
+	if out.supported.endpoints {
+		if load.receiver, err = startReceiver(); err != nil {
+			return nil, err
+		}
+		defer load.receiver.close()
+		out.endpoints = load.receiver.endpoints
+	}
 	faults := newInjector(s, sandbox, clocks, opts.Log)
 
 	var restarting sync.WaitGroup
@@ -142,7 +150,7 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	stopRestarting()
 	restarting.Wait()
 	out.Faults, out.Died = faults.injected, faults.died
-	out.Report, err = check.Check(ctx, check.TargetOf(s), check.Options{Settle: opts.Settle, AtRest: true, Late: lateness, History: load.history, Jumps: faults.jumps})
+	out.Report, err = check.Check(ctx, check.TargetOf(s), check.Options{Settle: opts.Settle, AtRest: true, Late: lateness, History: load.history, Jumps: faults.jumps, Endpoints: out.endpoints})
 	if err == nil {
 		load.checkRevoked(ctx)
 	}
@@ -261,6 +269,10 @@ func (o *Outcome) String() string {
 	fmt.Fprintf(&b, "  %-22s %d\n", "unexpected answers", len(o.Load.unexpected))
 	for _, text := range o.Load.unexpected {
 		fmt.Fprintf(&b, "    %s\n", text)
+	}
+	if o.endpoints != nil {
+		endpoints, different, all := o.endpoints.Messages()
+		fmt.Fprintf(&b, "  %-22s %d, to which %d messages came (%d with repeats)\n", "endpoints", endpoints, different, all)
 	}
 	b.WriteString(o.Report.String())
 	return b.String()

@@ -27,6 +27,7 @@ type load struct {
 	sandbox  *client.Client
 	history  *check.History
 	stats    *stats
+	receiver *receiver // nil if the stack is without webhooks
 
 	mu      sync.Mutex
 	tickets []listing // the newest is the last
@@ -305,7 +306,9 @@ func (c *simulatedClient) signUp(ctx context.Context) {
 	x := c.do(ctx, "sign up", "", client.SignUp(email, password))
 	if made, ok := decode[client.SignedIn](x.Response); ok {
 		c.history.SignedUp(made.User.ID)
-		c.users = append(c.users, &user{made.User.ID, email, made.Token})
+		u := &user{made.User.ID, email, made.Token}
+		c.createEndpoint(ctx, u)
+		c.users = append(c.users, u)
 	}
 }
 
@@ -332,6 +335,7 @@ func (c *simulatedClient) signOutEverywhere(ctx context.Context) {
 // orders are cancelled.
 func (c *simulatedClient) deleteAccount(ctx context.Context) {
 	u := c.anyUser()
+	c.deleteEndpoint(u)
 	x := c.do(ctx, "delete the account", u.token, client.DeleteAccount(password))
 	if !x.Granted() && !unclear(x.Response) {
 		return

@@ -96,11 +96,11 @@ const (
 )
 
 // supported are the kinds of faults that not every run can inject.
-type supported struct{ cuts, disks, clocks bool }
+type supported struct{ cuts, disks, clocks, endpoints bool }
 
 // missing are the kinds that this run cannot inject.
 func (s supported) missing() (kinds []string) {
-	for kind, can := range map[string]bool{"cut networks (need Linux)": s.cuts, "full disks (need Linux)": s.disks, "jumping clocks (-clocks)": s.clocks} {
+	for kind, can := range map[string]bool{"cut networks (need Linux)": s.cuts, "full disks (need Linux)": s.disks, "jumping clocks (-clocks)": s.clocks, "endpoints of users (need Node)": s.endpoints} {
 		if !can {
 			kinds = append(kinds, kind)
 		}

@@ -6,6 +6,7 @@
 //  4. A reservation that is not paid in its window is cancelled, and its ticket is free again.
 //  5. A stale write is refused, never merged.
 //  6. A projection becomes what its owner's aggregate is.
+//  9. What happens to a user's tickets and orders arrives at the user's endpoint.
 //
 // It reads documents through the services' sidecars, the list of tickets through the gateway, all events from the broker,
 // and all money from the Stripe sandbox's ledger. These are the facts (facts.go); rules.go and linearizability.go have
@@ -43,6 +44,8 @@ type Options struct {
 	Late time.Duration
 	// History is what clients requested and were answered; nil if that was not recorded.
 	History *History
+	// Endpoints are the endpoints of users, and what arrived there; nil if there are none.
+	Endpoints *Endpoints
 	// Jumps are the periods in which clocks were wrong. An order that was made in one may end long after its window; the
 	// check does not wait for it.
 	Jumps []Jump

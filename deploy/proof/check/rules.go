@@ -30,7 +30,7 @@ func newChecker(f *facts, opts Options) *checker {
 func (c *checker) rules() []func() {
 	return []func(){
 		c.oneLiveOrder, c.acknowledgedExists, c.changesArePublished, c.onlyChangesArePublished, c.eventsAreOnTheirTopics, c.eventsAreHandled,
-		c.money, c.reservationsExpire, c.expirationsAreTrue, c.noStaleWrite, c.refusalsHadNoEffect, c.projections, c.paymentsOfOrders, c.sellersOfOrders,
+		c.money, c.reservationsExpire, c.expirationsAreTrue, c.noStaleWrite, c.refusalsHadNoEffect, c.projections, c.paymentsOfOrders, c.sellersOfOrders, c.endpointsGetTheirEvents,
 	}
 }
 

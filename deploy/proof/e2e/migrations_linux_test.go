@@ -187,6 +187,7 @@ func TestMigrations_EachServiceHasItsDatabaseAndReportsMatchTheAPI(t *testing.T)
 
 	t.Run("reports", func(t *testing.T) { requireReportsMatchAPI(t, s, store) })
 	t.Run("journal", func(t *testing.T) { requireJournalReports(t, store) })
+	t.Run("endpoints", func(t *testing.T) { requireEndpointReports(t, store) })
 	t.Run("access", func(t *testing.T) { requireAccessLimits(t, store) })
 	t.Run("indexes", func(t *testing.T) { requireIndexUse(t, store) })
 }
@@ -382,6 +383,31 @@ func requireAccessLimits(t *testing.T, store *postgres) {
 	require.Empty(t, store.asSuperuser(t, "postgres", `SELECT rolname, datname FROM pg_roles, pg_database
 		WHERE rolname LIKE 'boxoffice\_%' AND datname LIKE 'boxoffice%' AND has_database_privilege(rolname, datname, 'CONNECT')
 		AND NOT (rolname = datname OR rolname = 'boxoffice_reporting' AND datname <> 'boxoffice')`), "each service connects to its own database, and reporting to all")
+}
+
+// requireEndpointReports requires that the views of webhooks show its documents, which this test writes, because the stack has no Node.
+func requireEndpointReports(t *testing.T, store *postgres) {
+	user, endpoint := uuid.NewString(), uuid.NewString()
+	document := func(key string, value string) string {
+		return fmt.Sprintf("INSERT INTO public.state (key, value) VALUES ('webhooks||%s', convert_to('%s', 'UTF8'))", key, value)
+	}
+	store.asSuperuser(t, "boxoffice_webhooks",
+		document("account/"+user, `{"schema": 1, "version": 2, "endpoints": [{"id": "`+endpoint+`", "url": "https://example.com/", "events": ["order.created"],
+			"status": "disabled", "disabledReason": "failing", "disabledAt": "2026-05-01T12:00:00.000Z", "secret": "whsec_hidden", "version": 3,
+			"createdAt": "2026-04-01T12:00:00.000Z", "updatedAt": "2026-05-01T12:00:00.000Z"}]}`),
+		document("delivery/msg_1", `{"schema": 1, "id": "msg_1", "userId": "`+user+`", "endpointId": "`+endpoint+`", "eventId": "order.created:1:1", "eventType": "order.created",
+			"eventAt": "2026-04-30T12:00:00.000Z", "body": "{}", "status": "failed", "attempts": 9, "createdAt": "2026-04-30T12:00:00.000Z",
+			"lastAttempt": {"at": "2026-05-01T12:00:00.000Z", "durationMs": 12, "status": 503}}`))
+	type row struct {
+		ID     string `json:"id"`
+		UserID string `json:"user_id"`
+		Reason string `json:"disabled_reason"`
+		Status string `json:"status"`
+		Last   int    `json:"last_status"`
+	}
+	require.Equal(t, row{ID: endpoint, UserID: user, Reason: "failing", Status: "disabled"}, reportOne[row](t, store, "webhooks", "SELECT * FROM reporting.endpoints"))
+	require.Equal(t, row{ID: "msg_1", UserID: user, Status: "failed", Last: 503}, reportOne[row](t, store, "webhooks", "SELECT * FROM reporting.deliveries"))
+	require.NotContains(t, fmt.Sprint(report[map[string]any](t, store, "webhooks", "SELECT * FROM reporting.endpoints")), "whsec_")
 }
 
 // requireIndexUse requires that the queries of the README use an index when there are many documents.

@@ -101,7 +101,8 @@ export class Dapr implements Sidecar {
   }
 
   async schedule(name: string, at: Date): Promise<void> {
-    const job = { dueTime: at.toISOString(), failurePolicy: { constant: { interval: "2s", maxRetries: 30 } } };
+    // Without data the sidecar cannot make the request of the job (Dapr 1.18: "none of the oneof fields is set").
+    const job = { dueTime: at.toISOString(), data: {}, failurePolicy: { constant: { interval: "2s", maxRetries: 30 } } };
     try {
       await this.call("POST", `/v1.0/jobs/${name}`, JSON.stringify(job));
     } catch (error) {
