@@ -156,8 +156,12 @@ func infra(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	for _, omission := range running.Omissions() {
-		terminal.print(fmt.Sprintf("Delete the app %s from dapr.yaml before dapr run -f ., which would stop at it: %s.", omission.App, omission.Reason))
+	omissions, err := s.omissions()
+	if err != nil {
+		return errors.Join(err, running.Stop())
+	}
+	for _, omission := range omissions {
+		terminal.print(fmt.Sprintf("%s cannot run here: %s.\nOr delete the app and its address, which the gateway has, from dapr.yaml: dapr run -f . ends if it cannot start an app.", omission.App, omission.Reason))
 	}
 	terminal.print(fmt.Sprintf(`Ready: %s. Now, in another terminal:
 
@@ -166,6 +170,22 @@ func infra(ctx context.Context, args []string) error {
 
 Ctrl-C stops them.`, strings.Join(running.Processes(), ", "), filepath.Join(stack.StateFolder, "env"), otherSet(running)))
 	return hold(ctx, terminal, running)
+}
+
+// omissions are the apps of the run file that cannot run here.
+func (s *settings) omissions() ([]stack.Omission, error) {
+	path := s.runFile
+	if path == "" {
+		var err error
+		if path, err = stack.FindRunFile("."); err != nil {
+			return nil, err
+		}
+	}
+	run, err := stack.ReadRunFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return run.Omissions(), nil
 }
 
 // otherSet is what dapr run needs in addition for a set with certificates.

@@ -1,15 +1,35 @@
 package contracts
 
 import (
+	"bytes"
 	"embed"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
-// files has the JSON Schemas of all events, TYPE.NUMBER.json, that of their envelope, and the document about topics.
+//go:embed asyncapi.yaml
+var asyncAPI []byte
+
+// AsyncAPIYAML returns the document of the topics as it is written.
+func AsyncAPIYAML() []byte { return bytes.Clone(asyncAPI) }
+
+// AsyncAPI returns the document of the topics as JSON. Its references to schemas are those of the gateway, relative to the document's
+// own address, /api/asyncapi.json.
+func AsyncAPI() []byte { return bytes.Clone(asyncAPIJSON()) }
+
+var asyncAPIJSON = sync.OnceValue(func() []byte {
+	return schemaFile.ReplaceAll(mustConvert("asyncapi.yaml", asyncAPI), []byte(`"./schemas/$1/$2"`))
+})
+
+// schemaFile is a reference to a file in schemas.
+var schemaFile = regexp.MustCompile(`"\./schemas/([a-z.]+)\.(\d+)\.json"`)
+
+// files has the JSON Schemas of all events, TYPE.NUMBER.json, and that of their envelope.
 //
 //go:embed schemas/*.json
 var files embed.FS

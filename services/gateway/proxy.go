@@ -18,7 +18,7 @@ func (u *upstream) proxy(c *fiber.Ctx) error {
 	if err := u.send(req, res); err != nil {
 		res.Reset()
 		c.Set(fiber.HeaderXRequestID, rest.RequestID(c))
-		return u.unavailable(err)
+		return u.unavailable(c.Method(), err)
 	}
 	removeHopByHop(&res.Header)
 	res.Header.SetNoDefaultContentType(true)

@@ -402,7 +402,15 @@ func TestProxy_RetriesReadsOnly(t *testing.T) {
 
 	for method, calls := range map[string]int32{"POST": 1, "PUT": 1, "PATCH": 1, "DELETE": 1, "GET": 2, "HEAD": 2} {
 		called.Store(0)
-		require.Equal(t, 503, do(t, method, url+"/api/orders", "").status)
+		got := do(t, method, url+"/api/orders", "")
+		require.Equal(t, 503, got.status)
+		switch method {
+		case "GET":
+			require.Equal(t, "upstream_unavailable", got.code(t))
+		case "HEAD": // has no body
+		default:
+			require.Equal(t, "outcome_unknown", got.code(t), "the service has read the request: %s", method)
+		}
 		require.Equal(t, calls, called.Load(), method)
 	}
 }

@@ -104,8 +104,14 @@ func (r *replica) ready(ctx context.Context) error {
 	return nil
 }
 
-// watch checks the replica's health until ctx ends.
+// usualStart is how long a replica may take to start before it is a warning.
+const usualStart = 30 * time.Second
+
+// watch checks the replica's health until ctx ends. A replica that was not ready yet may still be starting, together with the
+// gateway: that is logged only if it takes long.
 func (r *replica) watch(ctx context.Context, log *slog.Logger) {
+	began := time.Now()
+	var logged, wasReady bool // logged: the log has that it is not ready
 	tick := time.NewTicker(healthPeriod)
 	defer tick.Stop()
 	for {
@@ -120,11 +126,15 @@ func (r *replica) watch(ctx context.Context, log *slog.Logger) {
 		if ctx.Err() != nil {
 			return
 		}
-		switch was := r.down.Swap(err != nil); {
-		case err != nil && !was:
+		r.down.Store(err != nil)
+		switch {
+		case err != nil && !logged && (wasReady || time.Since(began) > usualStart):
 			log.Warn("a replica is not ready; others get its requests", "replica", r.host, "error", err)
-		case err == nil && was:
+			logged = true
+		case err == nil && logged:
 			log.Info("a replica is ready again", "replica", r.host)
+			logged = false
 		}
+		wasReady = wasReady || err == nil
 	}
 }

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -106,4 +110,49 @@ func TestReplicas_OneThatIsDownCausesNoError(t *testing.T) {
 func TestReplicas_AllDownIs503(t *testing.T) {
 	url := gateway(t, strings.Join([]string{unreachable(t), unreachable(t)}, ","))
 	require.Equal(t, "upstream_unavailable", do(t, "POST", url+"/api/orders", "{}").code(t))
+}
+
+func TestReplica_LogsAnOutageAndNotItsStart(t *testing.T) {
+	up := newTestReplica(t)
+	up.unready.Store(true)
+	r, err := newReplica(up.url, nil)
+	require.NoError(t, err)
+	var out lockedBuffer
+	ctx, cancel := context.WithCancel(t.Context())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		r.watch(ctx, slog.New(slog.NewTextHandler(&out, nil)))
+	}()
+
+	eventually(t, "the check finds that it still starts", r.down.Load)
+	up.unready.Store(false)
+	eventually(t, "it is ready", func() bool { return !r.down.Load() })
+	require.Empty(t, out.String())
+
+	up.unready.Store(true)
+	eventually(t, "the check finds the outage", func() bool { return strings.Contains(out.String(), "not ready") })
+	up.unready.Store(false)
+	eventually(t, "it is ready again", func() bool { return strings.Contains(out.String(), "ready again") })
+	cancel()
+	<-watched
+	require.Equal(t, 2, strings.Count(out.String(), "\n"), out.String())
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.out.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.out.String()
 }

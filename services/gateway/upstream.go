@@ -15,6 +15,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/rest"
 )
 
 // retryAfter is what clients are advised when a service does not respond.
@@ -116,13 +117,26 @@ func (u *upstream) ready(ctx context.Context) error {
 	return fmt.Errorf("call %s: %w", u.name, errors.Join(failures...))
 }
 
-// unavailable turns a failed call into the problem that the client gets.
-func (u *upstream) unavailable(err error) error {
-	err = fmt.Errorf("call %s: %w", u.name, err)
-	if isTimeout(err) && !errors.Is(err, errNotConnected) {
-		return problem.New(problem.Unavailable, "upstream_timeout", "The %s service did not respond in time. It may still do what you asked for.", u.name).WithRetryAfter(retryAfter).Because(err)
+// unavailable turns a failed call with a method into the problem that the client gets.
+func (u *upstream) unavailable(method string, err error) error {
+	cause := fmt.Errorf("call %s: %w", u.name, err)
+	var p *problem.Error
+	switch {
+	case wasNotSent(err):
+		p = problem.New(problem.Unavailable, "upstream_unavailable", "The %s service does not respond at the moment. Nothing was changed: send the same request again.", u.name)
+	case isTimeout(err):
+		p = problem.New(problem.Unavailable, "upstream_timeout", "The %s service did not respond in time. %s", u.name, rest.AfterTimeout(method))
+	case method == fasthttp.MethodGet || method == fasthttp.MethodHead:
+		p = problem.New(problem.Unavailable, "upstream_unavailable", "The %s service does not respond at the moment. Send the request again.", u.name)
+	default:
+		p = problem.New(problem.Unavailable, "outcome_unknown", "The connection to the %s service broke before it responded. %s", u.name, rest.AfterTimeout(method))
 	}
-	return problem.New(problem.Unavailable, "upstream_unavailable", "The %s service does not respond at the moment. Try again shortly.", u.name).WithRetryAfter(retryAfter).Because(err)
+	return p.WithRetryAfter(retryAfter).Because(cause)
+}
+
+// wasNotSent reports whether it is certain that a failed call has not reached the service.
+func wasNotSent(err error) bool {
+	return errors.Is(err, errNotConnected) || errors.Is(err, errStale) || errors.Is(err, fasthttp.ErrNoFreeConns)
 }
 
 func isTimeout(err error) bool {

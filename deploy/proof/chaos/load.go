@@ -166,7 +166,7 @@ func unclear(r client.Response) bool {
 }
 
 // notDone are the codes of responses with status 503 that promise that the request had no effect and will have none.
-var notDone = []string{"not_yet_known", "keys_unavailable", "orders_unavailable", "overloaded"}
+var notDone = []string{"unavailable", "upstream_unavailable", "not_yet_known", "keys_unavailable", "orders_unavailable", "overloaded"}
 
 // later reports whether the same request may succeed later.
 func later(r client.Response) bool {

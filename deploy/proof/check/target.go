@@ -60,7 +60,14 @@ func targetOfRunFile(runFile, set string, ports stack.Ports) (Target, error) {
 		return Target{}, err
 	}
 	t := Target{Services: map[string][]string{}, Sidecars: map[string][]string{}, Sandbox: local(ports.Sandbox), Broker: broker, Tokens: map[string]string{}}
+	omitted := map[string]bool{} // apps that cannot run here
+	for _, omission := range run.Omissions() {
+		omitted[omission.App] = true
+	}
 	for _, app := range run.Apps {
+		if omitted[app.ID] {
+			continue
+		}
 		sidecar := local(app.HTTPPort)
 		t.Sidecars[app.ID] = []string{sidecar}
 		if t.Tokens[sidecar], err = stack.SidecarTokenIn(folder, app.ID); err != nil {

@@ -121,6 +121,7 @@ func requireProblem(t testing.TB, status int, r client.Response, code ...string)
 	require.NotEmpty(t, problem.Errors)
 	for _, e := range problem.Errors {
 		require.NotEmpty(t, e.Message)
+		require.NotEmpty(t, e.Code)
 	}
 	require.Equal(t, r.Header.Get("X-Request-Id"), problem.RequestID)
 	if len(code) > 0 {

@@ -73,6 +73,9 @@ type Error struct {
 	cause error
 }
 
+// Repeat is what a client does if it is not known whether its request took effect. It is the end of such a problem's message.
+const Repeat = "send it again with the same Idempotency-Key, or read before you repeat it."
+
 // New makes a problem with one detail: a code for programs, and a message that is a sentence for people.
 func New(kind Kind, code, format string, args ...any) *Error {
 	return &Error{Kind: kind, Details: []Detail{{Message: fmt.Sprintf(format, args...), Code: code}}}

@@ -31,7 +31,7 @@ func Decode[T any](c *fiber.Ctx) (T, error) {
 		return body, err
 	}
 	if err := validate().Struct(body); err != nil {
-		return body, invalid(err)
+		return body, invalid(err, reflect.TypeFor[T]())
 	}
 	return body, nil
 }
@@ -170,8 +170,8 @@ func printable(text string) bool {
 	})
 }
 
-// invalid converts the validator's errors to a problem.
-func invalid(err error) error {
+// invalid converts the validator's errors about a value of type t to a problem.
+func invalid(err error, t reflect.Type) error {
 	findings, ok := errors.AsType[validator.ValidationErrors](err)
 	if !ok {
 		return fmt.Errorf("validate a request: %w", err)
@@ -182,7 +182,7 @@ func invalid(err error) error {
 		_, field, _ := strings.Cut(f.Namespace(), ".")
 		field = strings.ReplaceAll(field, embedded+".", "")
 		p.Details = append(p.Details, problem.Detail{
-			Message: label(field) + " " + demand(f) + ".",
+			Message: label(field) + " " + demand(f, boundsOf(t, f)) + ".",
 			Field:   field,
 			Code:    f.Tag(),
 		})
@@ -190,14 +190,54 @@ func invalid(err error) error {
 	return p
 }
 
-// demand returns the end of a sentence that begins with the field's name: what the rule requires.
-func demand(f validator.FieldError) string {
+// boundsOf returns "50 to 99999999" for a member whose rules have both a least and a greatest value, and "" otherwise.
+func boundsOf(t reflect.Type, f validator.FieldError) string {
+	_, path, _ := strings.Cut(f.StructNamespace(), ".") // without the name of t
+	var rules string
+	for name := range strings.SplitSeq(path, ".") {
+		name, element, isElement := strings.Cut(name, "[")
+		field, found := t.FieldByName(name)
+		if !found {
+			return ""
+		}
+		t, rules = field.Type, field.Tag.Get("validate")
+		for range strings.Count(element, "]") {
+			t = t.Elem()
+			_, rules, _ = strings.Cut(rules, "dive,")
+		}
+		if !isElement {
+			rules, _, _ = strings.Cut(rules, ",dive")
+		}
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+	}
+	var least, greatest string
+	for rule := range strings.SplitSeq(rules, ",") {
+		switch name, value, _ := strings.Cut(rule, "="); name {
+		case "min":
+			least = value
+		case "max":
+			greatest = value
+		}
+	}
+	if least == "" || greatest == "" {
+		return ""
+	}
+	return least + " to " + greatest
+}
+
+// demand returns the end of a sentence that begins with the field's name: what the rule requires. bounds are those of boundsOf.
+func demand(f validator.FieldError, bounds string) string {
 	counted := ""
 	switch f.Kind() {
 	case reflect.String:
 		counted = " characters long"
 	case reflect.Slice, reflect.Map, reflect.Array:
 		counted = " entries long"
+	}
+	if tag := f.Tag(); bounds != "" && (tag == "min" || tag == "max") {
+		return "must be from " + bounds + counted
 	}
 	switch f.Tag() {
 	case "required", "required_without", "required_with", "required_if":

@@ -59,9 +59,17 @@ func problemOf(c *fiber.Ctx, err error) (int, *problem.Error) {
 		return refusal.Code, ofFiber(c, refusal)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return http.StatusServiceUnavailable, problem.New(problem.Unavailable, "timeout", "This took too long. Try again shortly.")
+		return http.StatusServiceUnavailable, problem.New(problem.Unavailable, "timeout", "The service did not respond in time. %s", AfterTimeout(c.Method()))
 	}
 	return http.StatusInternalServerError, problem.New(problem.Internal, "internal", "Something went wrong on our side.")
+}
+
+// AfterTimeout returns what a client does after a request of a method whose outcome it does not get.
+func AfterTimeout(method string) string {
+	if method == http.MethodGet || method == http.MethodHead {
+		return "Send the request again."
+	}
+	return "The request may have taken effect: " + problem.Repeat
 }
 
 func ofFiber(c *fiber.Ctx, refusal *fiber.Error) *problem.Error {
@@ -75,7 +83,7 @@ func ofFiber(c *fiber.Ctx, refusal *fiber.Error) *problem.Error {
 	case http.StatusRequestHeaderFieldsTooLarge:
 		return problem.New(problem.TooLarge, "headers_too_large", "The request's headers are too long.")
 	case http.StatusRequestTimeout:
-		return problem.New(problem.Invalid, "timeout", "The request did not arrive in time.")
+		return problem.New(problem.Invalid, "timeout", "The request did not arrive in time, and had no effect. Send it again.")
 	case http.StatusBadRequest:
 		return problem.New(problem.Invalid, "bad_request", "The request is not valid HTTP.").Because(refusal)
 	}

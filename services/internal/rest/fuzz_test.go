@@ -48,6 +48,7 @@ func requireFault(t *testing.T, status int, body []byte, among ...int) {
 	require.NotEmpty(t, f.Errors)
 	for _, detail := range f.Errors {
 		require.NotEmpty(t, detail.Message)
+		require.NotEmpty(t, detail.Code)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -101,6 +102,8 @@ func (w *observer) logRequest(c *fiber.Ctx, o *observation, took time.Duration) 
 		level = slog.LevelError
 	case ofOperators(c.Path()): // also if the service is not ready: it logs the reason
 		level = slog.LevelDebug
+	case ofServices(c.Path()) && status < fiber.StatusBadRequest:
+		level = slog.LevelDebug
 	case status > fiber.StatusInternalServerError:
 		level = slog.LevelWarn
 	}
@@ -138,6 +141,9 @@ func route(c *fiber.Ctx) string {
 func ofOperators(path string) bool {
 	return path == "/healthz" || path == "/readyz"
 }
+
+// ofServices reports whether a path is requested by the other services, every few seconds: auth's keys and revocations.
+func ofServices(path string) bool { return strings.HasPrefix(path, "/.well-known/") }
 
 // RequestID returns the id with which this request is logged, here and in the calling service. If the client has not sent a valid
 // one, it is a new id.

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"errors"
 	"net/url"
 	"strconv"
 
@@ -15,14 +16,15 @@ const (
 	longestCursor = 256
 )
 
-// Paging parses which part of a list is requested: at most limit entries, from cursor on ("" is the beginning). A limit above
-// maxLimit counts as maxLimit. The list parses the cursor, and may refuse it.
+// Paging parses which part of a list is requested: at most limit entries, from cursor on ("" is the beginning). The problem of a limit
+// below 1 has the code "min", of one above maxLimit "max", and of one that is not a whole number "wrong_type". The list parses the
+// cursor, and may refuse it.
 func Paging(c *fiber.Ctx) (limit int, cursor string, err error) {
 	limit = defaultLimit
-	if raw := c.Query("limit"); raw != "" {
-		if limit, err = strconv.Atoi(raw); err != nil || limit < 1 {
-			return 0, "", problem.New(problem.Invalid, "invalid", "Limit must be a whole number from 1 to %d.", maxLimit).
-				WithField("limit")
+	if c.Context().QueryArgs().Has("limit") {
+		var code string
+		if limit, code = parseLimit(c.Query("limit")); code != "" {
+			return 0, "", problem.New(problem.Invalid, code, "Limit must be a whole number from 1 to %d.", maxLimit).WithField("limit")
 		}
 	}
 	cursor = c.Query("cursor")
@@ -30,7 +32,21 @@ func Paging(c *fiber.Ctx) (limit int, cursor string, err error) {
 		return 0, "", problem.New(problem.Invalid, "invalid", "Cursor must be one that this list gave.").
 			WithField("cursor")
 	}
-	return min(limit, maxLimit), cursor, nil
+	return limit, cursor, nil
+}
+
+// parseLimit returns the code of what is wrong with a limit, or "".
+func parseLimit(raw string) (limit int, wrong string) {
+	limit, err := strconv.Atoi(raw) // a number that is too great for an int becomes the greatest one
+	switch {
+	case err != nil && !errors.Is(err, strconv.ErrRange):
+		return 0, "wrong_type"
+	case limit < 1:
+		return 0, "min"
+	case limit > maxLimit:
+		return 0, "max"
+	}
+	return limit, ""
 }
 
 // NextLink sets the Link header to the next part of the list (RFC 8288), if cursor is not "". The link is relative to the requested

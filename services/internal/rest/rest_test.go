@@ -71,6 +71,7 @@ func TestNew_AnswersFaultsAsProblems(t *testing.T) {
 		"/declined":    problem.New(problem.Declined, "insufficient_funds", "Declined."),
 		"/busy":        problem.New(problem.Unavailable, "unavailable", "Try later.").WithRetryAfter(1500 * time.Millisecond),
 		"/away":        problem.New(problem.Unavailable, "unavailable", "Try later."),
+		"/changing":    fmt.Errorf("commit: %w", context.DeadlineExceeded),
 		"/slow":        fmt.Errorf("read state: %w", context.DeadlineExceeded),
 		"/unexpected":  errors.New("dial tcp 10.0.0.7: password is hunter2"),
 		"/nobody":      problem.New(problem.Unauthorized, "not_signed_in", "Sign in."),
@@ -79,6 +80,7 @@ func TestNew_AnswersFaultsAsProblems(t *testing.T) {
 	for path, err := range fails {
 		app.Get(path, func(*fiber.Ctx) error { return err })
 	}
+	app.Put("/changing", func(*fiber.Ctx) error { return fails["/changing"] })
 	app.Get("/panic", func(*fiber.Ctx) error { panic("secret") })
 
 	tests := []struct {
@@ -92,7 +94,8 @@ func TestNew_AnswersFaultsAsProblems(t *testing.T) {
 		{"GET", "/declined", 402, problem.Detail{Message: "Declined.", Code: "insufficient_funds"}, nil},
 		{"GET", "/busy", 503, problem.Detail{Message: "Try later.", Code: "unavailable"}, map[string]string{"Retry-After": "2"}},
 		{"GET", "/away", 503, problem.Detail{Message: "Try later.", Code: "unavailable"}, map[string]string{"Retry-After": "1"}},
-		{"GET", "/slow", 503, problem.Detail{Message: "This took too long. Try again shortly.", Code: "timeout"}, map[string]string{"Retry-After": "1"}},
+		{"GET", "/slow", 503, problem.Detail{Message: "The service did not respond in time. Send the request again.", Code: "timeout"}, map[string]string{"Retry-After": "1"}},
+		{"PUT", "/changing", 503, problem.Detail{Message: "The service did not respond in time. The request may have taken effect: " + problem.Repeat, Code: "timeout"}, map[string]string{"Retry-After": "1"}},
 		{"GET", "/unexpected", 500, problem.Detail{Message: "Something went wrong on our side.", Code: "internal"}, nil},
 		{"GET", "/panic", 500, problem.Detail{Message: "Something went wrong on our side.", Code: "internal"}, nil},
 		{"GET", "/detail-less", 500, problem.Detail{Message: "Something went wrong on our side.", Code: "internal"}, nil},
@@ -271,6 +274,7 @@ func TestNew_LogsOneLineARequest(t *testing.T) {
 	})
 	app.Get("/panic", func(*fiber.Ctx) error { panic("a bug") })
 	app.Get("/healthz", func(*fiber.Ctx) error { return nil })
+	app.Get("/.well-known/jwks.json", func(*fiber.Ctx) error { return nil })
 
 	line := func(path string) map[string]any {
 		lines.Reset()
@@ -301,6 +305,8 @@ func TestNew_LogsOneLineARequest(t *testing.T) {
 
 	require.Equal(t, "INFO", line("/absent")["level"])
 	require.Nil(t, line("/healthz"), "probes are not worth a line")
+	require.Nil(t, line("/.well-known/jwks.json"), "nor are the requests of services for keys")
+	require.Equal(t, "INFO", line("/.well-known/nothing")["level"])
 }
 
 func TestNew_MeasuresByRouteAndNotByPath(t *testing.T) {
@@ -329,6 +335,10 @@ func TestDecode(t *testing.T) {
 	type seat struct {
 		Row int `json:"row" validate:"gt=0"`
 	}
+	type pledge struct {
+		Amount int    `json:"amount" validate:"min=50,max=100"`
+		Word   string `json:"word" validate:"omitempty,min=2,max=4"`
+	}
 	type titled struct {
 		Title string `json:"title" validate:"required,notblank,printable,max=5"`
 	}
@@ -337,6 +347,8 @@ func TestDecode(t *testing.T) {
 		Price    int64     `json:"price" validate:"gt=0"`
 		TicketID string    `json:"ticketId" validate:"omitempty,uuid"`
 		Seats    []seat    `json:"seats" validate:"dive"`
+		Rows     []int     `json:"rows" validate:"max=2,dive,min=1,max=9"`
+		Pledge   *pledge   `json:"pledge"`
 		At       time.Time `json:"at"`
 	}
 	app := New(quiet())
@@ -378,6 +390,10 @@ func TestDecode(t *testing.T) {
 		"one entry for each one": {jsonType, `{"ticketId":"7"}`, 400, []problem.Detail{{Message: "Title is required.", Field: "title", Code: "required"}, {Message: "Price must be more than 0.", Field: "price", Code: "gt"}, {Message: "Ticket id must be a UUID.", Field: "ticketId", Code: "uuid"}}},
 		"a blank text":           {jsonType, `{"title":" \t ","price":1}`, 400, []problem.Detail{{Message: "Title must not be blank.", Field: "title", Code: "notblank"}}},
 		"a control character":    {jsonType, `{"title":"Op\u0007ra","price":1}`, 400, []problem.Detail{{Message: "Title must not have control characters, line ends or characters that change the direction of text.", Field: "title", Code: "printable"}}},
+		"two bounds, too low":    {jsonType, `{"title":"Opera","price":1,"pledge":{"amount":49}}`, 400, []problem.Detail{{Message: "Pledge.amount must be from 50 to 100.", Field: "pledge.amount", Code: "min"}}},
+		"two bounds, too high":   {jsonType, `{"title":"Opera","price":1,"pledge":{"amount":101,"word":"a"}}`, 400, []problem.Detail{{Message: "Pledge.amount must be from 50 to 100.", Field: "pledge.amount", Code: "max"}, {Message: "Pledge.word must be from 2 to 4 characters long.", Field: "pledge.word", Code: "min"}}},
+		"bounds of an element":   {jsonType, `{"title":"Opera","price":1,"rows":[1,0]}`, 400, []problem.Detail{{Message: "Rows[1] must be from 1 to 9.", Field: "rows[1]", Code: "min"}}},
+		"bounds of a list":       {jsonType, `{"title":"Opera","price":1,"rows":[1,2,3]}`, 400, []problem.Detail{{Message: "Rows must be at most 2 entries long.", Field: "rows", Code: "max"}}},
 		"a member of a member":   {jsonType, `{"title":"Opera","price":1,"seats":[{"row":1},{"row":0}]}`, 400, []problem.Detail{{Message: "Seats[1].row must be more than 0.", Field: "seats[1].row", Code: "gt"}}},
 	}
 	for name, tt := range tests {
@@ -413,18 +429,21 @@ func TestPaging(t *testing.T) {
 	tests := map[string]struct {
 		query  string
 		status int
-		body   string
+		body   string // or the code of the problem
 	}{
-		"none":         {"", 200, "50 "},
-		"both":         {"limit=7&cursor=abc", 200, "7 abc"},
-		"the highest":  {"limit=200", 200, "200 "},
-		"above that":   {"limit=201", 200, "200 "},
-		"zero":         {"limit=0", 400, ""},
-		"negative":     {"limit=-1", 400, ""},
-		"no number":    {"limit=all", 400, ""},
-		"long cursor":  {"cursor=" + strings.Repeat("c", 257), 400, ""},
-		"empty limit":  {"limit=", 200, "50 "},
-		"empty cursor": {"cursor=", 200, "50 "},
+		"none":            {"", 200, "50 "},
+		"both":            {"limit=7&cursor=abc", 200, "7 abc"},
+		"the highest":     {"limit=200", 200, "200 "},
+		"above that":      {"limit=201", 400, "max"},
+		"far above":       {"limit=99999999999999999999", 400, "max"},
+		"zero":            {"limit=0", 400, "min"},
+		"negative":        {"limit=-1", 400, "min"},
+		"far below":       {"limit=-99999999999999999999", 400, "min"},
+		"no number":       {"limit=all", 400, "wrong_type"},
+		"no whole number": {"limit=1.5", 400, "wrong_type"},
+		"empty limit":     {"limit=", 400, "wrong_type"},
+		"long cursor":     {"cursor=" + strings.Repeat("c", 257), 400, "invalid"},
+		"empty cursor":    {"cursor=", 200, "50 "},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -432,7 +451,9 @@ func TestPaging(t *testing.T) {
 			require.Equal(t, tt.status, got.status)
 			if tt.status == 200 {
 				require.Equal(t, tt.body, got.body)
+				return
 			}
+			require.Equal(t, tt.body, got.fault.Errors[0].Code)
 		})
 	}
 }

@@ -21,8 +21,7 @@ func (s *Service) healthRoutes() {
 	s.Public.Get("/readyz", func(c *fiber.Ctx) error {
 		report, ready := s.readiness(c.UserContext())
 		if !ready {
-			c.Set(fiber.HeaderRetryAfter, "1")
-			c.Status(fiber.StatusServiceUnavailable)
+			return problem.New(problem.Unavailable, "not_ready", "This service is %s.", report.Status).WithMember("checks", report.Checks)
 		}
 		return c.JSON(report)
 	})

@@ -8,11 +8,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -125,4 +128,36 @@ func TestReadiness_IsGivenAgainForAWhile(t *testing.T) {
 	s.checked.at = s.checked.at.Add(-s.ReadyAge)
 	ask()
 	require.EqualValues(t, 22, checked.Load(), "an old answer is not given again")
+}
+
+func TestReadyz_IsAProblemThatNamesWhatIsNotReady(t *testing.T) {
+	s := newService("tested", &Config{APIToken: "a token of the sidecar"}, slog.New(slog.DiscardHandler))
+	s.running = t.Context()
+	var away error
+	s.ReadyCheck("store", func(context.Context) error { return away })
+	request := func() (*http.Response, map[string]any) {
+		res, err := s.Public.Test(httptest.NewRequest("GET", "/readyz", nil))
+		require.NoError(t, err)
+		body := map[string]any{}
+		require.NoError(t, json.NewDecoder(res.Body).Decode(&body))
+		return res, body
+	}
+	requireNotReady := func(reason string, checks map[string]any) {
+		t.Helper()
+		res, body := request()
+		require.Equal(t, 503, res.StatusCode)
+		require.Equal(t, "application/problem+json", res.Header.Get("Content-Type"))
+		require.Equal(t, "1", res.Header.Get("Retry-After"))
+		require.Equal(t, []any{map[string]any{"message": reason, "code": "not_ready"}}, body["errors"])
+		require.Equal(t, checks, body["checks"])
+	}
+
+	requireNotReady("This service is starting.", map[string]any{})
+	close(s.ready)
+	away = errors.New("connection refused")
+	requireNotReady("This service is not ready.", map[string]any{"store": "not reachable"})
+	away = nil
+	res, body := request()
+	require.Equal(t, 200, res.StatusCode)
+	require.Equal(t, map[string]any{"status": "ready", "checks": map[string]any{"store": "ok"}}, body)
 }

@@ -195,8 +195,9 @@ func (w write) operation() *client.StateOperation {
 func (w write) fails(now item) bool { return !w.blind && now.etag != w.etag }
 
 // Commit writes the change and returns when it is on disk. The error is ErrConflict if a condition does not hold; then nothing
-// was written. It is a problem.Unavailable if the store or the journal cannot take the change now; if ctx has ended before
-// the store has responded, the change may still be committed.
+// was written. It is a problem.Unavailable with the code "unavailable" if the store or the journal cannot take the change now:
+// nothing was written. With the code "outcome_unknown" the change may be committed, now or later: ctx has ended before the store
+// has responded.
 func (s *Store) Commit(ctx context.Context, c *Change) error {
 	if c.err != nil {
 		return c.err

@@ -86,7 +86,7 @@ func (c *committer) run(ctx context.Context, writers []*writer) {
 func (c *committer) submit(ctx context.Context, change *Change) error {
 	select {
 	case <-c.closing:
-		return problem.New(problem.Unavailable, "unavailable", "The service is shutting down. Try again shortly.").WithRetryAfter(time.Second)
+		return problem.New(problem.Unavailable, "unavailable", "The service is shutting down. Nothing was changed: send the same request again.").WithRetryAfter(time.Second)
 	default:
 	}
 	if len(change.records) > 0 && c.store.publisher.full() {
@@ -106,16 +106,27 @@ func (c *committer) submit(ctx context.Context, change *Change) error {
 	case err := <-r.done:
 		return err
 	case <-ctx.Done():
-		return unavailable(fmt.Errorf("the outcome is not known: %w", ctx.Err()))
+		return c.abandon(r, ctx.Err())
 	case <-c.idle:
-		// The writers have ended, perhaps with an outcome in the same moment.
-		select {
-		case err := <-r.done:
-			return err
-		default:
-			return unavailable(errors.New("the service is shutting down"))
-		}
+		return c.abandon(r, errors.New("the service is shutting down"))
 	}
+}
+
+// abandon ends a request whose caller no longer waits, because of cause. It returns the outcome if there is one by now. A change
+// that still waits is withdrawn, so it is certain that it is not committed. A writer may commit any other.
+func (c *committer) abandon(r *request, cause error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case err := <-r.done:
+		return err
+	default:
+	}
+	if i := slices.Index(c.waiting, r); i >= 0 {
+		c.waiting = slices.Delete(c.waiting, i, i+1)
+		return unavailable(fmt.Errorf("no transaction had place for the change: %w", cause))
+	}
+	return outcomeUnknown(cause)
 }
 
 func (c *committer) signal() {

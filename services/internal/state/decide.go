@@ -12,7 +12,7 @@ import (
 
 // Decide makes a decision and commits it. decide reads what the decision depends on and returns the change and an answer; a
 // nil change commits nothing. If a document that the change writes was changed after it was read, Decide calls decide again.
-// After many conflicts the error is a problem.Conflict. The answer is the last one of decide, also if there is an error.
+// After many conflicts the error is a problem.Conflict with the code "conflict". Other errors are those of decide and Store.Commit. The answer is the last one of decide, also if there is an error.
 func Decide[A any](ctx context.Context, s *Store, decide func(ctx context.Context) (*Change, A, error)) (A, error) {
 	var answer A
 	err := Retry(ctx, func(ctx context.Context) error {
@@ -67,7 +67,7 @@ func Retry(ctx context.Context, decide func(ctx context.Context) error) error {
 	case !errors.Is(last, ErrConflict):
 		return last
 	case errors.Is(err, ErrConflict):
-		return problem.New(problem.Conflict, "conflict", "Somebody else changed this at the same moment. Read it again, then try again.").Because(err)
+		return problem.New(problem.Conflict, "conflict", "Other requests changed this at the same moment, several times. Nothing was changed by this one: read it again, then repeat it.").Because(err)
 	default:
 		return unavailable(err) // ctx has ended
 	}

@@ -153,7 +153,13 @@ func (h *household) check(t *rapid.T) {
 		case errors.Is(a.err, ErrConflict):
 			require.False(t, happened, "change %d was refused and happened", a.number)
 		default:
-			require.Equal(t, problem.Unavailable, problem.KindOf(a.err), "change %d: %v", a.number, a.err)
+			refused, ok := errors.AsType[*problem.Error](a.err)
+			require.True(t, ok, "change %d: %v", a.number, a.err)
+			require.Equal(t, problem.Unavailable, refused.Kind, "change %d: %v", a.number, a.err)
+			if refused.Details[0].Code != "outcome_unknown" {
+				require.Equal(t, "unavailable", refused.Details[0].Code)
+				require.False(t, happened, "nothing was to be written of change %d, and it happened: %v", a.number, a.err)
+			}
 		}
 		if !happened {
 			require.Empty(t, entered[a.number], "change %d happened by half", a.number)
@@ -169,7 +175,7 @@ func (h *household) check(t *rapid.T) {
 }
 
 // Whatever the store and the broker do, and whenever a process dies: what Commit acknowledged has happened, what it
-// refused has not, nothing happened by half, and every event of what happened is published.
+// refused has not (as a conflict, or as unavailable), nothing happened by half, and every event of what happened is published.
 func TestCommit_KeepsItsGuaranteesUnderFaults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // time passes by itself
 		undated := struct{ testing.TB }{t} // rapid would ask for the test's deadline, which is of no use in here

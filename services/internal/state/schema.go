@@ -39,7 +39,7 @@ func unmarshal[T any](key string, value []byte, into *T) error {
 		newest = upgrader.Newest()
 	}
 	if from > newest {
-		return problem.New(problem.Unavailable, "unavailable", "The service is being updated, and this is ahead of it. Try again shortly.").
+		return problem.New(problem.Unavailable, "unavailable", "The service is being updated, and this is ahead of it. Nothing was changed: send the same request again.").
 			WithRetryAfter(5 * time.Second).
 			Because(fmt.Errorf("document %s has schema %d, this process reads up to %d: %w", key, from, newest, errNewer))
 	}

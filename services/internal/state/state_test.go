@@ -341,9 +341,69 @@ func TestCommit_StoreAwayIsUnavailableAndComesBack(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	err := s.Commit(ctx, &c)
-	require.Equal(t, problem.Unavailable, problem.KindOf(err), "%v", err)
+	require.Equal(t, "outcome_unknown", codeOf(t, err), "a transaction is under way: %v", err)
 	f.set(func(f *faults) { f.transact = nil })
 	create(t, s, newKey(), "goes on by itself")
+}
+
+// codeOf returns the code of a problem of something that is away.
+func codeOf(t *testing.T, err error) string {
+	t.Helper()
+	p, ok := errors.AsType[*problem.Error](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, problem.Unavailable, p.Kind)
+	require.NotZero(t, p.RetryAfter)
+	return p.Details[0].Code
+}
+
+func TestCommit_AChangeThatStillWaitsWhenItsCallerGivesUpIsNeverCommitted(t *testing.T) {
+	s, f := onMemory(t, newMemory(), Options{Lease: time.Minute, Writers: 1})
+	entered, release := make(chan struct{}), make(chan struct{})
+	script(f, func(pass func() error) error { close(entered); <-release; return pass() })
+	first := make(chan error, 1)
+	go func() {
+		var c Change
+		c.Create(newKey(), thing{1, "first"})
+		first <- s.Commit(context.Background(), &c)
+	}()
+	<-entered // the only writer is busy
+
+	key := newKey()
+	var c Change
+	c.Create(key, thing{1, "second"})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	require.Equal(t, "unavailable", codeOf(t, s.Commit(ctx, &c)))
+
+	close(release)
+	require.NoError(t, <-first)
+	create(t, s, newKey(), "third") // a writer has taken all that waited before
+	_, err := Get[thing](t.Context(), s, key)
+	require.ErrorIs(t, err, ErrNotFound)
+}
+
+func TestCommit_AtShutdownTheProblemShowsWhetherTheChangeMayHappen(t *testing.T) {
+	s, f := onMemory(t, newMemory(), Options{Lease: time.Minute, Writers: 1})
+	f.set(func(f *faults) {
+		f.transact = func(context.Context, func(context.Context) error) error { return errors.New("store is away") }
+	})
+	outcome := make(chan error, 1)
+	go func() {
+		var c Change
+		c.Create(newKey(), thing{1, "first"})
+		outcome <- s.Commit(context.Background(), &c)
+	}()
+	soon(t, "the writer has the change", func() bool {
+		s.committer.mu.Lock()
+		defer s.committer.mu.Unlock()
+		return len(s.committer.inFlight) > 0
+	})
+	abandon(s)
+	require.Equal(t, "outcome_unknown", codeOf(t, <-outcome))
+
+	var c Change
+	c.Create(newKey(), thing{1, "second"})
+	require.Equal(t, "unavailable", codeOf(t, s.Commit(t.Context(), &c)), "the store is closed")
 }
 
 func TestCommit_RefusesAMisbuiltChange(t *testing.T) {

@@ -290,15 +290,23 @@ func (s *Store) execute(ctx context.Context, ops []*client.StateOperation) error
 	return s.sidecar.ExecuteStateTransaction(ctx, s.opts.Component, nil, ops)
 }
 
-// unavailable is the problem of a request that may succeed if it is tried again.
+// unavailable is the problem of a read or a change that the store could not make. Nothing was written, and the same request may
+// succeed later.
 func unavailable(cause error) error {
-	return problem.New(problem.Unavailable, "unavailable", "The service cannot reach its storage at the moment. Try again shortly.").
+	return problem.New(problem.Unavailable, "unavailable", "The service cannot reach its storage at the moment. Nothing was changed: send the same request again.").
+		WithRetryAfter(2 * time.Second).
+		Because(cause)
+}
+
+// outcomeUnknown is the problem of a change that may have been committed: the store has not responded.
+func outcomeUnknown(cause error) error {
+	return problem.New(problem.Unavailable, "outcome_unknown", "The service's storage did not respond in time. The request may have taken effect: %s", problem.Repeat).
 		WithRetryAfter(2 * time.Second).
 		Because(cause)
 }
 
 // busy is the problem of a change when the journal is full, because the broker has been unavailable for long.
 func busy() error {
-	return problem.New(problem.Unavailable, "unavailable", "The service cannot take changes at the moment: its events wait for the message broker. Try again shortly.").
+	return problem.New(problem.Unavailable, "unavailable", "The service cannot take changes at the moment: its events wait for the message broker. Nothing was changed: send the same request again.").
 		WithRetryAfter(5 * time.Second)
 }

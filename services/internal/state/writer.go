@@ -3,7 +3,6 @@ package state
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -119,8 +118,8 @@ type outcome struct {
 	cause     error             // the store's error, if not committed
 }
 
-// try runs the batch as one transaction. An error means that nothing was written or, if ctx has ended or the entry cannot be
-// decoded, that the outcome is not known. The caller must not try again.
+// try runs the batch as one transaction. An error is the problem for the callers: nothing was written or, if ctx has ended or the
+// entry cannot be decoded, the outcome is not known. The caller must not try again.
 func (w *writer) try(ctx context.Context, batch []*request) (outcome, error) {
 	if err := w.prepare(ctx); err != nil {
 		return outcome{}, err
@@ -193,10 +192,10 @@ func (w *writer) resolve(ctx context.Context, batch []*request, tx *transaction,
 		last = err
 		return result, err
 	}, persistently(10*time.Millisecond, time.Second)...)
-	if err != nil && ctx.Err() != nil {
-		return outcome{}, unavailable(fmt.Errorf("the outcome is not known: %w", errors.Join(cause, last)))
+	if err != nil {
+		return outcome{}, outcomeUnknown(errors.Join(cause, last))
 	}
-	return result, err
+	return result, nil
 }
 
 // findOutcome reads the transaction's documents once. The entry shows whether the transaction happened. If it did not, a fence

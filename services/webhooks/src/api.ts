@@ -1,5 +1,6 @@
 // The REST API, described in services/contracts/openapi.yaml. Callers see their own endpoints only.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { Loose, Schemas } from "./contract.ts";
 import { decodeEndpoint, expectedVersion, idempotencyKey, linkNext, paging, pathId } from "./decode.ts";
 import type { Delivery } from "./delivery.ts";
 import { findEndpoint, type Endpoint } from "./endpoint.ts";
@@ -29,7 +30,7 @@ export function registerApi(app: FastifyInstance, { store, verifier, begin, allo
       status: 201,
       location: "/api/webhooks/" + endpoint.id,
       etag: etagOf(endpoint),
-      body: { ...endpointResponse(endpoint), secret: endpoint.secret },
+      body: withSecret(endpoint),
     }));
     if (answer.replayed) {
       void reply.header("Idempotent-Replayed", "true");
@@ -63,7 +64,7 @@ export function registerApi(app: FastifyInstance, { store, verifier, begin, allo
     const caller = await callerOf(request);
     const endpoint = await store.rotate(caller, pathId(request, "id"));
     void reply.header("ETag", etagOf(endpoint));
-    await sendJson(reply, 200, { ...endpointResponse(endpoint), secret: endpoint.secret });
+    await sendJson(reply, 200, withSecret(endpoint));
   });
 
   app.post("/api/webhooks/:id/test", async (request, reply) => {
@@ -100,14 +101,18 @@ function etagOf(endpoint: Endpoint): string {
 }
 
 /** An endpoint as clients get it: without its secrets. */
-function endpointResponse(endpoint: Endpoint) {
+function endpointResponse(endpoint: Endpoint): Loose<Schemas["Webhook"]> {
   const { id, url, events, description, status, disabledReason, disabledAt, failingSince, version, createdAt, updatedAt } =
     endpoint;
   return { id, url, events, description, status, disabledReason, disabledAt, failingSince, version, createdAt, updatedAt };
 }
 
+function withSecret(endpoint: Endpoint): Loose<Schemas["WebhookWithSecret"]> {
+  return { ...endpointResponse(endpoint), secret: endpoint.secret };
+}
+
 /** A delivery as clients get it. */
-function deliveryResponse(delivery: Delivery) {
+function deliveryResponse(delivery: Delivery): Loose<Schemas["Delivery"]> {
   const { id, eventId, eventType, status, attempts, createdAt, due, lastAttempt } = delivery;
   const nextAttemptAt = due === undefined ? undefined : new Date(due * 1000).toISOString();
   return { id, eventId, eventType, status, attempts, createdAt, nextAttemptAt, lastAttempt };

@@ -1,6 +1,7 @@
 // Decodes what comes from outside: bodies, versions, paging, keys. Inside, nothing of it is checked again.
 import { createHash } from "node:crypto";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import type { Code } from "./contract.ts";
 import { eventTypes, type EventType, type Endpoint, type Settings } from "./endpoint.ts";
 import { isId } from "./ids.ts";
 import { parseEndpointUrl } from "./network.ts";
@@ -47,7 +48,7 @@ export function decodeEndpoint(request: FastifyRequest, allowLoopback: boolean):
   return { settings: { url, events, description }, status, version };
 }
 
-function fault(field: string, code: string, message: string): Problem {
+function fault(field: string, code: Code, message: string): Problem {
   return new Problem("invalid", { field, code, message });
 }
 
@@ -140,7 +141,7 @@ function decodeJson(request: FastifyRequest): Record<string, unknown> {
     const message = "The body must be JSON: send it with the header Content-Type: application/json.";
     throw new Problem("unsupportedMedia", { field: "Content-Type", code: "unsupported_media_type", message });
   }
-  const invalid = (code: string, message: string, cause?: unknown) => new Problem("invalid", { code, message }, { cause });
+  const invalid = (code: Code, message: string, cause?: unknown) => new Problem("invalid", { code, message }, { cause });
   const raw = (request.body as Buffer | undefined) ?? Buffer.alloc(0);
   let text: string;
   try {

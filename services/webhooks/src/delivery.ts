@@ -8,6 +8,7 @@
 //
 // The rules take the time as an argument and do no I/O.
 import { createHash } from "node:crypto";
+import type { Schemas } from "./contract.ts";
 import type { Account, Endpoint } from "./endpoint.ts";
 import { testType, type EventType } from "./endpoint.ts";
 
@@ -38,16 +39,8 @@ export const pauses: readonly number[] = [
   6 * hour,
 ];
 
-export interface Attempt {
-  at: string;
-  durationMs: number;
-  /** The status of the answer, if there was one. */
-  status?: number;
-  /** The first 1024 bytes of the answer, as text. */
-  body?: string;
-  /** Why there was no answer, for people. */
-  error?: string;
-}
+/** An attempt: its time, and the status and beginning of the answer, or why there was none. */
+export type Attempt = Schemas["DeliveryAttempt"];
 
 export interface Delivery {
   schema: 1;
@@ -73,7 +66,7 @@ export interface Delivery {
 }
 
 /** A role of the endpoint's owner in an event. */
-export type Role = "seller" | "buyer";
+export type Role = Schemas["WebhookMessage"]["role"];
 
 /** An event of the catalogue, as far as this service reads it. */
 export interface MarketEvent {
@@ -231,5 +224,6 @@ export function testEvent(id: string, now: Date): { id: string; type: typeof tes
 
 /** What is sent to test an endpoint. */
 export function testMessage(now: Date): string {
-  return JSON.stringify({ type: testType, timestamp: now.toISOString(), role: "seller", data: {} });
+  const message: Schemas["WebhookMessage"] = { type: testType, timestamp: now.toISOString(), role: "seller", data: {} };
+  return JSON.stringify(message);
 }

@@ -3,7 +3,10 @@
 //   enabled ──(its owner, or five days of failures only)──▶ disabled ──(its owner)──▶ enabled
 //
 // The rules take the time as an argument and do no I/O. They return a new account, and do not change the one that they get.
+import type { Schemas } from "./contract.ts";
 import { Problem } from "./problem.ts";
+
+export type EventType = Schemas["EventType"];
 
 export const eventTypes = [
   "ticket.created",
@@ -12,8 +15,7 @@ export const eventTypes = [
   "order.created",
   "order.completed",
   "order.cancelled",
-] as const;
-export type EventType = (typeof eventTypes)[number];
+] as const satisfies readonly EventType[];
 
 /** The type of the message that tests an endpoint. No endpoint can be subscribed to it. */
 export const testType = "webhook.test";

@@ -5,6 +5,7 @@ import type { FastifyRequest } from "fastify";
 import { decodeProtectedHeader, errors, importJWK, jwtVerify, type CryptoKey, type JWK } from "jose";
 import { Agent, request as httpRequest } from "undici";
 import type { Config } from "./config.ts";
+import type { Code } from "./contract.ts";
 import type { Log } from "./log.ts";
 import { Problem } from "./problem.ts";
 
@@ -33,8 +34,7 @@ export interface Trust {
   sessions: string[];
 }
 
-const unauthorized = (code: string, message: string, cause?: unknown) =>
-  new Problem("unauthorized", { code, message }, { cause });
+const unauthorized = (code: Code, message: string, cause?: unknown) => new Problem("unauthorized", { code, message }, { cause });
 const notSignedIn = () => unauthorized("not_signed_in", "You are not signed in.");
 const invalid = (cause?: unknown) => unauthorized("token_invalid", "The token is not valid. Sign in again.", cause);
 const expired = () => unauthorized("token_expired", "Your session has ended. Sign in again.");

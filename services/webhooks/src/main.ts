@@ -47,6 +47,10 @@ async function run(config: Config, log: Log): Promise<void> {
     process.once("SIGTERM", resolve);
     process.once("SIGINT", resolve);
   });
+  // A defect in one request or delivery does not end the process.
+  process.on("unhandledRejection", (error) => {
+    log.error("a defect", { error, stack: error instanceof Error ? error.stack : undefined });
+  });
   const now = () => new Date();
 
   const metrics = new Metrics();

@@ -1,6 +1,8 @@
 // The application's error: a kind and details, each with a message for people and a code for programs. rest.ts alone turns kinds
 // into statuses.
 
+import type { Code } from "./contract.ts";
+
 /** What the caller can do about a problem. */
 export type Kind =
   "internal" | "invalid" | "unauthorized" | "notFound" | "conflict" | "tooLarge" | "unsupportedMedia" | "unavailable";
@@ -9,7 +11,7 @@ export type Kind =
 export interface Detail {
   message: string;
   field?: string;
-  code: string;
+  code: Code;
 }
 
 export class Problem extends Error {

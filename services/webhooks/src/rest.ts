@@ -6,6 +6,7 @@ import { Server as TlsServer } from "node:https";
 import type { Socket } from "node:net";
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { Config } from "./config.ts";
+import type { Schemas } from "./contract.ts";
 import { newId } from "./ids.ts";
 import type { Attributes, Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
@@ -53,7 +54,9 @@ export function newApp(config: Config, log: Log, metrics: Metrics): FastifyInsta
     keepAliveTimeout: idleTime,
     return503OnClosing: false,
     clientErrorHandler: refuse,
+    // The path cannot be decoded: such a request reaches no hook before this.
     frameworkErrors: (error, request, reply) => {
+      observe(request, reply);
       void respond(reply, request, error);
     },
     ...(config.tlsCertFile === "" ? { http: connections } : { https: { ...connections, ...readCertificate(config) } }),
@@ -70,10 +73,9 @@ export function newApp(config: Config, log: Log, metrics: Metrics): FastifyInsta
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => {
     done(null, body);
   });
-  app.addHook("onRequest", async (request, reply) => {
-    request.trace = traceOf(request.headers["traceparent"]);
-    request.annotations = {};
-    void reply.header("X-Request-Id", request.id);
+  app.addHook("onRequest", (request, reply, done) => {
+    observe(request, reply);
+    done();
   });
   app.addHook("preHandler", (request, _reply, done) => {
     withTrace(request.trace, done);
@@ -100,6 +102,13 @@ export function newApp(config: Config, log: Log, metrics: Metrics): FastifyInsta
     return respond(reply, request, new Problem("notFound", { code: "not_found", message: `There is nothing at ${path}.` }));
   });
   return app;
+}
+
+/** Begins the observation of a request: its trace, the members of its log line, and the header with its id. */
+function observe(request: FastifyRequest, reply: FastifyReply): void {
+  request.trace = traceOf(request.headers["traceparent"]);
+  request.annotations = {};
+  void reply.header("X-Request-Id", request.id);
 }
 
 export function pathOf(request: FastifyRequest): string {
@@ -139,12 +148,12 @@ async function respond(reply: FastifyReply, request: FastifyRequest, error: Erro
     .send(Buffer.from(JSON.stringify(body)));
 }
 
-function bodyOf(problem: Problem, status: number, requestId: string): Record<string, unknown> {
+function bodyOf(problem: Problem, status: number, requestId: string): Schemas["Problem"] {
   return {
     type: "about:blank",
-    title: STATUS_CODES[status],
+    title: STATUS_CODES[status] ?? "",
     status,
-    detail: problem.details[0]?.message,
+    detail: problem.details[0]?.message ?? "",
     errors: problem.details,
     requestId,
     ...problem.members,

@@ -759,8 +759,8 @@ export interface components {
     };
     NewAccount: {
       /**
-       * Format: email
        * @description Spaces around it are removed, and it is put into lower case. Its domain has at least two parts.
+       * @example ada@example.com
        */
       email: string;
       /**
@@ -1724,6 +1724,7 @@ export interface operations {
           "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
           RateLimit: components["headers"]["RateLimit"];
           "WWW-Authenticate": components["headers"]["WWWAuthenticate"];
+          "Set-Cookie": components["headers"]["ClearedCookies"];
           [name: string]: unknown;
         };
         content: {
@@ -1765,12 +1766,41 @@ export interface operations {
       };
       400: components["responses"]["BadRequest"];
       408: components["responses"]["RequestTimeout"];
-      409: components["responses"]["Conflict"];
+      /** @description The session was changed by somebody else at the same moment, again and again. The cookies are cleared all the same. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Set-Cookie": components["headers"]["ClearedCookies"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       413: components["responses"]["TooLarge"];
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
-      503: components["responses"]["PublicChangeUnavailable"];
+      /** @description Something that the service needs is away. The cookies are cleared all the same, but the session may go on. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          "Set-Cookie": components["headers"]["ClearedCookies"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
     };
   };
   signOutEverywhere: {
