@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/local/stack/stacktest"
 	"boxoffice/deploy/proof/client"
 	"boxoffice/deploy/proof/contract"
 )
@@ -60,6 +61,13 @@ func (s *testStack) newSampler(t *testing.T, seed uint64) *sampler {
 	}
 	sam.generator = contract.NewGenerator(validator().Document(), rand.New(rand.NewPCG(seed, 0)), sam.value)
 	return sam
+}
+
+// completeStack is a stack with all services, also with webhooks if Node is installed.
+func completeStack(t *testing.T, env map[string]string) *testStack {
+	t.Helper()
+	stacktest.SkipIfShort(t)
+	return newStack(t, stack.Options{Env: env, Without: []string{}})
 }
 
 // hasWebhooks reports whether the stack runs the service webhooks, which needs Node.
@@ -122,7 +130,7 @@ func (sam *sampler) signed(generated contract.Request) client.Request {
 
 func TestDescribed_RequestsThatNoOperationTakes(t *testing.T) {
 	t.Parallel()
-	s := sharedStack(t)
+	s := sharedCompleteStack(t)
 	sam := s.newSampler(t, 1)
 	long := `{"padding":"` + strings.Repeat("x", 70_000) + `"}`
 	refused := func(status int, code string, change func(client.Request) client.Request) {
@@ -167,7 +175,7 @@ func expiredToken(t *testing.T, s *testStack, user *testUser) string {
 // Each member of each body has values that some rule refuses, and so has each parameter.
 func TestDescribed_ValuesThatARuleRefuses(t *testing.T) {
 	t.Parallel()
-	s := sharedStack(t)
+	s := sharedCompleteStack(t)
 	sam := s.newSampler(t, 2)
 	changes := []string{`""`, `" "`, `"a\u202eb"`, `"nonsense"`, `"` + strings.Repeat("x", 3000) + `"`, "-1", "0", "1000000000", "true", "[]", `[""]`, `["nonsense"]`}
 	sam.each(func(o *contract.Operation) bool { return o.ID != "receiveStripeEvent" }, func(o *contract.Operation) {
@@ -226,7 +234,7 @@ func lastID(path string) (whole, id string, found bool) {
 
 func TestDescribed_DocumentsAreThereAndCached(t *testing.T) {
 	t.Parallel()
-	s := sharedStack(t)
+	s := sharedCompleteStack(t)
 	sam := s.newSampler(t, 3)
 	sam.each(describing(304, ""), func(o *contract.Operation) {
 		r := s.call(t, sam.sample(o))
@@ -241,7 +249,7 @@ func TestDescribed_DocumentsAreThereAndCached(t *testing.T) {
 
 func TestDescribed_RevokedTokensAreRefusedByAllOperations(t *testing.T) {
 	t.Parallel()
-	s := sharedStack(t)
+	s := sharedCompleteStack(t)
 	sam := s.newSampler(t, 4)
 	requireStatus(t, 200, sam.user.call(t, client.SignOutEverywhere()))
 	sam.each(describing(401, "token_revoked"), func(o *contract.Operation) {
@@ -254,7 +262,7 @@ func TestDescribed_RevokedTokensAreRefusedByAllOperations(t *testing.T) {
 
 func TestDescribed_EachOperationHasARateLimit(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, stack.Options{Env: map[string]string{"RATE_LIMIT": "2", "TRUSTED_PROXIES": "127.0.0.0/8"}})
+	s := completeStack(t, map[string]string{"RATE_LIMIT": "2", "TRUSTED_PROXIES": "127.0.0.0/8"})
 	sam := &sampler{stack: s, user: &testUser{stack: s}, values: map[string]any{"ticketId": unknownID, "orderId": unknownID, "paymentId": unknownID, "webhookId": unknownID, "deliveryId": unknownID, "type": "order.created", "version": 1, "asset": "swagger-ui.css"}}
 	sam.generator = contract.NewGenerator(validator().Document(), rand.New(rand.NewPCG(5, 0)), sam.value)
 	number := 0
@@ -310,7 +318,7 @@ func (readCloser) Close() error { return nil }
 
 func TestDescribed_RequestsThatAreNotHTTPOrDoNotArrive(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, stack.Options{Env: map[string]string{"HEADER_TIMEOUT": "1s"}})
+	s := completeStack(t, map[string]string{"HEADER_TIMEOUT": "1s"})
 	sam := s.newSampler(t, 6)
 	for code, w := range map[string]wire{
 		"bad_request": {func(request []byte) []byte {
@@ -337,7 +345,7 @@ func TestDescribed_RequestsThatAreNotHTTPOrDoNotArrive(t *testing.T) {
 // Each operation is called while its service, the service's sidecar, or auth is away.
 func TestDescribed_OperationsWhileSomethingIsAway(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, stack.Options{Env: map[string]string{"UPSTREAM_TIMEOUT": "20s", "STRIPE_TIMEOUT": "2s"}})
+	s := completeStack(t, map[string]string{"UPSTREAM_TIMEOUT": "20s", "STRIPE_TIMEOUT": "2s"})
 	sam := s.newSampler(t, 7)
 	behind := []string{"tickets", "orders", "payments", "auth"}
 	if s.hasWebhooks() {
@@ -405,7 +413,7 @@ func TestDescribed_OperationsWhileSomethingIsAway(t *testing.T) {
 
 func TestDescribed_OperationsWhoseServiceDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, stack.Options{Env: map[string]string{"UPSTREAM_TIMEOUT": "1s"}})
+	s := completeStack(t, map[string]string{"UPSTREAM_TIMEOUT": "1s"})
 	sam := s.newSampler(t, 8)
 	var frozen []string
 	for _, service := range []string{"auth", "tickets", "orders", "payments", "webhooks"} {

@@ -32,7 +32,7 @@ var statedInProse = []string{"printable", "notblank", "email", "min", "max", "ur
 // allows is not refused by a rule that the document does not state; one that it does not allow is refused.
 func TestGenerated_RequestsLeadToWhatIsDescribed(t *testing.T) {
 	t.Parallel()
-	s := sharedStack(t)
+	s := sharedCompleteStack(t)
 	count, seed := generatedRequests, uint64(time.Now().UnixNano())
 	if text := os.Getenv("REQUESTS"); text != "" {
 		var err error
