@@ -99,7 +99,9 @@ var shared, sharedComplete struct {
 func sharedCompleteStack(t testing.TB) *testStack {
 	t.Helper()
 	stacktest.SkipIfShort(t)
-	sharedComplete.once.Do(func() { sharedComplete.reusableStack, sharedComplete.err = openStack(stack.Options{Without: []string{}}) })
+	sharedComplete.once.Do(func() {
+		sharedComplete.reusableStack, sharedComplete.err = openStack(stack.Options{Without: []string{}})
+	})
 	require.NoError(t, sharedComplete.err)
 	return sharedComplete.testStack
 }
