@@ -8,6 +8,7 @@ import (
 
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
@@ -70,22 +71,59 @@ func (a *api) signUp(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	idempotencyKey, err := idempotency.KeyOf(c)
+	if err != nil {
+		return err
+	}
+	key := signUpKey(idempotencyKey)
 	ctx := rest.Context(c)
 	if err := a.passwords.Admit(); err != nil {
 		return err
 	}
 	// The commit decides whether the email is free. This check saves the time of hashing.
 	if err := a.store.CheckEmailIsFree(ctx, email); err != nil {
-		return err
+		return a.repeatSignUp(c, email, request.Password, key, err)
 	}
 	hash, err := a.passwords.Hash(ctx, request.Password)
 	if err != nil {
 		return err
 	}
-	in, err := a.store.SignUp(ctx, email, hash)
+	in, err := a.store.SignUp(ctx, email, hash, key)
+	if err != nil {
+		return a.repeatSignUp(c, email, request.Password, key, err)
+	}
+	return a.respondSignedIn(c.Status(fiber.StatusCreated), in)
+}
+
+// repeatSignUp responds to a sign-up that was refused. If the same one, with the same Idempotency-Key, has made the user, its
+// response was perhaps lost: it begins another session. No response is kept, because that has a token; so the password must be
+// right, and a wrong one counts as in a sign-in. Any other sign-up gets refused.
+func (a *api) repeatSignUp(c *fiber.Ctx, email, password, key string, refused error) error {
+	if key == "" || !errors.Is(refused, errEmailInUse) {
+		return refused
+	}
+	ctx := rest.Context(c)
+	user, err := a.store.UserOfEmail(ctx, email)
 	if err != nil {
 		return err
 	}
+	if !user.WasMadeWith(key, a.store.clock()) {
+		return refused
+	}
+	right, err := a.passwords.Match(ctx, email, user.PasswordHash, password)
+	switch {
+	case problem.KindOf(err) == problem.TooManyRequests: // too many wrong passwords
+		return refused
+	case err != nil:
+		return err
+	case !right:
+		return refused
+	}
+	in, err := a.store.SignIn(ctx, user)
+	if err != nil {
+		return err
+	}
+	c.Set(idempotency.ReplayedHeader, "true")
 	return a.respondSignedIn(c.Status(fiber.StatusCreated), in)
 }
 

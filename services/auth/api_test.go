@@ -277,6 +277,58 @@ func TestAPI_UsersSignUpAndInAndOut(t *testing.T) {
 	})
 }
 
+func TestAPI_ASignUpWithTheSameKeyBeginsAnotherSessionOfTheSameUser(t *testing.T) {
+	auth := start(t, 2)
+	const key = "Idempotency-Key"
+	body := func(email, password string) string {
+		return `{"email":"` + email + `","password":"` + password + `"}`
+	}
+	signUp := func(body string, headers ...string) response {
+		return auth.send(t, "POST", "/api/users/signup", body, headers...)
+	}
+
+	first := signUp(body("ada@example.com", "correct horse"), key, "k1")
+	require.Equal(t, 201, first.status, first.body)
+	require.Empty(t, first.header.Get("Idempotent-Replayed"))
+	again := signUp(body("Ada@Example.com", "correct horse"), key, "k1")
+	require.Equal(t, 201, again.status, again.body)
+	require.Equal(t, "true", again.header.Get("Idempotent-Replayed"))
+	require.Equal(t, first.User, again.User)
+	require.NotEqual(t, first.refresh.Value, again.refresh.Value, "a session of its own")
+	require.Equal(t, again.Token, again.cookie.Value)
+	require.Equal(t, again.User, auth.send(t, "GET", "/api/users/currentuser", "", "Authorization", "Bearer "+again.Token).CurrentUser)
+	require.Equal(t, 201, signUp(body("eve@example.com", "correct horse"), key, "k1").status, "a key is of one email")
+	require.Equal(t, "max", signUp(body("bob@example.com", "correct horse"), key, strings.Repeat("k", 256)).Errors[0].Code)
+
+	require.Equal(t, 201, signUp(body("carl@example.com", "correct horse")).status)
+	for name, refused := range map[string]response{
+		"another key":                            signUp(body("ada@example.com", "correct horse"), key, "k2"),
+		"no key":                                 signUp(body("ada@example.com", "correct horse")),
+		"another password":                       signUp(body("ada@example.com", "wrong horse"), key, "k1"),
+		"a key for a user that was made without": signUp(body("carl@example.com", "correct horse"), key, "k1"),
+	} {
+		require.Equal(t, 409, refused.status, name)
+		require.Equal(t, "email_in_use", refused.Errors[0].Code, name)
+		require.Nil(t, refused.cookie, name)
+	}
+	require.Equal(t, 409, signUp(body("ada@example.com", "wrong horse"), key, "k1").status)
+	require.Equal(t, 409, signUp(body("ada@example.com", "correct horse"), key, "k1").status, "passwords are not guessed in this way either")
+	require.Equal(t, "too_many_attempts", auth.send(t, "POST", "/api/users/signin", body("ada@example.com", "correct horse")).Errors[0].Code)
+
+	t.Run("at the same moment", func(t *testing.T) {
+		var signingUp sync.WaitGroup
+		responses := make([]response, 8)
+		for i := range responses {
+			signingUp.Go(func() { responses[i] = signUp(body("dora@example.com", "correct horse"), key, "k1") })
+		}
+		signingUp.Wait()
+		for _, r := range responses {
+			require.Equal(t, 201, r.status, r.body)
+			require.Equal(t, responses[0].User, r.User)
+		}
+	})
+}
+
 func TestAPI_LimitsWrongPasswords(t *testing.T) {
 	auth := start(t, 2)
 	require.Equal(t, 201, auth.send(t, "POST", "/api/users/signup", `{"email":"ada@example.com","password":"correct horse"}`).status)

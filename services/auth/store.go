@@ -77,10 +77,10 @@ func (s *store) CheckEmailIsFree(ctx context.Context, email string) error {
 	return errEmailInUse
 }
 
-// SignUp adds a user and begins a session. It returns errEmailInUse if the email has a user.
-func (s *store) SignUp(ctx context.Context, email, passwordHash string) (signedIn, error) {
+// SignUp adds a user and begins a session. It returns errEmailInUse if the email has a user. key is "" or from signUpKey.
+func (s *store) SignUp(ctx context.Context, email, passwordHash, key string) (signedIn, error) {
 	now := s.clock()
-	user := SignUp(id.New[id.User](), email, passwordHash, now)
+	user := SignUp(id.New[id.User](), email, passwordHash, key, now)
 	var change state.Change
 	change.Create(userKey(user.ID), user)
 	change.Create(emailKey(email), emailOwner{Schema: emailOwnerSchema, UserID: user.ID})

@@ -22,7 +22,7 @@ func TestStore_PublishesUsersWithoutTheirEmail(t *testing.T) {
 	t.Cleanup(func() { _ = documents.Close(t.Context()) })
 	s := newStore(documents, newRevocations(documents, time.Hour), time.Hour, clock.System, slog.New(slog.DiscardHandler))
 
-	in, err := s.SignUp(t.Context(), "ada@example.com", "hash")
+	in, err := s.SignUp(t.Context(), "ada@example.com", "hash", "")
 	require.NoError(t, err)
 	require.NoError(t, s.Delete(t.Context(), identity.Caller{ID: in.ID, Epoch: in.Epoch, Session: in.Session.ID}))
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"regexp"
 	"strings"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/problem"
 )
 
@@ -25,6 +28,9 @@ type User struct {
 	ID           id.User `json:"id"`
 	Email        string  `json:"email,omitempty"` // in its normal form, see ParseEmail
 	PasswordHash string  `json:"passwordHash,omitempty"`
+	// SignUpKey is a digest of the Idempotency-Key of the sign-up, if there was one (see WasMadeWith). A process of the earlier
+	// release drops it when it changes the user. So it does not need a schema: the same sign-up is then refused as any other.
+	SignUpKey string `json:"signUpKey,omitempty"`
 	// Epoch counts how often all tokens and sessions of the user were ended. Those of an earlier epoch are refused.
 	Epoch     int       `json:"epoch,omitempty"`
 	Version   int       `json:"version"`
@@ -39,20 +45,37 @@ func (u *User) Newest() int { return userSchema }
 // Upgrade has nothing to do: members that firstUserSchema lacks are zero there.
 func (u *User) Upgrade(int) error { return nil }
 
+const passwordLength = "Password must be from 8 to 72 bytes long; letters beyond a to z may take several bytes."
+
 var (
 	errEmailInUse  = problem.New(problem.Conflict, "email_in_use", "This email is in use. Sign in with it, or choose another.").WithField("email")
 	errCredentials = problem.New(problem.Unauthorized, "invalid_credentials", "Email or password is wrong.")
 	errPassword    = problem.New(problem.Forbidden, "wrong_password", "The password is wrong.")
-	errUnsettled   = problem.New(problem.Conflict, "orders_unsettled", "You have orders that are not settled: a reservation that is not paid yet, or a payment under way. Pay or cancel them, or try again later.")
-	errChanged     = problem.New(problem.Conflict, "account_changed", "Your account was changed at the same moment. Sign in again.")
+	errUnsettled   = problem.New(problem.Conflict, "orders_unsettled", "You have orders that are not settled: a reservation that is not paid yet, or a payment under way. Pay or cancel them, or wait until they are settled.")
+	errChanged     = problem.New(problem.Conflict, "account_changed", "Your account was changed at the same moment, and not by this request. Sign in again.")
 	errEmail       = problem.New(problem.Invalid, "email", "Email must be an email address, like ada@example.com.").WithField("email")
-	errTooShort    = problem.New(problem.Invalid, "min", "Password must be at least 8 characters long.").WithField("password")
-	errTooLong     = problem.New(problem.Invalid, "max", "Password must be at most 72 bytes long; letters beyond a to z may take several.").WithField("password")
+	errTooShort    = problem.New(problem.Invalid, "min", passwordLength).WithField("password")
+	errTooLong     = problem.New(problem.Invalid, "max", passwordLength).WithField("password")
 )
 
-// SignUp makes a user. The email and the password were checked before.
-func SignUp(user id.User, email, passwordHash string, now time.Time) User {
-	return User{Schema: firstUserSchema, ID: user, Email: email, PasswordHash: passwordHash, Version: 1, CreatedAt: now}
+// SignUp makes a user. The email and the password were checked before. key is "" or from signUpKey.
+func SignUp(user id.User, email, passwordHash, key string, now time.Time) User {
+	return User{Schema: firstUserSchema, ID: user, Email: email, PasswordHash: passwordHash, SignUpKey: key, Version: 1, CreatedAt: now}
+}
+
+// signUpKey returns what a user keeps of the Idempotency-Key of the sign-up: a digest, or "" without a key.
+func signUpKey(key string) string {
+	if key == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(key))
+	return hex.EncodeToString(sum[:])
+}
+
+// WasMadeWith reports whether a sign-up with this signUpKey made the user, not longer ago than a key is known. Then a sign-up with
+// it repeats the first one.
+func (u *User) WasMadeWith(key string, now time.Time) bool {
+	return key != "" && u.SignUpKey == key && !u.IsDeleted() && now.Before(u.CreatedAt.Add(idempotency.KeptFor))
 }
 
 // IsDeleted reports whether the account was deleted.
@@ -82,7 +105,7 @@ func (u *User) ChangePassword(confirmedHash, newHash string) error {
 // Delete ends all tokens and sessions and removes the personal data.
 func (u *User) Delete(now time.Time) {
 	u.SignOutEverywhere()
-	u.Email, u.PasswordHash, u.DeletedAt = "", "", now
+	u.Email, u.PasswordHash, u.SignUpKey, u.DeletedAt = "", "", "", now
 }
 
 // Event is what other services get: user.created or user.deleted, without personal data. Other changes have no event.
@@ -101,7 +124,7 @@ var emailForm = regexp.MustCompile("^[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[a-z0-9]
 const longestEmail = 254
 
 // ParseEmail returns the normal form of an email: in lower case, without spaces around it. Emails with the same normal form belong
-// to one user.
+// to one user. It is the only form that is stored and that responses have.
 func ParseEmail(raw string) (string, error) {
 	email := strings.ToLower(strings.TrimSpace(raw))
 	if len(email) > longestEmail || !emailForm.MatchString(email) {

@@ -78,7 +78,7 @@ func TestCheckPassword_CountsBytes(t *testing.T) {
 
 func TestUser_EventHasNoPersonalData(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	user := SignUp("7", "ada@example.com", "$2a$10$secret", at)
+	user := SignUp("7", "ada@example.com", "$2a$10$secret", "", at)
 
 	event, err := json.Marshal(user.Event())
 
@@ -92,7 +92,7 @@ func TestParseNew_ReturnsTheErrorsOfBothMembers(t *testing.T) {
 
 	require.Equal(t, &problem.Error{Kind: problem.Invalid, Details: []problem.Detail{
 		{Message: "Email must be an email address, like ada@example.com.", Field: "email", Code: "email"},
-		{Message: "Password must be at least 8 characters long.", Field: "password", Code: "min"},
+		{Message: passwordLength, Field: "password", Code: "min"},
 	}}, err)
 	require.Len(t, errEmail.Details, 1)
 }
@@ -103,7 +103,7 @@ func TestEmailKey_EscapesWhatKeysMayNotHave(t *testing.T) {
 }
 
 func TestUser_AcceptsTokensOfItsEpochAndLater(t *testing.T) {
-	user := SignUp("7", "ada@example.com", "hash", time.Now())
+	user := SignUp("7", "ada@example.com", "hash", "", time.Now())
 	require.True(t, user.Accepts(0))
 
 	user.SignOutEverywhere()
@@ -121,9 +121,26 @@ func TestUser_AcceptsTokensOfItsEpochAndLater(t *testing.T) {
 	require.Equal(t, "ada@example.com", user.Email)
 }
 
+func TestUser_ASignUpIsRepeatedForADay(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	user := SignUp("7", "ada@example.com", "hash", signUpKey("k1"), at)
+	require.True(t, user.WasMadeWith(signUpKey("k1"), at))
+	require.True(t, user.WasMadeWith(signUpKey("k1"), at.Add(24*time.Hour-1)))
+	require.False(t, user.WasMadeWith(signUpKey("k1"), at.Add(24*time.Hour)))
+	require.False(t, user.WasMadeWith(signUpKey("k2"), at))
+	require.False(t, user.WasMadeWith("", at))
+	keyless := SignUp("7", "ada@example.com", "hash", signUpKey(""), at)
+	require.False(t, keyless.WasMadeWith(signUpKey(""), at))
+	stored, err := json.Marshal(user)
+	require.NoError(t, err)
+	require.NotContains(t, string(stored), "k1")
+	user.Delete(at)
+	require.Empty(t, user.SignUpKey)
+}
+
 func TestUser_DeleteRemovesPersonalData(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	user := SignUp("7", "ada@example.com", "hash", at)
+	user := SignUp("7", "ada@example.com", "hash", "", at)
 	user.Delete(at.Add(time.Hour))
 
 	require.True(t, user.IsDeleted())
@@ -139,7 +156,7 @@ func TestUser_DeleteRemovesPersonalData(t *testing.T) {
 
 func TestSession_OnlyItsLastRefreshTokenIsCurrent(t *testing.T) {
 	at := time.Now()
-	user := SignUp("7", "ada@example.com", "hash", at)
+	user := SignUp("7", "ada@example.com", "hash", "", at)
 	user.SignOutEverywhere()
 	session, first := newSession(user, at, time.Hour)
 	require.Equal(t, user.Epoch, session.Epoch)
@@ -160,7 +177,7 @@ func TestSession_OnlyItsLastRefreshTokenIsCurrent(t *testing.T) {
 
 func TestSession_IsActiveUntilItExpiresOrItsUserSignsOutEverywhere(t *testing.T) {
 	at := time.Now()
-	user := SignUp("7", "ada@example.com", "hash", at)
+	user := SignUp("7", "ada@example.com", "hash", "", at)
 	session, _ := newSession(user, at, time.Hour)
 
 	require.True(t, session.IsActive(user, at.Add(time.Hour-1)))

@@ -5,7 +5,13 @@
 // the same time, even at two replicas, one transaction is committed. The other gets a conflict, its decision is made
 // again, and finds the stored response.
 //
-// Only success is stored: after an error, the same key may be used again. This follows the IETF draft
+// Only success is kept and sent again (status, Location and body, with the header Idempotent-Replayed): no problem of any status
+// is. So after an error, the same key may be used again; after an error that does not show whether the request took effect, it
+// should be, for if it did, the client then gets the kept response. A key is that of one user and one path, with one body.
+//
+// auth's sign-up takes the same header, and keeps no response, because that has a token: see services/auth/api.go.
+//
+// This follows the IETF draft
 // draft-ietf-httpapi-idempotency-key-header with one difference: while the first request is under way, the second one
 // waits for it and is not refused.
 package idempotency
@@ -33,7 +39,9 @@ const (
 	// ReplayedHeader marks a response that was given before.
 	ReplayedHeader = "Idempotent-Replayed"
 
-	storedFor    = 24 * time.Hour
+	// KeptFor is how long a key is known.
+	KeptFor = 24 * time.Hour
+
 	maxKeyLength = 255
 )
 
@@ -107,17 +115,23 @@ func valueOf(response *Response) Response {
 
 // Of reads the key of c's request, sent by the user. Keys of different users and routes are different keys.
 func Of(c *fiber.Ctx, user id.User) (Request, error) {
-	key := c.Get(Header)
-	if key == "" {
-		return Request{}, nil
-	}
-	if len(key) > maxKeyLength {
-		return Request{}, problem.New(problem.Invalid, "max", "The header %s may hold at most %d characters.", Header, maxKeyLength).WithField(Header)
+	key, err := KeyOf(c)
+	if err != nil || key == "" {
+		return Request{}, err
 	}
 	return Request{
 		document:    "idempotency/" + string(user) + "/" + digest([]byte(c.Method()+" "+c.Path()+"\n"+key)),
 		fingerprint: digest(c.Body()),
 	}, nil
+}
+
+// KeyOf returns the key of c's request, or "" if it has none.
+func KeyOf(c *fiber.Ctx) (string, error) {
+	key := c.Get(Header)
+	if len(key) > maxKeyLength {
+		return "", problem.New(problem.Invalid, "max", "The header %s must have from 1 to %d characters.", Header, maxKeyLength).WithField(Header)
+	}
+	return key, nil
 }
 
 func digest(b []byte) string {
@@ -156,7 +170,7 @@ func (r Request) Keep(change *state.Change, response Response) error {
 	}
 	change.CreateFor(r.document, storedResponse{
 		Schema: 1, Fingerprint: r.fingerprint, Status: response.Status, Location: response.Location, Version: response.Version, Body: body,
-	}, storedFor)
+	}, KeptFor)
 	return nil
 }
 

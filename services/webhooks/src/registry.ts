@@ -3,6 +3,7 @@
 // transaction as any change of endpoints. It is read once for each bulk of events. So an endpoint that was made at any replica, and
 // answered with 201, misses no later event; and only the shards that have changed are read again.
 import { createHash } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import { anchor, type DocumentStore, type Documents } from "./documents.ts";
 import { isLive, noAccount, type Account } from "./endpoint.ts";
 
@@ -51,14 +52,16 @@ export function putAccount(documents: Documents, userId: string, account: Accoun
 
 export class Registry {
   private readonly store: DocumentStore;
+  private readonly gatherTime: number;
   private versions: number[] = emptyHead().versions;
   private readonly shards: Map<string, number>[] = Array.from({ length: shards }, () => new Map<string, number>());
   private readonly accounts = new Map<string, Account>();
-  private refreshing: Promise<void> | undefined;
-  private next: Promise<void> | undefined;
+  private gathering: Promise<void> | undefined;
+  private reading: Promise<void> = Promise.resolve();
 
-  constructor(store: DocumentStore) {
+  constructor(store: DocumentStore, gatherTime = 0) {
     this.store = store;
+    this.gatherTime = gatherTime;
   }
 
   /** Makes the documents that must exist before others. */
@@ -67,20 +70,21 @@ export class Registry {
     await this.refresh();
   }
 
-  /** Brings the set up to date with what was committed before this call. Calls at the same time share a read. */
+  /**
+   * Brings the set up to date with what was committed before this call. The read begins a moment later, and calls until then share it:
+   * so the sidecar has few bulks of many events, and not many of few.
+   */
   refresh(): Promise<void> {
-    if (this.refreshing) {
-      // That read may have begun before a commit that the caller must see.
-      this.next ??= this.refreshing.catch(() => undefined).then(() => this.begin());
-      return this.next;
-    }
-    return this.begin();
+    this.gathering ??= this.gather();
+    return this.gathering;
   }
 
-  private begin(): Promise<void> {
-    this.next = undefined;
-    this.refreshing = this.read().finally(() => (this.refreshing = undefined));
-    return this.refreshing;
+  private async gather(): Promise<void> {
+    // One read after the other, so that an older one does not undo a newer one.
+    await Promise.all([pause(this.gatherTime), this.reading.catch(() => undefined)]);
+    this.gathering = undefined;
+    this.reading = this.read();
+    await this.reading;
   }
 
   private async read(): Promise<void> {

@@ -3,7 +3,7 @@
 // another owner, becomes a dead letter; while something is away, the event is delivered again; DROP is never answered.
 import { createHash } from "node:crypto";
 import type { Sidecar } from "./dapr.ts";
-import { audienceOf, messageOf, newDelivery, recipientsOf, type Delivery, type MarketEvent } from "./delivery.ts";
+import { audienceOf, messageOf, newDelivery, recipientsOf, type Delivery, type MarketEvent, type Role } from "./delivery.ts";
 import { eventTypes, type EventType } from "./endpoint.ts";
 import { textOfError, type Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
@@ -59,6 +59,7 @@ interface Options {
 
 export class Subscriptions {
   private readonly o: Options;
+  private readonly counters = new Map<string, { inc(): void }>();
   private readonly failures = new Map<string, { attempts: number; first: Date }>();
 
   constructor(options: Options) {
@@ -68,64 +69,55 @@ export class Subscriptions {
   /** Handles a bulk. Its events are handled in parallel, so that their changes share transactions. */
   async handle(body: Buffer): Promise<BulkResponse> {
     const bulk = JSON.parse(body.toString()) as Bulk;
-    const entries = bulk.entries.map(({ entryId, event }) => ({ entryId, raw: rawOf(event) }));
+    const incoming = bulk.entries.map(({ event }) => decode(bulk.topic, rawOf(event)));
     // One read for all of them. It begins after the bulk has come, so it has each endpoint that was made before the events.
-    let refreshed: Promise<void> | undefined;
-    const refresh = () => (refreshed ??= this.o.registry.refresh());
-    const statuses = await Promise.all(
-      entries.map(async ({ entryId, raw }) => {
-        const outcome = await this.deliver(bulk.topic, raw, refresh);
-        return { entryId, status: outcome === "retry" ? ("RETRY" as const) : ("SUCCESS" as const) };
-      }),
-    );
-    return { statuses };
-  }
-
-  private async deliver(topic: string, raw: string, refresh: () => Promise<void>): Promise<Outcome> {
-    let envelope: Record<string, unknown> = {};
-    try {
-      envelope = envelopeOf(raw);
-      const type = String(envelope["type"]);
-      if (topic !== retryTopic && topic !== topicOf(type)) {
-        throw new Dead(
-          "foreign",
-          `event is on a topic of another owner: type ${JSON.stringify(type)} came on the topic ${topic}`,
-        );
-      }
-      if (!schemas.has(type)) {
-        return this.count(type, "ignored");
-      }
-      await withTrace(traceOf(envelope["traceparent"]), () => this.apply(type, envelope, refresh));
-      const at = Date.parse(String(envelope["time"]));
-      if (!Number.isNaN(at)) {
-        this.o.metrics.eventAge.observe(Math.max(0, this.o.now().getTime() - at) / 1000);
-      }
-      this.failures.delete(nameOf(envelope, raw));
-      return this.count(type, "success");
-    } catch (error) {
-      return this.fail(envelope, raw, error);
-    }
-  }
-
-  private async apply(type: string, envelope: Record<string, unknown>, refresh: () => Promise<void>): Promise<void> {
-    const data = dataOf(type, envelope);
-    if (type === "user.deleted") {
-      await this.o.store.removeAccount(String(data["id"]));
-      return;
-    }
-    const time = new Date(String(envelope["time"]));
-    const event: MarketEvent = {
-      id: `${type}:${String(data["id"])}:${String(data["version"])}`,
-      type: type as EventType,
-      at: Number.isNaN(time.getTime()) ? this.o.now() : time,
-      data,
-      republished: envelope["republished"] !== undefined && envelope["republished"] !== "",
+    const refreshed = incoming.some((each) => each.event !== undefined) ? await outcomeOf(this.o.registry.refresh()) : undefined;
+    const outcomes = await Promise.all(incoming.map(async (each) => this.deliver(each, refreshed)));
+    return {
+      statuses: bulk.entries.map(({ entryId }, i) => ({ entryId, status: outcomes[i] === "retry" ? "RETRY" : "SUCCESS" })),
     };
-    await refresh();
-    const audience = [...audienceOf(event)].filter(([userId]) => this.o.registry.has(userId));
-    if (audience.length === 0) {
-      return;
+  }
+
+  /** Handles one event. Most events concern nobody who has an endpoint: for these nothing is awaited. */
+  private deliver(incoming: Incoming, refreshFailure: unknown): Outcome | Promise<Outcome> {
+    const { type, event, deletedUser, error } = incoming;
+    if (error !== undefined) {
+      return this.fail(incoming, error);
     }
+    if (event && refreshFailure !== undefined) {
+      return this.fail(incoming, refreshFailure);
+    }
+    const audience = event ? [...audienceOf(event)].filter(([userId]) => this.o.registry.has(userId)) : [];
+    if (event && audience.length > 0) {
+      return this.finish(incoming, () => this.addDeliveries(event, audience));
+    }
+    if (deletedUser !== undefined) {
+      return this.finish(incoming, () => this.o.store.removeAccount(deletedUser));
+    }
+    return event ? this.handled(incoming) : this.count(type, "ignored");
+  }
+
+  private async finish(incoming: Incoming, work: () => Promise<void>): Promise<Outcome> {
+    try {
+      await withTrace(traceOf(incoming.envelope["traceparent"]), work);
+    } catch (error) {
+      return this.fail(incoming, error);
+    }
+    return this.handled(incoming);
+  }
+
+  private handled({ type, envelope, raw }: Incoming): Outcome {
+    const at = Date.parse(String(envelope["time"]));
+    if (!Number.isNaN(at)) {
+      this.o.metrics.eventAge.observe(Math.max(0, this.o.now().getTime() - at) / 1000);
+    }
+    if (this.failures.size > 0) {
+      this.failures.delete(nameOf(envelope, raw));
+    }
+    return this.count(type, "success");
+  }
+
+  private async addDeliveries(event: MarketEvent, audience: [string, Role][]): Promise<void> {
     const accounts = await this.o.registry.accountsOf(audience.map(([userId]) => userId));
     const deliveries = audience.flatMap(([userId, role]) => {
       const account = accounts.get(userId);
@@ -143,8 +135,7 @@ export class Subscriptions {
     );
   }
 
-  private async fail(envelope: Record<string, unknown>, raw: string, error: unknown): Promise<Outcome> {
-    const type = String(envelope["type"]);
+  private async fail({ type, envelope, raw }: Incoming, error: unknown): Promise<Outcome> {
     const name = nameOf(envelope, raw);
     const attributes = { event: envelope["id"], type, traceId: traceOf(envelope["traceparent"]).traceId, error };
     const now = this.o.now();
@@ -215,8 +206,68 @@ export class Subscriptions {
   }
 
   private count(type: string, outcome: Outcome): Outcome {
-    this.o.metrics.handled.inc({ type: schemas.has(type) ? type : "unknown", outcome });
+    const labels = { type: schemas.has(type) ? type : "unknown", outcome };
+    const name = labels.type + outcome;
+    let counter = this.counters.get(name);
+    if (!counter) {
+      counter = this.o.metrics.handled.labels(labels);
+      this.counters.set(name, counter);
+    }
+    counter.inc();
     return outcome;
+  }
+}
+
+/** An event of a bulk, as far as it can be decoded. */
+interface Incoming {
+  raw: string;
+  envelope: Record<string, unknown>;
+  type: string;
+  /** Set for an event that endpoints may get. */
+  event?: MarketEvent;
+  /** Set for the end of an account. */
+  deletedUser?: string;
+  /** Why the event becomes a dead letter. */
+  error?: unknown;
+}
+
+function decode(topic: string, raw: string): Incoming {
+  const incoming: Incoming = { raw, envelope: {}, type: "" };
+  try {
+    const envelope = (incoming.envelope = envelopeOf(raw));
+    const type = (incoming.type = String(envelope["type"]));
+    if (topic !== retryTopic && topic !== topicOf(type)) {
+      throw new Dead("foreign", `event is on a topic of another owner: type ${JSON.stringify(type)} came on the topic ${topic}`);
+    }
+    if (!schemas.has(type)) {
+      return incoming;
+    }
+    const data = dataOf(type, envelope);
+    if (type === "user.deleted") {
+      incoming.deletedUser = String(data["id"]);
+      return incoming;
+    }
+    const time = new Date(String(envelope["time"]));
+    incoming.event = {
+      id: `${type}:${String(data["id"])}:${String(data["version"])}`,
+      type: type as EventType,
+      at: Number.isNaN(time.getTime()) ? new Date() : time,
+      data,
+      republished: envelope["republished"] !== undefined && envelope["republished"] !== "",
+    };
+  } catch (error) {
+    incoming.error = error;
+  }
+  return incoming;
+}
+
+/** What a promise throws, or undefined. */
+async function outcomeOf(work: Promise<void>): Promise<unknown> {
+  try {
+    await work;
+    return undefined;
+  } catch (error) {
+    return error;
   }
 }
 
