@@ -136,6 +136,9 @@ func TestDescribed_RequestsThatNoOperationTakes(t *testing.T) {
 	refused := func(status int, code string, change func(client.Request) client.Request) {
 		t.Helper()
 		sam.each(describing(status, code), func(o *contract.Operation) {
+			if status == 400 && !o.TakesBody() {
+				return // the code is about a parameter
+			}
 			r := s.call(t, change(sam.sample(o)))
 			if assert.Equal(t, status, r.Status, "%s: %s", o.ID, r.Body) {
 				assert.Equal(t, code, r.Code(), "%s: %s", o.ID, r.Body)
@@ -201,13 +204,13 @@ func TestDescribed_ValuesThatARuleRefuses(t *testing.T) {
 				}
 			}
 		}
-		for _, parameter := range []string{"limit", "cursor"} {
-			if !o.Takes(parameter) {
-				continue
-			}
+		if o.Takes("limit") {
 			for _, value := range []string{"0", "201", "nonsense", "-1"} {
-				requireStatus(t, 400, s.call(t, sample.WithQuery(parameter, value)))
+				requireStatus(t, 400, s.call(t, sample.WithQuery("limit", value)))
 			}
+		}
+		if o.Takes("cursor") {
+			requireStatus(t, 400, s.call(t, sample.WithQuery("cursor", "nonsense")))
 		}
 		if o.Takes("If-Match") {
 			requireProblem(t, 400, s.call(t, sample.With("If-Match", "nonsense")), "invalid")

@@ -53,7 +53,8 @@ func TestGenerated_RequestsLeadToWhatIsDescribed(t *testing.T) {
 		for range requestsPerUser {
 			n++
 			var all []*contract.Operation
-			sam.each(func(*contract.Operation) bool { return true }, func(o *contract.Operation) { all = append(all, o) })
+			sam.each(func(o *contract.Operation) bool { return o.ID != "receiveStripeEvent" }, // only Stripe can sign it
+				func(o *contract.Operation) { all = append(all, o) })
 			o := all[chance.IntN(len(all))]
 			generated := sam.generator.Valid(o)
 			if chance.IntN(4) > 0 {
