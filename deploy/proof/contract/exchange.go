@@ -243,7 +243,9 @@ func (o *Operation) checkRequest(x Exchange, values map[string]string) (reasons 
 		case "path":
 			sent = []string{values[p.name]}
 		case "query":
-			sent = query[p.name]
+			if value := query.Get(p.name); value != "" { // the first one counts, and an empty one is none
+				sent = []string{value}
+			}
 		case "header":
 			sent = x.RequestHeader[http.CanonicalHeaderKey(p.name)]
 		case "cookie":

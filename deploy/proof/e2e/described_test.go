@@ -79,6 +79,9 @@ func (sam *sampler) value(o *contract.Operation, name string) (any, bool) {
 		return nil, false
 	}
 	value, ok := sam.values[name]
+	if unpaid, found := sam.values["unpaidOrderId"]; found && o != nil && o.ID == "createPayment" && name == "orderId" {
+		return unpaid, true
+	}
 	if o != nil && o.ID == "signUp" && name == "email" {
 		return newEmail(), true
 	}
@@ -345,11 +348,53 @@ func TestDescribed_RequestsThatAreNotHTTPOrDoNotArrive(t *testing.T) {
 	}
 }
 
+// The password that confirms a change counts as a sign-in.
+func TestDescribed_WrongPasswordsAreCountedByAllOperations(t *testing.T) {
+	t.Parallel()
+	s := sharedCompleteStack(t)
+	user := s.signUp(t)
+	eventually(t, "too many wrong passwords were sent", func() bool {
+		return user.call(t, client.ChangePassword("a wrong guess", password)).Status == 429
+	})
+	requireProblem(t, 429, user.call(t, client.DeleteAccount("a wrong guess")), "too_many_attempts")
+}
+
+func TestDescribed_RefusalsOfWebhooks(t *testing.T) {
+	t.Parallel()
+	s := sharedCompleteStack(t)
+	if !s.hasWebhooks() {
+		stacktest.RequireNode(t)
+	}
+	user := s.signUp(t)
+	create := client.CreateWebhook("https://receiver.example.com/events", "order.completed").WithKey(uuid.NewString())
+	r := user.call(t, create)
+	requireStatus(t, 201, r)
+	endpoint := decode[client.Webhook](t, r)
+	other := client.NewWebhook{URL: "https://10.0.0.1/events", Events: endpoint.Events}
+	create.Body = other
+	requireProblem(t, 400, user.call(t, create.WithKey(uuid.NewString())), "url_not_allowed")
+	requireProblem(t, 400, user.call(t, client.ChangeWebhook(endpoint.ID, other)), "url_not_allowed")
+	create.Body = client.NewWebhook{URL: endpoint.URL, Events: []string{"ticket.created"}}
+	requireProblem(t, 409, user.call(t, create), "idempotency_key_reused")
+
+	r = user.call(t, client.TestWebhook(endpoint.ID))
+	requireStatus(t, 202, r)
+	requireStatus(t, 200, user.call(t, client.ChangeWebhook(endpoint.ID, client.NewWebhook{URL: endpoint.URL, Events: endpoint.Events, Status: "disabled"})))
+	requireProblem(t, 409, user.call(t, client.Redeliver(endpoint.ID, decode[client.Delivery](t, r).ID)), "endpoint_disabled")
+	requireProblem(t, 409, user.call(t, client.TestWebhook(endpoint.ID)), "endpoint_disabled")
+
+	for range 4 {
+		requireStatus(t, 201, user.call(t, client.CreateWebhook(endpoint.URL, "order.completed")))
+	}
+	requireProblem(t, 409, user.call(t, client.CreateWebhook(endpoint.URL, "order.completed")), "too_many_endpoints")
+}
+
 // Each operation is called while its service, the service's sidecar, or auth is away.
 func TestDescribed_OperationsWhileSomethingIsAway(t *testing.T) {
 	t.Parallel()
 	s := completeStack(t, map[string]string{"UPSTREAM_TIMEOUT": "20s", "STRIPE_TIMEOUT": "2s"})
 	sam := s.newSampler(t, 7)
+	sam.values["unpaidOrderId"] = sam.user.reserve(t, s.signUp(t).list(t, "Not paid", 1500).ID).ID
 	behind := []string{"tickets", "orders", "payments", "auth"}
 	if s.hasWebhooks() {
 		behind = append(behind, "webhooks")
