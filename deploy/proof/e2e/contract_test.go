@@ -33,7 +33,7 @@ var validator = sync.OnceValue(func() *contract.Validator {
 // notProduced is what the document describes and tests do not produce.
 var notProduced = []contract.Exception{
 	{Operation: "*", Status: 500, Code: "internal", Reason: "it would be a defect"},
-	{Operation: "*", Status: 503, Code: "timeout", Reason: "each call that leaves a service has a shorter time than the request; the tests of services/internal/rest produce it"},
+	{Operation: "*", Status: 503, Code: "timeout", Reason: "each call to a sidecar or a server has a shorter time than the request; the tests of services/internal/rest produce it"},
 	{Operation: "*", Status: 409, Code: "conflict", Reason: "a decision is made again many times before; the tests of services/internal/state produce it"},
 	{Operation: "*", Status: 503, Code: "outcome_unknown", Once: true, Reason: "a store must end during a commit; one place makes it for all operations"},
 	{Operation: "*", Status: 503, Code: "overloaded", Once: true, Reason: "one place makes it for all operations with a password"},
