@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"golang.org/x/text/language"
@@ -224,7 +226,7 @@ func (c *content) find(header string) (body, bool) {
 		return described, parameters["charset"] == "" || strings.EqualFold(parameters["charset"], "utf-8")
 	}
 	described, ok := c.byType["application/json"]
-	return described, ok && strings.HasSuffix(mediaType, "+json") && mediaType != problemType
+	return described, ok && strings.HasSuffix(mediaType, "+json")
 }
 
 func isJSON(header string) bool {
@@ -241,7 +243,9 @@ func (o *Operation) checkRequest(x Exchange, values map[string]string) (reasons 
 		case "path":
 			sent = []string{values[p.name]}
 		case "query":
-			sent = query[p.name]
+			if value := query.Get(p.name); value != "" { // the first one counts, and an empty one is none
+				sent = []string{value}
+			}
 		case "header":
 			sent = x.RequestHeader[http.CanonicalHeaderKey(p.name)]
 		case "cookie":
@@ -307,11 +311,17 @@ func (p parameter) value(text string) any {
 	return text
 }
 
-// checkOpen compares a body with its schema.
+// checkOpen compares a request's body with its schema. A member that is null counts as absent.
 func checkOpen(b body, text []byte) []string {
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
+	switch {
+	case err != nil:
 		return []string{fmt.Sprintf("the body is not JSON: %v", err)}
+	case !utf8.Valid(text):
+		return []string{"the body is not UTF-8"}
+	}
+	if members, ok := value.(map[string]any); ok {
+		maps.DeleteFunc(members, func(_ string, member any) bool { return member == nil })
 	}
 	return explain(b.schema.Validate(value))
 }
