@@ -151,15 +151,15 @@ func openStack(opts stack.Options) (*reusableStack, error) {
 	return &reusableStack{newTestStack(running), folder}, nil
 }
 
-// close stops the stack. It returns an error if the stack had ended before, or has dead letters.
+// close stops the stack. It returns an error if the stack had ended before, has dead letters, or has published what its schemas do not describe.
 func (r *reusableStack) close() error {
 	defer func() { _ = os.RemoveAll(r.folder) }()
-	deadLetters := checkNoDeadLetters(r.testStack)
+	events := errors.Join(checkNoDeadLetters(r.testStack), checkSchemas(r.testStack))
 	r.api.Close() // or the gateway waits for idle connections when it stops
 	stopped := r.Stop()
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	return errors.Join(deadLetters, stopped, r.Wait(ended))
+	return errors.Join(events, stopped, r.Wait(ended))
 }
 
 // closeShared closes the shared stack, if it was started. No process in it may have logged an error.
