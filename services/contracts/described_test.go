@@ -155,7 +155,7 @@ func TestOpenAPI_ExplainsEachCodeOfItsOperations(t *testing.T) {
 				}
 				codes := codesIn(t, document, response)
 				if status == "402" {
-					require.Empty(t, codes, "the bank's codes are no list of ours")
+					require.Empty(t, codes, "the bank's codes are an open list")
 					continue
 				}
 				require.NotEmpty(t, codes, "%s %s %s has no codes", method, path, status)
