@@ -74,7 +74,7 @@ func (d *Document) find(reference string) any {
 	return value
 }
 
-// restrictsMembers reports whether a schema describes the members of an object. One that says only that it is an object allows any.
+// restrictsMembers reports whether a schema describes the members of an object. One that asks only for an object allows any.
 func restrictsMembers(schema map[string]any) bool {
 	_, members := schema["properties"]
 	_, others := schema["additionalProperties"]
