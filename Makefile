@@ -88,7 +88,7 @@ test-unit: export RAPID_STEPS ?= 60
 test-unit: .build/tools/gotestsum ## run the tests that need no sidecar, with the race detector
 	$(if $(RACE),CGO_ENABLED=1,@echo "No C compiler: without the race detector.";) $(TEST) -p $(AT_ONCE) $(RACE) -short ./...
 	cd deploy/postgres && $(CURDIR)/$(TEST) .
-	cd deploy/local/tools && $(CURDIR)/$(TEST) ./breaking
+	cd deploy/local/tools/breaking && $(CURDIR)/$(TEST) .
 
 test-typescript: ## run the tests of the npm packages that need no sidecar, if Node 20 or later is there
 	@$(NPM) test $(TYPESCRIPT)
@@ -229,8 +229,8 @@ lint: .build/tools/staticcheck .build/tools/actionlint ## check format, vet, sta
 	cd deploy/runtime && GOEXPERIMENT= go vet -trimpath .
 	.build/tools/staticcheck ./...
 	.build/tools/actionlint
-	cd deploy/local/tools && go vet ./breaking && $(CURDIR)/.build/tools/staticcheck ./breaking
-	go -C deploy/local/tools run ./breaking $(addprefix $(CURDIR)/services/contracts/,released/openapi.yaml openapi.yaml)
+	cd deploy/local/tools/breaking && go vet . && $(CURDIR)/.build/tools/staticcheck .
+	go -C deploy/local/tools/breaking run . $(addprefix $(CURDIR)/services/contracts/,released/openapi.yaml openapi.yaml)
 	@$(NPM) lint $(TYPESCRIPT)
 
 # It fails if the code calls a vulnerable function. It needs a database on the network, so it is not in lint.

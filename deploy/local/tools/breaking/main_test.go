@@ -61,7 +61,7 @@ components:
     NewSeat:
       type: object
       required: [row]
-      properties: {row: {type: integer, maximum: 99}, kind: {type: string, enum: [chair, box]}, note: {type: string, maxLength: 200}}
+      properties: {row: {type: integer, maximum: 99}, kind: {type: string, enum: [chair, bench]}, note: {type: string, maxLength: 200}}
     Problem:
       type: object
       required: [errors]
@@ -99,7 +99,7 @@ func TestCompare_FindsWhatBreaksClients(t *testing.T) {
 		"a parameter is away":                        {"`limit`", []string{"      parameters:\n        - {name: limit, in: query, schema: {type: integer, maximum: 200}}\n", ""}},
 		"a new member of a request is required":      {"new required request property `seat`", []string{"required: [row]\n      properties: {", "required: [row, seat]\n      properties: {seat: {type: string}, "}},
 		"a member of a request became required":      {"`kind` became required", []string{"required: [row]\n", "required: [row, kind]\n"}},
-		"a request lacks a value":                    {"removed the enum value `box`", []string{"[chair, box]", "[chair]"}},
+		"a request lacks a value":                    {"removed the enum value `bench`", []string{"[chair, bench]", "[chair]"}},
 		"the greatest number of a request is less":   {"max was decreased", []string{"maximum: 99", "maximum: 50"}},
 		"the greatest number of a parameter is less": {"max was decreased", []string{"maximum: 200", "maximum: 100"}},
 		"a text of a request must be shorter":        {"maxLength was decreased", []string{"maxLength: 200", "maxLength: 100"}},
@@ -125,7 +125,7 @@ func TestCompare_BearsWhatClientsBear(t *testing.T) {
 		"a response has another member":        {"properties: {row: {type: integer}, state", "properties: {seat: {type: string}, row: {type: integer}, state"},
 		"a response has another header":        {"headers: {", "headers: {ETag: {schema: {type: string}}, "},
 		"a request may have another member":    {"kind: {type: string", "seat: {type: string}, kind: {type: string"},
-		"a request may have another value":     {"[chair, box]", "[chair, box, bench]"},
+		"a request may have another value":     {"[chair, bench]", "[chair, bench, stool]"},
 		"a limit of a request is wider":        {"maxLength: 200", "maxLength: 300"},
 		"an error has another code":            {"[taken, sold]", "[taken, sold, withdrawn]"},
 		"an operation has another error":       {"        '409':", "        '429': {description: Too many.}\n        '409':"},
