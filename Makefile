@@ -37,7 +37,7 @@ DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-buil
 DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES) $(WEBHOOKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra dead-letters migrate-up migrate-status build build-webhooks build-runtime build-cluster test test-unit test-typescript test-stack test-infra build-before test-upgrade test-coverage fuzz \
+.PHONY: help run infra dead-letters migrate-up migrate-status build build-webhooks build-runtime build-cluster test test-unit test-typescript test-stack test-infra test-requests build-before test-upgrade test-coverage fuzz \
 	bench chaos check test-mutants k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint vulncheck pin-images rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
@@ -103,6 +103,10 @@ test-infra: build-runtime build .build/tools/gotestsum ## run the end-to-end tes
 		echo "The end-to-end tests on the set $$set:"; \
 		INFRA=$$set $(TEST_STACKS) -run '$(RUN)' ./deploy/proof/e2e || failed="$$failed $$set"; \
 	done; [ -z "$$failed" ] || { echo "Failed on:$$failed"; exit 1; }
+
+test-requests: REQUESTS ?= 20000
+test-requests: build-runtime build .build/tools/gotestsum ## send requests that are generated from services/contracts/openapi.yaml (REQUESTS=20000, SEED=7)
+	REQUESTS=$(REQUESTS) SEED=$(SEED) $(TEST_STACKS) -run '^TestGenerated_' ./deploy/proof/e2e
 
 build-before: ## build the previous release from the history, for test-upgrade
 	@go run ./deploy/local/build release $(RELEASE_BEFORE)

@@ -24,7 +24,7 @@ func (o orders) CheckSettled(ctx context.Context, token string) error {
 	}
 	switch {
 	case err != nil || found.Unsettled == nil:
-		return problem.New(problem.Unavailable, "orders_unavailable", "Your orders cannot be checked at the moment. Try again shortly.").WithRetryAfter(2 * time.Second).Because(err)
+		return problem.New(problem.Unavailable, "orders_unavailable", "Your orders cannot be checked at the moment, so your account was not deleted. Send the same request again shortly.").WithRetryAfter(2 * time.Second).Because(err)
 	case *found.Unsettled > 0:
 		return errUnsettled
 	}

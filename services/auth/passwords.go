@@ -111,7 +111,7 @@ func (p *passwords) checkQueue(others int64) error {
 		return nil
 	}
 	p.refused.Inc()
-	return problem.New(problem.Unavailable, "overloaded", "Too many people sign in at the moment. Try again shortly.").WithRetryAfter(max(time.Second, wait))
+	return problem.New(problem.Unavailable, "overloaded", "Too many people sign in at the moment. Nothing was changed: send the same request again.").WithRetryAfter(max(time.Second, wait))
 }
 
 // wait waits in the queue for a core. The caller releases it.

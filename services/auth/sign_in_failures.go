@@ -45,7 +45,7 @@ func (s *signInFailures) Check(email string, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f, _ := s.byEmail.Get(email); f.count >= s.allowed && now.Before(f.until) {
-		return problem.New(problem.TooManyRequests, "too_many_attempts", "Too many wrong passwords for this email. Try again later.").WithRetryAfter(f.until.Sub(now))
+		return problem.New(problem.TooManyRequests, "too_many_attempts", "Too many wrong passwords for this email. Wait for the time in Retry-After.").WithRetryAfter(f.until.Sub(now))
 	}
 	return nil
 }

@@ -6,10 +6,11 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// api is the public REST API: which service serves which paths, behind the limits.
+// api is the public REST API: which service serves which paths, behind the limits. The gateway itself serves the documents.
 type api struct {
-	limits *limits
-	routes []route
+	limits    *limits
+	routes    []route
+	documents *documents
 }
 
 // route is a service and the paths that it serves.
@@ -20,7 +21,7 @@ type route struct {
 
 // newAPI uses roots to verify services with an https address; nil: the system's authorities.
 func newAPI(cfg config, roots *x509.CertPool, limits *limits) (*api, error) {
-	a := &api{limits: limits}
+	a := &api{limits: limits, documents: newDocuments()}
 	for _, service := range []struct {
 		name      string
 		addresses []string
@@ -57,6 +58,7 @@ func (a *api) upstreams() []*upstream {
 func (a *api) register(app *fiber.App) {
 	app.Use(secure)
 	a.limits.register(app)
+	a.documents.register(app)
 	for _, r := range a.routes {
 		for _, path := range r.paths {
 			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
@@ -66,14 +68,18 @@ func (a *api) register(app *fiber.App) {
 	}
 }
 
-// secure adds headers that make browsers treat every response as data.
+// secure adds headers that make browsers treat every response as data, except the gateway's own pages.
 func secure(c *fiber.Ctx) error {
 	err := c.Next()
 	// After the handlers, because proxy replaces all headers with those of the service's response.
 	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	c.Set(fiber.HeaderXFrameOptions, "DENY")
 	c.Set(fiber.HeaderReferrerPolicy, "no-referrer")
-	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'none'; frame-ancestors 'none'")
+	policy, isPage := c.Locals(policyKey{}).(string)
+	if !isPage {
+		policy = "default-src 'none'; frame-ancestors 'none'"
+	}
+	c.Set(fiber.HeaderContentSecurityPolicy, policy)
 	c.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if len(c.Response().Header.Peek(fiber.HeaderCacheControl)) == 0 {
 		c.Set(fiber.HeaderCacheControl, "no-store")

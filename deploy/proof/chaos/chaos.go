@@ -117,7 +117,10 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	}
 	sandbox := client.New(s.SandboxURL(), client.Options{Timeout: requestTimeout})
 	defer sandbox.Close()
-	load := newLoad(s.GatewayURLs(), sandbox, out.Load)
+	load, err := newLoad(s.GatewayURLs(), sandbox, out.Load)
+	if err != nil {
+		return nil, err
+	}
 	if out.supported.endpoints {
 		if load.receiver, err = startReceiver(); err != nil {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 
 	"boxoffice/deploy/proof/check"
 	"boxoffice/deploy/proof/client"
+	"boxoffice/deploy/proof/contract"
+	"boxoffice/services/contracts"
 )
 
 // load is what the simulated clients share.
@@ -38,14 +41,25 @@ type load struct {
 // requestTimeout is shorter than the gateway's, so that a client sometimes gives up.
 const requestTimeout = 12 * time.Second
 
-func newLoad(gateways []string, sandbox *client.Client, stats *stats) *load {
-	return &load{
-		api: client.New("", client.Options{
-			Timeout:   requestTimeout,
-			Transport: &http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: 5 * time.Second},
-		}),
-		gateways: gateways, sandbox: sandbox, history: check.NewHistory(), stats: stats,
+// newLoad returns a load whose responses are compared with the OpenAPI document.
+func newLoad(gateways []string, sandbox *client.Client, stats *stats) (*load, error) {
+	document, err := contract.Parse(contracts.OpenAPI())
+	if err != nil {
+		return nil, fmt.Errorf("read the OpenAPI document: %w", err)
 	}
+	hosts := map[string]contract.Host{}
+	for _, gateway := range gateways {
+		hosts[strings.TrimPrefix(gateway, "http://")] = contract.Gateway
+	}
+	transport := contract.NewValidator(document).Transport(
+		&http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: 5 * time.Second},
+		func(host string) contract.Host { return hosts[host] },
+		func(f contract.Finding) { stats.unexpectedly("%s", f) },
+	)
+	return &load{
+		api:      client.New("", client.Options{Timeout: requestTimeout, Transport: transport}),
+		gateways: gateways, sandbox: sandbox, history: check.NewHistory(), stats: stats,
+	}, nil
 }
 
 // listing is a ticket with its seller.

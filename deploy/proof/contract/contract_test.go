@@ -184,7 +184,8 @@ func TestReport_ListsWhatNoTestHasProduced(t *testing.T) {
 		}
 	}
 	require.Equal(t, "described, and produced by no test: createNote 400 max\ndescribed, and produced by no test: createNote 400 min",
-		v.Report([]Exception{{"*", 400, "not_json", "the test does not send it"}, {"createNote", 0, "wrong_type", "the test does not send it"}}))
+		v.Report([]Exception{{Operation: "*", Status: 400, Code: "not_json", Once: true, Reason: "listNotes has had it"}, {Operation: "createNote", Code: "wrong_type", Reason: "the test does not send it"}}))
 	require.Equal(t, "an exception that is not needed: deleteNote 401 not_signed_in",
-		v.Report([]Exception{{"createNote", 400, "*", "the test does not send it"}, {"deleteNote", 401, "not_signed_in", "it is sent"}}))
+		v.Report([]Exception{{Operation: "createNote", Status: 400, Code: "*", Reason: "the test does not send it"}, {Operation: "deleteNote", Status: 401, Code: "not_signed_in", Reason: "it is sent"}}))
+	require.Contains(t, v.Report([]Exception{{Operation: "createNote", Status: 400, Code: "*", Once: true, Reason: "none was produced"}}), "createNote 400 min")
 }

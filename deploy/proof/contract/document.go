@@ -368,6 +368,9 @@ func (o *Operation) NeedsCredentials() bool {
 	return len(o.security) > 0 && !slices.ContainsFunc(o.security, func(together []credential) bool { return len(together) == 0 })
 }
 
+// TakesBody reports whether requests of the operation have a body.
+func (o *Operation) TakesBody() bool { return o.body != nil }
+
 // Takes reports whether the operation has a parameter of that name.
 func (o *Operation) Takes(name string) bool {
 	return slices.ContainsFunc(o.parameters, func(p parameter) bool { return p.name == name })

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"golang.org/x/text/language"
@@ -78,7 +80,7 @@ var anywhere = []int{400, 401, 408, 413, 429, 431, 503}
 
 // transportHeaders are the headers of any server, and those that a browser alone evaluates. The document need not describe them.
 var transportHeaders = []string{
-	"Connection", "Content-Length", "Content-Type", "Date", "Keep-Alive", "Trailer", "Transfer-Encoding", "Vary",
+	"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Date", "Keep-Alive", "Trailer", "Transfer-Encoding", "Vary",
 	"Allow", "Cache-Control", "Content-Security-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy", "Cross-Origin-Embedder-Policy",
 	"Origin-Agent-Cluster", "Permissions-Policy", "Referrer-Policy", "Strict-Transport-Security", "X-Content-Type-Options", "X-Dns-Prefetch-Control",
 	"X-Download-Options", "X-Frame-Options", "X-Permitted-Cross-Domain-Policies", "X-Xss-Protection",
@@ -224,7 +226,7 @@ func (c *content) find(header string) (body, bool) {
 		return described, parameters["charset"] == "" || strings.EqualFold(parameters["charset"], "utf-8")
 	}
 	described, ok := c.byType["application/json"]
-	return described, ok && strings.HasSuffix(mediaType, "+json") && mediaType != problemType
+	return described, ok && strings.HasSuffix(mediaType, "+json")
 }
 
 func isJSON(header string) bool {
@@ -241,7 +243,9 @@ func (o *Operation) checkRequest(x Exchange, values map[string]string) (reasons 
 		case "path":
 			sent = []string{values[p.name]}
 		case "query":
-			sent = query[p.name]
+			if value := query.Get(p.name); value != "" { // the first one counts, and an empty one is none
+				sent = []string{value}
+			}
 		case "header":
 			sent = x.RequestHeader[http.CanonicalHeaderKey(p.name)]
 		case "cookie":
@@ -297,7 +301,7 @@ func (p parameter) check(text string) []string {
 func (p parameter) value(text string) any {
 	types := fmt.Sprint(p.source["type"])
 	if strings.Contains(types, "integer") || strings.Contains(types, "number") {
-		if number, err := jsonschema.UnmarshalJSON(strings.NewReader(text)); err == nil {
+		if number, err := jsonschema.UnmarshalJSON(strings.NewReader(text)); err == nil && text == strings.TrimSpace(text) {
 			return number
 		}
 	}
@@ -307,11 +311,17 @@ func (p parameter) value(text string) any {
 	return text
 }
 
-// checkOpen compares a body with its schema.
+// checkOpen compares a request's body with its schema. A member that is null counts as absent.
 func checkOpen(b body, text []byte) []string {
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
+	switch {
+	case err != nil:
 		return []string{fmt.Sprintf("the body is not JSON: %v", err)}
+	case !utf8.Valid(text):
+		return []string{"the body is not UTF-8"}
+	}
+	if members, ok := value.(map[string]any); ok {
+		maps.DeleteFunc(members, func(_ string, member any) bool { return member == nil })
 	}
 	return explain(b.schema.Validate(value))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
 )
 
@@ -64,7 +65,7 @@ func (p *stackPool) get(env map[string]string) (*poolEntry, error) {
 	if entry := p.takeIdle(settings); entry != nil {
 		return entry, nil
 	}
-	opened, err := openStack(env)
+	opened, err := openStack(stack.Options{Env: env})
 	return &poolEntry{reusableStack: opened, settings: settings}, err
 }
 

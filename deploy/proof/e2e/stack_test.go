@@ -84,15 +84,26 @@ func withTestSettings(opts stack.Options) stack.Options {
 func sharedStack(t testing.TB) *testStack {
 	t.Helper()
 	stacktest.SkipIfShort(t)
-	shared.once.Do(func() { shared.reusableStack, shared.err = openStack(nil) })
+	shared.once.Do(func() { shared.reusableStack, shared.err = openStack(stack.Options{}) })
 	require.NoError(t, shared.err)
 	return shared.testStack
 }
 
-var shared struct {
+var shared, sharedComplete struct {
 	once sync.Once
 	*reusableStack
 	err error
+}
+
+// sharedCompleteStack is a shared stack with all services, also with webhooks if Node is installed.
+func sharedCompleteStack(t testing.TB) *testStack {
+	t.Helper()
+	stacktest.SkipIfShort(t)
+	sharedComplete.once.Do(func() {
+		sharedComplete.reusableStack, sharedComplete.err = openStack(stack.Options{Without: []string{}})
+	})
+	require.NoError(t, sharedComplete.err)
+	return sharedComplete.testStack
 }
 
 // root returns the repository's root folder, where the run file is.
@@ -112,7 +123,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	code := m.Run()
-	err = errors.Join(reportContract(code != 0), closeShared(code != 0), pool.close(), os.RemoveAll(work))
+	err = errors.Join(reportContract(code != 0), closeShared(code != 0), closeComplete(), pool.close(), os.RemoveAll(work))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
@@ -126,28 +137,29 @@ type reusableStack struct {
 	folder string
 }
 
-// openStack starts a stack in a folder under work. env is what differs from the run file.
-func openStack(env map[string]string) (*reusableStack, error) {
+// openStack starts a stack in a folder under work.
+func openStack(opts stack.Options) (*reusableStack, error) {
 	folder, err := os.MkdirTemp(work, "stack-")
 	if err != nil {
 		return nil, err
 	}
-	running, err := stacktest.Open(context.Background(), withTestSettings(stack.Options{Folder: folder, Env: env}))
+	opts.Folder = folder
+	running, err := stacktest.Open(context.Background(), withTestSettings(opts))
 	if err != nil {
 		return nil, err
 	}
 	return &reusableStack{newTestStack(running), folder}, nil
 }
 
-// close stops the stack. It returns an error if the stack had ended before, or has dead letters.
+// close stops the stack. It returns an error if the stack had ended before, has dead letters, or has published what its schemas do not describe.
 func (r *reusableStack) close() error {
 	defer func() { _ = os.RemoveAll(r.folder) }()
-	deadLetters := checkNoDeadLetters(r.testStack)
+	events := errors.Join(checkNoDeadLetters(r.testStack), checkSchemas(r.testStack))
 	r.api.Close() // or the gateway waits for idle connections when it stops
 	stopped := r.Stop()
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	return errors.Join(deadLetters, stopped, r.Wait(ended))
+	return errors.Join(events, stopped, r.Wait(ended))
 }
 
 // closeShared closes the shared stack, if it was started. No process in it may have logged an error.
@@ -171,6 +183,17 @@ func closeShared(failed bool) error {
 	}
 	if err != nil {
 		return fmt.Errorf("the shared stack: %w", err)
+	}
+	return nil
+}
+
+// closeComplete closes the shared stack with all services, if it was started.
+func closeComplete() error {
+	if sharedComplete.reusableStack == nil {
+		return nil
+	}
+	if err := sharedComplete.close(); err != nil {
+		return fmt.Errorf("the shared stack with all services: %w", err)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ var (
 	// ErrRevoked is the problem of a token whose user has signed out everywhere, changed the password or deleted the account, or
 	// whose session was ended because its refresh token was used twice.
 	ErrRevoked = problem.New(problem.Unauthorized, "token_revoked", "You were signed out. Sign in again.")
-	errNoKeys  = problem.New(problem.Unavailable, "keys_unavailable", "Signing in cannot be checked at the moment. Try again shortly.").WithRetryAfter(time.Second)
+	errNoKeys  = problem.New(problem.Unavailable, "keys_unavailable", "Signing in cannot be checked at the moment. Nothing was changed: send the same request again.").WithRetryAfter(time.Second)
 )
 
 // Verifier verifies tokens with keys and revocations that it fetches from auth. While auth is unavailable, it uses those that it

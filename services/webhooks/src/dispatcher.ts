@@ -1,6 +1,7 @@
 // The attempts of this process. Each endpoint has a queue and a bound of attempts at the same time, so that a slow receiver delays
 // nobody else; one that is failing gets one attempt at a time. A delivery that waits too long is dropped here: its lease ends, and it
 // is attempted later.
+import { setTimeout as pause } from "node:timers/promises";
 import type { Deliverer } from "./deliverer.ts";
 import { isSuccess, latestBegin, type Delivery } from "./delivery.ts";
 import { secretsOf } from "./endpoint.ts";
@@ -70,11 +71,15 @@ export class Dispatcher {
     this.next(delivery.endpointId, queue);
   }
 
-  /** Ends when the running attempts have ended. Those that wait are not begun. */
-  async stop(): Promise<void> {
+  /**
+   * Ends when the running attempts have ended, or after so many milliseconds: then their leases end, and they are repeated. Those that
+   * wait are not begun.
+   */
+  async stop(longest: number): Promise<void> {
     this.stopped = true;
     if (this.inFlight > 0) {
-      await new Promise<void>((resolve) => (this.idle = resolve));
+      const idle = new Promise<void>((resolve) => (this.idle = resolve));
+      await Promise.race([idle, pause(longest, undefined, { ref: false })]);
     }
   }
 
@@ -165,7 +170,7 @@ export class Dispatcher {
         if (tries === 5 || this.stopped) {
           throw new Error(textOfError(error), { cause: error });
         }
-        await new Promise((resolve) => setTimeout(resolve, 100 * 2 ** tries));
+        await pause(100 * 2 ** tries);
       }
     }
   }

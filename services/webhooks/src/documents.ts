@@ -12,6 +12,8 @@ export const anchor = "registry";
 const maxGroup = 64;
 /** Bounds the keys of one bulk read. */
 const maxKeys = 512;
+/** How long a decision waits for those before it, in milliseconds. While the store is slow, the queue does not grow without end. */
+const longestWait = 10_000;
 /** Bounds the tries after conflicts, which take about a second in all. */
 const maxTries = 32;
 
@@ -32,6 +34,7 @@ interface Change {
 }
 
 interface Decision {
+  since: number;
   keys: string[];
   decide: (documents: Documents) => unknown;
   resolve: (answer: never) => void;
@@ -80,7 +83,7 @@ export class DocumentStore {
    */
   decide<T>(keys: string[], decide: (documents: Documents) => T): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      this.waiting.push({ keys, decide, resolve, reject });
+      this.waiting.push({ since: Date.now(), keys, decide, resolve, reject });
       if (!this.running) {
         this.running = true;
         setImmediate(() => void this.run());
@@ -95,7 +98,13 @@ export class DocumentStore {
         this.running = false;
         return;
       }
-      await this.commit(group);
+      const late = group.filter((decision) => Date.now() - decision.since > longestWait);
+      for (const decision of late) {
+        decision.reject(unavailable(new Error("too many changes wait for the store")));
+      }
+      if (late.length < group.length) {
+        await this.commit(group.filter((decision) => !late.includes(decision)));
+      }
     }
   }
 

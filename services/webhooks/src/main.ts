@@ -117,7 +117,7 @@ async function run(config: Config, log: Log): Promise<void> {
   log.info("shutting down");
   health.state = "shutting down";
   stopping.abort();
-  const ended = Promise.all([app.close(), callbacks.close(), dispatcher.stop(), watching, sweeping]);
+  const ended = Promise.all([app.close(), callbacks.close(), dispatcher.stop(config.shutdownTimeout * 0.8), watching, sweeping]);
   const late = pause(config.shutdownTimeout, "late", { ref: false });
   if ((await Promise.race([ended, late])) === "late") {
     throw new Error("the shutdown did not end in time");

@@ -41,6 +41,7 @@ declare module "fastify" {
 export function newApp(config: Config, log: Log, metrics: Metrics): FastifyInstance {
   const connections = {
     maxHeaderSize: headerLimit,
+    requireHostHeader: false, // Node would answer without a body
     headersTimeout: config.headerTimeout,
     requestTimeout: config.headerTimeout + config.bodyTimeout,
     connectionsCheckingInterval: Math.min(1000, config.headerTimeout),

@@ -173,7 +173,7 @@ test("a stop waits for the running attempts, and begins none", async () => {
   });
   await openAre(receiver, 8);
   let stopped = false;
-  const stopping = dispatcher.stop().then(() => (stopped = true));
+  const stopping = dispatcher.stop(60_000).then(() => (stopped = true));
   expect(dispatcher.hasRoom(id)).toBe(false);
   receiver.open.slice(1).forEach(({ answer }) => {
     answer(200);
@@ -186,4 +186,14 @@ test("a stop waits for the running attempts, and begins none", async () => {
   await stopping;
   expect(receiver.open).toHaveLength(8);
   expect(deliveries.map((each) => stored(each)?.status).filter((status) => status === "pending")).toHaveLength(2);
+});
+
+test("a stop does not wait for an attempt without end", async () => {
+  const { store, receiver, dispatcher, add, stored } = await setUp();
+  const id = await addEndpoint(store, seller, ["ticket.created"]);
+  const delivery = await add(id, "e");
+  dispatcher.begin(delivery);
+  await openAre(receiver, 1);
+  await dispatcher.stop(1);
+  expect(stored(delivery)).toMatchObject({ status: "pending", due: delivery.due });
 });

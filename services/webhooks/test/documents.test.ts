@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { Refusal } from "../src/dapr.ts";
 import { anchor, DocumentStore } from "../src/documents.ts";
 import { Problem } from "../src/problem.ts";
@@ -125,4 +125,18 @@ test("a document can be deleted", async () => {
 test("a decision may use only the documents that it has named", async () => {
   const { store } = await newStore();
   await expect(store.decide(["a"], (documents) => documents.get("b"))).rejects.toThrow(/has not named/);
+});
+
+test("a decision does not wait without end for a slow store", async () => {
+  const { sidecar, store } = await newStore();
+  let time = Date.now();
+  const clock = vi.spyOn(Date, "now").mockImplementation(() => time);
+  let second: Promise<string | undefined> | undefined;
+  sidecar.before = () => {
+    second = codeOf(increment(store, "a"));
+    time += 11_000;
+  };
+  expect(await increment(store, "a")).toBe(1);
+  expect(await second).toBe("unavailable");
+  clock.mockRestore();
 });

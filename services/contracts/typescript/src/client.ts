@@ -45,7 +45,7 @@ export type Call<Method extends HttpMethod> = <
   ...init: RequiredKeysOf<Init> extends never ? [Init?] : [Init]
 ) => Promise<Answer<DataOf<Operation<Path, Method>, Init>>>;
 
-type DataOf<Op, Init> = Extract<FetchResponse<Op & Record<string | number, unknown>, Init, MediaType>, { error?: never }>["data"];
+type DataOf<Op, Init> = Extract<FetchResponse<Op & Record<string | number, unknown>, Init, MediaType>, { data: unknown }>["data"];
 
 /** A client of the REST API. */
 export interface Client {

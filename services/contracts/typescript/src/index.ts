@@ -6,6 +6,7 @@ export type { AnyCode, ProblemDetail } from "./problem.ts";
 export { retry } from "./retry.ts";
 export type { RetryOptions } from "./retry.ts";
 export type { components, operations, paths, webhooks } from "./generated/api.ts";
+export type { Envelope, Events, EventType } from "./generated/events.ts";
 export type { Code, Codes } from "./generated/codes.ts";
 
 import type { components } from "./generated/api.ts";

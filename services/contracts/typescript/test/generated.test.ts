@@ -1,6 +1,7 @@
 // The files of src/generated follow from the contracts beside this package. `npm run generate` writes them again.
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 
+import { compile, type JSONSchema } from "json-schema-to-typescript";
 import openapiTS, { astToString } from "openapi-typescript";
 import { format, resolveConfig } from "prettier";
 import { expect, test } from "vitest";
@@ -41,6 +42,30 @@ export interface Codes {\n${codes.join("\n")}\n}\n
 /** A code of the API. */
 export type Code = keyof Codes;\n`,
   );
+});
+
+test("the types of the events are those of the JSON Schemas", async () => {
+  const parts: string[] = [];
+  const numbersOf = new Map<string, string[]>();
+  for (const file of (await readdir(new URL("schemas/", contracts))).sort()) {
+    const [, type = "", number = ""] = /^(.+)\.(\d+)\.json$/.exec(file) ?? [];
+    const schema = JSON.parse(await readFile(new URL(`schemas/${file}`, contracts), "utf8")) as JSONSchema;
+    const title = type === "envelope" ? "Envelope" : (schema.title ?? "").replace(/\d+$/, "") + number;
+    // Members that a schema does not name are allowed and ignored, so the types have none.
+    const options = { bannerComment: "", additionalProperties: false, format: false, enableConstEnums: false };
+    parts.push(await compile({ ...schema, title }, title, options));
+    if (type !== "envelope") {
+      numbersOf.set(type, [...(numbersOf.get(type) ?? []), title]);
+    }
+  }
+  const events = [...numbersOf].map(([type, titles]) => `"${type}": ${titles.join(" | ")};`);
+  parts.push(
+    `/** The \`data\` of each type of event, in all its numbers: \`dataschema\` ends with the number. */
+export interface Events {\n${events.join("\n")}\n}\n
+/** A type of events. */
+export type EventType = keyof Events;\n`,
+  );
+  await expectGenerated("events.ts", "schemas", parts.join("\n"));
 });
 
 test("the package has the version of the OpenAPI document", () => {
