@@ -117,7 +117,7 @@ func (e *Endpoints) wrong(events []event, byID map[string]event) map[arrival]str
 		case recipients(published)[a.role] != a.user:
 			found[a] = fmt.Sprintf("the event %s arrived at the endpoint of a user who is not its %s", a.event, a.role)
 		case e.leaked[a]:
-			found[a] = fmt.Sprintf("the event %s tells the seller who the buyer is", a.event)
+			found[a] = fmt.Sprintf("the event %s shows the buyer to the seller", a.event)
 		}
 	}
 	return found

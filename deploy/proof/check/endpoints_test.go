@@ -48,7 +48,7 @@ func TestEndpoints_AnEventThatDidNotArriveIsAViolation(t *testing.T) {
 	for _, wrong := range []struct{ user, body, what string }{
 		{"buyer", string(body("order.created", "seller")), "the event order.created:id:1 arrived at the endpoint of a user who is not its seller"},
 		{"other", string(body("order.created", "buyer")), "the event order.created:id:1 arrived at the endpoint of a user who is not its buyer"},
-		{"seller", `{"type": "order.created", "role": "seller", "data": {"id": "id", "version": 1, "userId": "buyer"}}`, "the event order.created:id:1 tells the seller who the buyer is"},
+		{"seller", `{"type": "order.created", "role": "seller", "data": {"id": "id", "version": 1, "userId": "buyer"}}`, "the event order.created:id:1 shows the buyer to the seller"},
 		{"buyer", string(body("order.cancelled", "buyer")), "a message about order.cancelled:id:1 arrived, which nobody published"},
 	} {
 		before, leaked := maps.Clone(endpoints.arrived), maps.Clone(endpoints.leaked)
