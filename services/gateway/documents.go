@@ -69,7 +69,8 @@ func (d document) serve(c *fiber.Ctx) error {
 		return c.SendStatus(fiber.StatusNotModified)
 	}
 	c.Set(fiber.HeaderContentType, d.contentType)
-	if c.AcceptsEncodings("gzip") == "gzip" {
+	// Fiber takes a request without the header as one that accepts all; curl, for one, does not.
+	if c.Get(fiber.HeaderAcceptEncoding) != "" && c.AcceptsEncodings("gzip") == "gzip" {
 		c.Set(fiber.HeaderContentEncoding, "gzip")
 		return c.Send(d.zipped)
 	}

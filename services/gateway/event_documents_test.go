@@ -77,3 +77,15 @@ func TestEventsPage_ShowsEveryTopicAndMember(t *testing.T) {
 	styles, _ := getDocument(t, "/api/docs/events.css")
 	require.Equal(t, 200, styles.StatusCode)
 }
+
+func TestDocuments_AreCompressedOnlyForThoseWhoAsk(t *testing.T) {
+	plain, body := getDocument(t, "/api/openapi.json", "Accept-Encoding", "")
+	require.Empty(t, plain.Header.Get("Content-Encoding"))
+	require.JSONEq(t, string(contracts.OpenAPI()), body)
+	zipped, body := getDocument(t, "/api/openapi.json", "Accept-Encoding", "br, gzip")
+	require.Equal(t, "gzip", zipped.Header.Get("Content-Encoding"))
+	require.Less(t, len(body), len(contracts.OpenAPI())/3)
+	for _, response := range []*http.Response{plain, zipped} {
+		require.Equal(t, "Accept-Encoding", response.Header.Get("Vary"))
+	}
+}

@@ -271,10 +271,21 @@ func (l *layout) startApps() {
 			a.Command, a.Dir = absoluteCommand(a), l.folder
 		}
 		if program, other := l.opts.Programs[a.ID]; other {
-			a.Command = append([]string{program}, a.Command[1:]...)
+			a.Command = withProgram(a.Command, program)
 		}
 		l.start(a, nil)
 	}
+}
+
+// withProgram is a command with another program. A bundle of JavaScript is the first argument of its interpreter.
+func withProgram(command []string, program string) []string {
+	at := 0
+	if filepath.Ext(program) == ".mjs" && len(command) > 1 {
+		at = 1
+	}
+	changed := slices.Clone(command)
+	changed[at] = program
+	return changed
 }
 
 // startSidecars adds the sidecars without an app. They have the settings of the run file's first app.

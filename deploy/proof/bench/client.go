@@ -1,7 +1,9 @@
 package bench
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -39,6 +41,9 @@ func newEndpoint(addresses []string) (*endpoint, error) {
 	return e, nil
 }
 
+// errNotYetKnown means that the same request will be answered in a moment: an event is on its way.
+var errNotYetKnown = errors.New("not yet known")
+
 // call sends a request. If read is not nil, it reads the response, which is not valid after the call.
 func (e *endpoint) call(token string, r client.Request, read func(*fasthttp.Response) error) (status int, err error) {
 	req, res := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
@@ -62,6 +67,9 @@ func (e *endpoint) call(token string, r client.Request, read func(*fasthttp.Resp
 		return 0, fmt.Errorf("%s %s: %w", r.Method, withoutID(r.Path), err)
 	}
 	status = res.StatusCode()
+	if status == 503 && bytes.Contains(res.Body(), []byte(`"not_yet_known"`)) {
+		return status, errNotYetKnown
+	}
 	if status >= 500 {
 		return status, fmt.Errorf("%s %s: status %d: %.200s", r.Method, withoutID(r.Path), status, res.Body())
 	}

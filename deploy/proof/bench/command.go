@@ -37,11 +37,13 @@ type settings struct {
 	settle  time.Duration
 	rounds  int
 	listed  int
-	only    *regexp.Regexp
-	bare    bool
-	cpu     bool
-	profile string
-	keep    bool
+
+	endpoints int
+	only      *regexp.Regexp
+	bare      bool
+	cpu       bool
+	profile   string
+	keep      bool
 
 	replicas int
 	fill     fill
@@ -73,6 +75,7 @@ func parse(args []string) (*settings, error) {
 	settle := flags.Float64("settle", 300, "how many `seconds` the events of a measurement may take until all are handled")
 	flags.IntVar(&s.rounds, "rounds", 1, "how often everything is measured; the best is shown")
 	flags.IntVar(&s.listed, "listed", 2000, "how many tickets are listed when the list is read")
+	flags.IntVar(&s.endpoints, "endpoints", 1000, "how many users have an endpoint, for \"events to endpoints\"; each costs a bcrypt hash; 0 omits it")
 	only := flags.String("only", "", "measure only the workloads whose names match this `expression`; \"alone\" is the single purchases")
 	flags.BoolVar(&s.bare, "bare", true, "measure the bare sidecar as well")
 	flags.IntVar(&s.replicas, "replicas", 1, "`number` of replicas of every app, each with a sidecar")

@@ -138,6 +138,10 @@ func (d *dataset) buyTicket(ctx context.Context, via *route, ticket string) (don
 	}
 	reserved := time.Now()
 	status, err = via.payments.call(buyer, client.Pay(order, "pm_card_visa"), nil)
+	for begin := time.Now(); errors.Is(err, errNotYetKnown) && time.Since(begin) < completeTime && ctx.Err() == nil; {
+		pause(ctx, 10*time.Millisecond)
+		status, err = via.payments.call(buyer, client.Pay(order, "pm_card_visa"), nil)
+	}
 	if err != nil || status != 201 {
 		return 0, status, err
 	}

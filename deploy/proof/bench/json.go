@@ -18,6 +18,8 @@ type report struct {
 	// ShownReserved is the median time at rest until the tickets service shows a reservation.
 	ShownReserved float64     `json:"shownReservedMs,omitempty"`
 	Purchase      *costReport `json:"onePurchaseAlone,omitempty"`
+
+	Endpoints *endpointsResult `json:"eventsToEndpoints,omitempty"`
 }
 
 type workloadReport struct {
@@ -51,7 +53,7 @@ type costReport struct {
 
 func (b *bench) write(path string) error {
 	s := b.settings
-	r := report{Set: s.set, Replicas: s.replicas, Clients: s.clients, Slow: s.slow, Tickets: s.fill.tickets, Orders: s.fill.orders}
+	r := report{Set: s.set, Replicas: s.replicas, Clients: s.clients, Slow: s.slow, Tickets: s.fill.tickets, Orders: s.fill.orders, Endpoints: b.endpoints}
 	for _, result := range b.results {
 		w := workloadReport{Name: result.workload.name, Gateway: reportRoute(result.routes[0]), Service: reportRoute(result.routes[1])}
 		if result.handled > 0 {

@@ -62,6 +62,9 @@ func (b *bench) print(to io.Writer) {
 		fmt.Fprintf(to, "%s, listing included: %s\n    %s\n", singlePurchase, b.purchaseCost.perOperation(purchases), b.purchaseSteps)
 	}
 	fmt.Fprintln(to)
+	if b.endpoints != nil {
+		fmt.Fprintln(to, b.endpoints)
+	}
 	if len(b.shownReserved) > 0 {
 		fmt.Fprintf(to, "at rest, a reserved ticket is shown so %.1f ms after the answer (half of %d; at most %.1f ms)\n",
 			milliseconds(b.shownReserved[len(b.shownReserved)/2]), len(b.shownReserved), milliseconds(b.shownReserved[len(b.shownReserved)-1]))

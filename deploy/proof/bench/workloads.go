@@ -84,6 +84,8 @@ type bench struct {
 	shownReserved []time.Duration // until the tickets service shows a reservation; sorted
 	purchaseCost  *cost           // of purchases one after the other, with their listings
 	purchaseSteps string          // the times of their steps
+
+	endpoints *endpointsResult
 }
 
 func newBench(ctx context.Context, s *settings, running *stack.Stack, apps []string) (*bench, error) {
@@ -205,6 +207,12 @@ func (b *bench) measure(ctx context.Context) error {
 	if s.only.MatchString(singlePurchase) {
 		if err := b.measurePurchases(ctx); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", singlePurchase, err))
+		}
+	}
+	if s.endpoints > 0 && s.only.MatchString(webhooksName) && b.stack.Process(webhooksApp) != nil {
+		var err error
+		if b.endpoints, err = b.measureEndpoints(ctx); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", webhooksName, err))
 		}
 	}
 	if dead, err := b.events.dead(ctx); err != nil || dead > 0 {

@@ -40,6 +40,8 @@ type Options struct {
 	Settle time.Duration
 	// Programs replace programs of apps, as in stack.Options.
 	Programs map[string]string
+	// Without are apps that are not started, as in stack.Options.
+	Without []string
 	// Clocks builds services whose clocks can be set, and lets them jump. The first build takes minutes. Apps in Programs keep
 	// their clocks.
 	Clocks bool
@@ -101,7 +103,7 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	}
 	starting, cancel := context.WithTimeoutCause(ctx, 2*time.Minute, errors.New("the stack was not ready within two minutes"))
 	defer cancel()
-	s, err := stack.Start(starting, stack.Options{Folder: opts.Folder, Set: opts.Set, Replicas: opts.Replicas, Programs: programs, Env: env, AppEnv: appEnv, Cuttable: true})
+	s, err := stack.Start(starting, stack.Options{Folder: opts.Folder, Set: opts.Set, Replicas: opts.Replicas, Programs: programs, Env: env, AppEnv: appEnv, Without: opts.Without, Cuttable: true})
 	if err != nil {
 		return nil, fmt.Errorf("start the stack: %w", err)
 	}
@@ -153,6 +155,10 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	stopRestarting()
 	restarting.Wait()
 	out.Faults, out.Died = faults.injected, faults.died
+	if load.receiver != nil {
+		load.receiver.behave()
+		maps.Copy(out.Faults, load.receiver.faults())
+	}
 	out.Report, err = check.Check(ctx, check.TargetOf(s), check.Options{Settle: opts.Settle, AtRest: true, Late: lateness, History: load.history, Jumps: faults.jumps, Endpoints: out.endpoints})
 	if err == nil {
 		load.checkRevoked(ctx)

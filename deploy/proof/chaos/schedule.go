@@ -113,6 +113,9 @@ func (s supported) missing() (kinds []string) {
 func schedule(seed uint64, length time.Duration, processes []string, kinds supported) []fault {
 	chance := rand.New(rand.NewPCG(seed, 0))
 	faults := overlaps(chance, length, processes)
+	if kinds.endpoints {
+		faults = append(faults, attacks(rand.New(rand.NewPCG(seed, 1<<32)), length, processes, kinds)...)
+	}
 	for at := time.Second; ; {
 		at += time.Duration(chance.ExpFloat64() * float64(meanPause))
 		if at >= length {
@@ -162,6 +165,33 @@ func single(chance *rand.Rand, at time.Duration, processes []string, kinds suppo
 		f.kind, f.length = freeze, between(chance, longFreeze, longFreeze+5*time.Second)
 	}
 	return f
+}
+
+// pauseOfAttacks is the mean time between two faults of webhooks.
+const pauseOfAttacks = 8 * time.Second
+
+// attacks chooses faults of webhooks, which else would have few: between its answer to an event and the end of an attempt only its
+// documents know a message.
+func attacks(chance *rand.Rand, length time.Duration, processes []string, kinds supported) (faults []fault) {
+	of := groups(processes)
+	services := slices.DeleteFunc(of.services, func(name string) bool { app, _, _ := strings.Cut(name, "-"); return app != "webhooks" })
+	stored := slices.Contains(of.servers, stack.Postgres)
+	for at := between(chance, time.Second, pauseOfAttacks); at < length && len(services) > 0; at += between(chance, pauseOfAttacks/2, 3*pauseOfAttacks/2) {
+		target := pickFrom(chance, services)
+		f := fault{at: at, kind: kill, target: target, length: between(chance, 0, 4*time.Second)}
+		switch n := chance.IntN(6); {
+		case n == 0:
+			f.kind, f.length = freeze, between(chance, time.Second, longFreeze)
+		case n == 1:
+			f.target += "-dapr"
+		case n < 4 && stored && kinds.cuts:
+			f.kind, f.target, f.server, f.broken = cut, target+"-dapr", stack.Postgres, chance.IntN(2) == 0
+		case n < 4 && !stored && kinds.disks:
+			f.kind, f.target = fill, target+"-dapr"
+		}
+		faults = append(faults, f)
+	}
+	return faults
 }
 
 // overlaps chooses the overlaps of a run.

@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,4 +77,26 @@ func TestSchedule_OverlapsFaults(t *testing.T) {
 	}
 	require.Greater(t, both[true], 10)
 	require.Greater(t, both[false], 10)
+}
+
+func TestSchedule_AttacksWebhooks(t *testing.T) {
+	with := append([]string{"webhooks", "webhooks-dapr", "webhooks-2", "webhooks-2-dapr"}, processes...)
+	for _, stored := range []bool{false, true} {
+		of, kinds := with, map[string]int{}
+		if stored {
+			of = append([]string{"postgres"}, with...)
+		}
+		for _, f := range attacks(rand.New(rand.NewPCG(1, 1)), time.Hour, of, supported{cuts: true, disks: true}) {
+			require.True(t, strings.HasPrefix(f.target, "webhooks"), "%s", f)
+			kinds[f.kind+" "+role(f.target)]++
+		}
+		lost := "fill sidecar"
+		if stored {
+			lost = "cut sidecar"
+		}
+		for _, kind := range []string{"kill service", "freeze service", "kill sidecar", lost} {
+			require.Greater(t, kinds[kind], 10, "%s: %v", kind, kinds)
+		}
+	}
+	require.Empty(t, attacks(rand.New(rand.NewPCG(1, 1)), time.Hour, processes, all))
 }

@@ -80,7 +80,7 @@ var anywhere = []int{400, 401, 408, 413, 429, 431, 503}
 
 // transportHeaders are the headers of any server, and those that a browser alone evaluates. The document need not describe them.
 var transportHeaders = []string{
-	"Connection", "Content-Length", "Content-Type", "Date", "Keep-Alive", "Trailer", "Transfer-Encoding", "Vary",
+	"Connection", "Content-Encoding", "Content-Length", "Content-Type", "Date", "Keep-Alive", "Trailer", "Transfer-Encoding", "Vary",
 	"Allow", "Cache-Control", "Content-Security-Policy", "Cross-Origin-Opener-Policy", "Cross-Origin-Resource-Policy", "Cross-Origin-Embedder-Policy",
 	"Origin-Agent-Cluster", "Permissions-Policy", "Referrer-Policy", "Strict-Transport-Security", "X-Content-Type-Options", "X-Dns-Prefetch-Control",
 	"X-Download-Options", "X-Frame-Options", "X-Permitted-Cross-Domain-Policies", "X-Xss-Protection",
@@ -301,7 +301,7 @@ func (p parameter) check(text string) []string {
 func (p parameter) value(text string) any {
 	types := fmt.Sprint(p.source["type"])
 	if strings.Contains(types, "integer") || strings.Contains(types, "number") {
-		if number, err := jsonschema.UnmarshalJSON(strings.NewReader(text)); err == nil {
+		if number, err := jsonschema.UnmarshalJSON(strings.NewReader(text)); err == nil && text == strings.TrimSpace(text) {
 			return number
 		}
 	}

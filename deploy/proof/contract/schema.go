@@ -74,11 +74,11 @@ func (d *Document) find(reference string) any {
 	return value
 }
 
-// restrictsMembers reports whether a schema describes the members of an object.
+// restrictsMembers reports whether a schema describes the members of an object. One that asks only for an object allows any.
 func restrictsMembers(schema map[string]any) bool {
 	_, members := schema["properties"]
 	_, others := schema["additionalProperties"]
-	return members || others || schema["type"] == "object"
+	return members || others
 }
 
 // membersNamed returns the schemas of a member.

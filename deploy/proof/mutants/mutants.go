@@ -131,9 +131,64 @@ func (m Mutant) Apply(ctx context.Context, root, folder string) (map[string]stri
 
 // Build builds the mutant's services into folder, which must exist, and returns the paths of the programs.
 func (m Mutant) Build(ctx context.Context, root, folder string) (map[string]string, error) {
-	replace, err := m.Apply(ctx, root, filepath.Join(folder, "sources"))
+	sources := filepath.Join(folder, "sources")
+	replace, err := m.Apply(ctx, root, sources)
 	if err != nil {
 		return nil, err
 	}
-	return overlay.Build(ctx, root, folder, replace, m.Services...)
+	programs := map[string]string{}
+	goServices := slices.DeleteFunc(slices.Clone(m.Services), func(service string) bool { return isTypeScript(root, service) })
+	if len(goServices) > 0 {
+		if programs, err = overlay.Build(ctx, root, folder, replace, goServices...); err != nil {
+			return nil, err
+		}
+	}
+	for _, service := range m.Services {
+		if isTypeScript(root, service) {
+			if programs[service], err = bundle(ctx, root, sources, service); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return programs, nil
+}
+
+func isTypeScript(root, service string) bool {
+	_, err := os.Stat(filepath.Join(root, "services", service, "package.json"))
+	return err == nil
+}
+
+// bundle builds a service in TypeScript from its sources in root and those that the patch has changed, which are in folder already, and
+// returns the path of the bundle.
+func bundle(ctx context.Context, root, folder, service string) (string, error) {
+	original, changed := filepath.Join(root, "services", service), filepath.Join(folder, "services", service)
+	text, err := os.ReadFile(filepath.Join(original, "package.json"))
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(changed, "package.json"), text, 0o600); err != nil {
+		return "", err
+	}
+	files, err := filepath.Glob(filepath.Join(original, "src", "*.ts"))
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		target := filepath.Join(changed, "src", filepath.Base(file))
+		if _, err := os.Stat(target); err == nil {
+			continue // changed
+		}
+		if err := os.Symlink(file, target); err != nil {
+			return "", err
+		}
+	}
+	if err := os.Symlink(filepath.Join(original, "node_modules"), filepath.Join(changed, "node_modules")); err != nil {
+		return "", err
+	}
+	command := exec.CommandContext(ctx, "npm", "run", "--silent", "build", "--", "--preserve-symlinks")
+	command.Dir = changed
+	if output, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s (it needs Node, and make build before): %w\n%s", service, err, output)
+	}
+	return filepath.Join(folder, ".build", service+".mjs"), nil
 }
