@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -39,7 +40,7 @@ func Paging(c *fiber.Ctx) (limit int, cursor string, err error) {
 func parseLimit(raw string) (limit int, wrong string) {
 	limit, err := strconv.Atoi(raw) // a number that is too great for an int becomes the greatest one
 	switch {
-	case err != nil && !errors.Is(err, strconv.ErrRange):
+	case err != nil && !errors.Is(err, strconv.ErrRange), strings.HasPrefix(raw, "+"):
 		return 0, "wrong_type"
 	case limit < 1:
 		return 0, "min"

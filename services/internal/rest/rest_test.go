@@ -442,6 +442,7 @@ func TestPaging(t *testing.T) {
 		"no number":       {"limit=all", 400, "wrong_type"},
 		"no whole number": {"limit=1.5", 400, "wrong_type"},
 		"empty limit":     {"limit=", 400, "wrong_type"},
+		"plus sign":       {"limit=%2B1", 400, "wrong_type"},
 		"long cursor":     {"cursor=" + strings.Repeat("c", 257), 400, "invalid"},
 		"empty cursor":    {"cursor=", 200, "50 "},
 	}

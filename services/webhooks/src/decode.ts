@@ -198,12 +198,12 @@ export function expectedVersion(request: FastifyRequest, inBody: number | undefi
 
 /** Which part of a list is requested. */
 export function paging(request: FastifyRequest): { limit: number; before: number | undefined } {
-  const { limit: rawLimit = "", cursor = "" } = request.query as Record<string, string | string[] | undefined>;
+  const { limit: rawLimit, cursor = "" } = request.query as Record<string, string | string[] | undefined>;
   let limit = defaultLimit;
-  if (rawLimit !== "") {
+  if (rawLimit !== undefined) {
     const message = `Limit must be a whole number from 1 to ${maxLimit}.`;
-    if (typeof rawLimit !== "string" || !/^[+-]?\d+$/.test(rawLimit)) {
-      throw fault("limit", "invalid", message);
+    if (typeof rawLimit !== "string" || !/^-?\d+$/.test(rawLimit)) {
+      throw fault("limit", "wrong_type", message);
     }
     limit = Number(rawLimit);
     if (limit < 1 || limit > maxLimit) {

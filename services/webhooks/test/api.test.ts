@@ -204,7 +204,9 @@ test.each([
   ["limit=0", "min"],
   ["limit=-1", "min"],
   ["limit=201", "max"],
-  ["limit=a", "invalid"],
+  ["limit=a", "wrong_type"],
+  ["limit=", "wrong_type"],
+  ["limit=%2B1", "wrong_type"],
   ["cursor=a", "invalid"],
   ["cursor=" + "1".repeat(300), "invalid"],
 ])("the page %s has the code %s", async (query, code) => {

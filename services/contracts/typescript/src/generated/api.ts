@@ -79,6 +79,7 @@ export interface paths {
      * Sign out on this device
      * @description Ends the session of the token or of the refresh cookie, and clears both cookies. The token itself stays valid until it expires. It succeeds also for
      *     a caller who is not signed in. The body is ignored.
+     *     The cookies are cleared only by a 200, so a request that failed can be repeated.
      */
     post: operations["signOut"];
     delete?: never;
@@ -942,7 +943,14 @@ export interface components {
        * @example tok_visa
        */
       token?: string;
-    } & (unknown | unknown);
+    } & (
+      | {
+          paymentMethod: unknown;
+        }
+      | {
+          token: unknown;
+        }
+    );
     StripeEventReceipt: {
       /** @enum {boolean} */
       received: true;
@@ -1766,41 +1774,12 @@ export interface operations {
       };
       400: components["responses"]["BadRequest"];
       408: components["responses"]["RequestTimeout"];
-      /** @description The session was changed by somebody else at the same moment, again and again. The cookies are cleared all the same. */
-      409: {
-        headers: {
-          "X-Request-Id": components["headers"]["RequestId"];
-          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
-          RateLimit: components["headers"]["RateLimit"];
-          "Set-Cookie": components["headers"]["ClearedCookies"];
-          [name: string]: unknown;
-        };
-        content: {
-          "application/problem+json": components["schemas"]["Problem"] & {
-            errors?: unknown;
-          };
-        };
-      };
+      409: components["responses"]["Conflict"];
       413: components["responses"]["TooLarge"];
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
-      /** @description Something that the service needs is away. The cookies are cleared all the same, but the session may go on. */
-      503: {
-        headers: {
-          "X-Request-Id": components["headers"]["RequestId"];
-          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
-          RateLimit: components["headers"]["RateLimit"];
-          "Retry-After": components["headers"]["RetryAfter"];
-          "Set-Cookie": components["headers"]["ClearedCookies"];
-          [name: string]: unknown;
-        };
-        content: {
-          "application/problem+json": components["schemas"]["Problem"] & {
-            errors?: unknown;
-          };
-        };
-      };
+      503: components["responses"]["PublicChangeUnavailable"];
     };
   };
   signOutEverywhere: {
