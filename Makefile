@@ -38,7 +38,7 @@ DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES) $(WEBHOOKS))
 
 .DEFAULT_GOAL := help
 .PHONY: help run infra dead-letters migrate-up migrate-status build build-webhooks build-runtime build-cluster test test-unit test-typescript test-stack test-infra test-requests build-before test-upgrade test-coverage fuzz \
-	bench chaos check test-mutants k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint vulncheck pin-images rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
+	bench chaos check test-mutants k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint vulncheck release-contracts pin-images rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
 help: ## list all targets
@@ -88,6 +88,7 @@ test-unit: export RAPID_STEPS ?= 60
 test-unit: .build/tools/gotestsum ## run the tests that need no sidecar, with the race detector
 	$(if $(RACE),CGO_ENABLED=1,@echo "No C compiler: without the race detector.";) $(TEST) -p $(AT_ONCE) $(RACE) -short ./...
 	cd deploy/postgres && $(CURDIR)/$(TEST) .
+	cd deploy/local/tools/breaking && $(CURDIR)/$(TEST) .
 
 test-typescript: ## run the tests of the npm packages that need no sidecar, if Node 20 or later is there
 	@$(NPM) test $(TYPESCRIPT)
@@ -220,7 +221,7 @@ $(DEV_SERVICES): dev-%: .build/tools/air ## (dev-auth, dev-tickets, …) run one
 
 ##@ Maintain
 
-lint: .build/tools/staticcheck .build/tools/actionlint ## check format, vet, staticcheck, actionlint and the npm packages
+lint: .build/tools/staticcheck .build/tools/actionlint ## check format, vet, staticcheck, actionlint, the npm packages, and openapi.yaml against the last release
 	@unformatted=$$(find deploy services -name node_modules -prune -o -name '*.go' -exec gofmt -l {} +); [ -z "$$unformatted" ] || { echo "not formatted (gofmt -w): $$unformatted"; exit 1; }
 	go vet ./...
 	cd deploy/postgres && go vet . && $(CURDIR)/.build/tools/staticcheck .
@@ -228,6 +229,8 @@ lint: .build/tools/staticcheck .build/tools/actionlint ## check format, vet, sta
 	cd deploy/runtime && GOEXPERIMENT= go vet -trimpath .
 	.build/tools/staticcheck ./...
 	.build/tools/actionlint
+	cd deploy/local/tools/breaking && go vet . && $(CURDIR)/.build/tools/staticcheck .
+	go -C deploy/local/tools/breaking run . $(addprefix $(CURDIR)/services/contracts/,released/openapi.yaml openapi.yaml)
 	@$(NPM) lint $(TYPESCRIPT)
 
 # It fails if the code calls a vulnerable function. It needs a database on the network, so it is not in lint.
@@ -235,6 +238,11 @@ vulncheck: .build/tools/govulncheck ## find known vulnerabilities in what the co
 	@for module in . deploy/postgres deploy/runtime deploy/k8s/cluster; do \
 		echo "govulncheck in $$module:"; .build/tools/govulncheck -C $$module ./... || failed=1; \
 	done; [ -z "$$failed" ]
+
+# Before the commit of a release: later changes are compared with these copies.
+release-contracts: ## copy the documents of services/contracts to its folder released
+	cp services/contracts/openapi.yaml services/contracts/released/
+	cp services/contracts/schemas/*.json services/contracts/released/schemas/
 
 pin-images: ## pin all foreign images by digest (needs docker with buildx, and the registries)
 	@deploy/docker/pin.sh
