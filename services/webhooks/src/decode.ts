@@ -136,8 +136,10 @@ function decodeJson(request: FastifyRequest): Record<string, unknown> {
     const message = "The body must be sent without compression.";
     throw new Problem("unsupportedMedia", { field: "Content-Encoding", code: "unsupported_encoding", message });
   }
-  const type = /^application\/([^;\s]+\+)?json\s*(;\s*charset="?utf-8"?\s*)?;?\s*$/i;
-  if (!type.test(headers["content-type"] ?? "")) {
+  // The parts are trimmed one by one: a regular expression with several runs of spaces would take very long for many of them.
+  const [type = "", ...parameters] = (headers["content-type"] ?? "").split(";").map((part) => part.trim());
+  const isJson = /^application\/([^;\s]+\+)?json$/i.test(type);
+  if (!isJson || !parameters.every((parameter) => /^(charset="?utf-8"?)?$/i.test(parameter))) {
     const message = "The body must be JSON: send it with the header Content-Type: application/json.";
     throw new Problem("unsupportedMedia", { field: "Content-Type", code: "unsupported_media_type", message });
   }

@@ -12,9 +12,10 @@ const idleTime = 4000;
 /** How long the body of an answer is waited for once its status is known. */
 const bodyTime = 2000;
 
+/** The text does not have the address, and is the same for a name without one: nobody learns the names of this network. */
 class NotAllowed extends Error {
-  constructor(host: string, address: string) {
-    super(`${host} has the address ${address}, which is not in the public internet`);
+  constructor(host: string) {
+    super(`${host} has no address in the public internet`);
   }
 }
 
@@ -85,14 +86,13 @@ export class Deliverer {
       const refused = (address: string) =>
         !isAllowedAddress(address, this.allowLoopback) || (options.protocol === "http:" && !isLoopback(address));
       if (/^[\d.]+$|:/.test(host) && refused(host)) {
-        callback(new NotAllowed(host, host), null);
+        callback(new NotAllowed(host), null);
         return;
       }
       connect(options, (...[error, socket]: buildConnector.CallbackArgs) => {
         if (socket?.remoteAddress !== undefined && refused(socket.remoteAddress)) {
-          const address = socket.remoteAddress;
           socket.destroy();
-          callback(new NotAllowed(host, address), null);
+          callback(new NotAllowed(host), null);
         } else if (socket) {
           callback(null, socket);
         } else {
@@ -132,15 +132,14 @@ export class Deliverer {
       ...(v6.status === "fulfilled" ? v6.value : []).map((address) => ({ address, family: 6 as const })),
     ];
     if (addresses.length === 0) {
-      throw new Error(`${name} has no address`, { cause: v4.status === "rejected" ? v4.reason : undefined });
+      throw new NotAllowed(name);
     }
     return this.checked(name, addresses);
   }
 
   private checked(name: string, addresses: { address: string; family: 4 | 6 }[]) {
-    const bad = addresses.find(({ address }) => !isAllowedAddress(address, this.allowLoopback));
-    if (bad) {
-      throw new NotAllowed(name, bad.address);
+    if (addresses.some(({ address }) => !isAllowedAddress(address, this.allowLoopback))) {
+      throw new NotAllowed(name);
     }
     return addresses;
   }

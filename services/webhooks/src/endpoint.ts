@@ -48,7 +48,7 @@ export interface Endpoint {
 /** The document of a user: all endpoints, oldest first. */
 export interface Account {
   schema: 1;
-  /** Grows whenever the answer to "which event goes where" may change. */
+  /** Another one whenever the answer to "which event goes where" may have changed. The registry gives it, and none comes again. */
   version: number;
   endpoints: Endpoint[];
 }

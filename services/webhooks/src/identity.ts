@@ -207,8 +207,8 @@ export class Verifier {
 function tokenOf(request: FastifyRequest): string {
   const header = request.headers.authorization;
   if (header !== undefined && header !== "") {
-    const [, token = ""] = /^Bearer +(\S.*?) *$/i.exec(header) ?? [];
-    if (token === "") {
+    const token = header.slice("Bearer ".length).trim();
+    if (!/^Bearer /i.test(header) || token === "") {
       throw invalid();
     }
     return token;

@@ -4,6 +4,8 @@ import ipaddr from "ipaddr.js";
 import { Problem } from "./problem.ts";
 
 const longestUrl = 2048;
+/** Public addresses at which a cloud answers its own machines: the host of Azure (DNS, metadata of extensions). */
+const platformAddresses = new Set(["168.63.129.16"]);
 const globalUnicast = ipaddr.IPv6.parse("2000::");
 
 /** Whether an address is public, or is a loopback address and these are allowed. */
@@ -28,6 +30,9 @@ function isPublic(address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
   if (address.range() !== "unicast") {
     return false;
   }
+  if (platformAddresses.has(address.toString())) {
+    return false;
+  }
   return address instanceof ipaddr.IPv4 || address.match(globalUnicast, 3);
 }
 
@@ -37,12 +42,16 @@ function isPublic(address: ipaddr.IPv4 | ipaddr.IPv6): boolean {
  */
 export function parseEndpointUrl(text: string, allowLoopback: boolean): URL {
   if (text.length > longestUrl) {
-    throw new Problem("invalid", { field: "url", code: "max", message: `Url must be at most ${longestUrl} characters long.` });
+    throw tooLong();
   }
   if (!URL.canParse(text)) {
     throw new Problem("invalid", { field: "url", code: "invalid", message: "Url must be a URL." });
   }
   const url = new URL(text);
+  // Other characters than ASCII have become longer.
+  if (url.href.length > longestUrl) {
+    throw tooLong();
+  }
   // URL has brought the host into one form: 0x7f.1 is 127.0.0.1.
   const host = url.hostname.toLowerCase();
   const literal = parseAddress(host) !== undefined;
@@ -65,6 +74,10 @@ export function parseEndpointUrl(text: string, allowLoopback: boolean): URL {
 /** Whether a name always stands for this machine (RFC 6761). */
 export function isLocalName(host: string): boolean {
   return /^(.*\.)?localhost\.?$/.test(host);
+}
+
+function tooLong(): Problem {
+  return new Problem("invalid", { field: "url", code: "max", message: `Url must be at most ${longestUrl} characters long.` });
 }
 
 function refused(message: string): Problem {

@@ -8,9 +8,6 @@ import { anchor, type DocumentStore, type Documents } from "./documents.ts";
 import { isLive, noAccount, type Account } from "./endpoint.ts";
 
 const shards = 64;
-/** Bounds the accounts that are kept in memory. */
-const maxAccounts = 5000;
-
 interface Head {
   schema: 1;
   versions: number[];
@@ -31,37 +28,45 @@ export function accountKeys(userId: string): string[] {
   return [accountKey(userId), anchor, shardKey(shardOf(userId))];
 }
 
-/** Writes an account, and what the registry has of it. An account without endpoints is removed. */
+/**
+ * Writes an account, and what the registry has of it. An account without endpoints is removed. A change gives the account the new number
+ * of its shard as its version: so no version comes again when the last endpoint is removed and another one is made.
+ */
 export function putAccount(documents: Documents, userId: string, account: Account): void {
   const before = documents.get<Account>(accountKey(userId)) ?? noAccount;
+  const n = shardOf(userId);
+  const head = documents.get<Head>(anchor) ?? emptyHead();
+  const changed = account.version !== before.version;
+  const version = changed ? (head.versions[n] ?? 0) + 1 : account.version;
   if (account.endpoints.length === 0) {
     documents.remove(accountKey(userId));
   } else {
-    documents.put(accountKey(userId), account);
+    documents.put(accountKey(userId), { ...account, version });
   }
-  if (account.version === before.version) {
+  if (!changed) {
     return;
   }
-  const n = shardOf(userId);
   const shard = documents.get<Shard>(shardKey(n)) ?? { schema: 1, accounts: {} };
   const { [userId]: _, ...others } = shard.accounts;
-  documents.put(shardKey(n), { schema: 1, accounts: isLive(account) ? { ...others, [userId]: account.version } : others });
-  const head = documents.get<Head>(anchor) ?? emptyHead();
-  documents.put(anchor, { schema: 1, versions: head.versions.map((version, i) => (i === n ? version + 1 : version)) });
+  documents.put(shardKey(n), { schema: 1, accounts: isLive(account) ? { ...others, [userId]: version } : others });
+  documents.put(anchor, { schema: 1, versions: head.versions.map((each, i) => (i === n ? version : each)) });
 }
 
 export class Registry {
   private readonly store: DocumentStore;
   private readonly gatherTime: number;
+  private readonly maxAccounts: number;
   private versions: number[] = emptyHead().versions;
   private readonly shards: Map<string, number>[] = Array.from({ length: shards }, () => new Map<string, number>());
   private readonly accounts = new Map<string, Account>();
   private gathering: Promise<void> | undefined;
   private reading: Promise<void> = Promise.resolve();
 
-  constructor(store: DocumentStore, gatherTime = 0) {
+  /** maxAccounts bounds the accounts that are kept in memory. */
+  constructor(store: DocumentStore, gatherTime = 0, maxAccounts = 5000) {
     this.store = store;
     this.gatherTime = gatherTime;
+    this.maxAccounts = maxAccounts;
   }
 
   /** Makes the documents that must exist before others. */
@@ -109,17 +114,21 @@ export class Registry {
 
   /** The accounts of users. Those whose version has not changed are not read again. */
   async accountsOf(userIds: string[]): Promise<Map<string, Account>> {
-    const unknown = userIds.filter((id) => this.accounts.get(id)?.version !== this.shards[shardOf(id)]?.get(id));
+    // What is returned is kept apart from what is remembered: other calls change that meanwhile.
+    const accounts = new Map(userIds.map((id) => [id, this.accounts.get(id) ?? noAccount]));
+    const unknown = userIds.filter((id) => accounts.get(id)?.version !== this.shards[shardOf(id)]?.get(id));
     if (unknown.length > 0) {
       const found = await this.store.read(unknown.map(accountKey));
       for (const id of unknown) {
-        if (this.accounts.size >= maxAccounts) {
+        const account = (found.get(accountKey(id)) as Account | undefined) ?? noAccount;
+        accounts.set(id, account);
+        if (this.accounts.size >= this.maxAccounts) {
           this.accounts.clear();
         }
-        this.accounts.set(id, (found.get(accountKey(id)) as Account | undefined) ?? noAccount);
+        this.accounts.set(id, account);
       }
     }
-    return new Map(userIds.map((id) => [id, this.accounts.get(id) ?? noAccount]));
+    return accounts;
   }
 
   /** How many accounts the registry has. */

@@ -117,6 +117,15 @@ test.each<[string, unknown, string[]]>([
   expect(await call(app, "POST", "/api/webhooks", body)).toMatchObject({ status: 400, codes });
 });
 
+test.each([
+  ["application/json; charset=utf-8", 201],
+  ['application/vnd.tickets+json ; charset="UTF-8" ;', 201],
+  ["application/json;charset=latin1", 415],
+])("a body of the type %s is answered with %i", async (type, status) => {
+  const { app } = await setUp();
+  expect(await call(app, "POST", "/api/webhooks", wanted, { "content-type": type })).toMatchObject({ status });
+});
+
 test("a body that is not JSON, compressed or too long is refused", async () => {
   const { app } = await setUp();
   expect(await call(app, "POST", "/api/webhooks", "a=b", { "content-type": "application/x-www-form-urlencoded" })).toMatchObject({

@@ -147,6 +147,15 @@ test("the token comes from the Authorization header, or else from the cookie", a
   expect(await codeOf(verifier.callerOf(request({ authorization: "Basic x", cookie: `jwt=${text}` })))).toBe("token_invalid");
 });
 
+test("a header of many spaces takes no long time", async () => {
+  const { verifier } = newVerifier({});
+  const began = performance.now();
+  expect(await codeOf(verifier.callerOf(request({ authorization: "Bearer a" + " ".repeat(100_000) + "b" })))).toBe(
+    "token_invalid",
+  );
+  expect(performance.now() - began).toBeLessThan(1000);
+});
+
 const servers: Server[] = [];
 afterEach(() => {
   for (const server of servers.splice(0)) {

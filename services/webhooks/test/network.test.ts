@@ -8,7 +8,7 @@ const refusedAddresses = [
   // Private.
   "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "fc00::1", "fd12:3456::1", "fec0::1",
   // Link-local, with the addresses of clouds' metadata.
-  "169.254.169.254", "169.254.0.1", "fe80::1", "fe80::1%eth0", "fd00:ec2::254", "100.100.100.200",
+  "169.254.169.254", "169.254.0.1", "fe80::1", "fe80::1%eth0", "fd00:ec2::254", "100.100.100.200", "168.63.129.16", "::ffff:168.63.129.16",
   // Carrier-grade NAT.
   "100.64.0.1", "100.127.255.255",
   // Multicast, broadcast, reserved, for tests and documentation.
@@ -94,6 +94,7 @@ test.each([
   ["https://", "invalid"],
   ["https://a b/", "invalid"],
   ["https://tickets.example/" + "a".repeat(2048), "max"],
+  ["https://tickets.example/" + "☃".repeat(300), "max"],
 ])("the URL %s has the code %s", (url, code) => {
   expect(codeOf(url)).toBe(code);
 });

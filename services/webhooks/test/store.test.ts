@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { newDelivery, type Delivery } from "../src/delivery.ts";
 import type { Account } from "../src/endpoint.ts";
+import { Registry } from "../src/registry.ts";
 import type { Store } from "../src/store.ts";
 import { addEndpoint, Clock, newReplica, noon, seller, stranger } from "./fixtures.ts";
 import { MemorySidecar } from "./sidecar.ts";
@@ -16,8 +17,8 @@ function deliveryOf(endpointId: string, event: string, clock: Clock, userId = se
 async function setUp() {
   const sidecar = new MemorySidecar();
   const clock = new Clock();
-  const { store, registry } = await newReplica(sidecar, clock);
-  return { sidecar, clock, store, registry };
+  const { store, registry, documents } = await newReplica(sidecar, clock);
+  return { sidecar, clock, store, registry, documents };
 }
 
 /** The deliveries that a sweep begins. */
@@ -85,6 +86,28 @@ test("an account that has changed is read again", async () => {
   await store.update(seller, id, undefined, { url: "https://tickets.example/b", events: ["ticket.deleted"] }, undefined);
   await registry.refresh();
   expect((await registry.accountsOf([seller])).get(seller)?.endpoints[0]?.events).toEqual(["ticket.deleted"]);
+});
+
+test("an endpoint that is made after the last one was removed is found", async () => {
+  const { store, registry } = await setUp();
+  const first = await addEndpoint(store, seller, ["ticket.created"]);
+  await registry.refresh();
+  await registry.accountsOf([seller]);
+  await store.remove(seller, first);
+  const second = await addEndpoint(store, seller, ["ticket.deleted"]);
+  await registry.refresh();
+  expect((await registry.accountsOf([seller])).get(seller)?.endpoints.map(({ id }) => id)).toEqual([second]);
+});
+
+test("accounts that are forgotten to make room for others are still returned", async () => {
+  const { store, documents } = await setUp();
+  await addEndpoint(store, seller, ["order.completed"]);
+  await addEndpoint(store, stranger, ["order.completed"]);
+  const registry = new Registry(documents, 0, 1);
+  await registry.refresh();
+  await registry.accountsOf([seller]);
+  const accounts = await registry.accountsOf([seller, stranger]);
+  expect([seller, stranger].map((id) => accounts.get(id)?.endpoints.length)).toEqual([1, 1]);
 });
 
 test("a key makes one endpoint, and its answer comes again", async () => {
