@@ -277,11 +277,12 @@ func (l *layout) startApps() {
 	}
 }
 
-// withProgram is a command with another program. A bundle of JavaScript is the first argument of its interpreter.
+// withProgram is a command with another program. A bundle of JavaScript is an argument of its interpreter.
 func withProgram(command []string, program string) []string {
+	isBundle := func(argument string) bool { return filepath.Ext(argument) == ".mjs" }
 	at := 0
-	if filepath.Ext(program) == ".mjs" && len(command) > 1 {
-		at = 1
+	if isBundle(program) {
+		at = max(0, slices.IndexFunc(command, isBundle))
 	}
 	changed := slices.Clone(command)
 	changed[at] = program

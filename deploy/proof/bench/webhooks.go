@@ -82,12 +82,13 @@ type endpointsResult struct {
 	P99       float64 `json:"p99Ms"`
 	Full      float64 `json:"fullPerSecond"` // deliveries in a second, while tickets are listed without a pause and until the last one arrived
 	Repeats   int     `json:"repeats"`       // messages that came again
-	MemoryMB  float64 `json:"memoryMB"`      // the most that one process had in memory
+	MemoryMB  float64 `json:"memoryMB"`      // the most that one process had in memory, until the end of the steady rate
+	FullMB    float64 `json:"fullMemoryMB"`  // and until the end of full load
 }
 
 func (r *endpointsResult) String() string {
-	return fmt.Sprintf("%d endpoints, %d events a second: from an event to its arrival %.0f ms (p50), %.0f ms (p99); at full load %.0f deliveries a second; %d came again; a process of webhooks had at most %.0f MB in memory",
-		r.Endpoints, r.Rate, r.P50, r.P99, r.Full, r.Repeats, r.MemoryMB)
+	return fmt.Sprintf("%d endpoints, %d events a second: from an event to its arrival %.0f ms (p50), %.0f ms (p99); at full load %.0f deliveries a second; %d came again; a process of webhooks had at most %.0f MB in memory before, and %.0f MB at full load",
+		r.Endpoints, r.Rate, r.P50, r.P99, r.Full, r.Repeats, r.MemoryMB, r.FullMB)
 }
 
 // measureEndpoints measures webhooks, if it runs.
@@ -129,6 +130,9 @@ func (b *bench) measureEndpoints(ctx context.Context) (*endpointsResult, error) 
 	steady := &measurement{latencies: came.latencies}
 	r.P50, r.P99 = milliseconds(steady.percentile(.5)), milliseconds(steady.percentile(.99))
 	r.Repeats = came.repeats()
+	if r.MemoryMB, err = b.memory(webhooksApp); err != nil {
+		return nil, err
+	}
 	progress("%-32s %d a second: p50 %.0f ms, p99 %.0f ms", webhooksName, steadyRate, r.P50, r.P99)
 
 	came.reset()
@@ -146,7 +150,7 @@ func (b *bench) measureEndpoints(ctx context.Context) (*endpointsResult, error) 
 	}
 	r.Full = float64(full.all) / came.last.Sub(begin).Seconds()
 	r.Repeats += came.repeats()
-	if r.MemoryMB, err = b.memory(webhooksApp); err != nil {
+	if r.FullMB, err = b.memory(webhooksApp); err != nil {
 		return nil, err
 	}
 	progress("%-32s full load          %7.0f/s", webhooksName, r.Full)

@@ -38,7 +38,7 @@ func Each(t testing.TB, folder string, visit func(path string, source []byte)) {
 	require.NotZero(t, read, "there is no source in %q", folder)
 }
 
-// Page returns the text of a page of services, for example "api.md".
+// Page returns the text of a page of services, for example "settings.md".
 func Page(t testing.TB, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(Services(t), name))

@@ -20,6 +20,8 @@ const hour = 60 * minute;
 export const attemptTime = 15 * second;
 /** How long an attempt may take with its wait for other attempts to the endpoint. Then another one is due. */
 const leaseTime = 30 * second;
+/** How long after its time an attempt is found at the latest, unless its slot was lost. */
+const overdueTime = minute;
 /** For how long a delivery is attempted. */
 export const retryTime = 72 * hour;
 /** How long a delivery is kept. */
@@ -162,6 +164,11 @@ export function slotOf(time: number): number {
 /** The slot of a delivery whose attempt begins soon. The lease ends with it. */
 export function leasedSlot(now: Date): number {
   return slotOf(now.getTime() + leaseTime);
+}
+
+/** Whether an attempt is due for longer than any job or sweep takes to find it. */
+export function isOverdue(delivery: Delivery, now: Date): boolean {
+  return delivery.status === "pending" && now.getTime() > (delivery.due ?? 0) * second + overdueTime;
 }
 
 /** Until when an attempt may begin, so that it ends within the lease. In milliseconds since 1970. */

@@ -110,6 +110,9 @@ export function removeEndpoint(account: Account, id: string): Account {
 /** Replaces the secret. The old one signs beside it for a day; an older one does not sign any more. */
 export function rotateSecret(account: Account, id: string, secret: string, now: Date): Account {
   const old = findEndpoint(account, id);
+  if (old.secret === secret) {
+    return account; // the decision is made again, after a commit whose answer was lost
+  }
   const previousSecret = { secret: old.secret, until: new Date(now.getTime() + oldSecretTime).toISOString() };
   return replace(account, { ...old, secret, previousSecret, version: old.version + 1, updatedAt: now.toISOString() });
 }

@@ -188,12 +188,19 @@ export class Store {
 
   // Deliveries.
 
-  /** Adds a delivery. It returns undefined if there is one already: then its event is a repeat. */
+  /**
+   * Adds a delivery. It returns undefined if there is one already: then its event is a repeat. One that is long overdue is in a slot that
+   * no sweep reads again, because the store committed it long after its time. It is taken again.
+   */
   async add(delivery: Delivery): Promise<Delivery | undefined> {
     const key = deliveryKey(delivery.id);
     const slot = this.slotKey(delivery.due ?? 0);
     const added = await this.documents.decide([key, indexKey(delivery.endpointId), slot], (documents) => {
-      if (documents.get<Delivery>(key)) {
+      const known = documents.get<Delivery>(key);
+      if (known && rules.isOverdue(known, this.now()) && delivery.due !== undefined) {
+        return this.put(documents, { ...known, due: delivery.due });
+      }
+      if (known) {
         return undefined;
       }
       this.put(documents, delivery);
@@ -310,7 +317,8 @@ export class Store {
     const key = deliveryKey(delivery.id);
     await this.documents.decide([key], (documents) => {
       const known = documents.get<Delivery>(key);
-      if (known?.status === "pending") {
+      // One that has another slot meanwhile was sent again by its owner.
+      if (known?.status === "pending" && known.due === delivery.due) {
         this.put(documents, rules.abandon(known));
       }
     });

@@ -247,6 +247,50 @@ test("a slot that a slow process writes late is found", async () => {
   expect(await sweep(store)).toEqual([late.id]);
 });
 
+test("a delivery in a slot that no sweep reads again is taken when its event comes again", async () => {
+  const { sidecar, store, clock } = await setUp();
+  const id = await addEndpoint(store, seller, ["ticket.created"]);
+  const late = deliveryOf(id, "e", clock);
+  clock.advance(10 * 60_000);
+  expect(await sweep(store)).toEqual([]);
+  await store.add(late); // as if the store had held the transaction back until now
+  expect(await sweep(store)).toEqual([]);
+  expect(await store.add(deliveryOf(id, "e", clock))).toMatchObject({ id: late.id, status: "pending" });
+  requireSlots(sidecar);
+  expect(await store.add(deliveryOf(id, "e", clock))).toBeUndefined();
+  expect((await store.list(id, 50, undefined)).deliveries).toHaveLength(1);
+  clock.advance(41_000);
+  expect(await sweep(store)).toEqual([late.id]);
+});
+
+test("a secret is replaced once, although the answer of the store is lost", async () => {
+  const { sidecar, store } = await setUp();
+  const id = await addEndpoint(store, seller, ["ticket.created"]);
+  const before = (await store.account(seller)).endpoints[0]?.secret;
+  sidecar.after = () => {
+    // Another replica changes the account meanwhile, so that the decision is made again.
+    sidecar.after = () => undefined;
+    const account = sidecar.value<Account>("account/" + seller);
+    sidecar.set("account/" + seller, { ...account, version: 99 });
+    throw new Error("the answer is lost");
+  };
+  const { secret } = await store.rotate(seller, id);
+  expect((await store.account(seller)).endpoints[0]).toMatchObject({ secret, previousSecret: { secret: before } });
+});
+
+test("what the owner sends again meanwhile is not ended with what was disabled before", async () => {
+  const { sidecar, store, clock } = await setUp();
+  const id = await addEndpoint(store, seller, ["ticket.created"]);
+  const delivery = deliveryOf(id, "e", clock);
+  await store.add(delivery);
+  clock.advance(2_000);
+  const again = await store.redeliver(seller, id, delivery.id);
+  await store.abandon(delivery);
+  expect(sidecar.value<Delivery>("delivery/" + delivery.id)?.status).toBe("pending");
+  await store.abandon(again);
+  expect(sidecar.value<Delivery>("delivery/" + delivery.id)?.status).toBe("failed");
+});
+
 test("a success ends a delivery and the failures of its endpoint", async () => {
   const { sidecar, store, clock } = await setUp();
   const id = await addEndpoint(store, seller, ["ticket.created"]);
@@ -271,11 +315,11 @@ test("five days of failures disable the endpoint for all replicas", async () => 
   clock.advance(5 * 24 * 3_600_000);
   const last = deliveryOf(id, "2", clock);
   await store.add(last);
-  await store.record(last, failed);
+  const recorded = await store.record(last, failed);
   expect((await store.account(seller)).endpoints[0]).toMatchObject({ status: "disabled", disabledReason: "failing" });
   await registry.refresh();
   expect(registry.has(seller)).toBe(false);
-  await store.abandon(last);
+  await store.abandon(recorded);
   expect(sidecar.value<Delivery>("delivery/" + last.id)).toMatchObject({ status: "failed" });
 });
 
