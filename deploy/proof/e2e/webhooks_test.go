@@ -360,6 +360,21 @@ func TestWebhooks_ADisabledOrDeletedEndpointGetsNothing(t *testing.T) {
 	off.waitFor(t, "ticket.created", []string{again.ID})
 }
 
+// The process that remembers a user's endpoints must not send to the one that is gone.
+func TestWebhooks_AnEndpointThatReplacesADeletedOneGetsEvents(t *testing.T) {
+	t.Parallel()
+	s := withWebhooks(t, stack.Options{})
+	r := startReceiver(t, nil)
+	user := s.signUp(t)
+
+	for range 2 {
+		e := user.createEndpoint(t, r)
+		e.waitFor(t, "ticket.created", []string{user.list(t, "To each endpoint", 1000).ID})
+		requireStatus(t, 204, user.call(t, client.DeleteWebhook(e.ID)))
+		r = startReceiver(t, nil)
+	}
+}
+
 // slowAnswer is how long a receiver takes whose deliveries are interrupted.
 const slowAnswer = 200 * time.Millisecond
 

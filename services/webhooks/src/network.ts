@@ -63,7 +63,7 @@ export function parseEndpointUrl(text: string, allowLoopback: boolean): URL {
     throw refused("Url must not have a user or a password: verify signatures instead.");
   }
   if (url.port !== "" && Number(url.port) < 1024 && !["80", "443"].includes(url.port)) {
-    throw refused("Url must have the port 443 or one from 1024 on.");
+    throw refused("Url must have the port 443, 80 or one from 1024 on.");
   }
   if ((literal && !isAllowedAddress(host, allowLoopback)) || (isLocalName(host) && !allowLoopback) || host === "") {
     throw refused("Url must have an address in the public internet.");

@@ -96,7 +96,9 @@ export function newApp(config: Config, log: Log, metrics: Metrics): FastifyInsta
   });
   app.setNotFoundHandler((request, reply) => {
     const path = pathOf(request);
-    if (routes.some((route) => route.pattern.test(path))) {
+    const allowed = routes.filter((route) => route.pattern.test(path)).map((route) => route.method);
+    if (allowed.length > 0) {
+      void reply.header("Allow", [...new Set(allowed)].sort().join(", "));
       const message = `${request.method} cannot be used on ${path}.`;
       return respond(reply, request, new Problem("invalid", { code: "method_not_allowed", message }), 405);
     }

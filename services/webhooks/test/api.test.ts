@@ -238,7 +238,11 @@ test("an error is problem+json, with the request's id and its trace in the log",
 test("unknown paths and methods have codes", async () => {
   const { app } = await setUp();
   expect(await call(app, "GET", "/api/nothing")).toMatchObject({ status: 404, codes: ["not_found"] });
-  expect(await call(app, "PATCH", "/api/webhooks")).toMatchObject({ status: 405, codes: ["method_not_allowed"] });
+  expect(await call(app, "PATCH", "/api/webhooks")).toMatchObject({
+    status: 405,
+    codes: ["method_not_allowed"],
+    headers: { allow: "GET, HEAD, POST" },
+  });
   expect(await call(app, "GET", "/api/webhooks/%zz")).toMatchObject({ status: 400, codes: ["bad_request"] });
 });
 
