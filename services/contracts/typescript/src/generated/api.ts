@@ -387,7 +387,7 @@ export interface paths {
     get: operations["getWebhook"];
     /**
      * Change an endpoint
-     * @description Replaces url, events and description. `status` switches the endpoint off or on; without it, it stays as it is. What happens while it is disabled is not delivered later. Versions work as for tickets.
+     * @description Replaces url, events and description. `status` switches the endpoint off or on; without it, it stays as it is. What happens while it is disabled is not delivered later, and deliveries that were pending fail when they are due. Versions work as for tickets.
      */
     put: operations["updateWebhook"];
     post?: never;
@@ -415,7 +415,7 @@ export interface paths {
     put?: never;
     /**
      * Replace an endpoint's secret
-     * @description For 24 hours each call is signed with the old secret and with the new one, so that you can replace it without losing a call. The body is ignored.
+     * @description For 24 hours each call is signed with the old secret and with the new one, so that you can replace it without losing a call. A secret that was replaced before does not sign any more. The body is ignored.
      */
     post: operations["rotateWebhookSecret"];
     delete?: never;
@@ -457,7 +457,10 @@ export interface paths {
       };
       cookie?: never;
     };
-    /** What was sent to an endpoint, newest first */
+    /**
+     * What was sent to an endpoint, newest first
+     * @description Of the last 30 days.
+     */
     get: operations["listDeliveries"];
     put?: never;
     post?: never;
@@ -675,9 +678,10 @@ export interface webhooks {
      *     15 seconds, and do the work afterwards.
      *
      *     - **At least once.** A message may arrive again, also after you have answered. `webhook-id` is the same then: drop what you have handled.
+     *     - **Up to eight at once**, and one while the endpoint fails.
      *     - **In any order.** Compare `version` (of the ticket or order) with what you have, and ignore what is older.
-     *     - **Retries.** Another answer, a redirect, a timeout or no connection is a failure. The message is sent again, with growing pauses, for three days. An endpoint that had only failures
-     *       for five days is disabled (`disabledReason: failing`). 410 disables nothing; delete the endpoint instead.
+     *     - **Retries.** Another answer, a redirect, a timeout or no connection is a failure. The message is sent again after 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 3 h, and then
+     *       every 6 h, for three days; each pause is up to a fifth longer, at random. An endpoint that has had no success for five days is disabled at the next failure (`disabledReason: failing`). 410 disables nothing; delete the endpoint instead.
      *     - A seller gets the events of the tickets that they list and of orders for them; a buyer those of their own orders. The buyer's id is not in what a seller gets.
      */
     post: operations["receiveMessage"];
@@ -1114,7 +1118,7 @@ export interface components {
     NewWebhook: {
       /**
        * Format: uri
-       * @description Where to send messages: `https`, in public address space, without a user and password. In development also `http` to this machine.
+       * @description Where to send messages: `https`, in public address space, without a user and password, at port 443 or one from 1024 on. In development also `http` to this machine.
        * @example https://tickets.example/hooks
        */
       url: string;
@@ -1250,7 +1254,7 @@ export interface components {
       /** @description How often it was sent. */
       attempts: number;
       createdAt: components["schemas"]["Time"];
-      /** @description When it is sent next. Absent unless it is pending. */
+      /** @description When it is sent next. While an attempt is under way: when another one is made if the outcome of that is lost. Absent unless it is pending. */
       nextAttemptAt?: components["schemas"]["Time"];
       /** @description Absent before the first. */
       lastAttempt?: components["schemas"]["DeliveryAttempt"];
