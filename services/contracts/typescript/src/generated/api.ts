@@ -387,7 +387,7 @@ export interface paths {
     get: operations["getWebhook"];
     /**
      * Change an endpoint
-     * @description Replaces url, events and description. `status` switches the endpoint off or on; without it, it stays as it is. What happens while it is disabled is not delivered later. Versions work as for tickets.
+     * @description Replaces url, events and description. `status` switches the endpoint off or on; without it, it stays as it is. What happens while it is disabled is not delivered later, and deliveries that were pending fail when they are due. Versions work as for tickets.
      */
     put: operations["updateWebhook"];
     post?: never;
@@ -415,7 +415,7 @@ export interface paths {
     put?: never;
     /**
      * Replace an endpoint's secret
-     * @description For 24 hours each call is signed with the old secret and with the new one, so that you can replace it without losing a call. The body is ignored.
+     * @description For 24 hours each call is signed with the old secret and with the new one, so that you can replace it without losing a call. A secret that was replaced before does not sign any more. The body is ignored.
      */
     post: operations["rotateWebhookSecret"];
     delete?: never;
@@ -457,7 +457,10 @@ export interface paths {
       };
       cookie?: never;
     };
-    /** What was sent to an endpoint, newest first */
+    /**
+     * What was sent to an endpoint, newest first
+     * @description Of the last 30 days.
+     */
     get: operations["listDeliveries"];
     put?: never;
     post?: never;
@@ -675,9 +678,10 @@ export interface webhooks {
      *     15 seconds, and do the work afterwards.
      *
      *     - **At least once.** A message may arrive again, also after you have answered. `webhook-id` is the same then: drop what you have handled.
+     *     - **Up to eight at once**, and one while the endpoint fails.
      *     - **In any order.** Compare `version` (of the ticket or order) with what you have, and ignore what is older.
-     *     - **Retries.** Another answer, a redirect, a timeout or no connection is a failure. The message is sent again, with growing pauses, for three days. An endpoint that had only failures
-     *       for five days is disabled (`disabledReason: failing`). 410 disables nothing; delete the endpoint instead.
+     *     - **Retries.** Another answer, a redirect, a timeout or no connection is a failure. The message is sent again after 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 3 h, and then
+     *       every 6 h, for three days; each pause is up to a fifth longer, at random. An endpoint that has had no success for five days is disabled at the next failure (`disabledReason: failing`). 410 disables nothing; delete the endpoint instead.
      *     - A seller gets the events of the tickets that they list and of orders for them; a buyer those of their own orders. The buyer's id is not in what a seller gets.
      */
     post: operations["receiveMessage"];
@@ -693,42 +697,42 @@ export interface components {
     /**
      * Format: date-time
      * @description RFC 3339 in UTC, always with three digits of a second.
-     * @example 2026-03-01T09:30:00.000Z
+     * @example 2026-11-27T02:20:46.617Z
      */
     Time: string;
     /**
      * Format: uuid
      * @description The id of a user.
-     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+     * @example 01a21ace-0ea5-7770-bd65-f4096726e83e
      */
     UserId: string;
     /**
      * Format: uuid
      * @description The id of a ticket.
-     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5c
+     * @example 01a21ace-0f05-7a31-aac0-0056afb1fd3d
      */
     TicketId: string;
     /**
      * Format: uuid
      * @description The id of an order.
-     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5d
+     * @example 01a21ace-2299-758c-a1fb-9853670f37a8
      */
     OrderId: string;
     /**
      * Format: uuid
      * @description The id of a payment. It is usually the order's; do not rely on that.
-     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5d
+     * @example 01a21ace-2299-758c-a1fb-9853670f37a8
      */
     PaymentId: string;
     /**
      * Format: uuid
      * @description The id of an endpoint.
-     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5e
+     * @example 01a21ad1-7aa5-7dec-9d4d-e562f4fb4214
      */
     WebhookId: string;
     /**
      * @description The id of a delivery; its messages have it in the header `webhook-id`.
-     * @example msg_2KWPBgLlAfxdpx2AI54pPJ85f4W
+     * @example msg_pYgGCD5CKznysQx3WFWoL1RzfSv
      */
     DeliveryId: string;
     /**
@@ -740,6 +744,13 @@ export interface components {
     Version: number;
     /** @description An object without members. */
     Empty: Record<string, never>;
+    /**
+     * @example {
+     *       "id": "01a21ace-0ea5-7770-bd65-f4096726e83e",
+     *       "email": "ada@example.com",
+     *       "createdAt": "2026-11-27T02:20:41.509Z"
+     *     }
+     */
     User: {
       id: components["schemas"]["UserId"];
       /**
@@ -749,10 +760,29 @@ export interface components {
       email: string;
       createdAt: components["schemas"]["Time"];
     };
+    /**
+     * @example {
+     *       "currentUser": {
+     *         "id": "01a21ace-0ea5-7770-bd65-f4096726e83e",
+     *         "email": "ada@example.com",
+     *         "createdAt": "2026-11-27T02:20:41.509Z"
+     *       }
+     *     }
+     */
     CurrentUser: {
       /** @description `null` without a valid token. */
       currentUser: components["schemas"]["User"] | null;
     };
+    /**
+     * @example {
+     *       "user": {
+     *         "id": "01a21ace-0ea5-7770-bd65-f4096726e83e",
+     *         "email": "ada@example.com",
+     *         "createdAt": "2026-11-27T02:20:41.509Z"
+     *       },
+     *       "token": "eyJhbGciOiJFZERTQSIsImtpZCI6IlBxaTdTU29tNXRJQy1kZjByOGJjUS16cEI4bTI3YlBCbzBWYlhLSVIzYVEiLCJ0eXAiOiJKV1QifQ.eyJlbWFpbCI6ImFkYUBleGFtcGxlLmNvbSIsInNpZCI6IjI3OTg2NGMyLTZmNjYtNGFjNC04OTMyLTBiYmNlY2U3ODFkNCIsImlzcyI6ImJveG9mZmljZS9hdXRoIiwic3ViIjoiMDFhMjFhY2UtMGVhNS03NzcwLWJkNjUtZjQwOTY3MjZlODNlIiwiZXhwIjoxNzk1NzQ5NjQxLCJpYXQiOjE3OTU3NDYwNDF9.LvWWAula7YLZLkB0X_2ATlegI4s8TniuDBAurn16C-3i8npZUuCHejViKRNJrWyTgBIDJG6dEMvpQOGlx3eeAQ"
+     *     }
+     */
     SignedIn: {
       user: components["schemas"]["User"];
       /** @description A JWT, valid for an hour. Its claim `exp` has the end. Send it as `Authorization: Bearer`. */
@@ -801,6 +831,31 @@ export interface components {
      * @enum {string}
      */
     TicketStatus: "available" | "reserved" | "sold" | "withheld";
+    /**
+     * @example {
+     *       "id": "01a21ace-0f05-7a31-aac0-0056afb1fd3d",
+     *       "title": "Front row",
+     *       "price": 4500,
+     *       "currency": "usd",
+     *       "userId": "01a21ace-0ea5-7770-bd65-f4096726e83e",
+     *       "status": "available",
+     *       "version": 1,
+     *       "createdAt": "2026-11-27T02:20:41.605Z",
+     *       "updatedAt": "2026-11-27T02:20:41.605Z"
+     *     }
+     * @example {
+     *       "id": "01a21ace-0f05-7a31-aac0-0056afb1fd3d",
+     *       "title": "Front row",
+     *       "price": 4500,
+     *       "currency": "usd",
+     *       "userId": "01a21ace-0ea5-7770-bd65-f4096726e83e",
+     *       "status": "sold",
+     *       "orderId": "01a21ace-2299-758c-a1fb-9853670f37a8",
+     *       "version": 3,
+     *       "createdAt": "2026-11-27T02:20:41.605Z",
+     *       "updatedAt": "2026-11-27T02:20:47.669Z"
+     *     }
+     */
     Ticket: {
       id: components["schemas"]["TicketId"];
       title: string;
@@ -851,6 +906,54 @@ export interface components {
       price: number;
       currency: components["schemas"]["Currency"];
     };
+    /**
+     * @example {
+     *       "id": "01a21ace-2299-758c-a1fb-9853670f37a8",
+     *       "userId": "01a21ace-0ee2-7de7-b242-e8ca4ecde7d8",
+     *       "status": "created",
+     *       "expiresAt": "2026-11-27T02:35:46.617Z",
+     *       "ticket": {
+     *         "id": "01a21ace-0f05-7a31-aac0-0056afb1fd3d",
+     *         "title": "Front row",
+     *         "price": 4500,
+     *         "currency": "usd"
+     *       },
+     *       "version": 1,
+     *       "createdAt": "2026-11-27T02:20:46.617Z",
+     *       "updatedAt": "2026-11-27T02:20:46.617Z"
+     *     }
+     * @example {
+     *       "id": "01a21ace-2299-758c-a1fb-9853670f37a8",
+     *       "userId": "01a21ace-0ee2-7de7-b242-e8ca4ecde7d8",
+     *       "status": "complete",
+     *       "expiresAt": "2026-11-27T02:35:46.617Z",
+     *       "ticket": {
+     *         "id": "01a21ace-0f05-7a31-aac0-0056afb1fd3d",
+     *         "title": "Front row",
+     *         "price": 4500,
+     *         "currency": "usd"
+     *       },
+     *       "version": 2,
+     *       "createdAt": "2026-11-27T02:20:46.617Z",
+     *       "updatedAt": "2026-11-27T02:20:47.663Z"
+     *     }
+     * @example {
+     *       "id": "01a21ace-278d-759e-805d-c05593c856b4",
+     *       "userId": "01a21ace-0ee2-7de7-b242-e8ca4ecde7d8",
+     *       "status": "cancelled",
+     *       "reason": "user",
+     *       "expiresAt": "2026-11-27T02:35:47.885Z",
+     *       "ticket": {
+     *         "id": "01a21ace-2784-7f3b-bac4-c57e498d2823",
+     *         "title": "Back row",
+     *         "price": 2500,
+     *         "currency": "usd"
+     *       },
+     *       "version": 2,
+     *       "createdAt": "2026-11-27T02:20:47.885Z",
+     *       "updatedAt": "2026-11-27T02:20:47.904Z"
+     *     }
+     */
     Order: {
       id: components["schemas"]["OrderId"];
       /** @description The buyer. */
@@ -868,6 +971,11 @@ export interface components {
     NewOrder: {
       ticketId: components["schemas"]["TicketId"];
     };
+    /**
+     * @example {
+     *       "unsettled": 1
+     *     }
+     */
     Unsettled: {
       /** @description How many orders are `created`, or `complete` and not captured yet. */
       unsettled: number;
@@ -883,12 +991,57 @@ export interface components {
      * @enum {string}
      */
     PaymentStatus: "pending" | "requires_action" | "authorized" | "captured" | "voided" | "refunded" | "failed";
+    /**
+     * @example {
+     *       "id": "01a21ace-2299-758c-a1fb-9853670f37a8",
+     *       "orderId": "01a21ace-2299-758c-a1fb-9853670f37a8",
+     *       "stripeId": "pi_VEW7VP3ZRCUT6ZNCWCS22F3E",
+     *       "status": "authorized",
+     *       "amount": 4500,
+     *       "currency": "usd",
+     *       "createdAt": "2026-11-27T02:20:47.638Z",
+     *       "updatedAt": "2026-11-27T02:20:47.657Z"
+     *     }
+     * @example {
+     *       "id": "01a21ace-278d-759e-805d-c05593c856b4",
+     *       "orderId": "01a21ace-278d-759e-805d-c05593c856b4",
+     *       "stripeId": "pi_5GZWJWZBE7YFH25OIDU5APF2",
+     *       "status": "requires_action",
+     *       "amount": 2500,
+     *       "currency": "usd",
+     *       "clientSecret": "pi_5GZWJWZBE7YFH25OIDU5APF2_secret_FKNCE3L6BSSTJNQ6JVELMDU5",
+     *       "createdAt": "2026-11-27T02:20:47.895Z",
+     *       "updatedAt": "2026-11-27T02:20:47.898Z"
+     *     }
+     * @example {
+     *       "id": "01a21ace-2299-758c-a1fb-9853670f37a8",
+     *       "orderId": "01a21ace-2299-758c-a1fb-9853670f37a8",
+     *       "stripeId": "pi_VEW7VP3ZRCUT6ZNCWCS22F3E",
+     *       "status": "failed",
+     *       "amount": 4500,
+     *       "currency": "usd",
+     *       "declineCode": "insufficient_funds",
+     *       "createdAt": "2026-11-27T02:20:47.638Z",
+     *       "updatedAt": "2026-11-27T02:20:47.643Z"
+     *     }
+     * @example {
+     *       "id": "01a21ace-2299-758c-a1fb-9853670f37a8",
+     *       "orderId": "01a21ace-2299-758c-a1fb-9853670f37a8",
+     *       "stripeId": "pi_VEW7VP3ZRCUT6ZNCWCS22F3E",
+     *       "status": "refunded",
+     *       "amount": 4500,
+     *       "currency": "usd",
+     *       "refunded": 4500,
+     *       "createdAt": "2026-11-27T02:20:47.638Z",
+     *       "updatedAt": "2026-11-27T02:20:48.422Z"
+     *     }
+     */
     Payment: {
       id: components["schemas"]["PaymentId"];
       orderId: components["schemas"]["OrderId"];
       /**
        * @description The id of Stripe's PaymentIntent.
-       * @example pi_3MtwBwLkdIwHu7ix28a3tqPa
+       * @example pi_VEW7VP3ZRCUT6ZNCWCS22F3E
        */
       stripeId: string;
       status: components["schemas"]["PaymentStatus"];
@@ -965,7 +1118,7 @@ export interface components {
     NewWebhook: {
       /**
        * Format: uri
-       * @description Where to send messages: `https`, in public address space, without a user and password. In development also `http` to this machine.
+       * @description Where to send messages: `https`, in public address space, without a user and password, at port 443 or one from 1024 on. In development also `http` to this machine.
        * @example https://tickets.example/hooks
        */
       url: string;
@@ -982,7 +1135,23 @@ export interface components {
     };
     /** @enum {string} */
     WebhookStatus: "enabled" | "disabled";
-    /** @description An endpoint. */
+    /**
+     * @description An endpoint.
+     * @example {
+     *       "id": "01a21ad1-7aa5-7dec-9d4d-e562f4fb4214",
+     *       "url": "http://localhost:18999/hook",
+     *       "events": [
+     *         "order.created",
+     *         "order.completed",
+     *         "order.cancelled"
+     *       ],
+     *       "description": "Our server",
+     *       "status": "enabled",
+     *       "version": 1,
+     *       "createdAt": "2026-11-27T02:24:25.766Z",
+     *       "updatedAt": "2026-11-27T02:24:25.766Z"
+     *     }
+     */
     Webhook: {
       id: components["schemas"]["WebhookId"];
       /** Format: uri */
@@ -1005,10 +1174,27 @@ export interface components {
       createdAt: components["schemas"]["Time"];
       updatedAt: components["schemas"]["Time"];
     };
+    /**
+     * @example {
+     *       "id": "01a21ad1-7aa5-7dec-9d4d-e562f4fb4214",
+     *       "url": "http://localhost:18999/hook",
+     *       "events": [
+     *         "order.created",
+     *         "order.completed",
+     *         "order.cancelled"
+     *       ],
+     *       "description": "Our server",
+     *       "status": "enabled",
+     *       "version": 1,
+     *       "createdAt": "2026-11-27T02:24:25.766Z",
+     *       "updatedAt": "2026-11-27T02:24:25.766Z",
+     *       "secret": "whsec_+eTeXgdVZlkQuOs+V771UFbwKUTQXgiZlHZjeVxBJys="
+     *     }
+     */
     WebhookWithSecret: components["schemas"]["Webhook"] & {
       /**
        * @description Signs the messages. No later answer has it.
-       * @example whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
+       * @example whsec_+eTeXgdVZlkQuOs+V771UFbwKUTQXgiZlHZjeVxBJys=
        */
       secret: string;
     };
@@ -1019,7 +1205,46 @@ export interface components {
      * @enum {string}
      */
     DeliveryStatus: "pending" | "delivered" | "failed";
-    /** @description A message to an endpoint. */
+    /**
+     * @description A message to an endpoint.
+     * @example {
+     *       "id": "msg__vljnJ0K9P8Oj6nJKnsw_1TsDQA",
+     *       "eventId": "webhook.test:01a21ace-2d9f-72d8-845a-985e8bec3070",
+     *       "eventType": "webhook.test",
+     *       "status": "pending",
+     *       "attempts": 0,
+     *       "createdAt": "2026-11-27T02:20:49.438Z",
+     *       "nextAttemptAt": "2026-11-27T02:21:20.000Z"
+     *     }
+     * @example {
+     *       "id": "msg_kVEo2wwVP0rHhqGCBNtpl59nWqX",
+     *       "eventId": "order.completed:01a21ace-2299-758c-a1fb-9853670f37a8:2",
+     *       "eventType": "order.completed",
+     *       "status": "pending",
+     *       "attempts": 1,
+     *       "createdAt": "2026-11-27T02:20:47.694Z",
+     *       "nextAttemptAt": "2026-11-27T02:20:53.000Z",
+     *       "lastAttempt": {
+     *         "at": "2026-11-27T02:20:47.702Z",
+     *         "body": "database!",
+     *         "durationMs": 5,
+     *         "status": 500
+     *       }
+     *     }
+     * @example {
+     *       "id": "msg__vljnJ0K9P8Oj6nJKnsw_1TsDQA",
+     *       "eventId": "webhook.test:01a21ace-2d9f-72d8-845a-985e8bec3070",
+     *       "eventType": "webhook.test",
+     *       "status": "delivered",
+     *       "attempts": 1,
+     *       "createdAt": "2026-11-27T02:20:49.438Z",
+     *       "lastAttempt": {
+     *         "at": "2026-11-27T02:20:49.444Z",
+     *         "durationMs": 4,
+     *         "status": 204
+     *       }
+     *     }
+     */
     Delivery: {
       id: components["schemas"]["DeliveryId"];
       /** @description The id of the event. */
@@ -1029,7 +1254,7 @@ export interface components {
       /** @description How often it was sent. */
       attempts: number;
       createdAt: components["schemas"]["Time"];
-      /** @description When it is sent next. Absent unless it is pending. */
+      /** @description When it is sent next. While an attempt is under way: when another one is made if the outcome of that is lost. Absent unless it is pending. */
       nextAttemptAt?: components["schemas"]["Time"];
       /** @description Absent before the first. */
       lastAttempt?: components["schemas"]["DeliveryAttempt"];
@@ -1101,11 +1326,39 @@ export interface components {
     Checks: {
       [key: string]: string;
     };
+    /**
+     * @example {
+     *       "status": "ready",
+     *       "checks": {
+     *         "auth": "ok",
+     *         "expiration": "ok",
+     *         "orders": "ok",
+     *         "payments": "ok",
+     *         "sidecar": "ok",
+     *         "tickets": "ok",
+     *         "webhooks": "ok"
+     *       }
+     *     }
+     */
     Readiness: {
       /** @enum {string} */
       status: "ready";
       checks: components["schemas"]["Checks"];
     };
+    /**
+     * @example {
+     *       "keys": [
+     *         {
+     *           "kty": "OKP",
+     *           "crv": "Ed25519",
+     *           "x": "wgaUN8-WaFfxlGiel7HqQzbxzRwgbucxl04NatTkhWE",
+     *           "kid": "Pqi7SSom5tIC-df0r8bcQ-zpB8m27bPBo0VbXKIR3aQ",
+     *           "use": "sig",
+     *           "alg": "EdDSA"
+     *         }
+     *       ]
+     *     }
+     */
     KeySet: {
       keys: {
         /** @enum {string} */
@@ -1122,7 +1375,28 @@ export interface components {
         x: string;
       }[];
     };
-    /** @description An error (RFC 9457). */
+    /**
+     * @description An error (RFC 9457).
+     * @example {
+     *       "type": "about:blank",
+     *       "title": "Bad Request",
+     *       "status": 400,
+     *       "detail": "Email must be an email address, like ada@example.com.",
+     *       "errors": [
+     *         {
+     *           "message": "Email must be an email address, like ada@example.com.",
+     *           "field": "email",
+     *           "code": "email"
+     *         },
+     *         {
+     *           "message": "Password must be from 8 to 72 bytes long; letters beyond a to z may take several bytes.",
+     *           "field": "password",
+     *           "code": "min"
+     *         }
+     *       ],
+     *       "requestId": "01a21ace-0ee8-750e-9bf9-a5f4387c9db9"
+     *     }
+     */
     Problem: {
       /** @enum {string} */
       type: "about:blank";
@@ -1485,7 +1759,7 @@ export interface components {
     /**
      * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
      *     kept: after one, the same key may be used again. A random UUID is a good key.
-     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+     * @example beb12998-f19a-4da9-a220-33ad8ffa229b
      */
     IdempotencyKey: string;
     /**
@@ -1510,7 +1784,7 @@ export interface components {
   headers: {
     /**
      * @description The id of the request in the services' logs. A client may choose it with a request header of the same name.
-     * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+     * @example 01a21ace-0f05-7111-b3f7-0c63d8270206
      */
     RequestId: string;
     /**
@@ -1521,7 +1795,7 @@ export interface components {
     RateLimitPolicy: string;
     /**
      * @description What is left of each limit, `r` requests, and in how many seconds `t` all are back. After 429, `t` is the time until the next request is allowed.
-     * @example "address";r=187;t=1, "user";r=199;t=1
+     * @example "address";r=194;t=1, "user";r=195;t=1
      */
     RateLimit: string;
     /**
@@ -1536,7 +1810,7 @@ export interface components {
     ETag: string;
     /**
      * @description Changes with the content, for `If-None-Match`.
-     * @example "8f14e45fceea167a"
+     * @example "514cda37335c2553"
      */
     DocumentETag: string;
     /**
@@ -1546,12 +1820,12 @@ export interface components {
     DocumentCacheControl: string;
     /**
      * @description The path of what was created.
-     * @example /api/orders/0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+     * @example /api/orders/01a21ace-2299-758c-a1fb-9853670f37a8
      */
     Location: string;
     /**
      * @description The next page (RFC 8288), relative to this one. Absent on the last page.
-     * @example </api/tickets?cursor=abc&limit=50>; rel="next"
+     * @example </api/tickets?cursor=MDoxLjE&limit=1>; rel="next"
      */
     NextLink: string;
     /** @description `true` if this is the answer to an earlier request with the same `Idempotency-Key`. Absent otherwise. */
@@ -1574,7 +1848,7 @@ export interface operations {
         /**
          * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
          *     kept: after one, the same key may be used again. A random UUID is a good key.
-         * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
          */
         "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
       };
@@ -2028,7 +2302,7 @@ export interface operations {
         /**
          * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
          *     kept: after one, the same key may be used again. A random UUID is a good key.
-         * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
          */
         "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
       };
@@ -2339,7 +2613,7 @@ export interface operations {
         /**
          * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
          *     kept: after one, the same key may be used again. A random UUID is a good key.
-         * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
          */
         "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
       };
@@ -2644,7 +2918,7 @@ export interface operations {
         /**
          * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
          *     kept: after one, the same key may be used again. A random UUID is a good key.
-         * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
          */
         "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
       };
@@ -2924,7 +3198,7 @@ export interface operations {
         /**
          * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
          *     kept: after one, the same key may be used again. A random UUID is a good key.
-         * @example 0197a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
          */
         "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
       };
@@ -3655,12 +3929,12 @@ export interface operations {
         "webhook-id": components["schemas"]["DeliveryId"];
         /**
          * @description When this attempt was made, in seconds since 1970. Refuse one that is more than five minutes away from your clock.
-         * @example 1764000000
+         * @example 1795746047
          */
         "webhook-timestamp": string;
         /**
          * @description One or two signatures with a space between: `v1,` and the base64 of the HMAC-SHA256 of `ID.TIMESTAMP.BODY`. There are two while a secret is being replaced.
-         * @example v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=
+         * @example v1,PeZVXoSZ+R4SJFjic1PXx7Bej67VutV7r68JBsVqcgg=
          */
         "webhook-signature": string;
       };

@@ -116,7 +116,7 @@ export interface Codes {
   internal: 500;
   /** something that the service needs did not answer; nothing was changed. What to do: the same request again, after `Retry-After`. */
   unavailable: 503;
-  /** the store did not answer whether the change was made; it may have been. What to do: repeat it with the same `Idempotency-Key`, or read first. */
+  /** the store did not answer whether the change was made, or the connection to the service broke; it may have been made. What to do: repeat it with the same `Idempotency-Key`, or read first. */
   outcome_unknown: 503;
   /** too many passwords wait to be hashed; nothing was done. What to do: after `Retry-After`. */
   overloaded: 503;
