@@ -218,8 +218,9 @@ func (a *api) refresh(c *fiber.Ctx) error {
 
 // signOut clears the cookies, also without a valid token. It ends the session of the refresh token, and that of the token even if it has
 // expired. (Browsers delete the token's cookie when it expires, so often there is only the refresh token.)
-// signOut clears the cookies only after the session has ended: with them, the client can repeat a request that failed.
+// signOut clears the cookies also if the session cannot be ended: the next person at the device is not signed in.
 func (a *api) signOut(c *fiber.Ctx) error {
+	a.clearCookies(c)
 	if refresh, err := parseRefreshToken(identity.RefreshTokenOf(c)); err == nil {
 		if err := a.store.SignOutRefresh(rest.Context(c), refresh); err != nil {
 			return err
@@ -232,7 +233,6 @@ func (a *api) signOut(c *fiber.Ctx) error {
 			}
 		}
 	}
-	a.clearCookies(c)
 	return c.JSON(struct{}{})
 }
 

@@ -79,7 +79,7 @@ export interface paths {
      * Sign out on this device
      * @description Ends the session of the token or of the refresh cookie, and clears both cookies. The token itself stays valid until it expires. It succeeds also for
      *     a caller who is not signed in. The body is ignored.
-     *     The cookies are cleared only by a 200, so a request that failed can be repeated.
+     *     The cookies are cleared by every answer of this service, also if the session cannot be ended.
      */
     post: operations["signOut"];
     delete?: never;
@@ -2048,12 +2048,41 @@ export interface operations {
       };
       400: components["responses"]["BadRequest"];
       408: components["responses"]["RequestTimeout"];
-      409: components["responses"]["Conflict"];
+      /** @description The session was changed by somebody else at the same moment, again and again. The cookies are cleared all the same. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Set-Cookie": components["headers"]["ClearedCookies"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       413: components["responses"]["TooLarge"];
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
-      503: components["responses"]["PublicChangeUnavailable"];
+      /** @description Something that the service needs is away. The cookies are cleared all the same, but the session may go on. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          "Set-Cookie": components["headers"]["ClearedCookies"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
     };
   };
   signOutEverywhere: {
