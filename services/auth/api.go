@@ -216,9 +216,9 @@ func (a *api) refresh(c *fiber.Ctx) error {
 	return a.respondSignedIn(c, in)
 }
 
-// signOut clears the cookies, also without a valid token. It ends the session of the refresh token, and that of the token even if it has
+// signOut clears the cookies, also without a valid token, and also if the session cannot be ended: the next person at the device must
+// not be signed in. It ends the session of the refresh token, and that of the token even if it has
 // expired. (Browsers delete the token's cookie when it expires, so often there is only the refresh token.)
-// signOut clears the cookies also if the session cannot be ended: the next person at the device is not signed in.
 func (a *api) signOut(c *fiber.Ctx) error {
 	a.clearCookies(c)
 	if refresh, err := parseRefreshToken(identity.RefreshTokenOf(c)); err == nil {
