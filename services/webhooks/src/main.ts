@@ -22,8 +22,8 @@ import { Subscriptions } from "./subscriptions.ts";
 const name = "webhooks";
 /** The pause between two sweeps, in milliseconds, give or take a fifth. */
 const sweepPause = 5000;
-/** How long events wait for others, to be matched with endpoints together, in milliseconds. */
-const gatherTime = 25;
+/** The least time between two reads of which accounts have endpoints, in milliseconds. Events wait for one at most so long. */
+const readPause = 25;
 
 async function main(): Promise<void> {
   const command = process.argv[2];
@@ -58,7 +58,7 @@ async function run(config: Config, log: Log): Promise<void> {
   const metrics = new Metrics();
   const dapr = new Dapr(config.daprHttpPort, config.daprApiToken);
   const documents = new DocumentStore(dapr);
-  const registry = new Registry(documents, gatherTime);
+  const registry = new Registry(documents, readPause);
   const store = new Store(documents, dapr, log, config.instance, now);
   const deliverer = new Deliverer({ allowLoopback: config.allowLoopback });
   const dispatcher = new Dispatcher(store, deliverer, metrics, log);

@@ -54,18 +54,22 @@ export function putAccount(documents: Documents, userId: string, account: Accoun
 
 export class Registry {
   private readonly store: DocumentStore;
-  private readonly gatherTime: number;
+  private readonly readPause: number;
   private readonly maxAccounts: number;
   private versions: number[] = emptyHead().versions;
-  private readonly shards: Map<string, number>[] = Array.from({ length: shards }, () => new Map<string, number>());
+  /** The users of each shard. */
+  private readonly shards: string[][] = Array.from({ length: shards }, () => []);
+  /** The version of each account, of all shards: to find one needs no hash. */
+  private readonly live = new Map<unknown, number>();
   private readonly accounts = new Map<string, Account>();
+  private readAt = 0;
   private gathering: Promise<void> | undefined;
   private reading: Promise<void> = Promise.resolve();
 
-  /** maxAccounts bounds the accounts that are kept in memory. */
-  constructor(store: DocumentStore, gatherTime = 0, maxAccounts = 5000) {
+  /** readPause is the least time between two reads, in milliseconds. maxAccounts bounds the accounts that are kept in memory. */
+  constructor(store: DocumentStore, readPause = 0, maxAccounts = 5000) {
     this.store = store;
-    this.gatherTime = gatherTime;
+    this.readPause = readPause;
     this.maxAccounts = maxAccounts;
   }
 
@@ -76,8 +80,8 @@ export class Registry {
   }
 
   /**
-   * Brings the set up to date with what was committed before this call. The read begins a moment later, and calls until then share it:
-   * so the sidecar has few bulks of many events, and not many of few.
+   * Brings the set up to date with what was committed before this call. At rest it is read at once. Soon after another read it waits,
+   * and calls until then share the read: so the sidecar has few bulks of many events, and not many of few.
    */
   refresh(): Promise<void> {
     this.gathering ??= this.gather();
@@ -86,8 +90,10 @@ export class Registry {
 
   private async gather(): Promise<void> {
     // One read after the other, so that an older one does not undo a newer one.
-    await Promise.all([pause(this.gatherTime), this.reading.catch(() => undefined)]);
+    const wait = this.readAt + this.readPause - performance.now();
+    await Promise.all([wait > 0 ? pause(wait) : undefined, this.reading.catch(() => undefined)]);
     this.gathering = undefined;
+    this.readAt = performance.now();
     this.reading = this.read();
     await this.reading;
   }
@@ -102,21 +108,24 @@ export class Registry {
     const found = await this.store.read(changed.map(shardKey));
     for (const n of changed) {
       const shard = found.get(shardKey(n)) as Shard | undefined;
-      this.shards[n] = new Map(Object.entries(shard?.accounts ?? {}));
+      const accounts = shard?.accounts ?? {};
+      this.shards[n]?.forEach((userId) => this.live.delete(userId));
+      this.shards[n] = Object.keys(accounts);
+      Object.entries(accounts).forEach(([userId, version]) => this.live.set(userId, version));
     }
     this.versions = versions;
   }
 
   /** Whether a user has an endpoint that may get events, as of the last refresh. */
-  has(userId: string): boolean {
-    return this.shards[shardOf(userId)]?.has(userId) ?? false;
+  has(userId: unknown): boolean {
+    return this.live.has(userId);
   }
 
   /** The accounts of users. Those whose version has not changed are not read again. */
   async accountsOf(userIds: string[]): Promise<Map<string, Account>> {
     // What is returned is kept apart from what is remembered: other calls change that meanwhile.
     const accounts = new Map(userIds.map((id) => [id, this.accounts.get(id) ?? noAccount]));
-    const unknown = userIds.filter((id) => accounts.get(id)?.version !== this.shards[shardOf(id)]?.get(id));
+    const unknown = userIds.filter((id) => accounts.get(id)?.version !== this.live.get(id));
     if (unknown.length > 0) {
       const found = await this.store.read(unknown.map(accountKey));
       for (const id of unknown) {
@@ -133,7 +142,7 @@ export class Registry {
 
   /** How many accounts the registry has. */
   size(): number {
-    return this.shards.reduce((sum, shard) => sum + shard.size, 0);
+    return this.live.size;
   }
 }
 
@@ -145,17 +154,7 @@ function shardKey(n: number): string {
   return `registry/${n}`;
 }
 
-const known = new Map<string, number>();
-
-/** The shard of a user. Hashes are remembered, because every event needs them. */
+/** The shard of a user. */
 function shardOf(userId: string): number {
-  let shard = known.get(userId);
-  if (shard === undefined) {
-    shard = (createHash("sha256").update(userId).digest()[0] ?? 0) % shards;
-    if (known.size > 20_000) {
-      known.clear();
-    }
-    known.set(userId, shard);
-  }
-  return shard;
+  return (createHash("sha256").update(userId).digest()[0] ?? 0) % shards;
 }

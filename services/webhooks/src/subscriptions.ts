@@ -68,33 +68,50 @@ export class Subscriptions {
 
   /** Handles a bulk. Its events are handled in parallel, so that their changes share transactions. */
   async handle(body: Buffer): Promise<BulkResponse> {
+    // One read for all of them. It begins after the bulk has come, so it has each endpoint that was made before the events. Nothing is
+    // decoded before, so that most events are garbage at once, and need not be copied by the collector during the read.
+    const refreshed = await outcomeOf(this.o.registry.refresh());
     const bulk = JSON.parse(body.toString()) as Bulk;
-    const incoming = bulk.entries.map(({ event }) => decode(bulk.topic, rawOf(event)));
-    // One read for all of them. It begins after the bulk has come, so it has each endpoint that was made before the events.
-    const refreshed = incoming.some((each) => each.event !== undefined) ? await outcomeOf(this.o.registry.refresh()) : undefined;
-    const outcomes = await Promise.all(incoming.map(async (each) => this.deliver(each, refreshed)));
-    return {
-      statuses: bulk.entries.map(({ entryId }, i) => ({ entryId, status: outcomes[i] === "retry" ? "RETRY" : "SUCCESS" })),
-    };
+    const response: BulkResponse = { statuses: [] };
+    const working: Promise<void>[] = [];
+    for (const { entryId, event } of bulk.entries) {
+      const outcome = this.deliver(decode(bulk.topic, rawOf(event)), refreshed);
+      const entry: BulkResponse["statuses"][0] = { entryId, status: "SUCCESS" };
+      response.statuses.push(entry);
+      if (typeof outcome !== "string") {
+        working.push(
+          outcome.then((late) => {
+            entry.status = late === "retry" ? "RETRY" : "SUCCESS";
+          }),
+        );
+      }
+    }
+    await Promise.all(working);
+    return response;
   }
 
   /** Handles one event. Most events concern nobody who has an endpoint: for these nothing is awaited. */
   private deliver(incoming: Incoming, refreshFailure: unknown): Outcome | Promise<Outcome> {
-    const { type, event, deletedUser, error } = incoming;
+    const { type, data, error } = incoming;
     if (error !== undefined) {
       return this.fail(incoming, error);
     }
-    if (event && refreshFailure !== undefined) {
+    if (!data) {
+      return this.count(type, "ignored");
+    }
+    if (type === "user.deleted") {
+      return this.finish(incoming, () => this.o.store.removeAccount(String(data["id"])));
+    }
+    if (refreshFailure !== undefined) {
       return this.fail(incoming, refreshFailure);
     }
-    const audience = event ? [...audienceOf(event)].filter(([userId]) => this.o.registry.has(userId)) : [];
-    if (event && audience.length > 0) {
-      return this.finish(incoming, () => this.addDeliveries(event, audience));
+    const { registry } = this.o;
+    if (!registry.has(data["userId"]) && !registry.has(data["sellerId"])) {
+      return this.handled(incoming);
     }
-    if (deletedUser !== undefined) {
-      return this.finish(incoming, () => this.o.store.removeAccount(deletedUser));
-    }
-    return event ? this.handled(incoming) : this.count(type, "ignored");
+    const event = marketEventOf(incoming, data);
+    const audience = [...audienceOf(event)].filter(([userId]) => registry.has(userId));
+    return this.finish(incoming, () => this.addDeliveries(event, audience));
   }
 
   private async finish(incoming: Incoming, work: () => Promise<void>): Promise<Outcome> {
@@ -223,10 +240,8 @@ interface Incoming {
   raw: string;
   envelope: Record<string, unknown>;
   type: string;
-  /** Set for an event that endpoints may get. */
-  event?: MarketEvent;
-  /** Set for the end of an account. */
-  deletedUser?: string;
+  /** Set for an event of a type that is handled. */
+  data?: Record<string, unknown>;
   /** Why the event becomes a dead letter. */
   error?: unknown;
 }
@@ -239,26 +254,25 @@ function decode(topic: string, raw: string): Incoming {
     if (topic !== retryTopic && topic !== topicOf(type)) {
       throw new Dead("foreign", `event is on a topic of another owner: type ${JSON.stringify(type)} came on the topic ${topic}`);
     }
-    if (!schemas.has(type)) {
-      return incoming;
+    if (schemas.has(type)) {
+      incoming.data = dataOf(type, envelope);
     }
-    const data = dataOf(type, envelope);
-    if (type === "user.deleted") {
-      incoming.deletedUser = String(data["id"]);
-      return incoming;
-    }
-    const time = new Date(String(envelope["time"]));
-    incoming.event = {
-      id: `${type}:${String(data["id"])}:${String(data["version"])}`,
-      type: type as EventType,
-      at: Number.isNaN(time.getTime()) ? new Date() : time,
-      data,
-      republished: envelope["republished"] !== undefined && envelope["republished"] !== "",
-    };
   } catch (error) {
     incoming.error = error;
   }
   return incoming;
+}
+
+/** The event as the rules of deliveries need it. */
+function marketEventOf({ type, envelope }: Incoming, data: Record<string, unknown>): MarketEvent {
+  const time = new Date(String(envelope["time"]));
+  return {
+    id: `${type}:${String(data["id"])}:${String(data["version"])}`,
+    type: type as EventType,
+    at: Number.isNaN(time.getTime()) ? new Date() : time,
+    data,
+    republished: envelope["republished"] !== undefined && envelope["republished"] !== "",
+  };
 }
 
 /** What a promise throws, or undefined. */
@@ -315,10 +329,14 @@ function dataOf(type: string, envelope: Record<string, unknown>): Record<string,
 /** The number of the data's schema: of …/api/schemas/TYPE/N, or, of earlier releases, urn:boxoffice:TYPE:N. 1 if there is none. */
 function schemaOf(type: string, name: unknown): number {
   const text = typeof name === "string" ? name : "";
-  const number = [`/api/schemas/${type}/`, `urn:boxoffice:${type}:`]
-    .filter((prefix) => text.includes(prefix))
-    .map((prefix) => Number(text.slice(text.indexOf(prefix) + prefix.length)))[0];
-  return number !== undefined && Number.isInteger(number) ? number : 1;
+  for (const prefix of [`/api/schemas/${type}/`, `urn:boxoffice:${type}:`]) {
+    const at = text.indexOf(prefix);
+    if (at >= 0) {
+      const number = Number(text.slice(at + prefix.length));
+      return Number.isInteger(number) ? number : 1;
+    }
+  }
+  return 1;
 }
 
 /** The event's id, or a hash of the event if it has no readable id. */
