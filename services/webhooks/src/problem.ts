@@ -45,6 +45,11 @@ export function unavailable(cause?: unknown): Problem {
   );
 }
 
+/** Whether somebody else changed the same documents in every try. */
+export function isConflict(error: unknown): boolean {
+  return error instanceof Problem && error.kind === "conflict";
+}
+
 /** Whether an error comes from a dependency that cannot be reached now, and not from the input or a defect. */
 export function isUnavailable(error: unknown): boolean {
   if (error instanceof Problem) {
