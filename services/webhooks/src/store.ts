@@ -400,9 +400,14 @@ export class Store {
       }
     }
     const done = new Set(slot.deliveries);
-    await this.documents.decide([key], (documents) => {
+    await this.documents.decide([key, ...slot.deliveries.map(deliveryKey)], (documents) => {
+      // If a clock was set back meanwhile, a delivery may be due in this slot again.
+      const isDone = (id: string) => {
+        const delivery = done.has(id) ? documents.get<Delivery>(deliveryKey(id)) : undefined;
+        return done.has(id) && !(delivery?.status === "pending" && delivery.due === second);
+      };
       const now = documents.get<Slot>(key);
-      const rest = now?.deliveries.filter((id) => !done.has(id)) ?? [];
+      const rest = [...new Set(now?.deliveries)].filter((id) => !isDone(id));
       if (rest.length > 0) {
         documents.put(key, { schema: 1, deliveries: rest }, rules.keptSeconds);
       } else if (now) {

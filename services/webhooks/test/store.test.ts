@@ -217,6 +217,20 @@ test("without room a delivery is put off, and not lost", async () => {
   expect(await sweep(store)).toEqual([delivery.id]);
 });
 
+test("a delivery whose lease ends in the slot being fired, because a clock was set back, is not lost", async () => {
+  const { sidecar, store, clock } = await setUp();
+  const id = await addEndpoint(store, seller, ["ticket.created"]);
+  const delivery = deliveryOf(id, "e", clock);
+  await store.add(delivery);
+  clock.advance(30_000);
+  clock.advance(-30_000);
+  await store.fire(delivery.due ?? 0, room, () => undefined);
+  requireSlots(sidecar);
+  clock.advance(41_000);
+  expect(await sweep(store)).toEqual([delivery.id]);
+  requireSlots(sidecar);
+});
+
 test("while the scheduler is away, nothing waits for it", async () => {
   const { sidecar, store, clock } = await setUp();
   sidecar.schedulerAway = true;

@@ -1193,7 +1193,7 @@ export interface components {
      */
     WebhookWithSecret: components["schemas"]["Webhook"] & {
       /**
-       * @description Signs the messages. No later answer has it.
+       * @description Signs the messages. No later answer has it, except a replay by `Idempotency-Key`: for 24 hours it has the secret of the first answer, also after a rotation or after the endpoint was deleted.
        * @example whsec_+eTeXgdVZlkQuOs+V771UFbwKUTQXgiZlHZjeVxBJys=
        */
       secret: string;
