@@ -1199,7 +1199,7 @@ export interface components {
       secret: string;
     };
     /**
-     * @description - `pending`: it was not answered with 2xx yet, and is sent at `nextAttemptAt`.
+     * @description - `pending`: it was not answered with 2xx yet. The first attempt begins at once, the next one at `nextAttemptAt` at the latest.
      *     - `delivered`: it was answered with 2xx.
      *     - `failed`: it was not in three days, or the endpoint was disabled. Nothing is sent any more, unless you ask for it.
      * @enum {string}
