@@ -69,8 +69,8 @@ func (d document) serve(c *fiber.Ctx) error {
 		return c.SendStatus(fiber.StatusNotModified)
 	}
 	c.Set(fiber.HeaderContentType, d.contentType)
-	// Fiber takes a request without the header as one that accepts all; curl, for one, does not.
-	if c.Get(fiber.HeaderAcceptEncoding) != "" && c.AcceptsEncodings("gzip") == "gzip" {
+	// Clients that send no such header (Fiber takes them as ones that accept all), or only "*", often cannot decompress.
+	if strings.Contains(c.Get(fiber.HeaderAcceptEncoding), "gzip") && c.AcceptsEncodings("gzip") == "gzip" {
 		c.Set(fiber.HeaderContentEncoding, "gzip")
 		return c.Send(d.zipped)
 	}

@@ -300,7 +300,9 @@ func (p parameter) check(text string) []string {
 // value is what a text means in a parameter of this type.
 func (p parameter) value(text string) any {
 	types := fmt.Sprint(p.source["type"])
-	if strings.Contains(types, "integer") || strings.Contains(types, "number") {
+	// An integer is written in digits: as JSON, 1e2 would be one, too.
+	isNumber := strings.Contains(types, "integer") && strings.Trim(strings.TrimPrefix(text, "-"), "0123456789") == "" || strings.Contains(types, "number")
+	if isNumber {
 		if number, err := jsonschema.UnmarshalJSON(strings.NewReader(text)); err == nil && text == strings.TrimSpace(text) {
 			return number
 		}

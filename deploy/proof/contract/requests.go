@@ -432,7 +432,6 @@ func (g *Generator) changeBody(p *parts) string {
 		"half a surrogate":   bytes.ReplaceAll(text, []byte(`":"`), []byte(`":"\ud800`)),
 		"deep":               []byte(`{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "}"),
 		"a member twice":     []byte("{" + strings.TrimSuffix(string(text[1:]), "}") + "," + string(text[1:])),
-		"names in capitals":  bytes.ToUpper(text),
 		"single quotes":      bytes.ReplaceAll(text, []byte(`"`), []byte("'")),
 		"with a comma":       append(slices.Clone(text[:len(text)-1]), ",}"...),
 		"with a comment":     append(slices.Clone(text), "// comment"...),

@@ -169,10 +169,20 @@ func (u *testUser) list(t testing.TB, title string, price int64) client.Ticket {
 	return decode[client.Ticket](t, r)
 }
 
+// callKnown sends a request, and again while the event of what it names has not arrived.
+func (u *testUser) callKnown(t testing.TB, r client.Request) (response client.Response) {
+	t.Helper()
+	eventually(t, "the service knows what the request names", func() bool {
+		response = u.call(t, r)
+		return response.Code() != "not_yet_known"
+	})
+	return response
+}
+
 // reserve reserves a ticket that is available.
 func (u *testUser) reserve(t testing.TB, ticketID string) client.Order {
 	t.Helper()
-	r := u.call(t, client.Reserve(ticketID))
+	r := u.callKnown(t, client.Reserve(ticketID))
 	requireStatus(t, 201, r)
 	return decode[client.Order](t, r)
 }
@@ -209,7 +219,7 @@ const (
 // pay pays an order that has no payment yet.
 func (u *testUser) pay(t testing.TB, orderID, card string) client.Payment {
 	t.Helper()
-	r := u.call(t, client.Pay(orderID, card))
+	r := u.callKnown(t, client.Pay(orderID, card))
 	requireStatus(t, 201, r)
 	return decode[client.Payment](t, r)
 }

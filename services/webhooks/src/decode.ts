@@ -5,7 +5,7 @@ import type { Code } from "./contract.ts";
 import { eventTypes, type EventType, type Endpoint, type Settings } from "./endpoint.ts";
 import { isId } from "./ids.ts";
 import { parseEndpointUrl } from "./network.ts";
-import { Problem, type Detail } from "./problem.ts";
+import { notJson, Problem, type Detail } from "./problem.ts";
 import { pathOf } from "./rest.ts";
 import type { IdempotencyKey } from "./store.ts";
 
@@ -140,8 +140,7 @@ function decodeJson(request: FastifyRequest): Record<string, unknown> {
   const [type = "", ...parameters] = (headers["content-type"] ?? "").split(";").map((part) => part.trim());
   const isJson = /^application\/([^;\s]+\+)?json$/i.test(type);
   if (!isJson || !parameters.every((parameter) => /^(charset="?utf-8"?)?$/i.test(parameter))) {
-    const message = "The body must be JSON: send it with the header Content-Type: application/json.";
-    throw new Problem("unsupportedMedia", { field: "Content-Type", code: "unsupported_media_type", message });
+    throw notJson();
   }
   const invalid = (code: Code, message: string, cause?: unknown) => new Problem("invalid", { code, message }, { cause });
   const raw = (request.body as Buffer | undefined) ?? Buffer.alloc(0);

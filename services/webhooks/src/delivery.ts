@@ -20,6 +20,8 @@ const hour = 60 * minute;
 export const attemptTime = 15 * second;
 /** How long an attempt may take with its wait for other attempts to the endpoint. Then another one is due. */
 const leaseTime = 30 * second;
+/** The longest pause of a delivery that is put off again and again. It becomes up to twice as long, at random. */
+const longestPutOff = 4 * minute;
 /** How long after its time an attempt is found at the latest, unless its slot was lost. */
 const overdueTime = minute;
 /** For how long a delivery is attempted. */
@@ -64,6 +66,8 @@ export interface Delivery {
   until: string;
   /** The slot, while it is pending: seconds since 1970. */
   due?: number;
+  /** How often it was put off since its last attempt. */
+  putOff?: number;
   lastAttempt?: Attempt;
 }
 
@@ -176,20 +180,21 @@ export function latestBegin(delivery: Delivery): number {
   return (delivery.due ?? 0) * second - attemptTime;
 }
 
-/** The slot of a delivery that is put off, because there is no room for it. random is from 0 to 1. */
-export function laterSlot(now: Date, random: number): number {
-  return slotOf(now.getTime() + leaseTime * (1 + random));
+/** The slot of a delivery for which there is no room, and that was put off so often before. random is from 0 to 1. */
+export function laterSlot(now: Date, putOff: number, random: number): number {
+  return slotOf(now.getTime() + Math.min(longestPutOff, leaseTime * 2 ** putOff) * (1 + random));
 }
 
 /** Makes a delivery pending again, for three more days. */
 export function redeliver(delivery: Delivery, now: Date): Delivery {
   const until = new Date(now.getTime() + retryTime).toISOString();
-  return { ...delivery, status: "pending", failures: 0, until, due: leasedSlot(now) };
+  const { putOff: _, ...rest } = delivery;
+  return { ...rest, status: "pending", failures: 0, until, due: leasedSlot(now) };
 }
 
 /** The delivery after an attempt. random is from 0 to 1. */
 export function afterAttempt(delivery: Delivery, attempt: Attempt, now: Date, random: number): Delivery {
-  const { due: _, ...rest } = delivery;
+  const { due: _, putOff: _putOff, ...rest } = delivery;
   const attempted = { ...rest, attempts: delivery.attempts + 1, lastAttempt: attempt };
   if (isSuccess(attempt)) {
     return { ...attempted, status: "delivered" };

@@ -1,6 +1,6 @@
 // The attempts of this process. Each endpoint has a queue and a bound of attempts at the same time, so that a slow receiver delays
-// nobody else; one that is failing gets one attempt at a time. A delivery that waits too long is dropped here: its lease ends, and it
-// is attempted later.
+// nobody else; one that is failing gets one attempt at a time, and few deliveries wait for it here. A delivery that waits too long is
+// dropped here: its lease ends, and it is attempted later. Those that were put off are taken as soon as the endpoint has room again.
 import { setTimeout as pause } from "node:timers/promises";
 import type { Deliverer } from "./deliverer.ts";
 import { isSuccess, latestBegin, type Delivery } from "./delivery.ts";
@@ -8,7 +8,7 @@ import { secretsOf } from "./endpoint.ts";
 import { textOfError, type Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 import { signedHeaders } from "./signature.ts";
-import type { Store } from "./store.ts";
+import type { PutOff, Store } from "./store.ts";
 
 export const bounds = {
   /** Attempts at the same time, to one endpoint and to all. */
@@ -17,16 +17,26 @@ export const bounds = {
   /** Deliveries that wait, for one endpoint and for all. */
   waitingPerEndpoint: 1000,
   waiting: 10_000,
+  /** Deliveries that wait for an endpoint that is failing. Each of them is written every half minute. */
+  waitingWhileFailing: 50,
+  /** Deliveries that were put off and are remembered, of all endpoints. */
+  putOff: 10_000,
 };
+
+/** How many deliveries that were put off are taken at once. */
+const takenAtOnce = 64;
 
 interface Queue {
   waiting: Delivery[];
+  /** What this process has put off, by id. */
+  putOff: Map<string, PutOff>;
+  taking: boolean;
   running: number;
   failing: boolean;
 }
 
 export class Dispatcher {
-  private readonly store: Pick<Store, "account" | "record" | "abandon">;
+  private readonly store: Pick<Store, "account" | "record" | "abandon" | "take">;
   private readonly deliverer: Pick<Deliverer, "attempt">;
   private readonly metrics: Metrics;
   private readonly log: Log;
@@ -34,12 +44,13 @@ export class Dispatcher {
   /** Endpoints with deliveries that wait for the bound of all attempts. */
   private readonly blocked = new Set<string>();
   private waiting = 0;
+  private putOffs = 0;
   private inFlight = 0;
   private stopped = false;
   private idle: (() => void) | undefined;
 
   constructor(
-    store: Pick<Store, "account" | "record" | "abandon">,
+    store: Pick<Store, "account" | "record" | "abandon" | "take">,
     deliverer: Pick<Deliverer, "attempt">,
     metrics: Metrics,
     log: Log,
@@ -53,7 +64,8 @@ export class Dispatcher {
   /** Whether one more delivery to an endpoint may wait. */
   hasRoom(endpointId: string): boolean {
     const queue = this.queues.get(endpointId);
-    return !this.stopped && this.waiting < bounds.waiting && (queue?.waiting.length ?? 0) < bounds.waitingPerEndpoint;
+    const most = queue?.failing ? bounds.waitingWhileFailing : bounds.waitingPerEndpoint;
+    return !this.stopped && this.waiting < bounds.waiting && (queue?.waiting.length ?? 0) < most;
   }
 
   /** Makes the attempt of a delivery that this process has taken. Without room it is dropped, until its lease ends. */
@@ -63,12 +75,51 @@ export class Dispatcher {
     }
     let queue = this.queues.get(delivery.endpointId);
     if (!queue) {
-      queue = { waiting: [], running: 0, failing: false };
+      queue = { waiting: [], putOff: new Map(), taking: false, running: 0, failing: false };
       this.queues.set(delivery.endpointId, queue);
     }
+    this.forget(queue, delivery.id);
     queue.waiting.push(delivery);
     this.waiting++;
     this.next(delivery.endpointId, queue);
+  }
+
+  /** Remembers a delivery that was put off, to take it as soon as there is room. What is not remembered is taken at its time. */
+  putOff({ id, endpointId, due, putOff }: PutOff): void {
+    const queue = this.queues.get(endpointId);
+    if (queue && this.putOffs < bounds.putOff) {
+      this.forget(queue, id);
+      queue.putOff.set(id, { id, endpointId, ...(due !== undefined && { due }), ...(putOff !== undefined && { putOff }) });
+      this.putOffs++;
+    }
+  }
+
+  private forget(queue: Queue, id: string): void {
+    if (queue.putOff.delete(id)) {
+      this.putOffs--;
+    }
+  }
+
+  /** Takes some of what was put off. */
+  private async take(endpointId: string, queue: Queue): Promise<void> {
+    const some = [...queue.putOff.values()].slice(0, takenAtOnce);
+    for (const { id } of some) {
+      this.forget(queue, id);
+    }
+    queue.taking = true;
+    try {
+      await this.store.take(
+        some,
+        (id) => this.hasRoom(id),
+        (delivery) => {
+          this.begin(delivery);
+        },
+      );
+    } catch (error) {
+      this.log.warn("deliveries that were put off cannot be taken yet; they are taken at their time", { endpointId, error });
+    }
+    queue.taking = false;
+    this.next(endpointId, queue);
   }
 
   /**
@@ -99,7 +150,12 @@ export class Dispatcher {
     }
     this.metrics.waiting.set(this.waiting);
     this.metrics.inFlight.set(this.inFlight);
-    if (queue.running === 0 && queue.waiting.length === 0 && !queue.failing) {
+    if (queue.taking) {
+      return;
+    }
+    if (!this.stopped && !queue.failing && queue.putOff.size > 0 && queue.waiting.length < takenAtOnce) {
+      void this.take(endpointId, queue);
+    } else if (queue.running === 0 && queue.waiting.length === 0 && queue.putOff.size === 0 && !queue.failing) {
       this.queues.delete(endpointId);
     }
   }

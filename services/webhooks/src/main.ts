@@ -66,6 +66,9 @@ async function run(config: Config, log: Log): Promise<void> {
   const begin: Dispatcher["begin"] = (delivery) => {
     dispatcher.begin(delivery);
   };
+  const putOff: Dispatcher["putOff"] = (delivery) => {
+    dispatcher.putOff(delivery);
+  };
   const subscriptions = new Subscriptions({
     ...{ store, registry, begin, sidecar: dapr, metrics, log, now },
     instance: config.instance,
@@ -94,7 +97,7 @@ async function run(config: Config, log: Log): Promise<void> {
   callbacks.post<{ Params: { name: string } }>("/job/:name", async (request, reply) => {
     const [, second] = /^due-(\d+)$/.exec(request.params.name) ?? [];
     if (second !== undefined) {
-      await store.fire(Number(second), hasRoom, begin);
+      await store.fire(Number(second), hasRoom, begin, putOff);
     }
     await reply.code(200).send();
   });
@@ -111,7 +114,7 @@ async function run(config: Config, log: Log): Promise<void> {
   health.state = "running";
   log.info("ready", { port: config.port, callbackPort: config.callbackPort, took: `${Date.now() - started}ms` });
   const watching = verifier.watch(config.authPeriod, log, stopping.signal);
-  const sweeping = sweep(store, hasRoom, begin, log, stopping.signal);
+  const sweeping = sweep(() => store.sweep(hasRoom, begin, putOff), log, stopping.signal);
 
   await stop;
   log.info("shutting down");
@@ -144,16 +147,10 @@ async function startStore(registry: Registry, store: Store, timeout: number, sig
 }
 
 /** Finds the slots whose job did not fire, until the signal. */
-async function sweep(
-  store: Store,
-  hasRoom: (endpointId: string) => boolean,
-  begin: Dispatcher["begin"],
-  log: Log,
-  signal: AbortSignal,
-): Promise<void> {
+async function sweep(once: () => Promise<void>, log: Log, signal: AbortSignal): Promise<void> {
   for (let failing = false; !signal.aborted;) {
     try {
-      await store.sweep(hasRoom, begin);
+      await once();
       failing = false;
     } catch (error) {
       if (!failing) {

@@ -45,6 +45,17 @@ export function unavailable(cause?: unknown): Problem {
   );
 }
 
+/** The problem of a body with another Content-Type than JSON's. */
+export function notJson(): Problem {
+  const message = "The body must be JSON: send it with the header Content-Type: application/json.";
+  return new Problem("unsupportedMedia", { field: "Content-Type", code: "unsupported_media_type", message });
+}
+
+/** Whether somebody else changed the same documents in every try. */
+export function isConflict(error: unknown): boolean {
+  return error instanceof Problem && error.kind === "conflict";
+}
+
 /** Whether an error comes from a dependency that cannot be reached now, and not from the input or a defect. */
 export function isUnavailable(error: unknown): boolean {
   if (error instanceof Problem) {

@@ -10,7 +10,7 @@ import type { Schemas } from "./contract.ts";
 import { newId } from "./ids.ts";
 import type { Attributes, Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
-import { Problem, isUnavailable, type Kind } from "./problem.ts";
+import { Problem, isUnavailable, notJson, type Kind } from "./problem.ts";
 import { traceOf, withTrace, type Trace } from "./trace.ts";
 
 const statuses: Record<Kind, number> = {
@@ -171,6 +171,9 @@ function problemOf(error: Error): Problem {
   const { code, statusCode } = error as FastifyError;
   if (code === "FST_ERR_CTP_BODY_TOO_LARGE") {
     return new Problem("tooLarge", { code: "too_large", message: "The request's body is too long." });
+  }
+  if (code === "FST_ERR_CTP_INVALID_MEDIA_TYPE") {
+    return notJson();
   }
   if (statusCode !== undefined && statusCode < 500) {
     return new Problem("invalid", { code: "bad_request", message: "The request is not valid HTTP." }, { cause: error });

@@ -75,6 +75,9 @@ interface Swept {
   before: number;
 }
 
+/** What is known of a delivery that was put off. */
+export type PutOff = Pick<Delivery, "id" | "endpointId" | "due" | "putOff">;
+
 export interface DeliveryPage {
   deliveries: Delivery[];
   /** The position of the next page, if there is one. */
@@ -263,24 +266,38 @@ export class Store {
   }
 
   /** Takes a delivery of a slot that has come due, or puts it off. It returns undefined if it is not due any more. */
-  private async claim(id: string, slot: number, hasRoom: (endpointId: string) => boolean): Promise<Delivery | undefined> {
+  private async claim(
+    known: PutOff,
+    slot: number,
+    hasRoom: (endpointId: string) => boolean,
+  ): Promise<{ delivery: Delivery; room: boolean } | undefined> {
     const now = this.now();
-    const key = deliveryKey(id);
+    const key = deliveryKey(known.id);
+    const putOff = known.putOff ?? 0;
     const leased = rules.leasedSlot(now);
-    const later = rules.laterSlot(now, Math.random());
+    const later = rules.laterSlot(now, putOff, Math.random());
     const claimed = await this.documents.decide([key, this.slotKey(leased), this.slotKey(later)], (documents) => {
       const delivery = documents.get<Delivery>(key);
       if (delivery?.status !== "pending" || (delivery.due ?? 0) > slot) {
         return undefined;
       }
       const room = hasRoom(delivery.endpointId);
-      return { delivery: this.put(documents, { ...delivery, due: room ? leased : later }), room };
+      const moved = room ? { ...delivery, due: leased } : { ...delivery, due: later, putOff: putOff + 1 };
+      return { delivery: this.put(documents, moved), room };
     });
-    if (!claimed) {
-      return undefined;
+    if (claimed) {
+      this.afterCommit(claimed.delivery);
     }
-    this.afterCommit(claimed.delivery);
-    return claimed.room ? claimed.delivery : undefined;
+    return claimed;
+  }
+
+  /** Takes deliveries that were put off before their time has come, as fire does. */
+  async take(putOff: PutOff[], hasRoom: (endpointId: string) => boolean, begin: (delivery: Delivery) => void): Promise<void> {
+    for (const claimed of await Promise.all(putOff.map((each) => this.claim(each, each.due ?? 0, hasRoom)))) {
+      if (claimed?.room) {
+        begin(claimed.delivery);
+      }
+    }
   }
 
   /** Records an attempt: of the delivery, and whether the endpoint is failing. */
@@ -366,14 +383,19 @@ export class Store {
   }
 
   /**
-   * Takes the deliveries of a slot that has come due. Those for which there is room are given to begin, the others are put off. It may
-   * be called by several processes at once.
+   * Takes the deliveries of a slot that has come due. Those for which there is room are given to begin. The others are put off, and given
+   * to putOff. It may be called by several processes at once.
    */
-  async fire(second: number, hasRoom: (endpointId: string) => boolean, begin: (delivery: Delivery) => void): Promise<void> {
+  async fire(
+    second: number,
+    hasRoom: (endpointId: string) => boolean,
+    begin: (delivery: Delivery) => void,
+    putOff: (delivery: Delivery) => void = () => undefined,
+  ): Promise<void> {
     const found = await this.documents.read(slotKeys(second));
     for (const [key, value] of found) {
       if (value !== undefined) {
-        await this.fireShard(key, value as Slot, second, hasRoom, begin);
+        await this.fireShard(key, value as Slot, second, hasRoom, begin, putOff);
       }
     }
   }
@@ -384,25 +406,30 @@ export class Store {
     second: number,
     hasRoom: (endpointId: string) => boolean,
     begin: (delivery: Delivery) => void,
+    putOff: (delivery: Delivery) => void,
   ): Promise<void> {
     for (let from = 0; from < slot.deliveries.length; from += claimedAtOnce) {
       const ids = slot.deliveries.slice(from, from + claimedAtOnce);
       const found = await this.documents.read(ids.map(deliveryKey));
-      const due = ids.filter((id) => {
+      const due = ids.flatMap((id) => {
         const delivery = found.get(deliveryKey(id)) as Delivery | undefined;
-        return delivery?.status === "pending" && (delivery.due ?? 0) <= second;
+        return delivery?.status === "pending" && (delivery.due ?? 0) <= second ? delivery : [];
       });
-      const claimed = await Promise.all(due.map((id) => this.claim(id, second, hasRoom)));
-      for (const delivery of claimed) {
-        if (delivery) {
-          begin(delivery);
+      for (const claimed of await Promise.all(due.map((each) => this.claim(each, second, hasRoom)))) {
+        if (claimed) {
+          (claimed.room ? begin : putOff)(claimed.delivery);
         }
       }
     }
     const done = new Set(slot.deliveries);
-    await this.documents.decide([key], (documents) => {
+    await this.documents.decide([key, ...slot.deliveries.map(deliveryKey)], (documents) => {
+      // If a clock was set back meanwhile, a delivery may be due in this slot again.
+      const isDone = (id: string) => {
+        const delivery = done.has(id) ? documents.get<Delivery>(deliveryKey(id)) : undefined;
+        return done.has(id) && !(delivery?.status === "pending" && delivery.due === second);
+      };
       const now = documents.get<Slot>(key);
-      const rest = now?.deliveries.filter((id) => !done.has(id)) ?? [];
+      const rest = [...new Set(now?.deliveries)].filter((id) => !isDone(id));
       if (rest.length > 0) {
         documents.put(key, { schema: 1, deliveries: rest }, rules.keptSeconds);
       } else if (now) {
@@ -412,7 +439,11 @@ export class Store {
   }
 
   /** Fires the slots whose job has not fired. */
-  async sweep(hasRoom: (endpointId: string) => boolean, begin: (delivery: Delivery) => void): Promise<void> {
+  async sweep(
+    hasRoom: (endpointId: string) => boolean,
+    begin: (delivery: Delivery) => void,
+    putOff: (delivery: Delivery) => void = () => undefined,
+  ): Promise<void> {
     const start = await this.documents.readOne<Swept>("swept");
     const end = seconds(this.now()) - sweptAfter;
     for (let from = start?.before ?? end; from < end; from += sweptAtOnce) {
@@ -424,7 +455,7 @@ export class Store {
       const found = await this.documents.read(keys);
       for (const [key, value] of found) {
         if (value !== undefined) {
-          await this.fireShard(key, value as Slot, Number(key.split("/")[1]), hasRoom, begin);
+          await this.fireShard(key, value as Slot, Number(key.split("/")[1]), hasRoom, begin, putOff);
         }
       }
       const before = Math.min(to, seconds(this.now()) - sweptAgain);

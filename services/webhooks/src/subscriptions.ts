@@ -1,13 +1,13 @@
 // Which events the service handles, and which decision each leads to. The duties of a subscriber are those of
 // services/internal/events/router.go: events repeat and come in any order; one that cannot be decoded, or that came on a topic of
-// another owner, becomes a dead letter; while something is away, the event is delivered again; DROP is never answered.
+// another owner, becomes a dead letter; while something is away, or after a conflict, the event is delivered again; DROP is never answered.
 import { createHash } from "node:crypto";
 import type { Sidecar } from "./dapr.ts";
 import { audienceOf, messageOf, newDelivery, recipientsOf, type Delivery, type MarketEvent, type Role } from "./delivery.ts";
 import { eventTypes, type EventType } from "./endpoint.ts";
 import { textOfError, type Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
-import { isUnavailable } from "./problem.ts";
+import { isConflict, isUnavailable } from "./problem.ts";
 import type { Registry } from "./registry.ts";
 import type { Store } from "./store.ts";
 import { traceOf, withTrace } from "./trace.ts";
@@ -162,6 +162,9 @@ export class Subscriptions {
       code = error.code;
     } else if (isUnavailable(error)) {
       this.o.log.warn("event will be delivered again: something that it needs is unavailable", attributes);
+      return this.count(type, "retry");
+    } else if (isConflict(error)) {
+      this.o.log.warn("event will be delivered again: others changed the same documents", attributes);
       return this.count(type, "retry");
     } else {
       const before = this.failures.get(name);

@@ -121,6 +121,8 @@ test.each([
   ["application/json; charset=utf-8", 201],
   ['application/vnd.tickets+json ; charset="UTF-8" ;', 201],
   ["application/json;charset=latin1", 415],
+  ["application/json x", 415],
+  ["json", 415],
 ])("a body of the type %s is answered with %i", async (type, status) => {
   const { app } = await setUp();
   expect(await call(app, "POST", "/api/webhooks", wanted, { "content-type": type })).toMatchObject({ status });

@@ -102,6 +102,38 @@ test("an endpoint that fails gets one attempt at a time", async () => {
   expect(receiver.open).toHaveLength(9);
 });
 
+test("few deliveries wait for an endpoint that fails, and those that were put off are taken after a success", async () => {
+  const { store, receiver, dispatcher, add, stored } = await setUp();
+  const id = await addEndpoint(store, seller, ["ticket.created"]);
+  dispatcher.begin(await add(id, "first"));
+  await openAre(receiver, 1);
+  receiver.open[0]?.answer(500);
+  const deliveries: Delivery[] = [];
+  for (let n = 0; n < 150; n++) {
+    deliveries.push(await add(id, `e${n}`));
+  }
+  let taken = 0;
+  for (const delivery of deliveries) {
+    if (dispatcher.hasRoom(id)) {
+      dispatcher.begin(delivery);
+      taken++;
+    } else {
+      dispatcher.putOff(delivery);
+    }
+  }
+  expect(taken).toBe(bounds.waitingWhileFailing + 1);
+  await openAre(receiver, 2);
+  await vi.waitFor(
+    () => {
+      receiver.open.forEach(({ answer }) => {
+        answer(200);
+      });
+      expect(deliveries.filter((each) => stored(each)?.status === "delivered")).toHaveLength(150);
+    },
+    { timeout: 5000, interval: 5 },
+  );
+});
+
 test("an endpoint that is disabled or removed gets nothing, and its deliveries have failed", async () => {
   const { store, receiver, dispatcher, add, stored } = await setUp();
   const off = await addEndpoint(store, seller, ["ticket.created"]);

@@ -175,6 +175,18 @@ test("pauses differ at random, and are never shorter than they should be", () =>
   expect(rules.pauseAfter(100, 0)).toBe(6 * hour);
 });
 
+test("the pause of what is put off again and again grows to minutes, and differs at random", () => {
+  const pause = (times: number, random: number) => rules.laterSlot(noon, times, random) - noon.getTime() / 1000;
+  expect([0, 1, 2, 3, 4, 1000].map((times) => pause(times, 0))).toEqual([30, 60, 120, 240, 240, 240]);
+  expect(pause(1000, 1)).toBe(480);
+});
+
+test("an attempt and its owner end what is known of a delivery that was put off", () => {
+  const delivery = { ...aDelivery(), putOff: 5 };
+  expect(rules.afterAttempt(delivery, failed, noon, 0)).not.toHaveProperty("putOff");
+  expect(rules.redeliver(delivery, noon)).not.toHaveProperty("putOff");
+});
+
 test("a delivery that has failed can be sent again for three more days", () => {
   const ended = { ...rules.abandon(aDelivery()), failures: 18, attempts: 18 };
   const again = rules.redeliver(ended, later(10 * day));

@@ -217,6 +217,62 @@ test("without room a delivery is put off, and not lost", async () => {
   expect(await sweep(store)).toEqual([delivery.id]);
 });
 
+test("many deliveries of an endpoint without room are written rarely", async () => {
+  const { sidecar, store, clock } = await setUp();
+  const id = await addEndpoint(store, seller, ["ticket.created"]);
+  await Promise.all(Array.from({ length: 100 }, (_, n) => store.add(deliveryOf(id, `e${n}`, clock))));
+  let writes = 0;
+  sidecar.before = (items) => (writes += items.filter(({ key }) => key.startsWith("delivery/")).length);
+  for (let minute = 0; minute < 60; minute++) {
+    clock.advance(60_000);
+    await store.sweep(
+      () => false,
+      () => expect.fail("there is no room"),
+    );
+  }
+  expect(writes).toBeGreaterThan(100 * 6);
+  expect(writes).toBeLessThan(100 * 16);
+  requireSlots(sidecar);
+});
+
+test("what was put off is taken before its time, once", async () => {
+  const { sidecar, store, clock } = await setUp();
+  const id = await addEndpoint(store, seller, ["ticket.created"]);
+  const delivery = deliveryOf(id, "e", clock);
+  await store.add(delivery);
+  clock.advance(30_000);
+  const putOff: Delivery[] = [];
+  await store.fire(
+    delivery.due ?? 0,
+    () => false,
+    () => expect.fail("there is no room"),
+    (each) => putOff.push(each),
+  );
+  expect(putOff).toMatchObject([{ id: delivery.id, putOff: 1 }]);
+  const begun: string[] = [];
+  await store.take(putOff, room, (each) => begun.push(each.id));
+  expect(begun).toEqual([delivery.id]);
+  requireSlots(sidecar);
+  await store.record(delivery, answered);
+  await store.take(putOff, room, () => expect.fail("it was delivered"));
+  clock.advance(100_000);
+  expect(await sweep(store)).toEqual([]);
+});
+
+test("a delivery whose lease ends in the slot being fired, because a clock was set back, is not lost", async () => {
+  const { sidecar, store, clock } = await setUp();
+  const id = await addEndpoint(store, seller, ["ticket.created"]);
+  const delivery = deliveryOf(id, "e", clock);
+  await store.add(delivery);
+  clock.advance(30_000);
+  clock.advance(-30_000);
+  await store.fire(delivery.due ?? 0, room, () => undefined);
+  requireSlots(sidecar);
+  clock.advance(41_000);
+  expect(await sweep(store)).toEqual([delivery.id]);
+  requireSlots(sidecar);
+});
+
 test("while the scheduler is away, nothing waits for it", async () => {
   const { sidecar, store, clock } = await setUp();
   sidecar.schedulerAway = true;

@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { Refusal } from "../src/dapr.ts";
 import type { Delivery } from "../src/delivery.ts";
 import { Metrics } from "../src/metrics.ts";
+import { Problem } from "../src/problem.ts";
 import { Subscriptions } from "../src/subscriptions.ts";
 import {
   addEndpoint,
@@ -192,6 +193,21 @@ test("a defect is tried again, and then becomes a dead letter", async () => {
   expect(JSON.parse(sidecar.published[0]?.event ?? "")).toMatchObject({
     data: { code: "failed", attempts: 3, reason: "a defect" },
   });
+});
+
+test("after a conflict an event is delivered again, however often", async () => {
+  const { sidecar, store, begun, handle } = await setUp();
+  await addEndpoint(store, seller, ["order.completed"]);
+  const add = store.add.bind(store);
+  const message = "Somebody else changed this at the same moment.";
+  store.add = () => Promise.reject(new Problem("conflict", { code: "conflict", message }));
+  for (let n = 0; n < 5; n++) {
+    expect(await handle("events.orders", order())).toEqual(["RETRY"]);
+  }
+  store.add = add;
+  expect(await handle("events.orders", order())).toEqual(["SUCCESS"]);
+  expect(begun).toHaveLength(1);
+  expect(sidecar.published).toEqual([]);
 });
 
 test("an event's trace is in the log", async () => {

@@ -1193,13 +1193,13 @@ export interface components {
      */
     WebhookWithSecret: components["schemas"]["Webhook"] & {
       /**
-       * @description Signs the messages. No later answer has it.
+       * @description Signs the messages. No later answer has it, except a replay by `Idempotency-Key`: for 24 hours it has the secret of the first answer, also after a rotation or after the endpoint was deleted.
        * @example whsec_+eTeXgdVZlkQuOs+V771UFbwKUTQXgiZlHZjeVxBJys=
        */
       secret: string;
     };
     /**
-     * @description - `pending`: it was not answered with 2xx yet, and is sent at `nextAttemptAt`.
+     * @description - `pending`: it was not answered with 2xx yet. The first attempt begins at once, the next one at `nextAttemptAt` at the latest.
      *     - `delivered`: it was answered with 2xx.
      *     - `failed`: it was not in three days, or the endpoint was disabled. Nothing is sent any more, unless you ask for it.
      * @enum {string}

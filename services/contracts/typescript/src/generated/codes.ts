@@ -26,7 +26,7 @@ export interface Codes {
   not_text: 400;
   /** the body is empty or is not JSON in UTF-8. What to do: correct the program. */
   not_json: 400;
-  /** `field` is none of the values that it may have. What to do: correct the field; after a cursor: begin the list again. */
+  /** `field` has a value that is not allowed. What to do: correct the field; after a cursor: begin the list again. */
   invalid: 400;
   /** the request is not valid HTTP. What to do: correct the program. */
   bad_request: 400;
@@ -54,7 +54,7 @@ export interface Codes {
   not_owner: 403;
   /** the order or payment is another buyer's. What to do: nothing. */
   not_buyer: 403;
-  /** there is nothing at this path, or nothing with this id. What to do: correct the path. */
+  /** there is nothing at this path, or nothing with this id; below `/api/webhooks` also: this system runs without webhooks. What to do: correct the path. */
   not_found: 404;
   /** there is no such ticket (any more). What to do: another ticket. */
   ticket_not_found: 404;
