@@ -243,8 +243,8 @@ func (o *Operation) checkRequest(x Exchange, values map[string]string) (reasons 
 		case "path":
 			sent = []string{values[p.name]}
 		case "query":
-			if value := query.Get(p.name); value != "" { // the first one counts, and an empty one is none
-				sent = []string{value}
+			if query.Has(p.name) { // the first one counts
+				sent = []string{query.Get(p.name)}
 			}
 		case "header":
 			sent = x.RequestHeader[http.CanonicalHeaderKey(p.name)]

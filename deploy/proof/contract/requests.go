@@ -319,14 +319,9 @@ func (g *Generator) changeQuery(p *parts) string {
 		}
 	}
 	name := pick(g, names)
-	switch g.chance.IntN(8) {
-	case 0:
+	if g.chance.IntN(8) == 0 {
 		p.query.Del(name)
 		return "no query parameter " + name
-	case 1:
-		p.query.Add(name, pick(g, oddQueries))
-		p.query.Add(name, "1")
-		return "the query parameter " + name + " twice"
 	}
 	p.query.Set(name, pick(g, oddQueries))
 	return fmt.Sprintf("the query parameter %s is %.40q", name, p.query.Get(name))

@@ -33,9 +33,11 @@ var statedInProse = []string{"printable", "notblank", "email", "min", "max", "ur
 func TestGenerated_RequestsLeadToWhatIsDescribed(t *testing.T) {
 	t.Parallel()
 	s := sharedCompleteStack(t)
-	count, seed := generatedRequests, uint64(time.Now().UnixNano())
+	// Always the same requests, unless REQUESTS or SEED asks for others: so a change of the code alone makes the test fail.
+	count, seed := generatedRequests, uint64(1)
 	if text := os.Getenv("REQUESTS"); text != "" {
 		var err error
+		seed = uint64(time.Now().UnixNano())
 		count, err = strconv.Atoi(text)
 		require.NoError(t, err)
 	}
