@@ -259,13 +259,18 @@ func TestPay_WaitsForAnOrderThatWasMadeAMomentAgo(t *testing.T) {
 	s := newFixture(t)
 	order := reserved()
 	var once sync.Once
+	handled := make(chan struct{})
 	s.sidecar.missed = func(key string) {
 		if key == orderKey(order.ID) { // the request was first; now the event comes
-			go once.Do(func() { assert.NoError(t, s.applyAndSettle(context.Background(), order)) })
+			go once.Do(func() {
+				defer close(handled)
+				assert.NoError(t, s.applyAndSettle(context.Background(), order))
+			})
 		}
 	}
 	_, err := s.payWith(t.Context(), order.ID, "pm_card_visa")
 	require.NoError(t, err)
+	<-handled // before the fixture ends
 }
 
 func TestPay_ThreeDSecure(t *testing.T) {

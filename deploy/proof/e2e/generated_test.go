@@ -49,6 +49,7 @@ func TestGenerated_RequestsLeadToWhatIsDescribed(t *testing.T) {
 	t.Logf("%d requests; SEED=%d generates them again", count, seed)
 
 	statuses := map[int]int{}
+requests:
 	for n := 0; n < count; {
 		sam := s.newSampler(t, seed+uint64(n))
 		chance := rand.New(rand.NewPCG(seed, uint64(n)))
@@ -64,7 +65,7 @@ func TestGenerated_RequestsLeadToWhatIsDescribed(t *testing.T) {
 			}
 			statuses[sam.send(t, generated)]++
 			if t.Failed() && n > 50 && count > generatedRequests {
-				break
+				break requests
 			}
 		}
 	}

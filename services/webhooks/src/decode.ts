@@ -146,7 +146,7 @@ function decodeJson(request: FastifyRequest): Record<string, unknown> {
   const raw = (request.body as Buffer | undefined) ?? Buffer.alloc(0);
   let text: string;
   try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(raw);
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(raw);
   } catch {
     throw invalid("not_json", "The body is not UTF-8.");
   }

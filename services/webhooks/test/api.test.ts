@@ -111,6 +111,7 @@ test.each<[string, unknown, string[]]>([
   ["U+0000", { ...wanted, description: "a\0b" }, ["not_text"]],
   ["a list", [wanted], ["wrong_type"]],
   ["no JSON", "{", ["not_json"]],
+  ["a byte order mark", "\ufeff{}", ["not_json"]],
   ["an empty body", " ", ["not_json"]],
 ])("a body with %s is refused", async (_what, body, codes) => {
   const { app } = await setUp();
