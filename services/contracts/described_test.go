@@ -144,6 +144,14 @@ func TestOpenAPI_HasTheCodesOfTheSources(t *testing.T) {
 func TestOpenAPI_ExplainsEachCodeOfItsOperations(t *testing.T) {
 	document := restDocument(t)
 	used := map[string]map[string]bool{}
+	use := func(status string, codes []string) {
+		for _, code := range codes {
+			if used[code] == nil {
+				used[code] = map[string]bool{}
+			}
+			used[code][status] = true
+		}
+	}
 	for path, item := range at(t, document, "paths").(map[string]any) {
 		for method, operation := range item.(map[string]any) {
 			if method == "parameters" {
@@ -159,22 +167,12 @@ func TestOpenAPI_ExplainsEachCodeOfItsOperations(t *testing.T) {
 					continue
 				}
 				require.NotEmpty(t, codes, "%s %s %s has no codes", method, path, status)
-				for _, code := range codes {
-					if used[code] == nil {
-						used[code] = map[string]bool{}
-					}
-					used[code][status] = true
-				}
+				use(status, codes)
 			}
 		}
 	}
 	for status, response := range document["x-unrouted"].(map[string]any) {
-		for _, code := range codesIn(t, document, response) {
-			if used[code] == nil {
-				used[code] = map[string]bool{}
-			}
-			used[code][status] = true
-		}
+		use(status, codesIn(t, document, response))
 	}
 
 	explained := map[string]map[string]bool{}
@@ -189,13 +187,19 @@ func TestOpenAPI_ExplainsEachCodeOfItsOperations(t *testing.T) {
 	require.Equal(t, explained, used)
 }
 
+// referenced returns what a reference such as "#/components/schemas/Order" names.
+func referenced(t *testing.T, document map[string]any, reference string) any {
+	t.Helper()
+	return at(t, document, strings.Split(strings.TrimPrefix(reference, "#/"), "/")...)
+}
+
 // codesIn returns the values of the enumerations of errors[].code in a response.
 func codesIn(t *testing.T, document map[string]any, value any) (codes []string) {
 	t.Helper()
 	switch value := value.(type) {
 	case map[string]any:
 		if reference, found := value["$ref"].(string); found {
-			return codesIn(t, document, at(t, document, strings.Split(strings.TrimPrefix(reference, "#/"), "/")...))
+			return codesIn(t, document, referenced(t, document, reference))
 		}
 		if properties, found := value["properties"].(map[string]any); found {
 			if code, found := properties["code"]; found {
@@ -219,7 +223,7 @@ func enumerated(t *testing.T, document map[string]any, schema any) (values []str
 	switch schema := schema.(type) {
 	case map[string]any:
 		if reference, found := schema["$ref"].(string); found {
-			return enumerated(t, document, at(t, document, strings.Split(strings.TrimPrefix(reference, "#/"), "/")...))
+			return enumerated(t, document, referenced(t, document, reference))
 		}
 		for keyword, member := range schema {
 			if keyword == "enum" {
@@ -321,7 +325,7 @@ func TestOpenAPI_ExamplesFitTheirSchemas(t *testing.T) {
 				if examples, found := value["examples"].(map[string]any); found {
 					for _, example := range examples {
 						if reference, found := example.(map[string]any)["$ref"].(string); found {
-							example = at(t, document, strings.Split(strings.TrimPrefix(reference, "#/"), "/")...)
+							example = referenced(t, document, reference)
 						}
 						check(pointer+"/schema", at(t, example, "value"))
 					}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/deploy/local/stack/stacktest"
 	"boxoffice/deploy/proof/client"
 )
 
@@ -24,7 +25,9 @@ func TestTypeScriptClient_OnAStack(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
 	folder := filepath.Join(root(t), "services/contracts/typescript")
-	if reason := cannotRunTypeScript(folder); reason != "" {
+	stacktest.RequireNode(t)
+	if _, err := os.Stat(filepath.Join(folder, "node_modules/.bin/vitest")); err != nil {
+		const reason = "first: make test-typescript, which installs the packages"
 		if os.Getenv("CI_REQUIRE_TYPESCRIPT") != "" {
 			t.Fatal(reason)
 		}
@@ -32,21 +35,6 @@ func TestTypeScriptClient_OnAStack(t *testing.T) {
 	}
 
 	runProgram(t, folder, []string{"NO_COLOR=1", "BOXOFFICE_URL=" + s.GatewayURL()}, "npm", "run", "--silent", "test:stack")
-}
-
-// cannotRunTypeScript returns why the tests of an npm package cannot run here, or "" if they can.
-func cannotRunTypeScript(folder string) string {
-	version, err := exec.Command("node", "-p", "parseInt(process.versions.node)").Output()
-	if err != nil {
-		return "there is no Node"
-	}
-	if major, err := strconv.Atoi(strings.TrimSpace(string(version))); err != nil || major < 20 {
-		return "Node is older than 20"
-	}
-	if _, err := os.Stat(filepath.Join(folder, "node_modules/.bin/vitest")); err != nil {
-		return "first: make test-typescript, which installs the packages"
-	}
-	return ""
 }
 
 func TestPythonClient_SellsATicket(t *testing.T) {
