@@ -80,6 +80,7 @@ func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 	} {
 		publish[service] = []string{TopicOf(payload.EventType())}
 	}
+	publish["catalogue"] = []string{TopicOf("show.created")}
 	var subscribers, letters []string
 	for _, s := range documentsOf[struct {
 		Metadata struct{ Name string }
