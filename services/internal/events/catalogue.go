@@ -265,3 +265,69 @@ func (p PaymentRefunded) IsFull() bool {
 type PaymentFailed struct{ Payment }
 
 func (PaymentFailed) EventType() string { return "payment.failed" }
+
+// Show is the public state of a show: an event at a venue, for which tickets are sold.
+type Show struct {
+	// The show's id.
+	ID id.Show `json:"id"`
+	// What is on.
+	Name string `json:"name"`
+	// The building or the place.
+	Venue string `json:"venue"`
+	// The venue's city.
+	City string `json:"city"`
+	// The venue's country: an ISO 3166-1 alpha-2 code in upper case.
+	Country string `json:"country" jsonschema:"pattern=^[A-Z]{2}$"`
+	// StartsAt is when the show starts: sales end then.
+	StartsAt clock.Timestamp `json:"startsAt"`
+	// TimeZone is that of the venue, as the IANA time zone database names it.
+	TimeZone string `json:"timeZone" jsonschema:"example=Europe/Berlin"`
+	// Category is what kind of show it is, a word in lower case: music, theatre, comedy, dance, sport, family, festival or other.
+	// Further ones may come.
+	Category string `json:"category" jsonschema:"pattern=^[a-z]+$"`
+	// Description is the owner's text about the show.
+	Description string `json:"description,omitempty"`
+	// MaxMarkup is by how many percent a ticket's price may exceed its face value. It is absent if prices have no cap.
+	MaxMarkup *int `json:"maxMarkup,omitempty" jsonschema:"minimum=0"`
+	// Image is absent if the owner has uploaded none.
+	Image *ShowImage `json:"image,omitempty"`
+	// Status is whether the show takes place.
+	Status ShowStatus `json:"status"`
+	// The owner's id.
+	UserID id.User `json:"userId"`
+	// Version grows with every event of the show.
+	Version int `json:"version" jsonschema:"minimum=1"`
+	// CreatedAt is when the owner announced the show.
+	CreatedAt clock.Timestamp `json:"createdAt"`
+	// UpdatedAt is when the show changed last.
+	UpdatedAt clock.Timestamp `json:"updatedAt"`
+}
+
+// ShowImage is the image of a show, a JPEG.
+type ShowImage struct {
+	// URL is the path at the gateway. What is there never changes: another image has another path.
+	URL string `json:"url"`
+	// Width is in pixels.
+	Width int `json:"width" jsonschema:"minimum=1"`
+	// Height is in pixels.
+	Height int `json:"height" jsonschema:"minimum=1"`
+}
+
+func (Show) Schema() int                { return 1 }
+func (s Show) Aggregate() (string, int) { return string(s.ID), s.Version }
+
+// ShowCreated is published when an owner has announced a show.
+type ShowCreated struct{ Show }
+
+func (ShowCreated) EventType() string { return "show.created" }
+
+// ShowUpdated is published when the owner has changed a show, or its image.
+type ShowUpdated struct{ Show }
+
+func (ShowUpdated) EventType() string { return "show.updated" }
+
+// ShowCancelled is published when the owner has cancelled a show: it does not take place. Its version is higher than those of all
+// other events of the show.
+type ShowCancelled struct{ Show }
+
+func (ShowCancelled) EventType() string { return "show.cancelled" }
