@@ -70,6 +70,18 @@ type Ticket struct {
 	// Sequence is that of the last order's event that the tickets service has applied. It is absent if there was none, and in
 	// events of earlier releases.
 	Sequence int `json:"sequence,omitempty" jsonschema:"minimum=0"`
+	// ShowID is the show that the ticket is for. It is absent if the ticket has no show. It never changes.
+	ShowID id.Show `json:"showId,omitempty"`
+	// Seat is where the ticket's holder sits or stands. It is absent if the seller named no place. It never changes.
+	Seat *Place `json:"seat,omitempty"`
+	// FaceValue is the price that the show's owner has set for the ticket, in the currency's minor unit. It is absent if the
+	// ticket has no show.
+	FaceValue int64 `json:"faceValue,omitempty" jsonschema:"minimum=0"`
+	// SalesEndAt is when the show starts: the ticket cannot be reserved from then on. It is absent if the ticket has no show.
+	SalesEndAt clock.Timestamp `json:"salesEndAt,omitzero"`
+	// Revoked is true if the ticket is void, because its show was cancelled or another ticket has its place. An order that has it
+	// is cancelled, also a complete one, and its money is given back. It is absent in all events but TicketDeleted.
+	Revoked bool `json:"revoked,omitempty"`
 	// Version grows with every change of the ticket. Versions that were not published are missing.
 	Version int `json:"version" jsonschema:"minimum=1"`
 	// CreatedAt is when the ticket was listed.
@@ -86,15 +98,26 @@ type TicketCreated struct{ Ticket }
 
 func (TicketCreated) EventType() string { return "ticket.created" }
 
-// TicketUpdated is published when a seller has changed a ticket's title or price.
+// TicketUpdated is published when a seller has changed a ticket's title, price or face value, or when its show was moved to another
+// time.
 type TicketUpdated struct{ Ticket }
 
 func (TicketUpdated) EventType() string { return "ticket.updated" }
 
-// TicketDeleted is published when a listing was withdrawn. Its version is higher than those of all other events of the ticket.
+// TicketDeleted is published when a listing was withdrawn or revoked. Its version is higher than those of all other events of the ticket.
 type TicketDeleted struct{ Ticket }
 
 func (TicketDeleted) EventType() string { return "ticket.deleted" }
+
+// Place is where the holder of a ticket sits or stands, in the venue's words. A place with a number is of one ticket of its show.
+type Place struct {
+	// Section is a part of the venue.
+	Section string `json:"section,omitempty"`
+	// Row is a row of the section.
+	Row string `json:"row,omitempty"`
+	// Number is that of the seat in its row. It is absent if the place is not numbered, as for people who stand.
+	Number string `json:"number,omitempty"`
+}
 
 // OrderedTicket is the ticket as it was when it was reserved. The buyer pays this price, even if the listing changes later. It
 // is the published form only: services store and return types of their own.
@@ -107,6 +130,10 @@ type OrderedTicket struct {
 	Price int64 `json:"price" jsonschema:"minimum=0"`
 	// Currency is an ISO 4217 code in lower case.
 	Currency string `json:"currency" jsonschema:"pattern=^[a-z]{3}$"`
+	// ShowID is the show that the ticket is for. It is absent if the ticket has no show.
+	ShowID id.Show `json:"showId,omitempty"`
+	// Seat is where the ticket's holder sits or stands. It is absent if the seller named no place.
+	Seat *Place `json:"seat,omitempty"`
 }
 
 // Order is the public state of an order: one buyer's purchase of one ticket.
