@@ -20,8 +20,6 @@ type (
 	Order string
 	// Payment is the id of a payment.
 	Payment string
-	// Show is the id of a show.
-	Show string
 )
 
 // New makes an id that no other has: a UUIDv7, which holds the time.
