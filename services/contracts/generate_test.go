@@ -31,6 +31,7 @@ var payloads = []events.Payload{
 	events.OrderCreated{}, events.OrderCompleted{}, events.OrderCancelled{},
 	events.ExpirationComplete{},
 	events.PaymentCreated{}, events.PaymentCaptured{}, events.PaymentVoided{}, events.PaymentRefunded{}, events.PaymentFailed{},
+	events.ShowCreated{}, events.ShowUpdated{}, events.ShowCancelled{},
 	events.DeadLetter{},
 }
 

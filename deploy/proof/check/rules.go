@@ -321,7 +321,7 @@ func (c *checker) onlyChangesArePublished() {
 // topics are the topics of events by the first part of their types. Only the aggregate's owner may publish there.
 var topics = map[string]string{
 	"user": "events.users", "ticket": "events.tickets", "order": "events.orders", "payment": "events.payments",
-	"expiration": "events.expirations",
+	"expiration": "events.expirations", "show": "events.shows",
 }
 
 // oldTopic had all events in the previous release.

@@ -74,6 +74,36 @@ type Payment struct {
 // Event is an event of the payment.
 func (p Payment) Event(eventType string) Event { return New(eventType, p.ID, p.Version, p) }
 
+// Show is the data of show.created, show.updated and show.cancelled.
+type Show struct {
+	ID          string     `json:"id"`
+	Name        string     `json:"name"`
+	Venue       string     `json:"venue"`
+	City        string     `json:"city"`
+	Country     string     `json:"country"`
+	StartsAt    time.Time  `json:"startsAt"`
+	TimeZone    string     `json:"timeZone"`
+	Category    string     `json:"category"`
+	Description string     `json:"description,omitempty"`
+	MaxMarkup   *int       `json:"maxMarkup,omitempty"`
+	Image       *ShowImage `json:"image,omitempty"`
+	Status      string     `json:"status"`
+	UserID      string     `json:"userId"`
+	Version     int        `json:"version"`
+	CreatedAt   time.Time  `json:"createdAt"`
+	UpdatedAt   time.Time  `json:"updatedAt"`
+}
+
+// ShowImage is the image of a show.
+type ShowImage struct {
+	URL    string `json:"url"`
+	Width  int    `json:"width"`
+	Height int    `json:"height"`
+}
+
+// Event is an event of the show.
+func (s Show) Event(eventType string) Event { return New(eventType, s.ID, s.Version, s) }
+
 // ExpiredOrder is an order whose reservation window ended at ExpiresAt.
 type ExpiredOrder struct {
 	ID        string    `json:"id"`

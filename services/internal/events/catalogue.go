@@ -70,6 +70,18 @@ type Ticket struct {
 	// Sequence is that of the last order's event that the tickets service has applied. It is absent if there was none, and in
 	// events of earlier releases.
 	Sequence int `json:"sequence,omitempty" jsonschema:"minimum=0"`
+	// ShowID is the show that the ticket is for. It is absent if the ticket has no show. It never changes.
+	ShowID id.Show `json:"showId,omitempty"`
+	// Seat is where the ticket's holder sits or stands. It is absent if the seller named no place. It never changes.
+	Seat *Place `json:"seat,omitempty"`
+	// FaceValue is the price that the show's owner has set for the ticket, in the currency's minor unit. It is absent if the
+	// ticket has no show.
+	FaceValue int64 `json:"faceValue,omitempty" jsonschema:"minimum=0"`
+	// SalesEndAt is when the show starts: the ticket cannot be reserved from then on. It is absent if the ticket has no show.
+	SalesEndAt clock.Timestamp `json:"salesEndAt,omitzero"`
+	// Revoked is true if the ticket is void, because its show was cancelled or another ticket has its place. An order that has it
+	// is cancelled, also a complete one, and its money is given back. It is absent in all events but TicketDeleted.
+	Revoked bool `json:"revoked,omitempty"`
 	// Version grows with every change of the ticket. Versions that were not published are missing.
 	Version int `json:"version" jsonschema:"minimum=1"`
 	// CreatedAt is when the ticket was listed.
@@ -86,15 +98,26 @@ type TicketCreated struct{ Ticket }
 
 func (TicketCreated) EventType() string { return "ticket.created" }
 
-// TicketUpdated is published when a seller has changed a ticket's title or price.
+// TicketUpdated is published when a seller has changed a ticket's title, price or face value, or when its show was moved to another
+// time.
 type TicketUpdated struct{ Ticket }
 
 func (TicketUpdated) EventType() string { return "ticket.updated" }
 
-// TicketDeleted is published when a listing was withdrawn. Its version is higher than those of all other events of the ticket.
+// TicketDeleted is published when a listing was withdrawn or revoked. Its version is higher than those of all other events of the ticket.
 type TicketDeleted struct{ Ticket }
 
 func (TicketDeleted) EventType() string { return "ticket.deleted" }
+
+// Place is where the holder of a ticket sits or stands, in the venue's words. A place with a number is of one ticket of its show.
+type Place struct {
+	// Section is a part of the venue.
+	Section string `json:"section,omitempty"`
+	// Row is a row of the section.
+	Row string `json:"row,omitempty"`
+	// Number is that of the seat in its row. It is absent if the place is not numbered, as for people who stand.
+	Number string `json:"number,omitempty"`
+}
 
 // OrderedTicket is the ticket as it was when it was reserved. The buyer pays this price, even if the listing changes later. It
 // is the published form only: services store and return types of their own.
@@ -107,6 +130,10 @@ type OrderedTicket struct {
 	Price int64 `json:"price" jsonschema:"minimum=0"`
 	// Currency is an ISO 4217 code in lower case.
 	Currency string `json:"currency" jsonschema:"pattern=^[a-z]{3}$"`
+	// ShowID is the show that the ticket is for. It is absent if the ticket has no show.
+	ShowID id.Show `json:"showId,omitempty"`
+	// Seat is where the ticket's holder sits or stands. It is absent if the seller named no place.
+	Seat *Place `json:"seat,omitempty"`
 }
 
 // Order is the public state of an order: one buyer's purchase of one ticket.
@@ -265,3 +292,69 @@ func (p PaymentRefunded) IsFull() bool {
 type PaymentFailed struct{ Payment }
 
 func (PaymentFailed) EventType() string { return "payment.failed" }
+
+// Show is the public state of a show: an event at a venue, for which tickets are sold.
+type Show struct {
+	// The show's id.
+	ID id.Show `json:"id"`
+	// What is on.
+	Name string `json:"name"`
+	// The building or the place.
+	Venue string `json:"venue"`
+	// The venue's city.
+	City string `json:"city"`
+	// The venue's country: an ISO 3166-1 alpha-2 code in upper case.
+	Country string `json:"country" jsonschema:"pattern=^[A-Z]{2}$"`
+	// StartsAt is when the show starts: sales end then.
+	StartsAt clock.Timestamp `json:"startsAt"`
+	// TimeZone is that of the venue, as the IANA time zone database names it.
+	TimeZone string `json:"timeZone" jsonschema:"example=Europe/Berlin"`
+	// Category is what kind of show it is, a word in lower case: music, theatre, comedy, dance, sport, family, festival or other.
+	// Further ones may come.
+	Category string `json:"category" jsonschema:"pattern=^[a-z]+$"`
+	// Description is the owner's text about the show.
+	Description string `json:"description,omitempty"`
+	// MaxMarkup is by how many percent a ticket's price may exceed its face value. It is absent if prices have no cap.
+	MaxMarkup *int `json:"maxMarkup,omitempty" jsonschema:"minimum=0"`
+	// Image is absent if the owner has uploaded none.
+	Image *ShowImage `json:"image,omitempty"`
+	// Status is whether the show takes place.
+	Status ShowStatus `json:"status"`
+	// The owner's id.
+	UserID id.User `json:"userId"`
+	// Version grows with every event of the show.
+	Version int `json:"version" jsonschema:"minimum=1"`
+	// CreatedAt is when the owner announced the show.
+	CreatedAt clock.Timestamp `json:"createdAt"`
+	// UpdatedAt is when the show changed last.
+	UpdatedAt clock.Timestamp `json:"updatedAt"`
+}
+
+// ShowImage is the image of a show, a JPEG.
+type ShowImage struct {
+	// URL is the path at the gateway. What is there never changes: another image has another path.
+	URL string `json:"url"`
+	// Width is in pixels.
+	Width int `json:"width" jsonschema:"minimum=1"`
+	// Height is in pixels.
+	Height int `json:"height" jsonschema:"minimum=1"`
+}
+
+func (Show) Schema() int                { return 1 }
+func (s Show) Aggregate() (string, int) { return string(s.ID), s.Version }
+
+// ShowCreated is published when an owner has announced a show.
+type ShowCreated struct{ Show }
+
+func (ShowCreated) EventType() string { return "show.created" }
+
+// ShowUpdated is published when the owner has changed a show, or its image.
+type ShowUpdated struct{ Show }
+
+func (ShowUpdated) EventType() string { return "show.updated" }
+
+// ShowCancelled is published when the owner has cancelled a show: it does not take place. Its version is higher than those of all
+// other events of the show.
+type ShowCancelled struct{ Show }
+
+func (ShowCancelled) EventType() string { return "show.cancelled" }

@@ -17,6 +17,9 @@ type CancelReason string
 // PaymentStatus is the state of a payment.
 type PaymentStatus string
 
+// ShowStatus is whether a show takes place.
+type ShowStatus string
+
 // All values that an event may have. Their comments become descriptions in the JSON Schemas.
 const (
 	TicketStatusAvailable TicketStatus = "available" // it can be reserved
@@ -40,4 +43,7 @@ const (
 	PaymentStatusVoided     PaymentStatus = "voided"     // it ended before any money was taken
 	PaymentStatusRefunded   PaymentStatus = "refunded"   // all of the money was given back
 	PaymentStatusFailed     PaymentStatus = "failed"     // the last attempt was declined; the buyer may try again
+
+	ShowStatusScheduled ShowStatus = "scheduled" // it takes place, or has taken place
+	ShowStatusCancelled ShowStatus = "cancelled" // it does not take place, and does not change any more
 )

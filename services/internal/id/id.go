@@ -12,6 +12,8 @@ import (
 type (
 	// User is the id of a user.
 	User string
+	// Show is the id of a show.
+	Show string
 	// Ticket is the id of a ticket.
 	Ticket string
 	// Order is the id of an order.
