@@ -77,10 +77,10 @@ func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 	subscribe := map[string][]string{"auth": {}, "gateway": {}}
 	for service, payload := range map[string]Payload{
 		"auth": UserCreated{}, "tickets": TicketCreated{}, "orders": OrderCreated{}, "payments": PaymentCreated{}, "expiration": ExpirationComplete{},
+		"catalogue": ShowCreated{},
 	} {
 		publish[service] = []string{TopicOf(payload.EventType())}
 	}
-	publish["catalogue"] = []string{TopicOf("show.created")}
 	var subscribers, letters []string
 	for _, s := range documentsOf[struct {
 		Metadata struct{ Name string }
