@@ -27,7 +27,7 @@ const (
 	catalogueApp = "catalogue"
 	// The names of the measurements, for -only.
 	searchName  = "search"
-	leavesName  = "leaves the catalogue"
+	goneName    = "gone from the catalogue"
 	streamsName = "streams"
 	processName = "catalogue process"
 
@@ -51,7 +51,7 @@ type catalogueResult struct {
 	Shows    int           `json:"shows"`
 	Listings int           `json:"listings"`
 	Search   []steadyRoute `json:"search,omitempty"` // through the gateway, and at the service
-	Leaves   *steadyReport `json:"leaves,omitempty"`
+	Gone     *steadyReport `json:"gone,omitempty"`
 	Streams  *streamReport `json:"streams,omitempty"`
 	Process  *processSize  `json:"process,omitempty"`
 }
@@ -94,8 +94,8 @@ func (r *catalogueResult) String() string {
 	for _, s := range r.Search {
 		lines = append(lines, fmt.Sprintf("%s by the %s, %d/s: p50 %.1f ms, p99 %.1f ms; of a processor: %s", searchName, s.Route, s.Rate, s.P50, s.P99, shares(s.Processor)))
 	}
-	if l := r.Leaves; l != nil {
-		lines = append(lines, fmt.Sprintf("a reserved listing %s, at %d reservations/s, so long after the answer (at the replica that is last): p50 %.1f ms, p99 %.1f ms (of %d)", leavesName, l.Rate, l.P50, l.P99, l.Samples))
+	if l := r.Gone; l != nil {
+		lines = append(lines, fmt.Sprintf("a reserved listing is %s, at %d reservations/s, so long after the answer (at the replica that is last): p50 %.1f ms, p99 %.1f ms (of %d)", goneName, l.Rate, l.P50, l.P99, l.Samples))
 	}
 	if s := r.Streams; s != nil {
 		lines = append(lines, fmt.Sprintf("%d %s, opened in %.1f s, %d changes/s: from the answer to the update p50 %.1f ms, p99 %.1f ms; %d of %d updates arrived, %d streams ended; of a processor: %s",
@@ -201,7 +201,7 @@ func (b *bench) measureCatalogue(ctx context.Context) error {
 	measurements := []struct {
 		name    string
 		measure func(context.Context, *catalogueResult) error
-	}{{searchName, b.measureSearch}, {leavesName, b.measureLeaves}, {streamsName, b.measureStreams}, {processName, b.measureProcess}}
+	}{{searchName, b.measureSearch}, {goneName, b.measureGone}, {streamsName, b.measureStreams}, {processName, b.measureProcess}}
 	var problems []error
 	for _, m := range measurements {
 		if len(b.catalogues) == 0 || !s.only.MatchString(m.name) || m.name == streamsName && s.streams == 0 {
@@ -284,9 +284,9 @@ func (b *bench) measureSearch(ctx context.Context, r *catalogueResult) error {
 	return nil
 }
 
-// measureLeaves measures how long after the answer to its reservation a listing is still in the catalogue. For a listing that is observed
+// measureGone measures how long after the answer to its reservation a listing is still in the catalogue. For a listing that is observed
 // there is a show without another one.
-func (b *bench) measureLeaves(ctx context.Context, r *catalogueResult) error {
+func (b *bench) measureGone(ctx context.Context, r *catalogueResult) error {
 	s := b.settings
 	span := max(s.span, shortestSpan)
 	all := int(float64(reservationRate) * (s.warm + span).Seconds())
@@ -313,7 +313,7 @@ func (b *bench) measureLeaves(ctx context.Context, r *catalogueResult) error {
 	if err := b.waitShown(ctx, observed); err != nil {
 		return err
 	}
-	profiles := profiler{s.profile, b.stack}.during(ctx, leavesName, s.warm, span)
+	profiles := profiler{s.profile, b.stack}.during(ctx, goneName, s.warm, span)
 	left := &measurement{}
 	var mu sync.Mutex
 	var observing sync.WaitGroup
@@ -341,8 +341,8 @@ func (b *bench) measureLeaves(ctx context.Context, r *catalogueResult) error {
 	observing.Wait()
 	slices.Sort(left.latencies)
 	report := left.steady(reservationRate)
-	r.Leaves = &report
-	progress("%-32s p50 %.1f ms, p99 %.1f ms; the reservations p99 %.1f ms", leavesName, report.P50, report.P99, milliseconds(m.percentile(.99)))
+	r.Gone = &report
+	progress("%-32s p50 %.1f ms, p99 %.1f ms; the reservations p99 %.1f ms", goneName, report.P50, report.P99, milliseconds(m.percentile(.99)))
 	return errors.Join(m.problems(201), profiles(), b.waitHandled(ctx))
 }
 
