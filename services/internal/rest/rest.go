@@ -100,6 +100,8 @@ func New(o Options) *fiber.App {
 	app.Server().HeaderReceived = func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
 		return fasthttp.RequestConfig{ReadTimeout: o.BodyTimeout}
 	}
+	// Stream closes the connections that it takes.
+	app.Server().KeepHijackedConns = true
 	refuseUnknownMethods(app)
 	app.Server().Handler = markBusy(app.Server().Handler)
 	app.Use(w.request)
