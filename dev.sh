@@ -28,7 +28,7 @@ choose() {
 	3)
 		need go git make || return 0
 		[ -f .state/dev-infra.pid ] || { echo "  First start the servers (2)."; return 0; }
-		read -rp "  Which service (auth, tickets, orders, payments, expiration, dead-letters, webhooks, gateway)? " service
+		read -rp "  Which service (auth, tickets, orders, payments, expiration, dead-letters, catalogue, webhooks, gateway)? " service
 		[ -f "services/$service/main.go" ] || [ -f "services/$service/package.json" ] || { echo "  There is no service $service."; return 0; }
 		make "dev-$service"
 		;;

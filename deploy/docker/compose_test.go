@@ -107,7 +107,7 @@ func TestCompose_GivesEveryAppOfTheRunFileItsSidecar(t *testing.T) {
 		}
 		require.Empty(t, service.Volumes, app.ID)
 		require.Equal(t, ":9091", service.Environment["METRICS_ADDRESS"])
-		for variable, of := range map[string]string{"auth": "ORDERS_URL", "tickets": "AUTH_URL", "orders": "AUTH_URL", "payments": "AUTH_URL"} {
+		for variable, of := range map[string]string{"auth": "ORDERS_URL", "tickets": "AUTH_URL", "orders": "AUTH_URL", "payments": "AUTH_URL", "catalogue": "AUTH_URL"} {
 			if variable == app.ID {
 				require.Equal(t, "http://"+strings.ToLower(strings.TrimSuffix(of, "_URL"))+":8080", service.Environment[of])
 			}

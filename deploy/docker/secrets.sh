@@ -14,7 +14,7 @@ for name in REDIS_PASSWORD_ADMIN NATS_PASSWORD_ADMIN STRIPE_WEBHOOK_SECRET GRAFA
 	add "$name" "$(password)"
 done
 # A service has tokens, which it and its sidecar show each other, and users of its own.
-for app in GATEWAY AUTH TICKETS ORDERS PAYMENTS EXPIRATION DEAD_LETTERS WEBHOOKS; do
+for app in GATEWAY AUTH TICKETS ORDERS PAYMENTS EXPIRATION DEAD_LETTERS WEBHOOKS CATALOGUE; do
 	for name in APP_API_TOKEN DAPR_API_TOKEN; do
 		add "${name}_$app" "$(password)"
 	done

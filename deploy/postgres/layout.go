@@ -9,7 +9,7 @@ import (
 var files embed.FS
 
 // services are the app ids that keep documents. Each has a database and a role that owns it, both called boxoffice_{app id}.
-var services = []string{"auth", "dead-letters", "expiration", "orders", "payments", "tickets", "webhooks"}
+var services = []string{"auth", "catalogue", "dead-letters", "expiration", "orders", "payments", "tickets", "webhooks"}
 
 const (
 	// reporting may read the views, in all databases, and nothing else.

@@ -30,7 +30,8 @@ Environment:
                                 postgres://admin@db.example.com:5432/postgres?sslmode=verify-full
                                 (the password in it, or in PGPASSWORD, or in a file that PGPASSFILE names)
   POSTGRES_PASSWORD_AUTH        for "up": the passwords that the roles are to have
-  POSTGRES_PASSWORD_TICKETS …   (also _ORDERS, _PAYMENTS, _EXPIRATION, _DEAD_LETTERS, _WEBHOOKS, _REPORTING)
+  POSTGRES_PASSWORD_TICKETS …   (also _ORDERS, _PAYMENTS, _EXPIRATION, _DEAD_LETTERS, _WEBHOOKS, _CATALOGUE,
+                                _REPORTING)
 
 Flags:
 `

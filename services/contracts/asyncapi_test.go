@@ -217,7 +217,7 @@ func TestAsyncAPI_OperationsAreTheTopicsOfTheREADME(t *testing.T) {
 	documented := documentedRights(t)
 	rows := regexp.MustCompile("(?m)^\\| `(events\\.[a-z]+)` \\| ([a-z]+) \\| ([a-z, -]+) \\|$").
 		FindAllStringSubmatch(sources.Section(t, sources.Page(t, "README.md"), "## Topics"), -1)
-	require.Len(t, rows, 5, "services/README.md, Topics")
+	require.Len(t, rows, 6, "services/README.md, Topics")
 	for _, row := range rows {
 		require.Equal(t, []string{row[2]}, with(documented.publish, row[1]), "who publishes on %s", row[1])
 		require.ElementsMatch(t, strings.Split(row[3], ", "), with(documented.subscribe, row[1]), "who subscribes to %s", row[1])

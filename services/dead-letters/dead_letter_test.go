@@ -36,7 +36,7 @@ func TestDeadLetter_IsSentToTheServiceThatCouldNotHandleIt(t *testing.T) {
 	known := newDeadLetter("dead.tickets", event, noon)
 	require.Equal(t, []string{"retry.tickets"}, known.RetryTopics())
 	bare := newDeadLetter("events.dead", event, noon)
-	require.Equal(t, []string{"retry.tickets", "retry.orders", "retry.payments", "retry.expiration", "retry.webhooks"}, bare.RetryTopics(), "it names no service")
+	require.Equal(t, []string{"retry.tickets", "retry.orders", "retry.payments", "retry.expiration", "retry.webhooks", "retry.catalogue"}, bare.RetryTopics(), "it names no service")
 }
 
 func TestDeadLetter_WithoutAnEventCannotBeSent(t *testing.T) {

@@ -32,6 +32,7 @@ func newAPI(cfg config, roots *x509.CertPool, limits *limits) (*api, error) {
 		{"orders", cfg.OrdersURLs, []string{"/api/orders", "/api/orders/*"}},
 		{"payments", cfg.PaymentsURLs, []string{"/api/payments", "/api/payments/*"}},
 		{"expiration", cfg.ExpirationURLs, nil}, // has no public path; the system is not ready without it
+		{"catalogue", cfg.CatalogueURLs, []string{"/api/shows", "/api/shows/*", "/api/catalogue/*"}},
 		{"webhooks", cfg.WebhooksURLs, []string{"/api/webhooks", "/api/webhooks/*"}},
 	} {
 		if len(service.addresses) == 0 {

@@ -188,7 +188,7 @@ func TestConfig_RatesAreBounded(t *testing.T) {
 	for name, value := range map[string]string{"PORT": "1", "APP_PORT": "2", "DAPR_GRPC_PORT": "3", "APP_API_TOKEN": "a token that is long enough for this, surely"} {
 		t.Setenv(name, value)
 	}
-	for _, name := range []string{"AUTH_URL", "TICKETS_URL", "ORDERS_URL", "PAYMENTS_URL", "EXPIRATION_URL"} {
+	for _, name := range []string{"AUTH_URL", "TICKETS_URL", "ORDERS_URL", "PAYMENTS_URL", "EXPIRATION_URL", "CATALOGUE_URL"} {
 		t.Setenv(name, "http://127.0.0.1:8101")
 	}
 	for _, name := range []string{"RATE_LIMIT", "SIGNIN_RATE"} {

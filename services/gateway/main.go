@@ -24,6 +24,7 @@ type config struct {
 	OrdersURLs     []string `env:"ORDERS_URL" validate:"min=1,dive,http_url"`
 	PaymentsURLs   []string `env:"PAYMENTS_URL" validate:"min=1,dive,http_url"`
 	ExpirationURLs []string `env:"EXPIRATION_URL" validate:"min=1,dive,http_url"`
+	CatalogueURLs  []string `env:"CATALOGUE_URL" validate:"min=1,dive,http_url"`
 	// WebhooksURLs is optional, because the service needs Node. Without it there is no /api/webhooks.
 	WebhooksURLs []string `env:"WEBHOOKS_URL" validate:"dive,http_url"`
 

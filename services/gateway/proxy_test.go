@@ -65,7 +65,7 @@ func gatewayTo(t *testing.T, service string, roots *x509.CertPool, cfg config) s
 	t.Helper()
 	cfg.BodyLimit = 64 << 10
 	replicas := strings.Split(service, ",")
-	for _, of := range []*[]string{&cfg.AuthURLs, &cfg.TicketsURLs, &cfg.OrdersURLs, &cfg.PaymentsURLs, &cfg.ExpirationURLs} {
+	for _, of := range []*[]string{&cfg.AuthURLs, &cfg.TicketsURLs, &cfg.OrdersURLs, &cfg.PaymentsURLs, &cfg.ExpirationURLs, &cfg.CatalogueURLs} {
 		if *of == nil {
 			*of = replicas
 		}
@@ -125,7 +125,7 @@ func TestAPI_WithoutWebhooksThereIsNoSuchPath(t *testing.T) {
 	require.Equal(t, "not_found", r.code(t))
 	a, err := newAPI(config{
 		AuthConfig: identity.AuthConfig{AuthURLs: []string{"http://auth"}}, TicketsURLs: []string{"http://tickets"}, OrdersURLs: []string{"http://orders"},
-		PaymentsURLs: []string{"http://payments"}, ExpirationURLs: []string{"http://expiration"},
+		PaymentsURLs: []string{"http://payments"}, ExpirationURLs: []string{"http://expiration"}, CatalogueURLs: []string{"http://catalogue"},
 	}, nil, nil)
 	require.NoError(t, err)
 	for _, u := range a.upstreams() {
@@ -140,6 +140,7 @@ func TestAPI_RoutesEachPathToItsService(t *testing.T) {
 	url := gateway(t, "", func(c *config) {
 		c.AuthURLs, c.TicketsURLs, c.OrdersURLs = named("auth"), named("tickets"), named("orders")
 		c.PaymentsURLs, c.ExpirationURLs, c.WebhooksURLs = named("payments"), named("expiration"), named("webhooks")
+		c.CatalogueURLs = named("catalogue")
 	})
 	tests := map[string]string{
 		"/api/users/signin":              "auth",
@@ -152,6 +153,9 @@ func TestAPI_RoutesEachPathToItsService(t *testing.T) {
 		"/api/orders/7":                  "orders",
 		"/api/payments/webhook":          "payments",
 		"/api/payments":                  "payments",
+		"/api/shows":                     "catalogue",
+		"/api/shows/7/image":             "catalogue",
+		"/api/catalogue/shows?q=a":       "catalogue",
 		"/api/webhooks":                  "webhooks",
 		"/api/webhooks/7/deliveries?a=b": "webhooks",
 		"/api/ticketsale":                "",

@@ -66,7 +66,7 @@ func TestOverlays_EveryServiceHasAllThatBelongsToIt(t *testing.T) {
 			}
 			require.Equal(t, "app-api-token-"+service, annotations["dapr.io/app-token-secret"])
 			require.Equal(t, "dapr-api-token-"+service, annotations["dapr.io/api-token-secret"])
-			wantURLs := map[string]string{"auth": "ORDERS_URL", "tickets": "AUTH_URL", "orders": "AUTH_URL", "payments": "AUTH_URL", "webhooks": "AUTH_URL"}
+			wantURLs := map[string]string{"auth": "ORDERS_URL", "tickets": "AUTH_URL", "orders": "AUTH_URL", "payments": "AUTH_URL", "catalogue": "AUTH_URL", "webhooks": "AUTH_URL"}
 			if variable := wantURLs[service]; variable != "" {
 				of := strings.ToLower(strings.TrimSuffix(variable, "_URL"))
 				require.Equal(t, fmt.Sprintf("http://%s:8080,http://%[1]s-any:8080", of), named(container.list("env"), variable).text("value"), service)
@@ -185,7 +185,7 @@ func TestOverlays_NobodyWhoNeedNotComesIn(t *testing.T) {
 	// Who may come to which port of whom. What is not here comes in nowhere.
 	gateway := "http<-gateway"
 	want := map[string][]string{
-		"auth": {"http<-gateway,tickets,orders,payments,webhooks"}, "webhooks": {gateway}, "orders": {"http<-gateway,auth"}, "tickets": {gateway}, "payments": {gateway},
+		"auth": {"http<-gateway,tickets,orders,payments,webhooks,catalogue"}, "webhooks": {gateway}, "catalogue": {gateway}, "orders": {"http<-gateway,auth"}, "tickets": {gateway}, "payments": {gateway},
 		"expiration": {gateway, "dapr-internal<-expiration"},
 		"gateway":    {"http<-namespace ingress-nginx"},
 		"postgres":   {"postgres<-" + keepersAnd("postgres-databases", "postgres-backup")},
@@ -216,8 +216,8 @@ func TestOverlays_NobodyGoesWhereNothingIsForThem(t *testing.T) {
 			}
 		}
 		add(sidecars(), strings.Split(dapr, ";")...)
-		add("gateway", "http->auth,tickets,orders,payments,expiration,webhooks")
-		add("tickets,orders,payments,webhooks", "http->auth")
+		add("gateway", "http->auth,tickets,orders,payments,expiration,webhooks,catalogue")
+		add("tickets,orders,payments,webhooks,catalogue", "http->auth")
 		add("webhooks", "443->public addresses")
 		add("auth", "http->orders", "443->private addresses", "6443->private addresses") // the API server: for the key that signs
 		add("expiration", "dapr-internal->expiration")

@@ -19,7 +19,7 @@ import (
 
 // keepers are the services that have a database, and a user at the broker; services are all.
 var (
-	keepers  = []string{"auth", "tickets", "orders", "payments", "expiration", "dead-letters", "webhooks"}
+	keepers  = []string{"auth", "tickets", "orders", "payments", "expiration", "dead-letters", "webhooks", "catalogue"}
 	services = append([]string{"gateway"}, keepers...)
 )
 

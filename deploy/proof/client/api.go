@@ -43,13 +43,22 @@ type Ticket struct {
 	Version   int       `json:"version"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
+	// The members below belong to a ticket for a show. SalesEndAt is when the show starts.
+	ShowID     string    `json:"showId"`
+	Seat       *Place    `json:"seat"`
+	FaceValue  int64     `json:"faceValue"`
+	SalesEndAt time.Time `json:"salesEndAt"`
 }
 
-// Offer is the body of ListTicket and EditTicket. With a Version, an edit is refused if the ticket has another one.
+// Offer is the body of ListTicket, ListPlace and EditTicket. With a Version, an edit is refused if the ticket has another one. ShowID and
+// Seat belong to a new listing alone.
 type Offer struct {
-	Title   string `json:"title"`
-	Price   int64  `json:"price"`
-	Version int    `json:"version,omitempty"`
+	Title     string `json:"title,omitempty"`
+	Price     int64  `json:"price"`
+	ShowID    string `json:"showId,omitempty"`
+	Seat      *Place `json:"seat,omitempty"`
+	FaceValue int64  `json:"faceValue,omitempty"`
+	Version   int    `json:"version,omitempty"`
 }
 
 // Order is a purchase of one ticket. Its status is created, complete or cancelled; Reason is why it is cancelled.
@@ -71,6 +80,8 @@ type OrderedTicket struct {
 	Title    string `json:"title"`
 	Price    int64  `json:"price"`
 	Currency string `json:"currency"`
+	ShowID   string `json:"showId"`
+	Seat     *Place `json:"seat"`
 }
 
 // NewOrder is the body of Reserve.
@@ -192,6 +203,9 @@ func DeleteAccount(password string) Request {
 func ListTicket(title string, price int64) Request {
 	return post("/api/tickets", Offer{Title: title, Price: price})
 }
+
+// ListPlace offers a ticket for a show of the user. Response: 201 Ticket.
+func ListPlace(offer Offer) Request { return post("/api/tickets", offer) }
 
 // EditTicket changes a listing of the user. Response: 200 Ticket.
 func EditTicket(id string, offer Offer) Request {

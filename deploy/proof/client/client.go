@@ -185,9 +185,23 @@ func (c *Client) Do(ctx context.Context, r Request) (Response, error) {
 }
 
 func (c *Client) send(ctx context.Context, r Request) (Response, error) {
+	response, err := c.open(ctx, r)
+	if err != nil {
+		return Response{}, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return Response{}, fmt.Errorf("read the body of a response with status %d: %w", response.StatusCode, err)
+	}
+	return Response{Status: response.StatusCode, Header: response.Header, Body: text}, nil
+}
+
+// open sends a request, and returns the response before its body.
+func (c *Client) open(ctx context.Context, r Request) (*http.Response, error) {
 	body, err := r.body()
 	if err != nil {
-		return Response{}, fmt.Errorf("encode the body: %w", err)
+		return nil, fmt.Errorf("encode the body: %w", err)
 	}
 	url := r.Path
 	if strings.HasPrefix(url, "/") {
@@ -195,7 +209,7 @@ func (c *Client) send(ctx context.Context, r Request) (Response, error) {
 	}
 	request, err := http.NewRequestWithContext(ctx, r.Method, url, bytes.NewReader(body))
 	if err != nil {
-		return Response{}, err
+		return nil, err
 	}
 	if r.Body != nil {
 		request.Header.Set("Content-Type", "application/json")
@@ -211,16 +225,7 @@ func (c *Client) send(ctx context.Context, r Request) (Response, error) {
 	if host := r.Header.Get("Host"); host != "" {
 		request.Host = host
 	}
-	response, err := c.http.Do(request)
-	if err != nil {
-		return Response{}, err
-	}
-	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return Response{}, fmt.Errorf("read the body of a response with status %d: %w", response.StatusCode, err)
-	}
-	return Response{Status: response.StatusCode, Header: response.Header, Body: text}, nil
+	return c.http.Do(request)
 }
 
 // Pages sends a request for a list, and then one for each further page. It ends with the list, or with the first page that is an

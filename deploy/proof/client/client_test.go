@@ -150,3 +150,48 @@ func TestOptions_TransportSeesRequestsAndMayFailThem(t *testing.T) {
 	require.ErrorContains(t, err, "not in the contract")
 	require.Equal(t, []string{"GET /api/tickets"}, v.saw)
 }
+
+func TestStream_ReadsEventsAndSkipsHeartbeats(t *testing.T) {
+	var received *http.Request
+	api := serve(t, Options{}, func(w http.ResponseWriter, r *http.Request) {
+		received = r
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "retry: 2000\n\nid: e-1-0\nevent: ready\ndata: {}\n\n: heartbeat\n\n"+
+			"id: e-1-1\r\nevent: listing\r\ndata: {\"change\":\"sold\",\r\ndata: \"showId\":\"a-show\",\"ticketId\":\"a-ticket\",\"left\":3}\r\n\r\nevent: show\ndata: {\"change\":\"cancelled\",\"showId\":\"a-show\"}\n\n")
+	})
+
+	stream, err := api.Stream(t.Context(), FollowShows("a-show", "another").With("Last-Event-ID", "e-0-7"))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, stream.Close()) }()
+	require.Equal(t, "GET /api/catalogue/live?show=a-show&show=another", received.Method+" "+received.RequestURI)
+	require.Equal(t, "e-0-7", received.Header.Get("Last-Event-ID"))
+
+	ready, err := stream.Next()
+	require.NoError(t, err)
+	require.Equal(t, StreamEvent{"e-1-0", "ready", []byte("{}")}, ready)
+	sold, err := stream.Next()
+	require.NoError(t, err)
+	listing, err := sold.Listing()
+	require.NoError(t, err)
+	require.Equal(t, "e-1-1", sold.ID)
+	require.Equal(t, ListingUpdate{Change: "sold", ShowID: "a-show", TicketID: "a-ticket", Left: 3}, listing)
+	cancelled, err := stream.Next()
+	require.NoError(t, err)
+	show, err := cancelled.Show()
+	require.NoError(t, err)
+	require.Equal(t, "e-1-1", cancelled.ID, "an event without an id has that of the event before")
+	require.Equal(t, ShowUpdate{"cancelled", "a-show"}, show)
+	_, err = stream.Next()
+	require.ErrorIs(t, err, io.EOF)
+}
+
+func TestStream_ARefusalIsAProblem(t *testing.T) {
+	api := serve(t, Options{}, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"errors":[{"code":"too_many_streams"}]}`)
+	})
+	_, err := api.Stream(t.Context(), FollowShows("a-show"))
+	var problem *Problem
+	require.ErrorAs(t, err, &problem)
+	require.Equal(t, "too_many_streams", problem.Code())
+}

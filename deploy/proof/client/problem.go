@@ -18,6 +18,8 @@ type Problem struct {
 	RequestID string          `json:"requestId"`
 	// OrderID is the user's order that has the ticket, with the code own_reservation.
 	OrderID string `json:"orderId"`
+	// MaxPrice is the highest price that the show allows, with the code price_above_cap.
+	MaxPrice int64 `json:"maxPrice"`
 	// RetryAfter is how long to wait before the next request, if the response named a time.
 	RetryAfter time.Duration `json:"-"`
 }

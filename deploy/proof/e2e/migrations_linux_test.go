@@ -26,7 +26,7 @@ const (
 )
 
 // rolesWithPasswords are the roles that the migrations create.
-var rolesWithPasswords = []string{"auth", "dead-letters", "expiration", "orders", "payments", "tickets", "webhooks", "reporting"}
+var rolesWithPasswords = []string{"auth", "dead-letters", "expiration", "orders", "payments", "tickets", "catalogue", "webhooks", "reporting"}
 
 func passwordOf(role string) string { return "secret-of-" + role }
 

@@ -26,6 +26,19 @@ type Ticket struct {
 	Version   int       `json:"version"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
+	// The members below belong to a ticket for a show. Revoked means that the ticket is void.
+	ShowID     string    `json:"showId,omitempty"`
+	Seat       *Place    `json:"seat,omitempty"`
+	FaceValue  int64     `json:"faceValue,omitempty"`
+	SalesEndAt time.Time `json:"salesEndAt,omitzero"`
+	Revoked    bool      `json:"revoked,omitempty"`
+}
+
+// Place is where the holder of a ticket sits or stands.
+type Place struct {
+	Section string `json:"section,omitempty"`
+	Row     string `json:"row,omitempty"`
+	Number  string `json:"number,omitempty"`
 }
 
 // Event is an event of the ticket.
@@ -51,6 +64,8 @@ type OrderedTicket struct {
 	Title    string `json:"title"`
 	Price    int64  `json:"price"`
 	Currency string `json:"currency"`
+	ShowID   string `json:"showId,omitempty"`
+	Seat     *Place `json:"seat,omitempty"`
 }
 
 // Event is an event of the order.

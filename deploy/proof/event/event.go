@@ -26,7 +26,7 @@ type Event struct {
 // owners are the services that publish the events of each aggregate, and schemas the numbers of those formats that are
 // not the first.
 var (
-	owners  = map[string]string{"user": "auth", "ticket": "tickets", "order": "orders", "payment": "payments", "expiration": "expiration"}
+	owners  = map[string]string{"user": "auth", "ticket": "tickets", "order": "orders", "payment": "payments", "expiration": "expiration", "show": "catalogue"}
 	schemas = map[string]int{"user": 2, "expiration": 2}
 )
 

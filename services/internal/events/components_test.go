@@ -77,6 +77,7 @@ func TestComponents_NameForEveryAppWhatItMayPublishAndSubscribe(t *testing.T) {
 	subscribe := map[string][]string{"auth": {}, "gateway": {}}
 	for service, payload := range map[string]Payload{
 		"auth": UserCreated{}, "tickets": TicketCreated{}, "orders": OrderCreated{}, "payments": PaymentCreated{}, "expiration": ExpirationComplete{},
+		"catalogue": ShowCreated{},
 	} {
 		publish[service] = []string{TopicOf(payload.EventType())}
 	}

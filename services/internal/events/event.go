@@ -43,7 +43,7 @@ func TopicOf(eventType string) string {
 func deadLetterTopic(service string) string { return "dead." + service }
 
 // Subscribers are the services that handle events (components/events/subscriptions.yaml) and can have dead letters.
-var Subscribers = []string{"tickets", "orders", "payments", "expiration", "webhooks"}
+var Subscribers = []string{"tickets", "orders", "payments", "expiration", "webhooks", "catalogue"}
 
 // RetryTopic is the topic of the dead letters that are sent again to a service. Only the service dead-letters publishes there.
 func RetryTopic(service string) string { return "retry." + service }

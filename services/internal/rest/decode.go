@@ -136,7 +136,7 @@ func article(wrong *json.UnmarshalTypeError) string {
 const embedded = "~"
 
 // validate returns the validator, of which there is one because it caches types. It has two rules besides the library's: "notblank",
-// a text that is more than spaces, and "printable" (see printable).
+// a text that is more than spaces, and "printable" (see Printable).
 var validate = sync.OnceValue(func() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(field reflect.StructField) string {
@@ -153,7 +153,7 @@ var validate = sync.OnceValue(func() *validator.Validate {
 		v.RegisterValidation("notblank", func(f validator.FieldLevel) bool {
 			return strings.TrimSpace(f.Field().String()) != ""
 		}),
-		v.RegisterValidation("printable", func(f validator.FieldLevel) bool { return printable(f.Field().String()) }),
+		v.RegisterValidation("printable", func(f validator.FieldLevel) bool { return Printable(f.Field().String()) }),
 	)
 	if err != nil {
 		panic(fmt.Sprintf("rest: a rule is not a rule: %v", err))
@@ -161,10 +161,10 @@ var validate = sync.OnceValue(func() *validator.Validate {
 	return v
 })
 
-// printable reports whether a text is displayed as it is written: it has no control characters, no line ends, and none of the
+// Printable reports whether a text is displayed as it is written: it has no control characters, no line ends, and none of the
 // characters that change the direction of the following text (U+202A to U+202E, U+2066 to U+2069), with which a text can be
 // displayed as another one. Right-to-left scripts do not need those: their letters have a direction.
-func printable(text string) bool {
+func Printable(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool {
 		return unicode.In(r, unicode.Cc, unicode.Zl, unicode.Zp) || '\u202A' <= r && r <= '\u202E' || '\u2066' <= r && r <= '\u2069'
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
 
 	"boxoffice/services/internal/problem"
 )
@@ -29,6 +30,8 @@ type observer struct {
 	duration *prometheus.HistogramVec
 	trusted  []netip.Prefix
 	tracing  tracing
+	// bodyLimit returns the longest body of a request with a header.
+	bodyLimit func(*fasthttp.RequestHeader) int
 }
 
 func newObserver(log *slog.Logger, metrics prometheus.Registerer) *observer {
@@ -203,7 +206,10 @@ func (w *observer) refuse(c *fiber.Ctx, err error) error {
 	o := &observation{requestID: newRequestID(), cause: err, client: Peer(c.Context())}
 	c.Set(fiber.HeaderXRequestID, o.requestID)
 	switch {
-	case errors.Is(err, fiber.ErrRequestEntityTooLarge), errors.Is(err, fiber.ErrRequestHeaderFieldsTooLarge):
+	case errors.Is(err, fiber.ErrRequestEntityTooLarge):
+		err = problem.New(problem.TooLarge, "too_large", "The request's body is longer than %d bytes.", w.bodyLimit(&c.Request().Header))
+		drain(c)
+	case errors.Is(err, fiber.ErrRequestHeaderFieldsTooLarge):
 		drain(c)
 	case errors.Is(err, fiber.ErrBadGateway):
 		// Fiber's error for a connection that the client has broken.

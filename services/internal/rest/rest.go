@@ -3,6 +3,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -42,6 +43,8 @@ type Options struct {
 	Metrics prometheus.Registerer
 	// BodyLimit is the longest request body in bytes. Default 1 MiB.
 	BodyLimit int
+	// BodyLimitOf, if it is set, returns the limit for requests with a method and a path as they were sent; 0 is BodyLimit.
+	BodyLimitOf func(method, path string) int
 	// HeaderTimeout bounds the time in which a request's headers arrive, BodyTimeout that of its body. Defaults: 5 s, 15 s.
 	HeaderTimeout, BodyTimeout time.Duration
 	// TrustedProxies are the networks of proxies whose X-Forwarded-For is trusted.
@@ -79,6 +82,7 @@ func New(o Options) *fiber.App {
 	}
 	w := newObserver(o.Log, o.Metrics)
 	w.trusted = o.TrustedProxies
+	w.bodyLimit = o.bodyLimit
 	if o.Edge != nil {
 		w.tracing = tracing{edge: true, sampled: o.Edge.TraceSampling}
 	}
@@ -97,8 +101,8 @@ func New(o Options) *fiber.App {
 	})
 	// A request that cannot be parsed is logged without its bytes: they may have a cookie.
 	app.Server().SecureErrorLogMessage = true
-	app.Server().HeaderReceived = func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
-		return fasthttp.RequestConfig{ReadTimeout: o.BodyTimeout}
+	app.Server().HeaderReceived = func(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
+		return fasthttp.RequestConfig{ReadTimeout: o.BodyTimeout, MaxRequestBodySize: o.bodyLimit(header)}
 	}
 	// Stream closes the connections that it takes.
 	app.Server().KeepHijackedConns = true
@@ -110,6 +114,15 @@ func New(o Options) *fiber.App {
 		StackTraceHandler: func(c *fiber.Ctx, _ any) { observed(c).stack = debug.Stack() },
 	}))
 	return app
+}
+
+// bodyLimit returns the longest body of a request with a header.
+func (o *Options) bodyLimit(header *fasthttp.RequestHeader) int {
+	if o.BodyLimitOf == nil {
+		return o.BodyLimit
+	}
+	path, _, _ := strings.Cut(string(header.RequestURI()), "?")
+	return cmp.Or(o.BodyLimitOf(string(header.Method()), path), o.BodyLimit)
 }
 
 // refuseUnknownMethods responds with problem+json to a method that HTTP does not have. Fiber would respond with plain text, before

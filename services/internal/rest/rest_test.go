@@ -167,6 +167,46 @@ func TestNew_RefusesLongBodiesAndTheClientGetsTheResponse(t *testing.T) {
 	}
 }
 
+func TestNew_ARouteMayHaveALongerBody(t *testing.T) {
+	o := quiet()
+	o.BodyLimit = 1 << 10
+	o.BodyLimitOf = func(method, path string) int {
+		if method == "PUT" && path == "/image" {
+			return 1 << 20
+		}
+		return 0
+	}
+	app := New(o)
+	app.All("/*", func(c *fiber.Ctx) error { return c.SendString(fmt.Sprint(len(c.Body()))) })
+	address := strings.TrimSuffix(serve(t, app), "/")
+	for _, tt := range []struct {
+		method, path string
+		length       int
+		limit        int // that the refusal names; 0: it is none
+	}{
+		{"PUT", "/image", 1 << 20, 0},
+		{"PUT", "/image?a=b", 1 << 20, 0},
+		{"PUT", "/image", 1<<20 + 1, 1 << 20},
+		{"POST", "/image", 1<<10 + 1, 1 << 10},
+		{"PUT", "/images", 1<<10 + 1, 1 << 10},
+	} {
+		for _, expect := range []string{"", "100-continue"} {
+			req, err := http.NewRequest(tt.method, address+tt.path, bytes.NewReader(make([]byte, tt.length)))
+			require.NoError(t, err)
+			req.Header.Set("Expect", expect)
+			res, err := http.DefaultClient.Do(req)
+			require.NoError(t, err)
+			got := read(t, res)
+			if tt.limit == 0 {
+				require.Equal(t, fmt.Sprint(tt.length), got.body)
+				continue
+			}
+			require.Equal(t, 413, got.status)
+			require.Equal(t, []problem.Detail{{Message: fmt.Sprintf("The request's body is longer than %d bytes.", tt.limit), Code: "too_large"}}, got.fault.Errors)
+		}
+	}
+}
+
 func TestNew_RefusesLongHeadersAndTheClientGetsTheResponse(t *testing.T) {
 	address := serve(t, New(quiet()))
 	for _, length := range []int{headerLimit, 8 << 20} {
@@ -547,9 +587,9 @@ func TestPathID_IsAUUIDOrNothing(t *testing.T) {
 
 func TestPrintable_RefusesTextsThatAreDisplayedDifferently(t *testing.T) {
 	for _, text := range []string{"", "Opéra, 2. Rang", "שורה ראשונה", "مقعد\u200f", "前排", "👩‍👩‍👧", "a\u00a0b", "\ufffd"} {
-		require.True(t, printable(text), "%q", text)
+		require.True(t, Printable(text), "%q", text)
 	}
 	for _, r := range "\x01\t\n\r\x1b\x7f\u0085\u009b\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069" {
-		require.False(t, printable("a"+string(r)+"b"), "%U", r)
+		require.False(t, Printable("a"+string(r)+"b"), "%U", r)
 	}
 }

@@ -70,13 +70,19 @@ type Config struct {
 	// ShutdownTimeout bounds the shutdown, in which requests are finished and events are published.
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"15s" validate:"min=1s"`
 
-	edge *rest.Edge
+	edge        *rest.Edge
+	bodyLimitOf func(method, path string) int
 }
 
 func (c *Config) base() *Config { return c }
 
 // edge is implemented by the configuration of the service that the internet can call.
 type edge interface{ Edge() *rest.Edge }
+
+// bodyLimits is implemented by the configuration of a service that takes longer bodies on some routes (rest.Options.BodyLimitOf).
+type bodyLimits interface {
+	BodyLimitOf(method, path string) int
+}
 
 // Configured is a pointer to a struct that embeds Config.
 type Configured interface{ base() *Config }

@@ -111,6 +111,9 @@ func Main(name string, cfg Configured, build func(ctx context.Context, s *Servic
 	if open, ok := cfg.(edge); ok {
 		cfg.base().edge = open.Edge()
 	}
+	if limits, ok := cfg.(bodyLimits); ok {
+		cfg.base().bodyLimitOf = limits.BodyLimitOf
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	logger := newLogger(cfg.base(), os.Stdout).With("service", name)
@@ -154,7 +157,7 @@ func newService(name string, cfg *Config, logger *slog.Logger) *Service {
 		Log:     logger,
 		Metrics: metrics,
 		Public: rest.New(rest.Options{
-			Name: name, Log: logger, Metrics: metrics, BodyLimit: cfg.BodyLimit,
+			Name: name, Log: logger, Metrics: metrics, BodyLimit: cfg.BodyLimit, BodyLimitOf: cfg.bodyLimitOf,
 			HeaderTimeout: cfg.HeaderTimeout, BodyTimeout: cfg.BodyTimeout, TrustedProxies: cfg.TrustedProxies, Edge: cfg.edge,
 		}),
 		Callback: chi.NewRouter(),

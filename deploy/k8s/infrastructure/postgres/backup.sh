@@ -6,7 +6,7 @@
 # First it makes room. It deletes the files of an interrupted run, then dumps older than KEEP_DAYS, then the oldest nights until
 # one and a half times the last night fits, but never the last KEEP_NIGHTS.
 set -eu
-databases="boxoffice boxoffice_auth boxoffice_tickets boxoffice_orders boxoffice_payments boxoffice_expiration boxoffice_webhooks boxoffice_dead-letters"
+databases="boxoffice boxoffice_auth boxoffice_tickets boxoffice_orders boxoffice_payments boxoffice_expiration boxoffice_webhooks boxoffice_catalogue boxoffice_dead-letters"
 KEY=${KEY:-} KEEP_DAYS=${KEEP_DAYS:-14} KEEP_NIGHTS=${KEEP_NIGHTS:-2}
 export GNUPGHOME="${TMPDIR:-/tmp}/gnupg"
 mkdir -p -m 700 "$GNUPGHOME"

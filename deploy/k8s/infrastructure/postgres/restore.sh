@@ -10,7 +10,7 @@ for file in "$BACKUPS"/boxoffice_dead-letters-*.dump*; do # the last of a night
 done
 newest=${newest##*-}
 night=${NIGHT:-${newest%%.dump*}}
-databases="boxoffice_auth boxoffice_tickets boxoffice_orders boxoffice_payments boxoffice_expiration boxoffice_webhooks boxoffice_dead-letters"
+databases="boxoffice_auth boxoffice_tickets boxoffice_orders boxoffice_payments boxoffice_expiration boxoffice_webhooks boxoffice_catalogue boxoffice_dead-letters"
 # The previous release had no database of webhooks, so its dumps have none.
 if ! ls "$BACKUPS/boxoffice_webhooks-$night".dump* > /dev/null 2>&1; then
 	echo "There is no dump of boxoffice_webhooks of $night: that database stays as it is."
