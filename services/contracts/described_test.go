@@ -87,8 +87,21 @@ func TestOpenAPI_HasTheRoutesOfTheServices(t *testing.T) {
 	registered["GET /.well-known/jwks.json"] = true // identity registers it by a constant, and the gateway the schemas by their ids
 	registered["GET /api/schemas/{}/{}"] = true
 
+	for _, coming := range comingRoutes {
+		require.True(t, described[coming], coming)
+		registered[coming] = true
+	}
 	require.ElementsMatch(t, slices.Collect(maps.Keys(registered)), slices.Collect(maps.Keys(described)))
 }
+
+// comingRoutes and comingCodes are described first: they may be absent from the sources until their services have them.
+var (
+	comingRoutes = []string{
+		"GET /api/shows", "POST /api/shows", "GET /api/shows/{}", "PUT /api/shows/{}", "DELETE /api/shows/{}", "PUT /api/shows/{}/image", "DELETE /api/shows/{}/image",
+		"GET /api/shows/{}/images/{}", "GET /api/catalogue/shows", "GET /api/catalogue/shows/{}", "GET /api/catalogue/shows/{}/tickets", "GET /api/catalogue/live",
+	}
+	comingCodes = []string{"image_invalid", "not_show_owner", "show_not_found", "show_started", "show_cancelled", "seat_listed", "price_above_cap", "too_many_streams"}
+)
 
 // typeScriptSources returns the paths of the sources of services in TypeScript, except tests.
 func typeScriptSources(t *testing.T) []string {
@@ -136,6 +149,10 @@ func TestOpenAPI_HasTheCodesOfTheSources(t *testing.T) {
 	for code := range notSent {
 		require.True(t, used[code], "no source has the code %s", code)
 		delete(used, code)
+	}
+	for _, code := range comingCodes {
+		require.True(t, described[code], code)
+		used[code] = true
 	}
 	require.Equal(t, used, described)
 }

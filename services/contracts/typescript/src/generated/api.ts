@@ -162,13 +162,17 @@ export interface paths {
     };
     /**
      * All listings, newest first
-     * @description Withdrawn listings are not among them; reserved, sold and withheld ones are.
+     * @description Withdrawn listings are not among them; reserved, sold and withheld ones are. With `status=available` the catalogue answers: only what can be reserved now, with an `ETag` for `If-None-Match`. `version` of these is that of
+     *     their sellers' last change, and may be lower than in `GET /api/tickets/{ticketId}`.
      */
     get: operations["listTickets"];
     put?: never;
     /**
      * List a ticket for sale
      * @description The caller is its seller. Other services learn of it by an event, usually within some milliseconds.
+     *
+     *     A ticket may name its show (`showId`) and its place (`seat`): then the caller must be the show's owner, the ticket is in the catalogue, and its sales end when the show starts. While the event of a new show is on its way, the answer is 503
+     *     `not_yet_known`.
      */
     post: operations["createTicket"];
     delete?: never;
@@ -191,7 +195,7 @@ export interface paths {
     get: operations["getTicket"];
     /**
      * Change a listing
-     * @description Replaces title and price. A `withheld` ticket is for sale again. To change only what you have read, send the listing's version, in `If-Match` or as `version`: if it
+     * @description Replaces title and price, and the face value if it is sent; show and place stay. A `withheld` ticket is for sale again. To change only what you have read, send the listing's version, in `If-Match` or as `version`: if it
      *     has changed since, the answer is 409 `stale_version`. Without a version the last change wins.
      */
     put: operations["updateTicket"];
@@ -201,6 +205,217 @@ export interface paths {
      * @description With `If-Match`, only if it has not changed since it was read.
      */
     delete: operations["deleteTicket"];
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/shows": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * All shows, newest first
+     * @description Also cancelled ones and those that are over. To find a show to go to, use the catalogue.
+     */
+    get: operations["listShows"];
+    put?: never;
+    /**
+     * Announce a show
+     * @description The caller is its owner, who alone may change it and list its tickets. The catalogue has it within a second.
+     */
+    post: operations["createShow"];
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/shows/{showId}": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    /**
+     * A show
+     * @description Also one that is cancelled or over.
+     */
+    get: operations["getShow"];
+    /**
+     * Change a show
+     * @description Replaces all members of the body; the image stays. To change only what you have read, send the show's version, in `If-Match` or as `version`: if it has changed since, the
+     *     answer is 409 `stale_version`. Without a version the last change wins.
+     *
+     *     If `startsAt` moves, the sales of the show's tickets end at the new time (`salesEndAt`), usually within a second. A new `maxMarkup` holds for tickets that are listed or changed from now on.
+     */
+    put: operations["updateShow"];
+    post?: never;
+    /**
+     * Cancel a show
+     * @description For ever. The show can still be read, with the status `cancelled`. All its listings are withdrawn, and all live orders of its tickets are cancelled (`withdrawn`): what was authorized is released, and what
+     *     was paid is given back. That takes seconds, and minutes for many thousands of tickets. A repeated request answers 204, too.
+     */
+    delete: operations["cancelShow"];
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/shows/{showId}/image": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    get?: never;
+    /**
+     * Set the image of a show
+     * @description The body is the image: JPEG, PNG or WebP. It is scaled down to at most 1600 pixels on its longer side, and stored as JPEG without its metadata (as the place where a photograph was taken). The address of an image
+     *     never gets another image: each change has a new one, `image.url` of the show.
+     */
+    put: operations["putShowImage"];
+    post?: never;
+    /**
+     * Remove the image of a show
+     * @description Answers 204 also if it has none.
+     */
+    delete: operations["deleteShowImage"];
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/shows/{showId}/images/{imageId}": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+        /** @description The id of an image. */
+        imageId: components["parameters"]["ImageId"];
+      };
+      cookie?: never;
+    };
+    /**
+     * An image of a show
+     * @description What `image.url` of a show names. It never changes, so it may be kept for a year.
+     */
+    get: operations["getShowImage"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/catalogue/shows": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * What is on
+     * @description Shows that are not cancelled and have not started, also those that are sold out (`left` is 0). Each has how many tickets are left, and from which price.
+     *
+     *     `q` searches the name, the venue, the city, the category and the description. All its words must occur; the last one may be the beginning of a word, and a typing error is forgiven. `total` counts all matches, and `facets` counts
+     *     them by city, category and country. A facet does not apply its own filter: with `city=Berlin`, `facets.cities` still has the other cities, so that a page can offer them.
+     */
+    get: operations["searchShows"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/catalogue/shows/{showId}": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    /**
+     * A show, and what is left
+     * @description A show that is cancelled or has started is 404 `not_found` here; `GET /api/shows/{showId}` has it.
+     */
+    get: operations["getCatalogueShow"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/catalogue/shows/{showId}/tickets": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    /**
+     * The available tickets of a show, cheapest first
+     * @description `version` of these tickets is that of their sellers' last change, and may be lower than in `GET /api/tickets/{ticketId}`.
+     */
+    get: operations["listTicketsOfShow"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/catalogue/live": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * What happens to shows and their tickets, as it happens
+     * @description A stream of server-sent events (`text/event-stream`; in a browser, `EventSource`). A change is sent within a tenth of a second, usually.
+     *
+     *     - **Begin**: open the stream, wait for `ready`, then read the pages of the catalogue. What changes after `ready` arrives as an event.
+     *     - **Events**: `ready` (first), `listing` (a ticket), `show` (a show) and `reset`. The data of each is one JSON object (`LiveReady`, `LiveListing`, `LiveShow`, `LiveReset`). An event may arrive twice, and the pages may already have
+     *       it: take its values as they are, do not add or subtract. Ignore events with names that you do not know.
+     *     - **Go on after a break**: connect again and send the last `id:` that you got as `Last-Event-ID`, which `EventSource` does by itself, after `retry:` milliseconds. You get all that you missed, then what happens. Any replica of the service can
+     *       answer.
+     *     - **Reset**: if what you missed is not kept any more, the first event is `reset` in the place of `ready`. Read the pages again. Then go on with this stream.
+     *     - **Heartbeat**: a comment line (`:`) every 15 s. If nothing arrives for 30 s, connect again.
+     *     - **End**: the stream ends when the service stops, or when the client reads too slowly (for 10 s, or too many events behind). Connect again.
+     *     - **Limits**: a process and an address have a limited number of streams: 503 `too_many_streams`.
+     */
+    get: operations["watchShows"];
+    put?: never;
+    post?: never;
+    delete?: never;
     options?: never;
     head?: never;
     patch?: never;
@@ -219,6 +434,7 @@ export interface paths {
     /**
      * Reserve a ticket
      * @description The caller has the ticket until the order's `expiresAt`, 15 minutes later, and must have paid by then. The order's price is that of this moment, whatever becomes of the listing.
+     *     A ticket with a show can be reserved until the show starts (`salesEndAt`); who has reserved it by then may still pay.
      *
      *     While the event of a new listing is on its way, the service waits up to 5 s for it. If it does not arrive, the answer is 503 `not_yet_known` for a ticket whose id is at most a minute old, and
      *     otherwise 404 `ticket_not_found`.
@@ -708,6 +924,17 @@ export interface components {
     UserId: string;
     /**
      * Format: uuid
+     * @description The id of a show.
+     * @example 01a21acd-7d21-7c08-9a55-2f0d54b1c3a7
+     */
+    ShowId: string;
+    /**
+     * @description The id of an image.
+     * @example 01a21acd-9b0e-7f64-8f0a-6c1e2d3b4a59
+     */
+    ImageId: string;
+    /**
+     * Format: uuid
      * @description The id of a ticket.
      * @example 01a21ace-0f05-7a31-aac0-0056afb1fd3d
      */
@@ -822,6 +1049,339 @@ export interface components {
       password: string;
     };
     /**
+     * @description A country: two capital letters of ISO 3166-1.
+     * @example DE
+     * @example US
+     * @example FR
+     */
+    Country: string;
+    /** @enum {string} */
+    Category: "music" | "theatre" | "comedy" | "dance" | "sport" | "family" | "festival" | "other";
+    /**
+     * @description RFC 3339, or a date.
+     * @example 2026-12-24
+     * @example 2026-12-24T18:00:00Z
+     */
+    TimeOrDate: string;
+    /**
+     * Format: binary
+     * @description The bytes of an image.
+     */
+    ImageFile: string;
+    ShowImage: {
+      /** @description The path of the image. */
+      url: string;
+      /** @description In pixels. */
+      width: number;
+      /** @description In pixels. */
+      height: number;
+    };
+    /**
+     * @description `scheduled`: it takes place, or has taken place. `cancelled`: its owner cancelled it, for ever.
+     * @enum {string}
+     */
+    ShowStatus: "scheduled" | "cancelled";
+    /**
+     * @example {
+     *       "name": "Hamlet",
+     *       "venue": "Schaubühne",
+     *       "city": "Berlin",
+     *       "country": "DE",
+     *       "startsAt": "2027-12-24T18:30:00.000Z",
+     *       "timeZone": "Europe/Berlin",
+     *       "category": "theatre",
+     *       "description": "In German, with English surtitles.",
+     *       "maxMarkup": 20
+     *     }
+     */
+    NewShow: {
+      /** @description Up to 200 characters, not only spaces, without control characters, line ends, and characters that change the direction of text. */
+      name: string;
+      /** @description The same rules. */
+      venue: string;
+      /** @description The same rules. */
+      city: string;
+      country: components["schemas"]["Country"];
+      /**
+       * Format: date-time
+       * @description RFC 3339, in any time zone. It is in the future, by three years at most. Tickets can be reserved until then.
+       * @example 2027-12-24T19:30:00+01:00
+       */
+      startsAt: string;
+      /**
+       * @description The time zone of the place, a name of the IANA database.
+       * @example Europe/Berlin
+       * @example America/New_York
+       */
+      timeZone: string;
+      category: components["schemas"]["Category"];
+      /** @description Up to 2000 characters, which may have line ends. */
+      description?: string;
+      /** @description How many percent above its face value a ticket may cost. Without it, any price is allowed. */
+      maxMarkup?: number;
+    };
+    ShowChange: components["schemas"]["NewShow"] & {
+      /** @description The version that you have read. Send it here or in `If-Match`; if both, they must be the same. */
+      version?: number;
+    };
+    /**
+     * @example {
+     *       "id": "01a21acd-7d21-7c08-9a55-2f0d54b1c3a7",
+     *       "name": "Hamlet",
+     *       "venue": "Schaubühne",
+     *       "city": "Berlin",
+     *       "country": "DE",
+     *       "startsAt": "2026-12-24T18:30:00.000Z",
+     *       "timeZone": "Europe/Berlin",
+     *       "category": "theatre",
+     *       "description": "In German, with English surtitles.",
+     *       "maxMarkup": 20,
+     *       "image": {
+     *         "url": "/api/shows/01a21acd-7d21-7c08-9a55-2f0d54b1c3a7/images/01a21acd-9b0e-7f64-8f0a-6c1e2d3b4a59",
+     *         "width": 1600,
+     *         "height": 900
+     *       },
+     *       "status": "scheduled",
+     *       "userId": "01a21ace-0ea5-7770-bd65-f4096726e83e",
+     *       "version": 2,
+     *       "createdAt": "2026-11-27T02:20:04.257Z",
+     *       "updatedAt": "2026-11-27T02:20:11.918Z"
+     *     }
+     */
+    Show: {
+      id: components["schemas"]["ShowId"];
+      name: string;
+      venue: string;
+      city: string;
+      country: components["schemas"]["Country"];
+      startsAt: components["schemas"]["Time"];
+      /** @description The time zone of the place, a name of the IANA database. Show `startsAt` in it. */
+      timeZone: string;
+      category: components["schemas"]["Category"];
+      /** @description Absent if there is none. */
+      description?: string;
+      /** @description How many percent above its face value a ticket may cost. Absent if any price is allowed. */
+      maxMarkup?: number;
+      /** @description Absent if there is none. */
+      image?: components["schemas"]["ShowImage"];
+      status: components["schemas"]["ShowStatus"];
+      /** @description The owner. */
+      userId: components["schemas"]["UserId"];
+      /** @description Grows with each change. The same as `ETag`. */
+      version: components["schemas"]["Version"];
+      createdAt: components["schemas"]["Time"];
+      updatedAt: components["schemas"]["Time"];
+    };
+    Left: {
+      /** @description How many tickets can be reserved now. */
+      left: number;
+      /** @description The lowest price among them, in the currency's minor unit. Absent if none is left. */
+      priceFrom?: number;
+      /** @description The currency of `priceFrom`. Absent if none is left. */
+      currency?: components["schemas"]["Currency"];
+    };
+    /**
+     * @description A show, and what is left.
+     * @example {
+     *       "id": "01a21acd-7d21-7c08-9a55-2f0d54b1c3a7",
+     *       "name": "Hamlet",
+     *       "venue": "Schaubühne",
+     *       "city": "Berlin",
+     *       "country": "DE",
+     *       "startsAt": "2026-12-24T18:30:00.000Z",
+     *       "timeZone": "Europe/Berlin",
+     *       "category": "theatre",
+     *       "description": "In German, with English surtitles.",
+     *       "maxMarkup": 20,
+     *       "image": {
+     *         "url": "/api/shows/01a21acd-7d21-7c08-9a55-2f0d54b1c3a7/images/01a21acd-9b0e-7f64-8f0a-6c1e2d3b4a59",
+     *         "width": 1600,
+     *         "height": 900
+     *       },
+     *       "status": "scheduled",
+     *       "userId": "01a21ace-0ea5-7770-bd65-f4096726e83e",
+     *       "version": 2,
+     *       "createdAt": "2026-11-27T02:20:04.257Z",
+     *       "updatedAt": "2026-11-27T02:20:11.918Z",
+     *       "left": 120,
+     *       "priceFrom": 2500,
+     *       "currency": "usd"
+     *     }
+     */
+    CatalogueShow: components["schemas"]["Show"] & components["schemas"]["Left"];
+    CatalogueShowWithSections: components["schemas"]["CatalogueShow"] & {
+      /** @description The sections with a ticket left, by name. */
+      sections: components["schemas"]["SectionLeft"][];
+    };
+    /**
+     * @example {
+     *       "section": "Stalls",
+     *       "left": 80,
+     *       "priceFrom": 4500
+     *     }
+     */
+    SectionLeft: {
+      /** @description Empty for tickets without a section. */
+      section: string;
+      left: number;
+      /** @description The lowest price, in the currency's minor unit. */
+      priceFrom: number;
+    };
+    FacetValue: {
+      value: string;
+      /** @description How many shows have it. */
+      count: number;
+    };
+    /** @description How many shows match by city, category and country, the most frequent first. */
+    Facets: {
+      cities: components["schemas"]["FacetValue"][];
+      categories: components["schemas"]["FacetValue"][];
+      countries: components["schemas"]["FacetValue"][];
+    };
+    /**
+     * @example {
+     *       "shows": [
+     *         {
+     *           "id": "01a21acd-7d21-7c08-9a55-2f0d54b1c3a7",
+     *           "name": "Hamlet",
+     *           "venue": "Schaubühne",
+     *           "city": "Berlin",
+     *           "country": "DE",
+     *           "startsAt": "2026-12-24T18:30:00.000Z",
+     *           "timeZone": "Europe/Berlin",
+     *           "category": "theatre",
+     *           "description": "In German, with English surtitles.",
+     *           "maxMarkup": 20,
+     *           "image": {
+     *             "url": "/api/shows/01a21acd-7d21-7c08-9a55-2f0d54b1c3a7/images/01a21acd-9b0e-7f64-8f0a-6c1e2d3b4a59",
+     *             "width": 1600,
+     *             "height": 900
+     *           },
+     *           "status": "scheduled",
+     *           "userId": "01a21ace-0ea5-7770-bd65-f4096726e83e",
+     *           "version": 2,
+     *           "createdAt": "2026-11-27T02:20:04.257Z",
+     *           "updatedAt": "2026-11-27T02:20:11.918Z",
+     *           "left": 120,
+     *           "priceFrom": 2500,
+     *           "currency": "usd"
+     *         }
+     *       ],
+     *       "total": 1,
+     *       "facets": {
+     *         "cities": [
+     *           {
+     *             "value": "Berlin",
+     *             "count": 1
+     *           }
+     *         ],
+     *         "categories": [
+     *           {
+     *             "value": "theatre",
+     *             "count": 1
+     *           }
+     *         ],
+     *         "countries": [
+     *           {
+     *             "value": "DE",
+     *             "count": 1
+     *           }
+     *         ]
+     *       }
+     *     }
+     */
+    CataloguePage: {
+      shows: components["schemas"]["CatalogueShow"][];
+      /** @description How many shows match, on all pages. */
+      total: number;
+      facets: components["schemas"]["Facets"];
+    };
+    /**
+     * @description Server-sent events: blocks of `id:`, `event:` and `data:` with an empty line after each.
+     * @example retry: 2000
+     *     id: 7f3c91e2-1803-0
+     *     event: ready
+     *     data: {}
+     *
+     *     id: 7f3c91e2-1804-3
+     *     event: listing
+     *     data: {"change":"reserved","showId":"01a21acd-7d21-7c08-9a55-2f0d54b1c3a7","ticketId":"01a21ace-0f05-7a31-aac0-0056afb1fd3d","price":4500,"currency":"usd","left":119,"priceFrom":2500}
+     *
+     *     : heartbeat
+     */
+    EventStream: string;
+    /** @description The data of `ready`: the stream has begun, and what happens from now on arrives. */
+    LiveReady: Record<string, never>;
+    /** @description The data of `reset`: some changes are missing. Read the pages of the catalogue again. */
+    LiveReset: Record<string, never>;
+    /**
+     * @description - `new`: it is for sale.
+     *     - `changed`: its seller changed it.
+     *     - `reserved`: somebody has reserved it.
+     *     - `free`: it is for sale again.
+     *     - `sold`: it is paid.
+     *     - `withdrawn`: it is not for sale any more.
+     * @enum {string}
+     */
+    ListingChange: "new" | "changed" | "reserved" | "free" | "sold" | "withdrawn";
+    /**
+     * @description The data of `listing`, a change of a ticket.
+     * @example {
+     *       "change": "reserved",
+     *       "showId": "01a21acd-7d21-7c08-9a55-2f0d54b1c3a7",
+     *       "ticketId": "01a21ace-0f05-7a31-aac0-0056afb1fd3d",
+     *       "price": 4500,
+     *       "currency": "usd",
+     *       "seat": {
+     *         "section": "Stalls",
+     *         "row": "C",
+     *         "number": "12"
+     *       },
+     *       "left": 119,
+     *       "priceFrom": 2500
+     *     }
+     */
+    LiveListing: {
+      change: components["schemas"]["ListingChange"];
+      showId: components["schemas"]["ShowId"];
+      ticketId: components["schemas"]["TicketId"];
+      /** @description In the currency's minor unit. */
+      price: number;
+      currency: components["schemas"]["Currency"];
+      /** @description Absent if the ticket has none. */
+      seat?: components["schemas"]["Place"];
+      /** @description How many tickets of the show can be reserved after this change. */
+      left: number;
+      /** @description The lowest price among them. Absent if none is left. */
+      priceFrom?: number;
+    };
+    /**
+     * @description The data of `show`, a change of a show. Read the show.
+     * @example {
+     *       "change": "updated",
+     *       "showId": "01a21acd-7d21-7c08-9a55-2f0d54b1c3a7"
+     *     }
+     */
+    LiveShow: {
+      /** @enum {string} */
+      change: "updated" | "cancelled";
+      showId: components["schemas"]["ShowId"];
+    };
+    /**
+     * @description Where the holder of a ticket sits or stands. A place with a `number` is listed once in its show; without one, any number of tickets may have it.
+     * @example {
+     *       "section": "Stalls",
+     *       "row": "C",
+     *       "number": "12"
+     *     }
+     */
+    Place: {
+      /** @description As `Stalls` or `Balcony`. */
+      section?: string;
+      row?: string;
+      number?: string;
+    };
+    /**
      * @description - `available`: it can be reserved.
      *     - `reserved`: an order has it that is not paid yet. It may become available again.
      *     - `sold`: a complete order has it.
@@ -855,6 +1415,25 @@ export interface components {
      *       "createdAt": "2026-11-27T02:20:41.605Z",
      *       "updatedAt": "2026-11-27T02:20:47.669Z"
      *     }
+     * @example {
+     *       "id": "01a21ace-0f05-7a31-aac0-0056afb1fd3d",
+     *       "title": "Hamlet",
+     *       "price": 4500,
+     *       "currency": "usd",
+     *       "userId": "01a21ace-0ea5-7770-bd65-f4096726e83e",
+     *       "status": "available",
+     *       "showId": "01a21acd-7d21-7c08-9a55-2f0d54b1c3a7",
+     *       "seat": {
+     *         "section": "Stalls",
+     *         "row": "C",
+     *         "number": "12"
+     *       },
+     *       "faceValue": 4500,
+     *       "salesEndAt": "2026-12-24T18:30:00.000Z",
+     *       "version": 1,
+     *       "createdAt": "2026-11-27T02:20:41.605Z",
+     *       "updatedAt": "2026-11-27T02:20:41.605Z"
+     *     }
      */
     Ticket: {
       id: components["schemas"]["TicketId"];
@@ -867,18 +1446,45 @@ export interface components {
       status: components["schemas"]["TicketStatus"];
       /** @description The order that has the ticket. It is there if the status is `reserved` or `sold`, and means only that: nobody but the buyer can read the order. */
       orderId?: components["schemas"]["OrderId"];
+      /** @description The show. Absent if the ticket names none. */
+      showId?: components["schemas"]["ShowId"];
+      /** @description Absent if the ticket names none. */
+      seat?: components["schemas"]["Place"];
+      /** @description What the ticket cost at first, in the currency's minor unit. It is there if the ticket has a show. */
+      faceValue?: number;
+      /** @description When the show starts: from then on the ticket cannot be reserved. It is there if the ticket has a show. */
+      salesEndAt?: components["schemas"]["Time"];
       /** @description Grows with each change, also when the ticket is reserved or sold. The same as `ETag`. */
       version: components["schemas"]["Version"];
       createdAt: components["schemas"]["Time"];
       updatedAt: components["schemas"]["Time"];
     };
     NewTicket: {
-      /** @description Up to 200 characters, not only spaces, without control characters, line ends, and characters that change the direction of text. */
-      title: string;
+      /** @description Up to 200 characters, not only spaces, without control characters, line ends, and characters that change the direction of text. With `showId` it may be absent: then it is the name of the show. */
+      title?: string;
       /** @description In the currency's minor unit. The lower bound is a setting of the system (`MIN_PRICE`). */
       price: number;
-    };
-    TicketChange: components["schemas"]["NewTicket"] & {
+      /** @description The show that the ticket is for. Only its owner may list its tickets. It never changes. */
+      showId?: components["schemas"]["ShowId"];
+      /** @description Only with `showId`. It never changes. */
+      seat?: components["schemas"]["Place"];
+      /** @description Only with `showId`: what the ticket cost at first, in the currency's minor unit. Absent: the price. If the show has a `maxMarkup`, the price is at most so many percent higher. */
+      faceValue?: number;
+    } & (
+      | {
+          showId: unknown;
+        }
+      | {
+          title: unknown;
+        }
+    );
+    TicketChange: {
+      /** @description As for a new ticket. It may be absent only if the ticket has a show: then it stays. */
+      title?: string;
+      /** @description As for a new ticket. */
+      price: number;
+      /** @description Only if the ticket has a show. Absent: it stays. */
+      faceValue?: number;
       /** @description The version that you have read. Send it here or in `If-Match`; if both, they must be the same. */
       version?: number;
     };
@@ -892,7 +1498,7 @@ export interface components {
     /**
      * @description - `user`: its buyer cancelled it.
      *     - `expired`: it was not paid by `expiresAt`.
-     *     - `withdrawn`: the seller withdrew the listing.
+     *     - `withdrawn`: the seller withdrew the listing, or the show was cancelled. If it was paid, all of the money is given back.
      *     - `payment`: the authorization was lost, or too many cards were declined.
      *     - `refunded`: all of the money was given back.
      * @enum {string}
@@ -905,6 +1511,10 @@ export interface components {
       /** @description In the currency's minor unit. */
       price: number;
       currency: components["schemas"]["Currency"];
+      /** @description Absent if the ticket names none. */
+      showId?: components["schemas"]["ShowId"];
+      /** @description Absent if the ticket names none. */
+      seat?: components["schemas"]["Place"];
     };
     /**
      * @example {
@@ -1294,6 +1904,19 @@ export interface components {
       status: components["schemas"]["TicketStatus"];
       /** @description The order that has the ticket. Absent if none has. */
       orderId?: components["schemas"]["OrderId"];
+      /** @description The show. Absent if the ticket names none. */
+      showId?: components["schemas"]["ShowId"];
+      /** @description Absent if the ticket names none. */
+      seat?: components["schemas"]["Place"];
+      /** @description What the ticket cost at first, in the currency's minor unit. It is there if the ticket has a show. */
+      faceValue?: number;
+      /** @description When the show starts: from then on the ticket cannot be reserved. It is there if the ticket has a show. */
+      salesEndAt?: components["schemas"]["Time"];
+      /**
+       * @description With `ticket.deleted`: the ticket is void, because its show was cancelled. An order that has it is cancelled, and what was paid is given back. Absent otherwise.
+       * @enum {boolean}
+       */
+      revoked?: true;
       /** @description The number of the last reservation or end of one that the listing has. Absent before the first. */
       sequence?: number;
       version: components["schemas"]["Version"];
@@ -1750,6 +2373,30 @@ export interface components {
       };
       content?: never;
     };
+    /** @description The copy is current. */
+    CatalogueNotModified: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        ETag: components["headers"]["DocumentETag"];
+        "Cache-Control": components["headers"]["CatalogueCacheControl"];
+        [name: string]: unknown;
+      };
+      content?: never;
+    };
+    /** @description The copy is current. */
+    ImageNotModified: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        ETag: components["headers"]["DocumentETag"];
+        "Cache-Control": components["headers"]["ImageCacheControl"];
+        [name: string]: unknown;
+      };
+      content?: never;
+    };
   };
   parameters: {
     /** @description How many entries the page has at most. */
@@ -1769,6 +2416,60 @@ export interface components {
     IfMatch: string;
     /** @description The `ETag` of a copy that you have. */
     IfNoneMatch: string;
+    /** @description The id of a show. */
+    ShowId: components["schemas"]["ShowId"];
+    /** @description The id of an image. */
+    ImageId: components["schemas"]["ImageId"];
+    /** @description How many entries the page has at most. */
+    CatalogueLimit: number;
+    /**
+     * @description Words to search for.
+     * @example hamlet berl
+     */
+    Query: string;
+    /**
+     * @description Shows of this city, in any case.
+     * @example Berlin
+     */
+    City: string;
+    /**
+     * @description Shows of this country.
+     * @example DE
+     */
+    Country: components["schemas"]["Country"];
+    /**
+     * @description Shows of this category.
+     * @example theatre
+     */
+    CategoryFilter: components["schemas"]["Category"];
+    /**
+     * @description Shows that start then or later: a time (RFC 3339), or a date, which is the day at the place of the show.
+     * @example 2026-12-24
+     */
+    From: components["schemas"]["TimeOrDate"];
+    /**
+     * @description Shows that start then or earlier: a time (RFC 3339), or a date, which is the day at the place of the show and belongs to it.
+     * @example 2026-12-31
+     */
+    To: components["schemas"]["TimeOrDate"];
+    /** @description `true`: only shows with a ticket left. */
+    Available: boolean;
+    /** @description `date`: the next one first. `price`: the cheapest first, and sold-out ones last. `relevance`: the best match of `q` first. Without it: `relevance` with `q`, else `date`. */
+    Sort: "date" | "relevance" | "price";
+    /**
+     * @description Only tickets of this section, as `sections` of the show names it.
+     * @example Stalls
+     */
+    Section: string;
+    /** @description The ids of shows: `show=…&show=…`, up to 20. */
+    LiveShows: components["schemas"]["ShowId"][];
+    /**
+     * @description The `id` of the last event that you got. The stream goes on after it.
+     * @example 7f3c91e2-1804-3
+     */
+    LastEventId: string;
+    /** @description `available`: only tickets that can be reserved now. The catalogue answers, so a change may be late by some milliseconds. */
+    TicketStatusFilter: "available";
     /** @description The id of a ticket. */
     TicketId: components["schemas"]["TicketId"];
     /** @description The id of an order. */
@@ -1818,6 +2519,23 @@ export interface components {
      * @example public, max-age=300
      */
     DocumentCacheControl: string;
+    /**
+     * @description The answer may be kept, but ask each time whether it is current (`If-None-Match`).
+     * @example public, no-cache
+     */
+    CatalogueCacheControl: string;
+    /**
+     * @description How long the image may be kept.
+     * @example public, max-age=31536000, immutable
+     */
+    ImageCacheControl: string;
+    /**
+     * @description A stream is not kept.
+     * @example no-store
+     */
+    StreamCacheControl: string;
+    /** @description Asks proxies not to hold events back. */
+    AccelBuffering: "no";
     /**
      * @description The path of what was created.
      * @example /api/orders/01a21ace-2299-758c-a1fb-9853670f37a8
@@ -2292,12 +3010,17 @@ export interface operations {
   listTickets: {
     parameters: {
       query?: {
+        /** @description `available`: only tickets that can be reserved now. The catalogue answers, so a change may be late by some milliseconds. */
+        status?: components["parameters"]["TicketStatusFilter"];
         /** @description How many entries the page has at most. */
         limit?: components["parameters"]["Limit"];
         /** @description Where the page begins. Take it from the `Link` of the page before, and do not make one. */
         cursor?: components["parameters"]["Cursor"];
       };
-      header?: never;
+      header?: {
+        /** @description The `ETag` of a copy that you have. */
+        "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+      };
       path?: never;
       cookie?: never;
     };
@@ -2310,12 +3033,15 @@ export interface operations {
           "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
           RateLimit: components["headers"]["RateLimit"];
           Link: components["headers"]["NextLink"];
+          ETag: components["headers"]["DocumentETag"];
+          "Cache-Control": components["headers"]["CatalogueCacheControl"];
           [name: string]: unknown;
         };
         content: {
           "application/json": components["schemas"]["Ticket"][];
         };
       };
+      304: components["responses"]["CatalogueNotModified"];
       400: components["responses"]["BadPage"];
       408: components["responses"]["RequestTimeout"];
       429: components["responses"]["RateLimited"];
@@ -2359,7 +3085,7 @@ export interface operations {
           "application/json": components["schemas"]["Ticket"];
         };
       };
-      /** @description The title or the price does not follow its rules. */
+      /** @description A member does not follow its rules. */
       400: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -2374,9 +3100,8 @@ export interface operations {
         };
       };
       401: components["responses"]["Unauthorized"];
-      408: components["responses"]["RequestTimeout"];
-      /** @description The key was used with another body, or for another request at the same moment. */
-      409: {
+      /** @description The show is another user's. */
+      403: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
           "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
@@ -2389,12 +3114,57 @@ export interface operations {
           };
         };
       };
+      /** @description There is no such show. */
+      404: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      408: components["responses"]["RequestTimeout"];
+      /** @description The show has started or is cancelled, its place is listed already, or the price is too high. Or the key was used with another body, or for another request at the same moment. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            /** @description With `price_above_cap`: the highest price that is allowed. */
+            maxPrice?: number;
+            errors?: unknown;
+          };
+        };
+      };
       413: components["responses"]["TooLarge"];
       415: components["responses"]["UnsupportedMedia"];
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
-      503: components["responses"]["ChangeUnavailable"];
+      /** @description The show is not known yet, or something that the service needs is away. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
     };
   };
   getTicket: {
@@ -2466,7 +3236,7 @@ export interface operations {
           "application/json": components["schemas"]["Ticket"];
         };
       };
-      /** @description The title, the price or the version does not follow its rules. */
+      /** @description A member or the version does not follow its rules. */
       400: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -2497,7 +3267,7 @@ export interface operations {
       };
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      /** @description The ticket is reserved or sold, or has changed since it was read. */
+      /** @description The ticket is reserved or sold, its price is above the cap of its show, or it has changed since it was read. */
       409: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -2507,6 +3277,8 @@ export interface operations {
         };
         content: {
           "application/problem+json": components["schemas"]["Problem"] & {
+            /** @description With `price_above_cap`: the highest price that is allowed. */
+            maxPrice?: number;
             errors?: unknown;
           };
         };
@@ -2597,6 +3369,785 @@ export interface operations {
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
       503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  listShows: {
+    parameters: {
+      query?: {
+        /** @description How many entries the page has at most. */
+        limit?: components["parameters"]["Limit"];
+        /** @description Where the page begins. Take it from the `Link` of the page before, and do not make one. */
+        cursor?: components["parameters"]["Cursor"];
+      };
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description A page of shows. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Link: components["headers"]["NextLink"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Show"][];
+        };
+      };
+      400: components["responses"]["BadPage"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicReadUnavailable"];
+    };
+  };
+  createShow: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["NewShow"];
+      };
+    };
+    responses: {
+      /** @description The show is announced. After a replay the body is that of the first answer. */
+      201: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Location: components["headers"]["Location"];
+          ETag: components["headers"]["ETag"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Show"];
+        };
+      };
+      /** @description A member does not follow its rules. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The key was used with another body, or for another request at the same moment. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  getShow: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The show. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["ETag"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Show"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicReadUnavailable"];
+    };
+  };
+  updateShow: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description The `ETag` that you have read. `*` and none mean any version.
+         * @example "3"
+         */
+        "If-Match"?: components["parameters"]["IfMatch"];
+      };
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["ShowChange"];
+      };
+    };
+    responses: {
+      /** @description The changed show. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["ETag"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Show"];
+        };
+      };
+      /** @description A member or the version does not follow its rules. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      /** @description The caller is not its owner. */
+      403: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The show is cancelled or has started, or has changed since it was read. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  cancelShow: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description The `ETag` that you have read. `*` and none mean any version.
+         * @example "3"
+         */
+        "If-Match"?: components["parameters"]["IfMatch"];
+      };
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The show is cancelled. */
+      204: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      /** @description The version in `If-Match` is none. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      /** @description The caller is not its owner. */
+      403: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The show has started, or has changed since it was read. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  putShowImage: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description The `ETag` that you have read. `*` and none mean any version.
+         * @example "3"
+         */
+        "If-Match"?: components["parameters"]["IfMatch"];
+      };
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    /** @description The image as it is, at most 2,000,000 bytes. */
+    requestBody: {
+      content: {
+        "image/jpeg": components["schemas"]["ImageFile"];
+        "image/png": components["schemas"]["ImageFile"];
+        "image/webp": components["schemas"]["ImageFile"];
+      };
+    };
+    responses: {
+      /** @description The show with its image. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["ETag"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Show"];
+        };
+      };
+      /** @description The body is not an image of its type, or has too many pixels, or the version in `If-Match` is none. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      /** @description The caller is not its owner. */
+      403: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The show is cancelled or has started, or has changed since it was read. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      /** @description The image is longer than 2,000,000 bytes. */
+      413: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      /** @description The body is not declared as one of the types, or is compressed. */
+      415: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  deleteShowImage: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description The `ETag` that you have read. `*` and none mean any version.
+         * @example "3"
+         */
+        "If-Match"?: components["parameters"]["IfMatch"];
+      };
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The show has no image. */
+      204: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      /** @description The version in `If-Match` is none. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      /** @description The caller is not its owner. */
+      403: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The show is cancelled or has started, or has changed since it was read. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  getShowImage: {
+    parameters: {
+      query?: never;
+      header?: {
+        /** @description The `ETag` of a copy that you have. */
+        "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+      };
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+        /** @description The id of an image. */
+        imageId: components["parameters"]["ImageId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The image. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["DocumentETag"];
+          "Cache-Control": components["headers"]["ImageCacheControl"];
+          [name: string]: unknown;
+        };
+        content: {
+          "image/jpeg": components["schemas"]["ImageFile"];
+        };
+      };
+      304: components["responses"]["ImageNotModified"];
+      400: components["responses"]["BadRequest"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicReadUnavailable"];
+    };
+  };
+  searchShows: {
+    parameters: {
+      query?: {
+        /**
+         * @description Words to search for.
+         * @example hamlet berl
+         */
+        q?: components["parameters"]["Query"];
+        /**
+         * @description Shows of this city, in any case.
+         * @example Berlin
+         */
+        city?: components["parameters"]["City"];
+        /**
+         * @description Shows of this country.
+         * @example DE
+         */
+        country?: components["parameters"]["Country"];
+        /**
+         * @description Shows of this category.
+         * @example theatre
+         */
+        category?: components["parameters"]["CategoryFilter"];
+        /**
+         * @description Shows that start then or later: a time (RFC 3339), or a date, which is the day at the place of the show.
+         * @example 2026-12-24
+         */
+        from?: components["parameters"]["From"];
+        /**
+         * @description Shows that start then or earlier: a time (RFC 3339), or a date, which is the day at the place of the show and belongs to it.
+         * @example 2026-12-31
+         */
+        to?: components["parameters"]["To"];
+        /** @description `true`: only shows with a ticket left. */
+        available?: components["parameters"]["Available"];
+        /** @description `date`: the next one first. `price`: the cheapest first, and sold-out ones last. `relevance`: the best match of `q` first. Without it: `relevance` with `q`, else `date`. */
+        sort?: components["parameters"]["Sort"];
+        /** @description How many entries the page has at most. */
+        limit?: components["parameters"]["CatalogueLimit"];
+        /** @description Where the page begins. Take it from the `Link` of the page before, and do not make one. */
+        cursor?: components["parameters"]["Cursor"];
+      };
+      header?: {
+        /** @description The `ETag` of a copy that you have. */
+        "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description A page of shows. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Link: components["headers"]["NextLink"];
+          ETag: components["headers"]["DocumentETag"];
+          "Cache-Control": components["headers"]["CatalogueCacheControl"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["CataloguePage"];
+        };
+      };
+      304: components["responses"]["CatalogueNotModified"];
+      400: components["responses"]["BadPage"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicReadUnavailable"];
+    };
+  };
+  getCatalogueShow: {
+    parameters: {
+      query?: never;
+      header?: {
+        /** @description The `ETag` of a copy that you have. */
+        "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+      };
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The show, with its sections. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          ETag: components["headers"]["DocumentETag"];
+          "Cache-Control": components["headers"]["CatalogueCacheControl"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["CatalogueShowWithSections"];
+        };
+      };
+      304: components["responses"]["CatalogueNotModified"];
+      400: components["responses"]["BadRequest"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicReadUnavailable"];
+    };
+  };
+  listTicketsOfShow: {
+    parameters: {
+      query?: {
+        /**
+         * @description Only tickets of this section, as `sections` of the show names it.
+         * @example Stalls
+         */
+        section?: components["parameters"]["Section"];
+        /** @description How many entries the page has at most. */
+        limit?: components["parameters"]["CatalogueLimit"];
+        /** @description Where the page begins. Take it from the `Link` of the page before, and do not make one. */
+        cursor?: components["parameters"]["Cursor"];
+      };
+      header?: {
+        /** @description The `ETag` of a copy that you have. */
+        "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+      };
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description A page of tickets. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Link: components["headers"]["NextLink"];
+          ETag: components["headers"]["DocumentETag"];
+          "Cache-Control": components["headers"]["CatalogueCacheControl"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Ticket"][];
+        };
+      };
+      304: components["responses"]["CatalogueNotModified"];
+      400: components["responses"]["BadPage"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["PublicReadUnavailable"];
+    };
+  };
+  watchShows: {
+    parameters: {
+      query: {
+        /** @description The ids of shows: `show=…&show=…`, up to 20. */
+        show: components["parameters"]["LiveShows"];
+      };
+      header?: {
+        /**
+         * @description The `id` of the last event that you got. The stream goes on after it.
+         * @example 7f3c91e2-1804-3
+         */
+        "Last-Event-ID"?: components["parameters"]["LastEventId"];
+      };
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The stream. `x-events` has the schema of the data of each event. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Cache-Control": components["headers"]["StreamCacheControl"];
+          "X-Accel-Buffering": components["headers"]["AccelBuffering"];
+          [name: string]: unknown;
+        };
+        content: {
+          "text/event-stream": components["schemas"]["EventStream"];
+        };
+      };
+      /** @description `show` is missing, is no id, or there are too many. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      /** @description There are too many streams, or the service is away. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
     };
   };
   listOrders: {

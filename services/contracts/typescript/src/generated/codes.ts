@@ -34,6 +34,8 @@ export interface Codes {
   signature_invalid: 400;
   /** messages are not sent to this `url`: it is not https, or leads to an address that is not public. What to do: another url. */
   url_not_allowed: 400;
+  /** the body is not an image of the type that is declared, or has too many pixels. What to do: another image. */
+  image_invalid: 400;
   /** there is no token. What to do: sign in. */
   not_signed_in: 401;
   /** the token is not signed by auth. What to do: sign in. */
@@ -50,14 +52,18 @@ export interface Codes {
   account_deleted: 401;
   /** the password that confirms the change is wrong. What to do: correct it. */
   wrong_password: 403;
-  /** the ticket is another seller's. What to do: nothing. */
+  /** the ticket is another seller's, or the show another owner's. What to do: nothing. */
   not_owner: 403;
+  /** the show is another user's, who alone lists its tickets. What to do: list it without a show. */
+  not_show_owner: 403;
   /** the order or payment is another buyer's. What to do: nothing. */
   not_buyer: 403;
   /** there is nothing at this path, or nothing with this id; below `/api/webhooks` also: this system runs without webhooks. What to do: correct the path. */
   not_found: 404;
   /** there is no such ticket (any more). What to do: another ticket. */
   ticket_not_found: 404;
+  /** there is no such show. What to do: correct the id. */
+  show_not_found: 404;
   /** there is no such order. What to do: correct the id. */
   order_not_found: 404;
   /** the path has no such method. What to do: correct the program. */
@@ -78,6 +84,14 @@ export interface Codes {
   ticket_sold: 409;
   /** its sale was refunded, and the seller has not changed the listing since. What to do: another ticket, or later. */
   ticket_withheld: 409;
+  /** the show has started: its tickets cannot be listed or reserved, and it cannot be changed. What to do: another show. */
+  show_started: 409;
+  /** the show is cancelled. What to do: another show. */
+  show_cancelled: 409;
+  /** a ticket for this place of the show is listed already. What to do: another place. */
+  seat_listed: 409;
+  /** the price is higher than the show allows (`maxMarkup`); `maxPrice` is the highest price. What to do: a lower price. */
+  price_above_cap: 409;
   /** the ticket is the caller's own. What to do: another ticket. */
   own_ticket: 409;
   /** the caller's last order for the ticket expired, or was cancelled by the caller. What to do: after `Retry-After`. */
@@ -102,9 +116,9 @@ export interface Codes {
   too_many_endpoints: 409;
   /** the webhook endpoint is disabled. What to do: enable it (`PUT`). */
   endpoint_disabled: 409;
-  /** the body is longer than 65,536 bytes (`BODY_LIMIT`). What to do: a shorter one. */
+  /** the body is longer than 65,536 bytes (`BODY_LIMIT`), or an image longer than 2,000,000. What to do: a shorter one. */
   too_large: 413;
-  /** the body is not declared as JSON. What to do: send `Content-Type: application/json`. */
+  /** the body is not declared as JSON, or an image not as JPEG, PNG or WebP. What to do: send its `Content-Type`. */
   unsupported_media_type: 415;
   /** the body is compressed. What to do: send it without compression. */
   unsupported_encoding: 415;
@@ -122,7 +136,7 @@ export interface Codes {
   overloaded: 503;
   /** the service has not fetched auth's keys yet; nothing was done. What to do: after `Retry-After`. */
   keys_unavailable: 503;
-  /** the ticket or order in the body is so new that the service may not have its event yet; nothing was done. What to do: the same request again, after `Retry-After`. */
+  /** the show, ticket or order in the body is so new that the service may not have its event yet; nothing was done. What to do: the same request again, after `Retry-After`. */
   not_yet_known: 503;
   /** orders does not answer whether an order is unsettled, so the account is not deleted. What to do: after `Retry-After`. */
   orders_unavailable: 503;
@@ -132,6 +146,8 @@ export interface Codes {
   webhooks_off: 503;
   /** something that the system needs is away; `checks` has what. What to do: wait. */
   not_ready: 503;
+  /** there are too many live streams of this address, or at this process. What to do: after `Retry-After`. */
+  too_many_streams: 503;
   /** the gateway cannot reach the service; nothing was done. What to do: after `Retry-After`. */
   upstream_unavailable: 503;
   /** the service did not answer the gateway in 20 s (`UPSTREAM_TIMEOUT`); a change may have been made. What to do: repeat it with the same `Idempotency-Key`, or read first. */

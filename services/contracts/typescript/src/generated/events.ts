@@ -237,6 +237,27 @@ export interface OrderCancelled1 {
      * `currency` is an ISO 4217 code in lower case.
      */
     currency: string;
+    /**
+     * `showId` is the show that the ticket is for. It is absent if the ticket has no show.
+     */
+    showId?: string;
+    /**
+     * `seat` is where the ticket's holder sits or stands. It is absent if the seller named no place.
+     */
+    seat?: {
+      /**
+       * `section` is a part of the venue.
+       */
+      section?: string;
+      /**
+       * `row` is a row of the section.
+       */
+      row?: string;
+      /**
+       * `number` is that of the seat in its row. It is absent if the place is not numbered, as for people who stand.
+       */
+      number?: string;
+    };
   };
   /**
    * `sequence` grows with every change of a reservation of the ticket, over all orders of that ticket. Of two events about one ticket, the one with the higher sequence is the newer.
@@ -315,6 +336,27 @@ export interface OrderCompleted1 {
      * `currency` is an ISO 4217 code in lower case.
      */
     currency: string;
+    /**
+     * `showId` is the show that the ticket is for. It is absent if the ticket has no show.
+     */
+    showId?: string;
+    /**
+     * `seat` is where the ticket's holder sits or stands. It is absent if the seller named no place.
+     */
+    seat?: {
+      /**
+       * `section` is a part of the venue.
+       */
+      section?: string;
+      /**
+       * `row` is a row of the section.
+       */
+      row?: string;
+      /**
+       * `number` is that of the seat in its row. It is absent if the place is not numbered, as for people who stand.
+       */
+      number?: string;
+    };
   };
   /**
    * `sequence` grows with every change of a reservation of the ticket, over all orders of that ticket. Of two events about one ticket, the one with the higher sequence is the newer.
@@ -393,6 +435,27 @@ export interface OrderCreated1 {
      * `currency` is an ISO 4217 code in lower case.
      */
     currency: string;
+    /**
+     * `showId` is the show that the ticket is for. It is absent if the ticket has no show.
+     */
+    showId?: string;
+    /**
+     * `seat` is where the ticket's holder sits or stands. It is absent if the seller named no place.
+     */
+    seat?: {
+      /**
+       * `section` is a part of the venue.
+       */
+      section?: string;
+      /**
+       * `row` is a row of the section.
+       */
+      row?: string;
+      /**
+       * `number` is that of the seat in its row. It is absent if the place is not numbered, as for people who stand.
+       */
+      number?: string;
+    };
   };
   /**
    * `sequence` grows with every change of a reservation of the ticket, over all orders of that ticket. Of two events about one ticket, the one with the higher sequence is the newer.
@@ -738,6 +801,267 @@ export interface PaymentVoided1 {
 }
 
 /**
+ * `show.cancelled` is published when the owner has cancelled a show: it does not take place. Its version is higher than those of all other events of the show.
+ *
+ * Show is the public state of a show: an event at a venue, for which tickets are sold.
+ */
+export interface ShowCancelled1 {
+  /**
+   * The show's id.
+   */
+  id: string;
+  /**
+   * What is on.
+   */
+  name: string;
+  /**
+   * The building or the place.
+   */
+  venue: string;
+  /**
+   * The venue's city.
+   */
+  city: string;
+  /**
+   * The venue's country: an ISO 3166-1 alpha-2 code in upper case.
+   */
+  country: string;
+  /**
+   * `startsAt` is when the show starts: sales end then.
+   */
+  startsAt: string;
+  /**
+   * `timeZone` is that of the venue, as the IANA time zone database names it.
+   */
+  timeZone: string;
+  /**
+   * `category` is what kind of show it is, a word in lower case: music, theatre, comedy, dance, sport, family, festival or other. Further ones may come.
+   */
+  category: string;
+  /**
+   * `description` is the owner's text about the show.
+   */
+  description?: string;
+  /**
+   * `maxMarkup` is by how many percent a ticket's price may exceed its face value. It is absent if prices have no cap.
+   */
+  maxMarkup?: number;
+  /**
+   * `image` is absent if the owner has uploaded none.
+   */
+  image?: {
+    /**
+     * `url` is the path at the gateway. What is there never changes: another image has another path.
+     */
+    url: string;
+    /**
+     * `width` is in pixels.
+     */
+    width: number;
+    /**
+     * `height` is in pixels.
+     */
+    height: number;
+  };
+  /**
+   * `status` is whether the show takes place.
+   * - `scheduled`: it takes place, or has taken place
+   * - `cancelled`: it does not take place, and does not change any more
+   */
+  status: "scheduled" | "cancelled";
+  /**
+   * The owner's id.
+   */
+  userId: string;
+  /**
+   * `version` grows with every event of the show.
+   */
+  version: number;
+  /**
+   * `createdAt` is when the owner announced the show.
+   */
+  createdAt: string;
+  /**
+   * `updatedAt` is when the show changed last.
+   */
+  updatedAt: string;
+}
+
+/**
+ * `show.created` is published when an owner has announced a show.
+ *
+ * Show is the public state of a show: an event at a venue, for which tickets are sold.
+ */
+export interface ShowCreated1 {
+  /**
+   * The show's id.
+   */
+  id: string;
+  /**
+   * What is on.
+   */
+  name: string;
+  /**
+   * The building or the place.
+   */
+  venue: string;
+  /**
+   * The venue's city.
+   */
+  city: string;
+  /**
+   * The venue's country: an ISO 3166-1 alpha-2 code in upper case.
+   */
+  country: string;
+  /**
+   * `startsAt` is when the show starts: sales end then.
+   */
+  startsAt: string;
+  /**
+   * `timeZone` is that of the venue, as the IANA time zone database names it.
+   */
+  timeZone: string;
+  /**
+   * `category` is what kind of show it is, a word in lower case: music, theatre, comedy, dance, sport, family, festival or other. Further ones may come.
+   */
+  category: string;
+  /**
+   * `description` is the owner's text about the show.
+   */
+  description?: string;
+  /**
+   * `maxMarkup` is by how many percent a ticket's price may exceed its face value. It is absent if prices have no cap.
+   */
+  maxMarkup?: number;
+  /**
+   * `image` is absent if the owner has uploaded none.
+   */
+  image?: {
+    /**
+     * `url` is the path at the gateway. What is there never changes: another image has another path.
+     */
+    url: string;
+    /**
+     * `width` is in pixels.
+     */
+    width: number;
+    /**
+     * `height` is in pixels.
+     */
+    height: number;
+  };
+  /**
+   * `status` is whether the show takes place.
+   * - `scheduled`: it takes place, or has taken place
+   * - `cancelled`: it does not take place, and does not change any more
+   */
+  status: "scheduled" | "cancelled";
+  /**
+   * The owner's id.
+   */
+  userId: string;
+  /**
+   * `version` grows with every event of the show.
+   */
+  version: number;
+  /**
+   * `createdAt` is when the owner announced the show.
+   */
+  createdAt: string;
+  /**
+   * `updatedAt` is when the show changed last.
+   */
+  updatedAt: string;
+}
+
+/**
+ * `show.updated` is published when the owner has changed a show, or its image.
+ *
+ * Show is the public state of a show: an event at a venue, for which tickets are sold.
+ */
+export interface ShowUpdated1 {
+  /**
+   * The show's id.
+   */
+  id: string;
+  /**
+   * What is on.
+   */
+  name: string;
+  /**
+   * The building or the place.
+   */
+  venue: string;
+  /**
+   * The venue's city.
+   */
+  city: string;
+  /**
+   * The venue's country: an ISO 3166-1 alpha-2 code in upper case.
+   */
+  country: string;
+  /**
+   * `startsAt` is when the show starts: sales end then.
+   */
+  startsAt: string;
+  /**
+   * `timeZone` is that of the venue, as the IANA time zone database names it.
+   */
+  timeZone: string;
+  /**
+   * `category` is what kind of show it is, a word in lower case: music, theatre, comedy, dance, sport, family, festival or other. Further ones may come.
+   */
+  category: string;
+  /**
+   * `description` is the owner's text about the show.
+   */
+  description?: string;
+  /**
+   * `maxMarkup` is by how many percent a ticket's price may exceed its face value. It is absent if prices have no cap.
+   */
+  maxMarkup?: number;
+  /**
+   * `image` is absent if the owner has uploaded none.
+   */
+  image?: {
+    /**
+     * `url` is the path at the gateway. What is there never changes: another image has another path.
+     */
+    url: string;
+    /**
+     * `width` is in pixels.
+     */
+    width: number;
+    /**
+     * `height` is in pixels.
+     */
+    height: number;
+  };
+  /**
+   * `status` is whether the show takes place.
+   * - `scheduled`: it takes place, or has taken place
+   * - `cancelled`: it does not take place, and does not change any more
+   */
+  status: "scheduled" | "cancelled";
+  /**
+   * The owner's id.
+   */
+  userId: string;
+  /**
+   * `version` grows with every event of the show.
+   */
+  version: number;
+  /**
+   * `createdAt` is when the owner announced the show.
+   */
+  createdAt: string;
+  /**
+   * `updatedAt` is when the show changed last.
+   */
+  updatedAt: string;
+}
+
+/**
  * `ticket.created` is published when a seller has listed a ticket.
  *
  * Ticket is the public state of a ticket, as its seller offers it.
@@ -780,6 +1104,39 @@ export interface TicketCreated1 {
    */
   sequence?: number;
   /**
+   * `showId` is the show that the ticket is for. It is absent if the ticket has no show. It never changes.
+   */
+  showId?: string;
+  /**
+   * `seat` is where the ticket's holder sits or stands. It is absent if the seller named no place. It never changes.
+   */
+  seat?: {
+    /**
+     * `section` is a part of the venue.
+     */
+    section?: string;
+    /**
+     * `row` is a row of the section.
+     */
+    row?: string;
+    /**
+     * `number` is that of the seat in its row. It is absent if the place is not numbered, as for people who stand.
+     */
+    number?: string;
+  };
+  /**
+   * `faceValue` is the price that the show's owner has set for the ticket, in the currency's minor unit. It is absent if the ticket has no show.
+   */
+  faceValue?: number;
+  /**
+   * `salesEndAt` is when the show starts: the ticket cannot be reserved from then on. It is absent if the ticket has no show.
+   */
+  salesEndAt?: string;
+  /**
+   * `revoked` is true if the ticket is void, because its show was cancelled or another ticket has its place. An order that has it is cancelled, also a complete one, and its money is given back. It is absent in all events but `ticket.deleted`.
+   */
+  revoked?: boolean;
+  /**
    * `version` grows with every change of the ticket. Versions that were not published are missing.
    */
   version: number;
@@ -794,7 +1151,7 @@ export interface TicketCreated1 {
 }
 
 /**
- * `ticket.deleted` is published when a listing was withdrawn. Its version is higher than those of all other events of the ticket.
+ * `ticket.deleted` is published when a listing was withdrawn or revoked. Its version is higher than those of all other events of the ticket.
  *
  * Ticket is the public state of a ticket, as its seller offers it.
  */
@@ -836,6 +1193,39 @@ export interface TicketDeleted1 {
    */
   sequence?: number;
   /**
+   * `showId` is the show that the ticket is for. It is absent if the ticket has no show. It never changes.
+   */
+  showId?: string;
+  /**
+   * `seat` is where the ticket's holder sits or stands. It is absent if the seller named no place. It never changes.
+   */
+  seat?: {
+    /**
+     * `section` is a part of the venue.
+     */
+    section?: string;
+    /**
+     * `row` is a row of the section.
+     */
+    row?: string;
+    /**
+     * `number` is that of the seat in its row. It is absent if the place is not numbered, as for people who stand.
+     */
+    number?: string;
+  };
+  /**
+   * `faceValue` is the price that the show's owner has set for the ticket, in the currency's minor unit. It is absent if the ticket has no show.
+   */
+  faceValue?: number;
+  /**
+   * `salesEndAt` is when the show starts: the ticket cannot be reserved from then on. It is absent if the ticket has no show.
+   */
+  salesEndAt?: string;
+  /**
+   * `revoked` is true if the ticket is void, because its show was cancelled or another ticket has its place. An order that has it is cancelled, also a complete one, and its money is given back. It is absent in all events but `ticket.deleted`.
+   */
+  revoked?: boolean;
+  /**
    * `version` grows with every change of the ticket. Versions that were not published are missing.
    */
   version: number;
@@ -850,7 +1240,7 @@ export interface TicketDeleted1 {
 }
 
 /**
- * `ticket.updated` is published when a seller has changed a ticket's title or price.
+ * `ticket.updated` is published when a seller has changed a ticket's title, price or face value, or when its show was moved to another time.
  *
  * Ticket is the public state of a ticket, as its seller offers it.
  */
@@ -891,6 +1281,39 @@ export interface TicketUpdated1 {
    * `sequence` is that of the last order's event that the tickets service has applied. It is absent if there was none, and in events of earlier releases.
    */
   sequence?: number;
+  /**
+   * `showId` is the show that the ticket is for. It is absent if the ticket has no show. It never changes.
+   */
+  showId?: string;
+  /**
+   * `seat` is where the ticket's holder sits or stands. It is absent if the seller named no place. It never changes.
+   */
+  seat?: {
+    /**
+     * `section` is a part of the venue.
+     */
+    section?: string;
+    /**
+     * `row` is a row of the section.
+     */
+    row?: string;
+    /**
+     * `number` is that of the seat in its row. It is absent if the place is not numbered, as for people who stand.
+     */
+    number?: string;
+  };
+  /**
+   * `faceValue` is the price that the show's owner has set for the ticket, in the currency's minor unit. It is absent if the ticket has no show.
+   */
+  faceValue?: number;
+  /**
+   * `salesEndAt` is when the show starts: the ticket cannot be reserved from then on. It is absent if the ticket has no show.
+   */
+  salesEndAt?: string;
+  /**
+   * `revoked` is true if the ticket is void, because its show was cancelled or another ticket has its place. An order that has it is cancelled, also a complete one, and its money is given back. It is absent in all events but `ticket.deleted`.
+   */
+  revoked?: boolean;
   /**
    * `version` grows with every change of the ticket. Versions that were not published are missing.
    */
@@ -979,6 +1402,9 @@ export interface Events {
   "payment.failed": PaymentFailed1;
   "payment.refunded": PaymentRefunded1;
   "payment.voided": PaymentVoided1;
+  "show.cancelled": ShowCancelled1;
+  "show.created": ShowCreated1;
+  "show.updated": ShowUpdated1;
   "ticket.created": TicketCreated1;
   "ticket.deleted": TicketDeleted1;
   "ticket.updated": TicketUpdated1;
