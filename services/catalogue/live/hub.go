@@ -49,22 +49,22 @@ type Hub struct {
 	changed    chan struct{} // capacity 1: shows have updates that their streams are not notified of
 	stopped    chan struct{} // closed when Run ends
 
-	mu      sync.RWMutex
-	loaded  bool
-	epoch   string
-	current index.Position // of the last batch
-	resets  int            // how often the ring was emptied
-	topics  map[id.Show]*topic
-	pending []*topic // with updates that their streams are not notified of
-	streams int
+	mu        sync.RWMutex
+	loaded    bool
+	epoch     string
+	current   index.Position // of the last batch
+	resets    int            // how often the ring was emptied
+	timelines map[id.Show]*timeline
+	pending   []*timeline // with updates that their streams are not notified of
+	streams   int
 	// The ring. Entry n is at n modulo the length; the entries first to last are valid. All updates after begin are there.
 	ring        []entry
 	first, last uint64
 	begin       index.Position
 }
 
-// topic is a show that has streams, or updates in the ring.
-type topic struct {
+// timeline is a show that has streams, or updates in the ring.
+type timeline struct {
 	show     id.Show
 	newest   uint64 // the number of its newest entry; below Hub.first: none in the ring
 	streams  map[*stream]struct{}
@@ -74,11 +74,11 @@ type topic struct {
 
 // entry is an update in the ring. The entries of a show are linked, newest first, so that a stream reads no others.
 type entry struct {
-	topic   *topic
-	earlier uint64 // the number of the show's entry before this one; below Hub.first: none
-	at      time.Time
-	update  index.Update
-	frame   *frame
+	timeline *timeline
+	earlier  uint64 // the number of the show's entry before this one; below Hub.first: none
+	at       time.Time
+	update   index.Update
+	frame    *frame
 }
 
 // New makes a hub. Until the first Reset it accepts no stream.
@@ -89,7 +89,7 @@ func New(o Options) *Hub {
 	return &Hub{
 		maxStreams: o.MaxStreams, log: o.Log, metrics: newMetrics(o.Metrics),
 		changed: make(chan struct{}, 1), stopped: make(chan struct{}),
-		topics: map[id.Show]*topic{}, ring: make([]entry, o.History), first: 1,
+		timelines: map[id.Show]*timeline{}, ring: make([]entry, o.History), first: 1,
 	}
 }
 
@@ -104,10 +104,10 @@ func (h *Hub) Reset(epoch string, at index.Position) {
 	h.loaded, h.epoch, h.current, h.begin = true, epoch, at, at
 	h.first = h.last + 1
 	clear(h.ring)
-	for show, t := range h.topics {
+	for show, t := range h.timelines {
 		t.newest = 0
 		if len(t.streams) == 0 {
-			delete(h.topics, show)
+			delete(h.timelines, show)
 			continue
 		}
 		h.await(t)
@@ -115,9 +115,9 @@ func (h *Hub) Reset(epoch string, at index.Position) {
 	h.notifyLater()
 }
 
-// Publish adds the updates of the feed's next batch, in their order. It does not wait for any stream. A batch without updates moves the
+// Add adds the updates of the feed's next batch, in their order. It does not wait for any stream. A batch without updates moves the
 // position from which clients continue.
-func (h *Hub) Publish(batch uint64, updates []index.Update) {
+func (h *Hub) Add(batch uint64, updates []index.Update) {
 	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -138,9 +138,9 @@ func (h *Hub) add(u *index.Update, now time.Time) {
 	if h.last-h.first+1 == uint64(len(h.ring)) {
 		h.dropFirst()
 	}
-	t := h.topic(u.Show)
+	t := h.timeline(u.Show)
 	h.last++
-	*h.at(h.last) = entry{topic: t, earlier: t.newest, at: now, update: *u, frame: &frame{}}
+	*h.at(h.last) = entry{timeline: t, earlier: t.newest, at: now, update: *u, frame: &frame{}}
 	t.newest = h.last
 	if len(t.streams) > 0 {
 		h.await(t)
@@ -151,29 +151,29 @@ func (h *Hub) dropFirst() {
 	oldest := h.at(h.first)
 	h.begin = oldest.update.Position
 	h.first++
-	h.forget(oldest.topic)
+	h.forget(oldest.timeline)
 	*oldest = entry{}
 }
 
 func (h *Hub) at(n uint64) *entry { return &h.ring[n%uint64(len(h.ring))] }
 
-func (h *Hub) topic(show id.Show) *topic {
-	t := h.topics[show]
+func (h *Hub) timeline(show id.Show) *timeline {
+	t := h.timelines[show]
 	if t == nil {
-		t = &topic{show: show}
-		h.topics[show] = t
+		t = &timeline{show: show}
+		h.timelines[show] = t
 	}
 	return t
 }
 
-// forget deletes a topic without streams and without entries in the ring.
-func (h *Hub) forget(t *topic) {
+// forget deletes a timeline without streams and without entries in the ring.
+func (h *Hub) forget(t *timeline) {
 	if len(t.streams) == 0 && t.newest < h.first {
-		delete(h.topics, t.show)
+		delete(h.timelines, t.show)
 	}
 }
 
-func (h *Hub) await(t *topic) {
+func (h *Hub) await(t *timeline) {
 	if !t.pending {
 		t.pending = true
 		h.pending = append(h.pending, t)
@@ -210,7 +210,7 @@ func (h *Hub) Run(ctx context.Context) error {
 func (h *Hub) notify(now time.Time) (wait time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.pending = slices.DeleteFunc(h.pending, func(t *topic) bool {
+	h.pending = slices.DeleteFunc(h.pending, func(t *timeline) bool {
 		pause := min(longestPause, max(shortestPause, time.Duration(len(t.streams))*pausePerStream))
 		if left := t.notified.Add(pause).Sub(now); left > 0 {
 			if wait == 0 || left < wait {

@@ -35,10 +35,10 @@ var (
 
 // stream is a client that follows shows. Only its own goroutine uses it, except for woken and what its hub guards.
 type stream struct {
-	hub    *Hub
-	woken  chan struct{} // capacity 1
-	topics []*topic
-	first  []byte // what it sends first
+	hub       *Hub
+	woken     chan struct{} // capacity 1
+	timelines []*timeline
+	first     []byte // what it sends first
 	// read is the number of the last entry that it has read, and resets is Hub.resets at that time. It does not send updates up to after:
 	// its client has them from a replica that is ahead of this one.
 	read   uint64
@@ -75,12 +75,12 @@ func (h *Hub) open(shows []id.Show, lastEventID string) (*stream, error) {
 		s.read = h.lastUpTo(from)
 	}
 	for _, show := range shows {
-		t := h.topic(show)
+		t := h.timeline(show)
 		if t.streams == nil {
 			t.streams = map[*stream]struct{}{}
 		}
 		t.streams[s] = struct{}{}
-		s.topics = append(s.topics, t)
+		s.timelines = append(s.timelines, t)
 	}
 	h.streams++
 	h.metrics.open.Set(float64(h.streams))
@@ -92,7 +92,7 @@ func (s *stream) close(reason error) {
 	h := s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, t := range s.topics {
+	for _, t := range s.timelines {
 		delete(t.streams, s)
 		h.forget(t)
 	}
@@ -150,7 +150,7 @@ func (s *stream) next() (position string, err error) {
 		s.frames = append(s.frames, appendReset(nil, position))
 		return position, nil
 	}
-	for _, t := range s.topics {
+	for _, t := range s.timelines {
 		n := t.newest
 		for ; n > s.read && n >= h.first; n = h.at(n).earlier {
 			s.numbers = append(s.numbers, n)

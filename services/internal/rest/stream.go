@@ -12,10 +12,10 @@ import (
 const streamBuffer = 64 << 10
 
 // Stream answers a GET request with a body that has no fixed end. The handler sets status and headers, calls Stream and returns nil. When
-// the headers are written, run gets the connection, in a goroutine of its own; the connection is closed when run returns. run must
-// return soon after the client has closed the connection, and when the service stops.
+// the headers are written, run gets the connection, in a goroutine of its own; the connection is closed when run returns. run is called
+// also if the headers could not be written. It must return soon after the connection is closed, and when the service stops.
 //
-// The body ends with the connection, without chunks, because a stream has no end that a client must tell from a broken one. A response of
+// The body ends with the connection, without chunks, because a stream has no end of its own. A response of
 // fasthttp would need a pipe, two buffers and a context for as long as the stream is open.
 func Stream(c *fiber.Ctx, run func(conn net.Conn)) {
 	ctx := c.Context()
@@ -33,7 +33,7 @@ func Stream(c *fiber.Ctx, run func(conn net.Conn)) {
 			BoundStream(conn)
 			_ = conn.SetWriteDeadline(time.Now().Add(writeTime)) // if it fails, so does writing
 			if _, err := conn.Write(head); err != nil {
-				return
+				_ = conn.Close() // so run fails
 			}
 			_ = conn.SetWriteDeadline(time.Time{})
 			run(conn)
