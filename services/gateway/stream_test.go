@@ -292,14 +292,14 @@ func TestStream_ServicesMaySpeakTLS(t *testing.T) {
 
 func TestStreams_EndWhenTheGatewayStops(t *testing.T) {
 	s := newStreams(config{}, prometheus.NewRegistry())
-	ours, theirs := net.Pipe()
-	require.True(t, s.add(ours))
+	near, far := net.Pipe()
+	require.True(t, s.add(near))
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	require.NoError(t, s.run(ctx))
-	_, err := theirs.Read(make([]byte, 1))
+	_, err := far.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
-	require.False(t, s.add(ours), "no new one begins")
+	require.False(t, s.add(near), "no new one begins")
 }
 
 func TestBodyLimitOf_IsLongerForImagesAlone(t *testing.T) {

@@ -72,14 +72,14 @@ func connect(t *testing.T, h *Hub, lastEventID string, shows ...id.Show) *client
 	t.Helper()
 	s, err := h.open(shows, lastEventID)
 	require.NoError(t, err)
-	ours, theirs := net.Pipe()
-	c := &client{t: t, conn: ours, in: bufio.NewReader(ours), ended: make(chan struct{})}
+	near, far := net.Pipe()
+	c := &client{t: t, conn: near, in: bufio.NewReader(near), ended: make(chan struct{})}
 	go func() {
 		defer close(c.ended)
-		s.serve(theirs)
-		_ = theirs.Close()
+		s.serve(far)
+		_ = far.Close()
 	}()
-	t.Cleanup(func() { _ = ours.Close(); <-c.ended })
+	t.Cleanup(func() { _ = near.Close(); <-c.ended })
 	return c
 }
 
@@ -209,7 +209,7 @@ func TestHub_AClientOfAReplicaThatIsAheadGetsNothingTwice(t *testing.T) {
 	c.require("listing", "e1-12-2")
 }
 
-func TestHub_ResetTellsOpenStreams(t *testing.T) {
+func TestHub_ResetReachesOpenStreams(t *testing.T) {
 	h := startHub(t)
 	c, quiet := connect(t, h, "", show(1)), connect(t, h, "", show(2))
 	c.require("ready", "e1-10-0")
