@@ -49,7 +49,7 @@ type contents struct {
 	now                           int64
 	cities, countries, categories *dictionary
 	text                          *textIndex
-	// Each grows when what its name says has changed: any show; whether any is left of a show; the lowest price of a show.
+	// Each grows with a change of any show, of whether any listing of a show is left, or of the lowest price of a show.
 	showChanges, leftChanges, priceChanges uint64
 	listingCount, showCount                int
 	// closed are shows that were open and may have listings in newest.

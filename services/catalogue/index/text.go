@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +19,10 @@ const (
 	// longestQuery bounds a query in bytes, and mostWords its words: more are ignored.
 	longestQuery = 200
 	mostWords    = 8
-	// flushBatch is how many texts change in one transaction. Searches wait for it.
-	flushBatch = 128
+	// flushBatch is how many texts change in one transaction. Searches wait for it. While the index is being built, the queue is long and
+	// nobody searches: then it is up to flushLongBatch, which is several times as fast.
+	flushBatch     = 128
+	flushLongBatch = 8192
 	// searchers is how many text searches run at a time.
 	searchers = 4
 	// The matches of queries are cached until a text changes: mostCached queries, with at most mostCachedMatches matches in all.
@@ -27,8 +30,8 @@ const (
 	mostCachedMatches = 500_000
 )
 
-// textIndex finds shows by words. SQLite's FTS5, in memory, has the sets of rows for each word; the ranking and the typos are ours: FTS5
-// knows no typos, and its ranking takes several times as long as its search.
+// textIndex finds shows by words. SQLite's FTS5, in memory, has the set of rows for each word. Ranking and typos are done here: FTS5
+// does not know typos, and its ranking takes several times as long as its search.
 //
 // A text that changes is queued, and written with others: one transaction for each would take a millisecond or more.
 type textIndex struct {
@@ -132,14 +135,15 @@ func (t *textIndex) flush(ctx context.Context) error {
 func (t *textIndex) takeBatch() map[uint32]text {
 	t.queueMu.Lock()
 	defer t.queueMu.Unlock()
-	if len(t.queue) <= flushBatch {
+	size := min(max(len(t.queue)/4, flushBatch), flushLongBatch)
+	if len(t.queue) <= size {
 		batch := t.queue
 		t.queue = map[uint32]text{}
 		return batch
 	}
-	batch := make(map[uint32]text, flushBatch)
+	batch := make(map[uint32]text, size)
 	for row, queued := range t.queue {
-		if len(batch) == flushBatch {
+		if len(batch) == size {
 			break
 		}
 		batch[row] = queued
@@ -211,8 +215,9 @@ func (t *textIndex) store(ctx context.Context, batch map[uint32]text, words map[
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
 	replace, remove := tx.StmtContext(ctx, t.replace), tx.StmtContext(ctx, t.remove)
-	for row, queued := range batch {
-		if queued.of == nil {
+	// In the order of the rows: FTS5 would otherwise end a segment with each row.
+	for _, row := range slices.Sorted(maps.Keys(batch)) {
+		if batch[row].of == nil {
 			_, err = remove.ExecContext(ctx, row)
 		} else {
 			_, err = replace.ExecContext(ctx, row, strings.Join(words[row], " "))
