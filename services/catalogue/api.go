@@ -107,8 +107,7 @@ type detailsRequest struct {
 	MaxMarkup   *int   `json:"maxMarkup" validate:"omitempty,min=0,max=1000"`
 }
 
-// details are the details of the request. Times are kept in UTC and whole milliseconds. If StartsAt is no time, it is the zero time,
-// and the problem says so.
+// details returns the details of the request, in UTC and whole milliseconds, and a problem about all that is wrong.
 func (r detailsRequest) details() (Details, *problem.Error) {
 	d := Details{
 		Name: r.Name, Venue: r.Venue, City: r.City, Country: r.Country, TimeZone: r.TimeZone, Category: r.Category, MaxMarkup: r.MaxMarkup,
