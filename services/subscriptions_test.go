@@ -211,8 +211,8 @@ func TestSubscriptions_AreTheTopicsOfWhatTheServicesHandle(t *testing.T) {
 	}
 	for service, topics := range subscribed {
 		for topic, line := range topics {
-			if service == "catalogue" || service == "tickets" && topic == "events.shows" {
-				continue // the subscriptions are there before the handlers
+			if service == "tickets" && topic == "events.shows" {
+				continue // the subscription is there before the handlers
 			}
 			if strings.HasPrefix(topic, "events.") && topic != events.OldDeadLetterTopic && !handled[service][topic] {
 				t.Errorf("%s:%d: %s subscribes to %s, and handles no type of it", subscriptionsFile, line, service, topic)
@@ -229,9 +229,6 @@ func TestSubscriptions_AreTheTopicsOfWhatTheServicesHandle(t *testing.T) {
 // unhandledTypes are in the catalogue for others: no service of this repository acts on them.
 var unhandledTypes = []string{"user.created", "payment.failed"}
 
-// unpublishedTypes are in the catalogue before the service that owns them publishes them.
-var unpublishedTypes = []string{"show.created", "show.updated", "show.cancelled"}
-
 // Each type of the catalogue has one publisher, and the table in README.md lists who publishes and who handles it.
 func TestCatalogue_EachTypeIsPublishedByOneServiceAndHandled(t *testing.T) {
 	c := readCode(t)
@@ -246,7 +243,7 @@ func TestCatalogue_EachTypeIsPublishedByOneServiceAndHandled(t *testing.T) {
 	}
 	table := readTable(t)
 	for name, eventType := range c.catalogue {
-		if len(publishers[eventType]) != 1 && !slices.Contains(unpublishedTypes, eventType) {
+		if len(publishers[eventType]) != 1 {
 			t.Errorf("services/internal/events/catalogue.go: %s (%s) is published by %v, and must be by one service", name, eventType, publishers[eventType])
 		}
 		if unhandled := len(handlers[eventType]) == 0; unhandled != slices.Contains(unhandledTypes, eventType) {
