@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/dapr/go-sdk/client"
@@ -44,7 +43,7 @@ type usageError struct{ error }
 
 // runCommand runs the command line tool and returns its exit status.
 func runCommand(ctx context.Context, args []string, out, problems io.Writer) int {
-	if slices.ContainsFunc(args, func(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }) {
+	if service.WantsHelp(args) {
 		fmt.Fprint(out, usage) // the library takes an ID before -h for a topic of its help
 		return 0
 	}
@@ -128,7 +127,7 @@ func runSendAll(ctx context.Context, s *sender, _ string, p printer) error {
 func withSender(ctx context.Context, do func(context.Context, *sender) error) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
-	return service.WithStore(ctx, name, "dead-letters", func(ctx context.Context, dapr client.Client, documents *state.Store) error {
+	return service.WithStore(ctx, name, func(ctx context.Context, dapr client.Client, documents *state.Store) error {
 		s := &sender{store: newStore(documents, clock.System), publish: func(ctx context.Context, topic string, event []byte) error {
 			ctx, cancel := context.WithTimeout(ctx, publishTime)
 			defer cancel()

@@ -2,8 +2,8 @@
 //
 // Read ticket.go first: it has a ticket's whole life, and how it becomes sold. Then store.go (documents and
 // decisions), api.go (REST), subscriptions.go (events), withdrawals.go (sellers who delete their accounts), and for tickets
-// that are for a show show.go, place.go and following.go (shows that are moved or cancelled). command.go is a command line
-// tool: `tickets republish`.
+// that are for a show show.go, place.go and following.go (shows that are moved or cancelled). command.go has the command
+// `tickets republish`.
 package main
 
 import (
@@ -18,9 +18,6 @@ import (
 	"boxoffice/services/internal/service"
 )
 
-// name is the app id.
-const name = "tickets"
-
 type config struct {
 	service.Config
 	reconcile.Settings
@@ -34,14 +31,14 @@ type config struct {
 func (c *config) terms() Terms { return Terms{Currency: c.Currency, MinPrice: c.MinPrice} }
 
 func main() {
-	var cfg config
-	if isCommand(os.Args) {
+	if service.IsCommand(os.Args) {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 		status := runCommand(ctx, os.Args[1:], os.Stdout, os.Stderr)
 		stop()
 		os.Exit(status)
 	}
-	service.Main(name, &cfg, func(ctx context.Context, s *service.Service) error {
+	var cfg config
+	service.Main("tickets", &cfg, func(ctx context.Context, s *service.Service) error {
 		verifier, err := s.VerifyTokens(cfg.AuthConfig)
 		if err != nil {
 			return err

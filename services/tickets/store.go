@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -274,45 +273,6 @@ func (s *store) RepublishLastEvent(ctx context.Context, ticket Ticket) error {
 	var change state.Change
 	change.Emit(ctx, ticket.ListingEvent())
 	return s.documents.Commit(ctx, &change)
-}
-
-// republishedAtOnce is how many tickets are read, and published again, at once.
-const republishedAtOnce = 200
-
-// RepublishAll publishes the last event of every listing again, newest tickets first: for a service whose projections are lost. rate bounds
-// the events of a second; 0 is no limit. A ticket that is listed meanwhile is published by itself; of deleted tickets, those that are not in the
-// index any more are missing. It calls progress after each publication with the number until then, and returns that number.
-func (s *store) RepublishAll(ctx context.Context, rate int, progress func(published int)) (published int, err error) {
-	again := "all-" + strconv.FormatInt(s.clock().UnixMilli(), 36)
-	for cursor, more := "", true; more; more = cursor != "" {
-		began := time.Now()
-		var tickets []Ticket
-		tickets, cursor, err = state.List(ctx, s.documents, allTickets, republishedAtOnce, cursor, keyOfIndexed, func(Ticket) bool { return true })
-		if err != nil {
-			return published, err
-		}
-		last := make([]events.Event, len(tickets))
-		for i := range tickets {
-			event, err := events.New(ctx, tickets[i].ListingEvent())
-			if err != nil {
-				return published, err
-			}
-			last[i] = event.Again(again)
-		}
-		if err := s.documents.PublishAgain(ctx, last); err != nil {
-			return published, err
-		}
-		published += len(last)
-		progress(published)
-		if rate > 0 {
-			select {
-			case <-time.After(time.Duration(len(last))*time.Second/time.Duration(rate) - time.Since(began)):
-			case <-ctx.Done():
-				return published, ctx.Err()
-			}
-		}
-	}
-	return published, nil
 }
 
 // compactIndex removes deleted tickets from the whole index; the compactor's own passes are only over its newest pages.
