@@ -80,10 +80,10 @@ func TestShowTickets_HaveAPlaceAndAPriceWithinTheCap(t *testing.T) {
 	buyer.cancel(t, order.ID)
 
 	eventually(t, "the listing is deleted", func() bool { return owner.call(t, client.DeleteTicket(listed.ID)).Status == 204 }) // when the cancellation has arrived
-	owner.listPlace(t, client.Offer{ShowID: show.ID, Seat: row1(7), Price: 5000}) // the place is free again
+	owner.listPlace(t, client.Offer{ShowID: show.ID, Seat: row1(7), Price: 5000})                                               // the place is free again
 }
 
-func TestShowTickets_APlaceIsListedOnceWhoeverAsksAtOnce(t *testing.T) {
+func TestShowTickets_OfConcurrentListingsOfOnePlaceOneSucceeds(t *testing.T) {
 	t.Parallel()
 	s := newReplicatedStack(t)
 	owner := s.signUp(t)
