@@ -24,7 +24,7 @@ type market struct {
 
 	listing   events.Ticket // the newest that was applied
 	deleted   bool
-	revoked   bool // the ticket is void
+	revoked   bool                  // the ticket is void
 	withheld  bool                  // after a refund, until the seller changes the listing after it
 	cooldowns map[id.User]time.Time // until when a buyer may not reserve again
 	published []events.Order        // every change, in the order in which it happened
