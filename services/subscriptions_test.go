@@ -229,9 +229,6 @@ func TestSubscriptions_AreTheTopicsOfWhatTheServicesHandle(t *testing.T) {
 // unhandledTypes are in the catalogue for others: no service of this repository acts on them.
 var unhandledTypes = []string{"user.created", "payment.failed"}
 
-// unpublishedTypes are in the catalogue before the service that owns them publishes them.
-var unpublishedTypes = []string{"show.created", "show.updated", "show.cancelled"}
-
 // Each type of the catalogue has one publisher, and the table in README.md lists who publishes and who handles it.
 func TestCatalogue_EachTypeIsPublishedByOneServiceAndHandled(t *testing.T) {
 	c := readCode(t)
@@ -246,7 +243,7 @@ func TestCatalogue_EachTypeIsPublishedByOneServiceAndHandled(t *testing.T) {
 	}
 	table := readTable(t)
 	for name, eventType := range c.catalogue {
-		if len(publishers[eventType]) != 1 && !slices.Contains(unpublishedTypes, eventType) {
+		if len(publishers[eventType]) != 1 {
 			t.Errorf("services/internal/events/catalogue.go: %s (%s) is published by %v, and must be by one service", name, eventType, publishers[eventType])
 		}
 		if unhandled := len(handlers[eventType]) == 0; unhandled != slices.Contains(unhandledTypes, eventType) {
