@@ -37,7 +37,7 @@ type code struct {
 	publishes []use
 }
 
-// readCode parses the source: events.On registers a handler of the type of its second parameter, and a literal of a payload
+// readCode parses the source: events.On and events.OnQueued register a handler of the type of its second parameter, and a literal of a payload
 // outside tests is an event to publish.
 func readCode(t *testing.T) code {
 	t.Helper()
@@ -85,7 +85,7 @@ func readCode(t *testing.T) code {
 				at := func() string { return "services/" + files.Position(node.Pos()).String() }
 				switch node := node.(type) {
 				case *ast.CallExpr:
-					if ofEvents(node.Fun) != "On" {
+					if name := ofEvents(node.Fun); name != "On" && name != "OnQueued" {
 						return true
 					}
 					require.Len(t, node.Args, 2, at())

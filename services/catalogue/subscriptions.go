@@ -14,45 +14,54 @@ import (
 type subscriptions struct{ feed *feed.Feed }
 
 func (s *subscriptions) register(r *events.Router) {
-	events.On(r, func(ctx context.Context, e events.ShowCreated) error { return s.show(ctx, e.Show) })
-	events.On(r, func(ctx context.Context, e events.ShowUpdated) error { return s.show(ctx, e.Show) })
-	events.On(r, func(ctx context.Context, e events.ShowCancelled) error { return s.show(ctx, e.Show) })
+	events.OnQueued(r, func(ctx context.Context, e events.ShowCreated) (outcome, error) { return s.show(ctx, e.Show) })
+	events.OnQueued(r, func(ctx context.Context, e events.ShowUpdated) (outcome, error) { return s.show(ctx, e.Show) })
+	events.OnQueued(r, func(ctx context.Context, e events.ShowCancelled) (outcome, error) { return s.show(ctx, e.Show) })
 
-	events.On(r, func(ctx context.Context, e events.TicketCreated) error { return s.ticket(ctx, e.Ticket, false) })
-	events.On(r, func(ctx context.Context, e events.TicketUpdated) error { return s.ticket(ctx, e.Ticket, false) })
-	events.On(r, func(ctx context.Context, e events.TicketDeleted) error { return s.ticket(ctx, e.Ticket, true) })
+	events.OnQueued(r, func(ctx context.Context, e events.TicketCreated) (outcome, error) {
+		return s.ticket(ctx, e.Ticket, false)
+	})
+	events.OnQueued(r, func(ctx context.Context, e events.TicketUpdated) (outcome, error) {
+		return s.ticket(ctx, e.Ticket, false)
+	})
+	events.OnQueued(r, func(ctx context.Context, e events.TicketDeleted) (outcome, error) {
+		return s.ticket(ctx, e.Ticket, true)
+	})
 
-	events.On(r, func(ctx context.Context, e events.OrderCreated) error { return s.order(ctx, e.Order) })
-	events.On(r, func(ctx context.Context, e events.OrderCompleted) error { return s.order(ctx, e.Order) })
-	events.On(r, func(ctx context.Context, e events.OrderCancelled) error { return s.order(ctx, e.Order) })
+	events.OnQueued(r, func(ctx context.Context, e events.OrderCreated) (outcome, error) { return s.order(ctx, e.Order) })
+	events.OnQueued(r, func(ctx context.Context, e events.OrderCompleted) (outcome, error) { return s.order(ctx, e.Order) })
+	events.OnQueued(r, func(ctx context.Context, e events.OrderCancelled) (outcome, error) { return s.order(ctx, e.Order) })
 }
 
-func (s *subscriptions) show(ctx context.Context, show events.Show) error {
-	return s.feed.Append(ctx, index.Change{Show: showChange(show)})
+// outcome waits until a queued change is committed.
+type outcome = func() error
+
+func (s *subscriptions) show(ctx context.Context, show events.Show) (outcome, error) {
+	return s.feed.Queue(ctx, index.Change{Show: showChange(show)})
 }
 
-// ticket appends a listing. If an order has changed the ticket, it also appends the ticket's availability: an event that is published
+// ticket queues a listing. If an order has changed the ticket, it also queues the ticket's availability: an event that is published
 // again has the listing's version, and may have a later availability than the read model, if that has missed an order's event.
-func (s *subscriptions) ticket(ctx context.Context, ticket events.Ticket, deleted bool) error {
+func (s *subscriptions) ticket(ctx context.Context, ticket events.Ticket, deleted bool) (outcome, error) {
 	changes := []index.Change{{Listing: listingChange(ticket, deleted)}}
 	if ticket.Sequence > 0 {
 		changes = append(changes, index.Change{Reservation: &index.Reservation{
 			TicketID: ticket.ID, Sequence: ticket.Sequence, Status: index.Status(ticket.Status), At: ticket.UpdatedAt.Time,
 		}})
 	}
-	return s.feed.Append(ctx, changes...)
+	return s.feed.Queue(ctx, changes...)
 }
 
-// order appends the availability of an order's ticket. It ignores the cancellation of an order that orders has lost with a restored
+// order queues the availability of an order's ticket. It ignores the cancellation of an order that orders has lost with a restored
 // backup, if the ticket is not known.
-func (s *subscriptions) order(ctx context.Context, order events.Order) error {
+func (s *subscriptions) order(ctx context.Context, order events.Order) (outcome, error) {
 	if !order.Status.IsKnown() {
-		return fmt.Errorf("%w: order %s has the status %q", events.ErrRefused, order.ID, order.Status)
+		return nil, fmt.Errorf("%w: order %s has the status %q", events.ErrRefused, order.ID, order.Status)
 	}
 	if order.Ticket.ID == "" {
-		return nil
+		return func() error { return nil }, nil
 	}
-	return s.feed.Append(ctx, index.Change{Reservation: &index.Reservation{
+	return s.feed.Queue(ctx, index.Change{Reservation: &index.Reservation{
 		TicketID: order.Ticket.ID, Sequence: order.Sequence, Status: statusAfter(order), At: order.UpdatedAt.Time,
 	}})
 }

@@ -192,7 +192,8 @@ func (f *Feed) makeSnapshot(ctx context.Context) error {
 	at := f.current()
 	var number uint64
 	_, err := f.modifyManifest(ctx, at.epoch, func(m *manifest) (bool, error) {
-		if m.Building != nil {
+		// A replica that is behind would make a snapshot that lacks batches which are deleted already.
+		if m.Building != nil || at.batch < m.Position {
 			return false, errOvertaken
 		}
 		m.Numbered++

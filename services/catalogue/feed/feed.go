@@ -151,33 +151,41 @@ func New(store *state.Store, model Model, opts Options) *Feed {
 // Append adds changes to the feed, in one batch, and returns when they are committed and this replica has applied them. The error is a
 // problem.Unavailable if they were not committed by the time that ctx ends; they may be committed later. A repeated change does no harm.
 func (f *Feed) Append(ctx context.Context, changes ...index.Change) error {
+	wait, err := f.Queue(ctx, changes...)
+	if err != nil {
+		return err
+	}
+	return wait()
+}
+
+// Queue is the first half of Append, which does not wait: wait returns the outcome. Changes that are queued one after the other share a
+// batch.
+func (f *Feed) Queue(ctx context.Context, changes ...index.Change) (wait func() error, err error) {
 	e := &entry{ctx: ctx, changes: changes, encoded: make([][]byte, len(changes)), done: make(chan error, 1)}
 	for i, change := range changes {
-		encoded, err := encode(change)
-		if err != nil {
-			return fmt.Errorf("encode a change: %w", err)
+		if e.encoded[i], err = encode(change); err != nil {
+			return nil, fmt.Errorf("encode a change: %w", err)
 		}
-		e.encoded[i] = encoded
-		e.bytes += len(encoded)
+		e.bytes += len(e.encoded[i])
 	}
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	switch {
 	case f.closed:
-		f.mu.Unlock()
-		return unavailable(errors.New("the change feed is closed"))
+		return nil, unavailable(errors.New("the change feed is closed"))
 	case len(f.waiting) >= maxWaiting:
-		f.mu.Unlock()
-		return unavailable(errors.New("too many changes wait for the change feed"))
+		return nil, unavailable(errors.New("too many changes wait for the change feed"))
 	}
 	f.waiting = append(f.waiting, e)
-	f.mu.Unlock()
 	f.signal()
-	select {
-	case err := <-e.done:
-		return err
-	case <-ctx.Done():
-		return f.abandon(e)
-	}
+	return func() error {
+		select {
+		case err := <-e.done:
+			return err
+		case <-ctx.Done():
+			return f.abandon(e)
+		}
+	}, nil
 }
 
 // abandon ends the wait for a change whose caller gives up. It is not appended if no batch has it yet.

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -235,7 +236,7 @@ func openStore(t require.TestingT, s state.Sidecar, instance string) *state.Stor
 
 func startReplica(t require.TestingT, s state.Sidecar, name string) *replica {
 	r := &replica{store: openStore(t, s, name), model: newModel()}
-	r.feed = New(r.store, r.model, Options{Log: slog.New(slog.DiscardHandler)})
+	r.feed = New(r.store, r.model, Options{Log: debugLog(name)})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -276,4 +277,11 @@ func tickets(from, to int) map[id.Ticket]int {
 		all[id.Ticket("t"+strconv.Itoa(n))] = 1
 	}
 	return all
+}
+
+func debugLog(name string) *slog.Logger {
+	if os.Getenv("FEED_DEBUG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, nil)).With("replica", name)
 }

@@ -115,6 +115,13 @@ func (h *Hub) Reset(epoch string, at index.Position) {
 	h.notifyLater()
 }
 
+// Open is how many streams are open.
+func (h *Hub) Open() int {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.streams
+}
+
 // Add adds the updates of the feed's next batch, in their order. It does not wait for any stream. A batch without updates moves the
 // position from which clients continue.
 func (h *Hub) Add(batch uint64, updates []index.Update) {
