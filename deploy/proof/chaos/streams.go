@@ -2,6 +2,8 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -101,7 +103,10 @@ func (f *follower) follow(ctx context.Context) {
 		return
 	}
 	if err != nil {
-		f.stats.count("follow shows", client.Response{Status: client.Status(err)})
+		problem := &client.Problem{}
+		_ = errors.As(err, &problem)
+		body, _ := json.Marshal(problem) // for its code
+		f.stats.count("follow shows", client.Response{Status: problem.Status, Body: body})
 		return
 	}
 	f.stats.count("follow shows", client.Response{Status: http.StatusOK})
