@@ -32,14 +32,6 @@ func hamlet() client.NewShow {
 	}
 }
 
-// announce announces hamlet.
-func (u *testUser) announce(t testing.TB) client.Show {
-	t.Helper()
-	r := u.call(t, client.CreateShow(hamlet()))
-	requireStatus(t, 201, r)
-	return decode[client.Show](t, r)
-}
-
 func (s *testStack) show(t testing.TB, id string) client.Show {
 	t.Helper()
 	r := s.call(t, client.ReadShow(id))
@@ -110,7 +102,7 @@ func TestShows_RefusesWhatNoShowHas(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
 	owner := s.signUp(t)
-	show := owner.announce(t)
+	show := owner.announce(t, hamlet())
 	for code, change := range map[string]func(*client.NewShow){
 		"required name":         func(n *client.NewShow) { n.Name = "" },
 		"notblank venue":        func(n *client.NewShow) { n.Venue = " " },
@@ -141,7 +133,7 @@ func TestShows_ListsAllNewestFirst(t *testing.T) {
 	owner := s.signUp(t)
 	var announced []string
 	for range 5 {
-		announced = append(announced, owner.announce(t).ID)
+		announced = append(announced, owner.announce(t, hamlet()).ID)
 	}
 	requireStatus(t, 204, owner.call(t, client.CancelShow(announced[2])))
 	slices.Reverse(announced)
@@ -219,7 +211,7 @@ func TestShows_ImagesAreStoredUprightAndWithoutMetadata(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
 	owner := s.signUp(t)
-	show := owner.announce(t)
+	show := owner.announce(t, hamlet())
 	var asJPEG bytes.Buffer
 	require.NoError(t, jpeg.Encode(&asJPEG, halves(16, 8), nil))
 	asWebP, err := base64.StdEncoding.DecodeString(webPWithExif)
@@ -282,7 +274,7 @@ func TestShows_UploadsHaveLimits(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
 	owner := s.signUp(t)
-	show := owner.announce(t)
+	show := owner.announce(t, hamlet())
 
 	// A photograph of the greatest length is accepted, and what is stored passes the sidecar, whatever is on it.
 	noise := image.NewRGBA(image.Rect(0, 0, 2000, 1000))
@@ -338,7 +330,7 @@ func TestShows_AnotherServiceCannotCancelOne(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, stack.Options{})
 	owner := s.signUp(t)
-	show := owner.announce(t)
+	show := owner.announce(t, hamlet())
 	cancelled := event.Show{
 		ID: show.ID, Name: show.Name, Venue: show.Venue, City: show.City, Country: show.Country, StartsAt: show.StartsAt, TimeZone: show.TimeZone,
 		Category: show.Category, Status: "cancelled", UserID: owner.ID, Version: 1000, CreatedAt: show.CreatedAt, UpdatedAt: show.UpdatedAt,
