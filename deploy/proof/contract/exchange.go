@@ -243,7 +243,14 @@ func (o *Operation) checkRequest(x Exchange, values map[string]string) (reasons 
 		case "path":
 			sent = []string{values[p.name]}
 		case "query":
-			if query.Has(p.name) { // the first one counts
+			switch {
+			case !query.Has(p.name):
+			case p.isList():
+				if invalid := p.checkList(query[p.name]); len(invalid) > 0 {
+					reasons = append(reasons, fmt.Sprintf("the query parameter %s is %q: %s", p.name, query[p.name], strings.Join(invalid, ", ")))
+				}
+				continue
+			default: // the first one counts
 				sent = []string{query.Get(p.name)}
 			}
 		case "header":
@@ -295,6 +302,17 @@ func (o *Operation) authenticated(r *http.Request) bool {
 // check compares the text of a parameter or header with its schema.
 func (p parameter) check(text string) []string {
 	return explain(p.schema.Validate(p.value(text)))
+}
+
+// isList reports whether the parameter may be sent several times, each with one value of a list.
+func (p parameter) isList() bool { return p.source["type"] == "array" }
+
+func (p parameter) checkList(texts []string) []string {
+	list := make([]any, len(texts))
+	for i, text := range texts {
+		list[i] = text
+	}
+	return explain(p.schema.Validate(list))
 }
 
 // value is what a text means in a parameter of this type.
