@@ -37,7 +37,7 @@ var ofOthers = map[string]bool{
 func registered(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
-	name := regexp.MustCompile(`(?:[Nn]ame:\s*|NewDesc\(|computed\(\s*)"(boxoffice_\w+)"|# TYPE (boxoffice_\w+)`)
+	name := regexp.MustCompile(`(?:[Nn]ame:\s*|NewDesc\(|computed\(\s*|counter\(|gauge\()"(boxoffice_\w+)"|# TYPE (boxoffice_\w+)`)
 	for _, place := range []string{"../../services", "../runtime"} {
 		require.NoError(t, filepath.WalkDir(place, func(path string, entry fs.DirEntry, err error) error {
 			switch {

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"crypto/x509"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 )
 
 // api is the public REST API: which service serves which paths, behind the limits. The gateway itself serves the documents.
 type api struct {
 	limits    *limits
+	streams   *streams
 	routes    []route
 	documents *documents
 }
@@ -20,8 +24,8 @@ type route struct {
 }
 
 // newAPI uses roots to verify services with an https address; nil: the system's authorities.
-func newAPI(cfg config, roots *x509.CertPool, limits *limits) (*api, error) {
-	a := &api{limits: limits, documents: newDocuments()}
+func newAPI(cfg config, roots *x509.CertPool, limits *limits, streams *streams) (*api, error) {
+	a := &api{limits: limits, streams: streams, documents: newDocuments()}
 	for _, service := range []struct {
 		name      string
 		addresses []string
@@ -56,10 +60,26 @@ func (a *api) upstreams() []*upstream {
 	return all
 }
 
+// upstream returns the service with a name.
+func (a *api) upstream(name string) *upstream {
+	for _, r := range a.routes {
+		if r.to.name == name {
+			return r.to
+		}
+	}
+	panic("gateway: no service " + name)
+}
+
 func (a *api) register(app *fiber.App) {
 	app.Use(secure)
 	a.limits.register(app)
 	a.documents.register(app)
+	// Before the routes of whole services, some of whose paths these are.
+	catalogue := a.upstream("catalogue")
+	app.Add(fiber.MethodGet, "/api/catalogue/live", a.streams.proxy(catalogue))
+	for _, method := range []string{fiber.MethodGet, fiber.MethodHead} {
+		app.Add(method, "/api/tickets", onlyIf(asksForAvailable, catalogue.proxy))
+	}
 	for _, r := range a.routes {
 		for _, path := range r.paths {
 			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
@@ -67,6 +87,43 @@ func (a *api) register(app *fiber.App) {
 			}
 		}
 	}
+}
+
+// onlyIf handles the requests for which a condition is true. The others go to the next route.
+func onlyIf(condition func(*fiber.Ctx) bool, handle fiber.Handler) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		if condition(c) {
+			return handle(c)
+		}
+		return c.Next()
+	}
+}
+
+// asksForAvailable reports whether a request for tickets is for those that are for sale, which the catalogue knows.
+func asksForAvailable(c *fiber.Ctx) bool {
+	query := c.Request().URI().QueryString()
+	if !bytes.Contains(query, []byte("status")) {
+		return false
+	}
+	// Not c.Query, after which fasthttp would send the query in a form of its own.
+	var args fasthttp.Args
+	args.ParseBytes(query)
+	return string(args.Peek("status")) == "available"
+}
+
+// imageBytes is the longest body of an image.
+const imageBytes = 2_000_000
+
+// BodyLimitOf returns how long the body of a request may be if that is not BODY_LIMIT, and otherwise 0.
+func (*config) BodyLimitOf(method, path string) int {
+	if method != fiber.MethodPut {
+		return 0
+	}
+	show, isShow := strings.CutPrefix(path, "/api/shows/")
+	if name, isImage := strings.CutSuffix(strings.TrimSuffix(show, "/"), "/image"); isShow && isImage && !strings.Contains(name, "/") {
+		return imageBytes
+	}
+	return 0
 }
 
 // secure adds headers that make browsers treat every response as data, except the gateway's own pages.

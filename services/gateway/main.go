@@ -1,8 +1,8 @@
 // Command gateway is the one public address of the system. It proxies the REST APIs of the services, limits what clients may
 // send, and reports whether all services are ready. It needs no store and no broker.
 //
-// Read api.go for the paths, limits.go and buckets.go for the rate limits, proxy.go for the headers, upstream.go and replica.go
-// for the choice of a process, connection.go for the connections to it.
+// Read api.go for the paths, limits.go and buckets.go for the rate limits, proxy.go for the headers, stream.go for responses
+// that do not end, upstream.go and replica.go for the choice of a process, connection.go for the connections to it.
 package main
 
 import (
@@ -36,6 +36,12 @@ type config struct {
 	SigninRate float64 `env:"SIGNIN_RATE" envDefault:"5" validate:"min=0,max=1000000000"`
 	// ConnectionsPerAddress limits the open connections of one address. Trusted proxies have no such limit. 0: no limit.
 	ConnectionsPerAddress int `env:"CONNECTIONS_PER_ADDRESS" envDefault:"256" validate:"min=0"`
+	// MaxStreams limits the open streams, because their connections cannot be closed for others, as those that wait for a request can.
+	// StreamsPerAddress limits those of one address. 0: no limit.
+	MaxStreams        int `env:"MAX_STREAMS" envDefault:"3000" validate:"min=0"`
+	StreamsPerAddress int `env:"STREAMS_PER_ADDRESS" envDefault:"64" validate:"min=0"`
+	// Other values of the constants with these names, for tests.
+	streamSilence, streamWriteTimeout time.Duration
 	// TraceSampling is the share of requests whose trace is recorded. The client's own sampling flag is ignored.
 	TraceSampling float64 `env:"TRACE_SAMPLING" envDefault:"0" validate:"min=0,max=1"`
 }
@@ -60,7 +66,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		a, err := newAPI(cfg, roots, newLimits(cfg, verifier.Verify, s.Metrics))
+		a, err := newAPI(cfg, roots, newLimits(cfg, verifier.Verify, s.Metrics), newStreams(cfg, s.Metrics))
 		if err != nil {
 			return err
 		}
@@ -71,6 +77,7 @@ func main() {
 				return nil
 			})
 		}
+		s.Go("streams", a.streams.run)
 		a.register(s.Public)
 		return nil
 	})

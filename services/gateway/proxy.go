@@ -16,14 +16,25 @@ func (u *upstream) proxy(c *fiber.Ctx) error {
 	req, res := c.Request(), c.Response()
 	u.prepare(c, req)
 	if err := u.send(req, res); err != nil {
-		res.Reset()
-		c.Set(fiber.HeaderXRequestID, rest.RequestID(c))
-		return u.unavailable(c.Method(), err)
+		return u.fail(c, err)
 	}
+	finish(c)
+	return nil
+}
+
+// fail returns the problem of a request for which the service has not responded.
+func (u *upstream) fail(c *fiber.Ctx, err error) error {
+	c.Response().Reset()
+	c.Set(fiber.HeaderXRequestID, rest.RequestID(c))
+	return u.unavailable(c.Method(), err)
+}
+
+// finish turns the service's response into the one that the client gets.
+func finish(c *fiber.Ctx) {
+	res := c.Response()
 	removeHopByHop(&res.Header)
 	res.Header.SetNoDefaultContentType(true)
 	c.Set(fiber.HeaderXRequestID, rest.RequestID(c))
-	return nil
 }
 
 // prepare turns the client's request into the one that the service gets.

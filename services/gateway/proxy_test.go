@@ -71,9 +71,9 @@ func gatewayTo(t *testing.T, service string, roots *x509.CertPool, cfg config) s
 		}
 	}
 	app := rest.New(rest.Options{
-		Name: "gateway", Log: slog.New(slog.DiscardHandler), BodyLimit: cfg.BodyLimit, TrustedProxies: cfg.TrustedProxies, Edge: cfg.Edge(),
+		Name: "gateway", Log: slog.New(slog.DiscardHandler), BodyLimit: cfg.BodyLimit, BodyLimitOf: cfg.BodyLimitOf, TrustedProxies: cfg.TrustedProxies, Edge: cfg.Edge(),
 	})
-	a, err := newAPI(cfg, roots, newLimits(cfg, byName, prometheus.NewRegistry()))
+	a, err := newAPI(cfg, roots, newLimits(cfg, byName, prometheus.NewRegistry()), newStreams(cfg, prometheus.NewRegistry()))
 	require.NoError(t, err)
 	for _, u := range a.upstreams() {
 		go u.watch(t.Context(), slog.New(slog.DiscardHandler))
@@ -126,7 +126,7 @@ func TestAPI_WithoutWebhooksThereIsNoSuchPath(t *testing.T) {
 	a, err := newAPI(config{
 		AuthConfig: identity.AuthConfig{AuthURLs: []string{"http://auth"}}, TicketsURLs: []string{"http://tickets"}, OrdersURLs: []string{"http://orders"},
 		PaymentsURLs: []string{"http://payments"}, ExpirationURLs: []string{"http://expiration"}, CatalogueURLs: []string{"http://catalogue"},
-	}, nil, nil)
+	}, nil, nil, nil)
 	require.NoError(t, err)
 	for _, u := range a.upstreams() {
 		require.NotEqual(t, "webhooks", u.name)
@@ -143,30 +143,35 @@ func TestAPI_RoutesEachPathToItsService(t *testing.T) {
 		c.CatalogueURLs = named("catalogue")
 	})
 	tests := map[string]string{
-		"/api/users/signin":              "auth",
-		"/api/users/a/b":                 "auth",
-		"/.well-known/jwks.json":         "auth",
-		"/api/tickets":                   "tickets",
-		"/api/tickets?limit=2&cursor=%2": "tickets",
-		"/api/tickets/7?a=b%20c&d=é":     "tickets",
-		"/api/orders":                    "orders",
-		"/api/orders/7":                  "orders",
-		"/api/payments/webhook":          "payments",
-		"/api/payments":                  "payments",
-		"/api/shows":                     "catalogue",
-		"/api/shows/7/image":             "catalogue",
-		"/api/catalogue/shows?q=a":       "catalogue",
-		"/api/webhooks":                  "webhooks",
-		"/api/webhooks/7/deliveries?a=b": "webhooks",
-		"/api/ticketsale":                "",
-		"/api/Tickets":                   "",
-		"/api/expiration":                "",
-		"/api":                           "",
-		"/":                              "",
-		"/api/../metrics":                "",
-		"/.well-known/other":             "",
-		"/metrics/../api/tickets":        "",
-		"//api/tickets":                  "",
+		"/api/users/signin":                          "auth",
+		"/api/users/a/b":                             "auth",
+		"/.well-known/jwks.json":                     "auth",
+		"/api/tickets":                               "tickets",
+		"/api/tickets?limit=2&cursor=%2":             "tickets",
+		"/api/tickets/7?a=b%20c&d=é":                 "tickets",
+		"/api/orders":                                "orders",
+		"/api/orders/7":                              "orders",
+		"/api/payments/webhook":                      "payments",
+		"/api/payments":                              "payments",
+		"/api/tickets?status=available":              "catalogue",
+		"/api/tickets?a=%2&status=available&limit=2": "catalogue",
+		"/api/tickets?status=sold":                   "tickets",
+		"/api/tickets/7?status=available":            "tickets",
+		"/api/catalogue/live?show=7":                 "catalogue",
+		"/api/shows":                                 "catalogue",
+		"/api/shows/7/image":                         "catalogue",
+		"/api/catalogue/shows?q=a":                   "catalogue",
+		"/api/webhooks":                              "webhooks",
+		"/api/webhooks/7/deliveries?a=b":             "webhooks",
+		"/api/ticketsale":                            "",
+		"/api/Tickets":                               "",
+		"/api/expiration":                            "",
+		"/api":                                       "",
+		"/":                                          "",
+		"/api/../metrics":                            "",
+		"/.well-known/other":                         "",
+		"/metrics/../api/tickets":                    "",
+		"//api/tickets":                              "",
 	}
 	for path, service := range tests {
 		t.Run(path, func(t *testing.T) {

@@ -36,7 +36,12 @@ type replica struct {
 	client *fasthttp.HostClient
 	down   atomic.Bool
 	active atomic.Int64
+	// streams are open streams. They do not count as active requests: after a restart a replica has none, and would get all requests.
+	streams atomic.Int64
 }
+
+func (r *replica) activeRequests() int64 { return r.active.Load() }
+func (r *replica) openStreams() int64    { return r.streams.Load() }
 
 // newReplica takes an address of the form http://host:port or https://host:port.
 func newReplica(address string, roots *x509.CertPool) (*replica, error) {

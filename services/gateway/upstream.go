@@ -56,7 +56,7 @@ func (u *upstream) send(req *fasthttp.Request, res *fasthttp.Response) error {
 	reads := req.Header.IsGet() || req.Header.IsHead()
 	var tried []*replica
 	for {
-		r := u.pick(tried)
+		r := u.pick(tried, (*replica).activeRequests)
 		r.active.Add(1)
 		err := r.call(req, res)
 		r.active.Add(-1)
@@ -74,9 +74,9 @@ func (u *upstream) send(req *fasthttp.Request, res *fasthttp.Response) error {
 	}
 }
 
-// pick chooses the replica with the fewest active requests. It prefers replicas that were not tried and are not down. If all are
+// pick chooses the replica with the least load. It prefers replicas that were not tried and are not down. If all are
 // down it still chooses one: a health check may be wrong, and the replica's own response explains more than the gateway can.
-func (u *upstream) pick(tried []*replica) *replica {
+func (u *upstream) pick(tried []*replica, load func(*replica) int64) *replica {
 	var chosen *replica
 	from := int(u.turn.Add(1)) // replicas with equal work take turns
 	for i := range u.replicas {
@@ -84,7 +84,7 @@ func (u *upstream) pick(tried []*replica) *replica {
 		if slices.Contains(tried, r) && len(tried) < len(u.replicas) {
 			continue
 		}
-		if chosen == nil || chosen.down.Load() && !r.down.Load() || chosen.down.Load() == r.down.Load() && r.active.Load() < chosen.active.Load() {
+		if chosen == nil || chosen.down.Load() && !r.down.Load() || chosen.down.Load() == r.down.Load() && load(r) < load(chosen) {
 			chosen = r
 		}
 	}

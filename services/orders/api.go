@@ -38,11 +38,29 @@ type orderResponse struct {
 	UpdatedAt clock.Timestamp `json:"updatedAt"`
 }
 
+// ticketResponse is the ticket as it was when it was reserved. The last two are absent if it has no show.
 type ticketResponse struct {
-	ID       id.Ticket `json:"id"`
-	Title    string    `json:"title"`
-	Price    int64     `json:"price"`
-	Currency string    `json:"currency"`
+	ID       id.Ticket      `json:"id"`
+	Title    string         `json:"title"`
+	Price    int64          `json:"price"`
+	Currency string         `json:"currency"`
+	ShowID   id.Show        `json:"showId,omitempty"`
+	Seat     *placeResponse `json:"seat,omitempty"`
+}
+
+// placeResponse is a place as clients get it.
+type placeResponse struct {
+	Section string `json:"section,omitempty"`
+	Row     string `json:"row,omitempty"`
+	Number  string `json:"number,omitempty"`
+}
+
+func ticketResponseOf(t TicketSnapshot) ticketResponse {
+	response := ticketResponse{ID: t.ID, Title: t.Title, Price: t.Price, Currency: t.Currency, ShowID: t.ShowID}
+	if p := t.Place; p != nil {
+		response.Seat = &placeResponse{p.Section, p.Row, p.Number}
+	}
+	return response
 }
 
 func responseOf(o Order) orderResponse {
@@ -52,7 +70,7 @@ func responseOf(o Order) orderResponse {
 		Status:    o.Status,
 		Reason:    o.Reason,
 		ExpiresAt: clock.Stamp(o.ExpiresAt),
-		Ticket:    ticketResponse{ID: o.Ticket.ID, Title: o.Ticket.Title, Price: o.Ticket.Price, Currency: o.Ticket.Currency},
+		Ticket:    ticketResponseOf(o.Ticket),
 		Version:   o.Version,
 		CreatedAt: clock.Stamp(o.CreatedAt),
 		UpdatedAt: clock.Stamp(o.UpdatedAt),

@@ -28,11 +28,14 @@ import (
 //	user       its buyer asks for it                           yes              no
 //	expired    the reservation window ended without payment    after the window no
 //	withdrawn  the seller deleted the listing                  yes              no
+//	           the ticket is revoked (CancelRevoked)           yes              yes (**)
 //	payment    the payment was voided                          yes              yes (*)
 //	refunded   all of the money was given back                 yes              yes
 //
 // (*) Payments publishes payment.voided only for money that is not captured, so the buyer of a complete order has not
 // paid when it is cancelled.
+//
+// (**) A revoked ticket is void: its show was cancelled, or another ticket has its place. Payments gives the money back.
 //
 // (restore.go publishes one reason more, unknown, for orders that are lost with a restored backup.)
 //
@@ -71,8 +74,13 @@ type Terms struct {
 	PerUser int
 }
 
-// orderSchema is the format of the orders that this release writes.
-const orderSchema = 1
+const (
+	// orderSchema is the format of orders of tickets without a show.
+	orderSchema = 1
+	// showOrderSchema is the format of orders of tickets with a show. The previous release cannot read it: it would lose the show and the
+	// place.
+	showOrderSchema = 2
+)
 
 // Order is the stored order.
 type Order struct {
@@ -100,7 +108,25 @@ type TicketSnapshot struct {
 	Title    string    `json:"title"`
 	Price    int64     `json:"price"`
 	Currency string    `json:"currency"`
+	ShowID   id.Show   `json:"showId,omitempty"`
+	Place    *Place    `json:"seat,omitempty"`
 }
+
+// published is the ticket as the order's events have it.
+func (t TicketSnapshot) published() events.OrderedTicket {
+	return events.OrderedTicket{ID: t.ID, Title: t.Title, Price: t.Price, Currency: t.Currency, ShowID: t.ShowID, Seat: t.Place.published()}
+}
+
+// snapshot is the seat's ticket as it is now.
+func (s *Seat) snapshot() TicketSnapshot {
+	return TicketSnapshot{ID: s.ID, Title: s.Title, Price: s.Price, Currency: s.Currency, ShowID: s.ShowID, Place: s.Place}
+}
+
+// Newest implements state.Upgrader.
+func (*Order) Newest() int { return showOrderSchema }
+
+// Upgrade implements state.Upgrader. An order stays in the format that it was made in.
+func (*Order) Upgrade(int) error { return nil }
 
 var (
 	errNoTicket = problem.New(problem.NotFound, "ticket_not_found", "There is no such ticket.").WithField("ticketId")
@@ -113,6 +139,7 @@ var (
 	errOwnTicket         = problem.New(problem.Conflict, "own_ticket", "This is your own ticket; you cannot buy it.").WithField("ticketId")
 	errCooldown          = problem.New(problem.Conflict, "reservation_cooldown", "You reserved this ticket and did not pay for it. Other buyers may reserve it first; you may again after the time in Retry-After.").WithField("ticketId")
 	errWithheld          = problem.New(problem.Conflict, "ticket_withheld", "This ticket is not for sale: its last sale was refunded, and its seller has not offered it again.").WithField("ticketId")
+	errShowStarted       = problem.New(problem.Conflict, "show_started", "The show of this ticket has started; its tickets are not sold any more.").WithField("ticketId")
 
 	errNoOrder  = problem.New(problem.NotFound, "not_found", "There is no such order.")
 	errNotYours = problem.New(problem.Forbidden, "not_buyer", "This order belongs to somebody else.")
@@ -134,7 +161,7 @@ func errUnknownTicket(ticket id.Ticket, now time.Time) error {
 
 // Reserve makes a created order of the buyer's, which has the seat until the reservation window ends. It refuses
 //   - a seat that has a live order (checkFree). If that order's window is over, cancel it first (ExpiredOrder);
-//   - a ticket that is not for sale: errNoTicket (deleted) or errWithheld;
+//   - a ticket that is not for sale: errNoTicket (deleted), errWithheld, or errShowStarted;
 //   - the seller (errOwnTicket), and a buyer whose cooldown has not ended (errCooldown).
 func (s *Seat) Reserve(order id.Order, buyer id.User, now time.Time, terms Terms) (Order, error) {
 	if s.Deleted {
@@ -154,11 +181,14 @@ func (s *Seat) Reserve(order id.Order, buyer id.User, now time.Time, terms Terms
 		SellerID:  s.SellerID,
 		Status:    Created,
 		ExpiresAt: now.Add(terms.Window),
-		Ticket:    TicketSnapshot{ID: s.ID, Title: s.Title, Price: s.Price, Currency: s.Currency},
+		Ticket:    s.snapshot(),
 		Sequence:  s.Sequence,
 		Version:   1,
 		CreatedAt: now,
 		UpdatedAt: now,
+	}
+	if created.Ticket.ShowID != "" {
+		created.Schema = showOrderSchema
 	}
 	s.Reservation = &Reservation{OrderID: created.ID, UserID: buyer, Status: Created, ExpiresAt: created.ExpiresAt}
 	return created, nil
@@ -173,6 +203,9 @@ func (s *Seat) checkOffer(buyer id.User, now time.Time, terms Terms) error {
 		return errWithheld
 	case s.SellerID == buyer:
 		return errOwnTicket
+	}
+	if err := s.checkSales(now); err != nil {
+		return err
 	}
 	return s.checkCooldown(buyer, now, terms.Cooldown)
 }
@@ -211,7 +244,21 @@ func (o *Order) Cancel(s *Seat, reason Reason, now time.Time, terms Terms) (chan
 		return false, errComplete
 	case reason == Expired && !o.IsOver(now):
 		return false, errNotOver
-	case !s.isHeldBy(o.ID):
+	}
+	return o.end(s, reason, now, terms)
+}
+
+// CancelRevoked ends an order whose ticket is void, and frees its seat, whether it is paid or not.
+func (o *Order) CancelRevoked(s *Seat, now time.Time, terms Terms) (changed bool, err error) {
+	if o.Status == Cancelled {
+		return false, nil
+	}
+	return o.end(s, Withdrawn, now, terms)
+}
+
+// end makes a live order cancelled, and its seat free.
+func (o *Order) end(s *Seat, reason Reason, now time.Time, terms Terms) (changed bool, err error) {
+	if !s.isHeldBy(o.ID) {
 		return false, errNotHeld
 	}
 	s.Sequence++
@@ -265,7 +312,8 @@ func (o *Order) IsCancelled() bool { return o.Status == Cancelled }
 func (o *Order) IsUnsettled() bool { return o.Status == Created || o.Status == Complete && !o.Captured }
 
 // LacksCompletion reports whether an order whose money is captured was complete, and this service lost that with a restored
-// backup: only complete orders are captured, and only a refund cancels a captured one.
+// backup: only complete orders are captured, and only a refund or the revocation of its ticket cancels a captured one. (A revoked
+// order is not completed again: see paymentCaptured.)
 func (o *Order) LacksCompletion() bool {
 	return o.Status == Created || o.Status == Cancelled && o.Reason != Refunded
 }
@@ -310,7 +358,7 @@ func (o *Order) Event() events.Payload {
 		Status:    events.OrderStatus(o.Status),
 		Reason:    events.CancelReason(o.Reason),
 		ExpiresAt: clock.Stamp(o.ExpiresAt),
-		Ticket:    events.OrderedTicket{ID: o.Ticket.ID, Title: o.Ticket.Title, Price: o.Ticket.Price, Currency: o.Ticket.Currency},
+		Ticket:    o.Ticket.published(),
 		Sequence:  o.Sequence,
 		Version:   o.Version,
 		CreatedAt: clock.Stamp(o.CreatedAt),

@@ -70,7 +70,7 @@ func lostHolder(order id.Order, seat *Seat, now time.Time) events.OrderCancelled
 		Status:    events.OrderStatusCancelled,
 		Reason:    events.CancelReasonUnknown,
 		ExpiresAt: clock.Stamp(now),
-		Ticket:    events.OrderedTicket{ID: seat.ID, Title: seat.Title, Price: seat.Price, Currency: seat.Currency},
+		Ticket:    seat.snapshot().published(),
 		Sequence:  seat.Sequence,
 		Version:   lostVersion + seat.Sequence,
 		CreatedAt: clock.Stamp(now),

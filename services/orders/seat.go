@@ -8,8 +8,12 @@ import (
 	"boxoffice/services/internal/id"
 )
 
-// seatSchema is the format of the seats that this release writes.
-const seatSchema = 1
+const (
+	// seatSchema is the format of seats without a show.
+	seatSchema = 1
+	// showSeatSchema is the format of seats with a show. The previous release cannot read it: it would lose when sales end.
+	showSeatSchema = 2
+)
 
 // Seat is a ticket in this service: the projection of its listing, which the tickets service owns, and its
 // reservation, which is decided here. The ETag of the seat's document is the reservation lock.
@@ -23,6 +27,11 @@ type Seat struct {
 	Deleted  bool      `json:"deleted,omitempty"`
 	// SellerID is "" in a document of an earlier release, until the listing's next event.
 	SellerID id.User `json:"userId,omitempty"`
+	// ShowID is the show that the ticket is for; "" if it has none. Only then the next two are set. Place may be nil.
+	ShowID id.Show `json:"showId,omitempty"`
+	Place  *Place  `json:"seat,omitempty"`
+	// SalesEndAt is when the show starts: nobody can reserve the ticket from then on.
+	SalesEndAt time.Time `json:"salesEndAt,omitzero"`
 
 	// Sequence counts the changes of the reservation, over all orders of the ticket. Consumers of orders' events put these
 	// changes in order by it.
@@ -33,6 +42,35 @@ type Seat struct {
 	// Withheld is the sequence of a refund. The ticket may not be reserved until its seller, after that refund, has changed
 	// the listing. 0: it is not withheld.
 	Withheld int `json:"withheld,omitempty"`
+}
+
+// Newest implements state.Upgrader.
+func (*Seat) Newest() int { return showSeatSchema }
+
+// Upgrade implements state.Upgrader. A seat gets the other format when its ticket has a show.
+func (*Seat) Upgrade(int) error { return nil }
+
+// Place is where the holder of a ticket sits or stands, in the seller's words. A part may be "".
+type Place struct {
+	Section string `json:"section,omitempty"`
+	Row     string `json:"row,omitempty"`
+	Number  string `json:"number,omitempty"`
+}
+
+// placeOf is the place of an event.
+func placeOf(published *events.Place) *Place {
+	if published == nil {
+		return nil
+	}
+	return &Place{Section: published.Section, Row: published.Row, Number: published.Number}
+}
+
+// published is the place as events have it.
+func (p *Place) published() *events.Place {
+	if p == nil {
+		return nil
+	}
+	return &events.Place{Section: p.Section, Row: p.Row, Number: p.Number}
 }
 
 // Reservation is the hold that a live order has on a seat.
@@ -81,6 +119,14 @@ func (s *Seat) checkFree(buyer id.User) error {
 	return errReserved
 }
 
+// checkSales refuses (errShowStarted) a ticket whose show has started.
+func (s *Seat) checkSales(now time.Time) error {
+	if !s.SalesEndAt.IsZero() && !now.Before(s.SalesEndAt) {
+		return errShowStarted
+	}
+	return nil
+}
+
 // checkCooldown refuses a buyer whose cooldown has not ended. If the setting is 0, stored cooldowns do not count.
 func (s *Seat) checkCooldown(buyer id.User, now time.Time, cooldown time.Duration) error {
 	if cooldown == 0 {
@@ -106,10 +152,12 @@ func (s *Seat) addCooldown(added Cooldown, now time.Time) {
 	}
 }
 
-// Apply changes the projection to an event of the listing, if the event is newer, or names the seller that the document
-// lacks. It never changes the reservation. It ends the withholding if the seller has changed the listing after the refund.
+// Apply changes the projection to an event of the listing, if the event is newer, or names the seller or the show that the document
+// lacks, because a process of an earlier release has written it. It never changes the reservation. It ends the withholding if the seller has changed the listing after the refund.
 func (s *Seat) Apply(listing events.Ticket, deleted bool) (changed bool) {
-	if listing.Version < s.Version || listing.Version == s.Version && (s.SellerID != "" || listing.UserID == "") {
+	lacksSeller := s.SellerID == "" && listing.UserID != ""
+	lacksShow := s.ShowID == "" && listing.ShowID != ""
+	if listing.Version < s.Version || listing.Version == s.Version && !lacksSeller && !lacksShow {
 		return false
 	}
 	// The last event of a deleted listing counts too: it has status available only if the ticket was available when it
@@ -123,6 +171,12 @@ func (s *Seat) Apply(listing events.Ticket, deleted bool) (changed bool) {
 	s.Title = listing.Title
 	s.Price = listing.Price
 	s.Currency = listing.Currency
+	if listing.ShowID != "" {
+		s.Schema = showSeatSchema
+		s.ShowID = listing.ShowID
+		s.Place = placeOf(listing.Seat)
+		s.SalesEndAt = listing.SalesEndAt.Time
+	}
 	s.Version = listing.Version
 	s.Deleted = deleted
 	return true

@@ -229,6 +229,12 @@ func (s *store) Cancel(ctx context.Context, order id.Order, reason Reason) error
 	return err
 }
 
+// CancelRevoked cancels an order whose ticket is void.
+func (s *store) CancelRevoked(ctx context.Context, order id.Order) error {
+	_, err := s.decide(ctx, order, func(o *Order, seat *Seat) (bool, error) { return o.CancelRevoked(seat, s.clock(), s.terms) })
+	return err
+}
+
 // CancelByBuyer cancels an order at a user's request.
 func (s *store) CancelByBuyer(ctx context.Context, order id.Order, user id.User) error {
 	_, err := s.decide(ctx, order, func(o *Order, seat *Seat) (bool, error) { return o.CancelByBuyer(seat, user, s.clock(), s.terms) })

@@ -35,11 +35,15 @@ func (s *subscriptions) listingChanged(ctx context.Context, listing events.Ticke
 }
 
 // listingDeleted cancels the order that reserved the ticket while its seller deleted the listing. A complete order
-// stays as it is. It is published again, so that the tickets service restores the listing as sold.
+// stays as it is. It is published again, so that the tickets service restores the listing as sold. If the ticket is revoked, a
+// complete order is cancelled too.
 func (s *subscriptions) listingDeleted(ctx context.Context, e events.TicketDeleted) error {
 	reservation, err := s.store.ApplyListing(ctx, e.Ticket, true)
 	if err != nil || reservation == nil {
 		return err
+	}
+	if e.Revoked {
+		return s.store.CancelRevoked(ctx, reservation.OrderID)
 	}
 	err = s.store.Cancel(ctx, reservation.OrderID, Withdrawn)
 	if errors.Is(err, errComplete) {

@@ -30,20 +30,32 @@ func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 
 // ticketResponse is a ticket as clients get it.
 type ticketResponse struct {
-	ID        id.Ticket       `json:"id"`
-	Title     string          `json:"title"`
-	Price     int64           `json:"price"`
-	Currency  string          `json:"currency"`
-	UserID    id.User         `json:"userId"`
-	Status    Status          `json:"status"`
-	OrderID   id.Order        `json:"orderId,omitempty"`
-	Version   int             `json:"version"`
-	CreatedAt clock.Timestamp `json:"createdAt"`
-	UpdatedAt clock.Timestamp `json:"updatedAt"`
+	ID       id.Ticket `json:"id"`
+	Title    string    `json:"title"`
+	Price    int64     `json:"price"`
+	Currency string    `json:"currency"`
+	UserID   id.User   `json:"userId"`
+	Status   Status    `json:"status"`
+	OrderID  id.Order  `json:"orderId,omitempty"`
+	// The last four are absent if the ticket has no show.
+	ShowID     id.Show         `json:"showId,omitempty"`
+	Seat       *placeResponse  `json:"seat,omitempty"`
+	FaceValue  int64           `json:"faceValue,omitempty"`
+	SalesEndAt clock.Timestamp `json:"salesEndAt,omitzero"`
+	Version    int             `json:"version"`
+	CreatedAt  clock.Timestamp `json:"createdAt"`
+	UpdatedAt  clock.Timestamp `json:"updatedAt"`
+}
+
+// placeResponse is a place as clients get it.
+type placeResponse struct {
+	Section string `json:"section,omitempty"`
+	Row     string `json:"row,omitempty"`
+	Number  string `json:"number,omitempty"`
 }
 
 func responseOf(t Ticket) ticketResponse {
-	return ticketResponse{
+	response := ticketResponse{
 		ID:        t.ID,
 		Title:     t.Title,
 		Price:     t.Price,
@@ -51,60 +63,153 @@ func responseOf(t Ticket) ticketResponse {
 		UserID:    t.UserID,
 		Status:    t.Status,
 		OrderID:   t.OrderID,
+		ShowID:    t.ShowID,
+		FaceValue: t.FaceValue,
 		Version:   t.Version,
 		CreatedAt: clock.Stamp(t.CreatedAt),
 		UpdatedAt: clock.Stamp(t.UpdatedAt),
 	}
+	if t.ShowID != "" {
+		response.SalesEndAt = clock.Stamp(t.SalesEndAt)
+	}
+	if p := t.Place; p != nil {
+		response.Seat = &placeResponse{p.Section, p.Row, p.Number}
+	}
+	return response
 }
 
-// offerRequest is a seller's offer. The bounds of the price are settings (Terms), in the currency's minor unit.
+// offerRequest is a seller's offer. The bounds of the price are settings (Terms), in the currency's minor unit. An empty title is the
+// same as none.
 type offerRequest struct {
-	Title string `json:"title" validate:"required,notblank,printable,max=200"`
-	Price *int64 `json:"price" validate:"required"`
+	Title     string `json:"title" validate:"omitempty,notblank,printable,max=200"`
+	Price     *int64 `json:"price" validate:"required"`
+	FaceValue *int64 `json:"faceValue" validate:"omitempty,min=1,max=99999999"`
 }
 
 func (r offerRequest) price() *int64 { return r.Price }
-func (r offerRequest) offer() Offer  { return Offer{Title: r.Title, Price: *r.Price} }
+
+func (r offerRequest) offer() Offer {
+	offer := Offer{Title: r.Title, Price: *r.Price}
+	if r.FaceValue != nil {
+		offer.FaceValue = *r.FaceValue
+	}
+	return offer
+}
+
+// placeRequest is a place. An empty part is the same as none.
+type placeRequest struct {
+	Section string `json:"section" validate:"omitempty,notblank,printable,max=50"`
+	Row     string `json:"row" validate:"omitempty,notblank,printable,max=50"`
+	Number  string `json:"number" validate:"omitempty,notblank,printable,max=50"`
+}
+
+type listingRequest struct {
+	offerRequest
+	ShowID string        `json:"showId" validate:"omitempty,uuid"`
+	Seat   *placeRequest `json:"seat"`
+}
+
+func (r listingRequest) listing() (Listing, error) {
+	listing := Listing{Offer: r.offer()}
+	if r.ShowID == "" {
+		return listing, nil
+	}
+	show, err := id.Parse[id.Show](r.ShowID)
+	if err != nil {
+		return listing, errNoShow.Because(err)
+	}
+	listing.ShowID = show
+	if r.Seat != nil && *r.Seat != (placeRequest{}) {
+		listing.Place = &Place{Section: r.Seat.Section, Row: r.Seat.Row, Number: r.Seat.Number}
+	}
+	return listing, nil
+}
+
+// errShowRequired is for a seat or a face value without a show.
+var errShowRequired = problem.New(problem.Invalid, "required", "Show id is required, because only a ticket for a show has a seat or a face value.").WithField("showId")
+
+// refusals are what is wrong with the members of a listing together.
+func (r listingRequest) refusals() (refusals []*problem.Error) {
+	if r.ShowID == "" && r.Title == "" {
+		refusals = append(refusals, errTitleRequired)
+	}
+	if r.ShowID == "" && (r.Seat != nil || r.FaceValue != nil) {
+		refusals = append(refusals, errShowRequired)
+	}
+	return refusals
+}
 
 type updateRequest struct {
 	offerRequest
 	Version int `json:"version" validate:"omitempty,min=1"`
 }
 
-// decode is rest.Decode for a request with a price, which it checks by the terms. The problem names all that is wrong.
-func decode[T interface{ price() *int64 }](c *fiber.Ctx, terms Terms) (T, error) {
+// refusals is empty: whether a title is needed, or a face value allowed, depends on the ticket (Ticket.Update).
+func (updateRequest) refusals() []*problem.Error { return nil }
+
+// decode is rest.Decode for a request with a price, which it checks by the terms. The problem names all that is wrong, unless the
+// body cannot be decoded.
+func decode[T interface {
+	price() *int64
+	refusals() []*problem.Error
+}](c *fiber.Ctx, terms Terms) (T, error) {
 	request, err := rest.Decode[T](c)
-	if request.price() == nil {
+	invalid, isProblem := errors.AsType[*problem.Error](err)
+	if err != nil && (!isProblem || !isReadable(invalid)) {
 		return request, err
 	}
-	refused := terms.CheckPrice(*request.price())
-	invalid, ok := errors.AsType[*problem.Error](err)
-	switch {
-	case refused == nil:
-		return request, err
-	case err == nil:
-		return request, refused
-	case ok && !slices.ContainsFunc(invalid.Details, func(d problem.Detail) bool { return d.Field == "price" }):
-		return request, invalid.And(refused)
+	refusals := request.refusals()
+	if invalid != nil {
+		refusals = append(refusals, invalid)
 	}
-	return request, err
+	if price := request.price(); price != nil {
+		if refused := terms.CheckPrice(*price); refused != nil {
+			refusals = append(refusals, refused)
+		}
+	}
+	if len(refusals) == 0 {
+		return request, nil
+	}
+	all := refusals[0]
+	for _, refused := range refusals[1:] {
+		all = all.And(refused)
+	}
+	return request, all
+}
+
+// isReadable reports whether a body that is refused was decoded, so that more can be wrong with it.
+func isReadable(refused *problem.Error) bool {
+	return refused.Kind == problem.Invalid && !slices.ContainsFunc(refused.Details, func(d problem.Detail) bool {
+		return d.Code == "wrong_type" || d.Code == "not_json" || d.Code == "not_text"
+	})
 }
 
 func (a *api) create(c *fiber.Ctx) error {
-	request, err := decode[offerRequest](c, a.store.terms)
+	request, err := decode[listingRequest](c, a.store.terms)
+	if err != nil {
+		return err
+	}
+	listing, err := request.listing()
 	if err != nil {
 		return err
 	}
 	seller := identity.UserIDOf(c)
+	decide := a.store.Create(seller, listing)
 	return idempotency.Do(c, a.store.documents, seller, func(ctx context.Context) (*state.Change, idempotency.Response, error) {
-		change, ticket := a.store.Create(ctx, seller, request.offer())
+		change, ticket, err := decide(ctx)
 		return change, idempotency.Response{
 			Status: fiber.StatusCreated, Location: "/api/tickets/" + string(ticket.ID), Version: ticket.Version, Body: responseOf(ticket),
-		}, nil
+		}, err
 	})
 }
 
+// errNoStatus is the refusal of a filter. The gateway sends requests with it to catalogue, which has the available tickets.
+var errNoStatus = problem.New(problem.Invalid, "invalid", "This list has tickets of every status. For available ones, send status=available to the public address.").WithField("status")
+
 func (a *api) list(c *fiber.Ctx) error {
+	if c.Context().QueryArgs().Has("status") {
+		return errNoStatus
+	}
 	limit, cursor, err := rest.Paging(c)
 	if err != nil {
 		return err

@@ -1,7 +1,8 @@
 // Command tickets is the service of the tickets as sellers offer them.
 //
 // Read ticket.go first: it has a ticket's whole life, and how it becomes sold. Then store.go (documents and
-// decisions), api.go (REST), subscriptions.go (events) and withdrawals.go (sellers who delete their accounts).
+// decisions), api.go (REST), subscriptions.go (events), withdrawals.go (sellers who delete their accounts), and for tickets
+// that are for a show show.go, place.go and following.go (shows that are moved or cancelled).
 package main
 
 import (
@@ -40,9 +41,11 @@ func main() {
 		(&api{store}).register(s.Public, identity.RequireUser(verifier))
 		(&subscriptions{store}).register(s.Events)
 		s.Go("withdraw tickets of deleted accounts", store.RunWithdrawals)
+		s.Go("follow shows", store.RunFollowing)
 		s.Go("remove deleted tickets from the index", store.compactor.Run)
 		reconcile.Start(s, documents, cfg.Settings,
 			reconcile.RepublishRecent(documents, allTickets, keyOfIndexed, (*Ticket).ListingEvent),
+			reconcile.Step{Name: "follow shows", Run: store.followRecent},
 			reconcile.Step{Name: "compact list", Run: store.compactIndex})
 		return nil
 	})

@@ -128,7 +128,7 @@ func (m *market) updateOrDelete(t *rapid.T) {
 		if deletes {
 			err = m.ticket.Delete(seller, expected, m.now)
 		} else {
-			err = m.ticket.Update(seller, expected, offer, m.now)
+			err = m.ticket.Update(seller, expected, offer, Show{}, m.now)
 		}
 		return err == nil
 	})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,9 +22,16 @@ import (
 //	ticket/{id}    Ticket
 //	index/tickets  all tickets, oldest first
 //	index/recent/tickets/{day}  tickets that sellers changed on a day, for five days; reconciliation reads them
+//	show/{id}      Show
+//	place/{show}/{hash}  Placement: which ticket has a place with a number
+//	index/show/{id}  all tickets of a show, oldest first, also deleted ones
+//	following      the shows whose tickets are being changed (following.go)
+//	index/recent/shows/{day}  shows that were moved or cancelled on a day
 //
 // and withdrawals (withdrawals.go).
 func ticketKey(ticket id.Ticket) string { return "ticket/" + string(ticket) }
+func showKey(show id.Show) string       { return "show/" + string(show) }
+func ticketsOf(show id.Show) string     { return "show/" + string(show) }
 
 // keyOfIndexed is the key of a ticket whose id is an index entry.
 func keyOfIndexed(ticket string) string { return ticketKey(id.Ticket(ticket)) }
@@ -43,6 +51,8 @@ type store struct {
 	compactor *state.Compactor[Ticket]
 	// withdrawNow holds an element when a withdrawal is due before its period is over.
 	withdrawNow chan struct{}
+	// followNow holds an element when tickets must follow a show before the period is over.
+	followNow chan struct{}
 }
 
 const (
@@ -61,19 +71,69 @@ func newStore(documents *state.Store, terms Terms, clock clock.Clock, log *slog.
 		panic(err) // the size is a constant
 	}
 	return &store{
-		documents: documents, terms: terms, clock: clock, log: log, republished: republished, withdrawNow: make(chan struct{}, 1),
+		documents: documents, terms: terms, clock: clock, log: log, republished: republished, withdrawNow: make(chan struct{}, 1), followNow: make(chan struct{}, 1),
 		compactor: state.NewCompactor(documents, allTickets, keyOfIndexed, (*Ticket).DropFromIndex),
 	}
 }
 
-// Create makes a ticket of a seller's offer. The caller commits the change.
-func (s *store) Create(ctx context.Context, seller id.User, offer Offer) (*state.Change, Ticket) {
-	ticket := Create(id.New[id.Ticket](), seller, s.terms.Currency, offer, s.clock())
+// Listing is a new ticket as its seller wants it. ShowID may be "", and Place nil.
+type Listing struct {
+	Offer
+	ShowID id.Show
+	Place  *Place
+}
+
+// Create decides on a listing: CreateForShow has the rules if it is for a show. The caller commits the change, and calls decide again on a
+// conflict.
+func (s *store) Create(seller id.User, listing Listing) (decide func(ctx context.Context) (*state.Change, Ticket, error)) {
+	again := false
+	return func(ctx context.Context) (*state.Change, Ticket, error) {
+		if listing.ShowID == "" {
+			ticket := Create(id.New[id.Ticket](), seller, s.terms.Currency, listing.Offer, s.clock())
+			return newTicket(ctx, ticket), ticket, nil
+		}
+		afterConflict := again
+		again = true
+		return s.createForShow(ctx, seller, listing, afterConflict)
+	}
+}
+
+// createForShow reads the show. It does not read who has the place, unless there was a conflict: a place is most likely free, and the change
+// is committed only if it is.
+func (s *store) createForShow(ctx context.Context, seller id.User, listing Listing, afterConflict bool) (*state.Change, Ticket, error) {
+	show, err := state.GetProjection[Show](ctx, s.documents, showKey(listing.ShowID), listing.ShowID, seller)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, Ticket{}, errUnknownShow(listing.ShowID, s.clock())
+	}
+	if err != nil {
+		return nil, Ticket{}, err
+	}
+	ticket, err := CreateForShow(id.New[id.Ticket](), show.Value, seller, s.terms.Currency, listing.Offer, listing.Place, s.clock())
+	if err != nil {
+		return nil, Ticket{}, err
+	}
+	change := newTicket(ctx, ticket)
+	change.Append(ticketsOf(ticket.ShowID), string(ticket.ID))
+	if !ticket.HasPlace() {
+		return change, ticket, nil
+	}
+	place := ticket.Place.key(ticket.ShowID)
+	if afterConflict {
+		if _, err := state.Get[Placement](ctx, s.documents, place); !errors.Is(err, state.ErrNotFound) {
+			return nil, Ticket{}, cmp.Or(err, error(errPlaceListed))
+		}
+	}
+	change.Create(place, ticket.placement())
+	return change, ticket, nil
+}
+
+// newTicket is the change that makes a ticket.
+func newTicket(ctx context.Context, ticket Ticket) *state.Change {
 	change := &state.Change{}
 	change.Insert(ticketKey(ticket.ID), ticket)
 	change.Append(allTickets, string(ticket.ID))
 	emit(ctx, change, &ticket)
-	return change, ticket
+	return change
 }
 
 // Ticket reads one ticket. The error is errNoTicket if there is none, or it is deleted.
@@ -92,9 +152,27 @@ func (s *store) Tickets(ctx context.Context, limit int, cursor string) ([]Ticket
 
 // Update replaces a ticket's offer.
 func (s *store) Update(ctx context.Context, ticket id.Ticket, seller id.User, expected ExpectedVersion, offer Offer) (Ticket, error) {
-	updated, err := s.decide(ctx, ticket, func(t *Ticket) (bool, error) { return true, t.Update(seller, expected, offer, s.clock()) })
+	updated, err := s.decide(ctx, ticket, func(t *Ticket) (bool, error) {
+		show, err := s.showOf(ctx, t)
+		if err != nil {
+			return false, err
+		}
+		return true, t.Update(seller, expected, offer, show, s.clock())
+	})
 	s.republishIfTaken(ctx, updated, err)
 	return updated, err
+}
+
+// showOf reads the show of a ticket: the zero Show if it has none.
+func (s *store) showOf(ctx context.Context, ticket *Ticket) (Show, error) {
+	if ticket.ShowID == "" {
+		return Show{}, nil
+	}
+	show, err := state.Get[Show](ctx, s.documents, showKey(ticket.ShowID))
+	if err != nil {
+		return Show{}, fmt.Errorf("the show of ticket %s: %w", ticket.ID, err)
+	}
+	return show.Value, nil
 }
 
 // Delete withdraws a ticket.
@@ -123,9 +201,15 @@ func (s *store) decide(ctx context.Context, ticket id.Ticket, transition func(*T
 		if t.ID == "" {
 			return false, errNoTicket
 		}
+		hadPlace := t.HasPlace()
 		changed, err := transition(t)
 		if err != nil || !changed {
 			return false, err
+		}
+		if t.HasPlace() != hadPlace {
+			if err := s.changePlacement(ctx, change, t); err != nil {
+				return false, err
+			}
 		}
 		if t.ReturnToIndex() {
 			change.Append(allTickets, string(ticket))
@@ -137,6 +221,25 @@ func (s *store) decide(ctx context.Context, ticket id.Ticket, transition func(*T
 		s.compactor.Wake()
 	}
 	return decided, err
+}
+
+// changePlacement adds to the change of a ticket that its place becomes free, because the ticket was deleted, or is the ticket's again,
+// because a sale has restored it. If another ticket has the place by now, this one loses it.
+func (s *store) changePlacement(ctx context.Context, change *state.Change, ticket *Ticket) error {
+	placement, err := state.Get[Placement](ctx, s.documents, ticket.Place.key(ticket.ShowID))
+	if err != nil && !errors.Is(err, state.ErrNotFound) {
+		return err
+	}
+	free, own := placement.ETag == "", placement.Value.TicketID == ticket.ID
+	switch {
+	case !ticket.HasPlace() && own:
+		change.Delete(placement.Key, placement.ETag)
+	case ticket.HasPlace() && free:
+		change.Create(placement.Key, ticket.placement())
+	case ticket.HasPlace() && !own:
+		ticket.LosePlace()
+	}
+	return nil
 }
 
 // emit adds a ticket's event to a change, if it has one, and notes the ticket for reconciliation.

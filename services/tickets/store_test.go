@@ -19,7 +19,8 @@ import (
 // create lists a ticket.
 func create(t *testing.T, s *store, seller id.User) Ticket {
 	t.Helper()
-	change, ticket := s.Create(t.Context(), seller, Offer{"Front row", 4500})
+	change, ticket, err := s.Create(seller, Listing{Offer: Offer{Title: "Front row", Price: 4500}})(t.Context())
+	require.NoError(t, err)
 	require.NoError(t, s.documents.Commit(t.Context(), change))
 	return ticket
 }
@@ -43,7 +44,7 @@ func TestUpdate_ASoldTicketIsPublishedAgainOnceAnHour(t *testing.T) {
 		try := func(ticket Ticket) int {
 			before := len(sidecar.Published())
 			for range 5 {
-				_, err := s.Update(t.Context(), ticket.ID, "seller", 0, Offer{"Front row", 100})
+				_, err := s.Update(t.Context(), ticket.ID, "seller", 0, Offer{Title: "Front row", Price: 100})
 				require.ErrorIs(t, err, errSold)
 				require.ErrorIs(t, s.Delete(t.Context(), ticket.ID, "seller", 0), errSold)
 			}

@@ -14,6 +14,10 @@ func (s *subscriptions) register(r *events.Router) {
 	events.On(r, func(ctx context.Context, e events.OrderCompleted) error { return s.store.ApplyOrder(ctx, e.Order) })
 	events.On(r, s.orderCancelled)
 
+	events.On(r, func(ctx context.Context, e events.ShowCreated) error { return s.store.ApplyShow(ctx, e.Show) })
+	events.On(r, func(ctx context.Context, e events.ShowUpdated) error { return s.store.ApplyShow(ctx, e.Show) })
+	events.On(r, func(ctx context.Context, e events.ShowCancelled) error { return s.store.ApplyShow(ctx, e.Show) })
+
 	events.On(r, func(ctx context.Context, e events.UserDeleted) error { return s.store.BeginWithdrawal(ctx, e.ID) })
 }
 

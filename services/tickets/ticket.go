@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"time"
 
 	"boxoffice/services/internal/clock"
@@ -21,6 +22,13 @@ import (
 //	     Delete │      │ Update                                           │
 //	            ▼      └────────── withheld ◀─────────────────────────────┘ order.cancelled, with reason refunded
 //	         deleted
+//	            │
+//	            │ Follow: its show is cancelled (also a ticket that is reserved, sold or withheld)
+//	            │ LosePlace: another ticket has its place
+//	            ▼
+//	         revoked: deleted for ever, whatever its orders' events are
+//
+// The rules of tickets that are for a show are in show.go and place.go.
 //
 // How a ticket becomes sold, through the services:
 //
@@ -54,8 +62,13 @@ type Terms struct {
 	MinPrice int64
 }
 
-// ticketSchema is the format of the tickets that this release writes.
-const ticketSchema = 1
+const (
+	// ticketSchema is the format of tickets without a show.
+	ticketSchema = 1
+	// showTicketSchema is the format of tickets with a show. The previous release cannot read it: it would lose the show, the place and
+	// the revocation.
+	showTicketSchema = 2
+)
 
 // Ticket is the stored ticket. Price is in the currency's minor unit. The document of a deleted ticket is kept, so
 // that a late event does not create the ticket again.
@@ -76,19 +89,37 @@ type Ticket struct {
 	Withdrawn bool `json:"withdrawn,omitempty"`
 	// Ending: the seller's account was deleted while the ticket was reserved or sold. The ticket is deleted when it
 	// is free again.
-	Ending  bool `json:"ending,omitempty"`
+	Ending bool `json:"ending,omitempty"`
+	// ShowID is the show that the ticket is for; "" if it has none. Only then the next four are set. It never changes, nor does the
+	// Place, which may be nil.
+	ShowID id.Show `json:"showId,omitempty"`
+	Place  *Place  `json:"seat,omitempty"`
+	// FaceValue is what the show's cap counts from, in the currency's minor unit.
+	FaceValue int64 `json:"faceValue,omitempty"`
+	// SalesEndAt is when the show starts, as of the show's change that the ticket has followed.
+	SalesEndAt time.Time `json:"salesEndAt,omitzero"`
+	// Revoked: the ticket is void. It is deleted, and no sale restores it.
+	Revoked bool `json:"revoked,omitempty"`
 	Version int  `json:"version"`
-	// ListedVersion is the version of the seller's last change, which was published. It is 0 in documents of an earlier
+	// ListedVersion is the version of the listing's last change, by its seller or its show, which was published. It is 0 in documents of an earlier
 	// release, which published each version. For such a ticket each version is published until its seller changes it.
 	ListedVersion int       `json:"listed,omitempty"`
 	CreatedAt     time.Time `json:"createdAt"`
 	UpdatedAt     time.Time `json:"updatedAt"`
 }
 
-// Offer is the part of a ticket that its seller decides.
+// Newest implements state.Upgrader.
+func (*Ticket) Newest() int { return showTicketSchema }
+
+// Upgrade implements state.Upgrader. A ticket stays in the format that it was made in.
+func (*Ticket) Upgrade(int) error { return nil }
+
+// Offer is the part of a ticket that its seller decides. Of a ticket with a show, Title may be "" and FaceValue 0: a change keeps
+// those that the ticket has (for a new ticket see CreateForShow).
 type Offer struct {
-	Title string
-	Price int64
+	Title     string
+	Price     int64
+	FaceValue int64
 }
 
 // ExpectedVersion is the version on which a seller's change is based; 0 means any.
@@ -136,12 +167,25 @@ func Create(ticket id.Ticket, seller id.User, currency string, offer Offer, now 
 	}
 }
 
-// Update replaces the offer, if checkSeller allows it. A withheld ticket is available again.
-func (t *Ticket) Update(seller id.User, expected ExpectedVersion, offer Offer, now time.Time) error {
+// Update replaces the offer, if checkSeller and the cap of the ticket's show allow it. A withheld ticket is available again. If the
+// ticket has no show, the show is the zero Show, and the offer must have a title and no face value (errTitleRequired, errNoFaceValue).
+func (t *Ticket) Update(seller id.User, expected ExpectedVersion, offer Offer, show Show, now time.Time) error {
 	if err := t.checkSeller(seller, expected); err != nil {
 		return err
 	}
-	t.Title, t.Price = offer.Title, offer.Price
+	switch {
+	case t.ShowID != "":
+		offer.Title = cmp.Or(offer.Title, t.Title)
+		offer.FaceValue = cmp.Or(offer.FaceValue, t.FaceValue)
+	case offer.Title == "":
+		return errTitleRequired
+	case offer.FaceValue != 0:
+		return errNoFaceValue
+	}
+	if err := show.CheckPrice(offer.Price, offer.FaceValue); err != nil {
+		return err
+	}
+	t.Title, t.Price, t.FaceValue = offer.Title, offer.Price, offer.FaceValue
 	t.Status = Available
 	t.change(now)
 	t.ListedVersion = t.Version
@@ -202,7 +246,7 @@ func (t *Ticket) isTaken() bool { return t.Status == Reserved || t.Status == Sol
 //
 // A sale is stronger than the seller's deletion, which may have been made before this service received the
 // reservation: the ticket is restored as sold, and deleted again if the order is cancelled. A reservation is not:
-// orders cancels it when it receives the deletion.
+// orders cancels it when it receives the deletion. Nothing restores a revoked ticket: orders cancels the sale.
 func (t *Ticket) Apply(order events.Order, now time.Time) (changed bool) {
 	if order.Sequence <= t.Sequence {
 		return false
@@ -214,7 +258,7 @@ func (t *Ticket) Apply(order events.Order, now time.Time) (changed bool) {
 		t.OrderID = order.ID
 	}
 	t.Withdrawn = t.Withdrawn || t.Deleted
-	t.Deleted = t.Withdrawn && t.Status != Sold
+	t.Deleted = t.Revoked || t.Withdrawn && t.Status != Sold
 	t.change(now)
 	if t.Ending && !t.isTaken() {
 		t.Deleted, t.Ending = true, false
@@ -248,7 +292,7 @@ func (t *Ticket) change(now time.Time) {
 	t.UpdatedAt = now
 }
 
-// Event is the event of the seller's last change. It is nil if the ticket has changed since then, because orders'
+// Event is the event of the listing's last change. It is nil if the ticket has changed since then, because orders'
 // events already have those changes; in a document of an earlier release each version has an event.
 func (t *Ticket) Event() events.Payload {
 	if t.ListedVersion != 0 && t.ListedVersion != t.Version {
@@ -257,7 +301,7 @@ func (t *Ticket) Event() events.Payload {
 	return t.eventOf(t.Version, t.Deleted)
 }
 
-// ListingEvent is the event of the seller's last change under that change's version, so that it can be published
+// ListingEvent is the event of the listing's last change under that change's version, so that it can be published
 // again at any time: consumers who have that version ignore it.
 func (t *Ticket) ListingEvent() events.Payload {
 	if t.ListedVersion == 0 {
@@ -276,9 +320,16 @@ func (t *Ticket) eventOf(version int, deleted bool) events.Payload {
 		Status:    events.TicketStatus(t.Status),
 		OrderID:   t.OrderID,
 		Sequence:  t.Sequence,
+		ShowID:    t.ShowID,
+		Seat:      t.Place.published(),
+		FaceValue: t.FaceValue,
+		Revoked:   t.Revoked,
 		Version:   version,
 		CreatedAt: clock.Stamp(t.CreatedAt),
 		UpdatedAt: clock.Stamp(t.UpdatedAt),
+	}
+	if t.ShowID != "" {
+		ticket.SalesEndAt = clock.Stamp(t.SalesEndAt)
 	}
 	switch {
 	case deleted:

@@ -62,7 +62,7 @@ func TestUpdateAndDelete_OnlyByTheSellerOfAFreeTicket(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			for _, act := range []func(*Ticket) error{
 				func(t *Ticket) error {
-					return t.Update(c.seller, c.expect, Offer{Title: "New", Price: 1}, noon.Add(time.Hour))
+					return t.Update(c.seller, c.expect, Offer{Title: "New", Price: 1}, Show{}, noon.Add(time.Hour))
 				},
 				func(t *Ticket) error { return t.Delete(c.seller, c.expect, noon.Add(time.Hour)) },
 			} {
@@ -96,7 +96,7 @@ func TestCheckPrice_RefusesPricesThatNoCardCanPay(t *testing.T) {
 
 func TestEvent_IsOfTheLastChange(t *testing.T) {
 	ticket := listed()
-	require.NoError(t, ticket.Update("seller", 0, Offer{Title: "New", Price: 1}, noon))
+	require.NoError(t, ticket.Update("seller", 0, Offer{Title: "New", Price: 1}, Show{}, noon))
 	require.IsType(t, events.TicketUpdated{}, ticket.Event())
 	require.NoError(t, ticket.Delete("seller", 0, noon))
 	require.IsType(t, events.TicketDeleted{}, ticket.Event())
@@ -166,7 +166,7 @@ func TestEvent_OfATicketOfAnEarlierReleaseIsPublishedUntilTheSellerChangesIt(t *
 	require.IsType(t, events.TicketUpdated{}, ticket.Event())
 	require.True(t, ticket.Apply(orderEvent("order-1", 2, Available), noon))
 	require.IsType(t, events.TicketUpdated{}, ticket.Event())
-	require.NoError(t, ticket.Update("seller", 0, Offer{Title: "New", Price: 1}, noon))
+	require.NoError(t, ticket.Update("seller", 0, Offer{Title: "New", Price: 1}, Show{}, noon))
 	require.IsType(t, events.TicketUpdated{}, ticket.Event())
 	require.True(t, ticket.Apply(orderEvent("order-1", 3, Reserved), noon))
 	require.Nil(t, ticket.Event())
@@ -184,7 +184,7 @@ func TestEvent_ACancelledSaleOfAnEarlierReleaseIsPublished(t *testing.T) {
 
 // Reconciliation publishes under the version that others have; they would apply any other as a new one.
 func TestListingEvent_IsOfTheSellersLastChangeAndItsVersion(t *testing.T) {
-	ticket := Create("t1", "seller", "usd", Offer{"Concert", 5000}, noon)
+	ticket := Create("t1", "seller", "usd", Offer{Title: "Concert", Price: 5000}, noon)
 	require.Equal(t, ticket.Event(), ticket.ListingEvent())
 	require.True(t, ticket.Apply(orderEvent("o1", 1, Reserved), noon))
 	listed, ok := ticket.ListingEvent().(events.TicketCreated)
@@ -192,7 +192,7 @@ func TestListingEvent_IsOfTheSellersLastChangeAndItsVersion(t *testing.T) {
 	require.Equal(t, 1, listed.Version)
 
 	require.True(t, ticket.Apply(orderEvent("o1", 2, Available), noon))
-	require.NoError(t, ticket.Update("seller", 0, Offer{"Concert", 6000}, noon))
+	require.NoError(t, ticket.Update("seller", 0, Offer{Title: "Concert", Price: 6000}, Show{}, noon))
 	require.NoError(t, ticket.Delete("seller", 0, noon))
 	require.True(t, ticket.Apply(orderEvent("o2", 4, Sold), noon), "a sale that came first")
 	require.False(t, ticket.Deleted)

@@ -13,14 +13,15 @@ import (
 func TestParseFill(t *testing.T) {
 	for text, want := range map[string]fill{
 		"":                            {},
-		"tickets=300000,orders=90000": {300000, 90000},
-		"orders=5":                    {5, 5}, // each needs a ticket
+		"tickets=300000,orders=90000": {tickets: 300000, orders: 90000},
+		"orders=5":                    {tickets: 5, orders: 5}, // each needs a ticket
+		"shows=5,listings=30":         {shows: 5, listings: 30},
 	} {
 		got, err := parseFill(text)
 		require.NoError(t, err, text)
 		require.Equal(t, want, got, text)
 	}
-	for _, text := range []string{"tickets", "tickets=-1", "seats=3", "tickets=1;orders=1"} {
+	for _, text := range []string{"tickets", "tickets=-1", "seats=3", "tickets=1;orders=1", "listings=3"} {
 		_, err := parseFill(text)
 		require.Error(t, err, text)
 	}

@@ -55,6 +55,9 @@ func (e *endpoint) call(token string, r client.Request, read func(*fasthttp.Resp
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
+	for name, values := range r.Header {
+		req.Header.Set(name, values[0])
+	}
 	if r.Body != nil {
 		body, err := json.Marshal(r.Body)
 		if err != nil {
@@ -115,13 +118,13 @@ func nextPage(path *string) func(*fasthttp.Response) error {
 
 // route is how clients reach the services: all through the gateway, or each service at its own port.
 type route struct {
-	name                            string
-	auth, tickets, orders, payments *endpoint
+	name                                       string
+	auth, tickets, orders, payments, catalogue *endpoint
 }
 
 func newRoutes(s *stack.Stack) (gateway, direct *route, err error) {
 	made := map[string]*endpoint{}
-	for _, app := range []string{"gateway", "auth", "tickets", "orders", "payments"} {
+	for _, app := range []string{"gateway", "auth", "tickets", "orders", "payments", catalogueApp} {
 		var addresses []string
 		for _, replica := range s.Replicas(app) {
 			addresses = append(addresses, s.URL(replica))
@@ -131,6 +134,6 @@ func newRoutes(s *stack.Stack) (gateway, direct *route, err error) {
 		}
 	}
 	front := made["gateway"]
-	return &route{"gateway", front, front, front, front},
-		&route{"service", made["auth"], made["tickets"], made["orders"], made["payments"]}, nil
+	return &route{"gateway", front, front, front, front, front},
+		&route{"service", made["auth"], made["tickets"], made["orders"], made["payments"], made[catalogueApp]}, nil
 }

@@ -39,6 +39,7 @@ type settings struct {
 	listed  int
 
 	endpoints int
+	streams   int
 	only      *regexp.Regexp
 	bare      bool
 	cpu       bool
@@ -76,10 +77,11 @@ func parse(args []string) (*settings, error) {
 	flags.IntVar(&s.rounds, "rounds", 1, "how often everything is measured; the best is shown")
 	flags.IntVar(&s.listed, "listed", 2000, "how many tickets are listed when the list is read")
 	flags.IntVar(&s.endpoints, "endpoints", 1000, "how many users have an endpoint, for \"events to endpoints\"; each costs a bcrypt hash; 0 omits it")
+	flags.IntVar(&s.streams, "streams", 2000, "how many streams are open at once, for \"streams\"; 0 omits it")
 	only := flags.String("only", "", "measure only the workloads whose names match this `expression`; \"alone\" is the single purchases")
 	flags.BoolVar(&s.bare, "bare", true, "measure the bare sidecar as well")
 	flags.IntVar(&s.replicas, "replicas", 1, "`number` of replicas of every app, each with a sidecar")
-	fillText := flags.String("fill", "", "what the stores contain before the first measurement, as `tickets=300000,orders=100000`; created at the services'\nREST API, so it takes minutes. The reservation window is a day then")
+	fillText := flags.String("fill", "", "what the stores contain before the first measurement, as `tickets=300000,orders=100000,shows=50000,listings=300000`; created at the services'\nREST API, so it takes minutes. The reservation window is a day then")
 	flags.DurationVar(&s.slow, "slow", 0, "add this `time` to each round trip between sidecars and PostgreSQL, as 20ms (sets nats and redis)")
 	flags.BoolVar(&s.cpu, "cpu", false, "show the processor time of an operation, by process, with all processes of PostgreSQL")
 	flags.BoolVar(&s.limits, "limits", false, "turn on the limits of clients, too high to be reached, to measure their cost (default: all are off)")

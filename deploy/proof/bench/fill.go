@@ -12,9 +12,9 @@ import (
 )
 
 // fill is what the stores contain before the first measurement.
-type fill struct{ tickets, orders int }
+type fill struct{ tickets, orders, shows, listings int }
 
-// parseFill reads "tickets=300000,orders=100000"; either may be left out.
+// parseFill reads "tickets=300000,orders=100000,shows=50000,listings=300000"; each may be left out.
 func parseFill(text string) (f fill, err error) {
 	for part := range strings.SplitSeq(text, ",") {
 		if part == "" {
@@ -30,9 +30,16 @@ func parseFill(text string) (f fill, err error) {
 			f.tickets = n
 		case "orders":
 			f.orders = n
+		case "shows":
+			f.shows = n
+		case "listings":
+			f.listings = n
 		default:
-			return f, fmt.Errorf("%q: only tickets and orders can be filled", name)
+			return f, fmt.Errorf("%q: only tickets, orders, shows and listings can be filled", name)
 		}
+	}
+	if f.listings > 0 && f.shows == 0 {
+		return f, errors.New("listings need shows")
 	}
 	f.tickets = max(f.tickets, f.orders) // an order needs a ticket
 	return f, nil
@@ -44,6 +51,14 @@ const fillClients = 128
 // fill lists tickets and reserves some of them, at the services' REST API, so that the services write the documents.
 func (b *bench) fill(ctx context.Context) error {
 	f := b.settings.fill
+	if f.shows > 0 {
+		if len(b.catalogues) == 0 {
+			return errors.New("shows need the app catalogue")
+		}
+		if err := b.fillShows(ctx, f.shows, f.listings); err != nil {
+			return err
+		}
+	}
 	if f.tickets == 0 {
 		return nil
 	}

@@ -20,6 +20,7 @@ type report struct {
 	Purchase      *costReport `json:"onePurchaseAlone,omitempty"`
 
 	Endpoints *endpointsResult `json:"eventsToEndpoints,omitempty"`
+	Catalogue *catalogueResult `json:"catalogue,omitempty"`
 }
 
 type workloadReport struct {
@@ -53,7 +54,7 @@ type costReport struct {
 
 func (b *bench) write(path string) error {
 	s := b.settings
-	r := report{Set: s.set, Replicas: s.replicas, Clients: s.clients, Slow: s.slow, Tickets: s.fill.tickets, Orders: s.fill.orders, Endpoints: b.endpoints}
+	r := report{Set: s.set, Replicas: s.replicas, Clients: s.clients, Slow: s.slow, Tickets: s.fill.tickets, Orders: s.fill.orders, Endpoints: b.endpoints, Catalogue: b.catalogue}
 	for _, result := range b.results {
 		w := workloadReport{Name: result.workload.name, Gateway: reportRoute(result.routes[0]), Service: reportRoute(result.routes[1])}
 		if result.handled > 0 {

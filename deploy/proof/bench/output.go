@@ -17,10 +17,10 @@ func (b *bench) print(to io.Writer) {
 		}
 		fmt.Fprintln(table)
 	}
-	fmt.Fprintln(to, "by the second                       through the gateway         at the service             bare sidecar, so many at once  of bare sidecar")
+	fmt.Fprintln(to, "by the second                        through the gateway         at the service             bare sidecar, so many at once  of bare sidecar")
 	row("", "/s", "p50", "p99", "/s", "p50", "p99", "1", "16", "64", "gateway", "service")
 	for _, r := range b.results {
-		cells := []any{fmt.Sprintf("%-31s", r.workload.name)}
+		cells := []any{fmt.Sprintf("%-32s", r.workload.name)}
 		for _, m := range r.routes {
 			cells = append(cells, rate(m), latency(m, .5), latency(m, .99))
 		}
@@ -64,6 +64,9 @@ func (b *bench) print(to io.Writer) {
 	fmt.Fprintln(to)
 	if b.endpoints != nil {
 		fmt.Fprintln(to, b.endpoints)
+	}
+	if b.catalogue != nil {
+		fmt.Fprintln(to, b.catalogue)
 	}
 	if len(b.shownReserved) > 0 {
 		fmt.Fprintf(to, "at rest, a reserved ticket is shown so %.1f ms after the answer (half of %d; at most %.1f ms)\n",

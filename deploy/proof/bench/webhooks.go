@@ -234,8 +234,17 @@ func (d *deliveries) repeats() (n int) {
 	return n
 }
 
+// The lines of /proc/PID/status with the most that a process ever had in memory, and what it has now.
+const (
+	memoryMost = "VmHWM:"
+	memoryNow  = "VmRSS:"
+)
+
 // memory is the most that one process of an app ever had in memory, in MB. It is 0 on systems other than Linux.
-func (b *bench) memory(app string) (most float64, err error) {
+func (b *bench) memory(app string) (float64, error) { return b.memoryOf(app, memoryMost) }
+
+// memoryOf is the largest memory of an app's processes, in MB, by a line of their status.
+func (b *bench) memoryOf(app, line string) (most float64, err error) {
 	for _, replica := range b.stack.Replicas(app) {
 		text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(b.stack.Process(replica).PID()), "status"))
 		if errors.Is(err, os.ErrNotExist) {
@@ -243,8 +252,8 @@ func (b *bench) memory(app string) (most float64, err error) {
 		} else if err != nil {
 			return 0, err
 		}
-		for line := range strings.Lines(string(text)) {
-			if value, is := strings.CutPrefix(line, "VmHWM:"); is {
+		for each := range strings.Lines(string(text)) {
+			if value, is := strings.CutPrefix(each, line); is {
 				kilobytes, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64)
 				if err != nil {
 					return 0, err

@@ -38,6 +38,8 @@ type workload struct {
 	clients int
 	// onlyGateway means that it is measured through the gateway only.
 	onlyGateway bool
+	// shows means that it needs shows in the catalogue.
+	shows bool
 	// publishes means that it causes events.
 	publishes bool
 	// background is the job of as many further clients as the settings have, at the same time. Its outcome is shown, not
@@ -85,14 +87,24 @@ type bench struct {
 	purchaseCost  *cost           // of purchases one after the other, with their listings
 	purchaseSteps string          // the times of their steps
 
-	endpoints *endpointsResult
+	endpoints  *endpointsResult
+	program    *program
+	catalogues []*endpoint // the replicas of the catalogue
+	catalogue  *catalogueResult
 }
 
 func newBench(ctx context.Context, s *settings, running *stack.Stack, apps []string) (*bench, error) {
-	b := &bench{settings: s, stack: running, data: &dataset{}, cpu: cpuReader{running}}
+	b := &bench{settings: s, stack: running, data: &dataset{}, cpu: cpuReader{running}, program: newProgram()}
 	var err error
 	if b.gateway, b.direct, err = newRoutes(running); err != nil {
 		return nil, err
+	}
+	for _, replica := range running.Replicas(catalogueApp) {
+		only, err := newEndpoint([]string{running.URL(replica)})
+		if err != nil {
+			return nil, err
+		}
+		b.catalogues = append(b.catalogues, only)
 	}
 	if b.events, err = newEventReader(running, apps); err != nil {
 		return nil, err
@@ -153,7 +165,7 @@ func (b *bench) workloads() []*workload {
 		}
 		all = append(all, w)
 	}
-	return all
+	return append(all, b.catalogueWorkloads()...)
 }
 
 // calmClients do not keep the machine busy, so that the effect of a flood is visible.
@@ -187,6 +199,11 @@ func (b *bench) measure(ctx context.Context) error {
 			if !s.only.MatchString(w.name) {
 				continue
 			}
+			if w.shows {
+				if err := b.fillCatalogue(ctx); err != nil {
+					return err
+				}
+			}
 			r, err := b.measureWorkload(ctx, w)
 			if err != nil {
 				problems = append(problems, fmt.Errorf("%s: %w", w.name, err))
@@ -208,6 +225,9 @@ func (b *bench) measure(ctx context.Context) error {
 		if err := b.measurePurchases(ctx); err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", singlePurchase, err))
 		}
+	}
+	if err := b.measureCatalogue(ctx); err != nil {
+		problems = append(problems, err)
 	}
 	if s.endpoints > 0 && s.only.MatchString(webhooksName) && b.stack.Process(webhooksApp) != nil {
 		var err error

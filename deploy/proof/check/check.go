@@ -25,8 +25,8 @@ import (
 // Target is the marketplace that is checked. If there are several addresses of one kind, the first that answers is used.
 type Target struct {
 	Gateways []string            // URLs
-	Services map[string][]string // URLs of the services' REST APIs by app; to find out why facts cannot be read
-	Sidecars map[string][]string // URLs of the sidecars' HTTP APIs by app; tickets, orders and payments are needed
+	Services map[string][]string // URLs of the services' REST APIs by app: to find out why facts cannot be read; of catalogue, all are compared
+	Sidecars map[string][]string // URLs of the sidecars' HTTP APIs by app; tickets, orders and payments are needed, and catalogue if it runs
 	Sandbox  string              // URL
 	Broker   stack.BrokerAddress
 	Tokens   map[string]string // the API token of each sidecar (DAPR_API_TOKEN), by the URLs of Sidecars

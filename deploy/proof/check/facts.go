@@ -36,6 +36,11 @@ type ticketDoc struct { // of tickets
 	Version   int  `json:"version"`
 	// Listed is the version of the seller's last change. It is 0 in documents of the previous release.
 	Listed int `json:"listed"`
+	// The members below belong to a ticket for a show.
+	ShowID     string    `json:"showId"`
+	Seat       *place    `json:"seat"`
+	FaceValue  int64     `json:"faceValue"`
+	SalesEndAt time.Time `json:"salesEndAt"`
 }
 
 // published is the last version that was published: the seller's last change. The previous release published each version.
@@ -46,14 +51,18 @@ func (t ticketDoc) published() int { return cmp.Or(t.Listed, t.Version) }
 func (t ticketDoc) withdrawn() bool { return t.Deleted || t.Withdrawn && t.Listed != 0 }
 
 type seatDoc struct { // of orders: the projection of a ticket, with its reservation
-	ID          string `json:"id"`
-	Title       string `json:"title"`
-	Price       int64  `json:"price"`
-	Currency    string `json:"currency"`
-	Version     int    `json:"version"`
-	Deleted     bool   `json:"deleted"`
-	Sequence    int    `json:"sequence"`
-	Withheld    int    `json:"withheld"` // the change that was a refund, after which the seat is not on sale; 0 if it is
+	ID       string `json:"id"`
+	Title    string `json:"title"`
+	Price    int64  `json:"price"`
+	Currency string `json:"currency"`
+	Version  int    `json:"version"`
+	Deleted  bool   `json:"deleted"`
+	Sequence int    `json:"sequence"`
+	Withheld int    `json:"withheld"` // the change that was a refund, after which the seat is not on sale; 0 if it is
+	// The members below belong to a ticket for a show.
+	ShowID      string    `json:"showId"`
+	Seat        *place    `json:"seat"`
+	SalesEndAt  time.Time `json:"salesEndAt"`
 	Reservation *struct {
 		OrderID string `json:"orderId"`
 		Status  string `json:"status"`
@@ -68,12 +77,15 @@ type orderDoc struct { // of orders; its events have the same members
 	Reason    string    `json:"reason"`
 	ExpiresAt time.Time `json:"expiresAt"`
 	Ticket    struct {
-		ID    string `json:"id"`
-		Price int64  `json:"price"`
+		ID     string `json:"id"`
+		Price  int64  `json:"price"`
+		ShowID string `json:"showId"`
+		Seat   *place `json:"seat"`
 	} `json:"ticket"`
 	PaymentID string    `json:"paymentId"` // of the payment that completed it
 	Sequence  int       `json:"sequence"`
 	Version   int       `json:"version"`
+	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
 }
 
@@ -182,6 +194,8 @@ type facts struct {
 	payments           map[string]paymentDoc
 	paymentProjections map[string]paymentDoc // of payments in orders, by order: of the previous release
 	listed             map[string]client.Ticket
+	shows              map[string]showDoc // nil if the catalogue does not run
+	catalogues         []catalogueFacts   // of its replicas
 	intents            []intent
 	events             []event // in the order in which they were published
 	allEvents          bool    // whether the broker still has all events since the first
@@ -221,7 +235,7 @@ func (r *reader) close() {
 func (r *reader) facts(ctx context.Context, history *History) (*facts, error) {
 	f := &facts{now: time.Now(), history: history}
 	for _, read := range []func(context.Context, *facts) error{
-		r.readEvents, r.readTickets, r.readOrders, r.readPayments, r.readList, r.readLedger, r.readEvents, r.readDeadLetters,
+		r.readEvents, r.readShows, r.readTickets, r.readOrders, r.readPayments, r.readList, r.readCatalogues, r.readLedger, r.readEvents, r.readDeadLetters,
 	} {
 		if err := read(ctx, f); err != nil {
 			return nil, err
@@ -554,7 +568,7 @@ func granted(response client.Response, err error) (client.Response, error) {
 	if problem, err := response.Problem(); err == nil && problem.RetryAfter > 0 && response.Status == http.StatusTooManyRequests {
 		return response, backoff.RetryAfter(int(problem.RetryAfter.Seconds()))
 	}
-	return response, backoff.Permanent(fmt.Errorf("status %d: %.300s", response.Status, response.Body))
+	return response, backoff.Permanent(&client.Problem{Status: response.Status, Detail: fmt.Sprintf("%.300s", response.Body)})
 }
 
 // decode reads the data of an event.

@@ -13,13 +13,15 @@ import (
 // answer, show what no final state shows: that two buyers held a ticket at the same moment, or that an order was
 // complete and later was not.
 type History struct {
-	mu       sync.Mutex
-	users    []string
-	orders   map[string]AcknowledgedOrder
-	listings map[string][]Listing // by ticket: each version that was acknowledged to its seller
-	deleted  map[string]bool
-	payments map[string]string // the order by the payment
-	requests []Request
+	mu        sync.Mutex
+	users     []string
+	orders    map[string]AcknowledgedOrder
+	listings  map[string][]Listing // by ticket: each version that was acknowledged to its seller
+	deleted   map[string]bool
+	payments  map[string]string        // the order by the payment
+	shows     map[string][]ShowVersion // by show: each version that was acknowledged to its owner
+	cancelled map[string]bool          // shows
+	requests  []Request
 }
 
 // AcknowledgedOrder is an order that was answered with 201.
@@ -35,9 +37,16 @@ type Listing struct {
 	Price   int64
 }
 
+// ShowVersion is a version of a show as its owner made it.
+type ShowVersion struct {
+	Version int
+	Name    string
+}
+
 // NewHistory returns an empty history.
 func NewHistory() *History {
-	return &History{orders: map[string]AcknowledgedOrder{}, listings: map[string][]Listing{}, deleted: map[string]bool{}, payments: map[string]string{}}
+	return &History{orders: map[string]AcknowledgedOrder{}, listings: map[string][]Listing{}, deleted: map[string]bool{}, payments: map[string]string{},
+		shows: map[string][]ShowVersion{}, cancelled: map[string]bool{}}
 }
 
 // SignedUp records a user whose sign-up was acknowledged.
@@ -77,6 +86,20 @@ func (h *History) Deleted(ticket string) {
 	h.deleted[ticket] = true
 }
 
+// Showed records a version of a show that was acknowledged to its owner.
+func (h *History) Showed(show string, version ShowVersion) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shows[show] = append(h.shows[show], version)
+}
+
+// ShowCancelled records a show whose cancellation was acknowledged to its owner.
+func (h *History) ShowCancelled(show string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cancelled[show] = true
+}
+
 // Paid records a payment that was acknowledged to the order's buyer.
 func (h *History) Paid(payment, order string) {
 	h.mu.Lock()
@@ -102,6 +125,7 @@ const (
 	Refund     RequestKind = "refund" // at Stripe, by an operator of the marketplace
 	Edit       RequestKind = "edit"
 	Withdraw   RequestKind = "delete"
+	Revoke     RequestKind = "cancel the show" // of a ticket; and the deletion of one whose place another may get
 	ReadTicket RequestKind = "read the ticket"
 )
 

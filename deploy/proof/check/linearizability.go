@@ -101,7 +101,7 @@ func newModel(requests []Request, jumps []Jump) *model {
 		}
 	}
 	var orders []string
-	var withdrawn time.Time
+	var withdrawn, revoked time.Time
 	for _, r := range requests {
 		switch r.Kind {
 		case Reserve:
@@ -138,11 +138,19 @@ func newModel(requests []Request, jumps []Jump) *model {
 			if !r.refused() && (withdrawn.IsZero() || r.Call.Before(withdrawn)) {
 				withdrawn = r.Call
 			}
+		case Revoke:
+			if !r.refused() && (revoked.IsZero() || r.Call.Before(revoked)) {
+				revoked = r.Call
+			}
 		}
 	}
 	for _, order := range orders {
 		if !withdrawn.IsZero() {
 			setEarliest(m.mayEnd, order, withdrawn)
+		}
+		if !revoked.IsZero() { // it ends also if it is complete
+			setEarliest(m.mayEnd, order, revoked)
+			setEarliest(m.mayRefund, order, revoked)
 		}
 	}
 	return m
@@ -384,7 +392,7 @@ func (c *checker) refusalsHadNoEffect() {
 			reservations[pair{r.Ticket, r.Buyer}]++
 		case r.Kind == Cancel:
 			cancelled[r.Order] = true
-		case r.Kind == Withdraw:
+		case r.Kind == Withdraw, r.Kind == Revoke:
 			withdrawn[r.Ticket] = true
 		}
 		if r.Kind == Edit && r.Granted && r.Version != r.From+1 {

@@ -77,6 +77,8 @@ func TestHistory(t *testing.T) {
 		{"sold when it is paid", false, nil, []Request{reserve(1, 2, "a"), of(Pay, 3, 4, "a"), refusal(Reserve, 5, 6, "", "ticket_sold")}},
 		{"sold without a payment", true, nil, []Request{reserve(1, 2, "a"), refusal(Reserve, 5, 6, "", "ticket_sold")}},
 		{"reserved after it was sold", true, nil, []Request{reserve(1, 2, "a"), of(Pay, 3, 4, "a"), refusal(Reserve, 5, 6, "", "ticket_sold"), refusal(Reserve, 7, 8, "", "ticket_reserved")}},
+		{"cancelled after it was sold", true, nil, []Request{reserve(1, 2, "a"), of(Pay, 3, 4, "a"), readOrder(5, 6, "a", "complete"), readOrder(8, 9, "a", "cancelled")}},
+		{"cancelled with its show after it was sold", false, nil, []Request{reserve(1, 2, "a"), of(Pay, 3, 4, "a"), readOrder(5, 6, "a", "complete"), request(Revoke, 7, 0, nil), readOrder(8, 9, "a", "cancelled")}},
 		{"reserved by another after it was sold", true, nil, []Request{reserve(1, 2, "a"), of(Pay, 3, 4, "a"), readOrder(5, 6, "a", "complete"), reserve(20, 21, "b")}},
 		{"cancelled after a refund", false, nil, []Request{reserve(1, 2, "a"), of(Pay, 3, 4, "a"), readOrder(5, 6, "a", "complete"), unanswered(of(Refund, 7, 0, "a")), of(Refund, 7, 8, "a"), readOrder(9, 10, "a", "cancelled")}},
 		{"withheld after a refund", false, nil, []Request{reserve(1, 2, "a"), of(Pay, 3, 4, "a"), of(Refund, 7, 8, "a"), refusal(Reserve, 9, 10, "", "ticket_withheld"), request(Edit, 11, 12, nil), reserve(13, 14, "b")}},

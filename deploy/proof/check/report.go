@@ -29,6 +29,8 @@ func (v Violation) key() string { return fmt.Sprint(v.Promise, v.Aggregate, v.Wh
 // Report is the result of a check.
 type Report struct {
 	Tickets    int
+	Shows      int
+	Catalogues int            // replicas that were compared
 	Orders     map[string]int // by status, cancelled ones with their reason: "cancelled (expired)"
 	Payments   map[string]int // by status
 	Money      Money
@@ -89,6 +91,9 @@ func (r *Report) String() string {
 		fmt.Fprintf(&b, "  %-22s %s\n", what, fmt.Sprintf(format, args...))
 	}
 	line("tickets", "%d", r.Tickets)
+	if r.Catalogues > 0 {
+		line("shows", "%d, on the pages of %d replicas of the catalogue", r.Shows, r.Catalogues)
+	}
 	line("orders", "%s", counted(r.Orders))
 	line("payments", "%s", counted(r.Payments))
 	line("money (cents)", "authorized %d, captured %d, voided %d, refunded %d; kept %d, held %d",

@@ -31,6 +31,7 @@ func (c *checker) rules() []func() {
 	return []func(){
 		c.oneLiveOrder, c.acknowledgedExists, c.changesArePublished, c.onlyChangesArePublished, c.eventsAreOnTheirTopics, c.eventsAreHandled,
 		c.money, c.reservationsExpire, c.expirationsAreTrue, c.noStaleWrite, c.refusalsHadNoEffect, c.projections, c.paymentsOfOrders, c.sellersOfOrders, c.endpointsGetTheirEvents,
+		c.onePlace, c.acknowledgedShowsExist, c.showsArePublished, c.ticketsFollowShows, c.salesEnd, c.pricesAreCapped, c.catalogueIsTrue,
 	}
 }
 
@@ -41,7 +42,7 @@ func (f *facts) report(opts Options) *Report {
 		apply()
 	}
 	r := &Report{
-		Tickets: len(f.tickets), Orders: map[string]int{}, Payments: map[string]int{}, Events: f.counts, Violations: c.found,
+		Tickets: len(f.tickets), Shows: len(f.shows), Catalogues: len(f.catalogues), Orders: map[string]int{}, Payments: map[string]int{}, Events: f.counts, Violations: c.found,
 	}
 	for _, o := range f.orders {
 		name := o.Status

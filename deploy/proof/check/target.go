@@ -20,12 +20,12 @@ import (
 )
 
 // apps are those whose documents are read.
-var apps = []string{"tickets", "orders", "payments"}
+var apps = []string{"tickets", "orders", "payments", catalogueApp}
 
 // TargetOf is the marketplace that a stack of this process runs.
 func TargetOf(s *stack.Stack) Target {
 	t := Target{
-		Gateways: s.GatewayURLs(), Sidecars: map[string][]string{}, Sandbox: s.SandboxURL(), Broker: s.Broker(),
+		Gateways: s.GatewayURLs(), Services: map[string][]string{}, Sidecars: map[string][]string{}, Sandbox: s.SandboxURL(), Broker: s.Broker(),
 		Tokens: map[string]string{},
 	}
 	for _, app := range apps {
@@ -33,6 +33,9 @@ func TargetOf(s *stack.Stack) Target {
 			t.Sidecars[app] = append(t.Sidecars[app], s.SidecarHTTP(replica))
 			t.Tokens[s.SidecarHTTP(replica)] = s.SidecarToken(app)
 		}
+	}
+	for _, replica := range s.Replicas(catalogueApp) {
+		t.Services[catalogueApp] = append(t.Services[catalogueApp], s.URL(replica))
 	}
 	return t
 }

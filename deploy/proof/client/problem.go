@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -33,7 +34,7 @@ type ProblemDetail struct {
 
 // Error implements error.
 func (p *Problem) Error() string {
-	return fmt.Sprintf("refused with %d %s: %s", p.Status, p.Code(), p.Detail)
+	return fmt.Sprintf("refused with %s: %s", strings.TrimSpace(fmt.Sprint(p.Status, " ", p.Code())), p.Detail)
 }
 
 // Code is the code of the first reason, or "".

@@ -15,7 +15,7 @@ import (
 
 // services are the services of the run file.
 func services() []string {
-	return []string{"gateway", "auth", "tickets", "orders", "payments", "expiration", "dead-letters"}
+	return []string{"gateway", "auth", "tickets", "orders", "payments", "expiration", "dead-letters", "catalogue"}
 }
 
 func TestEdge_UnknownPathsAre404(t *testing.T) {
@@ -219,10 +219,10 @@ func TestEdge_EveryServiceHasHealthReadinessAndMetrics(t *testing.T) {
 		require.Equal(t, "ok", ready.Checks["sidecar"], name)
 		switch name {
 		case "gateway":
-			for _, behind := range []string{"auth", "tickets", "orders", "payments", "expiration"} {
+			for _, behind := range []string{"auth", "tickets", "orders", "payments", "expiration", "catalogue"} {
 				require.Equal(t, "ok", ready.Checks[behind], behind)
 			}
-			require.Len(t, ready.Checks, 6, "it has a check of its sidecar, and none of a store")
+			require.Len(t, ready.Checks, 7, "it has a check of its sidecar, and none of a store")
 		default:
 			require.Equal(t, "ok", ready.Checks["store"], name)
 		}

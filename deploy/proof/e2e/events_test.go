@@ -160,7 +160,7 @@ func (es *eventStream) deliveries() (last, undelivered string) {
 // unpublished names a running service with events in its journal, or the webhooks that the sandbox has yet to deliver.
 func (es *eventStream) unpublished(t testing.TB) string {
 	t.Helper()
-	for _, service := range []string{"auth", "tickets", "orders", "payments", "expiration"} {
+	for _, service := range []string{"auth", "tickets", "orders", "payments", "expiration", "catalogue"} {
 		for _, replica := range es.stack.Replicas(service) {
 			if p := es.stack.Process(replica); p != nil && p.PID() != 0 {
 				if backlog, found := es.stack.metric(t, replica, "boxoffice_journal_backlog_events"); !found || backlog > 0 {

@@ -127,7 +127,7 @@ spec:
       value: "8"
     - name: actorStateStore
       value: "true"
-scopes: [auth, dead-letters, expiration, orders, payments, tickets]
+scopes: [auth, catalogue, dead-letters, expiration, orders, payments, tickets]
 `, p.port))
 }
 
@@ -187,6 +187,7 @@ func TestMigrations_EachServiceHasItsDatabaseAndReportsMatchTheAPI(t *testing.T)
 
 	t.Run("reports", func(t *testing.T) { requireReportsMatchAPI(t, s, store) })
 	t.Run("journal", func(t *testing.T) { requireJournalReports(t, store) })
+	t.Run("shows", func(t *testing.T) { requireShowReports(t, store) })
 	t.Run("endpoints", func(t *testing.T) { requireEndpointReports(t, store) })
 	t.Run("access", func(t *testing.T) { requireAccessLimits(t, store) })
 	t.Run("indexes", func(t *testing.T) { requireIndexUse(t, store) })
@@ -408,6 +409,42 @@ func requireEndpointReports(t *testing.T, store *postgres) {
 	require.Equal(t, row{ID: endpoint, UserID: user, Reason: "failing", Status: "disabled"}, reportOne[row](t, store, "webhooks", "SELECT * FROM reporting.endpoints"))
 	require.Equal(t, row{ID: "msg_1", UserID: user, Status: "failed", Last: 503}, reportOne[row](t, store, "webhooks", "SELECT * FROM reporting.deliveries"))
 	require.NotContains(t, fmt.Sprint(report[map[string]any](t, store, "webhooks", "SELECT * FROM reporting.endpoints")), "whsec_")
+}
+
+// requireShowReports requires that the view of catalogue shows its documents. The second one is an announced show without anything that is
+// optional.
+func requireShowReports(t *testing.T, store *postgres) {
+	owner, cancelled, scheduled := uuid.NewString(), uuid.NewString(), uuid.NewString()
+	document := func(show, optional string) string {
+		return fmt.Sprintf(`INSERT INTO public.state (key, value) VALUES ('catalogue||show/%[1]s', convert_to('{"schema": 1, "id": "%[1]s", "name": "A name",
+			"venue": "A venue", "city": "Berlin", "country": "DE", "startsAt": "2027-05-01T18:00:00.000Z", "timeZone": "Europe/Berlin", "category": "music",
+			"userId": "%[2]s", "version": 2, "createdAt": "2026-04-01T12:00:00.000Z", "updatedAt": "2026-05-01T12:00:00.000Z"%[3]s}', 'UTF8'))`, show, owner, optional)
+	}
+	store.asSuperuser(t, "boxoffice_catalogue", document(scheduled, ""), document(cancelled,
+		`, "description": "Some words", "maxMarkup": 20, "image": {"id": "x"}, "cancelled": true`))
+	type row struct {
+		Name        string    `json:"name"`
+		City        string    `json:"city"`
+		StartsAt    time.Time `json:"starts_at"`
+		TimeZone    string    `json:"time_zone"`
+		Description string    `json:"description"`
+		MaxMarkup   *int      `json:"max_markup"`
+		HasImage    bool      `json:"has_image"`
+		OwnerID     string    `json:"owner_id"`
+		Status      string    `json:"status"`
+		Version     int       `json:"version"`
+	}
+	read := func(show string) row {
+		r := reportOne[row](t, store, "catalogue", "SELECT * FROM reporting.shows WHERE id = '"+show+"'")
+		r.StartsAt = r.StartsAt.UTC()
+		return r
+	}
+	want := row{Name: "A name", City: "Berlin", StartsAt: time.Date(2027, 5, 1, 18, 0, 0, 0, time.UTC), TimeZone: "Europe/Berlin",
+		OwnerID: owner, Status: "scheduled", Version: 2}
+	require.Equal(t, want, read(scheduled))
+	markup := 20
+	want.Description, want.MaxMarkup, want.HasImage, want.Status = "Some words", &markup, true, "cancelled"
+	require.Equal(t, want, read(cancelled))
 }
 
 // requireIndexUse requires that the queries of the README use an index when there are many documents.

@@ -45,12 +45,12 @@ func TestPythonService_CountsSales(t *testing.T) {
 	edit("components/events/resiliency.yaml", inScopes)
 	edit("components/embedded/pubsub.yaml", func(text string) string {
 		return inScopes(strings.NewReplacer(
-			"dead.webhooks,\n", "dead.webhooks, dead.sales,\n",
-			"retry.webhooks\n    - name: publishingScopes", "retry.webhooks, retry.sales\n    - name: publishingScopes",
+			"dead.catalogue,\n", "dead.catalogue, dead.sales,\n",
+			"retry.catalogue\n    - name: publishingScopes", "retry.catalogue, retry.sales\n    - name: publishingScopes",
 			"        auth=events.users;", "        sales=dead.sales;\n        auth=events.users;",
 			"        auth=;", "        sales=events.orders, retry.sales;\n        auth=;",
-			"dead.webhooks, events.dead", "dead.webhooks, dead.sales, events.dead",
-			"retry.webhooks;", "retry.webhooks, retry.sales;",
+			"dead.catalogue, events.dead", "dead.catalogue, dead.sales, events.dead",
+			"retry.catalogue;", "retry.catalogue, retry.sales;",
 		).Replace(text))
 	})
 	retries := strings.NewReplacer("sales-orders", "sales-retry", "events.orders", "retry.sales").Replace(subscription)

@@ -90,7 +90,7 @@ func TestProbe_NoServiceStartsOnAStoreThatDoesNotRollBack(t *testing.T) {
 	onEmbedded(t, "the store is the test's own")
 	resources := redisResources(t, startRedis(t))
 
-	for _, service := range []string{"auth", "tickets", "orders", "payments"} {
+	for _, service := range []string{"auth", "tickets", "orders", "payments", "catalogue"} {
 		t.Run(service, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()

@@ -40,7 +40,7 @@ const (
 // again without limit. Any other failure is taken for a bug: after Options.Deliveries of them, the event is a dead letter.
 type Router struct {
 	opts      Options
-	handlers  map[string]func(context.Context, Event) error
+	handlers  map[string]handler
 	handled   *prometheus.CounterVec
 	repairs   *prometheus.CounterVec
 	letters   *prometheus.CounterVec
@@ -68,7 +68,7 @@ func NewRouter(opts Options) *Router {
 	r := &Router{
 		opts:       opts,
 		retryTopic: RetryTopic(opts.Service),
-		handlers:   map[string]func(context.Context, Event) error{},
+		handlers:   map[string]handler{},
 		failures:   newFailures(),
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "boxoffice_events_handled_total",
@@ -103,13 +103,43 @@ func NewRouter(opts Options) *Router {
 // event more than once, and gets events in any order.
 func On[P Payload](r *Router, handle func(ctx context.Context, payload P) error) {
 	var zero P
-	r.handlers[zero.EventType()] = func(ctx context.Context, event Event) error {
+	r.handlers[zero.EventType()] = func(event Event, d *delivery) error {
 		var payload P
 		if err := decode(event, zero, &payload); err != nil {
 			return err
 		}
-		return handle(ctx, payload)
+		d.handle = func(ctx context.Context) error { return handle(ctx, payload) }
+		return nil
 	}
+}
+
+// OnQueued is On for events that share their work. queue is called for all events of a bulk one after the other, and returns soon. Then
+// wait is called for each: it returns the outcome, as handle does for On. ctx is that of the whole bulk, without a trace.
+func OnQueued[P Payload](r *Router, queue func(ctx context.Context, payload P) (wait func() error, err error)) {
+	var zero P
+	r.handlers[zero.EventType()] = func(event Event, d *delivery) error {
+		var payload P
+		if err := decode(event, zero, &payload); err != nil {
+			return err
+		}
+		d.queue = func(ctx context.Context) (func() error, error) { return queue(ctx, payload) }
+		return nil
+	}
+}
+
+// handler decodes an event's data and sets the delivery's handle or queue.
+type handler func(event Event, d *delivery) error
+
+// delivery is one event of a bulk. raw is the event as it was delivered.
+type delivery struct {
+	event   Event
+	raw     []byte
+	known   bool  // there is a handler for its type
+	ignored bool  // there is none
+	err     error // it cannot be decoded, or the result of its handler
+	handle  func(ctx context.Context) error
+	queue   func(ctx context.Context) (wait func() error, err error)
+	wait    func() error
 }
 
 // errUndecodable is the error of an event that no redelivery makes decodable.
@@ -155,30 +185,50 @@ var errForeign = errors.New("event is on a topic of another owner")
 // Mount serves the router at /events, the path of all subscriptions.
 func (r *Router) Mount(mux chi.Router) { mux.Post("/events", r.serveBulk) }
 
-// deliver handles one event of a topic.
-func (r *Router) deliver(ctx context.Context, topic string, raw []byte) outcome {
-	var event Event
-	if err := json.Unmarshal(raw, &event); err != nil {
-		return r.finish(ctx, event, raw, fmt.Errorf("%w: %w", errUndecodable, err))
+// decode decodes an event of a topic and finds its handler.
+func (r *Router) decode(topic string, raw []byte) (d delivery) {
+	d.raw = raw
+	event, ok := scanEvent(raw)
+	if !ok {
+		event = Event{}
+		if err := json.Unmarshal(raw, &event); err != nil {
+			d.event, d.err = event, fmt.Errorf("%w: %w", errUndecodable, err)
+			return d
+		}
 	}
+	d.event = event
 	if !r.carries(topic, event.Type) {
-		return r.finish(ctx, event, raw, fmt.Errorf("%w: type %q came on the topic %q", errForeign, event.Type, topic))
+		d.err = fmt.Errorf("%w: type %q came on the topic %q", errForeign, event.Type, topic)
+		return d
 	}
-	handle, found := r.handlers[event.Type]
+	decode, found := r.handlers[event.Type]
 	if !found {
-		return r.count(event.Type, ignored)
+		d.ignored = true
+		return d
 	}
-	r.unhandled.begin(event)
-	ctx = traceContext(ctx, event)
+	d.known = true
+	d.err = decode(event, &d)
+	return d
+}
+
+// handle calls the handler of an event, unless it could not be decoded.
+func (r *Router) handle(ctx context.Context, d *delivery) outcome {
+	if d.known {
+		r.unhandled.begin(d.event)
+		ctx = traceContext(ctx, d.event)
+	}
+	if d.err != nil {
+		return r.finish(ctx, d.event, d.raw, d.err)
+	}
 	handling, cancel := context.WithTimeout(ctx, handlingTime)
 	defer cancel()
-	handling, changed := observeChanges(handling, event)
-	err := call(handling, handle, event)
+	handling, changed := observeChanges(handling, d.event)
+	err := call(handling, d.handle)
 	if changed() {
-		r.repairs.WithLabelValues(event.Type).Inc()
-		r.opts.Log.WarnContext(ctx, "a reconciliation repaired what this service had missed", "event", event.ID, "type", event.Type, "subject", event.Subject)
+		r.repairs.WithLabelValues(d.event.Type).Inc()
+		r.opts.Log.WarnContext(ctx, "a reconciliation repaired what this service had missed", "event", d.event.ID, "type", d.event.Type, "subject", d.event.Subject)
 	}
-	return r.finish(ctx, event, raw, err)
+	return r.finish(ctx, d.event, d.raw, err)
 }
 
 // carries reports whether events of a type may come on a topic.
@@ -187,13 +237,21 @@ func (r *Router) carries(topic, eventType string) bool {
 }
 
 // call calls a handler and turns a panic into an error, so that a bug in one handler does not end the process.
-func call(ctx context.Context, handle func(context.Context, Event) error, event Event) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	return handle(ctx, event)
+func call(ctx context.Context, handle func(context.Context) error) (err error) {
+	defer recovered(&err)
+	return handle(ctx)
+}
+
+// callQueue is call for a handler that queues.
+func callQueue(ctx context.Context, queue func(context.Context) (func() error, error)) (wait func() error, err error) {
+	defer recovered(&err)
+	return queue(ctx)
+}
+
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic: %v", p)
+	}
 }
 
 // finish decides the outcome of an event whose handling has ended with err. raw is the event as it was delivered.
@@ -205,7 +263,9 @@ func (r *Router) finish(ctx context.Context, event Event, raw []byte, err error)
 		if !event.Time.IsZero() {
 			r.age.Observe(time.Since(event.Time.Time).Seconds())
 		}
-		r.opts.Log.DebugContext(ctx, "event handled", "event", event.ID, "type", eventType)
+		if r.opts.Log.Enabled(ctx, slog.LevelDebug) {
+			r.opts.Log.DebugContext(ctx, "event handled", "event", event.ID, "type", eventType)
+		}
 		return r.count(eventType, success)
 	}
 	log := r.opts.Log.With("event", event.ID, "type", eventType, "traceId", trace.SpanContextFromContext(ctx).TraceID().String())

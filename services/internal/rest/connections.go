@@ -21,7 +21,7 @@ type ConnectionLimits struct {
 // connections are the open connections to a port. A connection waits while none of its requests is being handled: before its
 // first request is complete, between two requests, and while the client reads a response. When a limit is reached, a waiting
 // connection is closed for a new one (waitingConnections.first). A new connection is refused only while requests of all others are
-// being handled.
+// being handled. A connection with a stream (Stream) does not wait.
 type connections struct {
 	net.Listener
 	limits ConnectionLimits
@@ -86,6 +86,7 @@ type connection struct {
 	// Places in the lists of waiting connections; nil while it does not wait. Guarded by all.mu, like closed.
 	place, placeOfSame *list.Element
 	used               bool // it has sent a complete request; it changes only while the connection does not wait
+	streams            bool // its request has a stream as the response (Stream): it does not wait again; as used
 	closed             bool
 }
 
@@ -209,7 +210,7 @@ func (c *connection) begin() {
 func (c *connection) end() {
 	c.all.mu.Lock()
 	defer c.all.mu.Unlock()
-	if !c.closed {
+	if !c.closed && !c.streams {
 		c.wait()
 	}
 }

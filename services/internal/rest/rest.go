@@ -104,6 +104,8 @@ func New(o Options) *fiber.App {
 	app.Server().HeaderReceived = func(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
 		return fasthttp.RequestConfig{ReadTimeout: o.BodyTimeout, MaxRequestBodySize: o.bodyLimit(header)}
 	}
+	// Stream closes the connections that it takes.
+	app.Server().KeepHijackedConns = true
 	refuseUnknownMethods(app)
 	app.Server().Handler = markBusy(app.Server().Handler)
 	app.Use(w.request)

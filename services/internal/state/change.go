@@ -93,6 +93,10 @@ func (c *Change) Delete(key, etag string) {
 	c.add(write{key: key, etag: etag, delete: true})
 }
 
+// Remove deletes a document whatever it is, also if there is none. It is for documents that no process writes any more, and needs
+// no read of them.
+func (c *Change) Remove(key string) { c.add(write{key: key, blind: true, delete: true}) }
+
 // Append adds id to the end of an index; see Store.Page.
 func (c *Change) Append(index, id string) {
 	c.appends = append(c.appends, indexEntry{index: index, id: id})
@@ -108,7 +112,15 @@ func (c *Change) Emit(ctx context.Context, payload events.Payload) {
 	c.events = append(c.events, event)
 }
 
+// Encoded is a document that its caller has encoded as JSON already. It begins with the member "schema".
+type Encoded []byte
+
 func (c *Change) addDocument(w write, value any) {
+	if encoded, ok := value.(Encoded); ok {
+		w.value = encoded
+		c.add(w)
+		return
+	}
 	body, err := json.Marshal(value)
 	if err != nil {
 		c.fail(fmt.Errorf("encode %s: %w", w.key, err))

@@ -3,6 +3,7 @@ package state
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"testing"
 
@@ -106,4 +107,30 @@ func TestDecide_GivesUpAfterManyConflicts(t *testing.T) {
 	require.Equal(t, problem.Conflict, problem.KindOf(err))
 	require.ErrorIs(t, err, ErrConflict)
 	require.Equal(t, decisionAttempts, decisions)
+}
+
+func TestChange_EncodedDocumentsAreWrittenAsTheyAre(t *testing.T) {
+	m := newMemory()
+	s, err := Open(t.Context(), m, Options{Service: "tested", Instance: "one", Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close(context.Background()) })
+	var change Change
+	change.Insert("thing/1", Encoded(`{"schema":1,"name":"as it is"}`))
+	require.NoError(t, s.Commit(t.Context(), &change))
+	require.Equal(t, `{"schema":1,"name":"as it is"}`, string(m.get("thing/1").value))
+}
+
+func TestChange_RemoveNeedsNoRead(t *testing.T) {
+	m := newMemory()
+	s, err := Open(t.Context(), m, Options{Service: "tested", Instance: "one", Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close(context.Background()) })
+	var change Change
+	change.Insert("thing/1", thing{1, "made"})
+	require.NoError(t, s.Commit(t.Context(), &change))
+	change = Change{}
+	change.Remove("thing/1")
+	change.Remove("thing/that-never-was")
+	require.NoError(t, s.Commit(t.Context(), &change))
+	require.False(t, m.get("thing/1").exists())
 }

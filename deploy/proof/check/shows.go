@@ -1,0 +1,451 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"boxoffice/deploy/proof/client"
+)
+
+// Facts and rules about shows, their tickets, and the catalogue's read model of them.
+
+const (
+	catalogueApp = "catalogue"
+	// nearStart is how near to the start of a show its sale may be ending: one replica may see it start before another.
+	nearStart = 10 * time.Second
+	// pagesOfShows is of how many shows the pages of tickets are read; the page of all available tickets has those of all shows.
+	pagesOfShows = 300
+	// cataloguePage is the longest page of the catalogue.
+	cataloguePage = 100
+)
+
+type showDoc struct { // of catalogue; its events have the same members, with a status
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	Venue     string     `json:"venue"`
+	City      string     `json:"city"`
+	StartsAt  time.Time  `json:"startsAt"`
+	Category  string     `json:"category"`
+	MaxMarkup *int       `json:"maxMarkup"`
+	UserID    string     `json:"userId"` // the owner
+	Cancelled bool       `json:"cancelled"`
+	Version   int        `json:"version"`
+	Image     *showImage `json:"image"`
+}
+
+type showImage struct {
+	Width  int `json:"width"`
+	Height int `json:"height"`
+}
+
+// place is where the holder of a ticket sits or stands, in documents and events.
+type place struct {
+	Section string `json:"section"`
+	Row     string `json:"row"`
+	Number  string `json:"number"`
+}
+
+// key is the same for places that count as one.
+func (p place) key() string {
+	same := func(text string) string { return strings.ToLower(strings.Join(strings.Fields(text), " ")) }
+	return fmt.Sprintf("%q %q %q", same(p.Section), same(p.Row), same(p.Number))
+}
+
+func placeOf(p *client.Place) *place {
+	if p == nil {
+		return nil
+	}
+	return &place{p.Section, p.Row, p.Number}
+}
+
+func (p *place) String() string {
+	if p == nil {
+		return "none"
+	}
+	return fmt.Sprintf("section %q, row %q, number %q", p.Section, p.Row, p.Number)
+}
+
+func samePlace(a, b *place) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// catalogueFacts are the pages of one replica of the catalogue.
+type catalogueFacts struct {
+	replica string                          // its address
+	shows   map[string]client.CatalogueShow // of all pages
+	total   int
+	cities  int                        // the sum of the facet
+	tickets map[string]client.Ticket   // that are available, with and without a show
+	pages   map[string][]client.Ticket // the tickets of some shows, in the order of their pages
+	from    time.Time                  // when it was read
+	to      time.Time
+}
+
+// readShows reads the documents of shows, if the catalogue runs.
+func (r *reader) readShows(ctx context.Context, f *facts) error {
+	if len(r.target.Sidecars[catalogueApp]) == 0 {
+		return nil
+	}
+	ids, err := r.index(ctx, catalogueApp, "shows")
+	if err != nil {
+		return err
+	}
+	ids = append(ids, f.subjects("show.created")...)
+	if f.history != nil {
+		f.history.mu.Lock()
+		ids = append(ids, slices.Collect(maps.Keys(f.history.shows))...)
+		f.history.mu.Unlock()
+	}
+	f.shows, err = documents[showDoc](ctx, r, catalogueApp, "show/", ids)
+	return err
+}
+
+// readCatalogues reads the pages of each replica of the catalogue.
+func (r *reader) readCatalogues(ctx context.Context, f *facts) error {
+	for _, address := range r.target.Services[catalogueApp] {
+		c := catalogueFacts{replica: address, shows: map[string]client.CatalogueShow{}, tickets: map[string]client.Ticket{}, pages: map[string][]client.Ticket{}, from: time.Now()}
+		for next := client.SearchShows().WithQuery("limit", cataloguePage); next.Path != ""; {
+			response, err := r.request(ctx, []string{address}, next)
+			page, err := client.Decode[client.Found](response, err)
+			if err != nil {
+				return fmt.Errorf("read the catalogue: %w", err)
+			}
+			for _, show := range page.Shows {
+				c.shows[show.ID] = show
+			}
+			c.total, c.cities = page.Total, 0
+			for _, city := range page.Facets.Cities {
+				c.cities += city.Count
+			}
+			next.Path = response.Next()
+		}
+		available, err := r.tickets(ctx, address, client.ReadAvailable().WithQuery("limit", cataloguePage))
+		if err != nil {
+			return fmt.Errorf("read the available tickets: %w", err)
+		}
+		for _, t := range available {
+			c.tickets[t.ID] = t
+		}
+		for _, id := range slices.Sorted(maps.Keys(c.shows))[:min(pagesOfShows, len(c.shows))] {
+			tickets, err := r.tickets(ctx, address, client.ReadShowTickets(id).WithQuery("limit", cataloguePage))
+			if client.Status(err) == http.StatusNotFound {
+				continue // it has started, or was cancelled
+			}
+			if err != nil {
+				return fmt.Errorf("read the tickets of a show: %w", err)
+			}
+			c.pages[id] = tickets
+		}
+		c.to = time.Now()
+		f.catalogues = append(f.catalogues, c)
+	}
+	return nil
+}
+
+// tickets reads the pages of a list of tickets.
+func (r *reader) tickets(ctx context.Context, address string, next client.Request) (all []client.Ticket, err error) {
+	for next.Path != "" {
+		response, err := r.request(ctx, []string{address}, next)
+		page, err := client.Decode[[]client.Ticket](response, err)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		next.Path = response.Next()
+	}
+	return all, nil
+}
+
+// showVersions are the versions of a show, as they were published.
+func (c *checker) showVersions(id string) (all []showDoc) {
+	for _, e := range c.eventsOf[id] {
+		if strings.HasPrefix(e.Type, "show.") {
+			if s, err := decode[showDoc](e); err == nil {
+				all = append(all, s)
+			}
+		}
+	}
+	return all
+}
+
+// Promise 1. A place with a number is of one listing and of one live order in its show.
+func (c *checker) onePlace() {
+	listings, orders := map[string][]string{}, map[string][]string{}
+	for _, id := range slices.Sorted(maps.Keys(c.tickets)) {
+		if t := c.tickets[id]; t.Seat != nil && t.Seat.Number != "" && !t.Deleted {
+			at := t.ShowID + " " + t.Seat.key()
+			listings[at] = append(listings[at], id)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.orders)) {
+		if o := c.orders[id]; o.Ticket.Seat != nil && o.Ticket.Seat.Number != "" && o.live() {
+			at := o.Ticket.ShowID + " " + o.Ticket.Seat.key()
+			orders[at] = append(orders[at], id)
+		}
+	}
+	for at, ids := range listings {
+		if len(ids) > 1 {
+			c.violation(1, "place "+at, fmt.Sprintf("%d listings have it: %v", len(ids), ids), ids...)
+		}
+	}
+	for at, ids := range orders {
+		if len(ids) > 1 {
+			c.violation(1, "place "+at, fmt.Sprintf("%d live orders have it: %v", len(ids), ids), ids...)
+		}
+	}
+}
+
+// Promise 2. A show that was acknowledged to its owner exists, and its versions are published as they were acknowledged (promise 5).
+func (c *checker) acknowledgedShowsExist() {
+	if c.history == nil {
+		return
+	}
+	c.history.mu.Lock()
+	defer c.history.mu.Unlock()
+	for id, versions := range c.history.shows {
+		if _, exists := c.shows[id]; !exists {
+			c.violation(2, "show "+id, "it was acknowledged to its owner, and does not exist", id)
+			continue
+		}
+		made := map[int]string{}
+		for _, v := range versions {
+			if other, twice := made[v.Version]; twice && other != v.Name {
+				c.violation(5, "show "+id, fmt.Sprintf("two changes were both granted as version %d: %q and %q", v.Version, other, v.Name), id)
+			}
+			made[v.Version] = v.Name
+			kind := "show.updated"
+			if v.Version == 1 {
+				kind = "show.created"
+			}
+			e, published := c.byID[fmt.Sprintf("%s:%s:%d", kind, id, v.Version)]
+			if !published {
+				if c.allEvents {
+					c.violation(2, "show "+id, fmt.Sprintf("its version %d was acknowledged to its owner, and not published", v.Version), id)
+				}
+				continue
+			}
+			if s, err := decode[showDoc](e); err != nil || s.Name != v.Name {
+				c.violation(5, "show "+id, fmt.Sprintf("version %d was acknowledged as %q, and published as %q", v.Version, v.Name, s.Name), id)
+			}
+		}
+	}
+	for id := range c.history.cancelled {
+		if s, exists := c.shows[id]; exists && !s.Cancelled {
+			c.violation(2, "show "+id, "its cancellation was acknowledged, and it is scheduled", id)
+		}
+	}
+}
+
+// Promise 2. Each version of a show is published, and nothing else.
+func (c *checker) showsArePublished() {
+	for id, s := range c.shows {
+		for v := 1; v <= s.Version && c.allEvents; v++ {
+			kind := "show.updated"
+			switch {
+			case v == s.Version && s.Cancelled:
+				kind = "show.cancelled"
+			case v == 1:
+				kind = "show.created"
+			}
+			if !c.isPublished(kind, id, v) {
+				c.violation(2, "show "+id, fmt.Sprintf("its version %d was not published", v), id)
+			}
+		}
+	}
+	for id, e := range c.byID {
+		if !strings.HasPrefix(e.Type, "show.") || c.shows == nil {
+			continue
+		}
+		switch s, exists := c.shows[e.Subject]; {
+		case !exists:
+			c.violation(2, e.Subject, id+" was published, and the aggregate does not exist", e.Subject)
+		case e.version() > s.Version:
+			c.violation(2, e.Subject, fmt.Sprintf("%s was published, and the last version is %d", id, s.Version), e.Subject)
+		}
+	}
+}
+
+// Promise 3. No order of a cancelled show is live. (That its money is given back follows from money.) Promise 6: its tickets are
+// deleted, and sales of the others end when their show starts.
+func (c *checker) ticketsFollowShows() {
+	for id, o := range c.orders {
+		if s, known := c.shows[o.Ticket.ShowID]; known && s.Cancelled && o.live() {
+			c.violation(3, "order "+id, fmt.Sprintf("its show %s is cancelled, and it is %s", s.ID, o.Status), id, o.Ticket.ID, s.ID)
+		}
+	}
+	for id, t := range c.tickets {
+		s, known := c.shows[t.ShowID]
+		switch {
+		case t.ShowID == "" || c.shows == nil || t.Deleted:
+		case !known:
+			c.violation(6, "ticket "+id, fmt.Sprintf("its show %s does not exist", t.ShowID), id)
+		case s.Cancelled:
+			c.violation(6, "ticket "+id, fmt.Sprintf("its show %s is cancelled, and it is %s", s.ID, t.Status), id, s.ID)
+		case !t.SalesEndAt.Equal(s.StartsAt):
+			c.violation(6, "ticket "+id, fmt.Sprintf("its sales end at %s, and its show starts at %s", t.SalesEndAt, s.StartsAt), id, s.ID)
+		case t.UserID != s.UserID:
+			c.violation(6, "ticket "+id, "its seller is not the owner of its show", id, s.ID)
+		}
+		if seat, exists := c.seats[id]; exists && t.ShowID != "" && !t.Deleted && !t.withdrawn() &&
+			(seat.ShowID != t.ShowID || !samePlace(seat.Seat, t.Seat) || !seat.SalesEndAt.Equal(t.SalesEndAt)) {
+			c.violation(6, "ticket "+id, fmt.Sprintf("it has the show %q, the place %s and sales until %s, and in the orders service %q, %s and %s",
+				t.ShowID, t.Seat, t.SalesEndAt, seat.ShowID, seat.Seat, seat.SalesEndAt), id)
+		}
+	}
+}
+
+// Promise 1. No order was made after the start of its show, whichever of the show's versions the orders service had.
+func (c *checker) salesEnd() {
+	for id, o := range c.orders {
+		var last time.Time
+		for _, s := range c.showVersions(o.Ticket.ShowID) {
+			last = latest(last, s.StartsAt)
+		}
+		jumped := slices.ContainsFunc(c.opts.Jumps, func(j Jump) bool {
+			return j.of("orders") && (j.showed(o.CreatedAt) || !o.CreatedAt.Before(j.From.Add(-time.Second)) && o.CreatedAt.Before(j.To.Add(time.Second)))
+		})
+		if !last.IsZero() && !o.CreatedAt.Before(last) && !jumped {
+			c.violation(1, "order "+id, fmt.Sprintf("it was made %s after its show had started", o.CreatedAt.Sub(last)), id, o.Ticket.ShowID)
+		}
+	}
+}
+
+// Promise 5. No price of a ticket exceeds the cap that its show had then: no version of the show allows a higher one than its highest
+// cap.
+func (c *checker) pricesAreCapped() {
+	for id, e := range c.byID {
+		if e.Type != "ticket.created" && e.Type != "ticket.updated" {
+			continue
+		}
+		t, err := decode[ticketDoc](e)
+		if err != nil || t.ShowID == "" {
+			continue
+		}
+		highest := -1
+		for _, s := range c.showVersions(t.ShowID) {
+			if s.MaxMarkup == nil {
+				highest = -1
+				break
+			}
+			highest = max(highest, *s.MaxMarkup)
+		}
+		if highest >= 0 && 100*t.Price > t.FaceValue*int64(100+highest) {
+			c.violation(5, "ticket "+e.Subject, fmt.Sprintf("%s has the price %d, its face value is %d, and its show allows %d %% more", id, t.Price, t.FaceValue, highest), e.Subject, t.ShowID)
+		}
+	}
+}
+
+// isOn reports whether a show is in the catalogue, and whether that is certain: near its start it may be there or not.
+func (s showDoc) isOn(c catalogueFacts) (on, certain bool) {
+	switch {
+	case s.Cancelled || s.StartsAt.Before(c.from.Add(-nearStart)):
+		return false, true
+	case s.StartsAt.After(c.to.Add(nearStart)):
+		return true, true
+	}
+	return false, false
+}
+
+// left is what can be bought of a show.
+type left struct {
+	tickets   int
+	priceFrom int64
+}
+
+// Promise 6. The pages of each replica of the catalogue are what the owners have: the shows that are on, and the tickets that can be
+// bought.
+func (c *checker) catalogueIsTrue() {
+	for _, replica := range c.catalogues {
+		c.showsOfCatalogue(replica, c.ticketsOfCatalogue(replica))
+	}
+}
+
+// ticketsOfCatalogue compares the available tickets, and returns what the owners have left of each show.
+func (c *checker) ticketsOfCatalogue(replica catalogueFacts) map[string]left {
+	all := map[string]left{}
+	for id, t := range c.tickets {
+		s, known := c.shows[t.ShowID]
+		on, certain := true, true
+		if t.ShowID != "" {
+			on, certain = s.isOn(replica)
+		}
+		if !certain {
+			continue
+		}
+		shown, is := replica.tickets[id]
+		want := !t.Deleted && t.Status == "available" && on && (t.ShowID == "" || known)
+		if want && t.ShowID != "" {
+			of := all[t.ShowID]
+			if of.tickets == 0 || t.Price < of.priceFrom {
+				of.priceFrom = t.Price
+			}
+			of.tickets++
+			all[t.ShowID] = of
+		}
+		switch {
+		case want != is:
+			c.violation(6, "ticket "+id, fmt.Sprintf("it is %s (deleted %t, show %q on %t), and the catalogue at %s has it: %t", t.Status, t.Deleted, t.ShowID, on, replica.replica, is), id, t.ShowID)
+		case is && (shown.Title != t.Title || shown.Price != t.Price || shown.ShowID != t.ShowID || shown.FaceValue != t.FaceValue || !samePlace(placeOf(shown.Seat), t.Seat) || shown.Status != t.Status):
+			c.violation(6, "ticket "+id, fmt.Sprintf("it is %q for %d at %s, and in the catalogue at %s %q for %d at %s (%s)",
+				t.Title, t.Price, t.Seat, replica.replica, shown.Title, shown.Price, placeOf(shown.Seat), shown.Status), id)
+		}
+	}
+	for id := range replica.tickets {
+		if _, exists := c.tickets[id]; !exists {
+			c.violation(6, "ticket "+id, fmt.Sprintf("the catalogue at %s has it, and it does not exist", replica.replica), id)
+		}
+	}
+	return all
+}
+
+// showsOfCatalogue compares the shows that are on.
+func (c *checker) showsOfCatalogue(replica catalogueFacts, have map[string]left) {
+	uncertain := 0
+	for id, s := range c.shows {
+		on, certain := s.isOn(replica)
+		if !certain {
+			uncertain++
+			continue
+		}
+		shown, is := replica.shows[id]
+		if on != is {
+			c.violation(6, "show "+id, fmt.Sprintf("it is on: %t, and the catalogue at %s has it: %t", on, replica.replica, is), id)
+			continue
+		}
+		if !is {
+			continue
+		}
+		of := have[id]
+		hasImage := shown.Image != nil && s.Image != nil && shown.Image.Width == s.Image.Width && shown.Image.Height == s.Image.Height
+		switch {
+		case shown.Version != s.Version || shown.Name != s.Name || shown.Venue != s.Venue || shown.City != s.City || shown.Category != s.Category ||
+			!shown.StartsAt.Equal(s.StartsAt) || shown.UserID != s.UserID || shown.Status != "scheduled" || !hasImage && (shown.Image != nil || s.Image != nil):
+			c.violation(6, "show "+id, fmt.Sprintf("its version is %d (%q, %s), and the catalogue at %s has version %d (%q, %s)",
+				s.Version, s.Name, s.StartsAt, replica.replica, shown.Version, shown.Name, shown.StartsAt), id)
+		case shown.Left != of.tickets || shown.PriceFrom != of.priceFrom:
+			c.violation(6, "show "+id, fmt.Sprintf("%d tickets are left, from %d, and in the catalogue at %s %d, from %d", of.tickets, of.priceFrom, replica.replica, shown.Left, shown.PriceFrom), id)
+		}
+		page, read := replica.pages[id]
+		if !read {
+			continue
+		}
+		cheapestFirst := slices.IsSortedFunc(page, func(a, b client.Ticket) int { return cmp.Compare(a.Price, b.Price) })
+		wrong := slices.ContainsFunc(page, func(t client.Ticket) bool { return replica.tickets[t.ID].ShowID != id })
+		if len(page) != of.tickets || !cheapestFirst || wrong {
+			c.violation(6, "show "+id, fmt.Sprintf("%d tickets are left, and its pages in the catalogue at %s have %d, the cheapest first: %t, others among them: %t",
+				of.tickets, replica.replica, len(page), cheapestFirst, wrong), id)
+		}
+	}
+	for id := range replica.shows {
+		if _, exists := c.shows[id]; !exists {
+			c.violation(6, "show "+id, fmt.Sprintf("the catalogue at %s has it, and it does not exist", replica.replica), id)
+		}
+	}
+	if n := len(replica.shows); uncertain == 0 && (replica.total != n || replica.cities != n) {
+		c.violation(6, "catalogue", fmt.Sprintf("%s has %d shows on its pages, %d as total and %d in the cities", replica.replica, n, replica.total, replica.cities))
+	}
+}

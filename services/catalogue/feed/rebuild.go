@@ -1,0 +1,132 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"boxoffice/services/catalogue/index"
+	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/state"
+)
+
+// keepReservations is how old the reservations are that a rebuild keeps. Tickets are published again with the reservation that the
+// tickets service knows. Until it has handled an order's event, only the feed has that reservation.
+const keepReservations = 10 * time.Minute
+
+// Rebuild begins the feed anew, in a new epoch: every replica drops what it has. Then it appends the reservations of the last minutes, and
+// the changes that all yields, some at a time. It returns how many it has appended. Replicas may append at the same time.
+//
+// If it fails, run it again. What other services own has to be published again afterwards.
+func Rebuild(ctx context.Context, store *state.Store, log *slog.Logger, all iter.Seq2[[]index.Change, error]) (appended int, err error) {
+	f := New(store, Nothing{}, Options{Log: log})
+	before, last, err := f.empty(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("begin the change feed anew: %w", err)
+	}
+	kept, err := f.recentReservations(ctx, before, last)
+	if err != nil {
+		return 0, fmt.Errorf("read the reservations of the last minutes: %w", err)
+	}
+
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- f.Run(running) }()
+	defer func() {
+		stop()
+		err = errors.Join(err, <-ended)
+	}()
+	if err := f.appendAll(ctx, kept); err != nil {
+		return appended, err
+	}
+	appended += len(kept)
+	for some, err := range all {
+		if err != nil {
+			return appended, err
+		}
+		if err := f.appendAll(ctx, some); err != nil {
+			return appended, err
+		}
+		appended += len(some)
+	}
+	return appended, nil
+}
+
+// empty begins a new epoch without a snapshot and without batches. It returns the manifest as it was, and the last batch.
+func (f *Feed) empty(ctx context.Context) (before manifest, last uint64, err error) {
+	err = state.Retry(ctx, func(ctx context.Context) error {
+		end, contents, err := f.documents(ctx)
+		if err != nil {
+			return err
+		}
+		before, last = contents.Value, max(end.Value.Last, contents.Value.Until)
+		now := f.now()
+		m := contents.Value
+		m.Schema, m.Epoch = 1, newEpoch()
+		m.discard(now)
+		m.First, m.Position, m.Until, m.MadeAt, m.Marks = last+1, last, last, time.Time{}, nil
+		if m.Oldest == 0 {
+			m.Oldest = m.First
+		}
+		var change state.Change
+		change.Put(headKey, end.ETag, head{Schema: 1, Epoch: m.Epoch, Last: last, ID: end.Value.ID})
+		change.Put(manifestKey, contents.ETag, m)
+		return f.store.Commit(ctx, &change)
+	})
+	return before, last, err
+}
+
+// recentReservations returns the newest reservation of each ticket in the batches of the last minutes, of which last is the last.
+func (f *Feed) recentReservations(ctx context.Context, m manifest, last uint64) ([]index.Change, error) {
+	newest := map[id.Ticket]*index.Reservation{}
+	for to := last; to >= max(m.First, 1); to -= min(to, firstBatches) {
+		docs, err := f.batches(ctx, max(m.First, 1, to-min(to, firstBatches)+1), to)
+		if err != nil {
+			return nil, err
+		}
+		old := false
+		for _, doc := range docs {
+			if doc == nil || f.now().Sub(doc.At) > keepReservations {
+				old = true
+				continue
+			}
+			for _, change := range doc.Changes {
+				if r := change.Reservation; r != nil && (newest[r.TicketID] == nil || newest[r.TicketID].Sequence < r.Sequence) {
+					newest[r.TicketID] = r
+				}
+			}
+		}
+		if old {
+			break
+		}
+	}
+	kept := make([]index.Change, 0, len(newest))
+	for _, r := range newest {
+		kept = append(kept, index.Change{Reservation: r})
+	}
+	return kept, nil
+}
+
+// appendAll appends changes, many at once.
+func (f *Feed) appendAll(ctx context.Context, changes []index.Change) error {
+	appending, ctx := errgroup.WithContext(ctx)
+	appending.SetLimit(maxBatchChanges)
+	for _, change := range changes {
+		appending.Go(func() error { return f.Append(ctx, change) })
+	}
+	return appending.Wait()
+}
+
+// nothing is the model of a process that only appends.
+type Nothing struct{}
+
+func (Nothing) Reset()                               {}
+func (Nothing) Load([]index.Change)                  {}
+func (Nothing) Loaded(string, uint64)                {}
+func (Nothing) Apply(string, uint64, []index.Change) {}
+func (Nothing) Changes() iter.Seq[index.Change]      { return func(func(index.Change) bool) {} }

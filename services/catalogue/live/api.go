@@ -1,0 +1,66 @@
+package live
+
+import (
+	"net"
+	"slices"
+
+	"github.com/gofiber/fiber/v2"
+
+	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/rest"
+)
+
+// maxShows is how many shows one stream may follow.
+const maxShows = 20
+
+// Register adds GET /api/catalogue/live.
+func (h *Hub) Register(app *fiber.App) {
+	app.Get("/api/catalogue/live", h.live)
+}
+
+func (h *Hub) live(c *fiber.Ctx) error {
+	shows, err := showsOf(c)
+	if err != nil {
+		return err
+	}
+	if c.Method() == fiber.MethodHead {
+		setHeaders(c)
+		return nil
+	}
+	s, err := h.open(shows, c.Get("Last-Event-ID"))
+	if err != nil {
+		return err
+	}
+	setHeaders(c)
+	rest.Stream(c, func(conn net.Conn) { s.serve(conn) })
+	return nil
+}
+
+func setHeaders(c *fiber.Ctx) {
+	c.Set(fiber.HeaderContentType, "text/event-stream")
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	c.Set("X-Accel-Buffering", "no") // nginx must pass each event on at once
+}
+
+// showsOf reads the shows that a client wants to follow.
+func showsOf(c *fiber.Ctx) ([]id.Show, error) {
+	texts := c.Context().QueryArgs().PeekMulti("show")
+	switch {
+	case len(texts) == 0:
+		return nil, problem.New(problem.Invalid, "required", "Name the shows to follow: ?show=ID&show=ID.").WithField("show")
+	case len(texts) > maxShows:
+		return nil, problem.New(problem.Invalid, "max", "A stream follows at most %d shows.", maxShows).WithField("show")
+	}
+	shows := make([]id.Show, 0, len(texts))
+	for _, text := range texts {
+		show, err := id.Parse[id.Show](string(text))
+		if err != nil {
+			return nil, problem.New(problem.Invalid, "invalid", "show must be the id of a show.").WithField("show")
+		}
+		if !slices.Contains(shows, show) {
+			shows = append(shows, show)
+		}
+	}
+	return shows, nil
+}

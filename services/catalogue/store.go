@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"boxoffice/services/internal/clock"
+	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/state"
+)
+
+// The documents of shows (those of the read model are in folder feed):
+//
+//	show/{id}    Show
+//	image/{id}   storedImage, the image of one show
+//	index/shows  all shows, oldest first
+//	index/recent/shows/{day}  shows that changed on a day, for five days; reconciliation reads them
+func showKey(show id.Show) string { return "show/" + string(show) }
+
+func imageKey(image ImageID) string { return "image/" + string(image) }
+
+// keyOfIndexed is the key of a show whose id is an index entry.
+func keyOfIndexed(show string) string { return showKey(id.Show(show)) }
+
+// allShows is the index of all shows, and the kind under which changed shows are noted for reconciliation.
+const allShows = "shows"
+
+// store reads and commits the documents of shows. Each exported method is one decision, or one query.
+type store struct {
+	documents *state.Store
+	clock     clock.Clock
+	encoder   *encoder
+	images    *images
+}
+
+func newStore(documents *state.Store, clock clock.Clock) *store {
+	return &store{documents: documents, clock: clock, encoder: newEncoder(), images: newImages(documents)}
+}
+
+// Announce makes a show. The caller commits the change.
+func (s *store) Announce(ctx context.Context, owner id.User, details Details) (*state.Change, Show, error) {
+	show, err := Announce(id.New[id.Show](), owner, details, s.clock())
+	if err != nil {
+		return nil, Show{}, err
+	}
+	change := &state.Change{}
+	change.Insert(showKey(show.ID), show)
+	change.Append(allShows, string(show.ID))
+	emit(ctx, change, &show)
+	return change, show, nil
+}
+
+// Show reads one show, also a cancelled one. The error is errNoShow if there is none.
+func (s *store) Show(ctx context.Context, show id.Show) (Show, error) {
+	doc, err := s.get(ctx, show)
+	return doc.Value, err
+}
+
+func (s *store) get(ctx context.Context, show id.Show) (state.Doc[Show], error) {
+	doc, err := state.Get[Show](ctx, s.documents, showKey(show))
+	if errors.Is(err, state.ErrNotFound) {
+		return doc, errNoShow
+	}
+	return doc, err
+}
+
+// Shows lists all shows, newest first.
+func (s *store) Shows(ctx context.Context, limit int, cursor string) ([]Show, string, error) {
+	return state.List(ctx, s.documents, allShows, limit, cursor, keyOfIndexed, func(Show) bool { return true })
+}
+
+// EachShow calls each with all shows, some at a time, oldest first in each partition of the index. It misses shows that are announced
+// after it has begun.
+func (s *store) EachShow(ctx context.Context, each func([]Show) error) error {
+	var from state.Places
+	for {
+		entries, next, err := s.documents.Forward(ctx, allShows, from)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		keys := make([]string, len(entries))
+		for i, entry := range entries {
+			keys[i] = keyOfIndexed(entry.ID)
+		}
+		docs, err := state.GetMany[Show](ctx, s.documents, keys)
+		if err != nil {
+			return err
+		}
+		shows := make([]Show, len(docs))
+		for i, doc := range docs {
+			shows[i] = doc.Value
+		}
+		if err := each(shows); err != nil {
+			return err
+		}
+		from = next
+	}
+}
+
+// Update replaces a show's details.
+func (s *store) Update(ctx context.Context, show id.Show, owner id.User, expected ExpectedVersion, details Details) (Show, error) {
+	return s.decide(ctx, show, func(show *Show) (bool, error) { return show.Update(owner, expected, details, s.clock()) })
+}
+
+// Cancel cancels a show.
+func (s *store) Cancel(ctx context.Context, show id.Show, owner id.User, expected ExpectedVersion) error {
+	_, err := s.decide(ctx, show, func(show *Show) (bool, error) { return show.Cancel(owner, expected, s.clock()) })
+	return err
+}
+
+// SetImage gives a show the image of an upload. Of a request that will be refused, the upload is not decoded.
+func (s *store) SetImage(ctx context.Context, show id.Show, owner id.User, expected ExpectedVersion, upload Upload) (Show, error) {
+	current, err := s.Show(ctx, show)
+	if err != nil {
+		return Show{}, err
+	}
+	if err := current.checkOwner(owner, expected, s.clock()); err != nil {
+		return Show{}, err
+	}
+	picture, err := s.encoder.Encode(ctx, upload)
+	if err != nil {
+		return Show{}, err
+	}
+	image := picture.image(id.New[ImageID]())
+	return s.decideImage(ctx, show, func(show *Show, change *state.Change) (bool, error) {
+		changed, err := show.SetImage(owner, expected, image, s.clock())
+		if changed {
+			change.Insert(imageKey(image.ID), storedImage{Schema: imageSchema, ID: image.ID, ShowID: show.ID, JPEG: picture.jpeg})
+		}
+		return changed, err
+	})
+}
+
+// RemoveImage removes a show's image.
+func (s *store) RemoveImage(ctx context.Context, show id.Show, owner id.User, expected ExpectedVersion) error {
+	_, err := s.decideImage(ctx, show, func(show *Show, _ *state.Change) (bool, error) { return show.RemoveImage(owner, expected, s.clock()) })
+	return err
+}
+
+// Image returns an image of a show as a JPEG. The error is errNoImage if it is not the show's image now.
+func (s *store) Image(ctx context.Context, show id.Show, image ImageID) ([]byte, error) {
+	if err := s.HasImage(ctx, show, image); err != nil {
+		return nil, err
+	}
+	return s.images.Get(ctx, image)
+}
+
+// HasImage returns errNoImage if an image is not the show's now.
+func (s *store) HasImage(ctx context.Context, show id.Show, image ImageID) error {
+	current, err := s.Show(ctx, show)
+	if problem.KindOf(err) == problem.NotFound || err == nil && (current.Image == nil || current.Image.ID != image) {
+		return errNoImage
+	}
+	return err
+}
+
+// decide lets a transition change a show, and commits it with its event.
+func (s *store) decide(ctx context.Context, show id.Show, transition func(*Show) (changed bool, err error)) (Show, error) {
+	return state.Modify(ctx, s.documents, showKey(show), func(show *Show, change *state.Change) (bool, error) {
+		if show.ID == "" {
+			return false, errNoShow
+		}
+		changed, err := transition(show)
+		if err != nil || !changed {
+			return false, err
+		}
+		emit(ctx, change, show)
+		return true, nil
+	})
+}
+
+// decideImage is decide for a transition that changes the image. The document of the image that it replaces is deleted with it.
+func (s *store) decideImage(ctx context.Context, show id.Show, transition func(*Show, *state.Change) (changed bool, err error)) (Show, error) {
+	return state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, Show, error) {
+		doc, err := s.get(ctx, show)
+		if err != nil {
+			return nil, Show{}, err
+		}
+		before := doc.Value.Image
+		change := &state.Change{}
+		changed, err := transition(&doc.Value, change)
+		if err != nil || !changed {
+			return nil, doc.Value, err
+		}
+		if before != nil {
+			if err := s.images.delete(ctx, before.ID, change); err != nil {
+				return nil, Show{}, err
+			}
+		}
+		change.Update(doc.Key, doc.ETag, doc.Value)
+		emit(ctx, change, &doc.Value)
+		return change, doc.Value, nil
+	})
+}
+
+// emit adds a show's event to a change, and notes the show for reconciliation.
+func emit(ctx context.Context, change *state.Change, show *Show) {
+	change.Emit(ctx, show.Event())
+	change.Note(allShows, string(show.ID), show.CreatedAt, show.UpdatedAt)
+}
