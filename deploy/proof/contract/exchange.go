@@ -340,10 +340,18 @@ func checkOpen(b body, text []byte) []string {
 	case !utf8.Valid(text):
 		return []string{"the body is not UTF-8"}
 	}
-	if members, ok := value.(map[string]any); ok {
-		maps.DeleteFunc(members, func(_ string, member any) bool { return member == nil })
-	}
+	removeNull(value)
 	return explain(b.schema.Validate(value))
+}
+
+// removeNull removes members that are null from an object, and from the objects in it.
+func removeNull(value any) {
+	if members, ok := value.(map[string]any); ok {
+		maps.DeleteFunc(members, func(_ string, member any) bool {
+			removeNull(member)
+			return member == nil
+		})
+	}
 }
 
 // checkClosed also finds members that the schema does not describe.
