@@ -37,7 +37,7 @@ DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-buil
 DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES) $(WEBHOOKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra dead-letters migrate-up migrate-status build build-webhooks build-runtime build-cluster test test-unit test-typescript test-stack test-infra test-requests build-before test-upgrade test-coverage fuzz \
+.PHONY: help run infra dead-letters rebuild-catalogue republish-tickets migrate-up migrate-status build build-webhooks build-runtime build-cluster test test-unit test-typescript test-stack test-infra test-requests build-before test-upgrade test-coverage fuzz \
 	bench chaos check test-mutants k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint vulncheck release-contracts pin-images rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
@@ -56,6 +56,13 @@ infra: build-runtime build ## start what the services need, for: dapr run -f .
 
 dead-letters: ## list the events that could not be handled, or ARGS='show ID', 'send ID', send-all
 	@variables=$$(.build/local env dead-letters) && eval "$$variables" && .build/dead-letters $(or $(ARGS),list)
+
+rebuild-catalogue: ## build what clients search from nothing, while everything runs (services/catalogue/feed/README.md)
+	@variables=$$(.build/local env catalogue) && (eval "$$variables" && .build/catalogue rebuild)
+	@$(MAKE) --no-print-directory republish-tickets
+
+republish-tickets: ## publish the last event of every ticket again (ARGS='-rate 500')
+	@variables=$$(.build/local env tickets) && eval "$$variables" && .build/tickets republish $(ARGS)
 
 migrate-up: ## give a PostgreSQL server its roles, databases and reports (deploy/postgres/README.md)
 	@cd deploy/postgres && go run . $(ARGS) up

@@ -211,9 +211,6 @@ func TestSubscriptions_AreTheTopicsOfWhatTheServicesHandle(t *testing.T) {
 	}
 	for service, topics := range subscribed {
 		for topic, line := range topics {
-			if service == "tickets" && topic == "events.shows" {
-				continue // the subscription is there before the handlers
-			}
 			if strings.HasPrefix(topic, "events.") && topic != events.OldDeadLetterTopic && !handled[service][topic] {
 				t.Errorf("%s:%d: %s subscribes to %s, and handles no type of it", subscriptionsFile, line, service, topic)
 			}

@@ -2,11 +2,15 @@
 //
 // Read show.go first: it has a show's whole life. Then store.go (documents and decisions), image.go (what becomes of an upload) and
 // api.go (REST). subscriptions.go appends events to the change feed (package feed), readmodel.go applies the feed to what clients search
-// (package index) and follow (package live).
+// (package index, pages.go) and follow (package live). command.go has the command
+// `catalogue rebuild`.
 package main
 
 import (
 	"context"
+	"os"
+	"os/signal"
+	"syscall"
 	_ "time/tzdata" // the time zones that a show may name, whatever the host has
 
 	"github.com/gofiber/fiber/v2"
@@ -37,6 +41,12 @@ func (c *config) BodyLimitOf(method, path string) int {
 }
 
 func main() {
+	if service.IsCommand(os.Args) {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+		status := runCommand(ctx, os.Args[1:], os.Stdout, os.Stderr)
+		stop()
+		os.Exit(status)
+	}
 	var cfg config
 	service.Main("catalogue", &cfg, func(ctx context.Context, s *service.Service) error {
 		verifier, err := s.VerifyTokens(cfg.AuthConfig)
@@ -60,10 +70,11 @@ func main() {
 		})
 		s.ReadyCheck("feed", changes.CaughtUp)
 		(&subscriptions{changes}).register(s.Events)
-		s.Public.Use("/api/catalogue", func(c *fiber.Ctx) error {
+		s.Public.Use([]string{"/api/catalogue", "/api/tickets"}, func(c *fiber.Ctx) error {
 			changes.Touch()
 			return c.Next()
 		})
+		newPages(shows).register(s.Public)
 		streams.Register(s.Public)
 		s.Go("keep the index", func(ctx context.Context) error { return shows.Run(ctx, s.Log) })
 		s.Go("live streams", streams.Run)

@@ -63,7 +63,7 @@ func (m *readModel) Loaded(epoch string, batch uint64) {
 	if err := m.index.Flush(ctx); err != nil {
 		m.log.Error("texts of shows cannot be searched yet", "error", err)
 	}
-	m.live.Reset(epoch, index.Position{Batch: batch})
+	m.live.Reset(epoch, batch)
 }
 
 // Apply implements feed.Model.

@@ -5,11 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
-	"os"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/dapr/go-sdk/client"
@@ -40,8 +35,6 @@ Exit status: 0 done, 1 failed (the error explains why), 2 wrong command line.
 const (
 	// commandTime limits a command, however many dead letters there are.
 	commandTime = time.Minute
-	// connectTime limits the wait for the sidecar. If nothing listens on its port, the command fails at once.
-	connectTime = 5 * time.Second
 	publishTime = 5 * time.Second
 )
 
@@ -50,7 +43,7 @@ type usageError struct{ error }
 
 // runCommand runs the command line tool and returns its exit status.
 func runCommand(ctx context.Context, args []string, out, problems io.Writer) int {
-	if slices.ContainsFunc(args, func(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }) {
+	if service.WantsHelp(args) {
 		fmt.Fprint(out, usage) // the library takes an ID before -h for a topic of its help
 		return 0
 	}
@@ -131,63 +124,22 @@ func runSendAll(ctx context.Context, s *sender, _ string, p printer) error {
 }
 
 // withSender opens the store, finishes what an earlier command has begun, and runs do.
-func withSender(ctx context.Context, do func(context.Context, *sender) error) (err error) {
+func withSender(ctx context.Context, do func(context.Context, *sender) error) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
-	dapr, err := connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer dapr.Close()
-	host, err := os.Hostname()
-	if err != nil {
-		return err
-	}
-	documents, err := state.Open(ctx, dapr, state.Options{
-		Service: name,
-		// Unique to this process: it must not take the journal of another command that still runs.
-		Instance: fmt.Sprintf("command@%s:%d", host, os.Getpid()),
-		Log:      slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		return fmt.Errorf("open the store of dead letters: %w", err)
-	}
-	defer func() { err = errors.Join(err, documents.Close(ctx)) }()
-	s := &sender{store: newStore(documents, clock.System), publish: func(ctx context.Context, topic string, event []byte) error {
-		ctx, cancel := context.WithTimeout(ctx, publishTime)
-		defer cancel()
-		err := dapr.PublishEvent(ctx, events.PubSub, topic, event, client.PublishEventWithContentType(events.ContentType))
-		if err != nil {
-			return fmt.Errorf("publish the event (the next command tries again): %w", err)
+	return service.WithStore(ctx, name, func(ctx context.Context, dapr client.Client, documents *state.Store) error {
+		s := &sender{store: newStore(documents, clock.System), publish: func(ctx context.Context, topic string, event []byte) error {
+			ctx, cancel := context.WithTimeout(ctx, publishTime)
+			defer cancel()
+			err := dapr.PublishEvent(ctx, events.PubSub, topic, event, client.PublishEventWithContentType(events.ContentType))
+			if err != nil {
+				return fmt.Errorf("publish the event (the next command tries again): %w", err)
+			}
+			return nil
+		}}
+		if err := s.FinishAll(ctx); err != nil {
+			return err
 		}
-		return nil
-	}}
-	if err := s.FinishAll(ctx); err != nil {
-		return err
-	}
-	return do(ctx, s)
-}
-
-func connect(ctx context.Context) (client.Client, error) {
-	const hint = "is the box office running (`make run`)? In Kubernetes run this in the container dead-letters"
-	given := os.Getenv("DAPR_GRPC_PORT")
-	if given == "" {
-		return nil, errors.New("DAPR_GRPC_PORT, the gRPC port of the sidecar of dead-letters, is not set: use `make dead-letters`, or run this in the container dead-letters")
-	}
-	port, err := strconv.Atoi(given)
-	if err != nil || port < 1 || port > 65535 {
-		return nil, fmt.Errorf("DAPR_GRPC_PORT=%q is not a port", given)
-	}
-	ctx, cancel := context.WithTimeout(ctx, connectTime)
-	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", given))
-	if err != nil {
-		return nil, fmt.Errorf("no sidecar listens on port %d: %s: %w", port, hint, err)
-	}
-	_ = conn.Close()
-	dapr, err := service.Connect(ctx, port)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s", err, hint)
-	}
-	return dapr, nil
+		return do(ctx, s)
+	})
 }

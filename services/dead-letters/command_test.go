@@ -20,7 +20,7 @@ func TestCommand_ErrorsExplainWhatToDo(t *testing.T) {
 		status int
 		texts  []string
 	}{
-		"no port":              {"", []string{"list"}, 1, []string{"DAPR_GRPC_PORT", "make dead-letters"}},
+		"no port":              {"", []string{"list"}, 1, []string{"DAPR_GRPC_PORT", "dead-letters"}},
 		"not a port":           {"many", nil, 1, []string{`DAPR_GRPC_PORT="many" is not a port`}},
 		"no sidecar":           {closed, nil, 1, []string{"no sidecar listens on port " + closed, "make run"}},
 		"no such verb":         {closed, []string{"burn"}, 2, []string{`there is no command "burn"`, "usage:"}},

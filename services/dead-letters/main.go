@@ -10,7 +10,6 @@ import (
 	"context"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"boxoffice/services/internal/clock"
@@ -23,7 +22,7 @@ const name = "dead-letters"
 type config struct{ service.Config }
 
 func main() {
-	if isCommand(os.Args) {
+	if service.IsCommand(os.Args) {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 		status := runCommand(ctx, os.Args[1:], os.Stdout, os.Stderr)
 		stop()
@@ -41,9 +40,4 @@ func main() {
 		s.Go("count the dead letters", waiting.Run)
 		return nil
 	})
-}
-
-// isCommand reports whether the arguments are for the command line tool, and not for the service or its health probes.
-func isCommand(args []string) bool {
-	return len(args) > 1 && args[1] != "healthz" && args[1] != "readyz" && strings.TrimSpace(args[1]) != ""
 }

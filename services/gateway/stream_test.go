@@ -20,8 +20,8 @@ import (
 	"boxoffice/services/internal/rest"
 )
 
-// live is a service with a stream, which a test controls.
-type live struct {
+// liveService is a service with a stream, which a test controls.
+type liveService struct {
 	url     string
 	begun   chan *http.Request // a stream has begun
 	send    chan string        // what the stream sends next
@@ -29,13 +29,13 @@ type live struct {
 	refuses atomic.Bool        // it has too many streams
 }
 
-func serveLive(t *testing.T) *live {
-	l := &live{begun: make(chan *http.Request, 16), send: make(chan string), ended: make(chan struct{}, 16)}
+func serveLive(t *testing.T) *liveService {
+	l := &liveService{begun: make(chan *http.Request, 16), send: make(chan string), ended: make(chan struct{}, 16)}
 	l.url = serve(t, l.serve)
 	return l
 }
 
-func (l *live) serve(w http.ResponseWriter, r *http.Request) {
+func (l *liveService) serve(w http.ResponseWriter, r *http.Request) {
 	if l.refuses.Load() {
 		w.Header().Set("Content-Type", rest.MediaType)
 		w.WriteHeader(503)
@@ -277,7 +277,7 @@ func TestStream_HTTP10ClientsGetItToo(t *testing.T) {
 }
 
 func TestStream_ServicesMaySpeakTLS(t *testing.T) {
-	service := &live{begun: make(chan *http.Request, 1), send: make(chan string), ended: make(chan struct{}, 1)}
+	service := &liveService{begun: make(chan *http.Request, 1), send: make(chan string), ended: make(chan struct{}, 1)}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(service.serve))
 	server.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	server.StartTLS()

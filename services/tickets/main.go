@@ -2,11 +2,15 @@
 //
 // Read ticket.go first: it has a ticket's whole life, and how it becomes sold. Then store.go (documents and
 // decisions), api.go (REST), subscriptions.go (events), withdrawals.go (sellers who delete their accounts), and for tickets
-// that are for a show show.go, place.go and following.go (shows that are moved or cancelled).
+// that are for a show show.go, place.go and following.go (shows that are moved or cancelled). command.go has the command
+// `tickets republish`.
 package main
 
 import (
 	"context"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/identity"
@@ -27,6 +31,12 @@ type config struct {
 func (c *config) terms() Terms { return Terms{Currency: c.Currency, MinPrice: c.MinPrice} }
 
 func main() {
+	if service.IsCommand(os.Args) {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+		status := runCommand(ctx, os.Args[1:], os.Stdout, os.Stderr)
+		stop()
+		os.Exit(status)
+	}
 	var cfg config
 	service.Main("tickets", &cfg, func(ctx context.Context, s *service.Service) error {
 		verifier, err := s.VerifyTokens(cfg.AuthConfig)

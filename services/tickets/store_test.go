@@ -42,6 +42,7 @@ func TestUpdate_ASoldTicketIsPublishedAgainOnceAnHour(t *testing.T) {
 		}
 		// try changes and deletes a ticket, which is refused, and returns how many events are published.
 		try := func(ticket Ticket) int {
+			synctest.Wait() // for events before
 			before := len(sidecar.Published())
 			for range 5 {
 				_, err := s.Update(t.Context(), ticket.ID, "seller", 0, Offer{Title: "Front row", Price: 100})

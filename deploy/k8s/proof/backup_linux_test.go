@@ -111,6 +111,20 @@ func TestBackup_IsReadByTheHolderOfThePrivateKeyAlone(t *testing.T) {
 		require.Contains(t, string(restored), "dump of "+database+"\n")
 	}
 
+	// A dump of an earlier release has no database of a later service.
+	require.NoError(t, os.Remove(b.restored))
+	for _, later := range []string{"boxoffice_webhooks", "boxoffice_catalogue"} {
+		require.NoError(t, os.Remove(b.files(t, later+"-*")[0]))
+	}
+	out, err = b.run(t, "restore.sh")
+	require.NoError(t, err, out)
+	require.Contains(t, out, "no dump of boxoffice_webhooks")
+	require.Contains(t, out, "no dump of boxoffice_catalogue")
+	restored, err = os.ReadFile(b.restored)
+	require.NoError(t, err)
+	require.Contains(t, string(restored), "dump of boxoffice_orders\n")
+	require.NotContains(t, string(restored), "dump of boxoffice_catalogue\n")
+
 	// A dump that somebody has changed is not restored, and nothing is if one is missing.
 	require.NoError(t, os.Remove(b.restored))
 	auth := b.files(t, "boxoffice_auth-*")[0]

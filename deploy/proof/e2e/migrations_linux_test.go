@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"image"
+	"image/png"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -187,7 +190,7 @@ func TestMigrations_EachServiceHasItsDatabaseAndReportsMatchTheAPI(t *testing.T)
 
 	t.Run("reports", func(t *testing.T) { requireReportsMatchAPI(t, s, store) })
 	t.Run("journal", func(t *testing.T) { requireJournalReports(t, store) })
-	t.Run("shows", func(t *testing.T) { requireShowReports(t, store) })
+	t.Run("shows", func(t *testing.T) { requireShowReports(t, s, store) })
 	t.Run("endpoints", func(t *testing.T) { requireEndpointReports(t, store) })
 	t.Run("access", func(t *testing.T) { requireAccessLimits(t, store) })
 	t.Run("indexes", func(t *testing.T) { requireIndexUse(t, store) })
@@ -411,40 +414,72 @@ func requireEndpointReports(t *testing.T, store *postgres) {
 	require.NotContains(t, fmt.Sprint(report[map[string]any](t, store, "webhooks", "SELECT * FROM reporting.endpoints")), "whsec_")
 }
 
-// requireShowReports requires that the view of catalogue shows its documents. The second one is an announced show without anything that is
-// optional.
-func requireShowReports(t *testing.T, store *postgres) {
-	owner, cancelled, scheduled := uuid.NewString(), uuid.NewString(), uuid.NewString()
-	document := func(show, optional string) string {
-		return fmt.Sprintf(`INSERT INTO public.state (key, value) VALUES ('catalogue||show/%[1]s', convert_to('{"schema": 1, "id": "%[1]s", "name": "A name",
-			"venue": "A venue", "city": "Berlin", "country": "DE", "startsAt": "2027-05-01T18:00:00.000Z", "timeZone": "Europe/Berlin", "category": "music",
-			"userId": "%[2]s", "version": 2, "createdAt": "2026-04-01T12:00:00.000Z", "updatedAt": "2026-05-01T12:00:00.000Z"%[3]s}', 'UTF8'))`, show, owner, optional)
+// requireShowReports requires that the views of shows, their tickets and orders are what the API shows.
+func requireShowReports(t *testing.T, s *testStack, store *postgres) {
+	owner, buyer := s.signUp(t), s.signUp(t)
+	markup := 20
+	announce := func(show client.NewShow) client.Show {
+		show.Name, show.Venue, show.City, show.Country = "A show in a report", "A venue", "Berlin", "DE"
+		show.StartsAt, show.TimeZone, show.Category = time.Now().Add(30*24*time.Hour).UTC().Truncate(time.Second), "Europe/Berlin", "music"
+		created := owner.call(t, client.CreateShow(show))
+		requireStatus(t, 201, created)
+		return decode[client.Show](t, created)
 	}
-	store.asSuperuser(t, "boxoffice_catalogue", document(scheduled, ""), document(cancelled,
-		`, "description": "Some words", "maxMarkup": 20, "image": {"id": "x"}, "cancelled": true`))
+	scheduled := announce(client.NewShow{})
+	cancelled := announce(client.NewShow{Description: "Some words", MaxMarkup: &markup})
+	var picture bytes.Buffer
+	require.NoError(t, png.Encode(&picture, image.NewGray(image.Rect(0, 0, 8, 8))))
+	requireStatus(t, 200, owner.call(t, client.PutImage(cancelled.ID, "image/png", picture.Bytes())))
+	requireStatus(t, 204, owner.call(t, client.CancelShow(cancelled.ID)))
+
 	type row struct {
-		Name        string    `json:"name"`
-		City        string    `json:"city"`
-		StartsAt    time.Time `json:"starts_at"`
-		TimeZone    string    `json:"time_zone"`
-		Description string    `json:"description"`
-		MaxMarkup   *int      `json:"max_markup"`
-		HasImage    bool      `json:"has_image"`
-		OwnerID     string    `json:"owner_id"`
-		Status      string    `json:"status"`
-		Version     int       `json:"version"`
+		ID, Name, Venue, City, Country, Category, Description, Status string
+		Version                                                       int
+		StartsAt                                                      time.Time `json:"starts_at"`
+		TimeZone                                                      string    `json:"time_zone"`
+		MaxMarkup                                                     *int      `json:"max_markup"`
+		HasImage                                                      bool      `json:"has_image"`
+		OwnerID                                                       string    `json:"owner_id"`
+		CreatedAt                                                     time.Time `json:"created_at"`
+		UpdatedAt                                                     time.Time `json:"updated_at"`
 	}
-	read := func(show string) row {
+	for _, show := range []string{scheduled.ID, cancelled.ID} {
+		shown := s.call(t, client.ReadShow(show))
+		requireStatus(t, 200, shown)
+		want := decode[client.Show](t, shown)
 		r := reportOne[row](t, store, "catalogue", "SELECT * FROM reporting.shows WHERE id = '"+show+"'")
-		r.StartsAt = r.StartsAt.UTC()
+		require.Equal(t, want.Image != nil, r.HasImage)
+		want.Image = nil
+		require.Equal(t, want, client.Show{ID: r.ID, Name: r.Name, Venue: r.Venue, City: r.City, Country: r.Country, StartsAt: r.StartsAt.UTC(),
+			TimeZone: r.TimeZone, Category: r.Category, Description: r.Description, MaxMarkup: r.MaxMarkup, Status: r.Status, UserID: r.OwnerID,
+			Version: r.Version, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC()})
+	}
+
+	offer := client.Offer{Price: 4200, ShowID: scheduled.ID, Seat: &client.Place{Section: "A", Row: "7", Number: "12"}, FaceValue: 4000}
+	created := owner.callKnown(t, client.ListPlace(offer))
+	requireStatus(t, 201, created)
+	listed := decode[client.Ticket](t, created)
+	order := buyer.reserve(t, listed.ID)
+	type seat struct {
+		ShowID     string    `json:"show_id"`
+		Section    string    `json:"seat_section"`
+		Row        string    `json:"seat_row"`
+		Number     string    `json:"seat_number"`
+		FaceValue  int64     `json:"face_value"`
+		SalesEndAt time.Time `json:"sales_end_at"`
+		Revoked    bool      `json:"revoked"`
+	}
+	read := func(service, view, id string) seat {
+		r := reportOne[seat](t, store, service, "SELECT * FROM reporting."+view+" WHERE id = '"+id+"'")
+		r.SalesEndAt = r.SalesEndAt.UTC()
 		return r
 	}
-	want := row{Name: "A name", City: "Berlin", StartsAt: time.Date(2027, 5, 1, 18, 0, 0, 0, time.UTC), TimeZone: "Europe/Berlin",
-		OwnerID: owner, Status: "scheduled", Version: 2}
-	require.Equal(t, want, read(scheduled))
-	markup := 20
-	want.Description, want.MaxMarkup, want.HasImage, want.Status = "Some words", &markup, true, "cancelled"
-	require.Equal(t, want, read(cancelled))
+	want := seat{ShowID: scheduled.ID, Section: "A", Row: "7", Number: "12"}
+	require.Equal(t, want, read("orders", "orders", order.ID))
+	want.FaceValue, want.SalesEndAt = 4000, scheduled.StartsAt
+	require.Equal(t, want, read("tickets", "tickets", listed.ID))
+	requireStatus(t, 204, owner.call(t, client.CancelShow(scheduled.ID)))
+	eventually(t, "the ticket is revoked", func() bool { return read("tickets", "tickets", listed.ID).Revoked })
 }
 
 // requireIndexUse requires that the queries of the README use an index when there are many documents.

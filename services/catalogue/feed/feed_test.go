@@ -353,8 +353,8 @@ func TestRebuild_EmptiesEveryReplicaAndKeepsRecentReservations(t *testing.T) {
 
 	store := openStore(t, s, "command")
 	defer func() { _ = store.Close(context.Background()) }()
-	appended, err := Rebuild(t.Context(), store, one.feed.log, func(yield func([]index.Change, error) bool) {
-		yield([]index.Change{listing("again", 2)}, nil)
+	appended, err := Rebuild(t.Context(), store, one.feed.log, func(add func([]index.Change) error) error {
+		return add([]index.Change{listing("again", 2)})
 	})
 	require.NoError(t, err)
 	require.Equal(t, 2, appended)

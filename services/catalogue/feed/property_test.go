@@ -168,8 +168,8 @@ func TestRebuild_WhileReplicasAppend(t *testing.T) {
 		})
 		begun.Wait()
 		store := openStore(t, s, "command")
-		_, err := Rebuild(t.Context(), store, one.feed.log, func(yield func([]index.Change, error) bool) {
-			yield([]index.Change{listing("own", 3)}, nil)
+		_, err := Rebuild(t.Context(), store, one.feed.log, func(add func([]index.Change) error) error {
+			return add([]index.Change{listing("own", 3)})
 		})
 		require.NoError(t, err)
 		require.NoError(t, errors.Join(store.Close(t.Context())))

@@ -20,10 +20,11 @@ import (
 const keepReservations = 10 * time.Minute
 
 // Rebuild begins the feed anew, in a new epoch: every replica drops what it has. Then it appends the reservations of the last minutes, and
-// the changes that all yields, some at a time. It returns how many it has appended. Replicas may append at the same time.
+// the changes of what the catalogue owns itself: own calls its argument with them, some at a time. Rebuild returns how many it has appended.
+// Replicas may append at the same time.
 //
 // If it fails, run it again. What other services own has to be published again afterwards.
-func Rebuild(ctx context.Context, store *state.Store, log *slog.Logger, all iter.Seq2[[]index.Change, error]) (appended int, err error) {
+func Rebuild(ctx context.Context, store *state.Store, log *slog.Logger, own func(add func([]index.Change) error) error) (appended int, err error) {
 	f := New(store, Nothing{}, Options{Log: log})
 	before, last, err := f.empty(ctx)
 	if err != nil {
@@ -41,20 +42,14 @@ func Rebuild(ctx context.Context, store *state.Store, log *slog.Logger, all iter
 		stop()
 		err = errors.Join(err, <-ended)
 	}()
-	if err := f.appendAll(ctx, kept); err != nil {
+	add := func(changes []index.Change) error {
+		appended += len(changes)
+		return f.appendAll(ctx, changes)
+	}
+	if err := add(kept); err != nil {
 		return appended, err
 	}
-	appended += len(kept)
-	for some, err := range all {
-		if err != nil {
-			return appended, err
-		}
-		if err := f.appendAll(ctx, some); err != nil {
-			return appended, err
-		}
-		appended += len(some)
-	}
-	return appended, nil
+	return appended, own(add)
 }
 
 // empty begins a new epoch without a snapshot and without batches. It returns the manifest as it was, and the last batch.

@@ -56,7 +56,7 @@ func showsOf(c *fiber.Ctx) ([]id.Show, error) {
 	for _, text := range texts {
 		show, err := id.Parse[id.Show](string(text))
 		if err != nil {
-			return nil, problem.New(problem.Invalid, "invalid", "show must be the id of a show.").WithField("show")
+			return nil, problem.New(problem.Invalid, "uuid", "show must be the id of a show.").WithField("show")
 		}
 		if !slices.Contains(shows, show) {
 			shows = append(shows, show)

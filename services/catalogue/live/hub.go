@@ -7,6 +7,7 @@ package live
 import (
 	"context"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +31,12 @@ const (
 	// maxAhead is how many batches another replica may be ahead of this one. A position further ahead is not of this feed.
 	maxAhead = 10_000
 )
+
+// after returns the position after all changes of a batch: no batch has so many. A client that has got all updates of the batch continues from
+// there, also at a replica that has begun after this batch and does not know its changes.
+func after(batch uint64) index.Position {
+	return index.Position{Batch: batch, Number: math.MaxInt32}
+}
 
 // Options are the settings of a hub.
 type Options struct {
@@ -93,9 +100,10 @@ func New(o Options) *Hub {
 	}
 }
 
-// Reset begins with the state of the read model at a position of the feed with this epoch. The streams that are open get the event
+// Reset begins with the read model as it is after a batch of the feed with this epoch. The streams that are open get the event
 // reset, because their clients may have missed updates.
-func (h *Hub) Reset(epoch string, at index.Position) {
+func (h *Hub) Reset(epoch string, batch uint64) {
+	at := after(batch)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.loaded {
@@ -131,10 +139,7 @@ func (h *Hub) Add(batch uint64, updates []index.Update) {
 	for i := range updates {
 		h.add(&updates[i], now)
 	}
-	h.current = index.Position{Batch: batch}
-	if len(updates) > 0 {
-		h.current = updates[len(updates)-1].Position
-	}
+	h.current = after(batch)
 	if len(h.pending) > 0 {
 		h.notifyLater()
 	}

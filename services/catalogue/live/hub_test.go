@@ -38,7 +38,10 @@ func sold(of id.Show, batch uint64, number int) index.Update {
 	}
 }
 
-// startHub starts a hub that has been loaded at position 10-0.
+// end returns the id of the position after a batch.
+func end(batch uint64) string { return after(batch).Format(epoch) }
+
+// startHub starts a hub that has been loaded after batch 10.
 func startHub(t *testing.T, change ...func(*Options)) *Hub {
 	t.Helper()
 	o := Options{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()}
@@ -46,7 +49,7 @@ func startHub(t *testing.T, change ...func(*Options)) *Hub {
 		c(&o)
 	}
 	h := New(o)
-	h.Reset(epoch, index.Position{Batch: 10})
+	h.Reset(epoch, 10)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = h.Run(ctx) }()
@@ -132,7 +135,7 @@ func TestHub_AStreamGetsTheUpdatesOfItsShowsInOrder(t *testing.T) {
 	h := startHub(t)
 	h.Add(11, []index.Update{sold(show(1), 11, 0)})
 	c := connect(t, h, "", show(1), show(3))
-	c.require("ready", "e1-11-0")
+	c.require("ready", end(11))
 	require.Equal(t, "2000", c.retry)
 
 	h.Add(12, []index.Update{sold(show(3), 12, 0), sold(show(2), 12, 1), sold(show(1), 12, 2)})
@@ -169,11 +172,12 @@ func TestHub_AStreamContinuesAfterItsLastEvent(t *testing.T) {
 		h.Add(11+batch, []index.Update{sold(show(1), 11+batch, 0), sold(show(2), 11+batch, 1), sold(show(1), 11+batch, 2)})
 	}
 	for lastEventID, following := range map[string][]string{
-		"e1-10-0": {"e1-11-0", "e1-11-2", "e1-12-0"},
+		end(10):   {"e1-11-0", "e1-11-2", "e1-12-0"},
 		"e1-11-0": {"e1-11-2", "e1-12-0"},
 		"e1-11-1": {"e1-11-2", "e1-12-0"}, // an update of another show
 		"e1-11-2": {"e1-12-0"},
 		"e1-11-9": {"e1-12-0"}, // a heartbeat's position may lie between updates
+		end(12):   {"e1-13-0"},
 		"e1-15-0": {"e1-15-2"},
 	} {
 		c := connect(t, h, lastEventID, show(1))
@@ -184,15 +188,23 @@ func TestHub_AStreamContinuesAfterItsLastEvent(t *testing.T) {
 	}
 }
 
+// A replica that begins after a batch does not know which of its updates a client has got.
+func TestHub_AStreamFromWithinTheBatchBeforeTheFirstIsReset(t *testing.T) {
+	h := startHub(t)
+	c := connect(t, h, "e1-10-3", show(1))
+	c.require("ready", end(10))
+	c.require("reset", end(10))
+}
+
 func TestHub_AStreamIsResetIfItsUpdatesAreNotKnownAnyMore(t *testing.T) {
 	h := startHub(t, func(o *Options) { o.History = 4 })
 	for batch := range uint64(6) {
 		h.Add(11+batch, []index.Update{sold(show(1), 11+batch, 0)})
 	}
-	for _, lastEventID := range []string{"e1-11-0", "e1-10-0", "e0-16-0", "nonsense", "e1-16", "e1-99999-0"} {
+	for _, lastEventID := range []string{"e1-11-0", end(10), "e0-16-0", "nonsense", "e1-16", "e1-99999-0"} {
 		c := connect(t, h, lastEventID, show(1))
-		c.require("ready", "e1-16-0")
-		c.require("reset", "e1-16-0")
+		c.require("ready", end(16))
+		c.require("reset", end(16))
 	}
 	c := connect(t, h, "e1-12-0", show(1))
 	c.require("ready", "e1-12-0")
@@ -212,13 +224,13 @@ func TestHub_AClientOfAReplicaThatIsAheadGetsNothingTwice(t *testing.T) {
 func TestHub_ResetReachesOpenStreams(t *testing.T) {
 	h := startHub(t)
 	c, quiet := connect(t, h, "", show(1)), connect(t, h, "", show(2))
-	c.require("ready", "e1-10-0")
-	quiet.require("ready", "e1-10-0")
+	c.require("ready", end(10))
+	quiet.require("ready", end(10))
 	h.Add(11, []index.Update{sold(show(1), 11, 0)})
 	c.require("listing", "e1-11-0")
-	h.Reset("e2", index.Position{Batch: 3})
-	c.require("reset", "e2-3-0")
-	quiet.require("reset", "e2-3-0")
+	h.Reset("e2", 3)
+	c.require("reset", after(3).Format("e2"))
+	quiet.require("reset", after(3).Format("e2"))
 	h.Add(4, []index.Update{sold(show(1), 4, 0)})
 	c.require("listing", "e2-4-0")
 }
@@ -227,8 +239,8 @@ func TestHub_ResetReachesOpenStreams(t *testing.T) {
 func TestHub_AStreamThatFallsBehindIsClosed(t *testing.T) {
 	h := startHub(t, func(o *Options) { o.History = 8 })
 	c, other := connect(t, h, "", show(1)), connect(t, h, "", show(2))
-	c.require("ready", "e1-10-0")
-	other.require("ready", "e1-10-0")
+	c.require("ready", end(10))
+	other.require("ready", end(10))
 	h.Add(11, []index.Update{sold(show(1), 11, 0)})
 	for batch := range uint64(10) {
 		h.Add(12+batch, []index.Update{sold(show(1), 12+batch, 0)})
@@ -262,7 +274,7 @@ func TestHub_AClientThatDoesNotReadIsClosedAndOthersAreNotDelayed(t *testing.T) 
 	synctest.Test(t, func(t *testing.T) {
 		h := startHub(t)
 		slow, other := connect(t, h, "", show(1)), connect(t, h, "", show(1))
-		other.require("ready", "e1-10-0")
+		other.require("ready", end(10))
 		begun := time.Now()
 		h.Add(11, []index.Update{sold(show(1), 11, 0)})
 		other.require("listing", "e1-11-0")
@@ -279,7 +291,7 @@ func TestHub_AHeartbeatMovesTheLastEventID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := startHub(t, func(o *Options) { o.History = 2 })
 		c := connect(t, h, "", show(1))
-		c.require("ready", "e1-10-0")
+		c.require("ready", end(10))
 		for batch := range uint64(8) {
 			h.Add(11+batch, []index.Update{sold(show(2), 11+batch, 0)})
 		}
@@ -290,10 +302,10 @@ func TestHub_AHeartbeatMovesTheLastEventID(t *testing.T) {
 		require.Equal(t, heartbeatPeriod, time.Since(begun))
 		line, err = c.in.ReadString('\n')
 		require.NoError(t, err)
-		require.Equal(t, "id: e1-18-0\n", line)
+		require.Equal(t, "id: "+end(18)+"\n", line)
 		h.Add(19, []index.Update{sold(show(1), 19, 0)})
-		again := connect(t, h, "e1-18-0", show(1))
-		again.require("ready", "e1-18-0")
+		again := connect(t, h, end(18), show(1))
+		again.require("ready", end(18))
 		again.require("listing", "e1-19-0")
 	})
 }
@@ -302,7 +314,7 @@ func TestHub_ManyUpdatesAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := startHub(t)
 		c := connect(t, h, "", show(1))
-		c.require("ready", "e1-10-0")
+		c.require("ready", end(10))
 		writes := make(chan int, 1)
 		go func() { // counts the writes: a pipe in memory has one read for each
 			n, part := 0, make([]byte, writeBytes)
@@ -333,7 +345,7 @@ func TestHub_LimitsItsStreams(t *testing.T) {
 	require.ErrorContains(t, err, "too many live streams")
 	_ = c.conn.Close()
 	<-c.ended
-	connect(t, h, "", show(1)).require("ready", "e1-10-0")
+	connect(t, h, "", show(1)).require("ready", end(10))
 	require.EqualValues(t, 1, testutil.ToFloat64(h.metrics.refused))
 }
 
@@ -353,12 +365,12 @@ func TestHub_EndsAllStreamsWhenItStops(t *testing.T) {
 	h := New(Options{})
 	_, err := h.open([]id.Show{show(1)}, "")
 	require.ErrorContains(t, err, "no live updates at the moment", "nothing is loaded yet")
-	h.Reset(epoch, index.Position{})
+	h.Reset(epoch, 0)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- h.Run(ctx) }()
 	c := connect(t, h, "", show(1))
-	c.require("ready", "e1-0-0")
+	c.require("ready", end(0))
 	stop()
 	c.requireEnd()
 	require.NoError(t, <-ended)
@@ -374,7 +386,7 @@ func TestHub_ManyStreamsAtOnce(t *testing.T) {
 	for n := range streams {
 		mine := show(n % shows)
 		c := connect(t, h, "", mine)
-		c.require("ready", "e1-10-0")
+		c.require("ready", end(10))
 		clients.Go(func() {
 			for batch := 11; batch < 11+batches; batch++ {
 				if n%shows != batch%shows {
@@ -425,7 +437,7 @@ func TestLive_IsAnEventStream(t *testing.T) {
 	require.Equal(t, "no-store", res.Header.Get("Cache-Control"))
 	require.Equal(t, "no", res.Header.Get("X-Accel-Buffering"))
 	require.NotEmpty(t, res.Header.Get("X-Request-Id"))
-	c.require("ready", "e1-10-0")
+	c.require("ready", end(10))
 	h.Add(11, []index.Update{sold(show(1), 11, 0), sold(show(1), 11, 1)})
 	c.require("listing", "e1-11-0")
 	c.require("listing", "e1-11-1")
@@ -450,7 +462,7 @@ func TestLive_RefusesWrongRequests(t *testing.T) {
 	app := rest.New(rest.Options{Log: slog.New(slog.DiscardHandler)})
 	h.Register(app)
 	many := "?show=" + string(show(1)) + strings.Repeat("&show="+string(show(2)), maxShows)
-	for query, code := range map[string]string{"": "required", "?show=": "invalid", "?show=7": "invalid", many: "max"} {
+	for query, code := range map[string]string{"": "required", "?show=": "uuid", "?show=7": "uuid", many: "max"} {
 		req, err := http.NewRequest("GET", "/api/catalogue/live"+query, nil)
 		require.NoError(t, err)
 		res, err := app.Test(req)

@@ -11,11 +11,13 @@ done
 newest=${newest##*-}
 night=${NIGHT:-${newest%%.dump*}}
 databases="boxoffice_auth boxoffice_tickets boxoffice_orders boxoffice_payments boxoffice_expiration boxoffice_webhooks boxoffice_catalogue boxoffice_dead-letters"
-# The previous release had no database of webhooks, so its dumps have none.
-if ! ls "$BACKUPS/boxoffice_webhooks-$night".dump* > /dev/null 2>&1; then
-	echo "There is no dump of boxoffice_webhooks of $night: that database stays as it is."
-	databases=$(echo "$databases" | sed 's/boxoffice_webhooks //')
-fi
+# Earlier releases had no database of webhooks or catalogue, so their dumps have none.
+for later in boxoffice_webhooks boxoffice_catalogue; do
+	if ! ls "$BACKUPS/$later-$night".dump* > /dev/null 2>&1; then
+		echo "There is no dump of $later of $night: that database stays as it is."
+		databases=$(echo "$databases" | sed "s/$later //")
+	fi
+done
 for database in $databases; do # before anything is overwritten
 	[ -e "$BACKUPS/$database-$night.dump" ] || [ -e "$BACKUPS/$database-$night.dump.gpg" ] || { echo "There is no dump of $database of $night." >&2; exit 1; }
 done
