@@ -2,7 +2,7 @@
 //
 // Read show.go first: it has a show's whole life. Then store.go (documents and decisions), image.go (what becomes of an upload) and
 // api.go (REST). subscriptions.go appends events to the change feed (package feed), readmodel.go applies the feed to what clients search
-// (package index) and follow (package live). command.go has the command
+// (package index, pages.go) and follow (package live). command.go has the command
 // `catalogue rebuild`.
 package main
 
@@ -70,10 +70,11 @@ func main() {
 		})
 		s.ReadyCheck("feed", changes.CaughtUp)
 		(&subscriptions{changes}).register(s.Events)
-		s.Public.Use("/api/catalogue", func(c *fiber.Ctx) error {
+		s.Public.Use([]string{"/api/catalogue", "/api/tickets"}, func(c *fiber.Ctx) error {
 			changes.Touch()
 			return c.Next()
 		})
+		newPages(shows).register(s.Public)
 		streams.Register(s.Public)
 		s.Go("keep the index", func(ctx context.Context) error { return shows.Run(ctx, s.Log) })
 		s.Go("live streams", streams.Run)

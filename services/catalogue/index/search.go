@@ -167,7 +167,7 @@ func (x *Index) Search(q Query) (Page, error) {
 		q.Sort = ByDate
 	}
 	if len(q.Text) > longestQuery {
-		q.Text = cutText(q.Text, longestQuery)
+		q.Text = strings.ToValidUTF8(q.Text[:longestQuery], "")
 	}
 	q.City, q.Country, q.Category = fold(q.City), fold(q.Country), fold(q.Category)
 	after := key{first: math.MinInt64}
@@ -213,19 +213,6 @@ func (x *Index) Search(q Query) (Page, error) {
 			return Page{}, err
 		}
 	}
-}
-
-// cutText shortens a text to a number of bytes, at a character's end.
-func cutText(text string, length int) string {
-	for i := range text {
-		if i > length {
-			return text[:i-1]
-		}
-		if i == length {
-			return text[:i]
-		}
-	}
-	return text
 }
 
 // page adds to a result what is left now.

@@ -17,7 +17,7 @@ import (
 
 const (
 	// longestQuery bounds a query in bytes, and mostWords its words: more are ignored.
-	longestQuery = 200
+	longestQuery = 800
 	mostWords    = 8
 	// flushBatch is how many texts change in one transaction. Searches wait for it. While the index is being built, the queue is long and
 	// nobody searches: then it is up to flushLongBatch, which is several times as fast.

@@ -21,11 +21,16 @@ const (
 // below 1 has the code "min", of one above maxLimit "max", and of one that is not a whole number "wrong_type". The list parses the
 // cursor, and may refuse it.
 func Paging(c *fiber.Ctx) (limit int, cursor string, err error) {
-	limit = defaultLimit
+	return PagingUpTo(c, defaultLimit, maxLimit)
+}
+
+// PagingUpTo is Paging with another default and another highest limit.
+func PagingUpTo(c *fiber.Ctx, byDefault, most int) (limit int, cursor string, err error) {
+	limit = byDefault
 	if c.Context().QueryArgs().Has("limit") {
 		var code string
-		if limit, code = parseLimit(c.Query("limit")); code != "" {
-			return 0, "", problem.New(problem.Invalid, code, "Limit must be a whole number from 1 to %d.", maxLimit).WithField("limit")
+		if limit, code = parseLimit(c.Query("limit"), most); code != "" {
+			return 0, "", problem.New(problem.Invalid, code, "Limit must be a whole number from 1 to %d.", most).WithField("limit")
 		}
 	}
 	cursor = c.Query("cursor")
@@ -37,14 +42,14 @@ func Paging(c *fiber.Ctx) (limit int, cursor string, err error) {
 }
 
 // parseLimit returns the code of what is wrong with a limit, or "".
-func parseLimit(raw string) (limit int, wrong string) {
+func parseLimit(raw string, most int) (limit int, wrong string) {
 	limit, err := strconv.Atoi(raw) // a number that is too great for an int becomes the greatest one
 	switch {
 	case err != nil && !errors.Is(err, strconv.ErrRange), strings.HasPrefix(raw, "+"):
 		return 0, "wrong_type"
 	case limit < 1:
 		return 0, "min"
-	case limit > maxLimit:
+	case limit > most:
 		return 0, "max"
 	}
 	return limit, ""
