@@ -105,16 +105,16 @@ type placeRequest struct {
 
 type listingRequest struct {
 	offerRequest
-	ShowID string        `json:"showId" validate:"omitempty,uuid"`
+	ShowID *string       `json:"showId" validate:"omitempty,uuid"`
 	Seat   *placeRequest `json:"seat"`
 }
 
 func (r listingRequest) listing() (Listing, error) {
 	listing := Listing{Offer: r.offer()}
-	if r.ShowID == "" {
+	if r.ShowID == nil {
 		return listing, nil
 	}
-	show, err := id.Parse[id.Show](r.ShowID)
+	show, err := id.Parse[id.Show](*r.ShowID)
 	if err != nil {
 		return listing, errNoShow.Because(err)
 	}
@@ -130,10 +130,10 @@ var errShowRequired = problem.New(problem.Invalid, "required", "Show id is requi
 
 // refusals are what is wrong with the members of a listing together.
 func (r listingRequest) refusals() (refusals []*problem.Error) {
-	if r.ShowID == "" && r.Title == "" {
+	if r.ShowID == nil && r.Title == "" {
 		refusals = append(refusals, errTitleRequired)
 	}
-	if r.ShowID == "" && (r.Seat != nil || r.FaceValue != nil) {
+	if r.ShowID == nil && (r.Seat != nil || r.FaceValue != nil) {
 		refusals = append(refusals, errShowRequired)
 	}
 	return refusals

@@ -2,11 +2,15 @@ package contract
 
 import (
 	"io"
+	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -82,6 +86,8 @@ func TestCheck_WhatIsDescribedHasNoFinding(t *testing.T) {
 		"unknown path":      {method: "GET", path: "/other", status: 404, response: problem("not_found")},
 		"unknown method":    {method: "PUT", path: "/notes", status: 405, response: problem("method_not_allowed"), responseHeader: []string{"Allow: GET, HEAD, POST"}},
 		"head":              {method: "HEAD", path: "/notes", status: 200},
+		"a list in a query": {method: "GET", path: "/notes/changes?note=" + noteID + "&note=" + noteID, status: 200, responseHeader: []string{"Content-Type: text/event-stream"}},
+		"a file":            {method: "PUT", path: "/notes/" + noteID + "/picture", request: "\x89PNG", requestHeader: []string{"Content-Type: image/png"}, status: 204},
 	} {
 		_, finding := d.Check(e.read(t))
 		require.Nil(t, finding, "%s: %v", name, finding)
@@ -112,6 +118,9 @@ func TestCheck_FindsWhatIsNotDescribed(t *testing.T) {
 		"granted body":            {exchange{method: "POST", path: "/notes", request: `{"text":""}`, status: 201, response: note, responseHeader: []string{`ETag: "1"`}}, "it was granted: /text: minLength"},
 		"granted without a body":  {exchange{method: "POST", path: "/notes", status: 201, response: note, responseHeader: []string{`ETag: "1"`}}, "it was granted: it has no body"},
 		"granted query":           {exchange{method: "GET", path: "/notes?limit=1000", status: 200, response: "[]"}, `it was granted: the query parameter limit is "1000"`},
+		"granted list":            {exchange{method: "GET", path: "/notes/changes?note=7&note=" + noteID, status: 200, responseHeader: []string{"Content-Type: text/event-stream"}}, "'7' is not valid uuid"},
+		"granted long list":       {exchange{method: "GET", path: "/notes/changes?note=" + strings.Join([]string{noteID, noteID, noteID}, "&note="), status: 200, responseHeader: []string{"Content-Type: text/event-stream"}}, "maxItems"},
+		"granted file":            {exchange{method: "PUT", path: "/notes/" + noteID + "/picture", request: "BM", requestHeader: []string{"Content-Type: image/bmp"}, status: 204}, `it was granted: the media type "image/bmp"`},
 		"granted path":            {exchange{method: "DELETE", path: "/notes/7", status: 204}, `it was granted: the path parameter noteId is "7"`},
 		"granted to nobody":       {exchange{method: "DELETE", path: "/notes/" + noteID, requestHeader: []string{"Authorization: "}, status: 204}, "it was granted: it has no credentials"},
 		"granted media type":      {exchange{method: "POST", path: "/notes", request: `{"text":"x"}`, requestHeader: []string{"Content-Type: text/plain"}, status: 201, response: note, responseHeader: []string{`ETag: "1"`}}, `it was granted: the media type "text/plain"`},
@@ -138,6 +147,7 @@ func TestOutcomes_HaveEachCode(t *testing.T) {
 		"createNote 201", "createNote 400 max", "createNote 400 min", "createNote 400 not_json", "createNote 400 wrong_type", "createNote 401 not_signed_in", "createNote 402 *",
 		"deleteNote 204", "deleteNote 401 not_signed_in",
 		"listNotes 200", "listNotes 400 max", "listNotes 400 min", "listNotes 400 not_json", "listNotes 400 wrong_type",
+		"putPicture 204", "watchNotes 200",
 	}, lines)
 }
 
@@ -174,6 +184,80 @@ func TestTransport_ReportsToTheOneWhoAsked(t *testing.T) {
 	send(func(r *http.Request) *http.Request { return r })
 	require.Len(t, others, 1)
 	require.Equal(t, 2, v.Count(Outcome{"listNotes", 200, ""}))
+}
+
+func TestTransport_ChecksEachEventOfAStream(t *testing.T) {
+	parts := make(chan string)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for part := range parts {
+			_, _ = io.WriteString(w, part)
+			_ = http.NewResponseController(w).Flush()
+		}
+	}))
+	defer server.Close()
+	end := sync.OnceFunc(func() { close(parts) })
+	defer end()
+	v := NewValidator(notes(t))
+	var found []Finding
+	client := &http.Client{Transport: v.Transport(http.DefaultTransport, func(string) Host { return Gateway }, func(f Finding) { found = append(found, f) })}
+	go func() { parts <- "" }() // the headers are sent
+	response, err := client.Get(server.URL + "/notes/changes?note=" + noteID)
+	require.NoError(t, err)
+	defer func() { _ = response.Body.Close() }()
+	require.Equal(t, 1, v.Count(Outcome{"watchNotes", 200, ""}), "a stream is an outcome before it ends")
+	read := func(part string) string {
+		t.Helper()
+		go func() { parts <- part }()
+		found = nil
+		text := make([]byte, len(part))
+		_, err := io.ReadFull(response.Body, text)
+		require.NoError(t, err)
+		require.Equal(t, part, string(text))
+		var all []string
+		for _, f := range found {
+			all = append(all, strings.Join(f.Differences, "\n"))
+		}
+		return strings.Join(all, "\n")
+	}
+	read("retry: 1\n\n: a comment\n\n")
+	require.Empty(t, read("id: 7\r\nevent: note\r\ndata: "+note+"\r\n\r\n"))
+	require.Empty(t, read("event: note\ndata: {\"id\":\n"))
+	require.Empty(t, read("data: \""+noteID+"\",\"text\":\"in two lines\"}\n\n"))
+	require.Contains(t, read("event: note\ndata: {\"text\":\"x\"}\n\n"), "missing property 'id'")
+	require.Contains(t, read("event: note\ndata: "+strings.TrimSuffix(note, "}")+",\"more\":1}\n\n"), "/more is not described")
+	require.Contains(t, read("event: other\ndata: {}\n\n"), `the event "other" is not described`)
+	require.Contains(t, read("data: {}\n\n"), `the event "" is not described`)
+	require.Contains(t, read("event: end\n\n"), "it has no data")
+	require.Contains(t, read("events: end\n\n"), `no field "events"`)
+	end()
+	_, err = response.Body.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF)
+}
+
+func TestGenerator_SendsFilesAndLists(t *testing.T) {
+	d := notes(t)
+	g := NewGenerator(d, rand.New(rand.NewPCG(1, 1)), func(_ *Operation, name string) (any, bool) {
+		value, known := map[string]any{"noteId": noteID, "image/png": []byte("\x89PNG")}[name]
+		return value, known
+	})
+	changed := map[string]bool{}
+	for _, o := range d.Operations() {
+		switch o.ID {
+		case "putPicture":
+			for range 100 {
+				changed[g.AlmostValid(o).Change] = true
+			}
+			sample := g.Sample(o)
+			require.Equal(t, "\x89PNG", string(sample.Body))
+			require.Equal(t, "image/png", sample.Header.Get("Content-Type"))
+		case "watchNotes":
+			query, err := url.Parse(g.Valid(o).Path)
+			require.NoError(t, err)
+			require.NotEmpty(t, query.Query()["note"])
+		}
+	}
+	require.Subset(t, slices.Collect(maps.Keys(changed)), []string{"the body is empty", "the body is a changed one"})
 }
 
 func TestReport_ListsWhatNoTestHasProduced(t *testing.T) {

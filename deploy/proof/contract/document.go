@@ -70,6 +70,7 @@ type body struct {
 	schema  *jsonschema.Schema
 	source  any
 	example any
+	events  map[string]body // of a stream, by name
 }
 
 type response struct {
@@ -292,7 +293,15 @@ func (p *parser) content(n node) (*content, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.byType[mediaType] = body{schema: schema, source: medium.child("schema").value, example: p.example(medium)}
+		described := body{schema: schema, source: medium.child("schema").value, example: p.example(medium), events: map[string]body{}}
+		for _, name := range medium.child("x-events").keys() {
+			event := medium.child("x-events").child(name)
+			if schema, err = p.compile(event); err != nil {
+				return nil, err
+			}
+			described.events[name] = body{schema: schema, source: event.value}
+		}
+		c.byType[mediaType] = described
 	}
 	return c, nil
 }
@@ -368,8 +377,11 @@ func (o *Operation) NeedsCredentials() bool {
 	return len(o.security) > 0 && !slices.ContainsFunc(o.security, func(together []credential) bool { return len(together) == 0 })
 }
 
-// TakesBody reports whether requests of the operation have a body.
-func (o *Operation) TakesBody() bool { return o.body != nil }
+// TakesJSON reports whether requests of the operation have a body that is JSON.
+func (o *Operation) TakesJSON() bool {
+	_, ok := o.jsonBody()
+	return ok
+}
 
 // Takes reports whether the operation has a parameter of that name.
 func (o *Operation) Takes(name string) bool {

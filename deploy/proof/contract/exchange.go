@@ -243,7 +243,14 @@ func (o *Operation) checkRequest(x Exchange, values map[string]string) (reasons 
 		case "path":
 			sent = []string{values[p.name]}
 		case "query":
-			if query.Has(p.name) { // the first one counts
+			switch {
+			case !query.Has(p.name):
+			case p.isList():
+				if invalid := p.checkList(query[p.name]); len(invalid) > 0 {
+					reasons = append(reasons, fmt.Sprintf("the query parameter %s is %q: %s", p.name, query[p.name], strings.Join(invalid, ", ")))
+				}
+				continue
+			default: // the first one counts
 				sent = []string{query.Get(p.name)}
 			}
 		case "header":
@@ -297,6 +304,17 @@ func (p parameter) check(text string) []string {
 	return explain(p.schema.Validate(p.value(text)))
 }
 
+// isList reports whether the parameter may be sent several times, each with one value of a list.
+func (p parameter) isList() bool { return p.source["type"] == "array" }
+
+func (p parameter) checkList(texts []string) []string {
+	list := make([]any, len(texts))
+	for i, text := range texts {
+		list[i] = text
+	}
+	return explain(p.schema.Validate(list))
+}
+
 // value is what a text means in a parameter of this type.
 func (p parameter) value(text string) any {
 	types := fmt.Sprint(p.source["type"])
@@ -322,10 +340,18 @@ func checkOpen(b body, text []byte) []string {
 	case !utf8.Valid(text):
 		return []string{"the body is not UTF-8"}
 	}
-	if members, ok := value.(map[string]any); ok {
-		maps.DeleteFunc(members, func(_ string, member any) bool { return member == nil })
-	}
+	removeNull(value)
 	return explain(b.schema.Validate(value))
+}
+
+// removeNull removes members that are null from an object, and from the objects in it.
+func removeNull(value any) {
+	if members, ok := value.(map[string]any); ok {
+		maps.DeleteFunc(members, func(_ string, member any) bool {
+			removeNull(member)
+			return member == nil
+		})
+	}
 }
 
 // checkClosed also finds members that the schema does not describe.

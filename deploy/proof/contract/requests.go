@@ -49,9 +49,10 @@ func (g *Generator) Sample(o *Operation) Request {
 	p := parts{operation: o, path: map[string]string{}, query: url.Values{}, header: http.Header{}}
 	for _, parameter := range o.parameters {
 		if parameter.required {
-			p.set(parameter, g.text(o, parameter))
+			p.set(parameter, g.texts(o, parameter))
 		}
 	}
+	g.setFile(&p)
 	if described, ok := o.jsonBody(); ok {
 		p.header.Set("Content-Type", "application/json")
 		if p.body = described.example; p.body == nil {
@@ -80,6 +81,9 @@ func (g *Generator) AlmostValid(o *Operation) Request {
 	if slices.ContainsFunc(o.parameters, func(one parameter) bool { return one.in == "query" }) {
 		changes = append(changes, g.changeQuery)
 	}
+	if p.raw != nil {
+		changes = append(changes, g.changeFile, g.changeFile, g.changeMediaType)
+	}
 	if p.body != nil {
 		changes = append(changes, g.changeMember, g.changeMember, g.changeMember, g.changeBody, g.changeMediaType)
 	}
@@ -100,14 +104,14 @@ type parts struct {
 	raw       []byte // in the place of body
 }
 
-func (p *parts) set(one parameter, text string) {
+func (p *parts) set(one parameter, texts []string) {
 	switch one.in {
 	case "path":
-		p.path[one.name] = text
+		p.path[one.name] = texts[0]
 	case "query":
-		p.query.Set(one.name, text)
+		p.query[one.name] = texts
 	case "header":
-		p.header.Set(one.name, text)
+		p.header.Set(one.name, texts[0])
 	}
 }
 
@@ -138,14 +142,48 @@ func (g *Generator) parts(o *Operation) parts {
 	p := parts{operation: o, path: map[string]string{}, query: url.Values{}, header: http.Header{}}
 	for _, one := range o.parameters {
 		if one.required || g.chance.IntN(2) == 0 {
-			p.set(one, g.text(o, one))
+			p.set(one, g.texts(o, one))
 		}
 	}
+	g.setFile(&p)
 	if described, ok := o.jsonBody(); ok {
 		p.header.Set("Content-Type", "application/json")
 		p.body = g.generate(described.source, "", 0)
 	}
 	return p
+}
+
+// setFile gives the request a body that is not JSON: the value that is named for one of its media types.
+func (g *Generator) setFile(p *parts) {
+	if p.operation.body == nil || p.operation.TakesJSON() {
+		return
+	}
+	var types []string
+	for mediaType := range p.operation.body.byType {
+		if _, known := g.value(p.operation, mediaType); known {
+			types = append(types, mediaType)
+		}
+	}
+	slices.Sort(types)
+	if len(types) > 0 {
+		mediaType := pick(g, types)
+		file, _ := g.value(p.operation, mediaType)
+		p.raw, _ = file.([]byte)
+		p.header.Set("Content-Type", mediaType)
+	}
+}
+
+// texts returns the values of a parameter: one, except for a list.
+func (g *Generator) texts(o *Operation, p parameter) []string {
+	if _, known := g.value(o, p.name); known || !p.isList() {
+		return []string{g.text(o, p)}
+	}
+	list, _ := g.generate(p.source, p.name, 0).([]any)
+	texts := []string{}
+	for _, value := range list {
+		texts = append(texts, fmt.Sprint(value))
+	}
+	return texts
 }
 
 // text returns a value of a parameter.
@@ -444,6 +482,30 @@ func (g *Generator) changeBody(p *parts) string {
 	if len(text) < 3 || !utf8.Valid(text) {
 		p.raw = []byte("{}")
 	}
+	return "the body is " + name
+}
+
+// changeFile replaces a body that is not JSON, or breaks it.
+func (g *Generator) changeFile(p *parts) string {
+	file := p.raw
+	flipped := slices.Clone(file)
+	flipped[g.chance.IntN(len(flipped))] ^= byte(1 + g.chance.IntN(255))
+	files := map[string][]byte{
+		"empty":         {},
+		"one byte":      {0},
+		"cut off":       file[:g.chance.IntN(len(file))],
+		"a changed one": flipped,
+		"twice":         append(slices.Clone(file), file...),
+		"text":          []byte("<svg onload=alert(1)>"),
+		"zeros":         make([]byte, 100_000),
+	}
+	var names []string
+	for name := range files {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	name := pick(g, names)
+	p.raw = files[name]
 	return "the body is " + name
 }
 

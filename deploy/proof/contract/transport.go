@@ -63,7 +63,7 @@ func WithReporter(ctx context.Context, report func(Finding)) context.Context {
 	return context.WithValue(ctx, reporterKey{}, report)
 }
 
-// RoundTrip implements http.RoundTripper. It reads the response's body.
+// RoundTrip implements http.RoundTripper. It reads the response's body, except that of a stream, whose events are checked while they are read.
 func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	host := t.hosts(request.URL.Host)
 	if host == Other {
@@ -75,18 +75,26 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return response, err
 	}
+	report, ok := request.Context().Value(reporterKey{}).(func(Finding))
+	if !ok {
+		report = t.report
+	}
+	x.Status, x.ResponseHeader = response.StatusCode, response.Header
+	if isStream(response.Header) {
+		if finding := t.validator.check(x); finding != nil {
+			report(*finding)
+		}
+		response.Body = t.follow(x, response.Body, report)
+		return response, nil
+	}
 	text, err := io.ReadAll(response.Body)
 	err = errors.Join(err, response.Body.Close())
 	response.Body = io.NopCloser(io.MultiReader(bytes.NewReader(text), failing{err}))
 	if err != nil {
 		return response, nil // there is no whole response to check
 	}
-	x.Status, x.ResponseHeader, x.ResponseBody = response.StatusCode, response.Header, text
+	x.ResponseBody = text
 	if finding := t.validator.check(x); finding != nil {
-		report, ok := request.Context().Value(reporterKey{}).(func(Finding))
-		if !ok {
-			report = t.report
-		}
 		report(*finding)
 	}
 	return response, nil

@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"slices"
@@ -56,13 +59,45 @@ func (s *testStack) contractTransport(next http.RoundTripper) http.RoundTripper 
 			hosts[strings.TrimPrefix(s.URL(name), "http://")] = kind
 		}
 	}
-	return validator().Transport(next, func(host string) contract.Host { return hosts[host] }, func(f contract.Finding) {
+	return firstEvent{validator().Transport(next, func(host string) contract.Host { return hosts[host] }, func(f contract.Finding) {
 		if owner := s.owner.Load(); owner != nil {
 			reportTo(*owner)(f)
 			return
 		}
 		findings.add(f)
-	})
+	})}
+}
+
+// firstEvent is a transport that ends a stream after its first event, unless the request asks for a stream. So each operation can be called in
+// the same way.
+type firstEvent struct{ next http.RoundTripper }
+
+func (f firstEvent) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := f.next.RoundTrip(request)
+	const stream = "text/event-stream"
+	if err != nil || request.Header.Get("Accept") == stream || response.Header.Get("Content-Type") != stream {
+		return response, err
+	}
+	var text bytes.Buffer
+	lines := bufio.NewReader(io.TeeReader(response.Body, &text))
+	for hasData := false; err == nil; {
+		var line string
+		if line, err = lines.ReadString('\n'); line == "\n" && hasData {
+			break
+		}
+		hasData = hasData || strings.HasPrefix(line, "data:")
+	}
+	if closed := response.Body.Close(); err == nil {
+		err = closed
+	}
+	response.Body = io.NopCloser(&text)
+	return response, err
+}
+
+func (f firstEvent) CloseIdleConnections() {
+	if closer, ok := f.next.(interface{ CloseIdleConnections() }); ok {
+		closer.CloseIdleConnections()
+	}
 }
 
 // runsEarlierRelease reports whether a stack may run programs of an earlier release, which the document does not describe.

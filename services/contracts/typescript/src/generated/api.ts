@@ -282,7 +282,7 @@ export interface paths {
     get?: never;
     /**
      * Set the image of a show
-     * @description The body is the image: JPEG, PNG or WebP. It is scaled down to at most 1600 pixels on its longer side, and stored as JPEG without its metadata (as the place where a photograph was taken). The address of an image
+     * @description The body is the image: JPEG, PNG or WebP. It is scaled down to at most 1600 pixels on its longer side, and stored as JPEG without its metadata (as the place where a photograph was taken). 12.5 megapixels are always accepted. The address of an image
      *     never gets another image: each change has a new one, `image.url` of the show.
      */
     put: operations["putShowImage"];
@@ -407,10 +407,10 @@ export interface paths {
      *       it: take its values as they are, do not add or subtract. Ignore events with names that you do not know.
      *     - **Go on after a break**: connect again and send the last `id:` that you got as `Last-Event-ID`, which `EventSource` does by itself, after `retry:` milliseconds. You get all that you missed, then what happens. Any replica of the service can
      *       answer.
-     *     - **Reset**: if what you missed is not kept any more, the first event is `reset` in the place of `ready`. Read the pages again. Then go on with this stream.
-     *     - **Heartbeat**: a comment line (`:`) every 15 s. If nothing arrives for 30 s, connect again.
+     *     - **Reset**: if what you missed is not kept any more, `reset` follows `ready`. It may also come later. Read the pages again, and go on with this stream.
+     *     - **Heartbeat**: a comment line (`:`) with a new `id:` every 15 s. If nothing arrives for 30 s, connect again.
      *     - **End**: the stream ends when the service stops, or when the client reads too slowly (for 10 s, or too many events behind). Connect again.
-     *     - **Limits**: a process and an address have a limited number of streams: 503 `too_many_streams`.
+     *     - **Limits**: the system and an address have a limited number of streams (`MAX_STREAMS`, `STREAMS_PER_ADDRESS`): 503 `too_many_streams`, with `Retry-After`.
      */
     get: operations["watchShows"];
     put?: never;
@@ -1115,7 +1115,7 @@ export interface components {
        */
       timeZone: string;
       category: components["schemas"]["Category"];
-      /** @description Up to 2000 characters, which may have line ends. */
+      /** @description Up to 2000 characters, without control characters except line ends. */
       description?: string;
       /** @description How many percent above its face value a ticket may cost. Without it, any price is allowed. */
       maxMarkup?: number;
@@ -1308,6 +1308,7 @@ export interface components {
      *     data: {"change":"reserved","showId":"01a21acd-7d21-7c08-9a55-2f0d54b1c3a7","ticketId":"01a21ace-0f05-7a31-aac0-0056afb1fd3d","price":4500,"currency":"usd","left":119,"priceFrom":2500}
      *
      *     : heartbeat
+     *     id: 7f3c91e2-1809-0
      */
     EventStream: string;
     /** @description The data of `ready`: the stream has begun, and what happens from now on arrives. */
@@ -1368,7 +1369,7 @@ export interface components {
       showId: components["schemas"]["ShowId"];
     };
     /**
-     * @description Where the holder of a ticket sits or stands. A place with a `number` is listed once in its show; without one, any number of tickets may have it.
+     * @description Where the holder of a ticket sits or stands. A place with a `number` is listed once in its show, whatever the case of its letters; without a number, as for standing room, any number of tickets may have it.
      * @example {
      *       "section": "Stalls",
      *       "row": "C",
@@ -1376,9 +1377,14 @@ export interface components {
      *     }
      */
     Place: {
-      /** @description As `Stalls` or `Balcony`. */
+      /**
+       * @description As `Stalls` or `Balcony`. Without control characters, and not only spaces; an empty one is the same as none. So are the others.
+       * @example Stalls
+       */
       section?: string;
+      /** @example C */
       row?: string;
+      /** @example 12 */
       number?: string;
     };
     /**
@@ -1460,7 +1466,10 @@ export interface components {
       updatedAt: components["schemas"]["Time"];
     };
     NewTicket: {
-      /** @description Up to 200 characters, not only spaces, without control characters, line ends, and characters that change the direction of text. With `showId` it may be absent: then it is the name of the show. */
+      /**
+       * @description Up to 200 characters, not only spaces, without control characters, line ends, and characters that change the direction of text. With `showId` it may be absent or empty: then it is the name of the show.
+       * @example Front row
+       */
       title?: string;
       /** @description In the currency's minor unit. The lower bound is a setting of the system (`MIN_PRICE`). */
       price: number;
@@ -1479,7 +1488,7 @@ export interface components {
         }
     );
     TicketChange: {
-      /** @description As for a new ticket. It may be absent only if the ticket has a show: then it stays. */
+      /** @description As for a new ticket. It may be absent or empty only if the ticket has a show: then it stays. */
       title?: string;
       /** @description As for a new ticket. */
       price: number;
