@@ -37,7 +37,7 @@ func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 
 // isUpload reports whether a request is one to set an image, which has a longer body than others.
 func isUpload(method, path string) bool {
-	parts := strings.Split(path, "/")
+	parts := strings.Split(strings.TrimSuffix(path, "/"), "/")
 	return method == fiber.MethodPut && len(parts) == 5 && parts[1] == "api" && parts[2] == "shows" && parts[4] == "image"
 }
 

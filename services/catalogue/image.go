@@ -80,10 +80,10 @@ const (
 	maxSide = 1600
 	// maxStored bounds a stored image, in bytes. In a document a byte takes 4/3, and Dapr takes 4 MB for a transaction.
 	maxStored = 700_000
-	// maxDecoded bounds the memory of a decoded upload, in bytes.
-	maxDecoded = 100_000_000
-	// acceptedPixels are accepted in each format, with few exceptions: maxDecoded divided by 8 bytes.
-	acceptedPixels = 12_500_000
+	// maxMemory bounds the memory that an upload takes when it is decoded and scaled, in bytes.
+	maxMemory = 125_000_000
+	// acceptedPixels are accepted in each format: 8 bytes each, or less, and one for the first step of scaling.
+	acceptedPixels = 12_000_000
 	// maxScans bounds the passes over all pixels that a progressive JPEG can demand. Programs make about ten.
 	maxScans = 40
 	// maxUploads bounds the uploads that wait until they are decoded, or are decoded.
@@ -143,7 +143,7 @@ func encode(upload Upload) (picture, error) {
 		return picture{}, errImageInvalid.Because(err)
 	case size.width <= 0 || size.height <= 0:
 		return picture{}, errImageInvalid
-	case size.bytes > maxDecoded:
+	case size.bytes+size.width*size.height > maxMemory:
 		return picture{}, errImageLarge
 	}
 	decoded, err := of.decode(bytes.NewReader(upload.Bytes))

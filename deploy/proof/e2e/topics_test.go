@@ -23,9 +23,10 @@ var mayPublish = map[string][]string{
 	"orders":     {"events.orders", "dead.orders"},
 	"payments":   {"events.payments", "dead.payments"},
 	"expiration": {"events.expirations", "dead.expiration"},
+	"catalogue":  {"events.shows", "dead.catalogue"},
 	"gateway":    {},
 
-	"dead-letters": {"retry.tickets", "retry.orders", "retry.payments", "retry.expiration"},
+	"dead-letters": {"retry.tickets", "retry.orders", "retry.payments", "retry.expiration", "retry.catalogue"},
 }
 
 func allTopics() []string {

@@ -67,6 +67,10 @@ const (
 	busyPoll = 25 * time.Millisecond
 	idlePoll = 250 * time.Millisecond
 	busyTime = 10 * time.Second
+	// pace is the time between two appends, unless fullBatch changes wait: under load, changes share a batch, because a batch of many
+	// costs little more than one of few. Without load a change is appended at once.
+	pace      = 15 * time.Millisecond
+	fullBatch = 512
 	// firstPause and longestPause are the pauses after failures.
 	firstPause   = 20 * time.Millisecond
 	longestPause = time.Second
@@ -97,8 +101,10 @@ type Feed struct {
 	position position
 
 	// Only Run uses these.
-	inFlight *group // changes that are being appended
-	inModel  string // the epoch whose changes the model has; "" before the first
+	inFlight *group    // changes that are being appended
+	inModel  string    // the epoch whose changes the model has; "" before the first
+	stepped  time.Time // when the head was read last
+	appended time.Time // when a batch was appended last
 }
 
 // position is how far a replica has applied the feed.
@@ -177,7 +183,9 @@ func (f *Feed) Queue(ctx context.Context, changes ...index.Change) (wait func() 
 		return nil, unavailable(errors.New("too many changes wait for the change feed"))
 	}
 	f.waiting = append(f.waiting, e)
-	f.signal()
+	if n := len(f.waiting); n == 1 || n == fullBatch {
+		f.signal()
+	}
 	return func() error {
 		select {
 		case err := <-e.done:
@@ -257,7 +265,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	compacting.Go(func() { f.compactWhenDue(ctx) })
 	pause := firstPause
 	for ctx.Err() == nil {
-		again, err := f.step(ctx)
+		err := f.step(ctx)
 		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, errAgain):
@@ -270,52 +278,74 @@ func (f *Feed) Run(ctx context.Context) error {
 		default:
 			f.outage.ended()
 			pause = firstPause
-			if !again {
-				f.await(ctx)
-			}
+			f.await(ctx)
 		}
 	}
 	return nil
 }
 
-// await returns when a change waits, or the head must be read again.
+// await returns when a batch is due, or the head must be read again.
 func (f *Feed) await(ctx context.Context) {
+	for {
+		pause := f.untilStep(time.Now())
+		if pause <= 0 {
+			return
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-f.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// untilStep is how long nothing has to be done.
+func (f *Feed) untilStep(now time.Time) time.Duration {
 	poll := busyPoll
-	if time.Now().UnixNano()-f.touched.Load() > int64(busyTime) && !f.inUse() {
+	if now.UnixNano()-f.touched.Load() > int64(busyTime) && !f.inUse() {
 		poll = idlePoll
 	}
-	timer := time.NewTimer(poll)
-	defer timer.Stop()
-	select {
-	case <-f.wake:
-	case <-timer.C:
-	case <-ctx.Done():
+	pause := f.stepped.Add(poll).Sub(now)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch n := len(f.waiting); {
+	case n >= fullBatch:
+		return 0
+	case n > 0:
+		return min(pause, f.appended.Add(pace).Sub(now))
 	}
+	return pause
 }
 
 // errAgain means that what was read is not valid any more.
 var errAgain = errors.New("the change feed has changed meanwhile")
 
-// step follows the feed to its end and appends one batch of what waits. It reports whether more waits.
-func (f *Feed) step(ctx context.Context) (again bool, err error) {
+// step follows the feed to its end and appends one batch of what waits.
+func (f *Feed) step(ctx context.Context) error {
 	if !f.current().loaded {
 		if err := f.load(ctx); err != nil {
-			return false, err
+			return err
 		}
 	}
 	end, err := f.follow(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
+	f.stepped = time.Now()
 	// follow has found out whether a batch whose outcome was not known was committed. Otherwise it is tried again: if it is committed
 	// late, the head is not the one that the new try names.
 	if f.inFlight == nil {
 		f.inFlight = f.take()
 	}
 	if f.inFlight == nil {
-		return false, nil
+		return nil
 	}
-	return true, f.append(ctx, end, f.inFlight)
+	return f.append(ctx, end, f.inFlight)
 }
 
 // take removes from the queue what can share a batch, oldest first.
@@ -362,6 +392,7 @@ func (f *Feed) append(ctx context.Context, end state.Doc[head], g *group) error 
 	}
 	f.metrics.appendSeconds.Observe(time.Since(began).Seconds())
 	f.metrics.appended.Inc()
+	f.appended = time.Now()
 	f.apply(next.Last, g.id, changes)
 	f.reachedEnd(next.Last)
 	return nil
