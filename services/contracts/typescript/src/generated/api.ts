@@ -2388,6 +2388,7 @@ export interface components {
         "X-Request-Id": components["headers"]["RequestId"];
         "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
         RateLimit: components["headers"]["RateLimit"];
+        Link: components["headers"]["NextLink"];
         ETag: components["headers"]["DocumentETag"];
         "Cache-Control": components["headers"]["CatalogueCacheControl"];
         [name: string]: unknown;
