@@ -15,6 +15,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -194,13 +196,19 @@ func run(ctx context.Context, s *settings) (err error) {
 	if s.fill.orders > 0 {
 		env["RESERVATION_WINDOW"] = "24h" // orders that fill the stores must not expire during a measurement
 	}
+	gatewayEnv := map[string]string{}
+	if slices.Contains(s.without, catalogueApp) {
+		standIn := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})) // it is ready, and does nothing
+		defer standIn.Close()
+		gatewayEnv["CATALOGUE_URL"] = standIn.URL
+	}
 	begin := time.Now()
 	starting, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	running, err := stack.Start(starting, stack.Options{
 		Set:     s.set,
 		RunFile: s.runFile, Folder: folder, Apps: apps, Replicas: s.replicas, Sidecars: []stack.Sidecar{{ID: bareSidecar}},
-		Profiles: s.profile != "", StoreDelay: s.slow, Env: env,
+		Profiles: s.profile != "", StoreDelay: s.slow, Env: env, AppEnv: map[string]map[string]string{"gateway": gatewayEnv},
 	})
 	if err != nil {
 		return err

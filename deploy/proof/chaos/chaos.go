@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -62,6 +63,7 @@ type Outcome struct {
 
 	supported supported
 	endpoints *check.Endpoints
+	followers []*follower
 }
 
 // lateness is how long an unpaid order may exist after its window once the stack is at rest.
@@ -113,7 +115,7 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 
 	out = &Outcome{
 		Options: opts, Load: newStats(),
-		supported: supported{cuts: runtime.GOOS == "linux", disks: stack.CanFillDisk, clocks: opts.Clocks, endpoints: s.Process("webhooks") != nil},
+		supported: supported{cuts: runtime.GOOS == "linux", disks: stack.CanFillDisk, clocks: opts.Clocks, endpoints: s.Process("webhooks") != nil, catalogue: s.Process("catalogue") != nil},
 	}
 	sandbox := client.New(s.SandboxURL(), client.Options{Timeout: requestTimeout})
 	defer sandbox.Close()
@@ -128,6 +130,10 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 		defer load.receiver.close()
 		out.endpoints = load.receiver.endpoints
 	}
+	if out.supported.catalogue {
+		load.streams = client.New("", client.Options{Transport: &http.Transport{DisableCompression: true}})
+		defer load.streams.Close()
+	}
 	faults := newInjector(s, sandbox, clocks, opts.Log)
 
 	var restarting sync.WaitGroup
@@ -141,6 +147,17 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	var injecting sync.WaitGroup
 	if !opts.NoFaults {
 		injecting.Go(func() { faults.run(working, schedule(opts.Seed, opts.Time, s.Processes(), out.supported)) })
+	}
+	following, stopFollowing := context.WithCancel(ctx)
+	var streaming sync.WaitGroup
+	defer streaming.Wait()
+	defer stopFollowing()
+	if out.supported.catalogue {
+		for number := range followers {
+			f := newFollower(load, opts.Seed, number)
+			out.followers = append(out.followers, f)
+			streaming.Go(func() { f.run(following, working) })
+		}
 	}
 	load.run(working, opts.Clients, opts.Seed)
 	injecting.Wait()
@@ -161,6 +178,7 @@ func Run(ctx context.Context, opts Options) (out *Outcome, err error) {
 	}
 	out.Report, err = check.Check(ctx, check.TargetOf(s), check.Options{Settle: opts.Settle, AtRest: true, Late: lateness, History: load.history, Jumps: faults.jumps, Endpoints: out.endpoints})
 	if err == nil {
+		load.checkStreams(ctx, out.followers)
 		load.checkRevoked(ctx)
 	}
 	out.Duration = time.Since(begin)
@@ -282,6 +300,10 @@ func (o *Outcome) String() string {
 	if o.endpoints != nil {
 		endpoints, different, all := o.endpoints.Messages()
 		fmt.Fprintf(&b, "  %-22s %d, to which %d messages came (%d with repeats)\n", "endpoints", endpoints, different, all)
+	}
+	if len(o.followers) > 0 {
+		opened, updates, resets := counts(o.followers)
+		fmt.Fprintf(&b, "  %-22s %d opened, %d updates, %d resets\n", "streams", opened, updates, resets)
 	}
 	b.WriteString(o.Report.String())
 	return b.String()

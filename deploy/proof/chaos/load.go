@@ -30,11 +30,13 @@ type load struct {
 	sandbox  *client.Client
 	history  *check.History
 	stats    *stats
-	receiver *receiver // nil if the stack is without webhooks
+	receiver *receiver      // nil if the stack is without webhooks
+	streams  *client.Client // nil if the stack is without the catalogue
 
 	mu      sync.Mutex
 	tickets []listing // the newest is the last
 	popular []listing // all clients want to reserve these
+	shows   []*show   // the newest is the last
 	revoked []string  // tokens of ended sessions
 }
 
@@ -62,10 +64,11 @@ func newLoad(gateways []string, sandbox *client.Client, stats *stats) (*load, er
 	}, nil
 }
 
-// listing is a ticket with its seller.
+// listing is a ticket with its seller, and with its show if it has one.
 type listing struct {
 	id     string
 	seller *user
+	show   *show
 }
 
 type user struct{ id, email, token string }
@@ -102,6 +105,7 @@ const (
 	ownShare        = 50  // a client tries to reserve its user's own ticket one in so many times
 	duplicateShare  = 12  // one of so many reservations and payments is sent twice at the same time
 	maxPause        = 200 // milliseconds, after a response that asks for a later request
+	showShare       = 30  // so many of a hundred actions are about shows
 )
 
 // run lets clients work until ctx ends.
@@ -131,6 +135,10 @@ func (c *simulatedClient) act(ctx context.Context) {
 		return
 	case 2:
 		c.deleteAccount(ctx)
+		return
+	}
+	if c.streams != nil && c.chance.IntN(100) < showShare {
+		c.actOnShows(ctx)
 		return
 	}
 	switch n := c.chance.IntN(100); {
@@ -356,6 +364,7 @@ func (c *simulatedClient) deleteAccount(ctx context.Context) {
 	}
 	for _, t := range c.listingsOf(u) {
 		c.history.Add(check.Request{Kind: check.Withdraw, Ticket: t.id, Call: x.call})
+		c.mayBeVoid(t, x.call)
 	}
 	for _, o := range c.newestOrders {
 		if o.buyer == u {
@@ -434,9 +443,9 @@ func (c *simulatedClient) list(ctx context.Context) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tickets = append(c.tickets, listing{t.ID, seller})
+	c.tickets = append(c.tickets, listing{id: t.ID, seller: seller})
 	if len(c.popular) < popularTickets {
-		c.popular = append(c.popular, listing{t.ID, seller})
+		c.popular = append(c.popular, listing{id: t.ID, seller: seller})
 	}
 }
 
@@ -482,6 +491,7 @@ func (c *simulatedClient) withdraw(ctx context.Context) {
 	}
 	x := c.do(ctx, "delete a ticket", own.seller.token, client.DeleteTicket(own.id))
 	c.record(x, check.Request{Kind: check.Withdraw, Ticket: own.id})
+	c.mayBeVoid(own, x.call)
 	if x.Granted() {
 		c.history.Deleted(own.id)
 	}

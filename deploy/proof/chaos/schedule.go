@@ -96,7 +96,7 @@ const (
 )
 
 // supported are the kinds of faults that not every run can inject.
-type supported struct{ cuts, disks, clocks, endpoints bool }
+type supported struct{ cuts, disks, clocks, endpoints, catalogue bool }
 
 // missing are the kinds that this run cannot inject.
 func (s supported) missing() (kinds []string) {
@@ -114,7 +114,10 @@ func schedule(seed uint64, length time.Duration, processes []string, kinds suppo
 	chance := rand.New(rand.NewPCG(seed, 0))
 	faults := overlaps(chance, length, processes)
 	if kinds.endpoints {
-		faults = append(faults, attacks(rand.New(rand.NewPCG(seed, 1<<32)), length, processes, kinds)...)
+		faults = append(faults, attacks(rand.New(rand.NewPCG(seed, 1<<32)), length, processes, kinds, "webhooks")...)
+	}
+	if kinds.catalogue {
+		faults = append(faults, attacks(rand.New(rand.NewPCG(seed, 1<<32+1)), length, processes, kinds, "catalogue")...)
 	}
 	for at := time.Second; ; {
 		at += time.Duration(chance.ExpFloat64() * float64(meanPause))
@@ -167,15 +170,15 @@ func single(chance *rand.Rand, at time.Duration, processes []string, kinds suppo
 	return f
 }
 
-// pauseOfAttacks is the mean time between two faults of webhooks.
+// pauseOfAttacks is the mean time between two faults of webhooks, and of the catalogue.
 const pauseOfAttacks = 8 * time.Second
 
-// attacks chooses faults of webhooks, which else would have few: between its answer to an event and the end of an attempt only its
-// documents know a message.
-func attacks(chance *rand.Rand, length time.Duration, processes []string, kinds supported) (faults []fault) {
-	of := groups(processes)
-	services := slices.DeleteFunc(of.services, func(name string) bool { app, _, _ := strings.Cut(name, "-"); return app != "webhooks" })
-	stored := slices.Contains(of.servers, stack.Postgres)
+// attacks chooses faults of an app that else would have few. Between its answer to an event and the end of an attempt only the documents of
+// webhooks know a message. A replica of the catalogue must find what it missed, and streams go on at the other replica.
+func attacks(chance *rand.Rand, length time.Duration, processes []string, kinds supported, of string) (faults []fault) {
+	by := groups(processes)
+	services := slices.DeleteFunc(by.services, func(name string) bool { app, _, _ := strings.Cut(name, "-"); return app != of })
+	stored := slices.Contains(by.servers, stack.Postgres)
 	for at := between(chance, time.Second, pauseOfAttacks); at < length && len(services) > 0; at += between(chance, pauseOfAttacks/2, 3*pauseOfAttacks/2) {
 		target := pickFrom(chance, services)
 		f := fault{at: at, kind: kill, target: target, length: between(chance, 0, 4*time.Second)}
@@ -252,7 +255,7 @@ func withJournal(services []string) (some []string) {
 		switch app, _, _ := strings.Cut(name, "-"); app {
 		case "orders", "tickets":
 			some = append(some, name, name, name)
-		case "payments", "expiration", "auth":
+		case "payments", "expiration", "auth", "catalogue":
 			some = append(some, name)
 		}
 	}

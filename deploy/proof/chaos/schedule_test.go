@@ -79,15 +79,23 @@ func TestSchedule_OverlapsFaults(t *testing.T) {
 	require.Greater(t, both[false], 10)
 }
 
-func TestSchedule_AttacksWebhooks(t *testing.T) {
-	with := append([]string{"webhooks", "webhooks-dapr", "webhooks-2", "webhooks-2-dapr"}, processes...)
+func TestSchedule_AttacksAnApp(t *testing.T) {
+	with := append([]string{"webhooks", "webhooks-dapr", "webhooks-2", "webhooks-2-dapr", "catalogue", "catalogue-dapr"}, processes...)
+	for _, app := range []string{"webhooks", "catalogue"} {
+		testAttacks(t, with, app)
+	}
+	require.Empty(t, attacks(rand.New(rand.NewPCG(1, 1)), time.Hour, processes, all, "webhooks"))
+}
+
+func testAttacks(t *testing.T, with []string, app string) {
+	t.Helper()
 	for _, stored := range []bool{false, true} {
 		of, kinds := with, map[string]int{}
 		if stored {
 			of = append([]string{"postgres"}, with...)
 		}
-		for _, f := range attacks(rand.New(rand.NewPCG(1, 1)), time.Hour, of, supported{cuts: true, disks: true}) {
-			require.True(t, strings.HasPrefix(f.target, "webhooks"), "%s", f)
+		for _, f := range attacks(rand.New(rand.NewPCG(1, 1)), time.Hour, of, supported{cuts: true, disks: true}, app) {
+			require.True(t, strings.HasPrefix(f.target, app), "%s", f)
 			kinds[f.kind+" "+role(f.target)]++
 		}
 		lost := "fill sidecar"
@@ -98,5 +106,4 @@ func TestSchedule_AttacksWebhooks(t *testing.T) {
 			require.Greater(t, kinds[kind], 10, "%s: %v", kind, kinds)
 		}
 	}
-	require.Empty(t, attacks(rand.New(rand.NewPCG(1, 1)), time.Hour, processes, all))
 }

@@ -31,7 +31,8 @@ const maxUnexpected = 20
 // count counts a response of the marketplace, and keeps it if its status should never occur.
 func (s *stats) count(kind string, r client.Response) {
 	s.countOutcome(kind, r)
-	if r.Status >= 500 && r.Status != http.StatusServiceUnavailable || r.Status == http.StatusBadRequest {
+	soon := strings.HasSuffix(kind, " a show") && r.Code() == "min" // a clock that is ahead refuses a show that starts soon
+	if r.Status >= 500 && r.Status != http.StatusServiceUnavailable || r.Status == http.StatusBadRequest && !soon {
 		s.unexpectedly("%s was answered %d: %.300s", kind, r.Status, r.Body)
 	}
 }

@@ -103,6 +103,26 @@ type savedResponse struct {
 	body string
 }
 
+// republishTickets runs the command `tickets republish`, with the environment that an operator gives it, and returns what it printed.
+func (s *testStack) republishTickets(t testing.TB) string {
+	t.Helper()
+	address := s.SidecarGRPC("tickets")
+	cmd := exec.CommandContext(t.Context(), filepath.Join(root(t), ".build", "tickets"), "republish")
+	cmd.Env = append(os.Environ(), "DAPR_GRPC_PORT="+address[strings.LastIndex(address, ":")+1:], "DAPR_API_TOKEN="+s.SidecarToken("tickets"))
+	output, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	return string(output)
+}
+
+// availableTickets reads the tickets that are for sale from the catalogue, the newest first.
+func (s *testStack) availableTickets(t testing.TB) (all []client.Ticket) {
+	t.Helper()
+	for _, page := range readPages(t, s.api, client.ReadAvailable()) {
+		all = append(all, decode[[]client.Ticket](t, page)...)
+	}
+	return all
+}
+
 // start starts the earlier release's programs in the folder.
 func (d *earlierData) start(t *testing.T, env map[string]string) *testStack {
 	t.Helper()
@@ -379,6 +399,12 @@ func TestUpgrade_FromTheEarlierRelease(t *testing.T) {
 			require.Equal(t, "expired", d.late.orderBecomes(t, "cancelled", o.ID).Reason)
 			s.ticketBecomes(t, "available", o.Ticket.ID)
 		}
+	})
+	t.Run("the catalogue has all tickets that are for sale, once they are published again", func(t *testing.T) {
+		require.Contains(t, s.republishTickets(t), "published the last events of ")
+		want := idsOf(slices.DeleteFunc(s.allTickets(t, 200), func(t client.Ticket) bool { return t.Status != "available" }))
+		require.NotEmpty(t, want)
+		eventually(t, "the catalogue has these tickets", func() bool { return slices.Equal(want, idsOf(s.availableTickets(t))) })
 	})
 	t.Run("the checker finds no violations", func(t *testing.T) {
 		report, err := check.Check(t.Context(), check.TargetOf(s.Stack), check.Options{Settle: 3 * time.Second, AtRest: true})

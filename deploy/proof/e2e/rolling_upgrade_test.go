@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -161,6 +162,27 @@ func TestUpgrade_BothReleasesRunSideBySide(t *testing.T) {
 			require.WithinDuration(t, order.ExpiresAt, expired.UpdatedAt, 5*time.Second)
 			s.ticketBecomes(t, "available", order.Ticket.ID)
 		}
+	})
+	t.Run("the catalogue shows what either release lists and reserves", func(t *testing.T) {
+		var ids []string
+		for _, one := range []*testStack{old, s} {
+			listed := seller.at(one).list(t, "Shown by the catalogue", 4200)
+			ids = append(ids, listed.ID)
+			projectTicket(t, buyer.at(one), listed)
+		}
+		requireAvailable := func(want ...string) {
+			t.Helper()
+			eventually(t, "these tickets are for sale in the catalogue", func() bool {
+				found := slices.DeleteFunc(idsOf(s.availableTickets(t)), func(id string) bool { return !slices.Contains(ids, id) })
+				return slices.Equal(want, found)
+			})
+		}
+		slices.Reverse(ids) // the newest first
+		requireAvailable(ids...)
+		buyer.at(old).reserve(t, ids[0])
+		requireAvailable(ids[1])
+		buyer.at(s).reserve(t, ids[1])
+		requireAvailable()
 	})
 	t.Run("sales continue while the old release is killed", func(t *testing.T) {
 		unpaid := buyer.reserve(t, seller.list(t, "Unpaid when the old release is killed", 4200).ID)
