@@ -16,7 +16,7 @@ import (
 	"boxoffice/deploy/proof/client"
 )
 
-// Every replica of catalogue follows the change feed, whoever is killed meanwhile.
+// Every replica of catalogue follows the change feed, also if replicas are killed meanwhile.
 
 // leftAt is how many listings of a show a replica of catalogue has; -1 if it does not know the show, or does not respond.
 func (s *testStack) leftAt(t testing.TB, u *testUser, replica, show string) int {
@@ -56,7 +56,7 @@ func (u *testUser) listMany(t testing.TB, show string, row string, n int) (ticke
 	return tickets
 }
 
-func TestChangeFeed_ReplicasAgreeWhoeverIsKilledAndAfterARebuild(t *testing.T) {
+func TestChangeFeed_ReplicasAgreeAfterKillsAndARebuild(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, stack.Options{Replicas: 2, Env: map[string]string{"JOURNAL_LEASE": journalLease.String()}})
 	owner, buyer := s.signUp(t), s.signUp(t)
