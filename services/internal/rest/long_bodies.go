@@ -67,11 +67,13 @@ func (b *bodyLimits) ofRoute(header *fasthttp.RequestHeader) int {
 	return b.limit
 }
 
-// end notes that a request is responded to.
-func (b *bodyLimits) end(header *fasthttp.RequestHeader) {
+// end notes that a request is responded to. It returns whether the request had a longer body.
+func (b *bodyLimits) end(header *fasthttp.RequestHeader) (long bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	_, long = b.long[header]
 	delete(b.long, header)
+	return long
 }
 
 // counted makes a handler that calls end for each request.
@@ -80,7 +82,11 @@ func (b *bodyLimits) counted(handle fasthttp.RequestHandler) fasthttp.RequestHan
 		return handle
 	}
 	return func(ctx *fasthttp.RequestCtx) {
-		defer b.end(&ctx.Request.Header)
+		defer func() {
+			if b.end(&ctx.Request.Header) {
+				ctx.Request.ReleaseBody(b.limit) // the connection would keep its memory for the next request
+			}
+		}()
 		handle(ctx)
 	}
 }
