@@ -3229,6 +3229,12 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "title": "Front row",
+         *       "price": 5000
+         *     }
+         */
         "application/json": components["schemas"]["TicketChange"];
       };
     };
