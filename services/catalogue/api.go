@@ -137,7 +137,7 @@ func decode[T interface {
 }](c *fiber.Ctx) (T, Details, error) {
 	request, err := rest.Decode[T](c)
 	invalid, broken := errors.AsType[*problem.Error](err)
-	if err != nil && (!broken || !slices.ContainsFunc(invalid.Details, func(d problem.Detail) bool { return d.Field != "" })) {
+	if err != nil && (!broken || invalid.Kind != problem.Invalid || !slices.ContainsFunc(invalid.Details, func(d problem.Detail) bool { return d.Field != "" })) {
 		return request, Details{}, err
 	}
 	details, refused := request.details()

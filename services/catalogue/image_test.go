@@ -447,3 +447,23 @@ func TestEncoder_DecodesOneUploadAtATime(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
+
+func TestImages_TheBytesInMemoryAreBounded(t *testing.T) {
+	i := newImages(nil)
+	const length = bytesKnown / 4
+	for n := range 6 {
+		i.keep(ImageID(fmt.Sprint(n)), make([]byte, length))
+		i.keep(ImageID(fmt.Sprint(n)), make([]byte, length)) // of another request
+		require.LessOrEqual(t, i.bytes, bytesKnown)
+	}
+	require.Equal(t, bytesKnown, i.bytes)
+	for n := range 6 {
+		_, found := i.find(ImageID(fmt.Sprint(n)))
+		require.Equal(t, n >= 2, found, "the last four")
+	}
+	for n := range imagesKnown + 1 {
+		i.keep(ImageID(fmt.Sprint("short ", n)), []byte{0})
+	}
+	require.LessOrEqual(t, i.bytes, bytesKnown)
+	require.Equal(t, imagesKnown, i.known.Len())
+}

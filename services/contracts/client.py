@@ -1,15 +1,18 @@
-"""A client of the box office in Python, with the standard library alone: sells a ticket to itself.
+"""A client of the box office in Python, with the standard library alone: it announces a show and sells a ticket of it to itself.
 
     python3 services/contracts/client.py http://localhost:8080
 
 It is an example to copy from. What it does is what every client does: it calls with a token and a timeout, decides by the code of a
-problem, repeats what was answered 429 or 503 with the same Idempotency-Key, and waits until the order is complete.
+problem, repeats what was answered 429 or 503 with the same Idempotency-Key, and waits until the order is complete. It also finds
+the show in the catalogue, and follows what happens to its tickets.
 """
 
+import datetime
 import json
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import uuid
 
@@ -77,6 +80,34 @@ class Client:
             link = headers.get("Link", "")  # </api/tickets?cursor=…>; rel="next"
             path = link[link.index("<") + 1 : link.index(">")] if 'rel="next"' in link else None
 
+    def live(self, *shows):
+        """Yields what happens to shows and their tickets: (event, data). After a break it goes on where it was."""
+        last_id, query = None, urllib.parse.urlencode([("show", show) for show in shows])
+        while True:
+            request = urllib.request.Request(self.base_url + "/api/catalogue/live?" + query)
+            if last_id:
+                request.add_header("Last-Event-ID", last_id)
+            try:
+                with urllib.request.urlopen(request, timeout=40) as stream:  # something arrives every 15 seconds
+                    event, data = None, None
+                    for line in stream:
+                        field, _, value = line.decode().rstrip("\r\n").partition(": ")
+                        if field == "id":
+                            last_id = value
+                        elif field == "event":
+                            event = value
+                        elif field == "data":
+                            data = value
+                        elif not field and data is not None:
+                            yield event, json.loads(data)
+                            event, data = None, None
+            except urllib.error.HTTPError as refusal:
+                if refusal.code not in (429, 503):
+                    raise
+            except OSError:  # no connection, or silence
+                pass
+            time.sleep(2)
+
 
 def sign_up(base_url, name):
     email = f"{name}-{uuid.uuid4()}@example.com"
@@ -88,12 +119,36 @@ def main(base_url):
     seller = sign_up(base_url, "seller")
     buyer = sign_up(base_url, "buyer")
 
-    ticket = seller.create("/api/tickets", {"title": "Front row", "price": 4500})  # 45 dollars
-    print("listed:", ticket["id"])
+    name = "Hamlet " + uuid.uuid4().hex[:8]
+    tomorrow = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)
+    show = seller.create("/api/shows", {
+        "name": name, "venue": "Globe", "city": "London", "country": "GB", "category": "theatre",
+        "startsAt": tomorrow.isoformat(), "timeZone": "Europe/London", "maxMarkup": 20,
+    })
+    # A new show or ticket may not be known at once: 503 not_yet_known, which create() repeats.
+    place = {"section": "Stalls", "row": "A", "number": "7"}
+    ticket = seller.create("/api/tickets", {"showId": show["id"], "seat": place, "price": 4500})  # 45 dollars
+    print("listed:", ticket["title"])
 
-    # A new ticket may not be known at once: 503 not_yet_known, which create() repeats.
-    order = buyer.create("/api/orders", {"ticketId": ticket["id"]})
+    # The catalogue is made from events: it has the ticket a moment later.
+    search = "/api/catalogue/shows?" + urllib.parse.urlencode({"q": name, "city": "London", "available": "true"})
+    found, _ = buyer.call("GET", search)
+    while not found["shows"]:
+        time.sleep(0.05)
+        found, _ = buyer.call("GET", search)
+    print("found:", found["shows"][0]["venue"], "with", found["shows"][0]["left"], "left, from", found["shows"][0]["priceFrom"])
+
+    # First open the stream, then read the pages: so nothing is missed.
+    live = buyer.live(show["id"])
+    assert next(live)[0] == "ready"
+    cheapest = next(buyer.pages("/api/catalogue/shows/" + show["id"] + "/tickets"))
+
+    order = buyer.create("/api/orders", {"ticketId": cheapest["id"]})
     print("reserved until:", order["expiresAt"])
+    for event, data in live:
+        if event == "listing" and data["change"] == "reserved":
+            print("live:", data["change"], "with", data["left"], "left")
+            break
 
     try:
         buyer.create("/api/payments", {"orderId": order["id"], "paymentMethod": "pm_card_chargeDeclined"})

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
 )
@@ -23,14 +24,19 @@ type market struct {
 
 	listing   events.Ticket // the newest that was applied
 	deleted   bool
+	revoked   bool                  // the ticket is void
 	withheld  bool                  // after a refund, until the seller changes the listing after it
 	cooldowns map[id.User]time.Time // until when a buyer may not reserve again
 	published []events.Order        // every change, in the order in which it happened
 }
 
-func newMarket() *market {
+// newMarket draws whether the ticket is for a show.
+func newMarket(t *rapid.T) *market {
 	m := &market{now: noon, cooldowns: map[id.User]time.Time{}}
 	m.listing = events.Ticket{ID: "ticket-1", UserID: "seller", Title: "Front row", Price: 4500, Currency: "usd", Version: 1}
+	if rapid.Bool().Draw(t, "for a show") {
+		m.listing.ShowID, m.listing.SalesEndAt = "show-1", clock.Stamp(noon.Add(2*window))
+	}
 	m.seat.Apply(m.listing, false)
 	return m
 }
@@ -98,6 +104,7 @@ func (m *market) commands() map[string]func(*rapid.T) {
 		"cancel":                                m.cancel,
 		"change an order as it was read before": m.stale,
 		"change the listing":                    m.applyListing,
+		"revoke the ticket":                     m.revoke,
 		"":                                      m.check,
 	}
 }
@@ -107,7 +114,8 @@ func (m *market) reserve(t *rapid.T) {
 	buyer := rapid.SampledFrom([]id.User{"ann", "ann", "bob", "seller"}).Draw(t, "buyer")
 	live := m.live()
 	expired := len(live) > 0 && live[0].Status == Created && !m.now.Before(live[0].ExpiresAt)
-	free := !m.deleted && !m.withheld && (len(live) == 0 || expired)
+	started := !m.listing.SalesEndAt.IsZero() && !m.now.Before(m.listing.SalesEndAt.Time)
+	free := !m.deleted && !m.withheld && !started && (len(live) == 0 || expired)
 	allowed := free && buyer != "seller" && !m.now.Before(m.cooldowns[buyer])
 
 	seat, late := copyOf(m.seat), Order{}
@@ -140,6 +148,7 @@ func (m *market) reserve(t *rapid.T) {
 	}
 	require.Equal(t, 1, order.Version)
 	require.Equal(t, m.listing.Price, order.Ticket.Price, "the price is the listing's at that moment")
+	require.Equal(t, m.listing.ShowID, order.Ticket.ShowID)
 	if expired {
 		m.noteCooldown(late, Expired)
 		require.False(t, m.now.Before(m.cooldowns[buyer]))
@@ -238,8 +247,36 @@ func (m *market) stale(t *rapid.T) {
 	m.requireUnchanged(t, seat, orders)
 }
 
+// revoke does what subscriptions does with the deletion of a revoked ticket. It is rare, because nothing can be sold afterwards.
+func (m *market) revoke(t *rapid.T) {
+	if rapid.IntRange(0, 9).Draw(t, "revoke, if 0") > 0 {
+		return
+	}
+	if !m.revoked {
+		m.listing.Version++
+		m.listing.Revoked = true
+		m.seat.Apply(m.listing, true)
+		m.deleted, m.revoked = true, true
+	}
+	for _, order := range m.live() {
+		before := *order
+		changed, err := order.CancelRevoked(&m.seat, m.now, limited)
+		require.NoError(t, err)
+		require.True(t, changed)
+		require.Equal(t, Withdrawn, order.Reason)
+		require.Equal(t, before.Version+1, order.Version)
+		m.publish(*order)
+	}
+}
+
 func (m *market) applyListing(t *rapid.T) {
+	if m.revoked {
+		return // it was the last event
+	}
 	listing := m.listing
+	if listing.ShowID != "" && rapid.Bool().Draw(t, "its show is moved") {
+		listing.SalesEndAt = clock.Stamp(m.now.Add(time.Duration(rapid.IntRange(-1, 200).Draw(t, "minutes until it starts")) * time.Minute))
+	}
 	listing.Version = rapid.IntRange(1, m.listing.Version+2).Draw(t, "version")
 	listing.Price = rapid.Int64Range(50, 1_000_000).Draw(t, "price")
 	listing.Sequence = rapid.IntRange(max(0, m.seat.Sequence-2), m.seat.Sequence).Draw(t, "applied by tickets")
@@ -267,6 +304,9 @@ func (m *market) requireUnchanged(t *rapid.T, seat Seat, orders []Order) {
 func (m *market) check(t *rapid.T) {
 	live := m.live()
 	require.LessOrEqual(t, len(live), 1, "a seat has at most one live order")
+	if m.revoked {
+		require.Empty(t, live, "a revoked ticket has none")
+	}
 	if len(live) == 0 {
 		require.Nil(t, m.seat.Reservation)
 	} else {
@@ -337,14 +377,14 @@ func TestBuyer_NeverHasMoreUnpaidOrdersThanTheTermsAllow(t *testing.T) {
 }
 
 func TestOrders_AnySequenceOfCommandsKeepsTheRules(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { t.Repeat(newMarket().commands()) })
+	rapid.Check(t, func(t *rapid.T) { t.Repeat(newMarket(t).commands()) })
 }
 
 // In any order and number of deliveries, the event with the highest sequence is of the live order of the ticket. The
 // tickets service applies events by this rule alone.
 func TestOrders_TheNewestSequenceHasTheLiveOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := newMarket()
+		m := newMarket(t)
 		t.Repeat(m.commands())
 		var newest events.Order
 		for _, order := range anyDelivery(t, m.published) {
@@ -403,7 +443,7 @@ func TestApply_ConvergesInAnyDelivery(t *testing.T) {
 // Later changes of the listing change neither an order's price nor its window.
 func TestReserve_ThePriceAndTheWindowStayAsReserved(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := newMarket()
+		m := newMarket(t)
 		t.Repeat(m.commands())
 		first := map[id.Order]events.Order{}
 		for _, order := range m.published {

@@ -128,15 +128,15 @@ func (r listingRequest) listing() (Listing, error) {
 // errShowRequired is for a seat or a face value without a show.
 var errShowRequired = problem.New(problem.Invalid, "required", "Show id is required, because only a ticket for a show has a seat or a face value.").WithField("showId")
 
-// refusals are what is wrong with the members of a listing together.
-func (r listingRequest) refusals() (refusals []*problem.Error) {
+// checkListing refuses what only a listing with a show may lack or have.
+func checkListing(r listingRequest) (refusals []*problem.Error, err error) {
 	if r.ShowID == nil && r.Title == "" {
 		refusals = append(refusals, errTitleRequired)
 	}
 	if r.ShowID == nil && (r.Seat != nil || r.FaceValue != nil) {
 		refusals = append(refusals, errShowRequired)
 	}
-	return refusals
+	return refusals, nil
 }
 
 type updateRequest struct {
@@ -144,21 +144,18 @@ type updateRequest struct {
 	Version int `json:"version" validate:"omitempty,min=1"`
 }
 
-// refusals is empty: whether a title is needed, or a face value allowed, depends on the ticket (Ticket.Update).
-func (updateRequest) refusals() []*problem.Error { return nil }
-
-// decode is rest.Decode for a request with a price, which it checks by the terms. The problem names all that is wrong, unless the
-// body cannot be decoded.
-func decode[T interface {
-	price() *int64
-	refusals() []*problem.Error
-}](c *fiber.Ctx, terms Terms) (T, error) {
+// decode is rest.Decode for a request with a price, which it checks by the terms, and with what check refuses. The problem names all that is
+// wrong, unless the body cannot be decoded.
+func decode[T interface{ price() *int64 }](c *fiber.Ctx, terms Terms, check func(T) ([]*problem.Error, error)) (T, error) {
 	request, err := rest.Decode[T](c)
 	invalid, isProblem := errors.AsType[*problem.Error](err)
 	if err != nil && (!isProblem || !isReadable(invalid)) {
 		return request, err
 	}
-	refusals := request.refusals()
+	refusals, err := check(request)
+	if err != nil {
+		return request, err
+	}
 	if invalid != nil {
 		refusals = append(refusals, invalid)
 	}
@@ -185,7 +182,7 @@ func isReadable(refused *problem.Error) bool {
 }
 
 func (a *api) create(c *fiber.Ctx) error {
-	request, err := decode[listingRequest](c, a.store.terms)
+	request, err := decode(c, a.store.terms, checkListing)
 	if err != nil {
 		return err
 	}
@@ -244,7 +241,7 @@ func (a *api) update(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	request, err := decode[updateRequest](c, a.store.terms)
+	request, err := decode(c, a.store.terms, func(r updateRequest) ([]*problem.Error, error) { return a.checkUpdate(rest.Context(c), ticket, r) })
 	if err != nil {
 		return err
 	}
@@ -258,6 +255,18 @@ func (a *api) update(c *fiber.Ctx) error {
 	}
 	rest.SetETag(c, updated.Version)
 	return c.JSON(responseOf(updated))
+}
+
+// checkUpdate refuses a change without a title of a ticket without a show, like every other wrong member: before the ticket's seller counts.
+func (a *api) checkUpdate(ctx context.Context, ticket id.Ticket, r updateRequest) ([]*problem.Error, error) {
+	if r.Title != "" {
+		return nil, nil
+	}
+	found, err := a.store.Ticket(ctx, ticket)
+	if err != nil || found.ShowID != "" {
+		return nil, err
+	}
+	return []*problem.Error{errTitleRequired}, nil
 }
 
 func (a *api) delete(c *fiber.Ctx) error {

@@ -23,10 +23,11 @@ import (
 	"boxoffice/services/internal/state/statetest"
 )
 
+var quiet = slog.New(slog.DiscardHandler)
+
 // newReplica is a store over a sidecar, in a process of its own.
 func newReplica(t testing.TB, sidecar *statetest.Sidecar, name string, clock clock.Clock) *store {
 	t.Helper()
-	quiet := slog.New(slog.DiscardHandler)
 	documents, err := state.Open(context.Background(), sidecar, state.Options{Service: "tickets", Instance: name, Log: quiet})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = documents.Close(context.Background()) })
@@ -54,8 +55,14 @@ func mustList(t *testing.T, s *store, show id.Show, place *Place) Ticket {
 	return ticket
 }
 
+// tester is a testing.T or a rapid.T.
+type tester interface {
+	require.TestingT
+	Helper()
+}
+
 // stored is a ticket's document.
-func stored(t testing.TB, s *store, ticket id.Ticket) Ticket {
+func stored(t tester, s *store, ticket id.Ticket) Ticket {
 	t.Helper()
 	doc, err := state.Get[Ticket](context.Background(), s.documents, ticketKey(ticket))
 	require.NoError(t, err)
@@ -71,7 +78,7 @@ func apply(t *testing.T, s *store, ticket id.Ticket, sequence int, becomes Statu
 }
 
 // holderOf is the ticket that has a place by the place's document; "" if there is none.
-func holderOf(t testing.TB, sidecar *statetest.Sidecar, key string) id.Ticket {
+func holderOf(t tester, sidecar *statetest.Sidecar, key string) id.Ticket {
 	t.Helper()
 	document := sidecar.Document(key)
 	if document.ETag == "" {

@@ -87,6 +87,7 @@ func TestCheck_WhatIsDescribedHasNoFinding(t *testing.T) {
 		"unknown method":    {method: "PUT", path: "/notes", status: 405, response: problem("method_not_allowed"), responseHeader: []string{"Allow: GET, HEAD, POST"}},
 		"head":              {method: "HEAD", path: "/notes", status: 200},
 		"a list in a query": {method: "GET", path: "/notes/changes?note=" + noteID + "&note=" + noteID, status: 200, responseHeader: []string{"Content-Type: text/event-stream"}},
+		"an empty query":    {method: "GET", path: "/notes?mood=", status: 200, response: "[]"},
 		"a file":            {method: "PUT", path: "/notes/" + noteID + "/picture", request: "\x89PNG", requestHeader: []string{"Content-Type: image/png"}, status: 204},
 	} {
 		_, finding := d.Check(e.read(t))

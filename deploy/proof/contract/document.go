@@ -53,12 +53,13 @@ type Operation struct {
 
 // parameter is a parameter of a request, or a header of a response.
 type parameter struct {
-	name     string
-	in       string // path, query, header or cookie
-	required bool
-	schema   *jsonschema.Schema
-	source   map[string]any // the schema as written
-	pointer  string
+	name       string
+	in         string // path, query, header or cookie
+	required   bool
+	mayBeEmpty bool // of a query: then an empty one is the same as none
+	schema     *jsonschema.Schema
+	source     map[string]any // the schema as written
+	pointer    string
 }
 
 // content is a body by media type.
@@ -278,7 +279,8 @@ func (p *parser) parameter(name, in string, n node) (parameter, error) {
 		return parameter{}, err
 	}
 	required, _ := n.object()["required"].(bool)
-	return parameter{name: name, in: in, required: required, schema: compiled, source: flatten(p.root, schema.value), pointer: schema.pointer}, nil
+	mayBeEmpty, _ := n.object()["allowEmptyValue"].(bool)
+	return parameter{name: name, in: in, required: required, mayBeEmpty: mayBeEmpty, schema: compiled, source: flatten(p.root, schema.value), pointer: schema.pointer}, nil
 }
 
 func (p *parser) content(n node) (*content, error) {

@@ -244,7 +244,7 @@ func (o *Operation) checkRequest(x Exchange, values map[string]string) (reasons 
 			sent = []string{values[p.name]}
 		case "query":
 			switch {
-			case !query.Has(p.name):
+			case !query.Has(p.name), p.mayBeEmpty && query.Get(p.name) == "":
 			case p.isList():
 				if invalid := p.checkList(query[p.name]); len(invalid) > 0 {
 					reasons = append(reasons, fmt.Sprintf("the query parameter %s is %q: %s", p.name, query[p.name], strings.Join(invalid, ", ")))

@@ -55,11 +55,10 @@ func (g *Generator) Sample(o *Operation) Request {
 	g.setFile(&p)
 	if described, ok := o.jsonBody(); ok {
 		p.header.Set("Content-Type", "application/json")
-		if p.body = described.example; p.body == nil {
+		if p.body = clone(described.example); p.body == nil {
 			p.body = g.generate(described.source, "", 0)
 		}
 		if members, ok := p.body.(map[string]any); ok {
-			members = cloneMembers(members)
 			for name := range members {
 				if known, ok := g.value(o, name); ok {
 					members[name] = known
@@ -218,7 +217,7 @@ func (g *Generator) generate(schema any, name string, depth int) any {
 		return pick(g, values)
 	}
 	if examples, _ := flat["examples"].([]any); len(examples) > 0 && (flat["pattern"] != nil || g.chance.IntN(3) == 0) {
-		return pick(g, examples)
+		return clone(pick(g, examples))
 	}
 	kind := flat["type"]
 	if kinds, ok := kind.([]any); ok && len(kinds) > 0 {
@@ -509,10 +508,21 @@ func (g *Generator) changeFile(p *parts) string {
 	return "the body is " + name
 }
 
-func cloneMembers(members map[string]any) map[string]any {
-	clone := map[string]any{}
-	for name, member := range members {
-		clone[name] = member
+// clone copies a value of the document, which is shared, so that it can be changed.
+func clone(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		members := map[string]any{}
+		for name, member := range value {
+			members[name] = clone(member)
+		}
+		return members
+	case []any:
+		list := make([]any, len(value))
+		for i, item := range value {
+			list[i] = clone(item)
+		}
+		return list
 	}
-	return clone
+	return value
 }

@@ -75,7 +75,7 @@ type firstEvent struct{ next http.RoundTripper }
 func (f firstEvent) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := f.next.RoundTrip(request)
 	const stream = "text/event-stream"
-	if err != nil || request.Header.Get("Accept") == stream || response.Header.Get("Content-Type") != stream {
+	if err != nil || request.Method == http.MethodHead || request.Header.Get("Accept") == stream || response.Header.Get("Content-Type") != stream {
 		return response, err
 	}
 	var text bytes.Buffer

@@ -144,24 +144,24 @@ func TestDeadLetters_CommandListsShowsAndSendsAgain(t *testing.T) {
 	refused := s.waitDeadLetter(t, "tickets", eventID)
 	require.Equal(t, "refused", refused.Code)
 	require.Contains(t, refused.Reason, "there is no ticket")
-	for _, service := range []string{"tickets", "payments", "expiration"} {
+	for _, service := range []string{"tickets", "payments", "expiration", "catalogue"} {
 		undecodable := s.waitDeadLetter(t, service, "poison")
 		require.Equal(t, "undecodable", undecodable.Code)
 		require.Contains(t, string(undecodable.Event), `"a text"`)
 	}
 	var bare deadLetter
-	for _, service := range []string{"tickets", "payments", "expiration"} {
+	for _, service := range []string{"tickets", "payments", "expiration", "catalogue"} {
 		bare = s.waitDeadLetter(t, service, "neither JSON nor anything")
 		require.Equal(t, "undecodable", bare.Code)
 		require.Equal(t, "neither JSON nor anything", string(bare.Raw))
 	}
-	require.Len(t, s.deadLetters(t), 8, "each is listed once, however often the command runs")
-	s.waitDeadLetterCounts(t, map[string]int{"tickets": 3, "payments": 3, "expiration": 2, "orders": 0})
+	require.Len(t, s.deadLetters(t), 10, "each is listed once, however often the command runs")
+	s.waitDeadLetterCounts(t, map[string]int{"tickets": 3, "payments": 3, "expiration": 2, "catalogue": 2, "orders": 0})
 
 	t.Run("list and show", func(t *testing.T) {
 		list := s.requireDeadLettersCommand(t, "list")
 		require.Regexp(t, failed.ID+` +waiting +.* payments +3 +failed +order.created +`, list)
-		require.Contains(t, list, "8 waiting, 0 sent again.")
+		require.Contains(t, list, "10 waiting, 0 sent again.")
 		shown := s.requireDeadLettersCommand(t, "show", failed.ID)
 		for _, text := range []string{eventID, "is not readable", failed.Instance, `"title": "Unknown ticket"`} {
 			require.Contains(t, shown, text)
@@ -180,7 +180,7 @@ func TestDeadLetters_CommandListsShowsAndSendsAgain(t *testing.T) {
 	events.waitSentAgain(t, "payments", eventID+"/again-1")
 	events.waitIdle(t)
 	require.Equal(t, "sent", s.waitDeadLetter(t, "payments", eventID).Status)
-	s.waitDeadLetterCounts(t, map[string]int{"tickets": 3, "payments": 2, "expiration": 2, "orders": 0})
+	s.waitDeadLetterCounts(t, map[string]int{"tickets": 3, "payments": 2, "expiration": 2, "catalogue": 2, "orders": 0})
 	for _, d := range s.deadLetters(t) {
 		require.NotContains(t, d.EventID, eventID+"/again-1", "payments handled it, and no other service received it")
 	}
@@ -190,7 +190,7 @@ func TestDeadLetters_CommandListsShowsAndSendsAgain(t *testing.T) {
 	_, stderr, status := s.runDeadLetters(t, "send-all")
 	require.Equal(t, 1, status)
 	require.Contains(t, stderr, bare.ID+": it cannot be sent")
-	for _, service := range []string{"tickets", "payments", "expiration"} {
+	for _, service := range []string{"tickets", "payments", "expiration", "catalogue"} {
 		events.waitSentAgain(t, service, "poison/again-1")
 	}
 	events.waitSentAgain(t, "tickets", eventID+"/again-1")
@@ -227,7 +227,7 @@ func TestDeadLetters_KilledCommandLosesNone(t *testing.T) {
 	for i := range many {
 		events.publish(t, fmt.Appendf(nil, `{"specversion":"1.0","id":"poison-%d","source":"/tickets","type":"ticket.created","data":"a text"}`, i))
 	}
-	eventually(t, "all events are dead letters", func() bool { return events.deadLetterCount(t) == many })
+	eventually(t, "all events are dead letters, of orders and of catalogue", func() bool { return events.deadLetterCount(t) == 2*many })
 
 	for _, command := range []string{"list", "send-all", "send-all"} {
 		cmd := s.deadLetterCommand(t, command)
@@ -247,6 +247,7 @@ func TestDeadLetters_KilledCommandLosesNone(t *testing.T) {
 	for i := range many {
 		require.True(t, listed[fmt.Sprintf("poison-%d", i)])
 		events.waitSentAgain(t, "orders", fmt.Sprintf("poison-%d/again-1", i))
+		events.waitSentAgain(t, "catalogue", fmt.Sprintf("poison-%d/again-1", i))
 	}
 }
 
@@ -260,9 +261,9 @@ func TestDeadLetters_UnreadableEventsDoNotBlockOthers(t *testing.T) {
 		mark      string   // the event's id, or part of its text; "" if no service subscribes to it
 		by        []string // the services with a dead letter of it
 	}{
-		{"not an event", `neither JSON nor anything`, `neither JSON`, []string{"tickets", "payments", "expiration"}},
-		{"unreadable data", `{"specversion":"1.0","id":"poison-1","source":"/orders","type":"order.created","datacontenttype":"application/json","data":"a text"}`, "poison-1", []string{"tickets", "payments", "expiration"}},
-		{"no aggregate", `{"specversion":"1.0","id":"poison-2","source":"/tickets","type":"ticket.updated","datacontenttype":"application/json","data":{"price":1}}`, "poison-2", []string{"orders"}},
+		{"not an event", `neither JSON nor anything`, `neither JSON`, []string{"tickets", "payments", "expiration", "catalogue"}},
+		{"unreadable data", `{"specversion":"1.0","id":"poison-1","source":"/orders","type":"order.created","datacontenttype":"application/json","data":"a text"}`, "poison-1", []string{"tickets", "payments", "expiration", "catalogue"}},
+		{"no aggregate", `{"specversion":"1.0","id":"poison-2","source":"/tickets","type":"ticket.updated","datacontenttype":"application/json","data":{"price":1}}`, "poison-2", []string{"orders", "catalogue"}},
 		{"a newer schema", `{"specversion":"1.0","id":"poison-3","source":"/payments","type":"payment.created","dataschema":"urn:boxoffice:payment.created:99","datacontenttype":"application/json","data":{"id":"x","version":1}}`, "poison-3", []string{"orders"}},
 		{"unknown type", `{"specversion":"1.0","id":"poison-4","source":"/orders","type":"order.forgotten","datacontenttype":"application/json","data":{}}`, "", nil},
 	}

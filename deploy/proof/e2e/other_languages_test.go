@@ -46,6 +46,8 @@ func TestPythonClient_SellsATicket(t *testing.T) {
 
 	output := runProgram(t, filepath.Join(root(t), "services/contracts"), nil, "python3", "client.py", s.GatewayURL())
 
+	require.Contains(t, output, "found: Globe with 1 left, from 4500")
+	require.Contains(t, output, "live: reserved with 0 left")
 	require.Contains(t, output, "declined: generic_decline")
 	require.Contains(t, output, "order: complete")
 }

@@ -106,7 +106,7 @@ func TestOutage_StoreIsDown_ChangesAreRefusedUntilItIsBack(t *testing.T) {
 		s.waitReady(t, s.StoreName())
 	}
 	s.kill(t, s.StoreName())
-	s.waitNotReady(t, map[string][]string{"auth": {"store"}, "tickets": {"store"}, "orders": {"store"}, "payments": {"store"}, "expiration": {"store"}, "dead-letters": {"store"}})
+	s.waitNotReady(t, map[string][]string{"auth": {"store"}, "tickets": {"store"}, "orders": {"store"}, "payments": {"store"}, "expiration": {"store"}, "dead-letters": {"store"}, "catalogue": {"store"}})
 	requireRetryLater(t, seller.call(t, client.ListTicket("Refused", 1000)))
 	requireRetryLater(t, seller.call(t, client.ReadOrders()))
 	before := load.refusedForNow()
@@ -436,6 +436,32 @@ func TestOutage_StripeIsDown_PaymentsAreSettledLater(t *testing.T) {
 	buyer.paymentBecomes(t, "voided", begun.ID)
 	s.requireMoney(t, bought.ID, money{charges: 1, kept: 1000})
 	s.requireMoney(t, cancelled.ID, money{})
+}
+
+// Without catalogue no shows are found, and a ticket whose id is known can be bought. What happened meanwhile is on the pages afterwards.
+func TestOutage_CatalogueIsDown_SalesContinue(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, stack.Options{})
+	seller, buyer := s.signUp(t), s.signUp(t)
+	first, second := seller.list(t, "Bought while catalogue is down", 4200), seller.list(t, "For sale", 4200)
+	eventually(t, "both are for sale", func() bool { return slices.Equal(idsOf(s.availableTickets(t)), []string{second.ID, first.ID}) })
+
+	s.kill(t, "catalogue")
+	eventually(t, "the gateway notices it", func() bool { return slices.Equal(s.failedChecks(t, "gateway"), []string{"catalogue"}) })
+	for _, request := range []client.Request{client.ReadShows(), client.SearchShows(), client.ReadAvailable()} {
+		requireRetryLater(t, seller.call(t, request))
+	}
+	third := seller.list(t, "Listed while catalogue is down", 4200)
+	paid := buyer.pay(t, buyer.reserve(t, first.ID).ID, goodCard)
+	buyer.paymentBecomes(t, "captured", paid.ID)
+	require.Len(t, s.allTickets(t, 200), 3)
+
+	s.start(t, "catalogue")
+	s.waitReady(t, "catalogue")
+	eventually(t, "the pages are what tickets has", func() bool {
+		r := s.call(t, client.ReadAvailable())
+		return r.Status == 200 && slices.Equal(idsOf(decode[[]client.Ticket](t, r)), []string{third.ID, second.ID})
+	})
 }
 
 // unhealthy is what a sidecar logs when it stops its subscriptions, because its service does not respond.

@@ -23,7 +23,7 @@ func fold(text string) string {
 	}
 	var folded strings.Builder
 	folded.Grow(len(text))
-	for _, r := range norm.NFKD.String(text) {
+	for _, r := range norm.NFKD.String(strings.ToValidUTF8(text, " ")) {
 		if unicode.Is(unicode.Mn, r) {
 			continue
 		}

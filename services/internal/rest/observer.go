@@ -12,7 +12,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/valyala/fasthttp"
 
 	"boxoffice/services/internal/problem"
 )
@@ -30,8 +29,7 @@ type observer struct {
 	duration *prometheus.HistogramVec
 	trusted  []netip.Prefix
 	tracing  tracing
-	// bodyLimit returns the longest body of a request with a header.
-	bodyLimit func(*fasthttp.RequestHeader) int
+	limits   *bodyLimits
 }
 
 func newObserver(log *slog.Logger, metrics prometheus.Registerer) *observer {
@@ -203,11 +201,12 @@ func (w *observer) fail(c *fiber.Ctx, err error) error {
 
 // refuse responds to a request that fasthttp could not parse, which does not reach any handler.
 func (w *observer) refuse(c *fiber.Ctx, err error) error {
+	defer w.limits.end(&c.Request().Header)
 	o := &observation{requestID: newRequestID(), cause: err, client: Peer(c.Context())}
 	c.Set(fiber.HeaderXRequestID, o.requestID)
 	switch {
 	case errors.Is(err, fiber.ErrRequestEntityTooLarge):
-		err = problem.New(problem.TooLarge, "too_large", "The request's body is longer than %d bytes.", w.bodyLimit(&c.Request().Header))
+		err = w.limits.refusal(c)
 		drain(c)
 	case errors.Is(err, fiber.ErrRequestHeaderFieldsTooLarge):
 		drain(c)

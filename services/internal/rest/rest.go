@@ -3,7 +3,6 @@
 package rest
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -43,7 +42,8 @@ type Options struct {
 	Metrics prometheus.Registerer
 	// BodyLimit is the longest request body in bytes. Default 1 MiB.
 	BodyLimit int
-	// BodyLimitOf, if it is set, returns the limit for requests with a method and a path as they were sent; 0 is BodyLimit.
+	// BodyLimitOf, if it is set, returns the limit for requests with a method and a path as they were sent; 0 is BodyLimit. Few bodies
+	// longer than BodyLimit are received at a time (maxLongBodies); others get 503.
 	BodyLimitOf func(method, path string) int
 	// HeaderTimeout bounds the time in which a request's headers arrive, BodyTimeout that of its body. Defaults: 5 s, 15 s.
 	HeaderTimeout, BodyTimeout time.Duration
@@ -82,7 +82,7 @@ func New(o Options) *fiber.App {
 	}
 	w := newObserver(o.Log, o.Metrics)
 	w.trusted = o.TrustedProxies
-	w.bodyLimit = o.bodyLimit
+	w.limits = newBodyLimits(o)
 	if o.Edge != nil {
 		w.tracing = tracing{edge: true, sampled: o.Edge.TraceSampling}
 	}
@@ -102,27 +102,18 @@ func New(o Options) *fiber.App {
 	// A request that cannot be parsed is logged without its bytes: they may have a cookie.
 	app.Server().SecureErrorLogMessage = true
 	app.Server().HeaderReceived = func(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
-		return fasthttp.RequestConfig{ReadTimeout: o.BodyTimeout, MaxRequestBodySize: o.bodyLimit(header)}
+		return fasthttp.RequestConfig{ReadTimeout: o.BodyTimeout, MaxRequestBodySize: w.limits.begin(header)}
 	}
 	// Stream closes the connections that it takes.
 	app.Server().KeepHijackedConns = true
 	refuseUnknownMethods(app)
-	app.Server().Handler = markBusy(app.Server().Handler)
+	app.Server().Handler = w.limits.counted(markBusy(app.Server().Handler))
 	app.Use(w.request)
 	app.Use(recover.New(recover.Config{
 		EnableStackTrace:  true,
 		StackTraceHandler: func(c *fiber.Ctx, _ any) { observed(c).stack = debug.Stack() },
 	}))
 	return app
-}
-
-// bodyLimit returns the longest body of a request with a header.
-func (o *Options) bodyLimit(header *fasthttp.RequestHeader) int {
-	if o.BodyLimitOf == nil {
-		return o.BodyLimit
-	}
-	path, _, _ := strings.Cut(string(header.RequestURI()), "?")
-	return cmp.Or(o.BodyLimitOf(string(header.Method()), path), o.BodyLimit)
 }
 
 // refuseUnknownMethods responds with problem+json to a method that HTTP does not have. Fiber would respond with plain text, before

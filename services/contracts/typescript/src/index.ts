@@ -5,6 +5,8 @@ export { Problem } from "./problem.ts";
 export type { AnyCode, ProblemDetail } from "./problem.ts";
 export { retry } from "./retry.ts";
 export type { RetryOptions } from "./retry.ts";
+export { watch } from "./watch.ts";
+export type { LiveEvent, WatchOptions } from "./watch.ts";
 export type { components, operations, paths, webhooks } from "./generated/api.ts";
 export type { Envelope, Events, EventType } from "./generated/events.ts";
 export type { Code, Codes } from "./generated/codes.ts";

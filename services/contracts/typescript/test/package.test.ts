@@ -21,5 +21,5 @@ test("the package has the built code with its types, and nothing else", async ()
   // Imports of the built code end in .js, those of its types as well.
   expect(await readFile(new URL("dist/index.js", folder), "utf8")).not.toContain(".ts");
   const built = (await import(new URL("dist/index.js", folder).href)) as Record<string, unknown>;
-  expect(Object.keys(built).sort()).toEqual(["Problem", "createClient", "paginate", "retry"]);
+  expect(Object.keys(built).sort()).toEqual(["Problem", "createClient", "paginate", "retry", "watch"]);
 });

@@ -334,7 +334,7 @@ export interface paths {
      * @description Shows that are not cancelled and have not started, also those that are sold out (`left` is 0). Each has how many tickets are left, and from which price.
      *
      *     `q` searches the name, the venue, the city, the category and the description. All its words must occur; the last one may be the beginning of a word, and a typing error is forgiven. `total` counts all matches, and `facets` counts
-     *     them by city, category and country. A facet does not apply its own filter: with `city=Berlin`, `facets.cities` still has the other cities, so that a page can offer them.
+     *     them by city, category and country. A facet does not apply its own filter: with `city=Berlin`, `facets.cities` still has the other cities, so that a page can offer them. An empty parameter is the same as none.
      */
     get: operations["searchShows"];
     put?: never;
@@ -1232,7 +1232,7 @@ export interface components {
       /** @description How many shows have it. */
       count: number;
     };
-    /** @description How many shows match by city, category and country, the most frequent first. */
+    /** @description How many shows match by city, category and country: the 50 most frequent, the most frequent first. */
     Facets: {
       cities: components["schemas"]["FacetValue"][];
       categories: components["schemas"]["FacetValue"][];
@@ -2388,6 +2388,7 @@ export interface components {
         "X-Request-Id": components["headers"]["RequestId"];
         "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
         RateLimit: components["headers"]["RateLimit"];
+        Link: components["headers"]["NextLink"];
         ETag: components["headers"]["DocumentETag"];
         "Cache-Control": components["headers"]["CatalogueCacheControl"];
         [name: string]: unknown;
@@ -2437,7 +2438,7 @@ export interface components {
      */
     Query: string;
     /**
-     * @description Shows of this city, in any case.
+     * @description Shows of this city, whatever the case of its letters and their accents.
      * @example Berlin
      */
     City: string;
@@ -3937,7 +3938,7 @@ export interface operations {
          */
         q?: components["parameters"]["Query"];
         /**
-         * @description Shows of this city, in any case.
+         * @description Shows of this city, whatever the case of its letters and their accents.
          * @example Berlin
          */
         city?: components["parameters"]["City"];
