@@ -140,6 +140,17 @@ func (f *follower) apply(ctx context.Context, e client.StreamEvent) bool {
 			return true
 		}
 		f.applyListing(update)
+	case "show":
+		update, err := e.Show()
+		if err != nil {
+			f.stats.unexpectedly("%v", err)
+			return true
+		}
+		f.mu.Lock()
+		if f.has[update.ShowID] == nil { // the catalogue did not have it when the pages were read
+			f.hasPages = false
+		}
+		f.mu.Unlock()
 	}
 	if !f.hasPages {
 		f.hasPages = f.readPages(ctx)
