@@ -228,7 +228,7 @@ func TestLive_AStreamContinuesThePageOfAnotherReplica(t *testing.T) {
 			continue // this replica does not have the show yet
 		}
 		has := len(decode[[]client.Ticket](t, page))
-		last := listFor(t, seller, show, 2000, nil)
+		listFor(t, seller, show, 2000, nil)
 		stream, err := client.New(replicas[(round+1)%2], client.Options{}).Stream(t.Context(), client.FollowShowsAfter([]string{page.Header.Get("Catalogue-Position")}, show.ID))
 		require.NoError(t, err)
 		for missing := 2*(round+1) - has; missing > 0; {
@@ -240,10 +240,7 @@ func TestLive_AStreamContinuesThePageOfAnotherReplica(t *testing.T) {
 			}
 			update, err := e.Listing()
 			require.NoError(t, err)
-			missing = 2*(round+1) - update.Left
-			if missing == 0 {
-				require.Equal(t, last.ID, update.TicketID)
-			}
+			missing = 2*(round+1) - update.Left // the two listings may come in either order
 		}
 		require.NoError(t, stream.Close())
 	}
