@@ -556,3 +556,30 @@ func BenchmarkProxy(b *testing.B) {
 		}
 	})
 }
+
+func TestProxy_ForwardsConditionalRequestsAndCompressedResponses(t *testing.T) {
+	url := gateway(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("Vary", "Accept-Encoding")
+		w.Header().Set("Cache-Control", "public, no-cache")
+		if r.Header.Get("If-None-Match") == `"1"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("Content-Encoding", r.Header.Get("Accept-Encoding"))
+		fmt.Fprint(w, "\x1f\x8b compressed")
+	}))
+	for _, path := range []string{"/api/catalogue/shows", "/api/tickets?status=available"} {
+		got := do(t, "GET", url+path, "", "Accept-Encoding", "gzip")
+		require.Equal(t, "gzip", got.header.Get("Content-Encoding"))
+		require.Equal(t, "\x1f\x8b compressed", got.body)
+		require.Equal(t, "public, no-cache", got.header.Get("Cache-Control"))
+		require.Equal(t, "Accept-Encoding", got.header.Get("Vary"))
+		for _, method := range []string{"GET", "HEAD"} {
+			got = do(t, method, url+path, "", "If-None-Match", `"1"`)
+			require.Equal(t, http.StatusNotModified, got.status)
+			require.Equal(t, `"1"`, got.header.Get("ETag"))
+			require.Empty(t, got.body)
+		}
+	}
+}

@@ -11,6 +11,8 @@ import (
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/state"
 )
 
 // Tickets with a show: sales end when it starts, and a revoked ticket ends its order, paid or not.
@@ -240,4 +242,28 @@ func TestListingDeleted_AWithdrawnTicketStaysTheBuyersIfItIsPaid(t *testing.T) {
 	listing.Version, listing.Revoked = 3, true // then its show is cancelled
 	require.NoError(t, s.listingDeleted(t.Context(), events.TicketDeleted{Ticket: listing}))
 	s.requireStatus(t, Cancelled, order)
+}
+
+// During an update a process of the previous release refuses the seat and the order of a ticket with a show, and reads others.
+func TestDocuments_ThePreviousReleaseRefusesATicketWithAShow(t *testing.T) {
+	type previous struct { // has no Upgrader, so it reads format 1 alone
+		Schema int `json:"schema"`
+	}
+	s := newTestStore(t, limited)
+	listing := showListing(id.New[id.Ticket](), 1)
+	listing.SalesEndAt = clock.Stamp(clock.System().Add(time.Hour))
+	require.NoError(t, s.listingChanged(t.Context(), listing))
+	with, err := s.reserve(t, listing.ID, "buyer")
+	require.NoError(t, err)
+	without := s.ordered(t, time.Minute, nil)
+	for _, order := range []Order{with, without} {
+		for _, key := range []string{orderKey(order.ID), seatKey(order.Ticket.ID)} {
+			_, err := state.Get[previous](t.Context(), s.documents, key)
+			if order.ID == with.ID {
+				require.Equal(t, problem.Unavailable, problem.KindOf(err), key)
+			} else {
+				require.NoError(t, err, key)
+			}
+		}
+	}
 }

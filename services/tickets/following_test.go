@@ -19,6 +19,7 @@ import (
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/internal/state/statetest"
 )
@@ -350,4 +351,22 @@ func TestUpdate_IsBoundedByTheCapOfTheShowAsItIsNow(t *testing.T) {
 	updated, err := s.Update(t.Context(), ticket.ID, "seller", 0, Offer{Price: 4950})
 	require.NoError(t, err)
 	require.EqualValues(t, 4950, updated.Price)
+}
+
+// During an update a process of the previous release reads documents of this one. It reads tickets without a show as before. One with a show it
+// refuses, because a change by it would lose the show, the place and the revocation.
+func TestDocuments_ThePreviousReleaseRefusesATicketWithAShow(t *testing.T) {
+	type previous struct { // has no Upgrader, so it reads format 1 alone
+		Schema int       `json:"schema"`
+		ID     id.Ticket `json:"id"`
+	}
+	s := newReplica(t, statetest.New(), "one", clock.System)
+	without, with := create(t, s, "seller"), mustList(t, s, newShow(t, s).ID, row8())
+	change := func(ticket id.Ticket) error {
+		_, err := state.Modify(t.Context(), s.documents, ticketKey(ticket), func(*previous, *state.Change) (bool, error) { return true, nil })
+		return err
+	}
+	require.NoError(t, change(without.ID))
+	require.Equal(t, problem.Unavailable, problem.KindOf(change(with.ID)))
+	require.Equal(t, with, stored(t, s, with.ID), "nothing is lost")
 }

@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	// chunksAtOnce is how many chunks are read with one call: less than the 4 MB of a message. loaders is how many calls are under way.
-	chunksAtOnce = 10
-	loaders      = 2
+	// chunksAtOnce is how many chunks are read together, and loaders how many such reads are under way. The state package may make one call
+	// of all of them, whose response has to be smaller than 4 MB: otherwise the sidecar refuses it.
+	chunksAtOnce = 2
+	loaders      = 4
 	// firstBatches is how many batches are read with one call at first, and mostBatches at most. While calls bring little, more are read.
 	firstBatches = 8
 	mostBatches  = 256

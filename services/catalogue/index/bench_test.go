@@ -152,6 +152,7 @@ func BenchmarkIndex(b *testing.B) {
 	var latencies []time.Duration
 	var mu sync.Mutex
 	applyLatencies := []time.Duration{}
+	var flushed time.Duration
 	b.ResetTimer()
 	for range b.N {
 		var running sync.WaitGroup
@@ -172,7 +173,9 @@ func BenchmarkIndex(b *testing.B) {
 		})
 		running.Go(func() {
 			for !stop.Load() {
+				at := time.Now()
 				_ = x.Flush(context.Background())
+				flushed = max(flushed, time.Since(at))
 				time.Sleep(50 * time.Millisecond)
 			}
 		})
@@ -207,6 +210,7 @@ func BenchmarkIndex(b *testing.B) {
 	b.ReportMetric(ms(latencies[len(latencies)/2]), "p50-ms")
 	b.ReportMetric(ms(latencies[len(latencies)*99/100]), "p99-ms")
 	b.ReportMetric(ms(latencies[len(latencies)-1]), "max-ms")
+	b.ReportMetric(ms(flushed), "flush-max-ms")
 	b.ReportMetric(ms(applyLatencies[len(applyLatencies)*99/100]), "change-p99-ms")
 	runtime.GC()
 	debug.FreeOSMemory()

@@ -19,9 +19,10 @@ const (
 	// longestQuery bounds a query in bytes, and mostWords its words: more are ignored.
 	longestQuery = 800
 	mostWords    = 8
-	// flushBatch is how many texts change in one transaction. Searches wait for it. While the index is being built, the queue is long and
-	// nobody searches: then it is up to flushLongBatch, which is several times as fast.
+	// flushBatch is how many texts change in one transaction. Searches wait for it. A queue of longQueue texts is only there while the index
+	// is being built, and nobody searches: then flushLongBatch change at once, which is several times as fast.
 	flushBatch     = 128
+	longQueue      = 2048
 	flushLongBatch = 8192
 	// searchers is how many text searches run at a time.
 	searchers = 4
@@ -41,6 +42,10 @@ type textIndex struct {
 	remove  *sql.Stmt
 
 	flushing sync.Mutex // one flush at a time
+	unmerged bool       // long batches were written since the last merge; guarded by flushing
+	// early is a flush that a full queue has begun, while the index is being built: it uses a second processor.
+	early    sync.WaitGroup
+	hasEarly atomic.Bool
 
 	queueMu sync.Mutex
 	queue   map[uint32]text
@@ -107,19 +112,46 @@ func (t *textIndex) open() (err error) {
 	return err
 }
 
-func (t *textIndex) close() error { return t.db.Close() }
+func (t *textIndex) close() error {
+	t.early.Wait()
+	return t.db.Close()
+}
 
 // set queues a row's new text; a nil show removes it.
 func (t *textIndex) set(row uint32, of *show, state *Show) {
 	t.queueMu.Lock()
 	defer t.queueMu.Unlock()
 	t.queue[row] = text{of: of, state: state}
+	if len(t.queue) < flushLongBatch || t.hasEarly.Swap(true) {
+		return
+	}
+	t.early.Go(func() {
+		defer t.hasEarly.Store(false)
+		t.flushing.Lock()
+		defer t.flushing.Unlock()
+		_ = t.writeQueued(context.Background()) // after an error all is queued again, and the next flush returns it
+	})
 }
 
-// flush writes all that is queued.
+// flush writes all that is queued. After the building of the index it also merges what was written: FTS5 would otherwise do it beside later
+// writes, which then take ten times as long.
 func (t *textIndex) flush(ctx context.Context) error {
 	t.flushing.Lock()
 	defer t.flushing.Unlock()
+	if err := t.writeQueued(ctx); err != nil || !t.unmerged {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, err := t.db.ExecContext(ctx, `INSERT INTO texts(texts) VALUES ('optimize')`); err != nil {
+		return fmt.Errorf("merge the text index: %w", err)
+	}
+	t.unmerged = false
+	return nil
+}
+
+// writeQueued needs t.flushing.
+func (t *textIndex) writeQueued(ctx context.Context) error {
 	for {
 		batch := t.takeBatch()
 		if len(batch) == 0 {
@@ -129,13 +161,17 @@ func (t *textIndex) flush(ctx context.Context) error {
 			t.putBack(batch)
 			return fmt.Errorf("write %d texts to the index: %w", len(batch), err)
 		}
+		t.unmerged = t.unmerged || len(batch) > flushBatch
 	}
 }
 
 func (t *textIndex) takeBatch() map[uint32]text {
 	t.queueMu.Lock()
 	defer t.queueMu.Unlock()
-	size := min(max(len(t.queue)/4, flushBatch), flushLongBatch)
+	size := flushBatch
+	if len(t.queue) >= longQueue {
+		size = flushLongBatch
+	}
 	if len(t.queue) <= size {
 		batch := t.queue
 		t.queue = map[uint32]text{}
