@@ -74,7 +74,7 @@ func main() {
 			changes.Touch()
 			return c.Next()
 		})
-		newPages(shows).register(s.Public)
+		newPages(shows, streams.Position).register(s.Public)
 		streams.Register(s.Public)
 		s.Go("keep the index", func(ctx context.Context) error { return shows.Run(ctx, s.Log) })
 		s.Go("live streams", streams.Run)

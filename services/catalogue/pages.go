@@ -37,23 +37,36 @@ const (
 // pages is the REST API of the read model. Everybody may read it. It reads the index in memory alone.
 type pages struct {
 	index *index.Index
+	// position returns that from which a live stream continues a page that is read after the call.
+	position func() string
 	// compressed has bodies by ETag: the same page is often requested again.
 	compressed *lru.Cache[string, []byte]
 }
 
-func newPages(of *index.Index) *pages {
+func newPages(of *index.Index, position func() string) *pages {
 	compressed, err := lru.New[string, []byte](compressedPages)
 	if err != nil { // the size is not positive
 		panic(err)
 	}
-	return &pages{of, compressed}
+	return &pages{of, position, compressed}
 }
 
 func (p *pages) register(app *fiber.App) {
-	app.Get("/api/catalogue/shows", p.search)
-	app.Get("/api/catalogue/shows/:id", p.show)
-	app.Get("/api/catalogue/shows/:id/tickets", p.listings)
-	app.Get("/api/tickets", p.available)
+	app.Get("/api/catalogue/shows", p.notePosition, p.search)
+	app.Get("/api/catalogue/shows/:id", p.notePosition, p.show)
+	app.Get("/api/catalogue/shows/:id/tickets", p.notePosition, p.listings)
+	app.Get("/api/tickets", p.notePosition, p.available)
+}
+
+// positionHeader is the response header with the position of a page. A live stream that continues after it misses nothing, at any replica.
+const positionHeader = "Catalogue-Position"
+
+type positionKey struct{}
+
+// notePosition reads the position before the page is made, so that the page has everything up to it.
+func (p *pages) notePosition(c *fiber.Ctx) error {
+	c.Locals(positionKey{}, p.position())
+	return c.Next()
 }
 
 // catalogueShow is a show as clients of the catalogue get it.
@@ -333,6 +346,9 @@ func (p *pages) respond(c *fiber.Ctx, response any) error {
 	}
 	hash := sha256.Sum256(body)
 	etag := `"` + hex.EncodeToString(hash[:8]) + `"`
+	if position, _ := c.Locals(positionKey{}).(string); position != "" {
+		c.Set(positionHeader, position)
+	}
 	c.Set(fiber.HeaderETag, "W/"+etag)
 	c.Set(fiber.HeaderCacheControl, "public, no-cache")
 	c.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding)

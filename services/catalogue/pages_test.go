@@ -36,7 +36,7 @@ func newTestPages(t testing.TB) *testPages {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, of.Close()) })
 	p := &testPages{rest.New(rest.Options{Name: "catalogue", Log: slog.New(slog.DiscardHandler)}), of}
-	newPages(of).register(p.app)
+	newPages(of, func() string { return "e1-7-2147483647" }).register(p.app)
 	return p
 }
 
@@ -297,5 +297,18 @@ func BenchmarkPages(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A live stream that continues after the position of a page has every change that the page does not have.
+func TestPages_HaveTheirPosition(t *testing.T) {
+	p := newTestPages(t)
+	p.apply(t)
+	for _, path := range []string{"/api/catalogue/shows", "/api/tickets?status=available"} {
+		response, _ := p.get(t, path)
+		require.Equal(t, "e1-7-2147483647", response.Header.Get("Catalogue-Position"), path)
+		unchanged, _ := p.get(t, path, "If-None-Match", response.Header.Get("ETag"))
+		require.Equal(t, 304, unchanged.StatusCode)
+		require.Equal(t, "e1-7-2147483647", unchanged.Header.Get("Catalogue-Position"), path)
 	}
 }

@@ -44,6 +44,9 @@ func newEndpoint(addresses []string) (*endpoint, error) {
 // errNotYetKnown means that the same request will be answered in a moment: an event is on its way.
 var errNotYetKnown = errors.New("not yet known")
 
+// errUnavailable means that the service refuses changes for a moment, for example because too many of its events wait for the broker.
+var errUnavailable = errors.New("status 503")
+
 // call sends a request. If read is not nil, it reads the response, which is not valid after the call.
 func (e *endpoint) call(token string, r client.Request, read func(*fasthttp.Response) error) (status int, err error) {
 	req, res := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
@@ -72,6 +75,9 @@ func (e *endpoint) call(token string, r client.Request, read func(*fasthttp.Resp
 	status = res.StatusCode()
 	if status == 503 && bytes.Contains(res.Body(), []byte(`"not_yet_known"`)) {
 		return status, errNotYetKnown
+	}
+	if status == 503 && bytes.Contains(res.Body(), []byte(`"unavailable"`)) {
+		return status, fmt.Errorf("%s %s: %w: %.200s", r.Method, withoutID(r.Path), errUnavailable, res.Body())
 	}
 	if status >= 500 {
 		return status, fmt.Errorf("%s %s: status %d: %.200s", r.Method, withoutID(r.Path), status, res.Body())

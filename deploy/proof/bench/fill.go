@@ -86,16 +86,23 @@ func (b *bench) fill(ctx context.Context) error {
 	return nil
 }
 
+// refusedPause is the pause after a refusal because too many events wait for the broker.
+const refusedPause = 200 * time.Millisecond
+
 // progressPeriod is the pause between two lines about a fill.
 const progressPeriod = 10 * time.Second
 
 // repeat does a job n times, and prints its progress.
 func (b *bench) repeat(ctx context.Context, what string, n int, work job) error {
+	return b.repeatNumbered(ctx, what, n, func(client, _ int) (int, int, error) { return work(ctx, client) })
+}
+
+// repeatNumbered does work for each number below n, and prints its progress. What is refused for a moment is tried again.
+func (b *bench) repeatNumbered(ctx context.Context, what string, n int, work func(client, number int) (done, status int, err error)) error {
 	if n == 0 {
 		return nil
 	}
-	var left, done atomic.Int64
-	left.Store(int64(n))
+	var next, done atomic.Int64
 	begin := time.Now()
 	printing, stop := context.WithCancel(ctx)
 	var printer sync.WaitGroup
@@ -107,10 +114,15 @@ func (b *bench) repeat(ctx context.Context, what string, n int, work job) error 
 		}
 	})
 	made := load(ctx, fillClients, 0, 24*time.Hour, cpuReader{}, func(ctx context.Context, client int) (int, int, error) {
-		if left.Add(-1) < 0 {
+		number := int(next.Add(1)) - 1
+		if number >= n {
 			return 0, 0, errExhausted
 		}
-		made, status, err := work(ctx, client)
+		made, status, err := work(client, number)
+		for errors.Is(err, errUnavailable) && ctx.Err() == nil {
+			pause(ctx, refusedPause)
+			made, status, err = work(client, number)
+		}
 		if err == nil && status != 201 {
 			err = fmt.Errorf("status %d", status)
 		}

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"boxoffice/deploy/proof/client"
@@ -126,9 +125,7 @@ func place(number int) *client.Place {
 func (b *bench) createShows(ctx context.Context, n int) ([]filledShow, error) {
 	p := b.program
 	first, made := len(p.shows), make([]filledShow, n)
-	var next atomic.Int64
-	err := b.repeat(ctx, "shows", n, func(context.Context, int) (int, int, error) {
-		i := int(next.Add(1)) - 1
+	err := b.repeatNumbered(ctx, "shows", n, func(_, i int) (int, int, error) {
 		s := filledShow{seller: (first + i) % (len(b.data.users) / 2), NewShow: p.show(first + i)}
 		status, err := b.direct.catalogue.call(b.data.seller(s.seller), client.CreateShow(s.NewShow), createdID(&s.id))
 		made[i] = s
@@ -144,9 +141,7 @@ func (b *bench) createShows(ctx context.Context, n int) ([]filledShow, error) {
 // listPlaces lists n places in shows that have none yet: as many in each, or one more.
 func (b *bench) listPlaces(ctx context.Context, shows []filledShow, n int) ([]filledListing, error) {
 	made := make([]filledListing, n)
-	var next atomic.Int64
-	err := b.repeat(ctx, "listings of shows", n, func(context.Context, int) (int, int, error) {
-		i := int(next.Add(1)) - 1
+	err := b.repeatNumbered(ctx, "listings of shows", n, func(_, i int) (int, int, error) {
 		show := shows[i%len(shows)]
 		l := filledListing{show: show.id, seller: show.seller, price: 2000 + int64(i*7919%9000)}
 		offer := client.Offer{ShowID: show.id, Seat: place(i / len(shows)), Price: l.price}

@@ -228,9 +228,12 @@ func (o *Options) withClocks(ctx context.Context) (map[string]string, map[string
 	return programs, clocks, nil
 }
 
+// ErrNotReady means that a process was not ready again in time, though all faults were over.
+var ErrNotReady = errors.New("not ready")
+
 // ready waits until all processes are ready. restartEnded restarts those that end meanwhile.
 func ready(ctx context.Context, s *stack.Stack, limit time.Duration) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not ready within %s of the last fault", limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %s of the last fault", ErrNotReady, limit))
 	defer cancel()
 	for {
 		err := s.WaitReady(ctx)

@@ -37,7 +37,7 @@ const (
 	// twiceShare: a place is listed twice at the same moment so often.
 	twiceShare = 4
 	// soonest and latest are how long after its announcement a show starts that starts within the run.
-	soonest, latest = 5 * time.Second, 40 * time.Second
+	soonest, latest = 4 * time.Second, 25 * time.Second
 )
 
 // showWords are the words of shows' names.
@@ -54,15 +54,17 @@ func (c *simulatedClient) actOnShows(ctx context.Context) {
 		c.cancelShow(ctx)
 	case n < 22:
 		c.putImage(ctx)
-	case n < 55:
+	case n < 52:
 		c.listPlace(ctx)
-	case n < 68:
+	case n < 62:
+		c.reserve(ctx, c.endingTicket())
+	case n < 72:
 		c.search(ctx)
-	case n < 76:
+	case n < 79:
 		c.readCatalogueShow(ctx)
-	case n < 92:
+	case n < 93:
 		c.chooseInCatalogue(ctx)
-	case n < 96:
+	case n < 97:
 		c.do(ctx, "read what is available", "", client.ReadAvailable().WithQuery("limit", 20))
 	default:
 		c.readImage(ctx)
@@ -85,7 +87,7 @@ func (c *simulatedClient) showName() string {
 
 // announced is a random show. Some start within the run.
 func (c *simulatedClient) announced() (body client.NewShow, far bool) {
-	far = c.chance.IntN(3) > 0
+	far = c.chance.IntN(5) > 1
 	city, _ := pick(c.chance, []string{"Berlin", "Paris", "Lisbon"})
 	category, _ := pick(c.chance, []string{"music", "theatre", "sport"})
 	body = client.NewShow{
@@ -281,6 +283,20 @@ func (c *simulatedClient) addListing(of *show, r client.Response) {
 	if !of.cancelled.IsZero() {
 		c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.ID, Call: of.cancelled})
 	}
+}
+
+// endingTicket is a ticket of a show that has started, or starts soon.
+func (c *simulatedClient) endingTicket() listing {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var ending []listing
+	for _, t := range c.tickets[max(0, len(c.tickets)-5*newestTickets):] {
+		if t.show != nil && !t.show.far && t.show.cancelled.IsZero() {
+			ending = append(ending, t)
+		}
+	}
+	t, _ := pick(c.chance, ending)
+	return t
 }
 
 // mayBeVoid records that complete orders of a ticket may end from a time on, if another ticket may get its place.

@@ -33,8 +33,9 @@ type follower struct {
 	resets  int
 	opened  int
 
-	lastID   string
-	hasPages bool
+	lastID string
+	// after are the positions of the pages that it has read; nil: it has to read them.
+	after []string
 }
 
 const (
@@ -93,7 +94,11 @@ func (f *follower) choose() bool {
 
 // follow opens a stream and applies its events until it ends.
 func (f *follower) follow(ctx context.Context) {
-	request := client.FollowShows(f.shows...)
+	if f.after == nil && !f.readPages(ctx) {
+		f.gateway++
+		return
+	}
+	request := client.FollowShowsAfter(f.after, f.shows...)
 	if f.lastID != "" {
 		request = request.With("Last-Event-ID", f.lastID)
 	}
@@ -116,23 +121,27 @@ func (f *follower) follow(ctx context.Context) {
 	f.mu.Unlock()
 	for {
 		e, err := stream.Next()
-		if err != nil || !f.apply(ctx, e) {
+		if err != nil {
 			return
 		}
 		f.mu.Lock()
 		f.lastID = e.ID
 		f.mu.Unlock()
+		if !f.apply(e) {
+			return
+		}
 	}
 }
 
-// apply applies an event. It reports false if the pages could not be read: the next stream begins before this event.
-func (f *follower) apply(ctx context.Context, e client.StreamEvent) bool {
+// apply applies an event. It reports false if the follower has to begin again with the pages.
+func (f *follower) apply(e client.StreamEvent) bool {
 	switch e.Type {
 	case "reset":
 		f.mu.Lock()
 		f.resets++
+		f.lastID, f.after = "", nil
 		f.mu.Unlock()
-		f.hasPages = false
+		return false
 	case "listing":
 		update, err := e.Listing()
 		if err != nil {
@@ -140,11 +149,20 @@ func (f *follower) apply(ctx context.Context, e client.StreamEvent) bool {
 			return true
 		}
 		f.applyListing(update)
+	case "show":
+		update, err := e.Show()
+		if err != nil {
+			f.stats.unexpectedly("%v", err)
+			return true
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.has[update.ShowID] == nil { // the catalogue did not have it when the pages were read
+			f.lastID, f.after = "", nil
+			return false
+		}
 	}
-	if !f.hasPages {
-		f.hasPages = f.readPages(ctx)
-	}
-	return f.hasPages
+	return true
 }
 
 func (f *follower) applyListing(update client.ListingUpdate) {
@@ -153,7 +171,7 @@ func (f *follower) applyListing(update client.ListingUpdate) {
 	f.updates++
 	f.left[update.ShowID] = update.Left
 	tickets := f.has[update.ShowID]
-	if tickets == nil { // before the first pages, which replace it
+	if tickets == nil { // the show was not on
 		return
 	}
 	switch update.Change {
@@ -164,38 +182,42 @@ func (f *follower) applyListing(update client.ListingUpdate) {
 	}
 }
 
-// readPages reads the pages of all followed shows.
+// readPages reads the pages of all followed shows, which different replicas may answer.
 func (f *follower) readPages(ctx context.Context) bool {
-	for _, show := range f.shows {
-		tickets, ok := f.pagesOf(ctx, f.gateway, show)
+	var after []string
+	for i, show := range f.shows {
+		tickets, positions, ok := f.pagesOf(ctx, f.gateway+i, show)
 		if !ok {
 			return false
 		}
+		after = append(after, positions...)
 		f.mu.Lock()
 		f.has[show], f.left[show] = tickets, -1
 		f.mu.Unlock()
 	}
-	return true
+	f.after = after
+	return len(after) > 0
 }
 
-// pagesOf reads the available tickets of a show with their prices. A show that is not on has none (nil).
-func (f *follower) pagesOf(ctx context.Context, gateway int, show string) (tickets map[string]int64, ok bool) {
+// pagesOf reads the available tickets of a show with their prices, and the positions of the pages. A show that is not on has none (nil).
+func (f *follower) pagesOf(ctx context.Context, gateway int, show string) (tickets map[string]int64, positions []string, ok bool) {
 	tickets = map[string]int64{}
 	for next := client.ReadShowTickets(show).WithQuery("limit", 100); next.Path != ""; {
 		response := f.send(ctx, gateway, "", next)
 		if response.Status == http.StatusNotFound {
-			return nil, true
+			return nil, nil, true
 		}
 		page, ok := decode[[]client.Ticket](response)
 		if !ok {
-			return nil, false
+			return nil, nil, false
 		}
+		positions = append(positions, response.Header.Get("Catalogue-Position"))
 		for _, t := range page {
 			tickets[t.ID] = t.Price
 		}
 		next.Path = response.Next()
 	}
-	return tickets, true
+	return tickets, positions, true
 }
 
 // checkStreams finds followers who have something else than the pages, when everything is at rest.
@@ -220,7 +242,7 @@ func (f *follower) followed() []string {
 
 // compare compares what a follower has of a show with its pages.
 func (f *follower) compare(ctx context.Context, show string) error {
-	pages, ok := f.pagesOf(ctx, 0, show)
+	pages, _, ok := f.pagesOf(ctx, 0, show)
 	if !ok {
 		return fmt.Errorf("the pages of show %s cannot be read", show)
 	}

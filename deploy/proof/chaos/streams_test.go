@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -29,10 +30,11 @@ func (s *storefront) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if show, is := strings.CutPrefix(r.URL.Path, "/api/catalogue/shows/"); is {
+		w.Header().Set("Catalogue-Position", "e-1-0")
 		_ = json.NewEncoder(w).Encode(s.pages[strings.TrimSuffix(show, "/tickets")])
 		return
 	}
-	s.lastIDs = append(s.lastIDs, r.Header.Get("Last-Event-ID"))
+	s.lastIDs = append(s.lastIDs, cmp.Or(r.Header.Get("Last-Event-ID"), strings.Join(r.URL.Query()["after"], " ")))
 	if len(s.streams) == 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		return
@@ -67,10 +69,10 @@ func TestFollower_HasInTheEndWhatThePagesHave(t *testing.T) {
 	}{
 		{"updates, and a break",
 			[][]string{{ready, listingEvent("e-2-0", "reserved", "one", 5, 1)}, {streamEvent("e-2-0", "ready", "{}"), listingEvent("e-3-0", "new", "three", 7, 2), listingEvent("e-4-0", "changed", "two", 9, 2)}},
-			[]client.Ticket{available("two", 9), available("three", 7)}, []string{"", "e-2-0"}, ""},
-		{"a reset", [][]string{{ready}, {streamEvent("f-1-0", "reset", "{}")}}, []client.Ticket{available("one", 5), available("two", 6)}, []string{"", "e-1-0"}, ""},
-		{"an update that does not come", [][]string{{ready}, {ready}}, []client.Ticket{available("one", 5)}, []string{"", "e-1-0"}, "ticket two is too much"},
-		{"another number left", [][]string{{ready, listingEvent("e-2-0", "changed", "two", 6, 3)}, {ready}}, []client.Ticket{available("one", 5), available("two", 6)}, []string{"", "e-2-0"}, "has 3 tickets left, and its pages have 2"},
+			[]client.Ticket{available("two", 9), available("three", 7)}, []string{"e-1-0 e-1-0 e-1-0", "e-2-0"}, ""},
+		{"a reset", [][]string{{ready}, {streamEvent("f-1-0", "reset", "{}")}}, []client.Ticket{available("one", 5), available("two", 6)}, []string{"e-1-0 e-1-0 e-1-0", "e-1-0"}, ""},
+		{"an update that does not come", [][]string{{ready}, {ready}}, []client.Ticket{available("one", 5)}, []string{"e-1-0 e-1-0 e-1-0", "e-1-0"}, "ticket two is too much"},
+		{"another number left", [][]string{{ready, listingEvent("e-2-0", "changed", "two", 6, 3)}, {ready}}, []client.Ticket{available("one", 5), available("two", 6)}, []string{"e-1-0 e-1-0 e-1-0", "e-2-0"}, "has 3 tickets left, and its pages have 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			catalogue := &storefront{pages: map[string][]client.Ticket{"a": {available("one", 5), available("two", 6)}}, streams: c.streams}

@@ -2,7 +2,7 @@ package client
 
 import (
 	"net/http"
-	"strings"
+	"net/url"
 	"time"
 )
 
@@ -131,6 +131,9 @@ func ReadShowTickets(id string) Request { return get("/api/catalogue/shows/" + i
 func ReadAvailable() Request { return get("/api/tickets").WithQuery("status", "available") }
 
 // FollowShows opens a stream of what changes at shows. Client.Stream sends it.
-func FollowShows(ids ...string) Request {
-	return get("/api/catalogue/live?show=" + strings.Join(ids, "&show="))
+func FollowShows(ids ...string) Request { return FollowShowsAfter(nil, ids...) }
+
+// FollowShowsAfter opens a stream of what changes at shows after pages with these positions (Catalogue-Position).
+func FollowShowsAfter(positions []string, ids ...string) Request {
+	return get("/api/catalogue/live?" + url.Values{"show": ids, "after": positions}.Encode())
 }

@@ -33,6 +33,7 @@ func TestChecker_FindsDefects(t *testing.T) {
 		{"etag-dropped", 1, "live orders at once"},
 		{"published-before-commit", 2, "the aggregate does not exist"},
 		{"money-before-order", 3, "before it was complete"},
+		{"place-not-unique", 1, "listings have it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -44,6 +44,10 @@ var notProduced = []contract.Exception{
 	{Operation: "createPayment", Status: 409, Code: "order_complete", Reason: "an order is completed by its payment, which is then answered; the tests of services/payments produce it"},
 	{Operation: "receiveStripeEvent", Status: 503, Code: "processor_unavailable", Reason: "Stripe alone gets it"},
 	{Operation: "receiveStripeEvent", Status: 503, Code: "unavailable", Reason: "Stripe alone gets it"},
+	{Operation: "searchShows", Status: 503, Code: "unavailable", Reason: "the catalogue answers from memory, and is not ready before it has all"},
+	{Operation: "getCatalogueShow", Status: 503, Code: "unavailable", Reason: "as searchShows"},
+	{Operation: "listTicketsOfShow", Status: 503, Code: "unavailable", Reason: "as searchShows"},
+	{Operation: "watchShows", Status: 503, Code: "unavailable", Reason: "it is for the moment in which the service starts or stops"},
 	{Operation: "getCurrentUser", Status: 503, Code: "unavailable", Reason: "a process that has started answers from what it knows"},
 }
 

@@ -247,6 +247,12 @@ func TestDescribed_ValuesThatARuleRefuses(t *testing.T) {
 			requireStatus(t, 400, s.call(t, sample.WithQuery("cursor", "nonsense")))
 			requireStatus(t, 400, s.call(t, sample.WithQuery("cursor", strings.Repeat("x", 257))))
 		}
+		if o.ID == "watchShows" {
+			none, _, _ := strings.Cut(sample.Path, "?")
+			requireProblem(t, 400, s.call(t, client.Request{Method: "GET", Path: none}), "required")
+			requireProblem(t, 400, s.call(t, client.Request{Method: "GET", Path: sample.Path + strings.Repeat("&show="+unknownID, 20)}), "max")
+			requireProblem(t, 400, s.call(t, client.Request{Method: "GET", Path: none + "?show=nonsense"}), "uuid")
+		}
 		if o.ID == "listTickets" {
 			requireProblem(t, 400, s.call(t, sample.WithQuery("status", "sold")), "invalid")
 		}
@@ -428,6 +434,58 @@ func TestDescribed_RefusalsOfWebhooks(t *testing.T) {
 		requireStatus(t, 201, user.call(t, client.CreateWebhook(endpoint.URL, "order.completed")))
 	}
 	requireProblem(t, 409, user.call(t, client.CreateWebhook(endpoint.URL, "order.completed")), "too_many_endpoints")
+}
+
+// Each event of a stream is compared with the document.
+func TestDescribed_EventsOfALiveStream(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, stack.Options{Env: map[string]string{"STREAMS_PER_ADDRESS": "1"}})
+	seller, buyer := s.signUp(t), s.signUp(t)
+	requireProblem(t, 503, seller.call(t, client.ListPlace(client.Offer{Price: 1500, ShowID: uuid.Must(uuid.NewV7()).String()})), "not_yet_known")
+	show := announceShow(t, seller, "Described")
+	stream, err := s.api.Stream(contract.WithReporter(t.Context(), reportTo(t)), client.FollowShows(show.ID).With("Last-Event-ID", "nonsense"))
+	require.NoError(t, err)
+	defer func() { _ = stream.Close() }()
+	next := func(event, change string) (id string) {
+		t.Helper()
+		e, err := stream.Next()
+		for err == nil && e.Type == "show" && event == "listing" { // that it is new
+			e, err = stream.Next()
+		}
+		require.NoError(t, err)
+		require.Equal(t, event, e.Type)
+		if event == "listing" {
+			listing, err := e.Listing()
+			require.NoError(t, err)
+			require.Equal(t, change, listing.Change)
+			return listing.TicketID
+		}
+		return ""
+	}
+	next("ready", "")
+	next("reset", "")
+	requireProblem(t, 503, s.call(t, client.FollowShows(show.ID)), "too_many_streams")
+
+	requireStatus(t, 201, eventuallyCall(t, seller, client.ListPlace(client.Offer{Price: 1500, ShowID: show.ID, Seat: &client.Place{Section: "Stalls", Row: "A", Number: "1"}})))
+	ticket := next("listing", "new")
+	requireStatus(t, 200, seller.call(t, client.EditTicket(ticket, client.Offer{Price: 1600})))
+	next("listing", "changed")
+	order := buyer.reserve(t, ticket)
+	next("listing", "reserved")
+	requireStatus(t, 204, buyer.call(t, client.CancelOrder(order.ID)))
+	next("listing", "free")
+	requireStatus(t, 204, seller.call(t, client.CancelShow(show.ID)))
+	next("show", "cancelled")
+}
+
+// eventuallyCall sends a request until the services know what it is about.
+func eventuallyCall(t *testing.T, user *testUser, r client.Request) (response client.Response) {
+	t.Helper()
+	eventually(t, "the services know what "+r.Path+" is about", func() bool {
+		response = user.call(t, r)
+		return response.Code() != "not_yet_known"
+	})
+	return response
 }
 
 // Each operation is called while its service, the service's sidecar, or auth is away.

@@ -214,6 +214,38 @@ func TestLive_AStreamContinuesAtAnyReplicaAndAfterARestart(t *testing.T) {
 	f.requireNone(t, seller, show)
 }
 
+// A client reads a page at one replica and opens its stream at another, which is behind or ahead: it misses nothing in between.
+func TestLive_AStreamContinuesThePageOfAnotherReplica(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, stack.Options{Replicas: 2})
+	seller := s.signUp(t)
+	show := announceShow(t, seller, "Followed")
+	replicas := []string{s.URL("catalogue"), s.URL("catalogue-2")}
+	for round := range 6 {
+		listFor(t, seller, show, 1000, nil)
+		page := s.call(t, client.ReadShowTickets(show.ID).At(replicas[round%2]))
+		if page.Status == 404 {
+			continue // this replica does not have the show yet
+		}
+		has := len(decode[[]client.Ticket](t, page))
+		listFor(t, seller, show, 2000, nil)
+		stream, err := client.New(replicas[(round+1)%2], client.Options{}).Stream(t.Context(), client.FollowShowsAfter([]string{page.Header.Get("Catalogue-Position")}, show.ID))
+		require.NoError(t, err)
+		for missing := 2*(round+1) - has; missing > 0; {
+			e, err := stream.Next()
+			require.NoError(t, err)
+			require.NotEqual(t, "reset", e.Type)
+			if e.Type != "listing" {
+				continue
+			}
+			update, err := e.Listing()
+			require.NoError(t, err)
+			missing = 2*(round+1) - update.Left // the two listings may come in either order
+		}
+		require.NoError(t, stream.Close())
+	}
+}
+
 // requireNone lists a ticket, whose update must be the next event.
 func (f *followed) requireNone(t testing.TB, seller *testUser, show client.Show) {
 	t.Helper()

@@ -2,6 +2,7 @@ package mutants
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -71,8 +72,12 @@ func Test(ctx context.Context, root string, m Mutant, opts Options) Result {
 	begin := time.Now()
 	out, err := chaos.Run(ctx, run)
 	result.After, result.Err = time.Since(begin), err
-	if err == nil {
+	switch {
+	case err == nil:
 		result.Found, result.Outcome = out.Finding(), out.String()
+	case errors.Is(err, chaos.ErrNotReady):
+		result.Found, _, _ = strings.Cut(err.Error(), "\n")
+		result.Err, result.Outcome = nil, err.Error()
 	}
 	return result
 }

@@ -14,6 +14,9 @@ import (
 // maxShows is how many shows one stream may follow.
 const maxShows = 20
 
+// maxAfter is how many positions a client may name: one for each show and one more list.
+const maxAfter = maxShows + 1
+
 // Register adds GET /api/catalogue/live.
 func (h *Hub) Register(app *fiber.App) {
 	app.Get("/api/catalogue/live", h.live)
@@ -28,7 +31,11 @@ func (h *Hub) live(c *fiber.Ctx) error {
 		setHeaders(c)
 		return nil
 	}
-	s, err := h.open(shows, c.Get("Last-Event-ID"))
+	after, err := afterOf(c)
+	if err != nil {
+		return err
+	}
+	s, err := h.open(shows, after)
 	if err != nil {
 		return err
 	}
@@ -41,6 +48,23 @@ func setHeaders(c *fiber.Ctx) {
 	c.Set(fiber.HeaderContentType, "text/event-stream")
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	c.Set("X-Accel-Buffering", "no") // nginx must pass each event on at once
+}
+
+// afterOf reads where a client continues: after the last event that it has got or, without one, after each of the pages that it has read.
+// A browser that connects again sends the same query with a Last-Event-ID, so that counts more.
+func afterOf(c *fiber.Ctx) ([]string, error) {
+	if lastEventID := c.Get("Last-Event-ID"); lastEventID != "" {
+		return []string{lastEventID}, nil
+	}
+	texts := c.Context().QueryArgs().PeekMulti("after")
+	if len(texts) > maxAfter {
+		return nil, problem.New(problem.Invalid, "max", "Name at most %d positions.", maxAfter).WithField("after")
+	}
+	after := make([]string, len(texts))
+	for i, text := range texts {
+		after[i] = string(text)
+	}
+	return after, nil
 }
 
 // showsOf reads the shows that a client wants to follow.

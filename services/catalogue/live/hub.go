@@ -130,6 +130,17 @@ func (h *Hub) Open() int {
 	return h.streams
 }
 
+// Position is that after which a stream has what the index does not have: the index was as it is there, or is newer. It is "" until the
+// feed is loaded.
+func (h *Hub) Position() string {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if !h.loaded {
+		return ""
+	}
+	return h.current.Format(h.epoch)
+}
+
 // Add adds the updates of the feed's next batch, in their order. It does not wait for any stream. A batch without updates moves the
 // position from which clients continue.
 func (h *Hub) Add(batch uint64, updates []index.Update) {

@@ -73,7 +73,11 @@ type client struct {
 // connect opens a stream on a connection in memory, whose other end the hub writes.
 func connect(t *testing.T, h *Hub, lastEventID string, shows ...id.Show) *client {
 	t.Helper()
-	s, err := h.open(shows, lastEventID)
+	var after []string
+	if lastEventID != "" {
+		after = []string{lastEventID}
+	}
+	s, err := h.open(shows, after)
 	require.NoError(t, err)
 	near, far := net.Pipe()
 	c := &client{t: t, conn: near, in: bufio.NewReader(near), ended: make(chan struct{})}
@@ -260,7 +264,7 @@ func TestHub_AStreamThatFallsBehindIsClosed(t *testing.T) {
 // The only update of a show is overwritten before the stream has read it, and a later one follows.
 func TestHub_AGapIsSeenAlsoAfterTheShowHadNoUpdateInTheRing(t *testing.T) {
 	h := startHub(t, func(o *Options) { o.History = 2 })
-	s, err := h.open([]id.Show{show(1)}, "")
+	s, err := h.open([]id.Show{show(1)}, nil)
 	require.NoError(t, err)
 	h.Add(11, []index.Update{sold(show(1), 11, 0)})
 	h.Add(12, []index.Update{sold(show(2), 12, 0), sold(show(2), 12, 1)})
@@ -341,7 +345,7 @@ func TestHub_ManyUpdatesAreWrittenTogether(t *testing.T) {
 func TestHub_LimitsItsStreams(t *testing.T) {
 	h := startHub(t, func(o *Options) { o.MaxStreams = 1 })
 	c := connect(t, h, "", show(1))
-	_, err := h.open([]id.Show{show(1)}, "")
+	_, err := h.open([]id.Show{show(1)}, nil)
 	require.ErrorContains(t, err, "too many live streams")
 	_ = c.conn.Close()
 	<-c.ended
@@ -363,7 +367,7 @@ func TestHub_KeepsNothingOfShowsWithoutStreamsAndUpdates(t *testing.T) {
 
 func TestHub_EndsAllStreamsWhenItStops(t *testing.T) {
 	h := New(Options{})
-	_, err := h.open([]id.Show{show(1)}, "")
+	_, err := h.open([]id.Show{show(1)}, nil)
 	require.ErrorContains(t, err, "no live updates at the moment", "nothing is loaded yet")
 	h.Reset(epoch, 0)
 	ctx, stop := context.WithCancel(t.Context())
@@ -374,7 +378,7 @@ func TestHub_EndsAllStreamsWhenItStops(t *testing.T) {
 	stop()
 	c.requireEnd()
 	require.NoError(t, <-ended)
-	_, err = h.open([]id.Show{show(1)}, "")
+	_, err = h.open([]id.Show{show(1)}, nil)
 	require.Error(t, err)
 }
 
@@ -454,6 +458,35 @@ func TestLive_IsAnEventStream(t *testing.T) {
 	c = &client{t: t, in: bufio.NewReader(res.Body)}
 	c.require("ready", "e1-11-0")
 	c.require("listing", "e1-11-1")
+	require.NoError(t, res.Body.Close())
+}
+
+// A client that has read pages at two replicas names both positions.
+func TestLive_ContinuesAfterTheOldestPage(t *testing.T) {
+	h := startHub(t)
+	url := serveHub(t, h) + "?show=" + string(show(1)) + "&after=" + end(11) + "&after=" + end(10)
+	h.Add(11, []index.Update{sold(show(1), 11, 0)})
+	require.Equal(t, end(11), h.Position())
+	h.Add(12, []index.Update{sold(show(1), 12, 0)})
+	for _, c := range []struct{ lastEventID, ready, next string }{{"", end(10), "e1-11-0"}, {"e1-11-0", "e1-11-0", "e1-12-0"}} {
+		req, err := http.NewRequest("GET", url, nil)
+		require.NoError(t, err)
+		req.Header.Set("Last-Event-ID", c.lastEventID)
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		stream := &client{t: t, in: bufio.NewReader(res.Body)}
+		stream.require("ready", c.ready)
+		stream.require("listing", c.next)
+		require.NoError(t, res.Body.Close())
+	}
+	res, err := http.Get(url + "&after=other-1-0")
+	require.NoError(t, err)
+	c := &client{t: t, in: bufio.NewReader(res.Body)}
+	_, err = c.next()
+	require.NoError(t, err)
+	e, err := c.next()
+	require.NoError(t, err)
+	require.Equal(t, "reset", e.name, "a position of another epoch")
 	require.NoError(t, res.Body.Close())
 }
 

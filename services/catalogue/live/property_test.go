@@ -52,7 +52,7 @@ func TestHub_NoUpdateIsMissedOrRepeated(t *testing.T) {
 		}
 		readers := make([]*reader, 3)
 		begin := func(r *reader) {
-			s, err := h.open(r.shows, "")
+			s, err := h.open(r.shows, nil)
 			require.NoError(t, err)
 			r.stream, r.last = s, h.current
 		}
@@ -89,7 +89,7 @@ func TestHub_NoUpdateIsMissedOrRepeated(t *testing.T) {
 				r.stream.close(errClientClosed)
 				want := due(r)
 				_, continues := h.position(r.last.Format(epoch))
-				s, err := h.open(r.shows, r.last.Format(epoch))
+				s, err := h.open(r.shows, []string{r.last.Format(epoch)})
 				require.NoError(t, err)
 				r.stream = s
 				if !continues {
@@ -129,7 +129,7 @@ func FuzzOpen(f *testing.F) {
 			require.Equal(t, problem.Invalid, p.Kind)
 			return
 		}
-		s, err := h.open(shows, lastEventID)
+		s, err := h.open(shows, []string{lastEventID})
 		require.NoError(t, err)
 		_, err = s.next()
 		require.NoError(t, err)

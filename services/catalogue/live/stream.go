@@ -50,8 +50,9 @@ type stream struct {
 	oldest  time.Time
 }
 
-// open begins a stream of shows. lastEventID is the id of the last event that the client has got, or "".
-func (h *Hub) open(shows []id.Show, lastEventID string) (*stream, error) {
+// open begins a stream of shows, with the updates after the smallest of the positions: the id of the last event that the client has got, or
+// those of the pages that it has read. Without a position, the stream begins now.
+func (h *Hub) open(shows []id.Show, after []string) (*stream, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -63,9 +64,9 @@ func (h *Hub) open(shows []id.Show, lastEventID string) (*stream, error) {
 			WithRetryAfter(retryAfterFull)
 	}
 	s := &stream{hub: h, woken: make(chan struct{}, 1), read: h.last, resets: h.resets}
-	from, continues := h.position(lastEventID)
+	from, continues := h.smallest(after)
 	switch {
-	case lastEventID == "":
+	case len(after) == 0:
 		s.first = appendReady(nil, h.current.Format(h.epoch))
 	case !continues:
 		s.first = appendReset(appendReady(nil, h.current.Format(h.epoch)), h.current.Format(h.epoch))
@@ -110,7 +111,21 @@ func (h *Hub) isStopped() bool {
 	}
 }
 
-// position returns the position of an event id. continues is false if the updates after it are not known any more. h.mu is held.
+// smallest returns the smallest of the positions. continues is false if the updates after one of them are not known any more. h.mu is held.
+func (h *Hub) smallest(positions []string) (smallest index.Position, continues bool) {
+	for i, text := range positions {
+		p, known := h.position(text)
+		if !known {
+			return p, false
+		}
+		if i == 0 || p.Compare(smallest) < 0 {
+			smallest = p
+		}
+	}
+	return smallest, len(positions) > 0
+}
+
+// position returns the position in an event id. continues is false if the updates after it are not known any more. h.mu is held.
 func (h *Hub) position(eventID string) (p index.Position, continues bool) {
 	epoch, p, err := index.ParsePosition(eventID)
 	return p, err == nil && epoch == h.epoch && p.Compare(h.begin) >= 0 && (p.Batch <= h.current.Batch || p.Batch-h.current.Batch <= maxAhead)

@@ -12,7 +12,7 @@ interface LiveData {
   listing: Schemas["LiveListing"];
   /** A change of a show. */
   show: Schemas["LiveShow"];
-  /** Changes are missing: read the pages of the catalogue again. */
+  /** Changes are missing: end this stream, and begin again with the pages of the catalogue. */
   reset: Schemas["LiveReset"];
 }
 
@@ -24,7 +24,7 @@ export type LiveEvent = {
 export interface WatchOptions {
   /** Where the gateway is, for example `http://localhost:8080`. */
   baseUrl: string;
-  /** The `id` of the last event of an earlier stream: this one goes on after it. */
+  /** The `id` of the last event of an earlier stream, or the header `Catalogue-Position` of a page of the catalogue: this stream goes on after it. */
   lastEventId?: string;
   /** Ends the stream. */
   signal?: AbortSignal;
@@ -40,9 +40,11 @@ const longestPause = 30_000;
  * Yields what happens to shows and their tickets, as it happens, until `signal` ends it or the loop does.
  *
  * ```ts
- * for await (const { event, data } of watch([showId], { baseUrl })) {
+ * const { data: tickets, response } = await client.GET("/api/catalogue/shows/{showId}/tickets", { params: { path: { showId } } });
+ * const lastEventId = response.headers.get("Catalogue-Position") ?? undefined;
+ * for await (const { event, data } of watch([showId], { baseUrl, lastEventId })) {
  *   if (event === "listing") console.log(`${data.ticketId} is ${data.change}, ${data.left} left`);
- *   if (event === "ready" || event === "reset") await readPages(); // GET /api/catalogue/shows/{showId}
+ *   if (event === "reset") return beginAgain(); // with the pages
  * }
  * ```
  *

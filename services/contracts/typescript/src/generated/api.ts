@@ -402,12 +402,12 @@ export interface paths {
      * What happens to shows and their tickets, as it happens
      * @description A stream of server-sent events (`text/event-stream`; in a browser, `EventSource`). A change is sent within a tenth of a second, usually.
      *
-     *     - **Begin**: open the stream, wait for `ready`, then read the pages of the catalogue. What changes after `ready` arrives as an event.
+     *     - **Begin**: read the pages of the catalogue, then open the stream with `after`: the `Catalogue-Position` of each page. All that changes after those pages arrives, whatever replica answered which request.
      *     - **Events**: `ready` (first), `listing` (a ticket), `show` (a show) and `reset`. The data of each is one JSON object (`LiveReady`, `LiveListing`, `LiveShow`, `LiveReset`). An event may arrive twice, and the pages may already have
      *       it: take its values as they are, do not add or subtract. Ignore events with names that you do not know.
      *     - **Go on after a break**: connect again and send the last `id:` that you got as `Last-Event-ID`, which `EventSource` does by itself, after `retry:` milliseconds. You get all that you missed, then what happens. Any replica of the service can
      *       answer.
-     *     - **Reset**: if what you missed is not kept any more, `reset` follows `ready`. It may also come later. Read the pages again, and go on with this stream.
+     *     - **Reset**: if what you missed is not kept any more, `reset` follows `ready`. It may also come later. End this stream, and begin again with the pages.
      *     - **Heartbeat**: a comment line (`:`) with a new `id:` every 15 s. If nothing arrives for 30 s, connect again.
      *     - **End**: the stream ends when the service stops, or when the client reads too slowly (for 10 s, or too many events behind). Connect again.
      *     - **Limits**: the system and an address have a limited number of streams (`MAX_STREAMS`, `STREAMS_PER_ADDRESS`): 503 `too_many_streams`, with `Retry-After`.
@@ -1313,7 +1313,7 @@ export interface components {
     EventStream: string;
     /** @description The data of `ready`: the stream has begun, and what happens from now on arrives. */
     LiveReady: Record<string, never>;
-    /** @description The data of `reset`: some changes are missing. Read the pages of the catalogue again. */
+    /** @description The data of `reset`: some changes are missing. End the stream, and begin again with the pages of the catalogue. */
     LiveReset: Record<string, never>;
     /**
      * @description - `new`: it is for sale.
@@ -2391,6 +2391,7 @@ export interface components {
         Link: components["headers"]["NextLink"];
         ETag: components["headers"]["DocumentETag"];
         "Cache-Control": components["headers"]["CatalogueCacheControl"];
+        "Catalogue-Position": components["headers"]["CataloguePosition"];
         [name: string]: unknown;
       };
       content?: never;
@@ -2473,6 +2474,8 @@ export interface components {
     Section: string;
     /** @description The ids of shows: `show=…&show=…`, up to 20. */
     LiveShows: components["schemas"]["ShowId"][];
+    /** @description The `Catalogue-Position` of the pages that you have read: `after=…&after=…`, up to 21. The stream goes on after the smallest. Without it, the stream begins now. `Last-Event-ID` counts more, so a browser that connects again may keep it. */
+    LiveAfter: string[];
     /**
      * @description The `id` of the last event that you got. The stream goes on after it.
      * @example 7f3c91e2-1804-3
@@ -2529,6 +2532,11 @@ export interface components {
      * @example public, max-age=300
      */
     DocumentCacheControl: string;
+    /**
+     * @description A page of the catalogue has every change up to this position. Send it as `after` to `GET /api/catalogue/live` to get the changes that follow.
+     * @example 7f3c91e2-1804-2147483647
+     */
+    CataloguePosition: string;
     /**
      * @description The answer may be kept, but ask each time whether it is current (`If-None-Match`).
      * @example public, no-cache
@@ -3045,6 +3053,7 @@ export interface operations {
           Link: components["headers"]["NextLink"];
           ETag: components["headers"]["DocumentETag"];
           "Cache-Control": components["headers"]["CatalogueCacheControl"];
+          "Catalogue-Position": components["headers"]["CataloguePosition"];
           [name: string]: unknown;
         };
         content: {
@@ -3229,6 +3238,12 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "title": "Front row",
+         *       "price": 5000
+         *     }
+         */
         "application/json": components["schemas"]["TicketChange"];
       };
     };
@@ -3989,6 +4004,7 @@ export interface operations {
           Link: components["headers"]["NextLink"];
           ETag: components["headers"]["DocumentETag"];
           "Cache-Control": components["headers"]["CatalogueCacheControl"];
+          "Catalogue-Position": components["headers"]["CataloguePosition"];
           [name: string]: unknown;
         };
         content: {
@@ -4027,6 +4043,7 @@ export interface operations {
           RateLimit: components["headers"]["RateLimit"];
           ETag: components["headers"]["DocumentETag"];
           "Cache-Control": components["headers"]["CatalogueCacheControl"];
+          "Catalogue-Position": components["headers"]["CataloguePosition"];
           [name: string]: unknown;
         };
         content: {
@@ -4077,6 +4094,7 @@ export interface operations {
           Link: components["headers"]["NextLink"];
           ETag: components["headers"]["DocumentETag"];
           "Cache-Control": components["headers"]["CatalogueCacheControl"];
+          "Catalogue-Position": components["headers"]["CataloguePosition"];
           [name: string]: unknown;
         };
         content: {
@@ -4098,6 +4116,8 @@ export interface operations {
       query: {
         /** @description The ids of shows: `show=…&show=…`, up to 20. */
         show: components["parameters"]["LiveShows"];
+        /** @description The `Catalogue-Position` of the pages that you have read: `after=…&after=…`, up to 21. The stream goes on after the smallest. Without it, the stream begins now. `Last-Event-ID` counts more, so a browser that connects again may keep it. */
+        after?: components["parameters"]["LiveAfter"];
       };
       header?: {
         /**
@@ -4125,7 +4145,7 @@ export interface operations {
           "text/event-stream": components["schemas"]["EventStream"];
         };
       };
-      /** @description `show` is missing, is no id, or there are too many. */
+      /** @description `show` is missing, is no id, or there are too many; or too many `after`. */
       400: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
