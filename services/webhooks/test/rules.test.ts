@@ -104,6 +104,14 @@ test("an order of an earlier release has no seller, and goes to the buyer alone"
   expect(rules.audienceOf(event("order.created", data))).toEqual(new Map([[buyer, "buyer"]]));
 });
 
+test("a message has the show and the place of a ticket", () => {
+  const ofShow = { showId: "01a21acd-7d21-7c08-9a55-2f0d54b1c3a7", seat: { section: "Stalls", row: "C", number: "12" } };
+  const ticket = { ...ticketData(), ...ofShow, faceValue: 4500, salesEndAt: "2026-12-24T18:30:00.000Z", revoked: true };
+  expect(JSON.parse(rules.messageOf(event("ticket.deleted", ticket), "seller"))).toMatchObject({ data: ticket });
+  const order = { ...orderData(), ticket: { ...(orderData()["ticket"] as object), ...ofShow } };
+  expect(JSON.parse(rules.messageOf(event("order.created", order), "seller"))).toMatchObject({ data: { ticket: ofShow } });
+});
+
 test("a seller does not learn who the buyer is", () => {
   const sent = event("order.completed", orderData());
   expect(rules.messageOf(sent, "seller")).not.toContain(buyer);
