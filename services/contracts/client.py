@@ -80,9 +80,9 @@ class Client:
             link = headers.get("Link", "")  # </api/tickets?cursor=…>; rel="next"
             path = link[link.index("<") + 1 : link.index(">")] if 'rel="next"' in link else None
 
-    def live(self, *shows):
-        """Yields what happens to shows and their tickets: (event, data). After a break it goes on where it was."""
-        last_id, query = None, urllib.parse.urlencode([("show", show) for show in shows])
+    def live(self, after, *shows):
+        """Yields what happens to shows and their tickets after a page with this Catalogue-Position: (event, data). After a break it goes on where it was."""
+        last_id, query = None, urllib.parse.urlencode([("after", after)] + [("show", show) for show in shows])
         while True:
             request = urllib.request.Request(self.base_url + "/api/catalogue/live?" + query)
             if last_id:
@@ -138,10 +138,11 @@ def main(base_url):
         found, _ = buyer.call("GET", search)
     print("found:", found["shows"][0]["venue"], "with", found["shows"][0]["left"], "left, from", found["shows"][0]["priceFrom"])
 
-    # First open the stream, then read the pages: so nothing is missed.
-    live = buyer.live(show["id"])
+    # The stream begins after the page: so nothing is missed.
+    tickets, headers = buyer.call("GET", "/api/catalogue/shows/" + show["id"] + "/tickets")
+    cheapest = tickets[0]
+    live = buyer.live(headers["Catalogue-Position"], show["id"])
     assert next(live)[0] == "ready"
-    cheapest = next(buyer.pages("/api/catalogue/shows/" + show["id"] + "/tickets"))
 
     order = buyer.create("/api/orders", {"ticketId": cheapest["id"]})
     print("reserved until:", order["expiresAt"])
