@@ -2,8 +2,7 @@
 //
 // Read show.go first: it has a show's whole life. Then store.go (documents and decisions), image.go (what becomes of an upload) and
 // api.go (REST). subscriptions.go appends events to the change feed (package feed), readmodel.go applies the feed to what clients search
-// (package index, pages.go) and follow (package live). command.go has the command
-// `catalogue rebuild`.
+// (package index, pages.go) and follow (package live). command.go has the command `catalogue rebuild`.
 package main
 
 import (

@@ -25,7 +25,7 @@ const keepReservations = 10 * time.Minute
 //
 // If it fails, run it again. What other services own has to be published again afterwards.
 func Rebuild(ctx context.Context, store *state.Store, log *slog.Logger, own func(add func([]index.Change) error) error) (appended int, err error) {
-	f := New(store, Nothing{}, Options{Log: log})
+	f := New(store, nothing{}, Options{Log: log})
 	before, last, err := f.empty(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("begin the change feed anew: %w", err)
@@ -118,10 +118,10 @@ func (f *Feed) appendAll(ctx context.Context, changes []index.Change) error {
 }
 
 // nothing is the model of a process that only appends.
-type Nothing struct{}
+type nothing struct{}
 
-func (Nothing) Reset()                               {}
-func (Nothing) Load([]index.Change)                  {}
-func (Nothing) Loaded(string, uint64)                {}
-func (Nothing) Apply(string, uint64, []index.Change) {}
-func (Nothing) Changes() iter.Seq[index.Change]      { return func(func(index.Change) bool) {} }
+func (nothing) Reset()                               {}
+func (nothing) Load([]index.Change)                  {}
+func (nothing) Loaded(string, uint64)                {}
+func (nothing) Apply(string, uint64, []index.Change) {}
+func (nothing) Changes() iter.Seq[index.Change]      { return func(func(index.Change) bool) {} }
