@@ -442,7 +442,7 @@ func TestDescribed_EventsOfALiveStream(t *testing.T) {
 	s := newStack(t, stack.Options{Env: map[string]string{"STREAMS_PER_ADDRESS": "1"}})
 	seller, buyer := s.signUp(t), s.signUp(t)
 	requireProblem(t, 503, seller.call(t, client.ListPlace(client.Offer{Price: 1500, ShowID: uuid.Must(uuid.NewV7()).String()})), "not_yet_known")
-	show := announceShow(t, seller, "Described")
+	show := seller.announce(t, newShow(inDays(30)))
 	stream, err := s.api.Stream(contract.WithReporter(t.Context(), reportTo(t)), client.FollowShows(show.ID).With("Last-Event-ID", "nonsense"))
 	require.NoError(t, err)
 	defer func() { _ = stream.Close() }()

@@ -17,29 +17,6 @@ import (
 	"boxoffice/deploy/proof/client"
 )
 
-// announceShow creates a show that is on in a month.
-func announceShow(t testing.TB, owner *testUser, name string) client.Show {
-	t.Helper()
-	r := owner.call(t, client.CreateShow(liveShow(name)))
-	requireStatus(t, 201, r)
-	return decode[client.Show](t, r)
-}
-
-func liveShow(name string) client.NewShow {
-	return client.NewShow{
-		Name: name, Venue: "Hall", City: "Lisbon", Country: "PT", StartsAt: time.Now().Add(30 * 24 * time.Hour).Truncate(time.Second),
-		TimeZone: "Europe/Lisbon", Category: "music",
-	}
-}
-
-// listFor lists a ticket for a show.
-func listFor(t testing.TB, seller *testUser, show client.Show, price int64, place *client.Place) client.Ticket {
-	t.Helper()
-	r := seller.callKnown(t, client.ListPlace(client.Offer{Price: price, ShowID: show.ID, Seat: place}))
-	requireStatus(t, 201, r)
-	return decode[client.Ticket](t, r)
-}
-
 // followed is an open stream of live updates.
 type followed struct {
 	t      testing.TB
@@ -122,16 +99,16 @@ func TestLive_AStreamHasWhatHappensToTheListingsOfAShow(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "5s", "REMINDER_PERIOD": "1s"}})
 	seller, buyer := s.signUp(t), s.signUp(t)
-	show, other := announceShow(t, seller, "Followed"), announceShow(t, seller, "Not followed")
+	show, other := seller.announce(t, newShow(inDays(30))), seller.announce(t, newShow(inDays(30)))
 	f := follow(t, s.GatewayURL(), "", show.ID)
 
-	first := listFor(t, seller, show, 2000, &client.Place{Section: "A", Row: "1", Number: "7"})
+	first := seller.listPlace(t, client.Offer{ShowID: show.ID, Seat: &client.Place{Section: "A", Row: "1", Number: "7"}, Price: 2000})
 	update := f.requireListing("new", first, 1)
 	require.Equal(t, client.ListingUpdate{
 		Change: "new", ShowID: show.ID, TicketID: first.ID, Price: 2000, Currency: "usd", Seat: &client.Place{Section: "A", Row: "1", Number: "7"}, Left: 1, PriceFrom: 2000,
 	}, update)
-	listFor(t, seller, other, 1000, nil)
-	second := listFor(t, seller, show, 1500, nil)
+	seller.listPlace(t, client.Offer{ShowID: other.ID, Price: 1000})
+	second := seller.listPlace(t, client.Offer{ShowID: show.ID, Price: 1500})
 	require.EqualValues(t, 1500, f.requireListing("new", second, 2).PriceFrom)
 
 	requireStatus(t, 200, seller.call(t, client.EditTicket(second.ID, client.Offer{Price: 1200, Version: second.Version})))
@@ -150,7 +127,8 @@ func TestLive_AStreamHasWhatHappensToTheListingsOfAShow(t *testing.T) {
 	requireStatus(t, 204, seller.call(t, client.DeleteTicket(first.ID)))
 	require.Zero(t, f.requireListing("withdrawn", first, 0).PriceFrom, "there is none when nothing is left")
 
-	changed := liveShow("Followed, and renamed")
+	changed := newShow(inDays(30))
+	changed.Name = "Renamed"
 	requireStatus(t, 200, seller.call(t, client.ChangeShow(show.ID, changed)))
 	for _, change := range []string{"updated", "cancelled"} {
 		e := f.next()
@@ -168,7 +146,7 @@ func TestLive_AStreamContinuesAtAnyReplicaAndAfterARestart(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, stack.Options{Replicas: 2})
 	seller := s.signUp(t)
-	show := announceShow(t, seller, "Followed")
+	show := seller.announce(t, newShow(inDays(30)))
 	replicas := []string{s.URL("catalogue"), s.URL("catalogue-2")}
 	streams := []*followed{follow(t, replicas[0], "", show.ID), follow(t, replicas[1], "", show.ID)}
 	through := follow(t, s.GatewayURL(), "", show.ID)
@@ -177,7 +155,7 @@ func TestLive_AStreamContinuesAtAnyReplicaAndAfterARestart(t *testing.T) {
 	tickets := make([]client.Ticket, 4)
 	ids := make([]string, len(tickets))
 	for i := range tickets {
-		tickets[i] = listFor(t, seller, show, int64(1000+i), nil)
+		tickets[i] = seller.listPlace(t, client.Offer{ShowID: show.ID, Price: int64(1000 + i)})
 		streams[0].requireListing("new", tickets[i], i+1)
 		streams[1].requireListing("new", tickets[i], i+1)
 		through.requireListing("new", tickets[i], i+1)
@@ -196,7 +174,7 @@ func TestLive_AStreamContinuesAtAnyReplicaAndAfterARestart(t *testing.T) {
 	// The stream at the replica that is killed ends; at the other it goes on.
 	s.kill(t, "catalogue")
 	streams[0].requireEnd()
-	fifth := listFor(t, seller, show, 1004, nil)
+	fifth := seller.listPlace(t, client.Offer{ShowID: show.ID, Price: 1004})
 	streams[1].requireListing("new", fifth, 5)
 	again := follow(t, s.GatewayURL(), ids[3], show.ID)
 	again.requireListing("new", fifth, 5)
@@ -219,16 +197,16 @@ func TestLive_AStreamContinuesThePageOfAnotherReplica(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, stack.Options{Replicas: 2})
 	seller := s.signUp(t)
-	show := announceShow(t, seller, "Followed")
+	show := seller.announce(t, newShow(inDays(30)))
 	replicas := []string{s.URL("catalogue"), s.URL("catalogue-2")}
 	for round := range 6 {
-		listFor(t, seller, show, 1000, nil)
+		seller.listPlace(t, client.Offer{ShowID: show.ID, Price: 1000})
 		page := s.call(t, client.ReadShowTickets(show.ID).At(replicas[round%2]))
 		if page.Status == 404 {
 			continue // this replica does not have the show yet
 		}
 		has := len(decode[[]client.Ticket](t, page))
-		listFor(t, seller, show, 2000, nil)
+		seller.listPlace(t, client.Offer{ShowID: show.ID, Price: 2000})
 		stream, err := client.New(replicas[(round+1)%2], client.Options{}).Stream(t.Context(), client.FollowShowsAfter([]string{page.Header.Get("Catalogue-Position")}, show.ID))
 		require.NoError(t, err)
 		for missing := 2*(round+1) - has; missing > 0; {
@@ -249,7 +227,7 @@ func TestLive_AStreamContinuesThePageOfAnotherReplica(t *testing.T) {
 // requireNone lists a ticket, whose update must be the next event.
 func (f *followed) requireNone(t testing.TB, seller *testUser, show client.Show) {
 	t.Helper()
-	listed := listFor(t, seller, show, 5000, nil)
+	listed := seller.listPlace(t, client.Offer{ShowID: show.ID, Price: 5000})
 	e := f.next()
 	update, err := e.Listing()
 	require.NoError(t, err)
@@ -266,7 +244,7 @@ func (s *testStack) liveMetric(t testing.TB, name string) float64 {
 func TestLive_StreamsHaveLimitsAndEndWithTheirClients(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, stack.Options{Env: map[string]string{"STREAMS_PER_ADDRESS": "2"}, AppEnv: map[string]map[string]string{"catalogue": {"MAX_STREAMS": "3"}}})
-	show := announceShow(t, s.signUp(t), "Followed")
+	show := s.signUp(t).announce(t, newShow(inDays(30)))
 	open := func() float64 { return s.liveMetric(t, "streams") }
 
 	first := follow(t, s.GatewayURL(), "", show.ID)
@@ -314,9 +292,9 @@ func TestLive_ASlowReaderLosesOnlyItsOwnStream(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, stack.Options{})
 	seller := s.signUp(t)
-	show := announceShow(t, seller, "Followed")
+	show := seller.announce(t, newShow(inDays(30)))
 	reader := follow(t, s.GatewayURL(), "", show.ID)
-	listed := listFor(t, seller, show, 100_000, &client.Place{Section: strings.Repeat("s", 50), Row: strings.Repeat("r", 50)})
+	listed := seller.listPlace(t, client.Offer{ShowID: show.ID, Seat: &client.Place{Section: strings.Repeat("s", 50), Row: strings.Repeat("r", 50)}, Price: 100_000})
 	reader.requireListing("new", listed, 1)
 
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.GatewayURL(), "http://"))
@@ -352,7 +330,7 @@ func TestLive_ASlowReaderLosesOnlyItsOwnStream(t *testing.T) {
 func TestLive_IsForEventSource(t *testing.T) {
 	t.Parallel()
 	s := sharedStack(t)
-	show := announceShow(t, s.signUp(t), "Followed")
+	show := s.signUp(t).announce(t, newShow(inDays(30)))
 	req, err := http.NewRequestWithContext(t.Context(), "GET", s.GatewayURL()+"/api/catalogue/live?show="+show.ID, nil)
 	require.NoError(t, err)
 	req.Header.Set("Accept", "text/event-stream")
