@@ -189,7 +189,8 @@ var formats = map[string]format{
 var mediaTypes = []string{"image/jpeg", "image/png", "image/webp"}
 
 // sizeOfJPEG counts the samples of the components, and for a progressive file their coefficients: 4 bytes each. (Package image/jpeg
-// refuses a file with two frame headers, so the first one counts.)
+// refuses a file with two frame headers, so the first one counts.) A file whose frame header segments does not reach is refused:
+// image/jpeg skips bytes between segments, and would decode it.
 func sizeOfJPEG(file []byte) (size, error) {
 	config, err := jpeg.DecodeConfig(bytes.NewReader(file))
 	if err != nil {
@@ -219,11 +220,13 @@ func sizeOfJPEG(file []byte) (size, error) {
 				s.bytes += s.width * s.height * int(c[1]>>4) * int(c[1]&15) * perSample / (widest * highest)
 			}
 		}
-		break
+		return s, nil
 	}
-	return s, nil
+	return size{}, errors.New("its frame header cannot be found")
 }
 
+// sizeOfPNG counts a pixel of shades of grey like one of colours: a shade that stands for transparent pixels comes after the header, and makes
+// package image/png decode to colours.
 func sizeOfPNG(file []byte) (size, error) {
 	config, err := png.DecodeConfig(bytes.NewReader(file))
 	if err != nil {
@@ -231,12 +234,8 @@ func sizeOfPNG(file []byte) (size, error) {
 	}
 	perPixel := 4
 	switch config.ColorModel {
-	case color.NRGBA64Model, color.RGBA64Model:
+	case color.NRGBA64Model, color.RGBA64Model, color.Gray16Model:
 		perPixel = 8
-	case color.Gray16Model:
-		perPixel = 2
-	case color.GrayModel:
-		perPixel = 1
 	}
 	return sizeOf(config, perPixel), nil
 }
@@ -335,7 +334,8 @@ func turn(from *image.RGBA, orientation int) *image.RGBA {
 	return turned
 }
 
-// segments yields the segments of a JPEG before its first scan: the marker and the content.
+// segments yields the segments of a JPEG before its first scan: the marker and the content. It ends where another byte than a marker is
+// between two segments, or a marker that has no length: what it yields are segments for package image/jpeg too.
 func segments(file []byte) func(yield func(marker byte, content []byte) bool) {
 	const startOfScan = 0xda
 	return func(yield func(byte, []byte) bool) {
@@ -346,7 +346,7 @@ func segments(file []byte) func(yield func(marker byte, content []byte) bool) {
 			case marker == 0xff: // fill
 				rest = rest[1:]
 				continue
-			case marker == startOfScan, length < 2, 2+length > len(rest):
+			case marker == startOfScan, marker < 0xc0, marker >= 0xd0 && marker <= 0xd9, length < 2, 2+length > len(rest):
 				return
 			}
 			if !yield(marker, rest[4:2+length]) {

@@ -356,6 +356,8 @@ func TestEncode_RefusesWhatWouldTakeTooMuchMemory(t *testing.T) {
 		upload Upload
 		want   error
 	}{
+		"a PNG of 40 megapixels in shades of grey":      {Upload{"image/png", largePNG(8000, 5000, 8, 0)}, errImageLarge},
+		"a PNG of 20 megapixels in 65,536 shades":       {Upload{"image/png", largePNG(5000, 4000, 16, 0)}, errImageLarge},
 		"a PNG of 100,000 × 100,000":                    {Upload{"image/png", largePNG(100_000, 100_000, 8, 6)}, errImageLarge},
 		"a PNG with the largest sides":                  {Upload{"image/png", largePNG(1<<31-1, 1<<31-1, 8, 6)}, errImageInvalid},
 		"a JPEG of 65,535 × 65,535":                     {Upload{"image/jpeg", header(0xc0, 65535, 65535)}, errImageLarge},
@@ -375,6 +377,24 @@ func TestEncode_RefusesWhatWouldTakeTooMuchMemory(t *testing.T) {
 			require.ErrorIs(t, err, tt.want)
 			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "allocated bytes")
 		})
+	}
+}
+
+// Package image/jpeg skips what is between the segments of these files, and decodes the large progressive frame that comes after it.
+func TestSize_RefusesAFrameThatIsHidden(t *testing.T) {
+	large := header(0xc2, 5000, 4000)
+	comment := append([]byte{0xff, 0xfe, 0, 21}, header(0xc0, 8, 8)[2:21]...)
+	for name, hidden := range map[string][]byte{
+		"after another byte":            {0},
+		"after a restart":               {0xff, 0xd0},
+		"in what seems to be a segment": {0xff, 0, 0, 25},
+	} {
+		file := slices.Concat(large[:2], hidden, large[2:21], comment, large[21:])
+		config, err := jpeg.DecodeConfig(bytes.NewReader(file))
+		require.NoError(t, err, name)
+		require.Equal(t, 5000, config.Width, name)
+		_, err = sizeOfJPEG(file)
+		require.Error(t, err, name)
 	}
 }
 
