@@ -365,3 +365,17 @@ func TestRebuild_EmptiesEveryReplicaAndKeepsRecentReservations(t *testing.T) {
 	two.awaits(t, map[id.Ticket]int{"again": 2, "t0": 1})
 	require.Contains(t, fmt.Sprint(two.model.batches()), "t1=reserved:7")
 }
+
+// A rebuild that ends after it has begun the new epoch is run again. The second one must not lose the reservations that the first did not append.
+func TestRebuild_AgainKeepsRecentReservations(t *testing.T) {
+	s := newSidecar()
+	one := start(t, s, "one")
+	one.append(t, reservation("t1", 7))
+	store := openStore(t, s, "command")
+	defer func() { _ = store.Close(context.Background()) }()
+	_, _, err := New(store, nothing{}, Options{Log: one.feed.log}).empty(t.Context()) // the process ends here
+	require.NoError(t, err)
+	appended, err := Rebuild(t.Context(), store, one.feed.log, func(func([]index.Change) error) error { return nil })
+	require.NoError(t, err)
+	require.Equal(t, 1, appended)
+}

@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,11 +77,13 @@ func (f *Feed) empty(ctx context.Context) (before manifest, last uint64, err err
 	return before, last, err
 }
 
-// recentReservations returns the newest reservation of each ticket in the batches of the last minutes, of which last is the last.
+// recentReservations returns the newest reservation of each ticket in the batches of the last minutes, of which last is the last. It also reads
+// batches before First that are not deleted yet: those of a rebuild that did not come to its end.
 func (f *Feed) recentReservations(ctx context.Context, m manifest, last uint64) ([]index.Change, error) {
 	newest := map[id.Ticket]*index.Reservation{}
-	for to := last; to >= max(m.First, 1); to -= min(to, firstBatches) {
-		docs, err := f.batches(ctx, max(m.First, 1, to-min(to, firstBatches)+1), to)
+	oldest := max(cmp.Or(m.Oldest, m.First), 1)
+	for to := last; to >= oldest; to -= min(to, firstBatches) {
+		docs, err := f.batches(ctx, max(oldest, to-min(to, firstBatches)+1), to)
 		if err != nil {
 			return nil, err
 		}
