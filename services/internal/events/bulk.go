@@ -144,10 +144,6 @@ func readBulk(w http.ResponseWriter, req *http.Request, log *slog.Logger) (b bul
 	body.Grow(int(min(max(req.ContentLength, 0), maxBulkBytes)) + bytes.MinRead)
 	_, err := body.ReadFrom(http.MaxBytesReader(w, req.Body, maxBulkBytes))
 	if err == nil {
-		if b, ok = scanBulk(body.Bytes()); ok {
-			return b, true
-		}
-		b = bulk{}
 		err = json.Unmarshal(body.Bytes(), &b)
 	}
 	if err != nil {

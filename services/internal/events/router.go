@@ -188,15 +188,13 @@ func (r *Router) Mount(mux chi.Router) { mux.Post("/events", r.serveBulk) }
 // decode decodes an event of a topic and finds its handler.
 func (r *Router) decode(topic string, raw []byte) (d delivery) {
 	d.raw = raw
-	event, ok := scanEvent(raw)
-	if !ok {
-		event = Event{}
-		if err := json.Unmarshal(raw, &event); err != nil {
-			d.event, d.err = event, fmt.Errorf("%w: %w", errUndecodable, err)
-			return d
-		}
-	}
+	var event Event
+	err := json.Unmarshal(raw, &event)
 	d.event = event
+	if err != nil {
+		d.err = fmt.Errorf("%w: %w", errUndecodable, err)
+		return d
+	}
 	if !r.carries(topic, event.Type) {
 		d.err = fmt.Errorf("%w: type %q came on the topic %q", errForeign, event.Type, topic)
 		return d
