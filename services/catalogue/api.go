@@ -212,7 +212,7 @@ func (a *api) update(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	expected, err := readExpectedVersion(c, request.Version)
+	expected, err := rest.ExpectedVersion[ExpectedVersion](c, request.Version)
 	if err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func (a *api) cancel(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	expected, err := readExpectedVersion(c, 0)
+	expected, err := rest.ExpectedVersion[ExpectedVersion](c, 0)
 	if err != nil {
 		return err
 	}
@@ -247,7 +247,7 @@ func (a *api) setImage(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	expected, err := readExpectedVersion(c, 0)
+	expected, err := rest.ExpectedVersion[ExpectedVersion](c, 0)
 	if err != nil {
 		return err
 	}
@@ -263,7 +263,7 @@ func (a *api) removeImage(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	expected, err := readExpectedVersion(c, 0)
+	expected, err := rest.ExpectedVersion[ExpectedVersion](c, 0)
 	if err != nil {
 		return err
 	}
@@ -284,7 +284,7 @@ func (a *api) image(c *fiber.Ctx) error {
 		return err
 	}
 	etag := `"` + string(image) + `"`
-	if matches(c.Get(fiber.HeaderIfNoneMatch), etag) {
+	if rest.IsCurrent(c, etag) {
 		if err := a.store.HasImage(rest.Context(c), show, image); err != nil {
 			return err
 		}
@@ -306,17 +306,6 @@ func allowCaching(c *fiber.Ctx, etag string) {
 	c.Set(fiber.HeaderCacheControl, "public, max-age=31536000, immutable")
 }
 
-// matches reports whether one of the ETags of If-None-Match is the given one, or any is.
-func matches(header, etag string) bool {
-	for candidate := range strings.SplitSeq(header, ",") {
-		candidate = strings.TrimPrefix(strings.TrimSpace(candidate), "W/")
-		if candidate == etag || candidate == "*" {
-			return true
-		}
-	}
-	return false
-}
-
 // respond sends a show.
 func respond(c *fiber.Ctx, show Show) error {
 	rest.SetETag(c, show.Version)
@@ -335,18 +324,4 @@ func readUpload(c *fiber.Ctx) (Upload, error) {
 			WithField("Content-Type")
 	}
 	return Upload{mediaType, c.BodyRaw()}, nil
-}
-
-// readExpectedVersion reads the version on which the request is based: from the body, the If-Match header, or neither.
-func readExpectedVersion(c *fiber.Ctx, inBody int) (ExpectedVersion, error) {
-	inHeader, present, err := rest.IfMatch(c)
-	switch {
-	case err != nil:
-		return 0, err
-	case present && inBody != 0 && inHeader != inBody:
-		return 0, problem.New(problem.Invalid, "invalid", "The version in the body and the one in If-Match differ. Send one of them.").WithField("version")
-	case present:
-		return ExpectedVersion(inHeader), nil
-	}
-	return ExpectedVersion(inBody), nil
 }

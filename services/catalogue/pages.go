@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -352,11 +351,11 @@ func (p *pages) respond(c *fiber.Ctx, response any) error {
 	c.Set(fiber.HeaderETag, "W/"+etag)
 	c.Set(fiber.HeaderCacheControl, "public, no-cache")
 	c.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding)
-	if header := c.Get(fiber.HeaderIfNoneMatch); header != "" && matches(header, etag) {
+	if rest.IsCurrent(c, etag) {
 		return c.SendStatus(fiber.StatusNotModified)
 	}
 	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-	if len(body) < compressFrom || !acceptsGzip(c.Get(fiber.HeaderAcceptEncoding)) {
+	if len(body) < compressFrom || !rest.AcceptsGzip(c) {
 		return c.Send(body)
 	}
 	compressed, ok := p.compressed.Get(etag)
@@ -366,21 +365,4 @@ func (p *pages) respond(c *fiber.Ctx, response any) error {
 	}
 	c.Set(fiber.HeaderContentEncoding, "gzip")
 	return c.Send(compressed)
-}
-
-// acceptsGzip reports whether an Accept-Encoding names gzip, and does not refuse it with a weight of 0.
-func acceptsGzip(header string) bool {
-	for coding := range strings.SplitSeq(header, ",") {
-		name, parameters, _ := strings.Cut(coding, ";")
-		if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
-			continue
-		}
-		weight, found := strings.CutPrefix(strings.ReplaceAll(parameters, " ", ""), "q=")
-		if !found {
-			return true
-		}
-		q, err := strconv.ParseFloat(weight, 64)
-		return err == nil && q > 0
-	}
-	return false
 }

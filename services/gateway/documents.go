@@ -8,12 +8,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/swaggest/swgui/v5/static"
 
 	"boxoffice/services/contracts"
+	"boxoffice/services/internal/rest"
 )
 
 //go:embed docs
@@ -65,12 +65,11 @@ func (d document) serve(c *fiber.Ctx) error {
 	if d.policy != "" {
 		c.Locals(policyKey{}, d.policy)
 	}
-	if isCurrent(c.Get(fiber.HeaderIfNoneMatch), d.etag) {
+	if rest.IsCurrent(c, d.etag) {
 		return c.SendStatus(fiber.StatusNotModified)
 	}
 	c.Set(fiber.HeaderContentType, d.contentType)
-	// Clients that send no such header (Fiber takes them as ones that accept all), or only "*", often cannot decompress.
-	if strings.Contains(c.Get(fiber.HeaderAcceptEncoding), "gzip") && c.AcceptsEncodings("gzip") == "gzip" {
+	if rest.AcceptsGzip(c) {
 		c.Set(fiber.HeaderContentEncoding, "gzip")
 		return c.Send(d.zipped)
 	}
@@ -83,16 +82,6 @@ func (d document) serve(c *fiber.Ctx) error {
 		return fmt.Errorf("unzip a document: %w", err)
 	}
 	return c.Send(content)
-}
-
-// isCurrent reports whether one of the ETags in If-None-Match is a document's. Proxies that compress mark ETags as weak.
-func isCurrent(header, etag string) bool {
-	for tag := range strings.SplitSeq(header, ",") {
-		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == etag || tag == "*" {
-			return true
-		}
-	}
-	return false
 }
 
 // documents are the contracts as files, and pages to read them. All that a page needs comes from the gateway.

@@ -245,7 +245,7 @@ func (a *api) update(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	expected, err := readExpectedVersion(c, request.Version)
+	expected, err := rest.ExpectedVersion[ExpectedVersion](c, request.Version)
 	if err != nil {
 		return err
 	}
@@ -274,7 +274,7 @@ func (a *api) delete(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	expected, err := readExpectedVersion(c, 0)
+	expected, err := rest.ExpectedVersion[ExpectedVersion](c, 0)
 	if err != nil {
 		return err
 	}
@@ -282,18 +282,4 @@ func (a *api) delete(c *fiber.Ctx) error {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
-}
-
-// readExpectedVersion reads the version on which the request is based: from the body, the If-Match header, or neither.
-func readExpectedVersion(c *fiber.Ctx, inBody int) (ExpectedVersion, error) {
-	inHeader, present, err := rest.IfMatch(c)
-	switch {
-	case err != nil:
-		return 0, err
-	case present && inBody != 0 && inHeader != inBody:
-		return 0, problem.New(problem.Invalid, "invalid", "The version in the body and the one in If-Match differ. Send one of them.").WithField("version")
-	case present:
-		return ExpectedVersion(inHeader), nil
-	}
-	return ExpectedVersion(inBody), nil
 }

@@ -165,6 +165,21 @@ func IfMatch(c *fiber.Ctx) (version int, present bool, err error) {
 		WithField("If-Match")
 }
 
+// ExpectedVersion reads the version on which a change is based: from the body, where 0 is none, or from the If-Match header. It is 0 if the
+// request names none.
+func ExpectedVersion[T ~int](c *fiber.Ctx, inBody int) (T, error) {
+	inHeader, present, err := IfMatch(c)
+	switch {
+	case err != nil:
+		return 0, err
+	case present && inBody != 0 && inHeader != inBody:
+		return 0, problem.New(problem.Invalid, "invalid", "The version in the body and the one in If-Match differ. Send one of them.").WithField("version")
+	case present:
+		return T(inHeader), nil
+	}
+	return T(inBody), nil
+}
+
 // SetETag sets the response's ETag to a version.
 func SetETag(c *fiber.Ctx, version int) {
 	c.Set(fiber.HeaderETag, `"`+strconv.Itoa(version)+`"`)
