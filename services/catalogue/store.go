@@ -70,32 +70,15 @@ func (s *store) Shows(ctx context.Context, limit int, cursor string) ([]Show, st
 	return state.List(ctx, s.documents, allShows, limit, cursor, keyOfIndexed, func(Show) bool { return true })
 }
 
-// EachShow calls each with all shows, some at a time, oldest first in each partition of the index. It misses shows that are announced
-// after it has begun.
+// EachShow calls each with all shows, some at a time. It may miss shows that are announced after it has begun.
 func (s *store) EachShow(ctx context.Context, each func([]Show) error) error {
-	var from state.Places
-	for {
-		entries, next, err := s.documents.Forward(ctx, allShows, from)
-		if err != nil || len(entries) == 0 {
-			return err
-		}
-		keys := make([]string, len(entries))
-		for i, entry := range entries {
-			keys[i] = keyOfIndexed(entry.ID)
-		}
-		docs, err := state.GetMany[Show](ctx, s.documents, keys)
-		if err != nil {
-			return err
-		}
+	return state.Each(ctx, s.documents, allShows, keyOfIndexed, func(docs []state.Doc[Show]) error {
 		shows := make([]Show, len(docs))
 		for i, doc := range docs {
 			shows[i] = doc.Value
 		}
-		if err := each(shows); err != nil {
-			return err
-		}
-		from = next
-	}
+		return each(shows)
+	})
 }
 
 // Update replaces a show's details.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/dapr/go-sdk/client"
@@ -71,41 +72,29 @@ const republishAtOnce = 128
 func republish(ctx context.Context, documents *state.Store, rate int) (published int, err error) {
 	name := "all-" + id.New[string]()
 	began := time.Now()
-	var from state.Places
-	for {
-		entries, next, err := documents.Forward(ctx, allTickets, from)
-		if err != nil || len(entries) == 0 {
-			return published, err
-		}
-		keys := make([]string, len(entries))
-		for i, entry := range entries {
-			keys[i] = keyOfIndexed(entry.ID)
-		}
-		docs, err := state.GetMany[Ticket](ctx, documents, keys)
-		if err != nil {
-			return published, err
-		}
-		for begin := 0; begin < len(docs); begin += republishAtOnce {
-			var again []events.Event
-			for _, doc := range docs[begin:min(begin+republishAtOnce, len(docs))] {
+	err = state.Each(ctx, documents, allTickets, keyOfIndexed, func(docs []state.Doc[Ticket]) error {
+		for some := range slices.Chunk(docs, republishAtOnce) {
+			again := make([]events.Event, len(some))
+			for i, doc := range some {
 				event, err := events.New(ctx, doc.Value.ListingEvent())
 				if err != nil {
-					return published, err
+					return err
 				}
-				again = append(again, event.Again(name))
+				again[i] = event.Again(name)
 			}
 			if err := documents.PublishAgain(ctx, again); err != nil {
-				return published, err
+				return err
 			}
 			published += len(again)
 			if rate > 0 {
 				select {
 				case <-time.After(time.Until(began.Add(time.Duration(published) * time.Second / time.Duration(rate)))):
 				case <-ctx.Done():
-					return published, ctx.Err()
+					return ctx.Err()
 				}
 			}
 		}
-		from = next
-	}
+		return nil
+	})
+	return published, err
 }

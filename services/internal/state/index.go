@@ -482,6 +482,30 @@ func (s *Store) forwardPages(ctx context.Context, index string, keys map[string]
 	return nil
 }
 
+// Each calls each with all documents of an index, a few hundred at a time, oldest first in each partition. key returns the key of an id's
+// document. Documents that do not exist are skipped, and so are those that are appended after Each has begun.
+func Each[T any](ctx context.Context, s *Store, index string, key func(id string) string, each func([]Doc[T]) error) error {
+	var from Places
+	for {
+		entries, next, err := s.Forward(ctx, index, from)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		keys := make([]string, len(entries))
+		for i, entry := range entries {
+			keys[i] = key(entry.ID)
+		}
+		docs, err := GetMany[T](ctx, s, keys)
+		if err != nil {
+			return err
+		}
+		if err := each(docs); err != nil {
+			return err
+		}
+		from = next
+	}
+}
+
 // listRounds bounds how many pages one List reads if it finds documents that are not shown.
 const listRounds = 5
 
