@@ -62,22 +62,8 @@ func (s *subscriptions) order(ctx context.Context, order events.Order) (outcome,
 		return func() error { return nil }, nil
 	}
 	return s.feed.Queue(ctx, index.Change{Reservation: &index.Reservation{
-		TicketID: order.Ticket.ID, Sequence: order.Sequence, Status: statusAfter(order), At: order.UpdatedAt.Time,
+		TicketID: order.Ticket.ID, Sequence: order.Sequence, Status: index.Status(order.TicketStatus()), At: order.UpdatedAt.Time,
 	}})
-}
-
-// statusAfter is the availability of a ticket after a change of its order.
-func statusAfter(order events.Order) index.Status {
-	switch {
-	case order.Status == events.OrderStatusCreated:
-		return index.Reserved
-	case order.Status == events.OrderStatusComplete:
-		return index.Sold
-	case order.Reason == events.CancelReasonRefunded:
-		return index.Withheld
-	default:
-		return index.Available
-	}
 }
 
 func showChange(show events.Show) *index.Show {

@@ -252,7 +252,7 @@ func (t *Ticket) Apply(order events.Order, now time.Time) (changed bool) {
 		return false
 	}
 	t.Sequence = order.Sequence
-	t.Status = statusAfter(order)
+	t.Status = Status(order.TicketStatus())
 	t.OrderID = ""
 	if t.isTaken() {
 		t.OrderID = order.ID
@@ -265,20 +265,6 @@ func (t *Ticket) Apply(order events.Order, now time.Time) (changed bool) {
 		t.ListedVersion = t.Version
 	}
 	return true
-}
-
-// statusAfter is the status of a ticket after a change of its order.
-func statusAfter(order events.Order) Status {
-	switch {
-	case order.Status == events.OrderStatusCreated:
-		return Reserved
-	case order.Status == events.OrderStatusComplete:
-		return Sold
-	case order.Reason == events.CancelReasonRefunded:
-		return Withheld
-	default:
-		return Available
-	}
 }
 
 func (t *Ticket) markDeleted(now time.Time) {

@@ -47,3 +47,17 @@ const (
 	ShowStatusScheduled ShowStatus = "scheduled" // it takes place, or has taken place
 	ShowStatusCancelled ShowStatus = "cancelled" // it does not take place, and does not change any more
 )
+
+// TicketStatus is what the order's ticket is after this event: after a refund it is withheld.
+func (o Order) TicketStatus() TicketStatus {
+	switch {
+	case o.Status == OrderStatusCreated:
+		return TicketStatusReserved
+	case o.Status == OrderStatusComplete:
+		return TicketStatusSold
+	case o.Reason == CancelReasonRefunded:
+		return TicketStatusWithheld
+	default:
+		return TicketStatusAvailable
+	}
+}
