@@ -248,9 +248,6 @@ func (f *Feed) CaughtUp(context.Context) error {
 	return nil
 }
 
-// Epoch returns the feed's epoch as this replica knows it, "" before it has loaded the feed.
-func (f *Feed) Epoch() string { return f.current().epoch }
-
 func (f *Feed) current() position {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -220,7 +220,7 @@ func TestCompact_GivesUpASnapshotWhoseProcessHasEnded(t *testing.T) {
 		r := startReplica(t, s, "one")
 		defer r.stop()
 		r.append(t, listing("t0", 1))
-		_, err := r.feed.modifyManifest(t.Context(), r.feed.Epoch(), func(m *manifest) (bool, error) {
+		_, err := r.feed.modifyManifest(t.Context(), r.feed.current().epoch, func(m *manifest) (bool, error) {
 			m.Numbered++
 			m.Building = &building{Snapshot: m.Numbered, Chunks: announced, Instance: "dead", BegunAt: r.feed.now()}
 			return true, nil
@@ -247,13 +247,15 @@ func TestRun_AfterTheStoreWasRestoredEveryReplicaLoadsItInANewEpoch(t *testing.T
 	backup := s.Documents()
 	one.append(t, listing("lost", 1))
 	two.awaits(t, map[id.Ticket]int{"t0": 1, "t1": 1, "t2": 1, "lost": 1})
-	before := one.feed.Epoch()
+	before := one.feed.current().epoch
 	s.Write(headKey, backup[headKey].Value)
 	s.Delete(batchKey(4))
 
 	one.awaits(t, tickets(0, 3))
 	two.awaits(t, tickets(0, 3))
-	require.Eventually(t, func() bool { return one.feed.Epoch() == two.feed.Epoch() && one.feed.Epoch() != before }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return one.feed.current().epoch == two.feed.current().epoch && one.feed.current().epoch != before
+	}, 5*time.Second, time.Millisecond)
 	two.append(t, listing("t3", 1))
 	one.awaits(t, tickets(0, 4))
 }

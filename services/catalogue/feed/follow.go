@@ -41,9 +41,10 @@ func (f *Feed) load(ctx context.Context) error {
 	began := time.Now()
 	known := f.current()
 	m := contents.Value
+	// Within an epoch, this replica was too slow: what is loaded is newer than what it has.
 	if f.inModel != "" && f.inModel != m.Epoch {
 		f.model.Reset()
-	} // otherwise this replica was too slow, and what is loaded is newer than what it has
+	}
 	f.inModel = m.Epoch
 	if err := f.loadChunks(ctx, m); err != nil {
 		return err
@@ -165,7 +166,7 @@ func (f *Feed) begin(ctx context.Context, end state.Doc[head], contents state.Do
 
 // follow applies the batches up to the end of the feed, and returns the head.
 func (f *Feed) follow(ctx context.Context) (state.Doc[head], error) {
-	for atOnce := uint64(firstBatches); ; {
+	for atOnce := firstBatches; ; {
 		end, err := state.Get[head](ctx, f.store, headKey)
 		if errors.Is(err, state.ErrNotFound) {
 			return end, f.reload(ctx)
@@ -185,42 +186,60 @@ func (f *Feed) follow(ctx context.Context) (state.Doc[head], error) {
 			return end, nil
 		}
 		f.metrics.head.Store(end.Value.Last)
-		for at.batch < end.Value.Last {
-			docs, err := f.batches(ctx, at.batch+1, min(end.Value.Last, at.batch+atOnce))
-			if err != nil && atOnce > 1 && ctx.Err() == nil { // perhaps they are too large for one message
-				atOnce = 1
-				continue
-			}
-			if err != nil {
+		for f.current().batch < end.Value.Last {
+			if atOnce, err = f.applySome(ctx, end, atOnce); err != nil {
 				return end, err
-			}
-			size := 0
-			for _, doc := range docs {
-				if doc == nil {
-					if err := f.missing(ctx, at.batch+1); err != nil {
-						return end, err
-					}
-					f.skip(at.batch + 1)
-				} else {
-					if at.id != "" && doc.After != at.id {
-						return end, f.diverged(ctx, end, at)
-					}
-					if f.inFlight == nil || f.inFlight.id != doc.ID {
-						f.metrics.delay.Observe(max(0, f.now().Sub(doc.At)).Seconds())
-					}
-					f.apply(at.batch+1, doc.ID, doc.Changes)
-					size += doc.size()
-				}
-				at = f.current()
-			}
-			switch {
-			case size < enoughBytes && len(docs) == int(atOnce):
-				atOnce = min(2*atOnce, mostBatches)
-			case size > 2*enoughBytes:
-				atOnce = max(atOnce/2, 1)
 			}
 		}
 	}
+}
+
+// applySome reads the next batches with one call, at most atOnce of them, and applies them. It returns how many the next call is to read:
+// more while calls bring little.
+func (f *Feed) applySome(ctx context.Context, end state.Doc[head], atOnce int) (next int, err error) {
+	first := f.current().batch + 1
+	docs, err := f.batches(ctx, first, min(end.Value.Last, first+uint64(atOnce)-1))
+	if err != nil && atOnce > 1 && ctx.Err() == nil { // perhaps they are too large for one message
+		return 1, nil
+	}
+	if err != nil {
+		return atOnce, err
+	}
+	size := 0
+	for i, doc := range docs {
+		if err := f.applyNext(ctx, end, first+uint64(i), doc); err != nil {
+			return atOnce, err
+		}
+		if doc != nil {
+			size += doc.size()
+		}
+	}
+	switch {
+	case size < enoughBytes && len(docs) == atOnce:
+		return min(2*atOnce, mostBatches), nil
+	case size > 2*enoughBytes:
+		return max(atOnce/2, 1), nil
+	}
+	return atOnce, nil
+}
+
+// applyNext applies the next batch; nil is one that does not exist.
+func (f *Feed) applyNext(ctx context.Context, end state.Doc[head], number uint64, doc *batch) error {
+	if doc == nil {
+		if err := f.missing(ctx, number); err != nil {
+			return err
+		}
+		f.skip(number)
+		return nil
+	}
+	if at := f.current(); at.id != "" && doc.After != at.id {
+		return f.diverged(ctx, end, at)
+	}
+	if f.inFlight == nil || f.inFlight.id != doc.ID {
+		f.metrics.delay.Observe(max(0, f.now().Sub(doc.At)).Seconds())
+	}
+	f.apply(number, doc.ID, doc.Changes)
+	return nil
 }
 
 // size is about the number of bytes of a batch. Changes of shows are larger, but rare.

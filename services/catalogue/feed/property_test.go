@@ -65,7 +65,7 @@ func (d *deployment) appendSome(t *rapid.T) {
 			defer cancel()
 			_ = f.compactNow(ctx, true)
 			if dropsBatches {
-				_, _ = f.modifyManifest(ctx, f.Epoch(), func(m *manifest) (bool, error) {
+				_, _ = f.modifyManifest(ctx, f.current().epoch, func(m *manifest) (bool, error) {
 					m.First = m.Position + 1
 					return true, nil
 				})

@@ -737,21 +737,8 @@ func (s *show) isOld(before int64) bool {
 	return s.state.StartsAt.UnixMilli() < before
 }
 
-// ChunkOf returns the chunk of Entries that has what the change is about.
-func ChunkOf(change Change, of int) int {
-	switch {
-	case change.Show != nil:
-		return bucketOf(change.Show.ID) % of
-	case change.Listing != nil:
-		return bucketOf(change.Listing.ID) % of
-	case change.Reservation != nil:
-		return bucketOf(change.Reservation.TicketID) % of
-	}
-	return 0
-}
-
 // Entries returns one chunk of all that the index knows, as changes that make it again in another index. The chunks are numbered from 0,
-// and of is how many there are: a power of two up to MaxChunks. A show or listing is always in the same chunk (ChunkOf).
+// and of is how many there are: a power of two up to MaxChunks. A show or listing is always in the same chunk.
 func (x *Index) Entries(chunk, of int) []Change {
 	if of < 1 || of > MaxChunks || MaxChunks%of != 0 || chunk < 0 || chunk >= of {
 		panic(fmt.Sprintf("there is no chunk %d of %d", chunk, of))

@@ -340,7 +340,7 @@ func TestIndex_EntriesMakeTheSameIndexAgain(t *testing.T) {
 		for chunk := range of {
 			entries := f.Entries(chunk, of)
 			for _, e := range entries {
-				require.Equal(t, chunk, ChunkOf(e, of))
+				require.Equal(t, chunk, chunkOf(e, of))
 			}
 			again.Apply(0, entries)
 		}
@@ -348,6 +348,19 @@ func TestIndex_EntriesMakeTheSameIndexAgain(t *testing.T) {
 		require.Equal(t, f.search(t, Query{}), again.search(t, Query{}))
 	}
 	require.Panics(t, func() { f.Entries(0, 3) })
+}
+
+// chunkOf returns the chunk of Entries that has what the change is about.
+func chunkOf(change Change, of int) int {
+	switch {
+	case change.Show != nil:
+		return bucketOf(change.Show.ID) % of
+	case change.Listing != nil:
+		return bucketOf(change.Listing.ID) % of
+	case change.Reservation != nil:
+		return bucketOf(change.Reservation.TicketID) % of
+	}
+	return 0
 }
 
 // entriesOf are all entries in an order.
