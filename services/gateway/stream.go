@@ -57,6 +57,9 @@ func newStreams(cfg config, metrics prometheus.Registerer) *streams {
 		}, []string{"bound"}),
 		upstreams: map[net.Conn]struct{}{}, byAddress: map[netip.Addr]int{},
 	}
+	for _, bound := range []string{"address", "total"} {
+		s.refused.WithLabelValues(bound) // or a rate would miss the first one
+	}
 	metrics.MustRegister(s.open, s.refused)
 	return s
 }

@@ -25,6 +25,9 @@ func newMetrics(registry prometheus.Registerer) metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 	}
+	for _, reason := range []error{errClientClosed, errSlow, errBehind, errStopped} {
+		m.ended.WithLabelValues(reason.Error()) // or a rate would miss the first one
+	}
 	if registry != nil {
 		registry.MustRegister(m.open, m.refused, m.ended, m.sent, m.delay)
 	}
