@@ -9,6 +9,8 @@ import (
 	"boxoffice/services/internal/state"
 )
 
+// This file makes snapshots, and deletes the batches and snapshots that are old.
+
 const (
 	// CompactEvery is how often the job compacts the feed, in one replica.
 	CompactEvery = time.Minute

@@ -12,6 +12,8 @@ import (
 	"boxoffice/services/internal/state"
 )
 
+// This file loads the feed and follows it: it applies every batch once, in order.
+
 const (
 	// chunksAtOnce is how many chunks are read together, and loaders how many such reads are under way. The state package may make one call
 	// of all of them, whose response has to be smaller than 4 MB: otherwise the sidecar refuses it.

@@ -16,6 +16,8 @@ import (
 	"boxoffice/services/internal/state"
 )
 
+// This file begins the feed anew, for the command `catalogue rebuild`.
+
 // keepReservations is how old the reservations are that a rebuild keeps. Tickets are published again with the reservation that the
 // tickets service knows. Until it has handled an order's event, only the feed has that reservation.
 const keepReservations = 10 * time.Minute

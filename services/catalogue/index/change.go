@@ -3,6 +3,9 @@
 //
 // Every replica builds the same index from the same changes. Changes may be applied in any order and repeated: each has the version of
 // its aggregate, and an older one changes nothing.
+//
+// change.go has what goes in and out. index.go applies changes, with timers.go (what time changes), listings.go (the order of listings),
+// tidy.go (what is dropped) and entries.go (snapshots). search.go finds shows by filters, and text.go by words (words.go, vocabulary.go).
 package index
 
 import (

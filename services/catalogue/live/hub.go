@@ -2,6 +2,8 @@
 //
 // A process has one Hub. It keeps the recent updates once, in a ring, however many streams there are. Each stream reads the ring at its
 // own position, so a slow client costs no memory and delays nobody: if its position is no longer in the ring, its stream is closed.
+//
+// hub.go has the ring, stream.go one client's stream, frame.go the form of the events, api.go the request.
 package live
 
 import (
