@@ -20,7 +20,7 @@ const (
 // goSettings are the variables for the process of an app. For servers and sidecars app is "".
 func goSettings(app string) map[string]string {
 	settings := map[string]string{"GOGC": garbagePercent, "GOMEMLIMIT": memoryLimit}
-	if app != hashing {
+	if app != hashing && app != searching {
 		settings["GOMAXPROCS"] = strconv.Itoa(threads(runtime.NumCPU()))
 	}
 	return settings
@@ -28,6 +28,10 @@ func goSettings(app string) map[string]string {
 
 // hashing is the app that hashes passwords. It may use all cores, because one hash uses a core for a twentieth of a second.
 const hashing = "auth"
+
+// searching is the app that keeps the shows in memory. It may use all cores too: with one thread, a search waits for others that take
+// milliseconds, and for the collector, which marks hundreds of megabytes.
+const searching = "catalogue"
 
 // threads is how many threads of a process may run Go code at once. About four processes work on one change at the same time, so half
 // of the cores is enough for each. With fewer threads the system spends less time waking them.

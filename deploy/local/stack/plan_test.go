@@ -249,12 +249,13 @@ func TestEnvironment_HasTheGatewaysAddressUnlessAnotherIsSet(t *testing.T) {
 
 func TestEnvironment_HasSettingsOfGoUnlessOthersAreSet(t *testing.T) {
 	p := planned(t, Options{AppEnv: map[string]map[string]string{"tickets": {"GOMEMLIMIT": "1GiB"}}}, map[string]string{"GOGC": "50"})
-	tickets, auth := p.program(t, "tickets").env, p.program(t, "auth").env
+	tickets, auth, catalogue := p.program(t, "tickets").env, p.program(t, "auth").env, p.program(t, "catalogue").env
 	require.Equal(t, "50", p.environment(nil)["GOGC"], "the environment of the launcher overrides them")
 	require.Equal(t, memoryLimit, p.environment(nil)["GOMEMLIMIT"])
 	require.Equal(t, "1GiB", tickets["GOMEMLIMIT"], "and so do the options")
 	require.NotEmpty(t, tickets["GOMAXPROCS"])
 	require.Empty(t, auth["GOMAXPROCS"], "it hashes passwords on all cores")
+	require.Empty(t, catalogue["GOMAXPROCS"], "and searches")
 	require.Equal(t, []int{1, 1, 2, 4}, []int{threads(1), threads(2), threads(4), threads(8)})
 }
 

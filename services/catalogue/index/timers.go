@@ -2,7 +2,7 @@ package index
 
 import "container/heap"
 
-// This file lets listings leave by time alone: when their sale ends.
+// This file has what time alone changes: listings whose sale ends are no longer available.
 
 // timer is a time at which a listing may end to be available.
 type timer struct {
