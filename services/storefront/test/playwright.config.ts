@@ -2,7 +2,7 @@
 import { defineConfig } from "@playwright/test";
 
 import { chromiumOptions } from "./chromium.ts";
-import { shopUrl } from "./stacks.ts";
+import { storefrontUrl } from "./stacks.ts";
 
 export default defineConfig({
   outputDir: "../../../.build/browser",
@@ -21,7 +21,7 @@ export default defineConfig({
       name: "browser",
       testMatch: "*.spec.ts",
       use: {
-        baseURL: shopUrl,
+        baseURL: storefrontUrl,
         launchOptions: chromiumOptions(),
         locale: "en-GB",
         timezoneId: "Europe/Berlin",
