@@ -81,19 +81,17 @@ func (s *store) ShowsOf(ctx context.Context, owner id.User, limit int, cursor st
 	return state.List(ctx, s.documents, showsOf(owner), limit, cursor, keyOfIndexed, func(Show) bool { return true })
 }
 
-// indexOwners is the step of the reconciliation that completes the indexes of owners.
+// indexOwners is the step of the reconciliation that completes the indexes of owners with shows of the previous release.
 func (s *store) indexOwners() reconcile.Step {
-	return reconcile.Convert(s.documents, "index owners", allShows, keyOfIndexed, isNotInOwnerIndex, s.addToOwnerIndex)
+	isOld := func(show Show) bool { return !show.InOwnerIndex }
+	return reconcile.Convert(s.documents, "index owners", allShows, keyOfIndexed, isOld, func(ctx context.Context, old Show) error {
+		_, err := state.Modify(ctx, s.documents, showKey(old.ID), func(show *Show, change *state.Change) (bool, error) { return addToOwnerIndex(change, show), nil })
+		return err
+	})
 }
 
-// addToOwnerIndex adds a show of the previous release to the index of its owner's shows, without an event.
-func (s *store) addToOwnerIndex(ctx context.Context, show Show) error {
-	_, err := state.Modify(ctx, s.documents, showKey(show.ID), func(show *Show, change *state.Change) (bool, error) { return indexByOwner(change, show), nil })
-	return err
-}
-
-// indexByOwner adds a show's entry in the index of its owner's shows to a change, if it has none.
-func indexByOwner(change *state.Change, show *Show) (added bool) {
+// addToOwnerIndex adds a show's entry in the index of its owner's shows to a change, if it has none.
+func addToOwnerIndex(change *state.Change, show *Show) (added bool) {
 	if show.InOwnerIndex {
 		return false
 	}
@@ -101,9 +99,6 @@ func indexByOwner(change *state.Change, show *Show) (added bool) {
 	change.Append(showsOf(show.UserID), string(show.ID))
 	return true
 }
-
-// isNotInOwnerIndex reports whether a process of the previous release has made a show.
-func isNotInOwnerIndex(show Show) bool { return !show.InOwnerIndex }
 
 // EachShow calls each with all shows, some at a time. It may miss shows that are announced after it has begun.
 func (s *store) EachShow(ctx context.Context, each func([]Show) error) error {
@@ -183,7 +178,7 @@ func (s *store) decide(ctx context.Context, show id.Show, transition func(*Show)
 		if err != nil || !changed {
 			return false, err
 		}
-		indexByOwner(change, show)
+		addToOwnerIndex(change, show)
 		emit(ctx, change, show)
 		return true, nil
 	})
@@ -207,7 +202,7 @@ func (s *store) decideImage(ctx context.Context, show id.Show, transition func(*
 				return nil, Show{}, err
 			}
 		}
-		indexByOwner(change, &doc.Value)
+		addToOwnerIndex(change, &doc.Value)
 		change.Update(doc.Key, doc.ETag, doc.Value)
 		emit(ctx, change, &doc.Value)
 		return change, doc.Value, nil
