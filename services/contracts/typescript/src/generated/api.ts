@@ -162,7 +162,7 @@ export interface paths {
     };
     /**
      * All listings, newest first
-     * @description Withdrawn listings are not among them; reserved, sold and withheld ones are. With `seller=me` they are the caller's listings alone, which needs a sign-in. With `status=available` the catalogue answers: only what can be reserved now, with an `ETag` for `If-None-Match`. `version` of these is that of
+     * @description Withdrawn listings are not among them; reserved, sold and withheld ones are. With `seller=me` they are the caller's listings alone, which needs a sign-in and is not combined with `status`. With `status=available` the catalogue answers: only what can be reserved now, with an `ETag` for `If-None-Match`. `version` of these is that of
      *     their sellers' last change, and may be lower than in `GET /api/tickets/{ticketId}`.
      */
     get: operations["listTickets"];
