@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -93,7 +95,7 @@ type payRequest struct {
 	OrderID       string `json:"orderId" validate:"required,uuid"`
 	PaymentMethod string `json:"paymentMethod" validate:"required_without=Token,max=255"`
 	Token         string `json:"token" validate:"max=255"`
-	ReturnURL     string `json:"returnUrl" validate:"omitempty,http_url,max=500"`
+	ReturnURL     string `json:"returnUrl" validate:"max=500"`
 }
 
 func parseOrderID(text string) (id.Order, error) {
@@ -102,6 +104,18 @@ func parseOrderID(text string) (id.Order, error) {
 		return "", problem.New(problem.Invalid, "uuid", "This must be the id of an order.").WithField("orderId").Because(err)
 	}
 	return order, nil
+}
+
+// parseReturnURL returns an address that a browser can be sent to, or "" if the request has none.
+func parseReturnURL(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	to, err := url.Parse(text)
+	if err != nil || to.Host == "" || !strings.HasPrefix(text, "http://") && !strings.HasPrefix(text, "https://") {
+		return "", problem.New(problem.Invalid, "invalid", "Return url must be an absolute address that begins with http:// or https://.").WithField("returnUrl").Because(err)
+	}
+	return text, nil
 }
 
 func (a *api) pay(c *fiber.Ctx) error {
@@ -116,12 +130,17 @@ func (a *api) pay(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	returnURL, err := parseReturnURL(body.ReturnURL)
+	if err != nil {
+		return err
+	}
 	buyer := identity.UserIDOf(c)
 	request, err := idempotency.Of(c, buyer)
 	if err != nil {
 		return err
 	}
-	receipt, replayed, err := a.store.Pay(rest.Context(c), order, buyer, domain.Method{PaymentMethod: body.PaymentMethod, Token: body.Token, ReturnURL: body.ReturnURL}, request)
+	card := domain.Method{PaymentMethod: body.PaymentMethod, Token: body.Token, ReturnURL: returnURL}
+	receipt, replayed, err := a.store.Pay(rest.Context(c), order, buyer, card, request)
 	if err != nil {
 		return err
 	}

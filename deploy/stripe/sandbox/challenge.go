@@ -67,7 +67,7 @@ var (
 	}()
 )
 
-// challengeView is what the page shows. Without Card it says that there is nothing to authenticate.
+// challengeView is what the page shows. Without Card there is nothing to authenticate.
 type challengeView struct {
 	Style  template.CSS
 	Card   string

@@ -48,7 +48,7 @@ func visit(t *testing.T, method, page string, form url.Values) (res *http.Respon
 
 func TestChallenge_TheCustomerPassesOnThePage(t *testing.T) {
 	b := newBench(t, Options{})
-	intent, page := b.challenge(t, secureCard, "https://shop.example/orders/7?lang=de#pay")
+	intent, page := b.challenge(t, secureCard, "https://tickets.example/orders/7?lang=de#pay")
 	require.Equal(t, b.url+"/3d_secure/"+intent.ID, page[:len(b.url)+len("/3d_secure/")+len(intent.ID)], "where the API was called")
 
 	res, body := visit(t, http.MethodGet, page, nil)
@@ -58,7 +58,7 @@ func TestChallenge_TheCustomerPassesOnThePage(t *testing.T) {
 	require.Equal(t, "no-store", res.Header.Get("Cache-Control"))
 	policy := res.Header.Get("Content-Security-Policy")
 	require.Contains(t, policy, "default-src 'none'")
-	require.Contains(t, policy, "form-action 'self' https://shop.example;", "browsers check the redirect after a form, too")
+	require.Contains(t, policy, "form-action 'self' https://tickets.example;", "browsers check the redirect after a form, too")
 	style := regexp.MustCompile(`(?s)<style>(.*)</style>`).FindStringSubmatch(body)[1]
 	sum := sha256.Sum256([]byte(style))
 	require.Contains(t, policy, "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'")
@@ -68,7 +68,7 @@ func TestChallenge_TheCustomerPassesOnThePage(t *testing.T) {
 		require.Equal(t, http.StatusSeeOther, res.StatusCode)
 		back, err := res.Location()
 		require.NoError(t, err)
-		require.Equal(t, "https://shop.example/orders/7", back.Scheme+"://"+back.Host+back.Path)
+		require.Equal(t, "https://tickets.example/orders/7", back.Scheme+"://"+back.Host+back.Path)
 		require.Equal(t, "pay", back.Fragment)
 		require.Equal(t, url.Values{"lang": {"de"}, "payment_intent": {intent.ID}, "payment_intent_client_secret": {intent.ClientSecret}}, back.Query())
 	}
@@ -136,7 +136,7 @@ func TestChallenge_IsAtThePublicURLAndSurvivesARestart(t *testing.T) {
 
 func TestConfirm_RefusesAReturnURLThatIsNone(t *testing.T) {
 	b := newBench(t, Options{})
-	for _, text := range []string{"/orders/7", "javascript:alert(1)", "http://", "shop.example"} {
+	for _, text := range []string{"/orders/7", "javascript:alert(1)", "http://", "tickets.example"} {
 		params := authorizing("pm_card_visa", "")
 		params.ReturnURL = stripe.String(text)
 		_, err := b.intents.New(params)

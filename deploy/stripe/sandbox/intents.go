@@ -168,7 +168,7 @@ func (p *paymentIntent) checkConfirm(hasMethod bool, returnURL string) *apiError
 	return nil
 }
 
-// requireChallenge parks the intent until the customer has passed 3-D Secure. If the client has said where the browser is to
+// requireChallenge parks the intent until the customer has passed 3-D Secure. If the client has sent where the browser is to
 // come back, the customer is sent to a page of the sandbox, which is at publicURL. (Otherwise Stripe.js shows the bank's page.
 // The sandbox does not have the parameter use_stripe_sdk, with which Stripe.js does so in any case.)
 func (p *paymentIntent) requireChallenge(method *paymentMethod, publicURL, returnURL string) {

@@ -104,7 +104,9 @@ func (c *Client) Authorize(ctx context.Context, order *domain.Order, attempt dom
 		return domain.Intent{}, err
 	}
 	what := "authorize the payment of order " + string(order.ID)
-	create := request(func(key string) (domain.Intent, http.Header, error) { return c.createIntent(ctx, order, key, card, method.ReturnURL) })
+	create := request(func(key string) (domain.Intent, http.Header, error) {
+		return c.createIntent(ctx, order, key, card, method.ReturnURL)
+	})
 	intent, header, err := create.twice(key)
 	switch {
 	case isKeyTaken(err):
