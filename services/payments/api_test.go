@@ -25,6 +25,7 @@ import (
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/signing"
 	"boxoffice/services/internal/state/statetest"
 	"boxoffice/services/payments/domain"
 )
@@ -43,7 +44,7 @@ func newTestAPI(t *testing.T, secret string) *testAPI {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	d := &testAPI{newFixture(t), rest.New(rest.Options{Name: "payments", Log: quiet, BodyLimit: 65536}), identity.NewIssuer(private, time.Hour)}
-	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return d.issuer.KeySet(), nil })
+	keys := identity.NewVerifier(func(context.Context) (signing.KeySet, error) { return d.issuer.KeySet(), nil })
 	(&api{store: d.store, webhookSecret: secret}).register(d.app, identity.RequireUser(keys))
 	return d
 }
