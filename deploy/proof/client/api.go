@@ -89,7 +89,8 @@ type NewOrder struct {
 	TicketID string `json:"ticketId"`
 }
 
-// Payment is the money of an order. With status requires_action, ClientSecret is what Stripe's frontend needs.
+// Payment is the money of an order. With status requires_action, ClientSecret is what Stripe's frontend needs, and
+// RedirectURL where the buyer authenticates, if the request had a ReturnURL.
 type Payment struct {
 	ID           string    `json:"id"`
 	OrderID      string    `json:"orderId"`
@@ -99,6 +100,7 @@ type Payment struct {
 	Currency     string    `json:"currency"`
 	DeclineCode  string    `json:"declineCode"`
 	ClientSecret string    `json:"clientSecret"`
+	RedirectURL  string    `json:"redirectUrl"`
 	CreatedAt    time.Time `json:"createdAt"`
 	UpdatedAt    time.Time `json:"updatedAt"`
 }
@@ -108,6 +110,7 @@ type NewPayment struct {
 	OrderID       string `json:"orderId"`
 	PaymentMethod string `json:"paymentMethod,omitempty"`
 	Token         string `json:"token,omitempty"`
+	ReturnURL     string `json:"returnUrl,omitempty"`
 }
 
 // Webhook is an endpoint that is called when something happens to the user's tickets and orders. Its status is enabled or disabled;
@@ -236,6 +239,11 @@ func CancelOrder(id string) Request { return remove("/api/orders/" + id) }
 // Pay pays an order with a payment method of Stripe's. Response: 201 Payment; 200 if the order was paid before; 402 if the bank declined.
 func Pay(orderID, paymentMethod string) Request {
 	return post("/api/payments", NewPayment{OrderID: orderID, PaymentMethod: paymentMethod})
+}
+
+// PayAndReturn is Pay with the address that the browser comes back to after 3-D Secure. Responses are the same.
+func PayAndReturn(orderID, paymentMethod, returnURL string) Request {
+	return post("/api/payments", NewPayment{OrderID: orderID, PaymentMethod: paymentMethod, ReturnURL: returnURL})
 }
 
 // PayWithToken is Pay with a token of a card. Responses are the same.
