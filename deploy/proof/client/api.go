@@ -48,6 +48,8 @@ type Ticket struct {
 	Seat       *Place    `json:"seat"`
 	FaceValue  int64     `json:"faceValue"`
 	SalesEndAt time.Time `json:"salesEndAt"`
+	// ResaleOf is the ticket that its buyer sells again with this one.
+	ResaleOf string `json:"resaleOf"`
 }
 
 // Offer is the body of ListTicket, ListPlace and EditTicket. With a Version, an edit is refused if the ticket has another one. ShowID and
@@ -61,7 +63,8 @@ type Offer struct {
 	Version   int    `json:"version,omitempty"`
 }
 
-// Order is a purchase of one ticket. Its status is created, complete or cancelled; Reason is why it is cancelled.
+// Order is a purchase of one ticket. Its status is created, complete or cancelled; Reason is why it is cancelled. UsedAt is when its pass
+// was used, and ResoldAt when its buyer sold the ticket again.
 type Order struct {
 	ID        string        `json:"id"`
 	UserID    string        `json:"userId"`
@@ -69,6 +72,8 @@ type Order struct {
 	Reason    string        `json:"reason"`
 	ExpiresAt time.Time     `json:"expiresAt"`
 	Ticket    OrderedTicket `json:"ticket"`
+	UsedAt    time.Time     `json:"usedAt"`
+	ResoldAt  time.Time     `json:"resoldAt"`
 	Version   int           `json:"version"`
 	CreatedAt time.Time     `json:"createdAt"`
 	UpdatedAt time.Time     `json:"updatedAt"`
