@@ -257,7 +257,7 @@ release-contracts: ## copy the documents of services/contracts to its folder rel
 pin-images: ## pin all foreign images by digest (needs docker with buildx, and the registries)
 	@deploy/docker/pin.sh
 
-rotate-keys: ## replace the key that signs tokens; all users stay signed in; two minutes (ARGS=-h)
+rotate-keys: ## replace the keys that sign tokens and passes; all stay valid; two minutes (ARGS=-h)
 	@go run ./deploy/local rotate-keys $(ARGS)
 
 reset: ## delete all users, tickets, orders, events and secrets

@@ -24,6 +24,7 @@ import (
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/peer"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/signing"
 	"boxoffice/services/internal/state"
 )
 
@@ -43,7 +44,7 @@ func start(t *testing.T, allowedFailures int) testAuth {
 	require.NoError(t, err)
 	t.Cleanup(dapr.Close)
 	dapr.WithAuthToken(s.SidecarToken("auth"))
-	k, err := signingKeys(t.Context(), dapr)
+	k, err := signing.Secret{Name: signingKey, From: dapr}.Read(t.Context())
 	require.NoError(t, err)
 	log := slog.New(slog.DiscardHandler)
 	documents, err := state.Open(t.Context(), dapr, state.Options{Service: "auth", Instance: "test", Log: log})
@@ -242,7 +243,7 @@ func TestAPI_UsersSignUpAndInAndOut(t *testing.T) {
 		require.Equal(t, 200, public.status)
 		require.NotContains(t, public.body, `"d"`, "the private part")
 
-		v := identity.NewVerifier(func(context.Context) (keys identity.KeySet, err error) {
+		v := identity.NewVerifier(func(context.Context) (keys signing.KeySet, err error) {
 			return keys, json.Unmarshal([]byte(public.body), &keys)
 		})
 		user, err := v.Verify(t.Context(), up.Token)

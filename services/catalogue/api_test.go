@@ -28,6 +28,7 @@ import (
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/signing"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/internal/state/statetest"
 )
@@ -53,7 +54,7 @@ func newTestAPI(t *testing.T) *testAPI {
 	a.issuer = identity.NewIssuer(private, time.Hour)
 	a.store = newStore(documents, func() time.Time { return a.now })
 	a.app = rest.New(rest.Options{Name: "catalogue", Log: quiet, BodyLimit: 65536, BodyLimitOf: (&config{}).BodyLimitOf})
-	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return a.issuer.KeySet(), nil })
+	keys := identity.NewVerifier(func(context.Context) (signing.KeySet, error) { return a.issuer.KeySet(), nil })
 	(&api{a.store}).register(a.app, identity.RequireUser(keys))
 	return a
 }

@@ -19,6 +19,8 @@ export default defineConfig(
       "@typescript-eslint/no-misused-promises": ["error", { checksVoidReturn: { attributes: false } }],
     },
   },
+  // Playwright reads which fixtures a fixture needs from its parameter.
+  { files: ["test/**"], rules: { "no-empty-pattern": ["error", { allowObjectPatternsAsParameters: true }] } },
   // Settings of tools, which no tsconfig.json includes.
   { files: ["**/*.js"], extends: [tseslint.configs.disableTypeChecked] },
 );

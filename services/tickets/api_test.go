@@ -24,6 +24,7 @@ import (
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/signing"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/internal/state/statetest"
 )
@@ -48,7 +49,7 @@ func newTestAPI(t *testing.T) *testAPI {
 		newStore(documents, Terms{"usd", 50}, clock.System, quiet),
 		identity.NewIssuer(private, time.Hour),
 	}
-	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return a.issuer.KeySet(), nil })
+	keys := identity.NewVerifier(func(context.Context) (signing.KeySet, error) { return a.issuer.KeySet(), nil })
 	(&api{a.store}).register(a.app, identity.RequireUser(keys))
 	return a
 }

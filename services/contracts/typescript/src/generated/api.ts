@@ -162,7 +162,7 @@ export interface paths {
     };
     /**
      * All listings, newest first
-     * @description Withdrawn listings are not among them; reserved, sold and withheld ones are. With `seller=me` they are the caller's listings alone, which needs a sign-in. With `status=available` the catalogue answers: only what can be reserved now, with an `ETag` for `If-None-Match`. `version` of these is that of
+     * @description Withdrawn listings are not among them; reserved, sold and withheld ones are. With `seller=me` they are the caller's listings alone, which needs a sign-in and is not combined with `status`. With `status=available` the catalogue answers: only what can be reserved now, with an `ETag` for `If-None-Match`. `version` of these is that of
      *     their sellers' last change, and may be lower than in `GET /api/tickets/{ticketId}`.
      */
     get: operations["listTickets"];
@@ -1915,8 +1915,7 @@ export interface components {
        */
       paymentMethod?: string;
       /**
-       * Format: uri
-       * @description Where the browser comes back to after the bank has authenticated the buyer: an absolute address, `https` or `http`. With it, a payment that is `requires_action` has a `redirectUrl`.
+       * @description Where the browser comes back to after the bank has authenticated the buyer: an absolute address, `https` or `http`; an empty one is the same as none. With it, a payment that is `requires_action` has a `redirectUrl`.
        * @example https://tickets.example/orders/01a21ace-2299-758c-a1fb-9853670f37a8
        */
       returnUrl?: string;
