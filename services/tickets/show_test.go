@@ -42,7 +42,7 @@ func TestCreateForShow_WhatIsMissingIsTheShows(t *testing.T) {
 	ticket, err := CreateForShow("ticket-1", show(), "seller", "usd", Offer{Price: 4500}, nil, noon)
 	require.NoError(t, err)
 	require.Equal(t, Ticket{
-		Schema: 2, ID: "ticket-1", Title: "Radiohead", Price: 4500, Currency: "usd", UserID: "seller", Status: Available,
+		Schema: 2, ID: "ticket-1", Title: "Radiohead", Price: 4500, Currency: "usd", UserID: "seller", Status: Available, InSellerIndex: true,
 		ShowID: "show-1", FaceValue: 4500, SalesEndAt: evening, Version: 1, ListedVersion: 1, CreatedAt: noon, UpdatedAt: noon,
 	}, ticket)
 
@@ -50,7 +50,7 @@ func TestCreateForShow_WhatIsMissingIsTheShows(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, events.TicketCreated{Ticket: events.Ticket{
 		ID: "ticket-1", Title: "Front row", Price: 4500, Currency: "usd", UserID: "seller", Status: "available",
-		ShowID: "show-1", Seat: &events.Place{Section: "Block A", Row: "8", Number: "12"}, FaceValue: 4000, SalesEndAt: clock.Stamp(evening),
+		ShowID: "show-1", Seat: &events.Place{Section: "Block A", Row: "8", Number: "12"}, FaceValue: 4000, SalesEndAt: clock.Stamp(evening), ShowOwnerID: "seller",
 		Version: 1, CreatedAt: clock.Stamp(noon), UpdatedAt: clock.Stamp(noon),
 	}}, ticket.Event())
 }

@@ -21,6 +21,7 @@ import (
 //
 //	ticket/{id}    Ticket
 //	index/tickets  all tickets, oldest first
+//	index/seller/{user}  all tickets of a seller, oldest first, also deleted ones
 //	index/recent/tickets/{day}  tickets that sellers changed on a day, for five days; reconciliation reads them
 //	show/{id}      Show
 //	place/{show}/{hash}  Placement: which ticket has a place with a number
@@ -32,6 +33,9 @@ import (
 func ticketKey(ticket id.Ticket) string { return "ticket/" + string(ticket) }
 func showKey(show id.Show) string       { return "show/" + string(show) }
 func ticketsOf(show id.Show) string     { return "show/" + string(show) }
+
+// ticketsOfSeller is the index of a seller's tickets.
+func ticketsOfSeller(seller id.User) string { return "seller/" + string(seller) }
 
 // keyOfIndexed is the key of a ticket whose id is an index entry.
 func keyOfIndexed(ticket string) string { return ticketKey(id.Ticket(ticket)) }
@@ -76,19 +80,24 @@ func newStore(documents *state.Store, terms Terms, clock clock.Clock, log *slog.
 	}
 }
 
-// Listing is a new ticket as its seller wants it. ShowID may be "", and Place nil.
+// Listing is a new ticket as its seller wants it. ShowID may be "", and Place nil. Of a resale there is only the price, and ResaleOf, the ticket
+// that is resold.
 type Listing struct {
 	Offer
-	ShowID id.Show
-	Place  *Place
+	ShowID   id.Show
+	Place    *Place
+	ResaleOf id.Ticket
 }
 
-// Create decides on a listing: CreateForShow has the rules if it is for a show. The caller commits the change, and calls decide again on a
-// conflict.
+// Create decides on a listing: CreateForShow has the rules if it is for a show, and Ticket.Resell if it is a resale. The caller commits the
+// change, and calls decide again on a conflict.
 func (s *store) Create(seller id.User, listing Listing) (decide func(ctx context.Context) (*state.Change, Ticket, error)) {
 	again := false
 	return func(ctx context.Context) (*state.Change, Ticket, error) {
-		if listing.ShowID == "" {
+		switch {
+		case listing.ResaleOf != "":
+			return s.resell(ctx, seller, listing)
+		case listing.ShowID == "":
 			ticket := Create(id.New[id.Ticket](), seller, s.terms.Currency, listing.Offer, s.clock())
 			return newTicket(ctx, ticket), ticket, nil
 		}
@@ -96,6 +105,29 @@ func (s *store) Create(seller id.User, listing Listing) (decide func(ctx context
 		again = true
 		return s.createForShow(ctx, seller, listing, afterConflict)
 	}
+}
+
+// resell reads the ticket that is resold, and its show.
+func (s *store) resell(ctx context.Context, seller id.User, listing Listing) (*state.Change, Ticket, error) {
+	resold, err := state.Get[Ticket](ctx, s.documents, ticketKey(listing.ResaleOf))
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, Ticket{}, errNoResoldTicket
+	}
+	if err != nil {
+		return nil, Ticket{}, err
+	}
+	show, err := s.showOf(ctx, &resold.Value)
+	if err != nil {
+		return nil, Ticket{}, err
+	}
+	ticket, err := resold.Value.Resell(id.New[id.Ticket](), seller, listing.Price, show, s.clock())
+	if err != nil {
+		return nil, Ticket{}, err
+	}
+	change := newTicket(ctx, ticket)
+	change.Append(ticketsOf(ticket.ShowID), string(ticket.ID))
+	change.Update(resold.Key, resold.ETag, resold.Value)
+	return change, ticket, nil
 }
 
 // createForShow reads the show. It does not read who has the place, unless there was a conflict: a place is most likely free, and the change
@@ -132,6 +164,7 @@ func newTicket(ctx context.Context, ticket Ticket) *state.Change {
 	change := &state.Change{}
 	change.Insert(ticketKey(ticket.ID), ticket)
 	change.Append(allTickets, string(ticket.ID))
+	change.Append(ticketsOfSeller(ticket.UserID), string(ticket.ID))
 	emit(ctx, change, &ticket)
 	return change
 }
@@ -147,8 +180,16 @@ func (s *store) Ticket(ctx context.Context, ticket id.Ticket) (Ticket, error) {
 
 // Tickets lists all tickets but deleted ones, newest first.
 func (s *store) Tickets(ctx context.Context, limit int, cursor string) ([]Ticket, string, error) {
-	return state.List(ctx, s.documents, allTickets, limit, cursor, keyOfIndexed, func(t Ticket) bool { return !t.Deleted })
+	return state.List(ctx, s.documents, allTickets, limit, cursor, keyOfIndexed, isListed)
 }
+
+// TicketsOf lists a seller's tickets but deleted ones, newest first.
+func (s *store) TicketsOf(ctx context.Context, seller id.User, limit int, cursor string) ([]Ticket, string, error) {
+	return state.List(ctx, s.documents, ticketsOfSeller(seller), limit, cursor, keyOfIndexed, isListed)
+}
+
+// isListed reports whether lists have a ticket.
+func isListed(t Ticket) bool { return !t.Deleted }
 
 // Update replaces a ticket's offer.
 func (s *store) Update(ctx context.Context, ticket id.Ticket, seller id.User, expected ExpectedVersion, offer Offer) (Ticket, error) {
@@ -195,13 +236,13 @@ func (s *store) ApplyOrder(ctx context.Context, order events.Order) error {
 	return err
 }
 
-// decide lets a transition change a ticket, and commits it with its event, if it has one.
+// decide lets a transition change a ticket, and commits it with its event, if it has one, and with what follows for its place and for a resale.
 func (s *store) decide(ctx context.Context, ticket id.Ticket, transition func(*Ticket) (changed bool, err error)) (Ticket, error) {
 	decided, err := state.Modify(ctx, s.documents, ticketKey(ticket), func(t *Ticket, change *state.Change) (bool, error) {
 		if t.ID == "" {
 			return false, errNoTicket
 		}
-		hadPlace := t.HasPlace()
+		hadPlace, had := t.HasPlace(), t.OrderID
 		changed, err := transition(t)
 		if err != nil || !changed {
 			return false, err
@@ -211,16 +252,88 @@ func (s *store) decide(ctx context.Context, ticket id.Ticket, transition func(*T
 				return false, err
 			}
 		}
-		if t.ReturnToIndex() {
-			change.Append(allTickets, string(ticket))
+		if err := s.changeResales(ctx, change, t, had); err != nil {
+			return false, err
 		}
-		emit(ctx, change, t)
+		s.complete(ctx, change, t)
 		return true, nil
 	})
 	if err == nil && decided.Deleted && !decided.RemovedFromIndex {
 		s.compactor.Wake()
 	}
 	return decided, err
+}
+
+// complete adds to the change of a ticket what its indexes need, and its event.
+func (s *store) complete(ctx context.Context, change *state.Change, ticket *Ticket) {
+	addToSellerIndex(change, ticket)
+	if ticket.ReturnToIndex() {
+		change.Append(allTickets, string(ticket.ID))
+	}
+	emit(ctx, change, ticket)
+}
+
+// changeResales adds to the change of a ticket what follows for its own resale, and, if it is a resale, for the ticket that it resells. had is
+// the order that had the ticket before.
+func (s *store) changeResales(ctx context.Context, change *state.Change, ticket *Ticket, had id.Order) error {
+	if ticket.EndsResale(had) {
+		deleted, err := s.endResale(ctx, change, ticket.ResaleID)
+		if err != nil {
+			return err
+		}
+		if deleted {
+			ticket.ResaleID = ""
+		}
+	}
+	if ticket.ResaleOf == nil {
+		return nil
+	}
+	resold, err := state.Get[Ticket](ctx, s.documents, ticketKey(ticket.ResaleOf.TicketID))
+	if err != nil {
+		return fmt.Errorf("the ticket that %s resells: %w", ticket.ID, err)
+	}
+	changed, ends := resold.Value.NoteResale(ticket)
+	if !changed {
+		return nil
+	}
+	change.Update(resold.Key, resold.ETag, resold.Value)
+	if ends != "" {
+		_, err = s.endResale(ctx, change, ends)
+	}
+	return err
+}
+
+// endResale adds to a change the end of a resale, and reports whether it is deleted then.
+func (s *store) endResale(ctx context.Context, change *state.Change, resale id.Ticket) (deleted bool, err error) {
+	doc, err := state.Get[Ticket](ctx, s.documents, ticketKey(resale))
+	if err != nil {
+		return false, fmt.Errorf("resale %s: %w", resale, err)
+	}
+	if doc.Value.End(s.clock()) {
+		s.complete(ctx, change, &doc.Value)
+		change.Update(doc.Key, doc.ETag, doc.Value)
+		s.compactor.Wake()
+	}
+	return doc.Value.Deleted, nil
+}
+
+// addToSellerIndex adds a ticket's entry in the index of its seller's tickets to a change, if it has none.
+func addToSellerIndex(change *state.Change, ticket *Ticket) (added bool) {
+	if ticket.InSellerIndex {
+		return false
+	}
+	ticket.InSellerIndex = true
+	change.Append(ticketsOfSeller(ticket.UserID), string(ticket.ID))
+	return true
+}
+
+// indexSellers is the step of the reconciliation that completes the indexes of sellers with tickets of the previous release.
+func (s *store) indexSellers() reconcile.Step {
+	isOld := func(t Ticket) bool { return !t.InSellerIndex && !t.Deleted }
+	return reconcile.Convert(s.documents, "index sellers", allTickets, keyOfIndexed, isOld, func(ctx context.Context, old Ticket) error {
+		_, err := state.Modify(ctx, s.documents, ticketKey(old.ID), func(t *Ticket, change *state.Change) (bool, error) { return addToSellerIndex(change, t), nil })
+		return err
+	})
 }
 
 // changePlacement adds to the change of a ticket that its place becomes free, because the ticket was deleted, or is the ticket's again,
