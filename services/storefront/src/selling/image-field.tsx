@@ -22,7 +22,6 @@ export function ImageField({ current, choose }: ImageFieldProps) {
   const input = useRef<HTMLInputElement>(null);
   const [choice, setChoice] = useState<ImageChoice>();
   const [wrong, setWrong] = useState(false);
-  const [over, setOver] = useState(false);
 
   const set = (next: ImageChoice | undefined): void => {
     setChoice(next);
@@ -47,17 +46,11 @@ export function ImageField({ current, choose }: ImageFieldProps) {
   return (
     <div
       class="field image-field"
-      data-over={over}
       onDragOver={(event) => {
         event.preventDefault();
-        setOver(true);
-      }}
-      onDragLeave={() => {
-        setOver(false);
       }}
       onDrop={(event) => {
         event.preventDefault();
-        setOver(false);
         void read(event.dataTransfer?.files[0]);
       }}
     >
