@@ -41,6 +41,8 @@ type Options struct {
 	PublicURL string
 	// StripeKey is Stripe's publishable key; "" in the sandbox.
 	StripeKey string
+	// Currency is that of every price, as an ISO 4217 code in lower case. The forms of sellers show it.
+	Currency string
 }
 
 // Response is a response of the catalogue. Link is the header of that name.
@@ -99,6 +101,7 @@ type view struct {
 	PublicURL string
 	Image     *picture // of what the page shows, for links to it; nil for none
 	StripeKey string
+	Currency  string
 	Assets    assets
 	Content   any
 }
@@ -117,6 +120,7 @@ func (s *Storefront) respond(c *fiber.Ctx, p page) error {
 	v.Path = string(c.Request().URI().RequestURI())
 	v.SignedIn = s.options.SignedIn(c)
 	v.PublicURL = s.options.PublicURL
+	v.Currency = s.options.Currency
 	v.Assets = s.bundle.assetsOf(v.Language, v.Name)
 	if v.Name == "order" {
 		v.StripeKey = s.options.StripeKey

@@ -210,9 +210,9 @@ export function useServerNow(): number {
   return now;
 }
 
-/** What is left until a time of the server. `onEnd` is called once, when it is over. */
-export function Countdown({ until, onEnd }: { until: string; onEnd?: () => void }) {
-  const left = Date.parse(until) - useServerNow();
+/** What is left until a time of the server, at most `most` milliseconds. `onEnd` is called once, when it is over. */
+export function Countdown({ until, most = Infinity, onEnd }: { until: string; most?: number; onEnd?: () => void }) {
+  const left = Math.min(most, Date.parse(until) - useServerNow());
   const ended = useRef(false);
   useEffect(() => {
     if (left <= 0 && !ended.current) {
