@@ -35,8 +35,7 @@ async function victim(context: BrowserContext) {
   const account = await Account.signUp(storefrontUrl, "victim");
   await signIn(context, account);
   const ticket = await account.call<Ticket>("POST", "/api/tickets", { title: "Front row", price: 4500 });
-  const { tickets } = await showWithSeats(storefrontUrl, 1);
-  const [seat = ticket] = tickets;
+  const { ticket: seat } = await showWithSeats(storefrontUrl, 1);
   const order = await account.reserve(seat);
   return { account, ticket, order };
 }
