@@ -25,10 +25,16 @@ const pages: Record<string, () => Promise<Page>> = {
 };
 
 // Without https, except on localhost, browsers have no crypto.randomUUID, which makes the keys of repeated requests.
-crypto.randomUUID ??= () =>
-  "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>
-    (Number(digit) ^ ((crypto.getRandomValues(new Uint8Array(1))[0] ?? 0) & (15 >> (Number(digit) / 4)))).toString(16),
-  ) as ReturnType<Crypto["randomUUID"]>;
+if (!("randomUUID" in crypto)) {
+  const { crypto } = globalThis;
+  const random = (): number => crypto.getRandomValues(new Uint8Array(1))[0] ?? 0;
+  Object.assign(crypto, {
+    randomUUID: () =>
+      "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>
+        (Number(digit) ^ (random() & (15 >> (Number(digit) / 4)))).toString(16),
+      ),
+  });
+}
 
 startHeader();
 

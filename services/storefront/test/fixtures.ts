@@ -92,7 +92,7 @@ function watch(context: BrowserContext, otherOrigins: string[]): Watch {
   });
   context.on("request", (request) => {
     const { origin, protocol, hostname } = new URL(request.url());
-    const toSandbox = request.isNavigationRequest() && hostname === "localhost"; // 3-D Secure
+    const toSandbox = request.isNavigationRequest() && ["127.0.0.1", "localhost"].includes(hostname); // 3-D Secure
     if (protocol.startsWith("http") && !allowed.includes(origin) && !toSandbox) {
       broken.push(`a page requested ${request.url()}`);
     }
