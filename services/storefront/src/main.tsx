@@ -3,6 +3,7 @@
 import { type ComponentType, render } from "preact";
 
 import { messageOf } from "./lib/api.ts";
+import "./lib/uuid.ts";
 import { startHeader } from "./header.ts";
 import { Alert } from "./ui/index.tsx";
 
@@ -23,18 +24,6 @@ const pages: Record<string, () => Promise<Page>> = {
   signin: () => import("./pages/signin.tsx"),
   signup: () => import("./pages/signup.tsx"),
 };
-
-// Without https, except on localhost, browsers have no crypto.randomUUID, which makes the keys of repeated requests.
-if (!("randomUUID" in crypto)) {
-  const { crypto } = globalThis;
-  const random = (): number => crypto.getRandomValues(new Uint8Array(1))[0] ?? 0;
-  Object.assign(crypto, {
-    randomUUID: () =>
-      "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>
-        (Number(digit) ^ (random() & (15 >> (Number(digit) / 4)))).toString(16),
-      ),
-  });
-}
 
 startHeader();
 

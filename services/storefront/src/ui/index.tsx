@@ -2,7 +2,6 @@
 import type {
   ButtonHTMLAttributes,
   ComponentChildren,
-  HTMLAttributes,
   InputHTMLAttributes,
   SelectHTMLAttributes,
   TextareaHTMLAttributes,
@@ -14,8 +13,8 @@ import { dateTime, duration, money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 
 interface ButtonProps extends Omit<ButtonHTMLAttributes, "class" | "disabled" | "icon"> {
-  class?: string | undefined;
   kind?: "primary" | "secondary" | "quiet" | "danger";
+  class?: string | undefined;
   /** The action runs: the button shows it and does nothing. It keeps the focus, unlike a disabled one. */
   busy?: boolean;
   disabled?: boolean;
@@ -69,9 +68,9 @@ export function LinkButton({
 }
 
 interface FieldProps extends Omit<InputHTMLAttributes, "class" | "label" | "name" | "ref"> {
-  class?: string | undefined;
   label: string;
   name: string;
+  class?: string | undefined;
   hint?: string | undefined;
   error?: string | undefined;
 }
@@ -87,9 +86,9 @@ export function Field({ label, name, hint, error, class: more, ...rest }: FieldP
 }
 
 interface TextAreaProps extends Omit<TextareaHTMLAttributes, "class" | "label" | "name" | "ref"> {
-  class?: string | undefined;
   label: string;
   name: string;
+  class?: string | undefined;
   hint?: string | undefined;
   error?: string | undefined;
 }
@@ -104,9 +103,9 @@ export function TextArea({ label, name, hint, error, class: more, ...rest }: Tex
 }
 
 interface SelectProps extends Omit<SelectHTMLAttributes, "class" | "label" | "name" | "ref"> {
-  class?: string | undefined;
   label: string;
   name: string;
+  class?: string | undefined;
   hint?: string | undefined;
   error?: string | undefined;
   options: readonly { value: string; label: string }[];
@@ -131,7 +130,7 @@ function described(
   id: string,
   hint: string | undefined,
   error: string | undefined,
-): Pick<HTMLAttributes, "aria-describedby" | "aria-invalid"> {
+): { "aria-describedby"?: string; "aria-invalid"?: "true" } {
   const ids = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ");
   return { ...(ids && { "aria-describedby": ids }), ...(error && { "aria-invalid": "true" }) };
 }
@@ -141,7 +140,7 @@ interface LabelledProps {
   label: string;
   hint: string | undefined;
   error: string | undefined;
-  class?: string | undefined;
+  class: string | undefined;
   children: ComponentChildren;
 }
 
@@ -211,9 +210,9 @@ export function useServerNow(): number {
   return now;
 }
 
-/** What is left until a time of the server. `onEnd` is called once, when it is over. */
-export function Countdown({ until, onEnd }: { until: string; onEnd?: () => void }) {
-  const left = Date.parse(until) - useServerNow();
+/** What is left until a time of the server, at most `most` milliseconds. `onEnd` is called once, when it is over. */
+export function Countdown({ until, most = Infinity, onEnd }: { until: string; most?: number; onEnd?: () => void }) {
+  const left = Math.min(most, Date.parse(until) - useServerNow());
   const ended = useRef(false);
   useEffect(() => {
     if (left <= 0 && !ended.current) {
