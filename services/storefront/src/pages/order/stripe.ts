@@ -29,26 +29,15 @@ export interface CardForm {
   destroy: () => void;
 }
 
-/** Waits for Stripe.js, whose script element is in the page. */
+/** Waits for Stripe.js, whose script element is in the page: the page is loaded when it has arrived, or failed. */
 async function loadStripe(key: string): Promise<Stripe> {
-  if (!window.Stripe) {
-    const script = document.querySelector<HTMLScriptElement>('script[src^="https://js.stripe.com/"]');
-    await new Promise<void>((resolve, reject) => {
-      if (!script || script.dataset["failed"]) {
-        reject(new Error("the page has no Stripe.js"));
-        return;
-      }
-      script.addEventListener("load", () => {
-        resolve();
-      });
-      script.addEventListener("error", () => {
-        script.dataset["failed"] = "true";
-        reject(new Error("Stripe.js did not arrive"));
-      });
+  if (!window.Stripe && document.readyState !== "complete") {
+    await new Promise((resolve) => {
+      addEventListener("load", resolve, { once: true });
     });
   }
   if (!window.Stripe) {
-    throw new Error("Stripe.js did not start");
+    throw new Error("Stripe.js did not arrive");
   }
   return window.Stripe(key, { locale: language });
 }
