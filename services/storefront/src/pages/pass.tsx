@@ -53,23 +53,23 @@ export default function PassPage({ id = "" }: { id?: string }) {
       <h1 class="no-print">{t("pass.title")}</h1>
       {error !== undefined && !navigator.onLine && <Alert kind="warning">{t("pass.offline")}</Alert>}
       <article class={`pass${used ? " used" : ""}`} aria-labelledby="pass-title">
-        <div class="pass-facts">
+        <div class="pass-head">
           <p class="state">{used ? <Badge kind="warning">{t("pass.used")}</Badge> : <Badge kind="success">{t("pass.valid")}</Badge>}</p>
           <h2 id="pass-title">{show?.name ?? pass.title}</h2>
           {show && show.name !== pass.title && <p>{pass.title}</p>}
-          <dl>
-            <WhenAndWhere show={show} startsAt={pass.startsAt} />
-            <Fact name={t("ticket.section")}>{pass.seat?.section ?? t("ui.noPlace")}</Fact>
-            {pass.seat?.row && <Fact name={t("ticket.row")}>{pass.seat.row}</Fact>}
-            {pass.seat?.number && <Fact name={t("ticket.number")}>{pass.seat.number}</Fact>}
-            <Fact name={t("order.number")}>{shortId(pass.orderId)}</Fact>
-            {pass.usedAt !== undefined && (
-              <Fact name={t("pass.usedAt")}>
-                <DateTime at={pass.usedAt} timeZone={show?.timeZone} />
-              </Fact>
-            )}
-          </dl>
         </div>
+        <dl class="pass-facts">
+          <WhenAndWhere show={show} startsAt={pass.startsAt} />
+          <Fact name={t("ticket.section")}>{pass.seat?.section ?? t("ui.noPlace")}</Fact>
+          {pass.seat?.row && <Fact name={t("ticket.row")}>{pass.seat.row}</Fact>}
+          {pass.seat?.number && <Fact name={t("ticket.number")}>{pass.seat.number}</Fact>}
+          <Fact name={t("order.number")}>{shortId(pass.orderId)}</Fact>
+          {pass.usedAt !== undefined && (
+            <Fact name={t("pass.usedAt")}>
+              <DateTime at={pass.usedAt} timeZone={show?.timeZone} />
+            </Fact>
+          )}
+        </dl>
         <div class="pass-code">
           {imageFailed ? (
             <Alert kind="error">{t("pass.imageFailed")}</Alert>
