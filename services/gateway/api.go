@@ -53,7 +53,9 @@ func newAPI(cfg config, roots *x509.CertPool, limits *limits, streams *streams) 
 		a.routes = append(a.routes, route{u, service.paths})
 	}
 	if cfg.Storefront != "off" {
-		pages, err := storefront.New(storefront.Options{Read: a.upstream("catalogue").read, SignedIn: limits.signedIn, StripeKey: cfg.StripePublishableKey})
+		pages, err := storefront.New(storefront.Options{
+			Read: a.upstream("catalogue").read, SignedIn: limits.signedIn, StripeKey: cfg.StripePublishableKey, Currency: cfg.Currency,
+		})
 		if err != nil {
 			return nil, err
 		}
