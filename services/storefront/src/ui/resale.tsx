@@ -3,7 +3,7 @@ import { useRef, useState } from "preact/hooks";
 
 import { api, fieldErrors, hasCode, messageOf, paginate, Problem, type Schemas } from "../lib/api.ts";
 import { money, parseMoney } from "../lib/format.ts";
-import { t } from "../lib/texts.ts";
+import { language, t } from "../lib/texts.ts";
 import { Alert, Button, Field, useFocusOnError } from "./index.tsx";
 import type { Show } from "./ticket.tsx";
 import { useAction, useLoaded } from "./use.ts";
@@ -20,7 +20,7 @@ export function priceCap(faceValue: number | undefined, show: Show | undefined):
 /** The amount as somebody would type it. */
 function typed(amount: number, currency: string): string {
   const digits = new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits ?? 2;
-  return (amount / 10 ** digits).toFixed(digits);
+  return new Intl.NumberFormat(language, { minimumFractionDigits: digits, useGrouping: false }).format(amount / 10 ** digits);
 }
 
 /** The reader's listing that sells a ticket again; it is among the newest of their listings. */

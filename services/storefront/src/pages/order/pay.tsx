@@ -126,9 +126,9 @@ export function PayForm({ order, declined, onChange }: Props) {
         <fieldset>
           <legend>{t("pay.testCard")}</legend>
           <p class="hint">{t("pay.testCard.hint")}</p>
-          <div class="choices">
+          <div class="test-cards">
             {testCards.map(({ id, last4, key }) => (
-              <label class="choice" key={id}>
+              <label class="test-card" key={id}>
                 <input
                   type="radio"
                   name="card"
