@@ -122,7 +122,7 @@ export default function OrderPage({ id = "" }: { id?: string }) {
           {phase === "loading" && (
             <>
               {order && <TimeLeft order={order} onOver={live.refresh} />}
-              <Skeleton rows={4} />
+              <Skeleton key={order ? "payment" : "order"} rows={order ? 4 : 5} />
             </>
           )}
         </section>
