@@ -2,15 +2,18 @@ package storefront
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/rest"
 )
 
 // scriptPages are the pages that a script fills, by path, with the page's name (src/pages/NAME.tsx). Their titles are the texts NAME.title.
@@ -30,7 +33,13 @@ var scriptPages = map[string]string{
 
 func (s *Storefront) registerPages(app *fiber.App) {
 	get := func(path string, handle fiber.Handler) {
-		app.Get(path, chooseLanguage, handle) // fiber answers HEAD with it, too
+		app.Get(path, chooseLanguage, func(c *fiber.Ctx) error { // fiber answers HEAD with it, too
+			err := handle(c)
+			if err == nil || errors.Is(err, errNoPage) {
+				return err
+			}
+			return s.broken(c, err)
+		})
 	}
 	get("/", s.shows)
 	get("/shows/:id", s.show)
@@ -39,11 +48,14 @@ func (s *Storefront) registerPages(app *fiber.App) {
 	}
 	get("/*", func(c *fiber.Ctx) error {
 		if !acceptsHTML(c) || strings.HasPrefix(c.Path(), "/api/") || strings.HasPrefix(c.Path(), "/.well-known/") {
-			return c.Next()
+			return errNoPage
 		}
 		return s.notFound(c, "notfound.title")
 	})
 }
+
+// errNoPage is the answer to requests of programs.
+var errNoPage = fiber.ErrNotFound
 
 // acceptsHTML reports whether the client is a browser that opens a page.
 func acceptsHTML(c *fiber.Ctx) bool {
@@ -68,7 +80,10 @@ func chooseLanguage(c *fiber.Ctx) error {
 	query.Del("lang")
 	// One slash at the beginning: two are the address of another host.
 	target := "/" + strings.TrimLeft(c.Path(), "/\\")
-	return c.Redirect((&url.URL{Path: target, RawQuery: query.Encode()}).String(), http.StatusSeeOther)
+	if others := query.Encode(); others != "" {
+		target += "?" + others
+	}
+	return c.Redirect(target, http.StatusSeeOther)
 }
 
 // languageLink is a link to the same page in a language.
@@ -101,7 +116,7 @@ func (s *Storefront) scriptPage(c *fiber.Ctx, name string) error {
 		}
 		of = string(parsed)
 	}
-	return s.respond(c, page{template: "app.html", status: http.StatusOK, view: view{Name: name, ID: of, Title: s.text(c, name+".title"), HasScripts: true}})
+	return s.respond(c, page{template: "app.html", status: http.StatusOK, view: view{Name: name, ID: of, Title: s.text(c, name+".title")}})
 }
 
 func (s *Storefront) notFound(c *fiber.Ctx, title string) error {
@@ -111,8 +126,11 @@ func (s *Storefront) notFound(c *fiber.Ctx, title string) error {
 	})
 }
 
-// failed writes the page for a service that did not respond.
-func (s *Storefront) failed(c *fiber.Ctx) error {
+// failed writes the page for a service that did not respond. The log has the cause.
+func (s *Storefront) failed(c *fiber.Ctx, cause error) error {
+	if cause != nil {
+		rest.Annotate(c, slog.Any("error", cause))
+	}
 	c.Set(fiber.HeaderRetryAfter, "2")
 	return s.respond(c, page{
 		template: "message.html", status: http.StatusServiceUnavailable,
@@ -120,46 +138,17 @@ func (s *Storefront) failed(c *fiber.Ctx) error {
 	})
 }
 
+// broken writes the page for a defect. The log has the error.
+func (s *Storefront) broken(c *fiber.Ctx, cause error) error {
+	rest.Annotate(c, slog.Any("error", cause))
+	return s.respond(c, page{
+		template: "message.html", status: http.StatusInternalServerError,
+		view: view{Name: "failed", Title: s.text(c, "failed.title"), Content: s.text(c, "failed.text")},
+	})
+}
+
 // text returns a text in the request's language. The key exists: a test reads all of them.
 func (*Storefront) text(c *fiber.Ctx, key string) string { return texts[languageOf(c)][key] }
-
-// show is a show as the catalogue has it. A show that is cancelled or has started has no Left.
-type show struct {
-	ID          string
-	Name        string
-	Venue       string
-	City        string
-	Country     string
-	StartsAt    time.Time
-	TimeZone    string
-	Category    string
-	Description string
-	MaxMarkup   *int
-	Image       *struct {
-		URL           string
-		Width, Height int
-	}
-	Status    string
-	Left      int
-	PriceFrom *int64
-	Currency  string
-	Sections  []section
-}
-
-type section struct {
-	Section   string
-	Left      int
-	PriceFrom int64
-}
-
-// At is the start at the place of the show.
-func (s show) At() time.Time {
-	place, err := time.LoadLocation(s.TimeZone)
-	if err != nil {
-		place = time.UTC
-	}
-	return s.StartsAt.In(place)
-}
 
 // searchPage is a page of the catalogue.
 type searchPage struct {
@@ -173,39 +162,30 @@ type facet struct {
 	Count int
 }
 
-// read reads a path of the catalogue. The status is that of the response.
-func (s *Storefront) read(c *fiber.Ctx, path string, into any) (status int, err error) {
-	status, body, err := s.options.Read(c, path)
-	if err != nil || status != http.StatusOK {
-		return status, err
+// read reads a path of the catalogue, if the status is 200.
+func (s *Storefront) read(c *fiber.Ctx, path string, into any) (Response, error) {
+	response, err := s.options.Read(c, path)
+	if err != nil || response.Status != http.StatusOK {
+		return response, err
 	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return 0, fmt.Errorf("read %s: %w", path, err)
+	if err := json.Unmarshal(response.Body, into); err != nil {
+		return Response{}, fmt.Errorf("read %s: %w", path, err)
 	}
-	return status, nil
+	return response, nil
 }
 
-func (s *Storefront) shows(c *fiber.Ctx) error {
-	var found searchPage
-	status, err := s.read(c, "/api/catalogue/shows?"+string(c.Request().URI().QueryString()), &found)
-	if err != nil || status != http.StatusOK {
-		return s.failed(c)
-	}
-	return s.respond(c, page{template: "shows.html", status: http.StatusOK, view: view{Name: "shows", Title: s.text(c, "shows.title"), Content: found}})
-}
+// nextPage matches a link to the next page (RFC 8288).
+var nextPage = regexp.MustCompile(`<([^>]*)>\s*;\s*rel="next"`)
 
-func (s *Storefront) show(c *fiber.Ctx) error {
-	showID, err := id.Parse[id.Show](c.Params("id"))
+// nextCursor returns the cursor of the next page, or "" on the last one.
+func (r Response) nextCursor() string {
+	match := nextPage.FindStringSubmatch(r.Link)
+	if match == nil {
+		return ""
+	}
+	address, err := url.Parse(match[1])
 	if err != nil {
-		return s.notFound(c, "notfound.show")
+		return ""
 	}
-	var found show
-	status, err := s.read(c, "/api/catalogue/shows/"+string(showID), &found)
-	switch {
-	case err != nil || status >= http.StatusInternalServerError:
-		return s.failed(c)
-	case status != http.StatusOK:
-		return s.notFound(c, "notfound.show")
-	}
-	return s.respond(c, page{template: "show.html", status: http.StatusOK, view: view{Name: "show", ID: string(showID), Title: found.Name, Content: found}})
+	return address.Query().Get("cursor")
 }
