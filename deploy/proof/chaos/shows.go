@@ -56,14 +56,20 @@ func (c *simulatedClient) actOnShows(ctx context.Context) {
 		c.putImage(ctx)
 	case n < 52:
 		c.listPlace(ctx)
-	case n < 62:
+	case n < 60:
 		c.reserve(ctx, c.endingTicket())
-	case n < 72:
+	case n < 65:
 		c.search(ctx)
-	case n < 79:
+	case n < 69:
 		c.readCatalogueShow(ctx)
-	case n < 93:
+	case n < 79:
 		c.chooseInCatalogue(ctx)
+	case n < 84:
+		c.readPass(ctx)
+	case n < 88:
+		c.checkIn(ctx)
+	case n < 94:
+		c.resell(ctx)
 	case n < 97:
 		c.do(ctx, "read what is available", "", client.ReadAvailable().WithQuery("limit", 20))
 	default:

@@ -48,16 +48,19 @@ type Ticket struct {
 	Seat       *Place    `json:"seat"`
 	FaceValue  int64     `json:"faceValue"`
 	SalesEndAt time.Time `json:"salesEndAt"`
+	// ResaleOf is the ticket that this one offers again.
+	ResaleOf string `json:"resaleOf"`
 }
 
-// Offer is the body of ListTicket, ListPlace and EditTicket. With a Version, an edit is refused if the ticket has another one. ShowID and
-// Seat belong to a new listing alone.
+// Offer is the body of ListTicket, ListPlace, Resell and EditTicket. With a Version, an edit is refused if the ticket has another one. ShowID,
+// Seat and ResaleOf belong to a new listing alone.
 type Offer struct {
 	Title     string `json:"title,omitempty"`
 	Price     int64  `json:"price"`
 	ShowID    string `json:"showId,omitempty"`
 	Seat      *Place `json:"seat,omitempty"`
 	FaceValue int64  `json:"faceValue,omitempty"`
+	ResaleOf  string `json:"resaleOf,omitempty"`
 	Version   int    `json:"version,omitempty"`
 }
 
