@@ -4,7 +4,7 @@ SERVICES        := $(patsubst %/main.go,%,$(wildcard services/*/main.go))
 PROGRAMS        := ./deploy/local ./deploy/stripe ./deploy/proof
 # The npm packages, which need Node 20 or later. Without Node the targets below do without them.
 WEBHOOKS        := services/webhooks
-TYPESCRIPT      := services/contracts/typescript $(WEBHOOKS)
+TYPESCRIPT      := services/contracts/typescript $(WEBHOOKS) services/storefront
 NPM             := deploy/local/npm.sh
 # The last commit of the previous release, for test-upgrade.
 RELEASE_BEFORE  := 7440bbfc7a488291511faff8a21ef178877089aa
@@ -37,7 +37,7 @@ DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-buil
 DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES) $(WEBHOOKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra dead-letters rebuild-catalogue republish-tickets migrate-up migrate-status build build-webhooks build-runtime build-cluster test test-unit test-typescript test-stack test-infra test-requests build-before test-upgrade test-coverage fuzz \
+.PHONY: help run infra dead-letters rebuild-catalogue republish-tickets migrate-up migrate-status build build-webhooks build-runtime build-cluster test test-unit test-typescript test-stack test-browser test-infra test-requests build-before test-upgrade test-coverage fuzz \
 	bench chaos check test-mutants k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint vulncheck release-contracts pin-images rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
@@ -103,6 +103,9 @@ test-typescript: ## run the tests of the npm packages that need no sidecar, if N
 test-stack: build-runtime build .build/tools/gotestsum ## run the tests on real sidecars
 	$(TEST_STACKS) -p 2 $(STACK_TESTS)
 	cd deploy/runtime && GOEXPERIMENT= $(CURDIR)/$(TEST) -trimpath -vet=off -parallel 8 .
+
+test-browser: build-runtime build test-typescript ## run the tests of the storefront in Chromium (RUN=a pattern of titles; UPDATE=1 writes its pictures)
+	$(IN_MEMORY) go test -count=1 -v -timeout 10m -run '^TestBrowser$$' ./services/storefront/test
 
 test-infra: SETS ?= embedded nats redis
 test-infra: RUN  ?= .
@@ -254,7 +257,7 @@ release-contracts: ## copy the documents of services/contracts to its folder rel
 pin-images: ## pin all foreign images by digest (needs docker with buildx, and the registries)
 	@deploy/docker/pin.sh
 
-rotate-keys: ## replace the key that signs tokens; all users stay signed in; two minutes (ARGS=-h)
+rotate-keys: ## replace the keys that sign tokens and passes; all stay valid; two minutes (ARGS=-h)
 	@go run ./deploy/local rotate-keys $(ARGS)
 
 reset: ## delete all users, tickets, orders, events and secrets

@@ -259,14 +259,14 @@ func TestManifest_AnAppIsNamedLikeItsFolder(t *testing.T) {
 		programs[i] = filepath.Base(filepath.Dir(program))
 	}
 	g := readGroups(t)
-	packages, err := filepath.Glob("../services/*/package.json")
+	packages, err := filepath.Glob("../services/*/src/main.ts")
 	require.NoError(t, err)
 	var ofNode []string
 	for _, file := range packages {
-		ofNode = append(ofNode, filepath.Base(filepath.Dir(file)))
+		ofNode = append(ofNode, filepath.Base(filepath.Dir(filepath.Dir(file))))
 	}
-	require.ElementsMatch(t, g.node, ofNode, "the programs of Node in dapr.yaml, and the folders with a package.json under services")
-	require.ElementsMatch(t, g.all, slices.Concat(programs, ofNode), "dapr.yaml, and the folders with a main.go or a package.json under services")
+	require.ElementsMatch(t, g.node, ofNode, "the programs of Node in dapr.yaml, and the folders with a src/main.ts under services")
+	require.ElementsMatch(t, g.all, slices.Concat(programs, ofNode), "dapr.yaml, and the folders with a main.go or a src/main.ts under services")
 	require.Contains(t, readFile(t, "Makefile"), "$(wildcard services/*/main.go)")
 }
 

@@ -102,11 +102,11 @@ func readCode(t *testing.T) code {
 		}
 	}
 	// A service in TypeScript handles the types that its source names.
-	packages, err := filepath.Glob("*/package.json")
+	packages, err := filepath.Glob("*/src/main.ts")
 	require.NoError(t, err)
 	quoted := regexp.MustCompile(`["'` + "`" + `]([a-z]+\.[a-z]+)["'` + "`" + `]`)
 	for _, file := range packages {
-		service := filepath.Dir(file)
+		service := filepath.Dir(filepath.Dir(file))
 		sources, err := filepath.Glob(service + "/src/*.ts")
 		require.NoError(t, err)
 		for _, source := range sources {

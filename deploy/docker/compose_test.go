@@ -240,6 +240,21 @@ func TestCompose_ConfigurationsAllowWhatTheServicesNeed(t *testing.T) {
 	}
 }
 
+// The secret store is the environment of a sidecar, so each key is in the environment of one sidecar alone.
+func TestCompose_ASigningKeyIsInOneSidecarAlone(t *testing.T) {
+	var compose composeFile
+	read(t, "../../docker-compose.yaml", &compose)
+	var component struct{ Scopes []string }
+	read(t, "components/shared/secrets.yaml", &component)
+	require.ElementsMatch(t, []string{"auth", "orders"}, component.Scopes)
+	for app, name := range map[string]string{"auth": "jwt-signing-key", "orders": "pass-signing-key"} {
+		for service, one := range compose.Services {
+			_, found := one.Environment[name]
+			require.Equal(t, service == app+"-dapr", found, "%s in %s", name, service)
+		}
+	}
+}
+
 // Compose refuses to start until PAYMENTS is chosen, and needs nothing else but what secrets.sh makes.
 func TestCompose_StartsWithWhatSecretsMakesAndAWayToPay(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {

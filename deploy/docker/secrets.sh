@@ -2,7 +2,7 @@
 # Writes the passwords and keys that docker-compose.yaml needs into .env, readable by you alone. What is there stays.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-command -v openssl > /dev/null || { echo "openssl is missing; it makes the passwords and the key that signs." >&2; exit 1; }
+command -v openssl > /dev/null || { echo "openssl is missing; it makes the passwords and the keys that sign." >&2; exit 1; }
 
 umask 077
 touch .env
@@ -23,9 +23,11 @@ for app in GATEWAY AUTH TICKETS ORDERS PAYMENTS EXPIRATION DEAD_LETTERS WEBHOOKS
 		add "${name}_$app" "$(password)"
 	done
 done
-if ! grep -q '^JWT_SIGNING_KEY=' .env; then
+# The keys that sign tokens (auth) and passes (orders).
+for name in JWT_SIGNING_KEY PASS_SIGNING_KEY; do
+	grep -q "^$name=" .env && continue
 	key=$(openssl genpkey -algorithm ed25519)
-	add JWT_SIGNING_KEY "\"${key//$'\n'/\\n}\"" # in double quotes, compose makes \n a line's end
-fi
+	add "$name" "\"${key//$'\n'/\\n}\"" # in double quotes, compose makes \n a line's end
+done
 grep -q '^PAYMENTS=.' .env || [ -n "${PAYMENTS:-}" ] ||
 	echo "Choose in .env how people pay: PAYMENTS=stripe and STRIPE_SECRET_KEY=sk_…, or PAYMENTS=sandbox for payments that move no money."

@@ -14,7 +14,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
@@ -22,10 +21,41 @@ import (
 	"boxoffice/deploy/local/stack"
 )
 
-const aboutRotateKeys = `Replaces the key that signs sessions, in the file of secrets, in two steps. First it adds a new key, which auth
-serves to the other services, and waits until all have read it. Then the new key signs, and auth serves the old one
-until its last tokens expire. The stack may run meanwhile, and all users stay signed in. (Dapr's own sidecar reads
-the file once: restart that of auth after each step.) If the command is interrupted, run it again.`
+const aboutRotateKeys = `Replaces the keys that sign, in the files of secrets, in two steps: auth's key, which signs tokens, and orders' key,
+which signs passes. First it adds a new key, which its service serves, and waits until all processes have read it.
+Then the new key signs. Auth serves the old key until its last tokens expire. Orders serves it without an end,
+because people have printed their passes. The stack may run meanwhile: all users stay signed in, and all passes stay
+valid. (Dapr's own sidecar reads the file once: restart those of auth and orders after each step.) If the command is
+interrupted, run it again.`
+
+// signer is what rotate-keys knows of an app that signs.
+type signer struct {
+	app    string
+	signs  string // what its key signs
+	keySet string // the path of its public keys at the gateway
+	// forever means that old keys are served without an end.
+	forever bool
+}
+
+var signers = []signer{
+	{app: "auth", signs: "tokens", keySet: "/.well-known/jwks.json"},
+	{app: "orders", signs: "passes", keySet: "/.well-known/passes/jwks.json", forever: true},
+}
+
+func (s signer) secret() string { return stack.SigningKeys[s.app] }
+
+// chosenSigners are the signers of the flag -key.
+func chosenSigners(key string) ([]signer, error) {
+	if key == "all" {
+		return signers, nil
+	}
+	for _, one := range signers {
+		if one.secret() == key {
+			return []signer{one}, nil
+		}
+	}
+	return nil, fmt.Errorf("-key %s: it is %s, %s or all", key, signers[0].secret(), signers[1].secret())
+}
 
 // servedLonger is how long an old key is served after its last tokens have expired.
 const servedLonger = 10 * time.Minute
@@ -40,7 +70,8 @@ func rotateKeys(ctx context.Context, args []string) error {
 		}
 	}
 	flags := flag.NewFlagSet("local rotate-keys", flag.ContinueOnError)
-	secrets := flags.String("secrets", filepath.Join(stack.StateFolder, "secrets.json"), "`file` of secrets")
+	secrets := flags.String("secrets", stack.SecretsFolder(stack.StateFolder), "`folder` of the files of secrets")
+	key := flags.String("key", "all", "the `secret` to replace: jwt-signing-key (auth's, for tokens), pass-signing-key (orders', for passes), or all")
 	gateway := flags.String("url", "http://localhost:8080", "`address` of the gateway")
 	wait := flags.Duration("wait", 2*time.Minute, "how long to wait until all services have the new key: at least KEYS_PERIOD, AUTH_PERIOD\nand some seconds")
 	flags.DurationVar(&lifetime, "lifetime", lifetime, "how long tokens are valid (default: $TOKEN_LIFETIME, or 1h)")
@@ -55,44 +86,90 @@ func rotateKeys(ctx context.Context, args []string) error {
 		return fmt.Errorf("rotate-keys: unexpected argument %q", flags.Arg(0))
 	}
 
-	ring, err := readKeys(*secrets)
+	chosen, err := chosenSigners(*key)
 	if err != nil {
 		return err
 	}
-	next, err := ring.addNext()
-	if err != nil {
-		return err
+	var rotations []*rotation
+	for _, one := range chosen {
+		r, err := beginRotation(one, *secrets)
+		if err != nil {
+			return err
+		}
+		rotations = append(rotations, r)
 	}
-	if err := ring.write(*secrets); err != nil {
-		return err
-	}
-	switch _, err := servedKeys(ctx, *gateway); {
+	switch err := reachable(ctx, *gateway); {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		fmt.Printf("No gateway answers at %s, so there is no service to wait for.\n", *gateway)
 	case err != nil:
 		return err
 	default:
-		fmt.Printf("The new key is in %s. Waiting for %s until all services have read it.\n", *secrets, *wait)
+		fmt.Printf("The new keys are in %s. Waiting for %s until all services have read them.\n", *secrets, *wait)
 		if err := pause(ctx, *wait); err != nil {
 			return err
 		}
-		served, err := servedKeys(ctx, *gateway)
-		if err != nil {
+		for _, r := range rotations {
+			if err := r.requireServed(ctx, *gateway); err != nil {
+				return err
+			}
+		}
+	}
+	for _, r := range rotations {
+		if err := r.finish(time.Now().Add(lifetime + servedLonger)); err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(served, func(key ed25519.PublicKey) bool { return next.Equal(key) }) {
-			return fmt.Errorf("auth does not serve the new key; the old one still signs. Is %s the file that its sidecar reads? "+
-				"Dapr's own sidecar must be restarted. Then run this again", *secrets)
-		}
 	}
-	end := time.Now().Add(lifetime + servedLonger)
-	if err := ring.useNext(end); err != nil {
+	return nil
+}
+
+// rotation replaces the key of one signer. From beginRotation on, its file has the next key.
+type rotation struct {
+	signer
+	path string
+	ring *keyRing
+	next ed25519.PublicKey
+}
+
+func beginRotation(of signer, folder string) (*rotation, error) {
+	r := &rotation{signer: of, path: stack.SecretsFile(folder, of.app)}
+	var err error
+	if r.ring, err = readKeys(r.path, of.secret()); err != nil {
+		return nil, err
+	}
+	if r.next, err = r.ring.addNext(); err != nil {
+		return nil, err
+	}
+	return r, r.ring.write(r.path)
+}
+
+// requireServed is an error unless the signer's service serves the next key.
+func (r *rotation) requireServed(ctx context.Context, gateway string) error {
+	served, err := servedKeys(ctx, gateway+r.keySet)
+	if err != nil {
 		return err
 	}
-	if err := ring.write(*secrets); err != nil {
+	if !slices.ContainsFunc(served, func(key ed25519.PublicKey) bool { return r.next.Equal(key) }) {
+		return fmt.Errorf("%s does not serve the new key; the old one still signs. Is %s the file that its sidecar reads? "+
+			"Dapr's own sidecar must be restarted. Then run this again", r.app, r.path)
+	}
+	return nil
+}
+
+// finish makes the next key the one that signs. The old one is served until end, or without an end.
+func (r *rotation) finish(end time.Time) error {
+	until := "without an end"
+	if r.forever {
+		end = time.Time{}
+	} else {
+		until = "until " + end.Format(time.RFC3339)
+	}
+	if err := r.ring.useNext(end); err != nil {
 		return err
 	}
-	fmt.Printf("The new key signs as soon as auth has read the file (KEYS_PERIOD). The old key is served until %s.\n", end.Format(time.RFC3339))
+	if err := r.ring.write(r.path); err != nil {
+		return err
+	}
+	fmt.Printf("The new key for %s signs as soon as %s has read the file (KEYS_PERIOD). The old key is served %s.\n", r.signs, r.app, until)
 	return nil
 }
 
@@ -105,23 +182,24 @@ func pause(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// keyRing is the file of secrets with its keys. The first key signs. If there is a second private key, it is the next one. The others are
+// keyRing is a file of secrets with the keys of one secret. The first key signs. If there is a second private key, it is the next one. The others are
 // old.
 type keyRing struct {
+	name    string // of the secret
 	secrets map[string]string
 	blocks  []*pem.Block
 }
 
-func readKeys(path string) (*keyRing, error) {
+func readKeys(path, name string) (*keyRing, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the secrets: %w", err)
 	}
-	ring := &keyRing{}
+	ring := &keyRing{name: name}
 	if err := json.Unmarshal(text, &ring.secrets); err != nil {
 		return nil, fmt.Errorf("read the secrets in %s: %w", path, err)
 	}
-	rest := []byte(ring.secrets[stack.SigningKey])
+	rest := []byte(ring.secrets[name])
 	for {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
@@ -130,7 +208,7 @@ func readKeys(path string) (*keyRing, error) {
 		ring.blocks = append(ring.blocks, block)
 	}
 	if len(ring.blocks) == 0 || ring.blocks[0].Type != privateKey {
-		return nil, fmt.Errorf("%s holds no %s that is a private key in PEM", path, stack.SigningKey)
+		return nil, fmt.Errorf("%s holds no %s that is a private key in PEM", path, name)
 	}
 	return ring, nil
 }
@@ -148,7 +226,7 @@ func (r *keyRing) write(path string) error {
 			return fmt.Errorf("write the keys: %w", err)
 		}
 	}
-	r.secrets[stack.SigningKey] = keys.String()
+	r.secrets[r.name] = keys.String()
 	text, err := json.MarshalIndent(r.secrets, "", "  ")
 	if err != nil {
 		return err
@@ -193,7 +271,7 @@ func (r *keyRing) next() int {
 	return -1
 }
 
-// useNext makes the next key the first, and keeps the public part of the old one until end.
+// useNext makes the next key the first, and keeps the public part of the old one until end. The zero time is no end.
 func (r *keyRing) useNext(end time.Time) error {
 	n := r.next()
 	public, err := publicOf(r.blocks[0])
@@ -205,7 +283,10 @@ func (r *keyRing) useNext(end time.Time) error {
 		return err
 	}
 	next := r.blocks[n]
-	old := &pem.Block{Type: publicKey, Headers: map[string]string{"Expires": end.UTC().Format(time.RFC3339)}, Bytes: der}
+	old := &pem.Block{Type: publicKey, Bytes: der}
+	if !end.IsZero() {
+		old.Headers = map[string]string{"Expires": end.UTC().Format(time.RFC3339)}
+	}
 	r.blocks = append([]*pem.Block{next, old}, slices.Delete(r.blocks, n, n+1)[1:]...)
 	return nil
 }
@@ -222,11 +303,17 @@ func publicOf(block *pem.Block) (ed25519.PublicKey, error) {
 	return private.Public().(ed25519.PublicKey), nil
 }
 
-// servedKeys returns the keys that auth serves. It is an error if the gateway does not answer.
-func servedKeys(ctx context.Context, gateway string) ([]ed25519.PublicKey, error) {
+// reachable is an error if the gateway does not answer.
+func reachable(ctx context.Context, gateway string) error {
+	_, err := servedKeys(ctx, gateway+signers[0].keySet)
+	return err
+}
+
+// servedKeys returns the keys of a key set. It is an error if the gateway does not answer.
+func servedKeys(ctx context.Context, url string) ([]ed25519.PublicKey, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, gateway+"/.well-known/jwks.json", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -236,19 +323,19 @@ func servedKeys(ctx context.Context, gateway string) ([]ed25519.PublicKey, error
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("get auth's keys from %s: status %d", gateway, response.StatusCode)
+		return nil, fmt.Errorf("get the keys from %s: status %d", url, response.StatusCode)
 	}
 	var set struct {
 		Keys []struct{ X string } // RFC 8037
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&set); err != nil {
-		return nil, fmt.Errorf("read auth's keys: %w", err)
+		return nil, fmt.Errorf("read the keys of %s: %w", url, err)
 	}
 	var served []ed25519.PublicKey
 	for _, key := range set.Keys {
 		public, err := base64.RawURLEncoding.DecodeString(key.X)
 		if err != nil {
-			return nil, fmt.Errorf("read auth's keys: %w", err)
+			return nil, fmt.Errorf("read the keys of %s: %w", url, err)
 		}
 		served = append(served, public)
 	}

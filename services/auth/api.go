@@ -45,6 +45,13 @@ func (a *api) register(app *fiber.App) {
 type credentials struct {
 	Email    string `json:"email" validate:"required"`
 	Password string `json:"password" validate:"required"`
+	form
+}
+
+// form is in which form a client gets its token.
+type form struct {
+	// CookieOnly is for pages in browsers: the response has the token in its cookie alone, where no script can read it.
+	CookieOnly bool `json:"cookieOnly"`
 }
 
 // userResponse is a user as clients see it.
@@ -58,8 +65,9 @@ func responseOf(u User) userResponse { return userResponse{u.ID, u.Email, clock.
 
 // signedInResponse is the response to signing up and in. The cookie has the same token.
 type signedInResponse struct {
-	User  userResponse `json:"user"`
-	Token string       `json:"token"`
+	User userResponse `json:"user"`
+	// Token is absent if the client asked for cookies only.
+	Token string `json:"token,omitempty"`
 }
 
 func (a *api) signUp(c *fiber.Ctx) error {
@@ -82,7 +90,7 @@ func (a *api) signUp(c *fiber.Ctx) error {
 	}
 	// The commit decides whether the email is free. This check saves the time of hashing.
 	if err := a.store.CheckEmailIsFree(ctx, email); err != nil {
-		return a.repeatSignUp(c, email, request.Password, key, err)
+		return a.repeatSignUp(c, email, request, key, err)
 	}
 	hash, err := a.passwords.Hash(ctx, request.Password)
 	if err != nil {
@@ -90,15 +98,15 @@ func (a *api) signUp(c *fiber.Ctx) error {
 	}
 	in, err := a.store.SignUp(ctx, email, hash, key)
 	if err != nil {
-		return a.repeatSignUp(c, email, request.Password, key, err)
+		return a.repeatSignUp(c, email, request, key, err)
 	}
-	return a.respondSignedIn(c.Status(fiber.StatusCreated), in)
+	return a.respondSignedIn(c.Status(fiber.StatusCreated), in, request.form)
 }
 
 // repeatSignUp responds to a sign-up that was refused. If the same one, with the same Idempotency-Key, has made the user, its
 // response was perhaps lost: it begins another session. No response is kept, because that has a token; so the password must be
 // right, and a wrong one counts as in a sign-in. Any other sign-up gets refused.
-func (a *api) repeatSignUp(c *fiber.Ctx, email, password, key string, refused error) error {
+func (a *api) repeatSignUp(c *fiber.Ctx, email string, request credentials, key string, refused error) error {
 	if key == "" || !errors.Is(refused, errEmailInUse) {
 		return refused
 	}
@@ -110,7 +118,7 @@ func (a *api) repeatSignUp(c *fiber.Ctx, email, password, key string, refused er
 	if !user.WasMadeWith(key, a.store.clock()) {
 		return refused
 	}
-	right, err := a.passwords.Match(ctx, email, user.PasswordHash, password)
+	right, err := a.passwords.Match(ctx, email, user.PasswordHash, request.Password)
 	switch {
 	case problem.KindOf(err) == problem.TooManyRequests: // too many wrong passwords
 		return refused
@@ -124,7 +132,7 @@ func (a *api) repeatSignUp(c *fiber.Ctx, email, password, key string, refused er
 		return err
 	}
 	c.Set(idempotency.ReplayedHeader, "true")
-	return a.respondSignedIn(c.Status(fiber.StatusCreated), in)
+	return a.respondSignedIn(c.Status(fiber.StatusCreated), in, request.form)
 }
 
 // parseNew returns the email of new credentials in its normal form. Its problem has the errors of both members.
@@ -178,11 +186,11 @@ func (a *api) signIn(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return a.respondSignedIn(c, in)
+	return a.respondSignedIn(c, in, request.form)
 }
 
 // respondSignedIn responds with a new token, and sets the cookies of the token and of the session's refresh token.
-func (a *api) respondSignedIn(c *fiber.Ctx, in signedIn) error {
+func (a *api) respondSignedIn(c *fiber.Ctx, in signedIn, form form) error {
 	token, expires, err := a.issuer.Issue(identity.Caller{ID: in.ID, Email: in.Email, Epoch: in.Epoch, Session: in.Session.ID}, a.store.clock())
 	if err != nil {
 		return err
@@ -191,6 +199,9 @@ func (a *api) respondSignedIn(c *fiber.Ctx, in signedIn) error {
 	identity.SetCookie(c, a.cookies, token, expires)
 	if in.Session.ID != "" {
 		identity.SetRefreshCookie(c, a.cookies, in.Refresh.String(), in.Session.ExpiresAt)
+	}
+	if form.CookieOnly {
+		token = ""
 	}
 	return c.JSON(signedInResponse{User: responseOf(in.User), Token: token})
 }
@@ -206,6 +217,10 @@ func (a *api) refresh(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	request, err := refreshForm(c)
+	if err != nil {
+		return err
+	}
 	in, err := a.store.Refresh(rest.Context(c), token)
 	if errors.Is(err, errSession) {
 		identity.ClearRefreshCookie(c, a.cookies)
@@ -213,7 +228,15 @@ func (a *api) refresh(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return a.respondSignedIn(c, in)
+	return a.respondSignedIn(c, in, request)
+}
+
+// refreshForm reads the body, which a refresh need not have. It is read before the refresh token is used, because that works once.
+func refreshForm(c *fiber.Ctx) (form, error) {
+	if len(c.BodyRaw()) == 0 {
+		return form{}, nil
+	}
+	return rest.Decode[form](c)
 }
 
 // signOut clears the cookies, also without a valid token, and also if the session cannot be ended: the next person at the device must
@@ -248,6 +271,7 @@ func (a *api) signOutEverywhere(c *fiber.Ctx) error {
 type passwordChange struct {
 	OldPassword string `json:"oldPassword" validate:"required"`
 	NewPassword string `json:"newPassword" validate:"required"`
+	form
 }
 
 func (a *api) changePassword(c *fiber.Ctx) error {
@@ -272,7 +296,7 @@ func (a *api) changePassword(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return a.respondSignedIn(c, in)
+	return a.respondSignedIn(c, in, request.form)
 }
 
 // confirmation is the password of a signed-in user, which is required once more before the account is deleted.

@@ -24,6 +24,7 @@ import (
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/peer"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/signing"
 	"boxoffice/services/internal/state"
 )
 
@@ -43,7 +44,7 @@ func start(t *testing.T, allowedFailures int) testAuth {
 	require.NoError(t, err)
 	t.Cleanup(dapr.Close)
 	dapr.WithAuthToken(s.SidecarToken("auth"))
-	k, err := signingKeys(t.Context(), dapr)
+	k, err := signing.Secret{Name: signingKey, From: dapr}.Read(t.Context())
 	require.NoError(t, err)
 	log := slog.New(slog.DiscardHandler)
 	documents, err := state.Open(t.Context(), dapr, state.Options{Service: "auth", Instance: "test", Log: log})
@@ -242,7 +243,7 @@ func TestAPI_UsersSignUpAndInAndOut(t *testing.T) {
 		require.Equal(t, 200, public.status)
 		require.NotContains(t, public.body, `"d"`, "the private part")
 
-		v := identity.NewVerifier(func(context.Context) (keys identity.KeySet, err error) {
+		v := identity.NewVerifier(func(context.Context) (keys signing.KeySet, err error) {
 			return keys, json.Unmarshal([]byte(public.body), &keys)
 		})
 		user, err := v.Verify(t.Context(), up.Token)
@@ -349,4 +350,43 @@ func foreignToken(t *testing.T, user id.User) string {
 	token, _, err := identity.NewIssuer(newKey(t), time.Hour).Issue(identity.Caller{ID: user}, time.Now())
 	require.NoError(t, err)
 	return token
+}
+
+func TestAPI_CookieOnlyKeepsTheTokenFromScripts(t *testing.T) {
+	auth := start(t, 2)
+	isInCookiesAlone := func(r response, status int) response {
+		t.Helper()
+		require.Equal(t, status, r.status, r.body)
+		require.NotContains(t, r.body, "token", "absent")
+		require.NotContains(t, r.body, r.cookie.Value)
+		require.NotContains(t, r.body, r.refresh.Value)
+		require.NotNil(t, r.User)
+		for _, cookie := range []*http.Cookie{r.cookie, r.refresh} {
+			require.True(t, cookie.HttpOnly)
+			require.NotEmpty(t, cookie.Value)
+		}
+		current := auth.send(t, "GET", "/api/users/currentuser", "", "Cookie", "jwt="+r.cookie.Value)
+		require.Equal(t, r.User, current.CurrentUser)
+		return r
+	}
+	const ada = `{"email":"ada@example.com","password":"correct horse","cookieOnly":true}`
+	for range 2 { // the second one is a repetition
+		isInCookiesAlone(auth.send(t, "POST", "/api/users/signup", ada, "Idempotency-Key", "k1"), 201)
+	}
+	in := isInCookiesAlone(auth.send(t, "POST", "/api/users/signin", ada), 200)
+	in = isInCookiesAlone(auth.send(t, "POST", "/api/users/refresh", `{"cookieOnly":true}`, "Cookie", "refresh="+in.refresh.Value), 200)
+	in = isInCookiesAlone(auth.send(t, "POST", "/api/users/password", `{"oldPassword":"correct horse","newPassword":"battery staple","cookieOnly":true}`,
+		"Cookie", "jwt="+in.cookie.Value), 200)
+
+	for _, body := range []string{`{"cookieOnly":"yes"}`, `cookieOnly`, `[]`} {
+		refused := auth.send(t, "POST", "/api/users/refresh", body, "Cookie", "refresh="+in.refresh.Value)
+		require.Equal(t, 400, refused.status, refused.body)
+	}
+	require.Equal(t, 415, auth.send(t, "POST", "/api/users/refresh", `{}`, "Cookie", "refresh="+in.refresh.Value, "Content-Type", "text/plain").status)
+	for _, body := range []string{"", `{}`, `{"cookieOnly":false}`} { // the refused requests have not used the refresh token
+		refreshed := auth.send(t, "POST", "/api/users/refresh", body, "Cookie", "refresh="+in.refresh.Value)
+		require.Equal(t, 200, refreshed.status, refreshed.body)
+		require.Equal(t, refreshed.cookie.Value, refreshed.Token)
+		in = refreshed
+	}
 }

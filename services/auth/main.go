@@ -1,7 +1,7 @@
 // Command auth is the service that owns users: they sign up and in, and get tokens that every service can verify.
 //
 // Read user.go and session.go for the rules, store.go for the documents, revocations.go for the tokens that are refused, api.go for
-// REST, passwords.go and sign_in_failures.go for the protection of passwords, key.go for the keys that sign tokens.
+// REST, passwords.go and sign_in_failures.go for the protection of passwords.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/peer"
 	"boxoffice/services/internal/service"
+	"boxoffice/services/internal/signing"
 )
 
 type config struct {
@@ -41,6 +42,9 @@ type config struct {
 	CAFile string `env:"UPSTREAM_CA_FILE"`
 }
 
+// signingKey is the secret with the keys that sign tokens.
+const signingKey = "jwt-signing-key"
+
 func main() {
 	var cfg config
 	service.Main("auth", &cfg, func(ctx context.Context, s *service.Service) error {
@@ -48,7 +52,8 @@ func main() {
 		if err != nil {
 			return err
 		}
-		keys, err := signingKeys(ctx, s.Dapr)
+		secret := signing.Secret{Name: signingKey, From: s.Dapr}
+		keys, err := secret.Read(ctx)
 		if err != nil {
 			return err
 		}
@@ -62,7 +67,7 @@ func main() {
 		}
 		issuer, verifier := newIdentity(keys, cfg.TokenLifetime)
 		s.Go("keys", func(ctx context.Context) error {
-			return watchKeys(ctx, s.Dapr, cfg.KeysPeriod, s.Log, useKeys(issuer, verifier, s.Log))
+			return secret.Watch(ctx, cfg.KeysPeriod, s.Log, useKeys(issuer, verifier, s.Log))
 		})
 		revocations := newRevocations(documents, cfg.TokenLifetime)
 		a := &api{
@@ -81,17 +86,17 @@ func main() {
 
 // newIdentity returns the issuer and the verifier of tokens. The verifier does not check revocations: the store does, when it
 // reads the user.
-func newIdentity(k keys, lifetime time.Duration) (*identity.Issuer, *identity.Verifier) {
-	issuer := identity.NewIssuer(k.private, lifetime)
-	issuer.SetKeys(k.private, k.others...)
-	return issuer, identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return issuer.KeySet(), nil })
+func newIdentity(k signing.Keys, lifetime time.Duration) (*identity.Issuer, *identity.Verifier) {
+	issuer := identity.NewIssuer(k.Private, lifetime)
+	issuer.SetKeys(k.Private, k.Others...)
+	return issuer, identity.NewVerifier(func(context.Context) (signing.KeySet, error) { return issuer.KeySet(), nil })
 }
 
 // useKeys returns a function that gives changed keys to the issuer and the verifier.
-func useKeys(issuer *identity.Issuer, verifier *identity.Verifier, log *slog.Logger) func(keys) {
-	return func(k keys) {
+func useKeys(issuer *identity.Issuer, verifier *identity.Verifier, log *slog.Logger) func(signing.Keys) {
+	return func(k signing.Keys) {
 		before := issuer.KeySet()
-		issuer.SetKeys(k.private, k.others...)
+		issuer.SetKeys(k.Private, k.Others...)
 		after := issuer.KeySet()
 		if slices.Equal(before.Keys, after.Keys) {
 			return

@@ -25,7 +25,7 @@ type api struct{ store *store }
 
 func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 	shows := app.Group("/api/shows")
-	shows.Get("/", a.list)
+	shows.Get("/", identity.OwnIf("owner", signedIn), a.list)
 	shows.Get("/:id", a.get)
 	shows.Post("/", signedIn, a.announce)
 	shows.Put("/:id", signedIn, a.update)
@@ -174,12 +174,19 @@ func (a *api) announce(c *fiber.Ctx) error {
 	})
 }
 
+// list lists all shows, or those of the caller who asks for the own ones (owner=me).
 func (a *api) list(c *fiber.Ctx) error {
 	limit, cursor, err := rest.Paging(c)
 	if err != nil {
 		return err
 	}
-	shows, next, err := a.store.Shows(rest.Context(c), limit, cursor)
+	var shows []Show
+	var next string
+	if owner, own := identity.CallerOf(c); own {
+		shows, next, err = a.store.ShowsOf(rest.Context(c), owner.ID, limit, cursor)
+	} else {
+		shows, next, err = a.store.Shows(rest.Context(c), limit, cursor)
+	}
 	if err != nil {
 		return err
 	}

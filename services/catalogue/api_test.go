@@ -28,6 +28,7 @@ import (
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/signing"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/internal/state/statetest"
 )
@@ -53,7 +54,7 @@ func newTestAPI(t *testing.T) *testAPI {
 	a.issuer = identity.NewIssuer(private, time.Hour)
 	a.store = newStore(documents, func() time.Time { return a.now })
 	a.app = rest.New(rest.Options{Name: "catalogue", Log: quiet, BodyLimit: 65536, BodyLimitOf: (&config{}).BodyLimitOf})
-	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return a.issuer.KeySet(), nil })
+	keys := identity.NewVerifier(func(context.Context) (signing.KeySet, error) { return a.issuer.KeySet(), nil })
 	(&api{a.store}).register(a.app, identity.RequireUser(keys))
 	return a
 }
@@ -437,4 +438,37 @@ func TestIsUpload_IsThatRouteAlone(t *testing.T) {
 		method, path, _ := strings.Cut(request, " ")
 		require.False(t, isUpload(method, path), request)
 	}
+}
+
+func TestAPI_AnOwnerListsTheOwnShows(t *testing.T) {
+	a := newTestAPI(t)
+	var own []id.Show
+	for _, owner := range []id.User{"owner", "other", "owner", "owner"} {
+		r := a.send(t, owner, "POST", "/api/shows", bodyWith(nil))
+		require.Equal(t, 201, r.status, "%s", r.body)
+		if owner == "owner" {
+			own = slices.Insert(own, 0, r.show(t).ID)
+		}
+	}
+	require.Equal(t, 204, a.send(t, "owner", "DELETE", "/api/shows/"+string(own[1]), nil).status)
+	var listed []id.Show
+	pages := 0
+	for path := "/api/shows?owner=me&limit=2"; path != ""; pages++ {
+		r := a.send(t, "owner", "GET", path, nil)
+		require.Equal(t, 200, r.status, "%s", r.body)
+		var shows []showResponse
+		require.NoError(t, json.Unmarshal(r.body, &shows))
+		for _, show := range shows {
+			listed = append(listed, show.ID)
+		}
+		path, _, _ = strings.Cut(strings.TrimPrefix(r.header.Get("Link"), "<"), ">")
+	}
+	require.Equal(t, own, listed, "newest first, also a cancelled one")
+	require.GreaterOrEqual(t, pages, 2)
+
+	require.JSONEq(t, `[]`, string(a.send(t, "nobody", "GET", "/api/shows?owner=me", nil).body))
+	a.refused(t, a.send(t, "", "GET", "/api/shows?owner=me", nil), 401, "not_signed_in", "")
+	a.refused(t, a.send(t, "owner", "GET", "/api/shows?owner=other", nil), 400, "invalid", "owner")
+	a.refused(t, a.send(t, "owner", "GET", "/api/shows?owner=", nil), 400, "invalid", "owner")
+	require.Equal(t, 200, a.send(t, "", "GET", "/api/shows", nil).status)
 }

@@ -80,7 +80,7 @@ func main() {
 		s.Go("follow the change feed", changes.Run)
 		s.Job("compact", feed.CompactEvery, changes.Compact)
 
-		reconcile.Start(s, documents, cfg.Settings, reconcile.RepublishRecent(documents, allShows, keyOfIndexed, (*Show).Event))
+		reconcile.Start(s, documents, cfg.Settings, reconcile.RepublishRecent(documents, allShows, keyOfIndexed, (*Show).Event), store.indexOwners())
 		return nil
 	})
 }

@@ -256,6 +256,9 @@ func (p *pages) available(c *fiber.Ctx) error {
 	if c.Query("status") != string(index.Available) {
 		return problem.New(problem.Invalid, "invalid", "Status must be available.").WithField("status")
 	}
+	if c.Context().QueryArgs().Has("seller") {
+		return problem.New(problem.Invalid, "invalid", "The list of available tickets has those of all sellers. For your own, of every status, send seller=me alone.").WithField("seller")
+	}
 	limit, cursor, err := rest.Paging(c)
 	if err != nil {
 		return err

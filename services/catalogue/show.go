@@ -43,12 +43,14 @@ type Show struct {
 	Schema int     `json:"schema"`
 	ID     id.Show `json:"id"`
 	Details
-	Image     *Image    `json:"image,omitempty"`
-	UserID    id.User   `json:"userId"` // the owner
-	Cancelled bool      `json:"cancelled,omitempty"`
-	Version   int       `json:"version"`
-	CreatedAt time.Time `json:"createdAt"`
-	UpdatedAt time.Time `json:"updatedAt"`
+	Image     *Image  `json:"image,omitempty"`
+	UserID    id.User `json:"userId"` // the owner
+	Cancelled bool    `json:"cancelled,omitempty"`
+	// InOwnerIndex: the show has an entry in the index of its owner's shows. A show of the previous release has none at first.
+	InOwnerIndex bool      `json:"inOwnerIndex,omitempty"`
+	Version      int       `json:"version"`
+	CreatedAt    time.Time `json:"createdAt"`
+	UpdatedAt    time.Time `json:"updatedAt"`
 }
 
 // Details are the part of a show that its owner decides, except the image.
@@ -95,7 +97,7 @@ func Announce(show id.Show, owner id.User, details Details, now time.Time) (Show
 	if err := details.checkStart(now); err != nil {
 		return Show{}, err
 	}
-	return Show{Schema: showSchema, ID: show, Details: details, UserID: owner, Version: 1, CreatedAt: now, UpdatedAt: now}, nil
+	return Show{Schema: showSchema, ID: show, Details: details, UserID: owner, InOwnerIndex: true, Version: 1, CreatedAt: now, UpdatedAt: now}, nil
 }
 
 // Update replaces the details, if checkOwner allows it. It changes nothing if they are the same.

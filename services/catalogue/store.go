@@ -7,6 +7,7 @@ import (
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/state"
 )
 
@@ -15,6 +16,7 @@ import (
 //	show/{id}    Show
 //	image/{id}   storedImage, the image of one show
 //	index/shows  all shows, oldest first
+//	index/owner/{user}  all shows of an owner, oldest first
 //	index/recent/shows/{day}  shows that changed on a day, for five days; reconciliation reads them
 func showKey(show id.Show) string { return "show/" + string(show) }
 
@@ -25,6 +27,9 @@ func keyOfIndexed(show string) string { return showKey(id.Show(show)) }
 
 // allShows is the index of all shows, and the kind under which changed shows are noted for reconciliation.
 const allShows = "shows"
+
+// showsOf is the index of an owner's shows.
+func showsOf(owner id.User) string { return "owner/" + string(owner) }
 
 // store reads and commits the documents of shows. Each exported method is one decision, or one query.
 type store struct {
@@ -47,6 +52,7 @@ func (s *store) Announce(ctx context.Context, owner id.User, details Details) (*
 	change := &state.Change{}
 	change.Insert(showKey(show.ID), show)
 	change.Append(allShows, string(show.ID))
+	change.Append(showsOf(owner), string(show.ID))
 	emit(ctx, change, &show)
 	return change, show, nil
 }
@@ -68,6 +74,30 @@ func (s *store) get(ctx context.Context, show id.Show) (state.Doc[Show], error) 
 // Shows lists all shows, newest first.
 func (s *store) Shows(ctx context.Context, limit int, cursor string) ([]Show, string, error) {
 	return state.List(ctx, s.documents, allShows, limit, cursor, keyOfIndexed, func(Show) bool { return true })
+}
+
+// ShowsOf lists an owner's shows, newest first.
+func (s *store) ShowsOf(ctx context.Context, owner id.User, limit int, cursor string) ([]Show, string, error) {
+	return state.List(ctx, s.documents, showsOf(owner), limit, cursor, keyOfIndexed, func(Show) bool { return true })
+}
+
+// indexOwners is the step of the reconciliation that completes the indexes of owners with shows of the previous release.
+func (s *store) indexOwners() reconcile.Step {
+	isOld := func(show Show) bool { return !show.InOwnerIndex }
+	return reconcile.Convert(s.documents, "index owners", allShows, keyOfIndexed, isOld, func(ctx context.Context, old Show) error {
+		_, err := state.Modify(ctx, s.documents, showKey(old.ID), func(show *Show, change *state.Change) (bool, error) { return addToOwnerIndex(change, show), nil })
+		return err
+	})
+}
+
+// addToOwnerIndex adds a show's entry in the index of its owner's shows to a change, if it has none.
+func addToOwnerIndex(change *state.Change, show *Show) (added bool) {
+	if show.InOwnerIndex {
+		return false
+	}
+	show.InOwnerIndex = true
+	change.Append(showsOf(show.UserID), string(show.ID))
+	return true
 }
 
 // EachShow calls each with all shows, some at a time. It may miss shows that are announced after it has begun.
@@ -148,6 +178,7 @@ func (s *store) decide(ctx context.Context, show id.Show, transition func(*Show)
 		if err != nil || !changed {
 			return false, err
 		}
+		addToOwnerIndex(change, show)
 		emit(ctx, change, show)
 		return true, nil
 	})
@@ -171,6 +202,7 @@ func (s *store) decideImage(ctx context.Context, show id.Show, transition func(*
 				return nil, Show{}, err
 			}
 		}
+		addToOwnerIndex(change, &doc.Value)
 		change.Update(doc.Key, doc.ETag, doc.Value)
 		emit(ctx, change, &doc.Value)
 		return change, doc.Value, nil

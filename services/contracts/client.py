@@ -1,4 +1,5 @@
-"""A client of the box office in Python, with the standard library alone: it announces a show and sells a ticket of it to itself.
+"""A client of the box office in Python, with the standard library alone: it announces a show, sells a ticket of it to itself, and checks the
+buyer in.
 
     python3 services/contracts/client.py http://localhost:8080
 
@@ -163,6 +164,15 @@ def main(base_url):
         time.sleep(0.2)
         order, _ = buyer.call("GET", "/api/orders/" + order["id"])
     print("order:", order["status"])
+
+    # The pass of a complete order lets its buyer in, once. A new key for each scan makes it safe to repeat.
+    code = buyer.call("GET", "/api/orders/" + order["id"] + "/pass")[0]["code"]
+    checked_in = seller.create("/api/shows/" + show["id"] + "/checkins", {"code": code})
+    print("checked in:", checked_in["seat"]["number"])
+    try:
+        seller.create("/api/shows/" + show["id"] + "/checkins", {"code": code})
+    except Problem as problem:
+        print("refused:", problem.code)
 
     mine = [listing["id"] for listing in buyer.pages("/api/orders?limit=1")]
     assert mine == [order["id"]], mine

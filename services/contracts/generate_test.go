@@ -28,7 +28,7 @@ import (
 var payloads = []events.Payload{
 	events.UserCreated{}, events.UserDeleted{},
 	events.TicketCreated{}, events.TicketUpdated{}, events.TicketDeleted{},
-	events.OrderCreated{}, events.OrderCompleted{}, events.OrderCancelled{},
+	events.OrderCreated{}, events.OrderCompleted{}, events.OrderUpdated{}, events.OrderCancelled{},
 	events.ExpirationComplete{},
 	events.PaymentCreated{}, events.PaymentCaptured{}, events.PaymentVoided{}, events.PaymentRefunded{}, events.PaymentFailed{},
 	events.ShowCreated{}, events.ShowUpdated{}, events.ShowCancelled{},

@@ -96,10 +96,15 @@ type Order struct {
 	Ticket    TicketSnapshot `json:"ticket"`
 	PaymentID id.Payment     `json:"paymentId,omitempty"` // of the payment that completed the order
 	Captured  bool           `json:"captured,omitempty"`  // the money was captured; only IsUnsettled uses it
-	Sequence  int            `json:"sequence"`            // of the seat, after this order's last change
-	Version   int            `json:"version"`
-	CreatedAt time.Time      `json:"createdAt"`
-	UpdatedAt time.Time      `json:"updatedAt"`
+	// UsedAt is when the order's pass was used, and ResoldAt when its place was resold. Updated is true if the last change of a
+	// complete order was one of its pass.
+	UsedAt    time.Time `json:"usedAt,omitzero"`
+	ResoldAt  time.Time `json:"resoldAt,omitzero"`
+	Updated   bool      `json:"updated,omitempty"`
+	Sequence  int       `json:"sequence"` // of the seat, after this order's last change
+	Version   int       `json:"version"`
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
 }
 
 // TicketSnapshot is the ticket at the time of its reservation. The buyer pays this price, whatever becomes of the listing.
@@ -360,16 +365,29 @@ func (o *Order) Event() events.Payload {
 		ExpiresAt: clock.Stamp(o.ExpiresAt),
 		Ticket:    o.Ticket.published(),
 		Sequence:  o.Sequence,
+		UsedAt:    stampOrZero(o.UsedAt),
+		ResoldAt:  stampOrZero(o.ResoldAt),
 		Version:   o.Version,
 		CreatedAt: clock.Stamp(o.CreatedAt),
 		UpdatedAt: clock.Stamp(o.UpdatedAt),
 	}
 	switch o.Status {
 	case Complete:
+		if o.Updated {
+			return events.OrderUpdated{Order: order}
+		}
 		return events.OrderCompleted{Order: order}
 	case Cancelled:
 		return events.OrderCancelled{Order: order}
 	default:
 		return events.OrderCreated{Order: order}
 	}
+}
+
+// stampOrZero is the time as events have it; zero stays zero, and is absent there.
+func stampOrZero(t time.Time) clock.Timestamp {
+	if t.IsZero() {
+		return clock.Timestamp{}
+	}
+	return clock.Stamp(t)
 }

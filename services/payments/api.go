@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -31,8 +33,8 @@ func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 	app.Get("/api/payments/:id", signedIn, a.get)
 }
 
-// paymentResponse is a payment as clients see it. ClientSecret is for Stripe's frontend, which leads the buyer through 3-D
-// Secure. It is there while the bank waits for that.
+// paymentResponse is a payment as clients see it. ClientSecret and RedirectURL are there while the bank waits for 3-D Secure:
+// Stripe's frontend needs the first, a browser goes to the second. RedirectURL needs a return URL in the request to pay.
 type paymentResponse struct {
 	ID           id.Payment    `json:"id"`
 	OrderID      id.Order      `json:"orderId"`
@@ -42,6 +44,7 @@ type paymentResponse struct {
 	Currency     string        `json:"currency"`
 	DeclineCode  string        `json:"declineCode,omitempty"`
 	ClientSecret string        `json:"clientSecret,omitempty"`
+	RedirectURL  string        `json:"redirectUrl,omitempty"`
 	// Refunded is what was given back so far. RefundFailed means that a refund did not reach the buyer. Dispute is the buyer's
 	// complaint at the bank.
 	Refunded     int64           `json:"refunded,omitempty"`
@@ -66,7 +69,7 @@ func (r Receipt) body() paymentResponse {
 		CreatedAt: clock.Stamp(p.CreatedAt), UpdatedAt: clock.Stamp(p.UpdatedAt),
 	}
 	if p.Status == domain.RequiresAction {
-		body.ClientSecret = r.Intent.ClientSecret
+		body.ClientSecret, body.RedirectURL = r.Intent.ClientSecret, r.Intent.RedirectURL
 	}
 	return body
 }
@@ -80,17 +83,19 @@ func (r Receipt) response() idempotency.Response {
 	return idempotency.Response{Status: status, Location: "/api/payments/" + string(r.Payment.ID), Body: r.body()}
 }
 
-// stored is the response that is stored for an idempotency key. It has no client secret.
+// stored is the response that is stored for an idempotency key. It has neither the client secret nor the redirect URL.
 func (r Receipt) stored() idempotency.Response {
 	r.Intent = domain.Intent{}
 	return r.response()
 }
 
-// payRequest names an order and a card; the card as Stripe's frontend names it. The amount is the order's.
+// payRequest names an order and a card; the card as Stripe's frontend names it. The amount is the order's. ReturnURL is where the
+// buyer's browser comes back to, if the bank asks for 3-D Secure.
 type payRequest struct {
 	OrderID       string `json:"orderId" validate:"required,uuid"`
 	PaymentMethod string `json:"paymentMethod" validate:"required_without=Token,max=255"`
 	Token         string `json:"token" validate:"max=255"`
+	ReturnURL     string `json:"returnUrl" validate:"max=500"`
 }
 
 func parseOrderID(text string) (id.Order, error) {
@@ -99,6 +104,18 @@ func parseOrderID(text string) (id.Order, error) {
 		return "", problem.New(problem.Invalid, "uuid", "This must be the id of an order.").WithField("orderId").Because(err)
 	}
 	return order, nil
+}
+
+// parseReturnURL returns an address that a browser can be sent to, or "" if the request has none.
+func parseReturnURL(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	to, err := url.Parse(text)
+	if err != nil || to.Host == "" || !strings.HasPrefix(text, "http://") && !strings.HasPrefix(text, "https://") {
+		return "", problem.New(problem.Invalid, "invalid", "Return url must be an absolute address that begins with http:// or https://.").WithField("returnUrl").Because(err)
+	}
+	return text, nil
 }
 
 func (a *api) pay(c *fiber.Ctx) error {
@@ -113,12 +130,17 @@ func (a *api) pay(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	returnURL, err := parseReturnURL(body.ReturnURL)
+	if err != nil {
+		return err
+	}
 	buyer := identity.UserIDOf(c)
 	request, err := idempotency.Of(c, buyer)
 	if err != nil {
 		return err
 	}
-	receipt, replayed, err := a.store.Pay(rest.Context(c), order, buyer, domain.Method{PaymentMethod: body.PaymentMethod, Token: body.Token}, request)
+	card := domain.Method{PaymentMethod: body.PaymentMethod, Token: body.Token, ReturnURL: returnURL}
+	receipt, replayed, err := a.store.Pay(rest.Context(c), order, buyer, card, request)
 	if err != nil {
 		return err
 	}
@@ -128,7 +150,7 @@ func (a *api) pay(c *fiber.Ctx) error {
 	return receipt.response().Send(c)
 }
 
-// replay sends a stored response again, with the client secret, which is not stored and is read from Stripe.
+// replay sends a stored response again, with the client secret and the redirect URL, which are not stored and are read from Stripe.
 func (a *api) replay(c *fiber.Ctx, response idempotency.Response) error {
 	var body paymentResponse
 	if err := response.Decode(&body); err != nil {
@@ -141,7 +163,7 @@ func (a *api) replay(c *fiber.Ctx, response idempotency.Response) error {
 	if err != nil {
 		return err
 	}
-	body.ClientSecret = intent.ClientSecret
+	body.ClientSecret, body.RedirectURL = intent.ClientSecret, intent.RedirectURL
 	response.Body = body
 	return response.Send(c)
 }

@@ -25,6 +25,7 @@ import (
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/signing"
 	"boxoffice/services/internal/state/statetest"
 	"boxoffice/services/payments/domain"
 )
@@ -43,7 +44,7 @@ func newTestAPI(t *testing.T, secret string) *testAPI {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	d := &testAPI{newFixture(t), rest.New(rest.Options{Name: "payments", Log: quiet, BodyLimit: 65536}), identity.NewIssuer(private, time.Hour)}
-	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return d.issuer.KeySet(), nil })
+	keys := identity.NewVerifier(func(context.Context) (signing.KeySet, error) { return d.issuer.KeySet(), nil })
 	(&api{store: d.store, webhookSecret: secret}).register(d.app, identity.RequireUser(keys))
 	return d
 }
@@ -157,6 +158,75 @@ func TestAPI_TheClientSecretIsThereWhileTheBankWaits(t *testing.T) {
 	shown := d.send(t, buyer, "GET", paymentPath(waiting.ID), "").payment(t)
 	require.Equal(t, domain.Authorized, shown.Status)
 	require.Empty(t, shown.ClientSecret)
+}
+
+// payTo is POST /api/payments with a return URL.
+func (d *testAPI) payTo(t *testing.T, order id.Order, card, returnURL string, header ...string) response {
+	t.Helper()
+	return d.send(t, buyer, "POST", "/api/payments", fmt.Sprintf(`{"orderId":%q,"paymentMethod":%q,"returnUrl":%q}`, order, card, returnURL), header...)
+}
+
+func TestAPI_WithAReturnURLTheBuyerAuthenticatesAtAPage(t *testing.T) {
+	d := newTestAPI(t, webhookSecret)
+	order := d.newOrder(t)
+	const card = "pm_card_authenticationRequired"
+	key := []string{idempotency.Header, "once"}
+	returnURL := "http://localhost:8080/orders/" + string(order.ID)
+	first := d.payTo(t, order.ID, card, returnURL, key...)
+	require.Equal(t, 201, first.StatusCode, first.text)
+	waiting := first.payment(t)
+	require.Equal(t, domain.RequiresAction, waiting.Status)
+	require.Contains(t, waiting.RedirectURL, "/3d_secure/"+waiting.StripeID+"/")
+	d.sidecar.requireNowhere(t, waiting.RedirectURL)
+
+	require.Equal(t, first.text, d.payTo(t, order.ID, card, returnURL, key...).text, "the same request")
+	again := d.payTo(t, order.ID, card, returnURL)
+	require.Equal(t, 200, again.StatusCode)
+	require.Equal(t, waiting, again.payment(t))
+	require.Equal(t, waiting, d.send(t, buyer, "GET", paymentPath(waiting.ID), "").payment(t), "after a reload of the page")
+
+	elsewhere := d.payTo(t, order.ID, card, "https://tickets.example/done")
+	require.Equal(t, 201, elsewhere.StatusCode, elsewhere.text)
+	require.Equal(t, waiting.StripeID, elsewhere.payment(t).StripeID)
+	require.NotEqual(t, waiting.RedirectURL, elsewhere.payment(t).RedirectURL, "another attempt")
+
+	d.stripeServer.Authenticate(t, waiting.StripeID, "succeed")
+	shown := d.send(t, buyer, "GET", paymentPath(waiting.ID), "").payment(t)
+	require.Equal(t, domain.Authorized, shown.Status)
+	require.Empty(t, shown.RedirectURL)
+	d.requireMoney(t, order.ID, 2500, 0, 0)
+}
+
+func TestAPI_WithoutAReturnURLThereIsNoPage(t *testing.T) {
+	d := newTestAPI(t, webhookSecret)
+	order := d.newOrder(t)
+	waiting := d.post(t, order.ID, "pm_card_authenticationRequired").payment(t)
+	require.Empty(t, waiting.RedirectURL)
+	redirected := d.payTo(t, order.ID, "pm_card_authenticationRequired", "http://localhost:8080/").payment(t)
+	require.NotEmpty(t, redirected.RedirectURL)
+}
+
+func TestAPI_ACardThatNeedsNoAuthenticationIgnoresTheReturnURL(t *testing.T) {
+	d := newTestAPI(t, webhookSecret)
+	order := d.newOrder(t)
+	paid := d.payTo(t, order.ID, "pm_card_visa", "http://localhost:8080/").payment(t)
+	require.Equal(t, domain.Authorized, paid.Status)
+	require.Empty(t, paid.RedirectURL)
+}
+
+func TestAPI_RefusesAReturnURLThatABrowserCannotGoTo(t *testing.T) {
+	d := newTestAPI(t, webhookSecret)
+	order := d.newOrder(t)
+	for returnURL, code := range map[string]string{
+		"/orders/7": "invalid", "javascript:alert(1)": "invalid", "http://": "invalid", "ftp://tickets.example": "invalid", "HTTPS://tickets.example": "invalid",
+		"https://tickets.example/" + strings.Repeat("a", 500): "max",
+	} {
+		res := d.payTo(t, order.ID, "pm_card_visa", returnURL)
+		require.Equal(t, 400, res.StatusCode, res.text)
+		require.Contains(t, res.text, `"field":"returnUrl"`)
+		require.Contains(t, res.text, `"code":"`+code+`"`)
+	}
+	require.Equal(t, 201, d.payTo(t, order.ID, "pm_card_visa", "").StatusCode, "an empty one is none")
 }
 
 func TestAPI_Refusals(t *testing.T) {

@@ -39,15 +39,15 @@ func newRefreshLimit(every time.Duration) *refreshLimit {
 	return &refreshLimit{every: every, byIntent: byIntent}
 }
 
-// get reads an intent. If it was read within the interval, the result is the client secret or the error of that read. It
-// has no status, because that may be older than the payment's.
+// get reads an intent. If it was read within the interval, the result is the client secret and the redirect URL, or the error,
+// of that read. It has no status, because that may be older than the payment's.
 func (l *refreshLimit) get(ctx context.Context, client *stripe.Client, stripeID string) (domain.Intent, error) {
 	l.mu.Lock()
 	if earlier, known := l.byIntent.Get(stripeID); known && time.Since(earlier.at) < l.every {
 		l.mu.Unlock()
 		select {
 		case <-earlier.done:
-			return domain.Intent{ClientSecret: earlier.intent.ClientSecret}, earlier.err
+			return domain.Intent{ClientSecret: earlier.intent.ClientSecret, RedirectURL: earlier.intent.RedirectURL}, earlier.err
 		case <-ctx.Done():
 			return domain.Intent{}, ctx.Err()
 		}

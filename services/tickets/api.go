@@ -21,7 +21,7 @@ type api struct{ store *store }
 
 func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 	tickets := app.Group("/api/tickets")
-	tickets.Get("/", a.list)
+	tickets.Get("/", identity.OwnIf("seller", signedIn), a.list)
 	tickets.Get("/:id", a.get)
 	tickets.Post("/", signedIn, a.create)
 	tickets.Put("/:id", signedIn, a.update)
@@ -203,6 +203,7 @@ func (a *api) create(c *fiber.Ctx) error {
 // errNoStatus is the refusal of a filter. The gateway sends requests with it to catalogue, which has the available tickets.
 var errNoStatus = problem.New(problem.Invalid, "invalid", "This list has tickets of every status. For available ones, send status=available to the public address.").WithField("status")
 
+// list lists all tickets, or those of the caller who asks for the own ones (seller=me).
 func (a *api) list(c *fiber.Ctx) error {
 	if c.Context().QueryArgs().Has("status") {
 		return errNoStatus
@@ -211,7 +212,13 @@ func (a *api) list(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	tickets, next, err := a.store.Tickets(rest.Context(c), limit, cursor)
+	var tickets []Ticket
+	var next string
+	if seller, own := identity.CallerOf(c); own {
+		tickets, next, err = a.store.TicketsOf(rest.Context(c), seller.ID, limit, cursor)
+	} else {
+		tickets, next, err = a.store.Tickets(rest.Context(c), limit, cursor)
+	}
 	if err != nil {
 		return err
 	}

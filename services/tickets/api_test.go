@@ -24,6 +24,7 @@ import (
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/signing"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/internal/state/statetest"
 )
@@ -48,7 +49,7 @@ func newTestAPI(t *testing.T) *testAPI {
 		newStore(documents, Terms{"usd", 50}, clock.System, quiet),
 		identity.NewIssuer(private, time.Hour),
 	}
-	keys := identity.NewVerifier(func(context.Context) (identity.KeySet, error) { return a.issuer.KeySet(), nil })
+	keys := identity.NewVerifier(func(context.Context) (signing.KeySet, error) { return a.issuer.KeySet(), nil })
 	(&api{a.store}).register(a.app, identity.RequireUser(keys))
 	return a
 }
@@ -292,4 +293,48 @@ func TestAPI_RefusalsOfATicketForAShow(t *testing.T) {
 	require.Equal(t, "show_started", a.send(t, "seller", "POST", "/api/tickets", `{"price":4500,`+showID+`}`).errors(t)[0].Code)
 	require.NoError(t, a.store.ApplyShow(t.Context(), showEvent(of.ID, 4, of.StartsAt.Time, "cancelled")))
 	require.Equal(t, "show_cancelled", a.send(t, "seller", "POST", "/api/tickets", `{"price":4500,`+showID+`}`).errors(t)[0].Code)
+}
+
+func TestAPI_ASellerListsTheOwnTickets(t *testing.T) {
+	a := newTestAPI(t)
+	var own []id.Ticket
+	for _, seller := range []id.User{"seller", "other", "seller", "seller", "seller"} {
+		listed := a.send(t, seller, "POST", "/api/tickets", frontRow).ticket(t)
+		if seller == "seller" {
+			own = append([]id.Ticket{listed.ID}, own...)
+		}
+	}
+	sale := orderEvent("order-1", 1, Sold)
+	sale.Ticket.ID = own[0]
+	require.NoError(t, a.store.ApplyOrder(t.Context(), sale))
+	require.Equal(t, 204, a.send(t, "seller", "DELETE", "/api/tickets/"+string(own[1]), "").status)
+	own = append(own[:1], own[2:]...)
+
+	var listed []id.Ticket
+	for path := "/api/tickets?seller=me&limit=2"; path != ""; {
+		r := a.send(t, "seller", "GET", path, "")
+		require.Equal(t, 200, r.status, r.body)
+		var tickets []ticketResponse
+		require.NoError(t, json.Unmarshal([]byte(r.body), &tickets))
+		for _, ticket := range tickets {
+			listed = append(listed, ticket.ID)
+		}
+		path, _, _ = strings.Cut(strings.TrimPrefix(r.header.Get("Link"), "<"), ">")
+	}
+	require.Equal(t, own, listed, "newest first, with the sold one and without the deleted one")
+
+	require.JSONEq(t, `[]`, a.send(t, "nobody", "GET", "/api/tickets?seller=me", "").body)
+	for path, want := range map[string]string{
+		"/api/tickets?seller=other":               "seller",
+		"/api/tickets?seller=":                    "seller",
+		"/api/tickets?seller=me&status=available": "status",
+		"/api/tickets?seller=me&limit=0":          "limit",
+	} {
+		r := a.send(t, "seller", "GET", path, "")
+		require.Equal(t, 400, r.status, r.body)
+		require.Equal(t, want, r.errors(t)[0].Field)
+	}
+	anonymous, err := a.app.Test(httptest.NewRequest("GET", "/api/tickets?seller=me", nil), -1)
+	require.NoError(t, err)
+	require.Equal(t, 401, anonymous.StatusCode)
 }

@@ -56,7 +56,8 @@ func main() {
 		reconcile.Start(s, documents, cfg.Settings,
 			reconcile.RepublishRecent(documents, allTickets, keyOfIndexed, (*Ticket).ListingEvent),
 			reconcile.Step{Name: "follow shows", Run: store.followRecent},
-			reconcile.Step{Name: "compact list", Run: store.compactIndex})
+			reconcile.Step{Name: "compact list", Run: store.compactIndex},
+			store.indexSellers())
 		return nil
 	})
 }

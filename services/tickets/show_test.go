@@ -42,7 +42,7 @@ func TestCreateForShow_WhatIsMissingIsTheShows(t *testing.T) {
 	ticket, err := CreateForShow("ticket-1", show(), "seller", "usd", Offer{Price: 4500}, nil, noon)
 	require.NoError(t, err)
 	require.Equal(t, Ticket{
-		Schema: 2, ID: "ticket-1", Title: "Radiohead", Price: 4500, Currency: "usd", UserID: "seller", Status: Available,
+		Schema: 2, ID: "ticket-1", Title: "Radiohead", Price: 4500, Currency: "usd", UserID: "seller", Status: Available, InSellerIndex: true,
 		ShowID: "show-1", FaceValue: 4500, SalesEndAt: evening, Version: 1, ListedVersion: 1, CreatedAt: noon, UpdatedAt: noon,
 	}, ticket)
 

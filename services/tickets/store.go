@@ -21,6 +21,7 @@ import (
 //
 //	ticket/{id}    Ticket
 //	index/tickets  all tickets, oldest first
+//	index/seller/{user}  all tickets of a seller, oldest first, also deleted ones
 //	index/recent/tickets/{day}  tickets that sellers changed on a day, for five days; reconciliation reads them
 //	show/{id}      Show
 //	place/{show}/{hash}  Placement: which ticket has a place with a number
@@ -32,6 +33,9 @@ import (
 func ticketKey(ticket id.Ticket) string { return "ticket/" + string(ticket) }
 func showKey(show id.Show) string       { return "show/" + string(show) }
 func ticketsOf(show id.Show) string     { return "show/" + string(show) }
+
+// ticketsOfSeller is the index of a seller's tickets.
+func ticketsOfSeller(seller id.User) string { return "seller/" + string(seller) }
 
 // keyOfIndexed is the key of a ticket whose id is an index entry.
 func keyOfIndexed(ticket string) string { return ticketKey(id.Ticket(ticket)) }
@@ -132,6 +136,7 @@ func newTicket(ctx context.Context, ticket Ticket) *state.Change {
 	change := &state.Change{}
 	change.Insert(ticketKey(ticket.ID), ticket)
 	change.Append(allTickets, string(ticket.ID))
+	change.Append(ticketsOfSeller(ticket.UserID), string(ticket.ID))
 	emit(ctx, change, &ticket)
 	return change
 }
@@ -147,8 +152,16 @@ func (s *store) Ticket(ctx context.Context, ticket id.Ticket) (Ticket, error) {
 
 // Tickets lists all tickets but deleted ones, newest first.
 func (s *store) Tickets(ctx context.Context, limit int, cursor string) ([]Ticket, string, error) {
-	return state.List(ctx, s.documents, allTickets, limit, cursor, keyOfIndexed, func(t Ticket) bool { return !t.Deleted })
+	return state.List(ctx, s.documents, allTickets, limit, cursor, keyOfIndexed, isListed)
 }
+
+// TicketsOf lists a seller's tickets but deleted ones, newest first.
+func (s *store) TicketsOf(ctx context.Context, seller id.User, limit int, cursor string) ([]Ticket, string, error) {
+	return state.List(ctx, s.documents, ticketsOfSeller(seller), limit, cursor, keyOfIndexed, isListed)
+}
+
+// isListed reports whether lists have a ticket.
+func isListed(t Ticket) bool { return !t.Deleted }
 
 // Update replaces a ticket's offer.
 func (s *store) Update(ctx context.Context, ticket id.Ticket, seller id.User, expected ExpectedVersion, offer Offer) (Ticket, error) {
@@ -211,6 +224,7 @@ func (s *store) decide(ctx context.Context, ticket id.Ticket, transition func(*T
 				return false, err
 			}
 		}
+		addToSellerIndex(change, t)
 		if t.ReturnToIndex() {
 			change.Append(allTickets, string(ticket))
 		}
@@ -221,6 +235,25 @@ func (s *store) decide(ctx context.Context, ticket id.Ticket, transition func(*T
 		s.compactor.Wake()
 	}
 	return decided, err
+}
+
+// addToSellerIndex adds a ticket's entry in the index of its seller's tickets to a change, if it has none.
+func addToSellerIndex(change *state.Change, ticket *Ticket) (added bool) {
+	if ticket.InSellerIndex {
+		return false
+	}
+	ticket.InSellerIndex = true
+	change.Append(ticketsOfSeller(ticket.UserID), string(ticket.ID))
+	return true
+}
+
+// indexSellers is the step of the reconciliation that completes the indexes of sellers with tickets of the previous release.
+func (s *store) indexSellers() reconcile.Step {
+	isOld := func(t Ticket) bool { return !t.InSellerIndex && !t.Deleted }
+	return reconcile.Convert(s.documents, "index sellers", allTickets, keyOfIndexed, isOld, func(ctx context.Context, old Ticket) error {
+		_, err := state.Modify(ctx, s.documents, ticketKey(old.ID), func(t *Ticket, change *state.Change) (bool, error) { return addToSellerIndex(change, t), nil })
+		return err
+	})
 }
 
 // changePlacement adds to the change of a ticket that its place becomes free, because the ticket was deleted, or is the ticket's again,

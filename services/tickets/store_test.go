@@ -7,11 +7,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/internal/state/statetest"
 )
@@ -117,4 +119,37 @@ func TestWithdraw_DeletesTheTicketsOfDeletedSellers(t *testing.T) {
 		require.Equal(t, `{"schema":1,"sellers":[]}`, string(sidecar.Document("leavers").Value))
 		require.NoError(t, documents.Close(context.Background()))
 	})
+}
+
+// A ticket that the previous release has listed is in its seller's list after the daily reconciliation, or after its next change.
+func TestReconcile_AddsTicketsOfThePreviousReleaseToTheirSellersLists(t *testing.T) {
+	s := newTestAPI(t).store
+	var old []id.Ticket
+	for range 3 {
+		ticket := Create(id.New[id.Ticket](), "seller", "usd", Offer{Title: "Front row", Price: 4500}, s.clock())
+		ticket.InSellerIndex = false
+		var change state.Change
+		change.Create(ticketKey(ticket.ID), ticket)
+		change.Append(allTickets, string(ticket.ID))
+		require.NoError(t, s.documents.Commit(t.Context(), &change))
+		old = append(old, ticket.ID)
+	}
+	listed := func() (ids []id.Ticket) {
+		tickets, next, err := s.TicketsOf(t.Context(), "seller", 50, "")
+		require.NoError(t, err)
+		require.Empty(t, next)
+		for _, ticket := range tickets {
+			ids = append(ids, ticket.ID)
+		}
+		return ids
+	}
+	require.Empty(t, listed())
+	_, err := s.Update(t.Context(), old[1], "seller", 0, Offer{Title: "Front row", Price: 4600})
+	require.NoError(t, err)
+	require.Equal(t, old[1:2], listed(), "its next change")
+	for range 3 { // days
+		r := reconcile.New(s.documents, reconcile.Settings{ReconcileEvery: time.Nanosecond}, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), s.indexSellers())
+		require.NoError(t, r.ReconcileIfDue(t.Context()))
+		require.ElementsMatch(t, old, listed(), "once each")
+	}
 }

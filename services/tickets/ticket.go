@@ -85,6 +85,8 @@ type Ticket struct {
 	Deleted  bool      `json:"deleted,omitempty"`
 	// RemovedFromIndex: the deleted ticket has no entry in the index of all tickets any more.
 	RemovedFromIndex bool `json:"unlisted,omitempty"`
+	// InSellerIndex: the ticket has an entry in the index of its seller's tickets. A ticket of the previous release has none at first.
+	InSellerIndex bool `json:"inSellerIndex,omitempty"`
 	// Withdrawn: the seller deleted the ticket. It is sold all the same if the sale came first.
 	Withdrawn bool `json:"withdrawn,omitempty"`
 	// Ending: the seller's account was deleted while the ticket was reserved or sold. The ticket is deleted when it
@@ -160,6 +162,7 @@ func Create(ticket id.Ticket, seller id.User, currency string, offer Offer, now 
 		Currency:      currency,
 		UserID:        seller,
 		Status:        Available,
+		InSellerIndex: true,
 		Version:       1,
 		ListedVersion: 1,
 		CreatedAt:     now,

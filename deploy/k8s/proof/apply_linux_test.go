@@ -43,7 +43,7 @@ func TestApply_AFieldThatDoesNotExistIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "metadate")
 }
 
-func TestApply_OnlyAuthsAccountReadsTheSigningKeyAndNothingElse(t *testing.T) {
+func TestApply_AnAccountReadsItsOwnSigningKeyAndNothingElse(t *testing.T) {
 	c := sharedCluster(t)
 	m := apply(t, c, "dev")
 	namespace := m.of("Namespace")[0].name()
@@ -54,18 +54,22 @@ func TestApply_OnlyAuthsAccountReadsTheSigningKeyAndNothingElse(t *testing.T) {
 	}
 	for _, service := range services {
 		require.Equal(t, service == "auth", may(service, "get", "secret/jwt-signing-key"), service)
+		require.Equal(t, service == "orders", may(service, "get", "secret/pass-signing-key"), service)
 		require.False(t, may(service, "get", "secret/postgres-"+service), service)
 		require.False(t, may(service, "list", "secrets"), service)
 		require.False(t, may(service, "create", "pods"), service)
 	}
-	// Not only by the rules: with the token that auth's sidecar has.
-	token := c.must(t, "", "create", "token", "auth", "-n", namespace)
-	read := func(name string) error {
+	// Not only by the rules: with the tokens that the sidecars have.
+	read := func(service, name string) error {
+		token := c.must(t, "", "create", "token", service, "-n", namespace)
 		_, err := c.kubectl("", "get", "secret", name, "-n", namespace, "--token="+token, "--server="+c.url, "--insecure-skip-tls-verify", "--kubeconfig=/dev/null")
 		return err
 	}
-	require.NoError(t, read("jwt-signing-key"))
-	require.ErrorContains(t, read("stripe"), "forbidden")
+	require.NoError(t, read("auth", "jwt-signing-key"))
+	require.NoError(t, read("orders", "pass-signing-key"))
+	require.ErrorContains(t, read("orders", "jwt-signing-key"), "forbidden")
+	require.ErrorContains(t, read("auth", "pass-signing-key"), "forbidden")
+	require.ErrorContains(t, read("auth", "stripe"), "forbidden")
 }
 
 func TestApply_NoPrivilegedPodGetsInBesideThem(t *testing.T) {

@@ -115,11 +115,11 @@ func TestInjection_EveryPodGetsItsSidecarAndKeepsItsSecurity(t *testing.T) {
 					return paths
 				}
 				want := []string{"/etc/boxoffice/ca", sentryTokens}
-				if service == "auth" {
+				if service == "auth" || service == "orders" {
 					want = append(want, "/var/run/secrets/kubernetes.io/serviceaccount")
 				}
 				require.ElementsMatch(t, want, mounts(sidecar))
-				require.Empty(t, mounts(app), "a service has no token, not even auth")
+				require.Empty(t, mounts(app), "a service has no token, not even auth and orders")
 			})
 		}
 	}

@@ -219,7 +219,8 @@ func TestOverlays_NobodyGoesWhereNothingIsForThem(t *testing.T) {
 		add("gateway", "http->auth,tickets,orders,payments,expiration,webhooks,catalogue")
 		add("tickets,orders,payments,webhooks,catalogue", "http->auth")
 		add("webhooks", "443->public addresses")
-		add("auth", "http->orders", "443->private addresses", "6443->private addresses") // the API server: for the key that signs
+		add("auth", "http->orders")
+		add("auth,orders", "443->private addresses", "6443->private addresses") // the API server: for the keys that sign
 		add("expiration", "dapr-internal->expiration")
 		add(keepersAnd("postgres-databases", "postgres-backup"), "postgres->postgres")
 		add(keepersAnd("nats-streams"), "nats->nats")
@@ -429,8 +430,9 @@ func secretKeys(m manifests) map[string]bool {
 			}
 		}
 	}
-	keys["jwt-signing-key/jwt-signing-key"] = true // auth asks for it by its sidecar
-	delete(keys, "postgres-admin/tls.crt")         // a folder with one file, which is listed by its key
+	keys["jwt-signing-key/jwt-signing-key"] = true   // auth asks for it by its sidecar
+	keys["pass-signing-key/pass-signing-key"] = true // and orders for this one
+	delete(keys, "postgres-admin/tls.crt")           // a folder with one file, which is listed by its key
 	delete(keys, "postgres-admin/tls.key")
 	return keys
 }
@@ -506,7 +508,7 @@ func TestOverlays_NobodyIsCalledThroughSidecars(t *testing.T) {
 		}
 		for _, service := range services {
 			want := "config"
-			if service == "auth" || service == "expiration" {
+			if slices.Contains([]string{"auth", "orders", "expiration"}, service) {
 				want = service // which lets it ask for its secret, or use actors
 			}
 			require.Equal(t, want, m.get(t, "Deployment", service).text("spec", "template", "metadata", "annotations", "dapr.io/config"))
@@ -552,7 +554,12 @@ func TestOverlays_EventsAreWhatTheyAreEverywhere(t *testing.T) {
 		for _, name := range []string{"state", "pubsub"} {
 			require.ElementsMatch(t, keepers, m.get(t, "Component", name).texts("scopes"), "the gateway keeps nothing and publishes nothing")
 		}
-		require.Equal(t, []string{"auth"}, m.get(t, "Component", "secrets").texts("scopes"))
+		require.Equal(t, []string{"auth", "orders"}, m.get(t, "Component", "secrets").texts("scopes"))
+		for service, secret := range map[string]string{"auth": "jwt-signing-key", "orders": "pass-signing-key"} {
+			scope := m.get(t, "Configuration", service).list("spec", "secrets", "scopes")[0]
+			require.Equal(t, "deny", scope.text("defaultAccess"))
+			require.Equal(t, []string{secret}, scope.texts("allowedSecrets"))
+		}
 	})
 }
 

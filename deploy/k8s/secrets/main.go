@@ -58,8 +58,10 @@ func (f folder) fill(host string) (int, error) {
 			return made, err
 		}
 	}
-	if err := ensure("jwt-signing-key", signingKey); err != nil {
-		return made, err
+	for _, name := range []string{"jwt-signing-key", "pass-signing-key"} {
+		if err := ensure(name, signingKey); err != nil {
+			return made, err
+		}
 	}
 	for _, service := range services {
 		for _, token := range []string{"app-api-token-", "dapr-api-token-"} {

@@ -59,10 +59,10 @@ func TestReadRunFile_ReadsTheRealOne(t *testing.T) {
 	for i, program := range programs {
 		programs[i] = filepath.Base(filepath.Dir(program))
 	}
-	packages, err := filepath.Glob(filepath.Join(filepath.Dir(path), "services/*/package.json")) // the programs of Node
+	packages, err := filepath.Glob(filepath.Join(filepath.Dir(path), "services/*/src/main.ts")) // the programs of Node
 	require.NoError(t, err)
 	for _, program := range packages {
-		programs = append(programs, filepath.Base(filepath.Dir(program)))
+		programs = append(programs, filepath.Base(filepath.Dir(filepath.Dir(program))))
 	}
 	require.ElementsMatch(t, programs, ids)
 }

@@ -17,16 +17,27 @@ import (
 	"strings"
 )
 
-// The secrets of a stack are made at its first start and kept with its state. secrets.json, which the secret store reads, contains the
-// key that signs sessions; env contains what processes get through their environment.
+// The secrets of a stack are made at its first start and kept with its state. The folder secrets has a file for each app with a secret
+// of its own, which only the secret store of that app's sidecar reads; env contains what processes get through their environment.
 const (
-	secretsFile = "secrets.json"
-	envFile     = "env"
+	secretsFolder = "secrets"
+	envFile       = "env"
+	// earlierSecrets is the file of the previous release, with auth's key.
+	earlierSecrets = "secrets.json"
 )
+
+// SigningKeys names the secret of each app that signs: auth signs tokens, orders signs passes. Nobody else can read it.
+var SigningKeys = map[string]string{"auth": "jwt-signing-key", "orders": "pass-signing-key"}
+
+// SecretsFolder is the folder with the files of secrets, in a state folder.
+func SecretsFolder(state string) string { return filepath.Join(state, secretsFolder) }
+
+// SecretsFile is an app's file in a folder of secrets.
+func SecretsFile(folder, app string) string { return filepath.Join(folder, app+".json") }
 
 // ensureSecrets makes what is missing in the state folder and returns the variables of its env file.
 func ensureSecrets(state string) (map[string]string, error) {
-	if err := ensureFile(filepath.Join(state, secretsFile), newSecretsFile); err != nil {
+	if err := ensureSigningKeys(state); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(state, envFile)
@@ -55,10 +66,29 @@ func ensureFile(path string, content func() ([]byte, error)) error {
 	return os.Rename(partial, path)
 }
 
-// SigningKey is the name of the secret with the keys that sign sessions.
-const SigningKey = "jwt-signing-key"
+// ensureSigningKeys makes the keys that are missing. Auth's key may be in the file of the previous release, which stays for it.
+func ensureSigningKeys(state string) error {
+	if err := os.MkdirAll(SecretsFolder(state), 0o700); err != nil {
+		return err
+	}
+	for app, name := range SigningKeys {
+		err := ensureFile(SecretsFile(SecretsFolder(state), app), func() ([]byte, error) {
+			if app == "auth" {
+				text, err := os.ReadFile(filepath.Join(state, earlierSecrets))
+				if !errors.Is(err, fs.ErrNotExist) {
+					return text, err
+				}
+			}
+			return newSecretsFile(name)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-// NewSigningKey makes a key that signs sessions: Ed25519, as PKCS #8 in PEM.
+// NewSigningKey makes a key that signs: Ed25519, as PKCS #8 in PEM.
 func NewSigningKey() (*pem.Block, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -71,12 +101,12 @@ func NewSigningKey() (*pem.Block, error) {
 	return &pem.Block{Type: "PRIVATE KEY", Bytes: der}, nil
 }
 
-func newSecretsFile() ([]byte, error) {
+func newSecretsFile(name string) ([]byte, error) {
 	key, err := NewSigningKey()
 	if err != nil {
 		return nil, err
 	}
-	return json.MarshalIndent(map[string]string{SigningKey: string(pem.EncodeToMemory(key))}, "", "  ")
+	return json.MarshalIndent(map[string]string{name: string(pem.EncodeToMemory(key))}, "", "  ")
 }
 
 const envHead = "# Made at the first start. For dapr run -f . : set -a; . .state/env; set +a\n"

@@ -36,3 +36,29 @@ func TestEnsureSecrets_CompletesTheEnvFileOfAnEarlierRelease(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 	require.Equal(t, "DAPR_TRUST_ANCHORS=two\nlines\n"+first["DAPR_API_TOKEN"]+"\n", string(out))
 }
+
+func TestEnsureSecrets_KeepsTheKeyOfThePreviousRelease(t *testing.T) {
+	state := t.TempDir()
+	earlier := []byte(`{"jwt-signing-key":"of the previous release"}`)
+	require.NoError(t, os.WriteFile(filepath.Join(state, earlierSecrets), earlier, 0o600))
+
+	_, err := ensureSecrets(state)
+	require.NoError(t, err)
+
+	auth, err := os.ReadFile(SecretsFile(SecretsFolder(state), "auth"))
+	require.NoError(t, err)
+	require.Equal(t, string(earlier), string(auth))
+	orders, err := os.ReadFile(SecretsFile(SecretsFolder(state), "orders"))
+	require.NoError(t, err)
+	require.Contains(t, string(orders), "pass-signing-key")
+	require.NotContains(t, string(orders), "jwt-signing-key")
+	require.FileExists(t, filepath.Join(state, earlierSecrets), "the previous release reads it if somebody goes back")
+
+	// From then on the file of the previous release has no effect.
+	require.NoError(t, os.WriteFile(filepath.Join(state, earlierSecrets), []byte(`{}`), 0o600))
+	_, err = ensureSecrets(state)
+	require.NoError(t, err)
+	again, err := os.ReadFile(SecretsFile(SecretsFolder(state), "auth"))
+	require.NoError(t, err)
+	require.Equal(t, string(earlier), string(again))
+}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -289,18 +290,34 @@ func connect(t *testing.T, s *stack.Stack) nats.JetStreamContext {
 }
 
 func TestStart_MakesSecretsThatOnlyTheOwnerReads(t *testing.T) {
-	s := stacktest.Start(t, stack.Options{Sidecars: []stack.Sidecar{{ID: "auth"}}})
+	s := stacktest.Start(t, stack.Options{Sidecars: []stack.Sidecar{{ID: "auth"}, {ID: "orders"}, {ID: "tickets"}}})
 
-	for _, name := range []string{"secrets.json", "env"} {
+	for _, name := range []string{"secrets/auth.json", "secrets/orders.json", "env"} {
 		info, err := os.Stat(filepath.Join(s.Folder(), stack.StateFolder, name))
 		require.NoError(t, err)
 		require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), name)
 	}
-	response := ask(t, s, "auth", http.MethodGet, "/v1.0/secrets/secrets/jwt-signing-key", nil)
-	defer func() { _ = response.Body.Close() }()
-	var secret map[string]string
-	require.NoError(t, json.NewDecoder(response.Body).Decode(&secret))
-	require.Contains(t, secret["jwt-signing-key"], "BEGIN PRIVATE KEY")
+	// An app reads its own key, and neither the other's nor all.
+	secrets := func(app, path string) map[string]string {
+		response := ask(t, s, app, http.MethodGet, "/v1.0/secrets/secrets/"+path, nil)
+		defer func() { _ = response.Body.Close() }()
+		if response.StatusCode != http.StatusOK {
+			return nil
+		}
+		var secret map[string]string
+		require.NoError(t, json.NewDecoder(response.Body).Decode(&secret))
+		return secret
+	}
+	for app, name := range stack.SigningKeys {
+		require.Contains(t, secrets(app, name)[name], "BEGIN PRIVATE KEY", app)
+		for _, other := range []string{"auth", "orders", "tickets"} {
+			require.True(t, other == app || secrets(other, name) == nil, "%s reads %s", other, name)
+		}
+		response := ask(t, s, app, http.MethodGet, "/v1.0/secrets/secrets/bulk", nil)
+		text, err := io.ReadAll(response.Body)
+		require.NoError(t, errors.Join(err, response.Body.Close()))
+		require.Equal(t, 1, strings.Count(string(text), "BEGIN PRIVATE KEY"), "%s: %s", app, text)
+	}
 	require.True(t, strings.HasPrefix(s.Secret("STRIPE_WEBHOOK_SECRET"), "whsec_"))
 }
 

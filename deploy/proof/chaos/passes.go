@@ -82,8 +82,8 @@ func (c *simulatedClient) checkIn(ctx context.Context) {
 				c.stats.count("check in", x.Response)
 			}
 			c.record(x, check.Request{Kind: check.CheckIn, Ticket: p.of.id, Order: p.order})
-			if admitted, ok := decode[client.Admission](x.Response); ok {
-				c.history.CheckedIn(check.GrantedCheckIn{Order: admitted.OrderID, Ticket: admitted.TicketID, Show: admitted.ShowID, UsedAt: admitted.UsedAt})
+			if checked, ok := decode[client.CheckedIn](x.Response); ok {
+				c.history.CheckedIn(check.GrantedCheckIn{Order: checked.OrderID, Ticket: checked.TicketID, Show: checked.ShowID, UsedAt: checked.UsedAt})
 			}
 		})
 	}

@@ -48,23 +48,23 @@ type Ticket struct {
 	Seat       *Place    `json:"seat"`
 	FaceValue  int64     `json:"faceValue"`
 	SalesEndAt time.Time `json:"salesEndAt"`
-	// ResaleOf is the ticket that this one offers again.
+	// ResaleOf is the ticket that its buyer sells again with this one.
 	ResaleOf string `json:"resaleOf"`
 }
 
-// Offer is the body of ListTicket, ListPlace, Resell and EditTicket. With a Version, an edit is refused if the ticket has another one. ShowID,
-// Seat and ResaleOf belong to a new listing alone.
+// Offer is the body of ListTicket, ListPlace and EditTicket. With a Version, an edit is refused if the ticket has another one. ShowID and
+// Seat belong to a new listing alone.
 type Offer struct {
 	Title     string `json:"title,omitempty"`
 	Price     int64  `json:"price"`
 	ShowID    string `json:"showId,omitempty"`
 	Seat      *Place `json:"seat,omitempty"`
 	FaceValue int64  `json:"faceValue,omitempty"`
-	ResaleOf  string `json:"resaleOf,omitempty"`
 	Version   int    `json:"version,omitempty"`
 }
 
-// Order is a purchase of one ticket. Its status is created, complete or cancelled; Reason is why it is cancelled.
+// Order is a purchase of one ticket. Its status is created, complete or cancelled; Reason is why it is cancelled. UsedAt is when its pass
+// was used, and ResoldAt when its buyer sold the ticket again.
 type Order struct {
 	ID        string        `json:"id"`
 	UserID    string        `json:"userId"`
@@ -72,6 +72,8 @@ type Order struct {
 	Reason    string        `json:"reason"`
 	ExpiresAt time.Time     `json:"expiresAt"`
 	Ticket    OrderedTicket `json:"ticket"`
+	UsedAt    time.Time     `json:"usedAt"`
+	ResoldAt  time.Time     `json:"resoldAt"`
 	Version   int           `json:"version"`
 	CreatedAt time.Time     `json:"createdAt"`
 	UpdatedAt time.Time     `json:"updatedAt"`
@@ -92,7 +94,8 @@ type NewOrder struct {
 	TicketID string `json:"ticketId"`
 }
 
-// Payment is the money of an order. With status requires_action, ClientSecret is what Stripe's frontend needs.
+// Payment is the money of an order. With status requires_action, ClientSecret is what Stripe's frontend needs, and
+// RedirectURL where the buyer authenticates, if the request had a ReturnURL.
 type Payment struct {
 	ID           string    `json:"id"`
 	OrderID      string    `json:"orderId"`
@@ -102,6 +105,7 @@ type Payment struct {
 	Currency     string    `json:"currency"`
 	DeclineCode  string    `json:"declineCode"`
 	ClientSecret string    `json:"clientSecret"`
+	RedirectURL  string    `json:"redirectUrl"`
 	CreatedAt    time.Time `json:"createdAt"`
 	UpdatedAt    time.Time `json:"updatedAt"`
 }
@@ -111,6 +115,7 @@ type NewPayment struct {
 	OrderID       string `json:"orderId"`
 	PaymentMethod string `json:"paymentMethod,omitempty"`
 	Token         string `json:"token,omitempty"`
+	ReturnURL     string `json:"returnUrl,omitempty"`
 }
 
 // Webhook is an endpoint that is called when something happens to the user's tickets and orders. Its status is enabled or disabled;
@@ -239,6 +244,11 @@ func CancelOrder(id string) Request { return remove("/api/orders/" + id) }
 // Pay pays an order with a payment method of Stripe's. Response: 201 Payment; 200 if the order was paid before; 402 if the bank declined.
 func Pay(orderID, paymentMethod string) Request {
 	return post("/api/payments", NewPayment{OrderID: orderID, PaymentMethod: paymentMethod})
+}
+
+// PayAndReturn is Pay with the address that the browser comes back to after 3-D Secure. Responses are the same.
+func PayAndReturn(orderID, paymentMethod, returnURL string) Request {
+	return post("/api/payments", NewPayment{OrderID: orderID, PaymentMethod: paymentMethod, ReturnURL: returnURL})
 }
 
 // PayWithToken is Pay with a token of a card. Responses are the same.

@@ -83,7 +83,8 @@ func TestCheck_WhatIsDescribedHasNoFinding(t *testing.T) {
 		"refused":           {method: "POST", path: "/notes", request: `{"text":7}`, status: 400, response: problem("wrong_type")},
 		"the bank's code":   {method: "POST", path: "/notes", request: `{"text":"x"}`, status: 402, response: problem("whatever_it_is")},
 		"a literal path":    {method: "GET", path: "/notes/unread", status: 200, response: `{"unread":3}`},
-		"unknown path":      {method: "GET", path: "/other", status: 404, response: problem("not_found")},
+		"unknown path":      {method: "GET", path: "/notes/of/others", status: 404, response: problem("not_found")},
+		"a page for people": {method: "GET", path: "/shelf", status: 200, response: "<p>", responseHeader: []string{"Content-Type: text/html"}},
 		"unknown method":    {method: "PUT", path: "/notes", status: 405, response: problem("method_not_allowed"), responseHeader: []string{"Allow: GET, HEAD, POST"}},
 		"head":              {method: "HEAD", path: "/notes", status: 200},
 		"a list in a query": {method: "GET", path: "/notes/changes?note=" + noteID + "&note=" + noteID, status: 200, responseHeader: []string{"Content-Type: text/event-stream"}},
@@ -125,10 +126,10 @@ func TestCheck_FindsWhatIsNotDescribed(t *testing.T) {
 		"granted path":            {exchange{method: "DELETE", path: "/notes/7", status: 204}, `it was granted: the path parameter noteId is "7"`},
 		"granted to nobody":       {exchange{method: "DELETE", path: "/notes/" + noteID, requestHeader: []string{"Authorization: "}, status: 204}, "it was granted: it has no credentials"},
 		"granted media type":      {exchange{method: "POST", path: "/notes", request: `{"text":"x"}`, requestHeader: []string{"Content-Type: text/plain"}, status: 201, response: note, responseHeader: []string{`ETag: "1"`}}, `it was granted: the media type "text/plain"`},
-		"unknown path":            {exchange{method: "GET", path: "/other", status: 200, response: "{}"}, "the status must be 404"},
+		"unknown path":            {exchange{method: "GET", path: "/notes/of/others", status: 200, response: "{}"}, "the status must be 404"},
 		"unknown method":          {exchange{method: "PUT", path: "/notes", status: 404, response: problem("not_found")}, "the status must be 405"},
 		"methods that are absent": {exchange{method: "PUT", path: "/notes", status: 405, response: problem("method_not_allowed"), responseHeader: []string{"Allow: GET"}}, "the method POST"},
-		"unknown path as text":    {exchange{method: "GET", path: "/other", status: 404, response: "no", responseHeader: []string{"Content-Type: text/plain"}}, "the media type is"},
+		"unknown path as text":    {exchange{method: "GET", path: "/notes/of/others", status: 404, response: "no", responseHeader: []string{"Content-Type: text/plain"}}, "the media type is"},
 	} {
 		_, finding := d.Check(c.read(t))
 		require.NotNil(t, finding, name)

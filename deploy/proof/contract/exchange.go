@@ -76,7 +76,7 @@ func sortedNames(h http.Header) []string {
 
 // anywhere are the statuses of what refuses requests before it knows the operation: without a path or method that is described, a
 // request may get one of these, too.
-var anywhere = []int{400, 401, 408, 413, 429, 431, 503}
+var anywhere = []int{400, 401, 403, 408, 413, 429, 431, 503}
 
 // transportHeaders are the headers of any server, and those that a browser alone evaluates. The document need not describe them.
 var transportHeaders = []string{
@@ -89,6 +89,9 @@ var transportHeaders = []string{
 // Check compares an exchange with the document. It returns the outcomes that it shows, and what differs.
 func (d *Document) Check(x Exchange) (seen []Outcome, finding *Finding) {
 	o, values, methods := d.match(x.Method, x.URL)
+	if o == nil && !d.hasPrefixOf(x.URL.Path) {
+		return nil, nil
+	}
 	if o == nil {
 		if differences := d.checkUndescribed(x, methods); len(differences) > 0 {
 			return nil, &Finding{Exchange: x, Differences: differences}
@@ -128,6 +131,12 @@ func (o *Operation) outcomes(x Exchange, r *response) (seen []Outcome) {
 		seen = append(seen, Outcome{o.ID, x.Status, code})
 	}
 	return seen
+}
+
+// hasPrefixOf reports whether a path begins as one of the document does. The gateway also serves pages for people, at other paths.
+func (d *Document) hasPrefixOf(path string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return slices.ContainsFunc(d.operations, func(o *Operation) bool { return o.segments[1] == first })
 }
 
 // CheckRequest returns why the document does not allow a request. Without an operation it returns nil and false.

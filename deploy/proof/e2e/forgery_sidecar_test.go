@@ -264,7 +264,7 @@ func apiCalls(t *testing.T, o client.Order) []forgedRequest {
 		{"POST", "/v1.0/state/state", `[{"key":"forged","value":1}]`}, {"GET", "/v1.0/state/state/forged", ""}, {"DELETE", "/v1.0/state/state/forged", ""},
 		{"POST", "/v1.0/state/state/bulk", `{"keys":["forged"]}`},
 		{"POST", "/v1.0/state/state/transaction", `{"operations":[{"operation":"upsert","request":{"key":"forged","value":1}}]}`},
-		{"GET", "/v1.0/secrets/secrets/jwt-signing-key", ""}, {"GET", "/v1.0/secrets/secrets/bulk", ""}, {"GET", "/v1.0/secrets/infrastructure/nats-url", ""},
+		{"GET", "/v1.0/secrets/secrets/jwt-signing-key", ""}, {"GET", "/v1.0/secrets/secrets/pass-signing-key", ""}, {"GET", "/v1.0/secrets/secrets/bulk", ""}, {"GET", "/v1.0/secrets/infrastructure/nats-url", ""},
 		{"POST", "/v1.0-alpha1/jobs/reconcile", `{"schedule":"@every 1s"}`}, {"DELETE", "/v1.0-alpha1/jobs/reconcile", ""},
 		{"PUT", "/v1.0/actors/OrderExpiration/1.0/method/Expire", `{}`}, {"GET", "/v1.0/actors/OrderExpiration/1.0/state/a", ""},
 		{"POST", "/v1.0/actors/OrderExpiration/1.0/reminders/expire", `{"dueTime":"0s"}`}, {"POST", "/v1.0/bindings/a", `{}`},

@@ -107,9 +107,10 @@ func TestKeys_RotationUnderLoadSignsNobodyOut(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	load := s.startTokenLoad(ctx, t, user)
-	secrets := filepath.Join(s.Folder(), stack.StateFolder, "secrets.json")
+	folder := stack.SecretsFolder(filepath.Join(s.Folder(), stack.StateFolder))
+	secrets := stack.SecretsFile(folder, "auth")
 
-	command := exec.CommandContext(t.Context(), filepath.Join(root(t), ".build", "local"), "rotate-keys", "-secrets", secrets, "-url", s.GatewayURL(), "-wait", "6s")
+	command := exec.CommandContext(t.Context(), filepath.Join(root(t), ".build", "local"), "rotate-keys", "-key", "jwt-signing-key", "-secrets", folder, "-url", s.GatewayURL(), "-wait", "6s")
 	output, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", output)
 

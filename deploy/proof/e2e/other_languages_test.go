@@ -50,6 +50,8 @@ func TestPythonClient_SellsATicket(t *testing.T) {
 	require.Contains(t, output, "live: reserved with 0 left")
 	require.Contains(t, output, "declined: generic_decline")
 	require.Contains(t, output, "order: complete")
+	require.Contains(t, output, "checked in: 7")
+	require.Contains(t, output, "refused: already_used")
 }
 
 // runProgram runs a program to its end, and returns what it printed. If it fails, so does the test.

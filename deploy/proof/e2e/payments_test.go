@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -271,6 +273,64 @@ func TestPayments_IdempotencyKeyRepeatsTheResponse(t *testing.T) {
 	requireProblem(t, 409, pay("pm_card_mastercard", key), "idempotency_key_reused")
 	require.Equal(t, 200, pay(goodCard, uuid.NewString()).Status, "with a new key the existing payment is returned")
 	s.requireMoney(t, bought.ID, money{charges: 1, kept: 4200})
+}
+
+// TestPayments_ThreeDSecureByRedirect follows the browser of a buyer to the page where the bank authenticates, and back.
+func TestPayments_ThreeDSecureByRedirect(t *testing.T) {
+	t.Parallel()
+	s := sharedStack(t)
+	begin := func(t *testing.T) (buyer *testUser, begun client.Payment, returnURL string) {
+		buyer, bought := s.reserveNew(t, 4200)
+		returnURL = s.GatewayURL() + "/orders/" + bought.ID
+		r := buyer.callKnown(t, client.PayAndReturn(bought.ID, secureCard, returnURL))
+		requireStatus(t, 201, r)
+		begun = decode[client.Payment](t, r)
+		require.Equal(t, "requires_action", begun.Status)
+		require.Contains(t, begun.RedirectURL, "/3d_secure/"+begun.StripeID+"/")
+		return buyer, begun, returnURL
+	}
+	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	choose := func(t *testing.T, page, outcome string) *url.URL {
+		res, err := browser.Get(page)
+		require.NoError(t, err)
+		res.Body.Close()
+		require.Equal(t, 200, res.StatusCode)
+		require.Contains(t, res.Header.Get("Content-Type"), "text/html")
+		res, err = browser.PostForm(page, url.Values{"outcome": {outcome}})
+		require.NoError(t, err)
+		res.Body.Close()
+		require.Equal(t, 303, res.StatusCode)
+		back, err := res.Location()
+		require.NoError(t, err)
+		return back
+	}
+
+	t.Run("passed: the order completes", func(t *testing.T) {
+		t.Parallel()
+		buyer, begun, returnURL := begin(t)
+		require.Equal(t, begun, buyer.payment(t, begun.ID), "a reload of the page")
+		back := choose(t, begun.RedirectURL, "succeed")
+		require.Equal(t, url.Values{"payment_intent": {begun.StripeID}, "payment_intent_client_secret": {begun.ClientSecret}}, back.Query())
+		back.RawQuery = ""
+		require.Equal(t, returnURL, back.String())
+		buyer.orderBecomes(t, "complete", begun.OrderID)
+		require.Empty(t, buyer.paymentBecomes(t, "captured", begun.ID).RedirectURL)
+		s.requireMoney(t, begun.OrderID, money{charges: 1, kept: 4200})
+	})
+	t.Run("failed: another card pays", func(t *testing.T) {
+		t.Parallel()
+		buyer, begun, returnURL := begin(t)
+		choose(t, begun.RedirectURL, "fail")
+		require.Equal(t, "payment_intent_authentication_failure", buyer.paymentBecomes(t, "failed", begun.ID).DeclineCode)
+		requireStatus(t, 201, buyer.call(t, client.PayAndReturn(begun.OrderID, goodCard, returnURL)))
+		buyer.orderBecomes(t, "complete", begun.OrderID)
+		s.requireMoney(t, begun.OrderID, money{charges: 1, kept: 4200})
+	})
+	t.Run("a return URL that a browser cannot go to", func(t *testing.T) {
+		t.Parallel()
+		buyer, bought := s.reserveNew(t, 4200)
+		requireProblem(t, 400, buyer.callKnown(t, client.PayAndReturn(bought.ID, goodCard, "javascript:alert(1)")), "invalid")
+	})
 }
 
 func TestPayments_RepeatedResponseHasTheClientSecret(t *testing.T) {

@@ -66,7 +66,7 @@ func TestTokens_VerifyWithThePublicKeys(t *testing.T) {
 // signingKey returns the stack's private key, so that the test can sign tokens that auth would not sign.
 func signingKey(t *testing.T, s *testStack) ed25519.PrivateKey {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(s.Folder(), stack.StateFolder, "secrets.json"))
+	text, err := os.ReadFile(stack.SecretsFile(stack.SecretsFolder(filepath.Join(s.Folder(), stack.StateFolder)), "auth"))
 	require.NoError(t, err)
 	var secrets map[string]string
 	require.NoError(t, json.Unmarshal(text, &secrets))

@@ -109,6 +109,8 @@ func (s *Server) routes() {
 		return nil, &apiError{status: 404, errorObject: errorObject{Type: "invalid_request_error",
 			Message: "Unrecognized request URL (" + r.method + ": " + r.path + "). The sandbox knows only the calls that the box office makes."}}
 	}))
+	s.mux.HandleFunc("GET /3d_secure/{id}/{token}", s.showChallenge)
+	s.mux.HandleFunc("POST /3d_secure/{id}/{token}", s.answerChallenge)
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/authenticate", s.authenticate)
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/expire", s.expire)
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/dispute", s.openDispute)
@@ -137,6 +139,7 @@ type request struct {
 	path           string
 	operation      string // the name by which faults know the call
 	objectID       string // the {id} of the path
+	host           string // by which the client has called
 	orderID        string // of the intent it is about; "" if there is none
 	idempotencyKey string
 	params         params
@@ -167,7 +170,7 @@ type answer struct {
 func (s *Server) serve(name string, op operation) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		req := &request{
-			id: newID("req_"), method: r.Method, path: r.URL.Path, operation: name, objectID: r.PathValue("id"),
+			id: newID("req_"), method: r.Method, path: r.URL.Path, operation: name, objectID: r.PathValue("id"), host: r.Host,
 			idempotencyKey: r.Header.Get("Idempotency-Key"), now: time.Now(),
 		}
 		w.Header().Set("Request-Id", req.id)

@@ -54,6 +54,9 @@ type paymentIntent struct {
 	ReceiptEmail            *string           `json:"receipt_email"`
 	StatementDescriptor     *string           `json:"statement_descriptor"`
 	Status                  string            `json:"status"`
+
+	// Challenge is the last page of 3-D Secure that the customer was sent to. Stripe does not show it.
+	Challenge *challenge `json:"sandbox_challenge,omitempty"`
 }
 
 // automaticMethods: an intent made without payment_method_types takes whatever is enabled in the dashboard,
@@ -165,8 +168,10 @@ func (p *paymentIntent) checkConfirm(hasMethod bool, returnURL string) *apiError
 	return nil
 }
 
-// challenge parks the intent until the customer has passed 3-D Secure.
-func (p *paymentIntent) challenge(method *paymentMethod, returnURL string) {
+// requireChallenge parks the intent until the customer has passed 3-D Secure. If the client has sent where the browser is to
+// come back, the customer is sent to a page of the sandbox, which is at publicURL. (Otherwise Stripe.js shows the bank's page.
+// The sandbox does not have the parameter use_stripe_sdk, with which Stripe.js does so in any case.)
+func (p *paymentIntent) requireChallenge(method *paymentMethod, publicURL, returnURL string) {
 	p.Status = requiresAction
 	p.PaymentMethod = &method.ID
 	p.LastPaymentError = nil
@@ -174,10 +179,12 @@ func (p *paymentIntent) challenge(method *paymentMethod, returnURL string) {
 		"type":           "use_stripe_sdk",
 		"use_stripe_sdk": map[string]any{"type": "three_d_secure_redirect", "stripe_js": "https://hooks.stripe.com/3d_secure_2/" + p.ID},
 	}
+	p.Challenge = nil
 	if returnURL != "" {
+		p.Challenge = &challenge{Token: newID(""), ReturnURL: returnURL}
 		p.NextAction = map[string]any{
 			"type":            "redirect_to_url",
-			"redirect_to_url": map[string]any{"url": "https://hooks.stripe.com/3d_secure_2/" + p.ID, "return_url": returnURL},
+			"redirect_to_url": map[string]any{"url": publicURL + p.Challenge.path(p), "return_url": returnURL},
 		}
 	}
 }

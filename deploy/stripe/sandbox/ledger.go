@@ -53,6 +53,12 @@ func (s *Server) authenticate(w http.ResponseWriter, httpRequest *http.Request) 
 		writeJSON(w, http.StatusConflict, map[string]string{"error": "nobody is asked to authenticate: the intent has a status of " + intent.Status})
 		return
 	}
+	s.endChallenge(r, intent, outcome)
+	writeJSON(w, http.StatusOK, intent)
+}
+
+// endChallenge does what follows when the customer has passed or failed 3-D Secure. The intent requires action.
+func (s *Server) endChallenge(r *request, intent *paymentIntent, outcome string) {
 	method := s.store.methods[*intent.PaymentMethod]
 	if outcome == failChallenge {
 		intent.refuse(errorObject{
@@ -64,7 +70,6 @@ func (s *Server) authenticate(w http.ResponseWriter, httpRequest *http.Request) 
 	} else {
 		_, _ = s.settle(r, intent, method, cardNumbered(s.store.numbers[method.ID])) // a decline shows in the intent
 	}
-	writeJSON(w, http.StatusOK, intent)
 }
 
 // expire lets an authorization lapse now, as it does by itself after a week without a capture:

@@ -171,6 +171,9 @@ func (s *Server) confirmIntent(r *request) (any, *apiError) {
 
 func (s *Server) confirm(r *request, intent *paymentIntent, method *paymentMethod) (any, *apiError) {
 	returnURL := r.params.Get("return_url")
+	if returnURL != "" && !isWebURL(returnURL) {
+		return nil, invalid("return_url", "url_invalid", "Not a valid URL")
+	}
 	if err := intent.checkConfirm(method != nil, returnURL); err != nil {
 		return nil, err
 	}
@@ -179,7 +182,7 @@ func (s *Server) confirm(r *request, intent *paymentIntent, method *paymentMetho
 		if r.params.Get("error_on_requires_action") == "true" {
 			return nil, s.declined(r, intent, method, decline{"authentication_required", "authentication_required", "Your card was declined. This transaction requires authentication."})
 		}
-		intent.challenge(method, returnURL)
+		intent.requireChallenge(method, s.publicURL(r), returnURL)
 		s.store.putIntent(intent)
 		s.webhooks.emit("payment_intent.requires_action", intent, r)
 		return intent, nil

@@ -5,7 +5,8 @@
 //
 // What it answers follows Stripe's API reference for version 2023-10-16 and the page "Testing"
 // (https://docs.stripe.com/api, https://docs.stripe.com/testing). Under /sandbox/ it has what Stripe has not:
-// passing or failing a 3-D Secure challenge in the customer's place, and a ledger of all money for checkers.
+// passing or failing a 3-D Secure challenge in the customer's place, and a ledger of all money for checkers. At
+// /3d_secure/ is the page where customers authenticate themselves, as at their bank.
 //
 // Read api.go for how a request is served, intents.go for the life of a PaymentIntent, cards.go for the cards.
 package sandbox
@@ -31,6 +32,8 @@ type Options struct {
 	File string
 	// SecretKey is the one API key that is accepted. Empty: any key that begins with sk_test_.
 	SecretKey string
+	// PublicURL is where browsers reach the sandbox, for the page of 3-D Secure. Empty: at the host that the API was called by.
+	PublicURL string
 	// WebhookURL is where events are sent. Empty: there are no webhooks.
 	WebhookURL string
 	// WebhookSecret signs the webhooks; the receiver checks with the same secret.
@@ -75,7 +78,7 @@ func Run(ctx context.Context, opts Options) error {
 	return nil
 }
 
-// Command is the sandbox as a subcommand: it takes the flags -addr, -file, -secret-key, -webhook-url,
+// Command is the sandbox as a subcommand: it takes the flags -addr, -file, -secret-key, -public-url, -webhook-url,
 // -webhook-secret and -faults and runs until ctx ends or the process gets a signal. The webhook secret may also come
 // from STRIPE_WEBHOOK_SECRET, which keeps it out of the list of processes.
 func Command(ctx context.Context, args []string) error {
@@ -84,6 +87,7 @@ func Command(ctx context.Context, args []string) error {
 	flags.StringVar(&opts.Addr, "addr", "127.0.0.1:12112", "address to listen on")
 	flags.StringVar(&opts.File, "file", "", "file that keeps the state between runs (default: none is kept)")
 	flags.StringVar(&opts.SecretKey, "secret-key", "", "the one API key to accept (default: any sk_test_ key)")
+	flags.StringVar(&opts.PublicURL, "public-url", os.Getenv("STRIPE_SANDBOX_PUBLIC_URL"), "where browsers reach the sandbox, for the page of 3-D Secure (default: $STRIPE_SANDBOX_PUBLIC_URL, or else the host that the API is called by)")
 	flags.StringVar(&opts.WebhookURL, "webhook-url", "", "where to send webhooks (default: nowhere)")
 	flags.StringVar(&opts.WebhookSecret, "webhook-secret", os.Getenv("STRIPE_WEBHOOK_SECRET"), "secret that signs webhooks (default: $STRIPE_WEBHOOK_SECRET)")
 	rules := flags.String("faults", os.Getenv("STRIPE_SANDBOX_FAULTS"), "JSON array of the faults in force from the start (default: $STRIPE_SANDBOX_FAULTS)")
@@ -95,6 +99,9 @@ func Command(ctx context.Context, args []string) error {
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("sandbox: unexpected argument %q", flags.Arg(0))
+	}
+	if opts.PublicURL != "" && !isWebURL(opts.PublicURL) {
+		return fmt.Errorf("sandbox: the public URL must begin with http:// or https://, not %q", opts.PublicURL)
 	}
 	var err error
 	if opts.Faults, err = parseRules(*rules); err != nil {

@@ -79,6 +79,12 @@ type Ticket struct {
 	FaceValue int64 `json:"faceValue,omitempty" jsonschema:"minimum=0"`
 	// SalesEndAt is when the show starts: the ticket cannot be reserved from then on. It is absent if the ticket has no show.
 	SalesEndAt clock.Timestamp `json:"salesEndAt,omitzero"`
+	// ShowOwnerID is the owner of the show. It is absent if the ticket has no show, and in events of earlier releases, in which
+	// the seller is the owner.
+	ShowOwnerID id.User `json:"showOwnerId,omitempty"`
+	// ResaleOf is what the seller resells: the ticket and the complete order whose pass admits to the place. It is absent unless the
+	// ticket is a resale. It never changes.
+	ResaleOf *Resold `json:"resaleOf,omitempty"`
 	// Revoked is true if the ticket is void, because its show was cancelled or another ticket has its place. An order that has it
 	// is cancelled, also a complete one, and its money is given back. It is absent in all events but TicketDeleted.
 	Revoked bool `json:"revoked,omitempty"`
@@ -108,6 +114,14 @@ func (TicketUpdated) EventType() string { return "ticket.updated" }
 type TicketDeleted struct{ Ticket }
 
 func (TicketDeleted) EventType() string { return "ticket.deleted" }
+
+// Resold is what a resale sells: the ticket that its seller has bought, and the seller's order of it.
+type Resold struct {
+	// The ticket that the seller has bought.
+	TicketID id.Ticket `json:"ticketId"`
+	// The seller's order of that ticket.
+	OrderID id.Order `json:"orderId"`
+}
 
 // Place is where the holder of a ticket sits or stands, in the venue's words. A place with a number is of one ticket of its show.
 type Place struct {
@@ -156,6 +170,11 @@ type Order struct {
 	// Sequence grows with every change of a reservation of the ticket, over all orders of that ticket. Of two events about one
 	// ticket, the one with the higher sequence is the newer.
 	Sequence int `json:"sequence" jsonschema:"minimum=0"`
+	// UsedAt is when the order's pass was used at the entrance. It is absent if it was not.
+	UsedAt clock.Timestamp `json:"usedAt,omitzero"`
+	// ResoldAt is when another order bought the place from this order's buyer: the pass is void. It is absent if the place was not
+	// resold, or if that sale was given back.
+	ResoldAt clock.Timestamp `json:"resoldAt,omitzero"`
 	// Version grows with every event of the order.
 	Version int `json:"version" jsonschema:"minimum=1"`
 	// CreatedAt is when the ticket was reserved.
@@ -182,6 +201,12 @@ func (OrderCancelled) EventType() string { return "order.cancelled" }
 type OrderCompleted struct{ Order }
 
 func (OrderCompleted) EventType() string { return "order.completed" }
+
+// OrderUpdated is published when the pass of a complete order was used, or became void because its place was resold, or became
+// valid again because that sale was given back.
+type OrderUpdated struct{ Order }
+
+func (OrderUpdated) EventType() string { return "order.updated" }
 
 // ExpirationComplete is published when the reservation windows of some orders have ended. Such a group of orders, a slot,
 // may have several events, or none. An event may name orders that were paid or cancelled before, and may name an order twice: only the

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"boxoffice/services/internal/peer"
+	"boxoffice/services/internal/signing"
 )
 
 // The paths that other services read from auth.
@@ -29,7 +30,7 @@ type AuthConfig struct {
 
 // Trust has the keys and revocations with which tokens are verified.
 type Trust struct {
-	Keys        KeySet
+	Keys        signing.KeySet
 	Revocations Revocations
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/signing"
 )
 
 // serveTrust answers as auth does, with what it is given.
@@ -186,7 +187,7 @@ func TestVerifier_WatchWarnsWhenASecondFetchInARowFails(t *testing.T) {
 func TestIssuer_SignsWithOneKeyAndListsAll(t *testing.T) {
 	old, next := newPrivateKey(t), newPrivateKey(t)
 	issuer, at := NewIssuer(old, time.Hour), time.Now()
-	v := NewVerifier(func(context.Context) (KeySet, error) { return issuer.KeySet(), nil })
+	v := NewVerifier(func(context.Context) (signing.KeySet, error) { return issuer.KeySet(), nil })
 	first := issue(t, issuer, at)
 
 	steps := []func(){

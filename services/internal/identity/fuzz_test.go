@@ -18,6 +18,7 @@ import (
 
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/signing"
 )
 
 // fuzzKey is the same in every process, so that a corpus of tokens stays one of good tokens.
@@ -55,7 +56,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add("..")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, token string) {
-		v := NewVerifier(func(context.Context) (KeySet, error) { return issuer.KeySet(), nil })
+		v := NewVerifier(func(context.Context) (signing.KeySet, error) { return issuer.KeySet(), nil })
 		v.now = func() time.Time { return fuzzNow }
 		user, err := v.Verify(t.Context(), token)
 		again, errAgain := v.Verify(t.Context(), token)
@@ -106,16 +107,16 @@ func FuzzKeySet(f *testing.F) {
 		auth, err := NewAuth(AuthConfig{AuthURLs: []string{server.URL}})
 		require.NoError(t, err)
 		defer auth.peer.Close()
-		v := NewVerifier(func(ctx context.Context) (KeySet, error) {
+		v := NewVerifier(func(ctx context.Context) (signing.KeySet, error) {
 			trust, err := auth.Fetch(ctx)
 			return trust.Keys, err
 		})
 		v.now = func() time.Time { return fuzzNow }
 		user, err := v.Verify(t.Context(), token)
-		var set KeySet
+		var set signing.KeySet
 		readable := json.Unmarshal(document, &set) == nil
-		holds := readable && slices.ContainsFunc(set.Keys, func(k Key) bool {
-			public, ok := k.public()
+		holds := readable && slices.ContainsFunc(set.Keys, func(k signing.Key) bool {
+			public, ok := k.Public()
 			return ok && k.ID == issuer.KeySet().Keys[0].ID && public.Equal(fuzzKey.Public())
 		})
 		if err == nil {

@@ -24,6 +24,7 @@ import (
 
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/internal/signing"
 )
 
 var ada = Caller{ID: "0197a0b2-5d07-7000-8000-00000000000a", Email: "ada@example.com"}
@@ -47,19 +48,19 @@ func issue(t *testing.T, i *Issuer, at time.Time) string {
 // keyServer stands for auth: it counts how often it is asked, and can be away.
 type keyServer struct {
 	mu    sync.Mutex
-	set   KeySet
+	set   signing.KeySet
 	err   error
 	asked atomic.Int32
 }
 
-func (s *keyServer) fetch(context.Context) (KeySet, error) {
+func (s *keyServer) fetch(context.Context) (signing.KeySet, error) {
 	s.asked.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.set, s.err
 }
 
-func (s *keyServer) change(set KeySet, err error) {
+func (s *keyServer) change(set signing.KeySet, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.set, s.err = set, err
@@ -87,7 +88,7 @@ func TestKey_IsNamedByItsThumbprint(t *testing.T) {
 	x, err := base64.RawURLEncoding.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
 	require.NoError(t, err)
 
-	encoded, err := json.Marshal(newKey(x))
+	encoded, err := json.Marshal(signing.NewKey(x))
 
 	require.NoError(t, err)
 	require.JSONEq(t, `{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
@@ -247,7 +248,7 @@ func TestVerifier_TakesUpANewKeyButIsNotMadeToAskWithoutEnd(t *testing.T) {
 	_, err := v.Verify(t.Context(), issue(t, first, clock.now()))
 	require.NoError(t, err)
 
-	server.change(KeySet{Keys: append(first.KeySet().Keys, second.KeySet().Keys...)}, nil)
+	server.change(signing.KeySet{Keys: append(first.KeySet().Keys, second.KeySet().Keys...)}, nil)
 	clock.advance(fetchPause)
 	for _, issuer := range []*Issuer{second, first} {
 		_, err = v.Verify(t.Context(), issue(t, issuer, clock.now()))
@@ -287,7 +288,7 @@ func TestVerifier_GoesOnWithItsKeysWhileAuthIsAway(t *testing.T) {
 	_, err := v.Verify(t.Context(), issue(t, issuer, clock.now()))
 	require.NoError(t, err)
 
-	server.change(KeySet{}, io.ErrUnexpectedEOF)
+	server.change(signing.KeySet{}, io.ErrUnexpectedEOF)
 	for range 3 {
 		require.ErrorIs(t, poll(v), io.ErrUnexpectedEOF)
 		_, err = v.Verify(t.Context(), issue(t, issuer, clock.now()))
@@ -300,13 +301,13 @@ func TestVerifier_GoesOnWithItsKeysWhileAuthIsAway(t *testing.T) {
 func TestVerifier_IsUnavailableUntilItHadKeys(t *testing.T) {
 	issuer := newIssuer(t)
 	tests := map[string]struct {
-		set KeySet
+		set signing.KeySet
 		err error
 	}{
-		"auth is away":         {KeySet{}, io.ErrUnexpectedEOF},
-		"it has no keys":       {KeySet{}, nil},
-		"it has others only":   {KeySet{Keys: []Key{{Type: "RSA", ID: "a"}}}, nil},
-		"its key is malformed": {KeySet{Keys: []Key{{Type: "OKP", Curve: "Ed25519", ID: "a", X: "AAAA"}}}, nil},
+		"auth is away":         {signing.KeySet{}, io.ErrUnexpectedEOF},
+		"it has no keys":       {signing.KeySet{}, nil},
+		"it has others only":   {signing.KeySet{Keys: []signing.Key{{Type: "RSA", ID: "a"}}}, nil},
+		"its key is malformed": {signing.KeySet{Keys: []signing.Key{{Type: "OKP", Curve: "Ed25519", ID: "a", X: "AAAA"}}}, nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -329,7 +330,7 @@ func TestVerifier_IsUnavailableUntilItHadKeys(t *testing.T) {
 func TestVerifier_DoesNotKeepACallerLongerThanItsContext(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
-	v := NewVerifier(func(context.Context) (KeySet, error) { <-release; return KeySet{}, nil })
+	v := NewVerifier(func(context.Context) (signing.KeySet, error) { <-release; return signing.KeySet{}, nil })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 
@@ -476,7 +477,7 @@ func BenchmarkVerify(b *testing.B) {
 	_, private, err := ed25519.GenerateKey(nil)
 	require.NoError(b, err)
 	issuer := NewIssuer(private, time.Hour)
-	v := NewVerifier(func(context.Context) (KeySet, error) { return issuer.KeySet(), nil })
+	v := NewVerifier(func(context.Context) (signing.KeySet, error) { return issuer.KeySet(), nil })
 	token, _, err := issuer.Issue(ada, time.Now())
 	require.NoError(b, err)
 	for b.Loop() {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"boxoffice/services/internal/signing"
 )
 
 // claims are those of a token: sub is the user's id.
@@ -27,7 +29,7 @@ type Issuer struct {
 type keyRing struct {
 	private ed25519.PrivateKey
 	id      string
-	set     KeySet
+	set     signing.KeySet
 }
 
 // NewIssuer makes an Issuer whose tokens are valid for lifetime.
@@ -40,14 +42,8 @@ func NewIssuer(private ed25519.PrivateKey, lifetime time.Duration) *Issuer {
 // SetKeys replaces the key that signs, and the other keys whose tokens are valid: the next key, which verifiers must have before it
 // signs, and the last one, whose tokens are still in use.
 func (i *Issuer) SetKeys(private ed25519.PrivateKey, others ...ed25519.PublicKey) {
-	signs := newKey(private.Public().(ed25519.PublicKey))
-	ring := &keyRing{private: private, id: signs.ID, set: KeySet{Keys: []Key{signs}}}
-	for _, public := range others {
-		if key := newKey(public); key.ID != signs.ID {
-			ring.set.Keys = append(ring.set.Keys, key)
-		}
-	}
-	i.ring.Store(ring)
+	set := signing.Keys{Private: private, Others: others}.Set()
+	i.ring.Store(&keyRing{private: private, id: set.Keys[0].ID, set: set})
 }
 
 // Issue issues a token for a user. Its times are whole seconds, as in every JWT.
@@ -75,4 +71,4 @@ func (i *Issuer) Issue(caller Caller, now time.Time) (token string, expires time
 }
 
 // KeySet returns the public keys with which this issuer's tokens are verified. The first key is the one that signs.
-func (i *Issuer) KeySet() KeySet { return i.ring.Load().set }
+func (i *Issuer) KeySet() signing.KeySet { return i.ring.Load().set }

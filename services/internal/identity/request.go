@@ -51,7 +51,21 @@ func OptionalUser(v *Verifier) fiber.Handler {
 	}
 }
 
-// CallerOf returns whose request it is, if RequireUser or OptionalUser has found a valid token.
+// OwnIf is for a list that everybody may read: with the query parameter name=me a request asks for the caller's part of it, and passes
+// signedIn first, which is RequireUser. Others have no caller. Any other value is refused.
+func OwnIf(name string, signedIn fiber.Handler) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		switch {
+		case !c.Context().QueryArgs().Has(name):
+			return c.Next()
+		case c.Query(name) != "me":
+			return problem.New(problem.Invalid, "invalid", "Only your own can be asked for, with %s=me.", name).WithField(name)
+		}
+		return signedIn(c)
+	}
+}
+
+// CallerOf returns whose request it is, if RequireUser, OptionalUser or OwnIf has found a valid token.
 func CallerOf(c *fiber.Ctx) (Caller, bool) {
 	caller, ok := c.Locals(callerKey{}).(Caller)
 	return caller, ok

@@ -18,6 +18,7 @@ import (
 
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/problem"
+	"boxoffice/services/internal/signing"
 )
 
 const (
@@ -75,7 +76,7 @@ type verified struct {
 }
 
 // NewVerifier makes a Verifier without revocations. The first token makes it fetch the keys.
-func NewVerifier(fetch func(context.Context) (KeySet, error)) *Verifier {
+func NewVerifier(fetch func(context.Context) (signing.KeySet, error)) *Verifier {
 	return NewRevokingVerifier(func(ctx context.Context) (Trust, error) {
 		set, err := fetch(ctx)
 		return Trust{Keys: set}, err
@@ -287,12 +288,7 @@ func (v *Verifier) refresh(ctx context.Context, pause time.Duration) <-chan sing
 
 // Set replaces keys and revocations. If there is no usable key, it changes nothing and returns an error.
 func (v *Verifier) Set(trust Trust) error {
-	keys := make(map[string]ed25519.PublicKey, len(trust.Keys.Keys))
-	for _, key := range trust.Keys.Keys {
-		if public, ok := key.public(); ok {
-			keys[key.ID] = public
-		}
-	}
+	keys := trust.Keys.Public()
 	if len(keys) == 0 {
 		return fmt.Errorf("the key set holds no Ed25519 key among its %d", len(trust.Keys.Keys))
 	}

@@ -323,3 +323,43 @@ func RepublishRecent[T any](store *state.Store, kind string, key func(id string)
 		})
 	}}
 }
+
+// converted notes that a step of Convert has found nothing to convert any more.
+type converted struct {
+	Schema int       `json:"schema"`
+	At     time.Time `json:"at"`
+}
+
+// Convert is a step for documents of the previous release: it calls convert with each document of an index for which isOld returns true, until one
+// pass has found none. From then on it does nothing, so old documents that a process of the previous release makes later must be converted
+// with their next change.
+func Convert[T any](store *state.Store, name, index string, key func(id string) string, isOld func(T) bool, convert func(context.Context, T) error) Step {
+	return Step{Name: name, Run: func(ctx context.Context, p *Pass) error {
+		noted, err := state.Get[converted](ctx, store, "converted/"+name)
+		if !errors.Is(err, state.ErrNotFound) {
+			return err
+		}
+		found := 0
+		err = state.Each(ctx, store, index, key, func(docs []state.Doc[T]) error {
+			for _, doc := range docs {
+				if !isOld(doc.Value) {
+					continue
+				}
+				if err := p.Renew(ctx); err != nil {
+					return err
+				}
+				if err := convert(ctx, doc.Value); err != nil {
+					return fmt.Errorf("%s: %w", doc.Key, err)
+				}
+				found++
+			}
+			return p.Renew(ctx)
+		})
+		if err != nil || found > 0 {
+			return err
+		}
+		var change state.Change
+		change.Create(noted.Key, converted{Schema: 1, At: p.r.now()})
+		return store.Commit(ctx, &change)
+	}}
+}

@@ -5,6 +5,7 @@ type Intent struct {
 	ID             string
 	Status         Status // what the payment's status becomes; "" if Stripe was not asked
 	ClientSecret   string
+	RedirectURL    string // with RequiresAction, if the attempt has a return URL: where the buyer authenticates
 	ChargeID       string
 	DeclineCode    string // with Failed
 	DeclineMessage string // with Failed, a sentence for the buyer

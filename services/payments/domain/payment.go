@@ -113,7 +113,7 @@ type Payment struct {
 // as well. A change of the attempt alone is no new version of the payment.
 type Attempt struct {
 	Number int    `json:"number"`
-	Method string `json:"method"` // the digest of the card
+	Method string `json:"method"` // the digest of the card and the return URL
 	Open   bool   `json:"open"`
 	// At is when it was committed: its intent is not older. It is zero in documents of earlier releases, whose intents are
 	// always known.
@@ -127,11 +127,19 @@ const KeyLife = 23 * time.Hour
 type Method struct {
 	PaymentMethod string
 	Token         string
+	// ReturnURL is where the buyer's browser comes back to after 3-D Secure at the bank. Without it, Stripe's frontend leads
+	// the buyer through 3-D Secure.
+	ReturnURL string
 }
 
-// Digest identifies the card without containing it.
+// Digest identifies the card and the return URL without containing them. The same card with another return URL is another attempt,
+// because Stripe takes only the same request under an idempotency key.
 func (m Method) Digest() string {
-	sum := sha256.Sum256([]byte(m.PaymentMethod + "\n" + m.Token))
+	text := m.PaymentMethod + "\n" + m.Token
+	if m.ReturnURL != "" {
+		text += "\n" + m.ReturnURL
+	}
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:16])
 }
 

@@ -104,7 +104,9 @@ func (c *Client) Authorize(ctx context.Context, order *domain.Order, attempt dom
 		return domain.Intent{}, err
 	}
 	what := "authorize the payment of order " + string(order.ID)
-	create := request(func(key string) (domain.Intent, http.Header, error) { return c.createIntent(ctx, order, key, card) })
+	create := request(func(key string) (domain.Intent, http.Header, error) {
+		return c.createIntent(ctx, order, key, card, method.ReturnURL)
+	})
 	intent, header, err := create.twice(key)
 	switch {
 	case isKeyTaken(err):
@@ -114,13 +116,13 @@ func (c *Client) Authorize(ctx context.Context, order *domain.Order, attempt dom
 			return domain.Intent{}, err
 		}
 		if intent.ID == "" {
-			intent, err = c.send(key+"/create", what, func(key string) (domain.Intent, http.Header, error) { return c.createIntent(ctx, order, key, "") })
+			intent, err = c.send(key+"/create", what, func(key string) (domain.Intent, http.Header, error) { return c.createIntent(ctx, order, key, "", "") })
 			if err != nil {
 				return domain.Intent{}, err
 			}
 		}
 		if intent.Status == domain.Pending {
-			return c.confirmIntent(ctx, intent.ID, key, card)
+			return c.confirmIntent(ctx, intent.ID, key, card, method.ReturnURL)
 		}
 		return intent, nil
 	case err != nil:
@@ -141,7 +143,7 @@ func (c *Client) Find(ctx context.Context, order *domain.Order, attempt domain.A
 	if c.clock().Sub(attempt.At) >= domain.KeyLife {
 		return c.search(ctx, order.ID, attempt.At)
 	}
-	intent, header, err := c.createIntent(ctx, order, attemptKey(order.ID, attempt.Number), "")
+	intent, header, err := c.createIntent(ctx, order, attemptKey(order.ID, attempt.Number), "", "")
 	switch err := problemOf(err, "find the payment of order "+string(order.ID)); {
 	case isKeyTaken(err), isServerError(err) && isReplayed(header):
 		return c.search(ctx, order.ID, attempt.At)
@@ -210,7 +212,7 @@ func (c *Client) EndIntent(ctx context.Context, stripeID string) error {
 
 // createIntent creates an intent for an order, and confirms it if there is a card. An intent that is not confirmed holds no money,
 // and cannot get any without this service.
-func (c *Client) createIntent(ctx context.Context, order *domain.Order, key, card string) (domain.Intent, http.Header, error) {
+func (c *Client) createIntent(ctx context.Context, order *domain.Order, key, card, returnURL string) (domain.Intent, http.Header, error) {
 	params := &stripego.PaymentIntentParams{
 		Params:             stripego.Params{Context: ctx, IdempotencyKey: &key},
 		Amount:             stripego.Int64(order.Amount),
@@ -224,6 +226,7 @@ func (c *Client) createIntent(ctx context.Context, order *domain.Order, key, car
 	}
 	if card != "" {
 		params.Confirm, params.PaymentMethod = stripego.Bool(true), stripego.String(card)
+		params.ReturnURL = optional(returnURL)
 	}
 	return result(c.paymentIntents.New(params))
 }
@@ -236,14 +239,23 @@ func (c *Client) Confirm(ctx context.Context, p *domain.Payment, number int, met
 	if err != nil {
 		return domain.Intent{}, err
 	}
-	return c.confirmIntent(ctx, p.StripeID, key, card)
+	return c.confirmIntent(ctx, p.StripeID, key, card, method.ReturnURL)
 }
 
-func (c *Client) confirmIntent(ctx context.Context, stripeID, attempt, card string) (domain.Intent, error) {
+// optional is a parameter that is sent if it is not empty.
+func optional(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return stripego.String(text)
+}
+
+func (c *Client) confirmIntent(ctx context.Context, stripeID, attempt, card, returnURL string) (domain.Intent, error) {
 	return c.sendForIntent(ctx, stripeID, attempt+"/confirm", "confirm payment intent "+stripeID, func(key string) (domain.Intent, http.Header, error) {
 		params := &stripego.PaymentIntentConfirmParams{
 			Params:        stripego.Params{Context: ctx, IdempotencyKey: &key},
 			PaymentMethod: stripego.String(card),
+			ReturnURL:     optional(returnURL),
 		}
 		params.AddExpand("latest_charge")
 		return result(c.paymentIntents.Confirm(stripeID, params))

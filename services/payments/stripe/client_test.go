@@ -185,6 +185,33 @@ func TestClient_AnAnswerGivenBeforeIsNotTakenForThePresent(t *testing.T) {
 	require.Equal(t, domain.Authorized, intent.Status)
 }
 
+func TestClient_WithAReturnURLAnIntentHasARedirectURL(t *testing.T) {
+	p := stripetest.New(t, sandbox.Options{})
+	client := newClient(t, p, nil)
+	order, attempt := attempted()
+	card := domain.Method{PaymentMethod: "pm_card_authenticationRequired", ReturnURL: "https://tickets.example/orders/1"}
+	authorized, err := client.Authorize(t.Context(), order, attempt, card)
+	require.NoError(t, err)
+	require.Contains(t, authorized.RedirectURL, "/3d_secure/"+authorized.ID)
+	repeated, err := client.Authorize(t.Context(), order, attempt, card)
+	require.NoError(t, err)
+	require.Equal(t, authorized.RedirectURL, repeated.RedirectURL, "the same request under the same key")
+	read, err := client.Get(t.Context(), authorized.ID)
+	require.NoError(t, err)
+	require.Equal(t, authorized.RedirectURL, read.RedirectURL)
+
+	order.Payment.StripeID = authorized.ID
+	confirmed, err := client.Confirm(t.Context(), order.Payment, 2, card)
+	require.NoError(t, err)
+	require.NotEmpty(t, confirmed.RedirectURL)
+	require.NotEqual(t, authorized.RedirectURL, confirmed.RedirectURL)
+
+	p.Authenticate(t, authorized.ID, "succeed")
+	read, err = client.Get(t.Context(), authorized.ID)
+	require.NoError(t, err)
+	require.Empty(t, read.RedirectURL)
+}
+
 func TestClient_AFailureOnStripesSideAfterTheWorkIsOvercome(t *testing.T) {
 	p := stripetest.New(t, sandbox.Options{})
 	client := newClient(t, p, nil)

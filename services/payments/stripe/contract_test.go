@@ -82,10 +82,18 @@ func TestContract_StripeTakesEveryRequestThatPaymentsMakes(t *testing.T) {
 		},
 		"Confirm":           func() error { _, err := client.Confirm(ctx, payment, 1, visa()); return err },
 		"Confirm, by token": func() error { _, err := client.Confirm(ctx, payment, 2, domain.Method{Token: "tok_visa"}); return err },
-		"Find":              func() error { _, err := client.Find(ctx, &order, payment.Attempt); return err },
-		"Find, after long":  func() error { _, err := client.Find(ctx, &order, old); return err },
-		"Lookup":            func() error { _, err := client.Lookup(ctx, payment.StripeID); return err },
-		"Get":               func() error { _, err := client.Get(ctx, payment.StripeID); return err },
+		"Authorize, and return": func() error {
+			_, err := client.Authorize(ctx, &order, payment.Attempt, domain.Method{PaymentMethod: "pm_card_visa", ReturnURL: "https://tickets.example/orders/1"})
+			return err
+		},
+		"Confirm, and return": func() error {
+			_, err := client.Confirm(ctx, payment, 3, domain.Method{PaymentMethod: "pm_card_visa", ReturnURL: "https://tickets.example/orders/1"})
+			return err
+		},
+		"Find":             func() error { _, err := client.Find(ctx, &order, payment.Attempt); return err },
+		"Find, after long": func() error { _, err := client.Find(ctx, &order, old); return err },
+		"Lookup":           func() error { _, err := client.Lookup(ctx, payment.StripeID); return err },
+		"Get":              func() error { _, err := client.Get(ctx, payment.StripeID); return err },
 		"complete": func() error {
 			_, err := client.complete(ctx, &stripego.PaymentIntent{ID: "pi_1", Status: stripego.PaymentIntentStatusSucceeded, LatestCharge: &stripego.Charge{Captured: true, Disputed: true, AmountRefunded: 1}}, false)
 			return err

@@ -39,6 +39,9 @@ func intentOf(from *stripego.PaymentIntent) domain.Intent {
 		}
 	case stripego.PaymentIntentStatusRequiresAction:
 		to.Status = domain.RequiresAction
+		if next := from.NextAction; next != nil && next.RedirectToURL != nil {
+			to.RedirectURL = next.RedirectToURL.URL
+		}
 	case stripego.PaymentIntentStatusRequiresCapture:
 		to.Status = domain.Authorized
 	case stripego.PaymentIntentStatusCanceled:

@@ -147,3 +147,11 @@ func TestCompare_RefusesWhatItCannotRead(t *testing.T) {
 	_, err = compare([]byte(released), changed(t, "1.4.0", "next"))
 	require.ErrorContains(t, err, "MAJOR.MINOR.PATCH")
 }
+
+func TestIsAccepted_NeedsAPartOfTheDifference(t *testing.T) {
+	for part, reason := range accepted {
+		require.NotEmpty(t, reason, part)
+		require.True(t, isAccepted("GET /seats: "+part+" for the status `200`"))
+	}
+	require.False(t, isAccepted("GET /seats: removed the required property `row`"))
+}

@@ -11,7 +11,7 @@ export interface ClientOptions {
    * The token of `POST /api/users/signup` or `signin`, or a function that returns the token of the moment. Without it, requests
    * are made as nobody, or as the user of the cookies that the browser has.
    */
-  token?: string | (() => string | undefined | Promise<string | undefined>);
+  token?: string | undefined | (() => string | undefined | Promise<string | undefined>);
   /** How many milliseconds a call may take, to the last byte of the answer. The default is 30 seconds. */
   timeout?: number;
   /** In browsers: whether cookies are sent to a gateway of another origin. */

@@ -57,7 +57,7 @@ export interface paths {
     /**
      * Get a new token for the refresh cookie
      * @description Replaces the refresh token as well. Each works once. If one is used a second time, somebody may have copied it: the session ends, and its tokens are revoked. That also
-     *     happens when two tabs refresh at the same moment, or when the answer was lost and the request is repeated. So let one tab refresh, and sign in again after a 401. The body is ignored.
+     *     happens when two tabs refresh at the same moment, or when the answer was lost and the request is repeated. So let one tab refresh, and sign in again after a 401. A body is needed only for `cookieOnly`.
      */
     post: operations["refresh"];
     delete?: never;
@@ -162,7 +162,7 @@ export interface paths {
     };
     /**
      * All listings, newest first
-     * @description Withdrawn listings are not among them; reserved, sold and withheld ones are. With `status=available` the catalogue answers: only what can be reserved now, with an `ETag` for `If-None-Match`. `version` of these is that of
+     * @description Withdrawn listings are not among them; reserved, sold and withheld ones are. With `seller=me` they are the caller's listings alone, which needs a sign-in and is not combined with `status`. With `status=available` the catalogue answers: only what can be reserved now, with an `ETag` for `If-None-Match`. `version` of these is that of
      *     their sellers' last change, and may be lower than in `GET /api/tickets/{ticketId}`.
      */
     get: operations["listTickets"];
@@ -173,6 +173,9 @@ export interface paths {
      *
      *     A ticket may name its show (`showId`) and its place (`seat`): then the caller must be the show's owner, the ticket is in the catalogue, and its sales end when the show starts. While the event of a new show is on its way, the answer is 503
      *     `not_yet_known`.
+     *
+     *     **To sell a ticket again** that the caller has bought: `resaleOf` is its id, and nothing but `price` is sent with it. The caller must have its pass, and the pass must not be used. Show, place, title, face value and the end of sales are those of the ticket. The show's
+     *     price cap holds. The new ticket is bought as any other. When its order is complete, the caller's pass is void. While it is for sale, the caller may still use the pass, which withdraws the listing.
      */
     post: operations["createTicket"];
     delete?: never;
@@ -196,7 +199,7 @@ export interface paths {
     /**
      * Change a listing
      * @description Replaces title and price, and the face value if it is sent; show and place stay. A `withheld` ticket is for sale again. To change only what you have read, send the listing's version, in `If-Match` or as `version`: if it
-     *     has changed since, the answer is 409 `stale_version`. Without a version the last change wins.
+     *     has changed since, the answer is 409 `stale_version`. Without a version the last change wins. Of a ticket that is sold again (`resaleOf`) only the price changes: send nothing else but the version.
      */
     put: operations["updateTicket"];
     post?: never;
@@ -219,7 +222,7 @@ export interface paths {
     };
     /**
      * All shows, newest first
-     * @description Also cancelled ones and those that are over. To find a show to go to, use the catalogue.
+     * @description Also cancelled ones and those that are over. With `owner=me` they are the caller's shows alone, which needs a sign-in. To find a show to go to, use the catalogue.
      */
     get: operations["listShows"];
     put?: never;
@@ -316,6 +319,32 @@ export interface paths {
     get: operations["getShowImage"];
     put?: never;
     post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
+  "/api/shows/{showId}/checkins": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    get?: never;
+    put?: never;
+    /**
+     * Check in the holder of a pass
+     * @description Uses a pass of the show, whose owner the caller is. Exactly one request with a code is 200, also among requests at the same moment and of several people at the doors; all others are 409 `already_used`, with the time of the first. Let in who has the 200.
+     *
+     *     Send an `Idempotency-Key`, a new one for each scan: if the answer is lost, the repeated request then gets 200, too, and not `already_used`. A pass that is for sale again is used all the same, and its listing is withdrawn; but not while somebody has reserved it
+     *     (`pass_reserved`). A pass can be used at any time, also before the show starts.
+     */
+    post: operations["checkIn"];
     delete?: never;
     options?: never;
     head?: never;
@@ -466,6 +495,30 @@ export interface paths {
     patch?: never;
     trace?: never;
   };
+  "/api/orders/sales": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * What the caller has sold, newest first
+     * @description One entry for each complete order of a ticket that the caller listed, with what the buyer paid. If it was cancelled afterwards, the money was given back: `status` is `cancelled`. What was earned is the sum of `price` of those that are
+     *     `complete`. Nothing in it is about the buyer.
+     *
+     *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row with the names of the columns. A cell that begins with `=`, `+`, `-`, `@` or a tab
+     *     has `'` before it, so that spreadsheets do not evaluate it.
+     */
+    get: operations["listSales"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   "/api/orders/{orderId}": {
     parameters: {
       query?: never;
@@ -494,6 +547,32 @@ export interface paths {
     patch?: never;
     trace?: never;
   };
+  "/api/orders/{orderId}/pass": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path: {
+        /** @description The id of an order. */
+        orderId: components["parameters"]["OrderId"];
+      };
+      cookie?: never;
+    };
+    /**
+     * The pass of an order of the caller
+     * @description What lets the buyer into the show. There is one for each complete order of a ticket with a show, until the order is cancelled or its ticket was sold again. The `code` stays the same. A key that signs codes may be replaced: then the same claims may be signed anew, and
+     *     older codes stay valid.
+     *
+     *     The form of the answer is that of `format`, or else of `Accept`: JSON; a picture (`image/svg+xml`) of the code as a QR code, with its quiet zone; or, for `text/html`, 303 to the page for printing.
+     */
+    get: operations["getPass"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   "/api/payments": {
     parameters: {
       query?: never;
@@ -511,6 +590,9 @@ export interface paths {
      * Pay an order
      * @description Authorizes the order's price on the buyer's card. The card itself goes from the browser to Stripe, and never comes here: send the id that Stripe's frontend gives for it.
      *     **201 `authorized` is not yet success**: read the order until it is `complete` (the money is then captured), or `cancelled` (then nothing is charged).
+     *
+     *     If the bank wants to authenticate the buyer, the payment is `requires_action`. A page that sends a `returnUrl` gets a `redirectUrl` then: send the browser there. When the buyer is done, it comes to `returnUrl`; read the payment and the order, as after any payment. Without a
+     *     `returnUrl`, use Stripe's frontend with `clientSecret`.
      *
      *     An order has one payment and is charged once at most, also without an `Idempotency-Key`: the same request again answers with the payment that there is. After a decline, send another card.
      *     Five declined cards of an order, or ten of a user within an hour, end that.
@@ -772,6 +854,27 @@ export interface paths {
     patch?: never;
     trace?: never;
   };
+  "/.well-known/passes/jwks.json": {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    /**
+     * The public keys that verify the codes of passes
+     * @description A JSON Web Key Set (RFC 7517), for those who check passes without a network: store it before, and verify with it. `kid` is the key's RFC 7638 thumbprint. A key that was replaced stays here as long as passes that it has signed may be valid. These keys sign
+     *     nothing else: tokens are verified with `/.well-known/jwks.json`, and never with these.
+     */
+    get: operations["getPassKeys"];
+    put?: never;
+    post?: never;
+    delete?: never;
+    options?: never;
+    head?: never;
+    patch?: never;
+    trace?: never;
+  };
   "/api/openapi.json": {
     parameters: {
       query?: never;
@@ -1012,8 +1115,8 @@ export interface components {
      */
     SignedIn: {
       user: components["schemas"]["User"];
-      /** @description A JWT, valid for an hour. Its claim `exp` has the end. Send it as `Authorization: Bearer`. */
-      token: string;
+      /** @description A JWT, valid for an hour. Its claim `exp` has the end. Send it as `Authorization: Bearer`. Absent if the request has `cookieOnly`, and only then. */
+      token?: string;
     };
     NewAccount: {
       /**
@@ -1026,11 +1129,13 @@ export interface components {
        * @description 8 to 72 bytes in UTF-8: letters beyond a to z may take several. Each character counts, also spaces.
        */
       password: string;
+      cookieOnly?: components["schemas"]["CookieOnly"];
     };
     Credentials: {
       email: string;
       /** Format: password */
       password: string;
+      cookieOnly?: components["schemas"]["CookieOnly"];
     };
     PasswordChange: {
       /** Format: password */
@@ -1040,7 +1145,16 @@ export interface components {
        * @description As for a new account.
        */
       newPassword: string;
+      cookieOnly?: components["schemas"]["CookieOnly"];
     };
+    SessionRefresh: {
+      cookieOnly?: components["schemas"]["CookieOnly"];
+    };
+    /**
+     * @description For pages in a browser: the answer has no `token`, which is then in the cookie `jwt` alone, where no script can read it.
+     * @default false
+     */
+    CookieOnly: boolean;
     Confirmation: {
       /**
        * Format: password
@@ -1456,6 +1570,8 @@ export interface components {
       showId?: components["schemas"]["ShowId"];
       /** @description Absent if the ticket names none. */
       seat?: components["schemas"]["Place"];
+      /** @description The ticket that its buyer sells again with this one. Absent if this is the first sale. */
+      resaleOf?: components["schemas"]["TicketId"];
       /** @description What the ticket cost at first, in the currency's minor unit. It is there if the ticket has a show. */
       faceValue?: number;
       /** @description When the show starts: from then on the ticket cannot be reserved. It is there if the ticket has a show. */
@@ -1473,6 +1589,8 @@ export interface components {
       title?: string;
       /** @description In the currency's minor unit. The lower bound is a setting of the system (`MIN_PRICE`). */
       price: number;
+      /** @description The ticket that the caller has bought and sells again. With it, only `price` is sent. It never changes. */
+      resaleOf?: components["schemas"]["TicketId"];
       /** @description The show that the ticket is for. Only its owner may list its tickets. It never changes. */
       showId?: components["schemas"]["ShowId"];
       /** @description Only with `showId`. It never changes. */
@@ -1486,13 +1604,16 @@ export interface components {
       | {
           title: unknown;
         }
+      | {
+          resaleOf: unknown;
+        }
     );
     TicketChange: {
-      /** @description As for a new ticket. It may be absent or empty only if the ticket has a show: then it stays. */
+      /** @description As for a new ticket. It may be absent or empty only if the ticket has a show: then it stays. Not of a ticket that is sold again (`resaleOf`). */
       title?: string;
       /** @description As for a new ticket. */
       price: number;
-      /** @description Only if the ticket has a show. Absent: it stays. */
+      /** @description Only if the ticket has a show, and is not sold again (`resaleOf`). Absent: it stays. */
       faceValue?: number;
       /** @description The version that you have read. Send it here or in `If-Match`; if both, they must be the same. */
       version?: number;
@@ -1583,6 +1704,10 @@ export interface components {
       /** @description The end of the reservation window, 15 minutes after `createdAt`. It stays when the order is complete or cancelled. */
       expiresAt: components["schemas"]["Time"];
       ticket: components["schemas"]["OrderedTicket"];
+      /** @description When its pass was used. Absent if it was not. */
+      usedAt?: components["schemas"]["Time"];
+      /** @description When its buyer sold the ticket again, so that its pass is void. Absent if it was not sold again. */
+      resoldAt?: components["schemas"]["Time"];
       version: components["schemas"]["Version"];
       createdAt: components["schemas"]["Time"];
       updatedAt: components["schemas"]["Time"];
@@ -1599,6 +1724,80 @@ export interface components {
       /** @description How many orders are `created`, or `complete` and not captured yet. */
       unsettled: number;
     };
+    /**
+     * @description A compact JSON Web Signature (RFC 7515). Its header is `{"alg": "EdDSA", "typ": "pass+jwt", "kid": …}`, and its payload `{"iss": "boxoffice/orders", "aud": "boxoffice/checkin", "order": …, "ticket": …, "show": …, "iat": …}`: three ids, and when the order
+     *     was complete, in seconds since 1970. A verifier compares `alg`, `typ`, `iss`, `aud` and `show`, and the signature with the key that `kid` names. Who has the code can use the pass: do not log it.
+     * @example eyJhbGciOiJFZERTQSIsImtpZCI6IlBxaTdTU29tNXRJQy1kZjByOGJjUS16cEI4bTI3YlBCbzBWYlhLSVIzYVEiLCJ0eXAiOiJwYXNzK2p3dCJ9.eyJpc3MiOiJib3hvZmZpY2Uvb3JkZXJzIiwiYXVkIjoiYm94b2ZmaWNlL2NoZWNraW4iLCJvcmRlciI6IjAxYTIxYWNlLTIyOTktNzU4Yy1hMWZiLTk4NTM2NzBmMzdhOCIsInRpY2tldCI6IjAxYTIxYWNlLTBmMDUtN2EzMS1hYWMwLTAwNTZhZmIxZmQzZCIsInNob3ciOiIwMWEyMWFjZC03ZDIxLTdjMDgtOWE1NS0yZjBkNTRiMWMzYTciLCJpYXQiOjE3OTU3NDYwNDd9.LvWWAula7YLZLkB0X_2ATlegI4s8TniuDBAurn16C-3i8npZUuCHejViKRNJrWyTgBIDJG6dEMvpQOGlx3eeAQ
+     */
+    PassCode: string;
+    /**
+     * @description - `valid`: it lets its holder in.
+     *     - `used`: its holder was checked in, at `usedAt`.
+     * @enum {string}
+     */
+    PassStatus: "valid" | "used";
+    Pass: {
+      orderId: components["schemas"]["OrderId"];
+      ticketId: components["schemas"]["TicketId"];
+      showId: components["schemas"]["ShowId"];
+      /** @description The title of the ticket, usually the name of the show. */
+      title: string;
+      /** @description Absent if the ticket names none. */
+      seat?: components["schemas"]["Place"];
+      code: components["schemas"]["PassCode"];
+      status: components["schemas"]["PassStatus"];
+      /** @description When it was used. It is there only if the status is `used`. */
+      usedAt?: components["schemas"]["Time"];
+      /** @description When the show starts, as far as the service knows. `GET /api/shows/{showId}` has the rest of the show. */
+      startsAt: components["schemas"]["Time"];
+    };
+    /** @description An SVG picture with the `code` as a QR code, which scales to any size. It has no scripts, and a title for screen readers. */
+    PassPicture: string;
+    NewCheckIn: {
+      /** @description The `code` of a pass, as the QR code has it. */
+      code: string;
+    };
+    CheckIn: {
+      /** @description Nobody but the buyer can read the order. */
+      orderId: components["schemas"]["OrderId"];
+      ticketId: components["schemas"]["TicketId"];
+      showId: components["schemas"]["ShowId"];
+      /** @description The title of the ticket. */
+      title: string;
+      /** @description Absent if the ticket names none. */
+      seat?: components["schemas"]["Place"];
+      /** @description When the pass was used. */
+      usedAt: components["schemas"]["Time"];
+    };
+    /**
+     * @description - `complete`: the money is the seller's.
+     *     - `cancelled`: the order was cancelled after it was complete; `reason` is why. The money was given back to the buyer.
+     * @enum {string}
+     */
+    SaleStatus: "complete" | "cancelled";
+    /** @description A sale of the caller, without anything about the buyer. */
+    Sale: {
+      /** @description Nobody but the buyer can read the order. */
+      orderId: components["schemas"]["OrderId"];
+      ticketId: components["schemas"]["TicketId"];
+      /** @description Absent if the ticket names none. */
+      showId?: components["schemas"]["ShowId"];
+      title: string;
+      /** @description Absent if the ticket names none. */
+      seat?: components["schemas"]["Place"];
+      /** @description What the buyer paid, in the currency's minor unit. */
+      price: number;
+      currency: components["schemas"]["Currency"];
+      status: components["schemas"]["SaleStatus"];
+      /** @description Why it was cancelled. It is there only if the status is `cancelled`. */
+      reason?: components["schemas"]["CancelReason"];
+      /** @description When the order was complete. */
+      soldAt: components["schemas"]["Time"];
+      /** @description It is there only if the status is `cancelled`. */
+      cancelledAt?: components["schemas"]["Time"];
+    };
+    /** @description A file of comma-separated values (RFC 4180). */
+    SalesFile: string;
     /**
      * @description - `pending`: no attempt has a known outcome.
      *     - `requires_action`: the bank wants to authenticate the buyer. Give `clientSecret` to Stripe's frontend.
@@ -1671,6 +1870,11 @@ export interface components {
       declineCode?: components["schemas"]["DeclineCode"];
       /** @description For Stripe's frontend. It is there only if the status is `requires_action`. Do not store or log it. */
       clientSecret?: string;
+      /**
+       * Format: uri
+       * @description Where the buyer authenticates: send the browser there. It is there only if the status is `requires_action` and the request had a `returnUrl`. Do not store or log it.
+       */
+      redirectUrl?: string;
       /** @description What was given back so far, in the currency's minor unit, by refunds and by disputes that were lost. Absent if nothing was. */
       refunded?: number;
       /**
@@ -1711,6 +1915,12 @@ export interface components {
        */
       paymentMethod?: string;
       /**
+       * Format: uri
+       * @description Where the browser comes back to after the bank has authenticated the buyer: an absolute address, `https` or `http`. With it, a payment that is `requires_action` has a `redirectUrl`.
+       * @example https://tickets.example/orders/01a21ace-2299-758c-a1fb-9853670f37a8
+       */
+      returnUrl?: string;
+      /**
        * @description A token that Stripe's frontend made of the card (the older way).
        * @example tok_visa
        */
@@ -1730,10 +1940,17 @@ export interface components {
       known: boolean;
     };
     /**
-     * @description Events of tickets go to their seller. Events of orders go to the buyer, and to the seller of the ticket.
+     * @description Events of tickets go to their seller. Events of orders go to the buyer, and to the seller of the ticket. `order.updated`: the pass of a complete order was used (`usedAt`), became void because the ticket was sold again (`resoldAt`), or is valid again.
      * @enum {string}
      */
-    EventType: "ticket.created" | "ticket.updated" | "ticket.deleted" | "order.created" | "order.completed" | "order.cancelled";
+    EventType:
+      | "ticket.created"
+      | "ticket.updated"
+      | "ticket.deleted"
+      | "order.created"
+      | "order.completed"
+      | "order.updated"
+      | "order.cancelled";
     NewWebhook: {
       /**
        * Format: uri
@@ -1917,6 +2134,10 @@ export interface components {
       showId?: components["schemas"]["ShowId"];
       /** @description Absent if the ticket names none. */
       seat?: components["schemas"]["Place"];
+      /** @description Absent if this is the first sale. */
+      resaleOf?: components["schemas"]["Resale"];
+      /** @description The owner of the show. Absent if the ticket has no show. */
+      showOwnerId?: components["schemas"]["UserId"];
       /** @description What the ticket cost at first, in the currency's minor unit. It is there if the ticket has a show. */
       faceValue?: number;
       /** @description When the show starts: from then on the ticket cannot be reserved. It is there if the ticket has a show. */
@@ -1932,7 +2153,14 @@ export interface components {
       createdAt: components["schemas"]["Time"];
       updatedAt: components["schemas"]["Time"];
     };
-    /** @description The data of `order.created`, `order.completed` and `order.cancelled`. */
+    /** @description What is sold again. */
+    Resale: {
+      /** @description The ticket that its buyer sells again. */
+      ticketId: components["schemas"]["TicketId"];
+      /** @description The order with which its seller has bought it. */
+      orderId: components["schemas"]["OrderId"];
+    };
+    /** @description The data of `order.created`, `order.completed`, `order.updated` and `order.cancelled`. */
     OrderEvent: {
       id: components["schemas"]["OrderId"];
       /** @description The buyer. Absent in what a seller gets. */
@@ -1944,7 +2172,11 @@ export interface components {
       reason?: components["schemas"]["CancelReason"] | "unknown";
       expiresAt: components["schemas"]["Time"];
       ticket: components["schemas"]["OrderedTicket"];
-      /** @description Grows with each reservation and each end of one of the ticket, over all its orders. */
+      /** @description When its pass was used. Absent if it was not. */
+      usedAt?: components["schemas"]["Time"];
+      /** @description When its buyer sold the ticket again, so that its pass is void. Absent if it was not sold again. */
+      resoldAt?: components["schemas"]["Time"];
+      /** @description Grows with each reservation and each end of one of the ticket, and with each change of its pass, over all its orders. */
       sequence: number;
       version: components["schemas"]["Version"];
       createdAt: components["schemas"]["Time"];
@@ -2125,7 +2357,7 @@ export interface components {
         };
       };
     };
-    /** @description The password that confirms the change is wrong. */
+    /** @description The password that confirms the change is wrong. Or a page of another site sent the request (`cross_origin`). */
     WrongPassword: {
       headers: {
         "X-Request-Id": components["headers"]["RequestId"];
@@ -2141,6 +2373,34 @@ export interface components {
     };
     /** @description It belongs to another buyer. */
     NotBuyer: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description It belongs to another buyer. Or a page of another site sent the request (`cross_origin`). */
+    NotBuyerOrCrossOrigin: {
+      headers: {
+        "X-Request-Id": components["headers"]["RequestId"];
+        "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+        RateLimit: components["headers"]["RateLimit"];
+        [name: string]: unknown;
+      };
+      content: {
+        "application/problem+json": components["schemas"]["Problem"] & {
+          errors?: unknown;
+        };
+      };
+    };
+    /** @description A page of another site sent the request. Nothing was done. */
+    CrossOrigin: {
       headers: {
         "X-Request-Id": components["headers"]["RequestId"];
         "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
@@ -2483,6 +2743,16 @@ export interface components {
     LastEventId: string;
     /** @description `available`: only tickets that can be reserved now. The catalogue answers, so a change may be late by some milliseconds. */
     TicketStatusFilter: "available";
+    /** @description `me`: only listings of the caller, who must be signed in. */
+    Seller: "me";
+    /** @description `me`: only shows of the caller, who must be signed in. */
+    Owner: "me";
+    /** @description Only sales of this show. */
+    SalesShow: components["schemas"]["ShowId"];
+    /** @description The form of the answer. Without it, `Accept: text/csv` asks for CSV, and anything else for JSON. */
+    SalesFormat: "json" | "csv";
+    /** @description The form of the answer. Without it, `Accept` decides: `image/svg+xml`, `text/html` (303), or JSON. */
+    PassFormat: "json" | "svg";
     /** @description The id of a ticket. */
     TicketId: components["schemas"]["TicketId"];
     /** @description The id of an order. */
@@ -2566,6 +2836,21 @@ export interface components {
     NextLink: string;
     /** @description `true` if this is the answer to an earlier request with the same `Idempotency-Key`. Absent otherwise. */
     IdempotentReplayed: "true";
+    /**
+     * @description The path of a page of the storefront.
+     * @example /orders/01a21ace-2299-758c-a1fb-9853670f37a8/pass
+     */
+    PageLocation: string;
+    /**
+     * @description No cache keeps the answer.
+     * @example private, no-store
+     */
+    PrivateCacheControl: string;
+    /**
+     * @description With CSV, the name of the file. Absent otherwise.
+     * @example attachment; filename="sales.csv"
+     */
+    ContentDisposition: string;
     /** @description How to sign in. */
     WWWAuthenticate: "Bearer";
     /** @description The cookies `jwt` (an hour) and `refresh` (30 days from the sign-in). There are several headers of this name. */
@@ -2625,6 +2910,7 @@ export interface operations {
           };
         };
       };
+      403: components["responses"]["CrossOrigin"];
       408: components["responses"]["RequestTimeout"];
       /** @description The email has an account. */
       409: {
@@ -2703,6 +2989,7 @@ export interface operations {
           };
         };
       };
+      403: components["responses"]["CrossOrigin"];
       408: components["responses"]["RequestTimeout"];
       413: components["responses"]["TooLarge"];
       415: components["responses"]["UnsupportedMedia"];
@@ -2719,7 +3006,11 @@ export interface operations {
       path?: never;
       cookie?: never;
     };
-    requestBody?: never;
+    requestBody?: {
+      content: {
+        "application/json": components["schemas"]["SessionRefresh"];
+      };
+    };
     responses: {
       /** @description A new token, and both cookies anew. */
       200: {
@@ -2734,7 +3025,20 @@ export interface operations {
           "application/json": components["schemas"]["SignedIn"];
         };
       };
-      400: components["responses"]["BadRequest"];
+      /** @description The body is not what it may be. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       /** @description There is no refresh token, or its session has ended. The cookie `refresh` is cleared. */
       401: {
         headers: {
@@ -2751,9 +3055,11 @@ export interface operations {
           };
         };
       };
+      403: components["responses"]["CrossOrigin"];
       408: components["responses"]["RequestTimeout"];
       409: components["responses"]["Conflict"];
       413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
@@ -2783,6 +3089,7 @@ export interface operations {
         };
       };
       400: components["responses"]["BadRequest"];
+      403: components["responses"]["CrossOrigin"];
       408: components["responses"]["RequestTimeout"];
       /** @description The session was changed by somebody else at the same moment, again and again. The cookies are cleared all the same. */
       409: {
@@ -2845,6 +3152,7 @@ export interface operations {
       };
       400: components["responses"]["BadRequest"];
       401: components["responses"]["Unauthorized"];
+      403: components["responses"]["CrossOrigin"];
       408: components["responses"]["RequestTimeout"];
       409: components["responses"]["Conflict"];
       413: components["responses"]["TooLarge"];
@@ -3028,6 +3336,8 @@ export interface operations {
   listTickets: {
     parameters: {
       query?: {
+        /** @description `me`: only listings of the caller, who must be signed in. */
+        seller?: components["parameters"]["Seller"];
         /** @description `available`: only tickets that can be reserved now. The catalogue answers, so a change may be late by some milliseconds. */
         status?: components["parameters"]["TicketStatusFilter"];
         /** @description How many entries the page has at most. */
@@ -3062,11 +3372,12 @@ export interface operations {
       };
       304: components["responses"]["CatalogueNotModified"];
       400: components["responses"]["BadPage"];
+      401: components["responses"]["Unauthorized"];
       408: components["responses"]["RequestTimeout"];
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
-      503: components["responses"]["PublicReadUnavailable"];
+      503: components["responses"]["ReadUnavailable"];
     };
   };
   createTicket: {
@@ -3119,7 +3430,7 @@ export interface operations {
         };
       };
       401: components["responses"]["Unauthorized"];
-      /** @description The show is another user's. */
+      /** @description The show is another user's, or the ticket to be sold again was bought by another one. Or a page of another site sent the request (`cross_origin`). */
       403: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -3133,7 +3444,7 @@ export interface operations {
           };
         };
       };
-      /** @description There is no such show. */
+      /** @description There is no such show, or no such ticket to be sold again. */
       404: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -3148,7 +3459,7 @@ export interface operations {
         };
       };
       408: components["responses"]["RequestTimeout"];
-      /** @description The show has started or is cancelled, its place is listed already, or the price is too high. Or the key was used with another body, or for another request at the same moment. */
+      /** @description The show has started or is cancelled, its place is listed already, or the price is too high. Or the ticket to be sold again has no pass, or one that is used or void. Or the key was used with another body, or for another request at the same moment. */
       409: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -3169,7 +3480,7 @@ export interface operations {
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
-      /** @description The show is not known yet, or something that the service needs is away. */
+      /** @description The show is not known yet, or that the order of the ticket to be sold again is complete; or something that the service needs is away. */
       503: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -3276,7 +3587,7 @@ export interface operations {
         };
       };
       401: components["responses"]["Unauthorized"];
-      /** @description The caller is not its seller. */
+      /** @description The caller is not its seller. Or a page of another site sent the request (`cross_origin`). */
       403: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -3359,7 +3670,7 @@ export interface operations {
         };
       };
       401: components["responses"]["Unauthorized"];
-      /** @description The caller is not its seller. */
+      /** @description The caller is not its seller. Or a page of another site sent the request (`cross_origin`). */
       403: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -3399,6 +3710,8 @@ export interface operations {
   listShows: {
     parameters: {
       query?: {
+        /** @description `me`: only shows of the caller, who must be signed in. */
+        owner?: components["parameters"]["Owner"];
         /** @description How many entries the page has at most. */
         limit?: components["parameters"]["Limit"];
         /** @description Where the page begins. Take it from the `Link` of the page before, and do not make one. */
@@ -3424,11 +3737,12 @@ export interface operations {
         };
       };
       400: components["responses"]["BadPage"];
+      401: components["responses"]["Unauthorized"];
       408: components["responses"]["RequestTimeout"];
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
-      503: components["responses"]["PublicReadUnavailable"];
+      503: components["responses"]["ReadUnavailable"];
     };
   };
   createShow: {
@@ -3481,6 +3795,7 @@ export interface operations {
         };
       };
       401: components["responses"]["Unauthorized"];
+      403: components["responses"]["CrossOrigin"];
       408: components["responses"]["RequestTimeout"];
       /** @description The key was used with another body, or for another request at the same moment. */
       409: {
@@ -3588,7 +3903,7 @@ export interface operations {
         };
       };
       401: components["responses"]["Unauthorized"];
-      /** @description The caller is not its owner. */
+      /** @description The caller is not its owner. Or a page of another site sent the request (`cross_origin`). */
       403: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -3669,7 +3984,7 @@ export interface operations {
         };
       };
       401: components["responses"]["Unauthorized"];
-      /** @description The caller is not its owner. */
+      /** @description The caller is not its owner. Or a page of another site sent the request (`cross_origin`). */
       403: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -3759,7 +4074,7 @@ export interface operations {
         };
       };
       401: components["responses"]["Unauthorized"];
-      /** @description The caller is not its owner. */
+      /** @description The caller is not its owner. Or a page of another site sent the request (`cross_origin`). */
       403: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -3866,7 +4181,7 @@ export interface operations {
         };
       };
       401: components["responses"]["Unauthorized"];
-      /** @description The caller is not its owner. */
+      /** @description The caller is not its owner. Or a page of another site sent the request (`cross_origin`). */
       403: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -3942,6 +4257,98 @@ export interface operations {
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
       503: components["responses"]["PublicReadUnavailable"];
+    };
+  };
+  checkIn: {
+    parameters: {
+      query?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
+      path: {
+        /** @description The id of a show. */
+        showId: components["parameters"]["ShowId"];
+      };
+      cookie?: never;
+    };
+    requestBody: {
+      content: {
+        "application/json": components["schemas"]["NewCheckIn"];
+      };
+    };
+    responses: {
+      /** @description The pass was valid, and is used now. Let its holder in. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["CheckIn"];
+        };
+      };
+      /** @description `code` is missing, or is not the code of a pass of this system (`pass_invalid`): it was made by somebody else, or was read wrongly. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      /** @description The caller is not the show's owner. Or a page of another site sent the request (`cross_origin`). */
+      403: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description The pass does not let anybody in now. With `already_used` the member `usedAt` has the time of the check-in; with `pass_reserved` there is a `Retry-After`. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            /** @description With `already_used`: when it was used. */
+            usedAt?: components["schemas"]["Time"];
+            errors?: unknown;
+          };
+        };
+      };
+      413: components["responses"]["TooLarge"];
+      415: components["responses"]["UnsupportedMedia"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ChangeUnavailable"];
     };
   };
   searchShows: {
@@ -4279,6 +4686,7 @@ export interface operations {
           };
         };
       };
+      403: components["responses"]["CrossOrigin"];
       /** @description There is no such ticket. */
       404: {
         headers: {
@@ -4363,6 +4771,61 @@ export interface operations {
       503: components["responses"]["ReadUnavailable"];
     };
   };
+  listSales: {
+    parameters: {
+      query?: {
+        /** @description Only sales of this show. */
+        showId?: components["parameters"]["SalesShow"];
+        /** @description The form of the answer. Without it, `Accept: text/csv` asks for CSV, and anything else for JSON. */
+        format?: components["parameters"]["SalesFormat"];
+        /** @description How many entries the page has at most. */
+        limit?: components["parameters"]["Limit"];
+        /** @description Where the page begins. Take it from the `Link` of the page before, and do not make one. */
+        cursor?: components["parameters"]["Cursor"];
+      };
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description A page of sales, or all of them as CSV. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Link: components["headers"]["NextLink"];
+          "Content-Disposition": components["headers"]["ContentDisposition"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Sale"][];
+          "text/csv": components["schemas"]["SalesFile"];
+        };
+      };
+      /** @description A parameter does not follow its rules. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ReadUnavailable"];
+    };
+  };
   getOrder: {
     parameters: {
       query?: never;
@@ -4422,7 +4885,7 @@ export interface operations {
       };
       400: components["responses"]["BadRequest"];
       401: components["responses"]["Unauthorized"];
-      403: components["responses"]["NotBuyer"];
+      403: components["responses"]["NotBuyerOrCrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
       /** @description The order is complete, or was changed at the same moment. */
@@ -4444,6 +4907,85 @@ export interface operations {
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
       503: components["responses"]["ChangeUnavailable"];
+    };
+  };
+  getPass: {
+    parameters: {
+      query?: {
+        /** @description The form of the answer. Without it, `Accept` decides: `image/svg+xml`, `text/html` (303), or JSON. */
+        format?: components["parameters"]["PassFormat"];
+      };
+      header?: never;
+      path: {
+        /** @description The id of an order. */
+        orderId: components["parameters"]["OrderId"];
+      };
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The pass, also if it is used. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Cache-Control": components["headers"]["PrivateCacheControl"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Pass"];
+          "image/svg+xml": components["schemas"]["PassPicture"];
+        };
+      };
+      /** @description The page for people has the pass. A browser that asks for HTML gets it. */
+      303: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          Location: components["headers"]["PageLocation"];
+          "Cache-Control": components["headers"]["PrivateCacheControl"];
+          [name: string]: unknown;
+        };
+        content?: never;
+      };
+      /** @description `format` has a value that is not allowed. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      401: components["responses"]["Unauthorized"];
+      403: components["responses"]["NotBuyer"];
+      404: components["responses"]["NotFound"];
+      408: components["responses"]["RequestTimeout"];
+      /** @description There is no pass: the order is not complete, or its ticket has no show (`no_pass`). Or it is void: the order was cancelled after it was complete, or the ticket was sold again (`pass_void`). */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      503: components["responses"]["ReadUnavailable"];
     };
   };
   listPayments: {
@@ -4601,7 +5143,7 @@ export interface operations {
           };
         };
       };
-      403: components["responses"]["NotBuyer"];
+      403: components["responses"]["NotBuyerOrCrossOrigin"];
       /** @description There is no such order. */
       404: {
         headers: {
@@ -4851,6 +5393,7 @@ export interface operations {
         };
       };
       401: components["responses"]["Unauthorized"];
+      403: components["responses"]["CrossOrigin"];
       408: components["responses"]["RequestTimeout"];
       /** @description The account has five endpoints, or the key was used with another body. */
       409: {
@@ -4959,6 +5502,7 @@ export interface operations {
         };
       };
       401: components["responses"]["Unauthorized"];
+      403: components["responses"]["CrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
       /** @description It has changed since it was read. */
@@ -5007,6 +5551,7 @@ export interface operations {
       };
       400: components["responses"]["BadRequest"];
       401: components["responses"]["Unauthorized"];
+      403: components["responses"]["CrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
       409: components["responses"]["Conflict"];
@@ -5044,6 +5589,7 @@ export interface operations {
       };
       400: components["responses"]["BadRequest"];
       401: components["responses"]["Unauthorized"];
+      403: components["responses"]["CrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
       409: components["responses"]["Conflict"];
@@ -5080,6 +5626,7 @@ export interface operations {
       };
       400: components["responses"]["BadRequest"];
       401: components["responses"]["Unauthorized"];
+      403: components["responses"]["CrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
       /** @description The endpoint is disabled. */
@@ -5171,6 +5718,7 @@ export interface operations {
       };
       400: components["responses"]["BadRequest"];
       401: components["responses"]["Unauthorized"];
+      403: components["responses"]["CrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
       /** @description The endpoint is disabled. */
@@ -5290,6 +5838,54 @@ export interface operations {
       431: components["responses"]["HeadersTooLarge"];
       500: components["responses"]["Internal"];
       /** @description Auth is away. */
+      503: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Retry-After": components["headers"]["RetryAfter"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
+    };
+  };
+  getPassKeys: {
+    parameters: {
+      query?: never;
+      header?: never;
+      path?: never;
+      cookie?: never;
+    };
+    requestBody?: never;
+    responses: {
+      /** @description The keys. */
+      200: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          /**
+           * @description How long the answer may be kept.
+           * @example public, max-age=60
+           */
+          "Cache-Control"?: string;
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["KeySet"];
+        };
+      };
+      400: components["responses"]["BadRequest"];
+      408: components["responses"]["RequestTimeout"];
+      429: components["responses"]["RateLimited"];
+      431: components["responses"]["HeadersTooLarge"];
+      500: components["responses"]["Internal"];
+      /** @description Orders is away. */
       503: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];

@@ -30,6 +30,10 @@ export interface Codes {
   invalid: 400;
   /** the request is not valid HTTP. What to do: correct the program. */
   bad_request: 400;
+  /** a ticket that is sold again has the show, place, title and face value of its first sale; only its price can be chosen. What to do: send only the price. */
+  resale_fixed: 400;
+  /** `code` is not the code of a pass of this system. What to do: scan it again; let nobody in with it. */
+  pass_invalid: 400;
   /** Stripe did not sign this event with our secret. What to do: compare `STRIPE_WEBHOOK_SECRET` with the secret of the endpoint at Stripe. */
   signature_invalid: 400;
   /** messages are not sent to this `url`: it is not https, or leads to an address that is not public. What to do: another url. */
@@ -54,8 +58,12 @@ export interface Codes {
   wrong_password: 403;
   /** the ticket is another seller's, or the show another owner's. What to do: nothing. */
   not_owner: 403;
-  /** the show is another user's, who alone lists its tickets. What to do: list it without a show. */
+  /** the show is another user's, who alone lists its tickets and checks passes. What to do: list it without a show; or sign in as its owner. */
   not_show_owner: 403;
+  /** a page of another site sent the request, in a browser; nothing was done. What to do: send it from a page of the same origin, or from a program without `Origin`. */
+  cross_origin: 403;
+  /** the ticket to be sold again was not bought by the caller, or is not sold. What to do: nothing. */
+  not_pass_holder: 403;
   /** the order or payment is another buyer's. What to do: nothing. */
   not_buyer: 403;
   /** there is nothing at this path, or nothing with this id; below `/api/webhooks` also: this system runs without webhooks. What to do: correct the path. */
@@ -84,6 +92,20 @@ export interface Codes {
   ticket_sold: 409;
   /** its sale was refunded, and the seller has not changed the listing since. What to do: another ticket, or later. */
   ticket_withheld: 409;
+  /** its seller cannot sell the ticket any more: the pass was used, or is void. What to do: another ticket. */
+  ticket_withdrawn: 409;
+  /** the order is not complete, or its ticket has no show. What to do: read the order; a ticket without a show is delivered by its seller. */
+  no_pass: 409;
+  /** the pass is void: its order was cancelled, or the ticket was sold again. What to do: let nobody in with it; it cannot be sold. */
+  pass_void: 409;
+  /** the pass was used, so the ticket cannot be sold again. What to do: nothing. */
+  pass_used: 409;
+  /** the pass was used before; `usedAt` is when. What to do: let nobody in with it. */
+  already_used: 409;
+  /** the pass is for another show. What to do: check it in for its own show. */
+  wrong_show: 409;
+  /** the ticket is for sale again, and somebody has reserved it. What to do: after `Retry-After`, when the reservation has ended; or its holder withdraws the listing later. */
+  pass_reserved: 409;
   /** the show has started: its tickets cannot be listed or reserved, and it cannot be changed. What to do: another show. */
   show_started: 409;
   /** the show is cancelled. What to do: another show. */

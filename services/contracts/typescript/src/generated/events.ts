@@ -264,6 +264,14 @@ export interface OrderCancelled1 {
    */
   sequence: number;
   /**
+   * `usedAt` is when the order's pass was used at the entrance. It is absent if it was not.
+   */
+  usedAt?: string;
+  /**
+   * `resoldAt` is when another order bought the place from this order's buyer: the pass is void. It is absent if the place was not resold, or if that sale was given back.
+   */
+  resoldAt?: string;
+  /**
    * `version` grows with every event of the order.
    */
   version: number;
@@ -363,6 +371,14 @@ export interface OrderCompleted1 {
    */
   sequence: number;
   /**
+   * `usedAt` is when the order's pass was used at the entrance. It is absent if it was not.
+   */
+  usedAt?: string;
+  /**
+   * `resoldAt` is when another order bought the place from this order's buyer: the pass is void. It is absent if the place was not resold, or if that sale was given back.
+   */
+  resoldAt?: string;
+  /**
    * `version` grows with every event of the order.
    */
   version: number;
@@ -461,6 +477,121 @@ export interface OrderCreated1 {
    * `sequence` grows with every change of a reservation of the ticket, over all orders of that ticket. Of two events about one ticket, the one with the higher sequence is the newer.
    */
   sequence: number;
+  /**
+   * `usedAt` is when the order's pass was used at the entrance. It is absent if it was not.
+   */
+  usedAt?: string;
+  /**
+   * `resoldAt` is when another order bought the place from this order's buyer: the pass is void. It is absent if the place was not resold, or if that sale was given back.
+   */
+  resoldAt?: string;
+  /**
+   * `version` grows with every event of the order.
+   */
+  version: number;
+  /**
+   * `createdAt` is when the ticket was reserved.
+   */
+  createdAt: string;
+  /**
+   * `updatedAt` is when the order changed last.
+   */
+  updatedAt: string;
+}
+
+/**
+ * `order.updated` is published when the pass of a complete order was used, or became void because its place was resold, or became valid again because that sale was given back.
+ *
+ * Order is the public state of an order: one buyer's purchase of one ticket.
+ */
+export interface OrderUpdated1 {
+  /**
+   * The order's id.
+   */
+  id: string;
+  /**
+   * The buyer's id.
+   */
+  userId: string;
+  /**
+   * `sellerId` is who listed the ticket. It is absent in events of earlier releases, and if the orders service does not know it.
+   */
+  sellerId?: string;
+  /**
+   * `status` is the order's state.
+   * - `created`: the ticket is reserved, and not paid yet
+   * - `complete`: the money is authorized, and the ticket belongs to the buyer
+   * - `cancelled`: it has ended, and does not change any more
+   */
+  status: "created" | "complete" | "cancelled";
+  /**
+   * `reason` is why the order was cancelled. It is absent if it is not cancelled.
+   * - `user`: the buyer cancelled it
+   * - `expired`: it was not paid before the end of the reservation window
+   * - `withdrawn`: the seller deleted the listing
+   * - `payment`: its payment was voided
+   * - `refunded`: all of the money was given back
+   * - `unknown`: the orders service has no such order: it was restored from an older backup
+   */
+  reason?: "user" | "expired" | "withdrawn" | "payment" | "refunded" | "unknown";
+  /**
+   * `expiresAt` is the end of the reservation window: unless it is paid before, the order is cancelled then.
+   */
+  expiresAt: string;
+  /**
+   * The ticket as it was when it was reserved.
+   */
+  ticket: {
+    /**
+     * The ticket's id.
+     */
+    id: string;
+    /**
+     * What was for sale.
+     */
+    title: string;
+    /**
+     * `price` is what the buyer pays, in the currency's minor unit.
+     */
+    price: number;
+    /**
+     * `currency` is an ISO 4217 code in lower case.
+     */
+    currency: string;
+    /**
+     * `showId` is the show that the ticket is for. It is absent if the ticket has no show.
+     */
+    showId?: string;
+    /**
+     * `seat` is where the ticket's holder sits or stands. It is absent if the seller named no place.
+     */
+    seat?: {
+      /**
+       * `section` is a part of the venue.
+       */
+      section?: string;
+      /**
+       * `row` is a row of the section.
+       */
+      row?: string;
+      /**
+       * `number` is that of the seat in its row. It is absent if the place is not numbered, as for people who stand.
+       */
+      number?: string;
+    };
+  };
+  /**
+   * `sequence` grows with every change of a reservation of the ticket, over all orders of that ticket. Of two events about one ticket, the one with the higher sequence is the newer.
+   */
+  sequence: number;
+  /**
+   * `usedAt` is when the order's pass was used at the entrance. It is absent if it was not.
+   */
+  usedAt?: string;
+  /**
+   * `resoldAt` is when another order bought the place from this order's buyer: the pass is void. It is absent if the place was not resold, or if that sale was given back.
+   */
+  resoldAt?: string;
   /**
    * `version` grows with every event of the order.
    */
@@ -1133,6 +1264,23 @@ export interface TicketCreated1 {
    */
   salesEndAt?: string;
   /**
+   * `showOwnerId` is the owner of the show. It is absent if the ticket has no show, and in events of earlier releases, in which the seller is the owner.
+   */
+  showOwnerId?: string;
+  /**
+   * `resaleOf` is what the seller resells: the ticket and the complete order whose pass admits to the place. It is absent unless the ticket is a resale. It never changes.
+   */
+  resaleOf?: {
+    /**
+     * The ticket that the seller has bought.
+     */
+    ticketId: string;
+    /**
+     * The seller's order of that ticket.
+     */
+    orderId: string;
+  };
+  /**
    * `revoked` is true if the ticket is void, because its show was cancelled or another ticket has its place. An order that has it is cancelled, also a complete one, and its money is given back. It is absent in all events but `ticket.deleted`.
    */
   revoked?: boolean;
@@ -1221,6 +1369,23 @@ export interface TicketDeleted1 {
    * `salesEndAt` is when the show starts: the ticket cannot be reserved from then on. It is absent if the ticket has no show.
    */
   salesEndAt?: string;
+  /**
+   * `showOwnerId` is the owner of the show. It is absent if the ticket has no show, and in events of earlier releases, in which the seller is the owner.
+   */
+  showOwnerId?: string;
+  /**
+   * `resaleOf` is what the seller resells: the ticket and the complete order whose pass admits to the place. It is absent unless the ticket is a resale. It never changes.
+   */
+  resaleOf?: {
+    /**
+     * The ticket that the seller has bought.
+     */
+    ticketId: string;
+    /**
+     * The seller's order of that ticket.
+     */
+    orderId: string;
+  };
   /**
    * `revoked` is true if the ticket is void, because its show was cancelled or another ticket has its place. An order that has it is cancelled, also a complete one, and its money is given back. It is absent in all events but `ticket.deleted`.
    */
@@ -1311,6 +1476,23 @@ export interface TicketUpdated1 {
    */
   salesEndAt?: string;
   /**
+   * `showOwnerId` is the owner of the show. It is absent if the ticket has no show, and in events of earlier releases, in which the seller is the owner.
+   */
+  showOwnerId?: string;
+  /**
+   * `resaleOf` is what the seller resells: the ticket and the complete order whose pass admits to the place. It is absent unless the ticket is a resale. It never changes.
+   */
+  resaleOf?: {
+    /**
+     * The ticket that the seller has bought.
+     */
+    ticketId: string;
+    /**
+     * The seller's order of that ticket.
+     */
+    orderId: string;
+  };
+  /**
    * `revoked` is true if the ticket is void, because its show was cancelled or another ticket has its place. An order that has it is cancelled, also a complete one, and its money is given back. It is absent in all events but `ticket.deleted`.
    */
   revoked?: boolean;
@@ -1397,6 +1579,7 @@ export interface Events {
   "order.cancelled": OrderCancelled1;
   "order.completed": OrderCompleted1;
   "order.created": OrderCreated1;
+  "order.updated": OrderUpdated1;
   "payment.captured": PaymentCaptured1;
   "payment.created": PaymentCreated1;
   "payment.failed": PaymentFailed1;

@@ -1,4 +1,6 @@
-package main
+// Package signing reads the keys with which a service signs, from a secret, and makes the key set with which others verify. Auth
+// signs tokens with such keys, orders signs passes with keys of its own.
+package signing
 
 import (
 	"context"
@@ -15,7 +17,6 @@ import (
 
 const (
 	secretStore = "secrets"
-	secretName  = "jwt-signing-key"
 	// readPause is the pause before the secret is read again: at its start a sidecar may not have loaded its components.
 	readPause = 200 * time.Millisecond
 	// secretTime limits one read of the secret.
@@ -24,49 +25,56 @@ const (
 	expires = "Expires"
 )
 
-// secrets is the part of the sidecar that is used here.
-type secrets interface {
+// Secrets is the part of the sidecar that is used here.
+type Secrets interface {
 	GetSecret(ctx context.Context, store, key string, meta map[string]string) (map[string]string, error)
 }
 
-// keys are the content of the secret: blocks of PEM. The first is the private key that signs. The others are private or public keys
-// that are only served, to verify tokens: the next key, before it signs, and the last one, until its tokens have expired.
-type keys struct {
-	private ed25519.PrivateKey
-	others  []ed25519.PublicKey
+// Keys are the content of a secret: blocks of PEM. The first is the private key that signs. The others are private or public keys
+// that are only served, to verify what they have signed or will sign: the next key, before it signs, and the last one, until what it
+// has signed has expired.
+type Keys struct {
+	Private ed25519.PrivateKey
+	Others  []ed25519.PublicKey
 }
 
-// signingKeys reads the keys from the Dapr secret store. It tries again until ctx ends.
-func signingKeys(ctx context.Context, from secrets) (keys, error) {
+// Secret is a secret with keys in the Dapr secret store.
+type Secret struct {
+	Name string
+	From Secrets
+}
+
+// Read reads the keys. It tries again until ctx ends.
+func (s Secret) Read(ctx context.Context) (Keys, error) {
 	var last error
 	text, err := backoff.Retry(ctx, func() (text string, err error) {
-		text, last = readSecret(ctx, from)
+		text, last = s.text(ctx)
 		return text, last
 	}, backoff.WithBackOff(backoff.NewConstantBackOff(readPause)), backoff.WithMaxElapsedTime(0))
 	if err != nil { // ctx has ended
-		return keys{}, fmt.Errorf("read the secret %s from the store %s: %w", secretName, secretStore, last)
+		return Keys{}, fmt.Errorf("read the secret %s from the store %s: %w", s.Name, secretStore, last)
 	}
-	return parseSecret(text)
+	return s.parse(text)
 }
 
-func readSecret(ctx context.Context, from secrets) (string, error) {
+func (s Secret) text(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, secretTime)
 	defer cancel()
-	secret, err := from.GetSecret(ctx, secretStore, secretName, nil)
-	return secret[secretName], err
+	secret, err := s.From.GetSecret(ctx, secretStore, s.Name, nil)
+	return secret[s.Name], err
 }
 
-func parseSecret(text string) (keys, error) {
+func (s Secret) parse(text string) (Keys, error) {
 	k, err := parseKeys(text, time.Now())
 	if err != nil {
-		return keys{}, fmt.Errorf("secret %s in the store %s: %w", secretName, secretStore, err)
+		return Keys{}, fmt.Errorf("secret %s in the store %s: %w", s.Name, secretStore, err)
 	}
 	return k, nil
 }
 
-// watchKeys reads the secret every period and calls changed with its keys, until ctx ends. A secret that cannot be read changes nothing.
+// Watch reads the secret every period and calls changed with its keys, until ctx ends. A secret that cannot be read changes nothing.
 // It returns nil.
-func watchKeys(ctx context.Context, from secrets, period time.Duration, log *slog.Logger, changed func(keys)) error {
+func (s Secret) Watch(ctx context.Context, period time.Duration, log *slog.Logger, changed func(Keys)) error {
 	failed := false
 	for {
 		select {
@@ -74,23 +82,23 @@ func watchKeys(ctx context.Context, from secrets, period time.Duration, log *slo
 			return nil
 		case <-time.After(period):
 		}
-		text, err := readSecret(ctx, from)
-		var k keys
+		text, err := s.text(ctx)
+		var k Keys
 		if err == nil {
-			k, err = parseSecret(text)
+			k, err = s.parse(text)
 		}
 		if err == nil {
 			changed(k)
 		} else if ctx.Err() == nil && !failed {
-			log.Warn("the keys cannot be read; the last ones stay in use", "error", err)
+			log.Warn("the keys cannot be read; the last ones stay in use", "secret", s.Name, "error", err)
 		}
 		failed = err != nil
 	}
 }
 
 // parseKeys reads the keys of a secret that are served at a time. Its errors do not have any part of the secret.
-func parseKeys(text string, now time.Time) (keys, error) {
-	var k keys
+func parseKeys(text string, now time.Time) (Keys, error) {
+	var k Keys
 	rest := []byte(text)
 	for n := 1; ; n++ {
 		var block *pem.Block
@@ -100,7 +108,7 @@ func parseKeys(text string, now time.Time) (keys, error) {
 		if until, ok := block.Headers[expires]; ok && n > 1 {
 			end, err := time.Parse(time.RFC3339, until)
 			if err != nil {
-				return keys{}, fmt.Errorf("key %d: the header %s is not a time like 2026-12-31T12:00:00Z", n, expires)
+				return Keys{}, fmt.Errorf("key %d: the header %s is not a time like 2026-12-31T12:00:00Z", n, expires)
 			}
 			if now.After(end) {
 				continue
@@ -109,17 +117,17 @@ func parseKeys(text string, now time.Time) (keys, error) {
 		private, public, err := parseBlock(block)
 		switch {
 		case err != nil:
-			return keys{}, fmt.Errorf("key %d: %w", n, err)
+			return Keys{}, fmt.Errorf("key %d: %w", n, err)
 		case n > 1:
-			k.others = append(k.others, public)
+			k.Others = append(k.Others, public)
 		case private == nil:
-			return keys{}, errors.New("key 1 is a public key; it must be the private key that signs")
+			return Keys{}, errors.New("key 1 is a public key; it must be the private key that signs")
 		default:
-			k.private = private
+			k.Private = private
 		}
 	}
-	if k.private == nil {
-		return keys{}, errors.New("it is no private key in PEM (PKCS #8)")
+	if k.Private == nil {
+		return Keys{}, errors.New("it is no private key in PEM (PKCS #8)")
 	}
 	return k, nil
 }

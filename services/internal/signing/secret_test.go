@@ -1,4 +1,4 @@
-package main
+package signing
 
 import (
 	"context"
@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"boxoffice/services/internal/identity"
 )
 
 // failingSecrets is a secret store that fails some times before it returns the secret.
@@ -46,20 +44,20 @@ func encode(t *testing.T, key any) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
-func TestSigningKeys_WaitForTheSecretStore(t *testing.T) {
+func TestRead_WaitForTheSecretStore(t *testing.T) {
 	private := newKey(t)
 
-	got, err := signingKeys(t.Context(), &failingSecrets{fails: 2, value: encode(t, private)})
+	got, err := Secret{"a-secret", &failingSecrets{fails: 2, value: encode(t, private)}}.Read(t.Context())
 
 	require.NoError(t, err)
-	require.Equal(t, keys{private: private}, got)
+	require.Equal(t, Keys{Private: private}, got)
 }
 
-func TestSigningKeys_ErrorsNameTheSecret(t *testing.T) {
+func TestRead_ErrorsNameTheSecret(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := signingKeys(ctx, &failingSecrets{fails: 1})
-	require.ErrorContains(t, err, "jwt-signing-key")
+	_, err := Secret{"a-secret", &failingSecrets{fails: 1}}.Read(ctx)
+	require.ErrorContains(t, err, "a-secret")
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 
 	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -79,8 +77,8 @@ func TestSigningKeys_ErrorsNameTheSecret(t *testing.T) {
 		"no public key after a good": good + string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("x")})),
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := signingKeys(t.Context(), &failingSecrets{value: text})
-			require.ErrorContains(t, err, "secret jwt-signing-key in the store secrets")
+			_, err := Secret{"a-secret", &failingSecrets{value: text}}.Read(t.Context())
+			require.ErrorContains(t, err, "secret a-secret in the store secrets")
 		})
 	}
 }
@@ -102,16 +100,16 @@ func TestParseKeys_TheFirstSignsAndTheOthersAreServedUntilTheyExpire(t *testing.
 	got, err := parseKeys(text, at)
 
 	require.NoError(t, err)
-	require.Equal(t, keys{signs, []ed25519.PublicKey{next.Public().(ed25519.PublicKey), last.Public().(ed25519.PublicKey)}}, got)
+	require.Equal(t, Keys{signs, []ed25519.PublicKey{next.Public().(ed25519.PublicKey), last.Public().(ed25519.PublicKey)}}, got)
 }
 
-func TestWatchKeys_UsesChangedKeysAndContinuesAfterFailures(t *testing.T) {
+func TestWatch_UsesChangedKeysAndContinuesAfterFailures(t *testing.T) {
 	first, second := newKey(t), newKey(t)
 	texts := []string{encode(t, first), "nonsense", encode(t, second)}
 	ctx, cancel := context.WithCancel(t.Context())
-	var signing []ed25519.PrivateKey
+	var used []ed25519.PrivateKey
 
-	err := watchKeys(ctx, secretsFunc(func() (string, error) {
+	err := Secret{"a-secret", secretsFunc(func() (string, error) {
 		if len(texts) == 0 {
 			cancel()
 			return "", io.ErrUnexpectedEOF
@@ -119,10 +117,10 @@ func TestWatchKeys_UsesChangedKeysAndContinuesAfterFailures(t *testing.T) {
 		text := texts[0]
 		texts = texts[1:]
 		return text, nil
-	}), time.Millisecond, slog.New(slog.DiscardHandler), func(k keys) { signing = append(signing, k.private) })
+	})}.Watch(ctx, time.Millisecond, slog.New(slog.DiscardHandler), func(k Keys) { used = append(used, k.Private) })
 
 	require.NoError(t, err)
-	require.Equal(t, []ed25519.PrivateKey{first, second}, signing)
+	require.Equal(t, []ed25519.PrivateKey{first, second}, used)
 }
 
 type secretsFunc func() (string, error)
@@ -130,28 +128,4 @@ type secretsFunc func() (string, error)
 func (f secretsFunc) GetSecret(_ context.Context, _, key string, _ map[string]string) (map[string]string, error) {
 	text, err := f()
 	return map[string]string{key: text}, err
-}
-
-func TestUseKeys_TokensOfBothKeysAreValidWhileBothAreServed(t *testing.T) {
-	old, next := newKey(t), newKey(t)
-	issuer, verifier := newIdentity(keys{private: old}, time.Hour)
-	use := useKeys(issuer, verifier, slog.New(slog.DiscardHandler))
-	token := func() string {
-		text, _, err := issuer.Issue(identity.Caller{ID: "ada"}, time.Now())
-		require.NoError(t, err)
-		return text
-	}
-	verify := func(text string) error { _, err := verifier.Verify(t.Context(), text); return err }
-	first := token()
-	require.NoError(t, verify(first))
-
-	use(keys{next, []ed25519.PublicKey{old.Public().(ed25519.PublicKey)}})
-	second := token()
-	require.NoError(t, verify(first))
-	require.NoError(t, verify(second))
-	require.Len(t, issuer.KeySet().Keys, 2)
-
-	use(keys{private: next})
-	require.Error(t, verify(first))
-	require.NoError(t, verify(second))
 }
