@@ -37,7 +37,7 @@ DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-buil
 DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES) $(WEBHOOKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra dead-letters rebuild-catalogue republish-tickets migrate-up migrate-status build build-webhooks build-runtime build-cluster test test-unit test-typescript test-stack test-browser test-infra test-requests build-before test-upgrade test-coverage fuzz \
+.PHONY: help run infra dead-letters rebuild-catalogue republish-tickets migrate-up migrate-status build build-webhooks build-storefront build-runtime build-cluster test test-unit test-typescript test-stack test-browser test-infra test-requests build-before test-upgrade test-coverage fuzz \
 	bench chaos check test-mutants k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint vulncheck release-contracts pin-images rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
@@ -72,11 +72,14 @@ migrate-status: ## show which migrations a PostgreSQL server has
 
 ##@ Build
 
-build: build-webhooks ## build the services, the launcher, the Stripe sandbox and the proof
+build: build-webhooks build-storefront ## build the services, the launcher, the Stripe sandbox and the proof
 	@go build -trimpath -o .build/ $(addprefix ./,$(SERVICES)) $(PROGRAMS)
 
 build-webhooks: ## build the service webhooks, if Node 20 or later is there
 	@$(NPM) build $(WEBHOOKS)
+
+build-storefront: .build/tools/esbuild ## bundle the scripts and styles of the storefront, which the gateway serves
+	@services/storefront/bundle.sh $<
 
 build-runtime: ## build Dapr's runtime and NATS, if their sources changed
 	@go run ./deploy/local/build runtime

@@ -299,6 +299,7 @@ func TestOpenAPI_HasTheBoundsOfTheSources(t *testing.T) {
 		{schema("NewAccount", "properties", "password", "maxLength"), "auth/user.go", `longestPassword += (\d+)`},
 		{schema("NewPayment", "properties", "paymentMethod", "maxLength"), "payments/api.go", `json:"paymentMethod" .*max=(\d+)"`},
 		{schema("NewPayment", "properties", "token", "maxLength"), "payments/api.go", `json:"token" .*max=(\d+)"`},
+		{schema("NewPayment", "properties", "returnUrl", "maxLength"), "payments/api.go", `json:"returnUrl" .*max=(\d+)"`},
 		{schema("NewWebhook", "properties", "description", "maxLength"), "webhooks/src/decode.ts", `longestDescription = (\d+)`},
 		{schema("NewWebhook", "properties", "url", "maxLength"), "webhooks/src/network.ts", `longestUrl = (\d+)`},
 	} {

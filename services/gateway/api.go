@@ -7,14 +7,18 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
+
+	"boxoffice/services/storefront"
 )
 
 // api is the public REST API: which service serves which paths, behind the limits. The gateway itself serves the documents.
 type api struct {
 	limits    *limits
 	streams   *streams
+	origins   origins
 	routes    []route
 	documents *documents
+	pages     *storefront.Storefront // nil: the gateway serves none
 }
 
 // route is a service and the paths that it serves.
@@ -25,7 +29,7 @@ type route struct {
 
 // newAPI uses roots to verify services with an https address; nil: the system's authorities.
 func newAPI(cfg config, roots *x509.CertPool, limits *limits, streams *streams) (*api, error) {
-	a := &api{limits: limits, streams: streams, documents: newDocuments()}
+	a := &api{limits: limits, streams: streams, origins: newOrigins(cfg.PublicURL, cfg.TrustedProxies), documents: newDocuments()}
 	for _, service := range []struct {
 		name      string
 		addresses []string
@@ -47,6 +51,13 @@ func newAPI(cfg config, roots *x509.CertPool, limits *limits, streams *streams) 
 			return nil, err
 		}
 		a.routes = append(a.routes, route{u, service.paths})
+	}
+	if cfg.Storefront != "off" {
+		pages, err := storefront.New(storefront.Options{Read: a.upstream("catalogue").read, SignedIn: limits.signedIn, StripeKey: cfg.StripePublishableKey})
+		if err != nil {
+			return nil, err
+		}
+		a.pages = pages
 	}
 	return a, nil
 }
@@ -72,6 +83,7 @@ func (a *api) upstream(name string) *upstream {
 
 func (a *api) register(app *fiber.App) {
 	app.Use(secure)
+	app.Use(a.origins.check)
 	a.limits.register(app)
 	a.documents.register(app)
 	// Before the routes of whole services, some of whose paths these are.
@@ -86,6 +98,9 @@ func (a *api) register(app *fiber.App) {
 				app.Add(method, path, r.to.proxy)
 			}
 		}
+	}
+	if a.pages != nil {
+		a.pages.Register(app) // the last one, because it has all paths
 	}
 }
 
@@ -136,6 +151,11 @@ func secure(c *fiber.Ctx) error {
 	policy, isPage := c.Locals(policyKey{}).(string)
 	if !isPage {
 		policy = "default-src 'none'; frame-ancestors 'none'"
+	}
+	if ofStorefront, ok := storefront.PolicyOf(c); ok {
+		policy = ofStorefront.Content
+		c.Set("Permissions-Policy", ofStorefront.Permissions)
+		c.Set("Cross-Origin-Opener-Policy", "same-origin")
 	}
 	c.Set(fiber.HeaderContentSecurityPolicy, policy)
 	c.Set("Cross-Origin-Resource-Policy", "same-origin")

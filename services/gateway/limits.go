@@ -143,6 +143,12 @@ func (l *limits) user(c *fiber.Ctx) (id.User, bool) {
 	return caller.ID, err == nil
 }
 
+// signedIn reports whether the request has a valid token.
+func (l *limits) signedIn(c *fiber.Ctx) bool {
+	_, ok := l.user(c)
+	return ok
+}
+
 // setRateLimit writes the fields of draft-ietf-httpapi-ratelimit-headers-11. RateLimit-Policy has the policies that apply: q tokens,
 // which come back in w seconds. RateLimit has what is left of each: r tokens, and all of them again in t seconds. After a refusal t
 // is the time until the next token, as in Retry-After.

@@ -1,7 +1,7 @@
 // Command gateway is the one public address of the system. It proxies the REST APIs of the services, limits what clients may
 // send, and reports whether all services are ready. It needs no store and no broker.
 //
-// Read api.go for the paths, limits.go and buckets.go for the rate limits, proxy.go for the headers, stream.go for responses
+// Read api.go for the paths, pages.go for the storefront, origin.go for requests of other sites, limits.go and buckets.go for the rate limits, proxy.go for the headers, stream.go for responses
 // that do not end, upstream.go and replica.go for the choice of a process, connection.go for the connections to it.
 package main
 
@@ -42,6 +42,10 @@ type config struct {
 	StreamsPerAddress int `env:"STREAMS_PER_ADDRESS" envDefault:"64" validate:"min=0"`
 	// Other values of the constants with these names, for tests.
 	streamSilence, streamWriteTimeout time.Duration
+	// Storefront is whether the gateway serves the pages of the storefront, or the APIs alone.
+	Storefront string `env:"STOREFRONT" envDefault:"on" validate:"oneof=on off"`
+	// StripePublishableKey makes the storefront use Stripe's form to pay. It is public.
+	StripePublishableKey string `env:"STRIPE_PUBLISHABLE_KEY" validate:"omitempty,startswith=pk_"`
 	// TraceSampling is the share of requests whose trace is recorded. The client's own sampling flag is ignored.
 	TraceSampling float64 `env:"TRACE_SAMPLING" envDefault:"0" validate:"min=0,max=1"`
 }

@@ -167,7 +167,7 @@ func TestAPI_RoutesEachPathToItsService(t *testing.T) {
 		"/api/Tickets":                               "",
 		"/api/expiration":                            "",
 		"/api":                                       "",
-		"/":                                          "",
+		"/other":                                     "",
 		"/api/../metrics":                            "",
 		"/.well-known/other":                         "",
 		"/metrics/../api/tickets":                    "",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 
@@ -37,14 +38,16 @@ type ticketResponse struct {
 	UserID   id.User   `json:"userId"`
 	Status   Status    `json:"status"`
 	OrderID  id.Order  `json:"orderId,omitempty"`
-	// The last four are absent if the ticket has no show.
+	// Absent if the ticket has no show.
 	ShowID     id.Show         `json:"showId,omitempty"`
 	Seat       *placeResponse  `json:"seat,omitempty"`
 	FaceValue  int64           `json:"faceValue,omitempty"`
 	SalesEndAt clock.Timestamp `json:"salesEndAt,omitzero"`
-	Version    int             `json:"version"`
-	CreatedAt  clock.Timestamp `json:"createdAt"`
-	UpdatedAt  clock.Timestamp `json:"updatedAt"`
+	// ResaleOf is the ticket that a resale sells.
+	ResaleOf  id.Ticket       `json:"resaleOf,omitempty"`
+	Version   int             `json:"version"`
+	CreatedAt clock.Timestamp `json:"createdAt"`
+	UpdatedAt clock.Timestamp `json:"updatedAt"`
 }
 
 // placeResponse is a place as clients get it.
@@ -71,6 +74,9 @@ func responseOf(t Ticket) ticketResponse {
 	}
 	if t.ShowID != "" {
 		response.SalesEndAt = clock.Stamp(t.SalesEndAt)
+	}
+	if t.ResaleOf != nil {
+		response.ResaleOf = t.ResaleOf.TicketID
 	}
 	if p := t.Place; p != nil {
 		response.Seat = &placeResponse{p.Section, p.Row, p.Number}
@@ -107,10 +113,20 @@ type listingRequest struct {
 	offerRequest
 	ShowID *string       `json:"showId" validate:"omitempty,uuid"`
 	Seat   *placeRequest `json:"seat"`
+	// ResaleOf is the ticket that is resold; then the price is the only other member.
+	ResaleOf *string `json:"resaleOf" validate:"omitempty,uuid"`
 }
 
 func (r listingRequest) listing() (Listing, error) {
 	listing := Listing{Offer: r.offer()}
+	if r.ResaleOf != nil {
+		resold, err := id.Parse[id.Ticket](*r.ResaleOf)
+		if err != nil {
+			return listing, errNoResoldTicket.Because(err)
+		}
+		listing.ResaleOf = resold
+		return listing, nil
+	}
 	if r.ShowID == nil {
 		return listing, nil
 	}
@@ -128,8 +144,19 @@ func (r listingRequest) listing() (Listing, error) {
 // errShowRequired is for a seat or a face value without a show.
 var errShowRequired = problem.New(problem.Invalid, "required", "Show id is required, because only a ticket for a show has a seat or a face value.").WithField("showId")
 
-// checkListing refuses what only a listing with a show may lack or have.
+// checkListing refuses what only a listing with a show may lack or have, and what a resale takes from the ticket that it resells.
 func checkListing(r listingRequest) (refusals []*problem.Error, err error) {
+	if r.ResaleOf != nil {
+		for _, member := range []struct {
+			name  string
+			given bool
+		}{{"title", r.Title != ""}, {"faceValue", r.FaceValue != nil}, {"showId", r.ShowID != nil}, {"seat", r.Seat != nil}} {
+			if member.given {
+				refusals = append(refusals, errResaleFixed(member.name))
+			}
+		}
+		return refusals, nil
+	}
 	if r.ShowID == nil && r.Title == "" {
 		refusals = append(refusals, errTitleRequired)
 	}
@@ -139,9 +166,12 @@ func checkListing(r listingRequest) (refusals []*problem.Error, err error) {
 	return refusals, nil
 }
 
+// updateRequest is a seller's change. ShowID and Seat never change; they are read because they are refused for a resale, and otherwise ignored.
 type updateRequest struct {
 	offerRequest
-	Version int `json:"version" validate:"omitempty,min=1"`
+	Version int             `json:"version" validate:"omitempty,min=1"`
+	ShowID  json.RawMessage `json:"showId"`
+	Seat    json.RawMessage `json:"seat"`
 }
 
 // decode is rest.Decode for a request with a price, which it checks by the terms, and with what check refuses. The problem names all that is
@@ -264,16 +294,37 @@ func (a *api) update(c *fiber.Ctx) error {
 	return c.JSON(responseOf(updated))
 }
 
-// checkUpdate refuses a change without a title of a ticket without a show, like every other wrong member: before the ticket's seller counts.
-func (a *api) checkUpdate(ctx context.Context, ticket id.Ticket, r updateRequest) ([]*problem.Error, error) {
-	if r.Title != "" {
+// fixed are the members of the request that never change.
+func (r updateRequest) fixed() (members []string) {
+	for name, value := range map[string]json.RawMessage{"showId": r.ShowID, "seat": r.Seat} {
+		if len(value) > 0 && string(value) != "null" {
+			members = append(members, name)
+		}
+	}
+	slices.Sort(members)
+	return members
+}
+
+// checkUpdate refuses a change without a title of a ticket without a show, and a member of a resale that never changes, like every other wrong
+// member: before the ticket's seller counts. (Ticket.Update refuses the title and the face value of a resale.)
+func (a *api) checkUpdate(ctx context.Context, ticket id.Ticket, r updateRequest) (refusals []*problem.Error, err error) {
+	fixed := r.fixed()
+	if r.Title != "" && len(fixed) == 0 {
 		return nil, nil
 	}
 	found, err := a.store.Ticket(ctx, ticket)
-	if err != nil || found.ShowID != "" {
+	if err != nil {
 		return nil, err
 	}
-	return []*problem.Error{errTitleRequired}, nil
+	if r.Title == "" && found.ShowID == "" {
+		refusals = append(refusals, errTitleRequired)
+	}
+	if found.ResaleOf != nil {
+		for _, member := range fixed {
+			refusals = append(refusals, errResaleFixed(member))
+		}
+	}
+	return refusals, nil
 }
 
 func (a *api) delete(c *fiber.Ctx) error {

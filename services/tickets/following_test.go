@@ -45,7 +45,7 @@ func newShow(t testing.TB, s *store) events.Show {
 
 // list lists a ticket for a show, as the API does.
 func list(ctx context.Context, s *store, show id.Show, place *Place) (Ticket, error) {
-	return state.Decide(ctx, s.documents, s.Create("seller", Listing{Offer{Title: "Front row", Price: 4500}, show, place}))
+	return state.Decide(ctx, s.documents, s.Create("seller", Listing{Offer: Offer{Title: "Front row", Price: 4500}, ShowID: show, Place: place}))
 }
 
 // mustList is list without a refusal.
@@ -253,7 +253,7 @@ func TestFollowShows_AListingThatRacesWithTheCancellation(t *testing.T) {
 		s := newReplica(t, statetest.New(), "one", clock.System)
 		of := newShow(t, s)
 		early := mustList(t, s, of.ID, nil)
-		change, late, err := s.Create("seller", Listing{Offer{Price: 4500}, of.ID, row8()})(t.Context())
+		change, late, err := s.Create("seller", Listing{Offer: Offer{Price: 4500}, ShowID: of.ID, Place: row8()})(t.Context())
 		require.NoError(t, err)
 		for range 2 { // a redelivery
 			require.NoError(t, s.ApplyShow(t.Context(), showEvent(of.ID, 2, of.StartsAt.Time, events.ShowStatusCancelled)))

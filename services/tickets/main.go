@@ -2,7 +2,7 @@
 //
 // Read ticket.go first: it has a ticket's whole life, and how it becomes sold. Then store.go (documents and
 // decisions), api.go (REST), subscriptions.go (events), withdrawals.go (sellers who delete their accounts), and for tickets
-// that are for a show show.go, place.go and following.go (shows that are moved or cancelled). command.go has the command
+// that are for a show show.go, place.go, following.go (shows that are moved or cancelled) and resale.go (buyers who sell again). command.go has the command
 // `tickets republish`.
 package main
 

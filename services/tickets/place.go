@@ -13,7 +13,7 @@ import (
 
 // A place with a number is of one ticket of its show. The document of the place names that ticket; it is written in the
 // transaction that lists the ticket, on the condition that it does not exist, and deleted in the transaction that
-// deletes the ticket. A place without a number is of any number of tickets.
+// deletes the ticket. A place without a number is of any number of tickets. The resale of a ticket has no such document: the ticket that it resells keeps its own.
 
 // Place is where the holder of a ticket sits or stands, in the seller's words. A part may be "".
 type Place struct {
@@ -54,7 +54,7 @@ type Placement struct {
 }
 
 // HasPlace reports whether no other ticket of the show may have this ticket's place.
-func (t *Ticket) HasPlace() bool { return t.Place.isNumbered() && !t.Deleted }
+func (t *Ticket) HasPlace() bool { return t.Place.isNumbered() && !t.Deleted && t.ResaleOf == nil }
 
 func (t *Ticket) placement() Placement {
 	return Placement{Schema: placementSchema, TicketID: t.ID, Place: *t.Place}

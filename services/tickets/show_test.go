@@ -50,7 +50,7 @@ func TestCreateForShow_WhatIsMissingIsTheShows(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, events.TicketCreated{Ticket: events.Ticket{
 		ID: "ticket-1", Title: "Front row", Price: 4500, Currency: "usd", UserID: "seller", Status: "available",
-		ShowID: "show-1", Seat: &events.Place{Section: "Block A", Row: "8", Number: "12"}, FaceValue: 4000, SalesEndAt: clock.Stamp(evening),
+		ShowID: "show-1", Seat: &events.Place{Section: "Block A", Row: "8", Number: "12"}, FaceValue: 4000, SalesEndAt: clock.Stamp(evening), ShowOwnerID: "seller",
 		Version: 1, CreatedAt: clock.Stamp(noon), UpdatedAt: clock.Stamp(noon),
 	}}, ticket.Event())
 }

@@ -80,19 +80,24 @@ func newStore(documents *state.Store, terms Terms, clock clock.Clock, log *slog.
 	}
 }
 
-// Listing is a new ticket as its seller wants it. ShowID may be "", and Place nil.
+// Listing is a new ticket as its seller wants it. ShowID may be "", and Place nil. Of a resale there is only the price, and ResaleOf, the ticket
+// that is resold.
 type Listing struct {
 	Offer
-	ShowID id.Show
-	Place  *Place
+	ShowID   id.Show
+	Place    *Place
+	ResaleOf id.Ticket
 }
 
-// Create decides on a listing: CreateForShow has the rules if it is for a show. The caller commits the change, and calls decide again on a
-// conflict.
+// Create decides on a listing: CreateForShow has the rules if it is for a show, and Ticket.Resell if it is a resale. The caller commits the
+// change, and calls decide again on a conflict.
 func (s *store) Create(seller id.User, listing Listing) (decide func(ctx context.Context) (*state.Change, Ticket, error)) {
 	again := false
 	return func(ctx context.Context) (*state.Change, Ticket, error) {
-		if listing.ShowID == "" {
+		switch {
+		case listing.ResaleOf != "":
+			return s.resell(ctx, seller, listing)
+		case listing.ShowID == "":
 			ticket := Create(id.New[id.Ticket](), seller, s.terms.Currency, listing.Offer, s.clock())
 			return newTicket(ctx, ticket), ticket, nil
 		}
@@ -100,6 +105,29 @@ func (s *store) Create(seller id.User, listing Listing) (decide func(ctx context
 		again = true
 		return s.createForShow(ctx, seller, listing, afterConflict)
 	}
+}
+
+// resell reads the ticket that is resold, and its show.
+func (s *store) resell(ctx context.Context, seller id.User, listing Listing) (*state.Change, Ticket, error) {
+	resold, err := state.Get[Ticket](ctx, s.documents, ticketKey(listing.ResaleOf))
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, Ticket{}, errNoResoldTicket
+	}
+	if err != nil {
+		return nil, Ticket{}, err
+	}
+	show, err := s.showOf(ctx, &resold.Value)
+	if err != nil {
+		return nil, Ticket{}, err
+	}
+	ticket, err := resold.Value.Resell(id.New[id.Ticket](), seller, listing.Price, show, s.clock())
+	if err != nil {
+		return nil, Ticket{}, err
+	}
+	change := newTicket(ctx, ticket)
+	change.Append(ticketsOf(ticket.ShowID), string(ticket.ID))
+	change.Update(resold.Key, resold.ETag, resold.Value)
+	return change, ticket, nil
 }
 
 // createForShow reads the show. It does not read who has the place, unless there was a conflict: a place is most likely free, and the change
@@ -208,13 +236,13 @@ func (s *store) ApplyOrder(ctx context.Context, order events.Order) error {
 	return err
 }
 
-// decide lets a transition change a ticket, and commits it with its event, if it has one.
+// decide lets a transition change a ticket, and commits it with its event, if it has one, and with what follows for its place and for a resale.
 func (s *store) decide(ctx context.Context, ticket id.Ticket, transition func(*Ticket) (changed bool, err error)) (Ticket, error) {
 	decided, err := state.Modify(ctx, s.documents, ticketKey(ticket), func(t *Ticket, change *state.Change) (bool, error) {
 		if t.ID == "" {
 			return false, errNoTicket
 		}
-		hadPlace := t.HasPlace()
+		hadPlace, had := t.HasPlace(), t.OrderID
 		changed, err := transition(t)
 		if err != nil || !changed {
 			return false, err
@@ -224,17 +252,69 @@ func (s *store) decide(ctx context.Context, ticket id.Ticket, transition func(*T
 				return false, err
 			}
 		}
-		addToSellerIndex(change, t)
-		if t.ReturnToIndex() {
-			change.Append(allTickets, string(ticket))
+		if err := s.changeResales(ctx, change, t, had); err != nil {
+			return false, err
 		}
-		emit(ctx, change, t)
+		s.complete(ctx, change, t)
 		return true, nil
 	})
 	if err == nil && decided.Deleted && !decided.RemovedFromIndex {
 		s.compactor.Wake()
 	}
 	return decided, err
+}
+
+// complete adds to the change of a ticket what its indexes need, and its event.
+func (s *store) complete(ctx context.Context, change *state.Change, ticket *Ticket) {
+	addToSellerIndex(change, ticket)
+	if ticket.ReturnToIndex() {
+		change.Append(allTickets, string(ticket.ID))
+	}
+	emit(ctx, change, ticket)
+}
+
+// changeResales adds to the change of a ticket what follows for its own resale, and, if it is a resale, for the ticket that it resells. had is
+// the order that had the ticket before.
+func (s *store) changeResales(ctx context.Context, change *state.Change, ticket *Ticket, had id.Order) error {
+	if ticket.EndsResale(had) {
+		deleted, err := s.endResale(ctx, change, ticket.ResaleID)
+		if err != nil {
+			return err
+		}
+		if deleted {
+			ticket.ResaleID = ""
+		}
+	}
+	if ticket.ResaleOf == nil {
+		return nil
+	}
+	resold, err := state.Get[Ticket](ctx, s.documents, ticketKey(ticket.ResaleOf.TicketID))
+	if err != nil {
+		return fmt.Errorf("the ticket that %s resells: %w", ticket.ID, err)
+	}
+	changed, ends := resold.Value.NoteResale(ticket)
+	if !changed {
+		return nil
+	}
+	change.Update(resold.Key, resold.ETag, resold.Value)
+	if ends != "" {
+		_, err = s.endResale(ctx, change, ends)
+	}
+	return err
+}
+
+// endResale adds to a change the end of a resale, and reports whether it is deleted then.
+func (s *store) endResale(ctx context.Context, change *state.Change, resale id.Ticket) (deleted bool, err error) {
+	doc, err := state.Get[Ticket](ctx, s.documents, ticketKey(resale))
+	if err != nil {
+		return false, fmt.Errorf("resale %s: %w", resale, err)
+	}
+	if doc.Value.End(s.clock()) {
+		s.complete(ctx, change, &doc.Value)
+		change.Update(doc.Key, doc.ETag, doc.Value)
+		s.compactor.Wake()
+	}
+	return doc.Value.Deleted, nil
 }
 
 // addToSellerIndex adds a ticket's entry in the index of its seller's tickets to a change, if it has none.

@@ -12,6 +12,7 @@ type subscriptions struct{ store *store }
 func (s *subscriptions) register(r *events.Router) {
 	events.On(r, func(ctx context.Context, e events.OrderCreated) error { return s.store.ApplyOrder(ctx, e.Order) })
 	events.On(r, func(ctx context.Context, e events.OrderCompleted) error { return s.store.ApplyOrder(ctx, e.Order) })
+	events.On(r, func(ctx context.Context, e events.OrderUpdated) error { return s.store.ApplyOrder(ctx, e.Order) })
 	events.On(r, s.orderCancelled)
 
 	events.On(r, func(ctx context.Context, e events.ShowCreated) error { return s.store.ApplyShow(ctx, e.Show) })

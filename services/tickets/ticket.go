@@ -28,7 +28,7 @@ import (
 //	            ▼
 //	         revoked: deleted for ever, whatever its orders' events are
 //
-// The rules of tickets that are for a show are in show.go and place.go.
+// The rules of tickets that are for a show are in show.go and place.go, and those of the resale of a sold ticket in resale.go.
 //
 // How a ticket becomes sold, through the services:
 //
@@ -100,6 +100,17 @@ type Ticket struct {
 	FaceValue int64 `json:"faceValue,omitempty"`
 	// SalesEndAt is when the show starts, as of the show's change that the ticket has followed.
 	SalesEndAt time.Time `json:"salesEndAt,omitzero"`
+	// BuyerID is the buyer of the order that has the ticket. It is "" in a document of the previous release, until an event of that order.
+	// UsedAt and ResoldAt are when that order's pass was used, and when its buyer has resold the ticket.
+	BuyerID  id.User   `json:"buyerId,omitempty"`
+	UsedAt   time.Time `json:"usedAt,omitzero"`
+	ResoldAt time.Time `json:"resoldAt,omitzero"`
+	// ResaleID is the resale of the ticket that is not deleted; "" if there is none. The rules of resales are in resale.go.
+	ResaleID id.Ticket `json:"resaleId,omitempty"`
+	// ResaleOf is what a resale sells; nil if the ticket is no resale. It never changes. ShowOwnerID is the owner of the show then, who is not
+	// the seller.
+	ResaleOf    *Resold `json:"resaleOf,omitempty"`
+	ShowOwnerID id.User `json:"showOwnerId,omitempty"`
 	// Revoked: the ticket is void. It is deleted, and no sale restores it.
 	Revoked bool `json:"revoked,omitempty"`
 	Version int  `json:"version"`
@@ -111,9 +122,9 @@ type Ticket struct {
 }
 
 // Newest implements state.Upgrader.
-func (*Ticket) Newest() int { return showTicketSchema }
+func (*Ticket) Newest() int { return resaleTicketSchema }
 
-// Upgrade implements state.Upgrader. A ticket stays in the format that it was made in.
+// Upgrade implements state.Upgrader. A ticket stays in the format that it was made in, until it is resold (Resell).
 func (*Ticket) Upgrade(int) error { return nil }
 
 // Offer is the part of a ticket that its seller decides. Of a ticket with a show, Title may be "" and FaceValue 0: a change keeps
@@ -170,13 +181,18 @@ func Create(ticket id.Ticket, seller id.User, currency string, offer Offer, now 
 	}
 }
 
-// Update replaces the offer, if checkSeller and the cap of the ticket's show allow it. A withheld ticket is available again. If the
+// Update replaces the offer, if checkSeller and the cap of the ticket's show allow it. A withheld ticket is available again. Of a resale, only
+// the price can change (errResaleFixed). If the
 // ticket has no show, the show is the zero Show, and the offer must have a title and no face value (errTitleRequired, errNoFaceValue).
 func (t *Ticket) Update(seller id.User, expected ExpectedVersion, offer Offer, show Show, now time.Time) error {
 	if err := t.checkSeller(seller, expected); err != nil {
 		return err
 	}
 	switch {
+	case t.ResaleOf != nil && offer.Title != "":
+		return errResaleFixed("title")
+	case t.ResaleOf != nil && offer.FaceValue != 0:
+		return errResaleFixed("faceValue")
 	case t.ShowID != "":
 		offer.Title = cmp.Or(offer.Title, t.Title)
 		offer.FaceValue = cmp.Or(offer.FaceValue, t.FaceValue)
@@ -251,6 +267,11 @@ func (t *Ticket) isTaken() bool { return t.Status == Reserved || t.Status == Sol
 // reservation: the ticket is restored as sold, and deleted again if the order is cancelled. A reservation is not:
 // orders cancels it when it receives the deletion. Nothing restores a revoked ticket: orders cancels the sale.
 func (t *Ticket) Apply(order events.Order, now time.Time) (changed bool) {
+	if t.lacksBuyer(order) {
+		t.applyPass(order)
+		t.change(now)
+		return true
+	}
 	if order.Sequence <= t.Sequence {
 		return false
 	}
@@ -260,6 +281,7 @@ func (t *Ticket) Apply(order events.Order, now time.Time) (changed bool) {
 	if t.isTaken() {
 		t.OrderID = order.ID
 	}
+	t.applyPass(order)
 	t.Withdrawn = t.Withdrawn || t.Deleted
 	t.Deleted = t.Revoked || t.Withdrawn && t.Status != Sold
 	t.change(now)
@@ -312,10 +334,13 @@ func (t *Ticket) eventOf(version int, deleted bool) events.Payload {
 		ShowID:    t.ShowID,
 		Seat:      t.Place.published(),
 		FaceValue: t.FaceValue,
-		Revoked:   t.Revoked,
-		Version:   version,
-		CreatedAt: clock.Stamp(t.CreatedAt),
-		UpdatedAt: clock.Stamp(t.UpdatedAt),
+
+		ShowOwnerID: t.showOwner(),
+		ResaleOf:    t.ResaleOf.published(),
+		Revoked:     t.Revoked,
+		Version:     version,
+		CreatedAt:   clock.Stamp(t.CreatedAt),
+		UpdatedAt:   clock.Stamp(t.UpdatedAt),
 	}
 	if t.ShowID != "" {
 		ticket.SalesEndAt = clock.Stamp(t.SalesEndAt)

@@ -365,7 +365,7 @@ func (g *Generator) changeQuery(p *parts) string {
 }
 
 func (g *Generator) changeHeader(p *parts) string {
-	names := []string{"Authorization", "Cookie", "Accept", "Accept-Encoding", "Content-Encoding", "Range", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-Id", "Traceparent", "X-Forwarded-For", "Origin", "X-HTTP-Method-Override"}
+	names := []string{"Authorization", "Cookie", "Accept", "Accept-Encoding", "Content-Encoding", "Range", "If-Match", "If-None-Match", "Idempotency-Key", "X-Request-Id", "Traceparent", "X-Forwarded-For", "Origin", "Sec-Fetch-Site", "X-HTTP-Method-Override"}
 	for _, one := range p.operation.parameters {
 		if one.in == "header" {
 			names = append(names, one.name, one.name)
@@ -380,6 +380,8 @@ func (g *Generator) changeHeader(p *parts) string {
 		value = pick(g, []string{"jwt=", "jwt=nonsense", "refresh=", "refresh=nonsense.nonsense", "refresh=" + strings.Repeat("x", 3000), "=", ";;;", "jwt"})
 	case "Content-Encoding":
 		value = pick(g, []string{"gzip", "br", "identity", "gzip, gzip", "nonsense"})
+	case "Sec-Fetch-Site":
+		value = pick(g, []string{"same-origin", "none", "same-site", "cross-site", "nonsense"})
 	case "Traceparent":
 		value = pick(g, []string{"00-00000000000000000000000000000000-0000000000000000-01", "nonsense"})
 	}

@@ -48,12 +48,13 @@ const (
 	ShowStatusCancelled ShowStatus = "cancelled" // it does not take place, and does not change any more
 )
 
-// TicketStatus is what the order's ticket is after this event: after a refund it is withheld.
+// TicketStatus is what the order's ticket is after this event: after a refund it is withheld. It stays sold if the pass was used or the
+// place resold, so that no place is sold twice.
 func (o Order) TicketStatus() TicketStatus {
 	switch {
 	case o.Status == OrderStatusCreated:
 		return TicketStatusReserved
-	case o.Status == OrderStatusComplete:
+	case o.Status == OrderStatusComplete, !o.UsedAt.IsZero(), !o.ResoldAt.IsZero():
 		return TicketStatusSold
 	case o.Reason == CancelReasonRefunded:
 		return TicketStatusWithheld

@@ -45,7 +45,16 @@ export type Call<Method extends HttpMethod> = <
   ...init: RequiredKeysOf<Init> extends never ? [Init?] : [Init]
 ) => Promise<Answer<DataOf<Operation<Path, Method>, Init>>>;
 
-type DataOf<Op, Init> = Extract<FetchResponse<Op & Record<string | number, unknown>, Init, MediaType>, { data: unknown }>["data"];
+/** The data of an answer in a form. */
+type DataIn<Op, Init, Media extends MediaType> = Extract<
+  FetchResponse<Op & Record<string | number, unknown>, Init, Media>,
+  { data: unknown }
+>["data"];
+
+/** The data of an answer: the JSON, if there is one among its forms. To get another form, send `Accept` and `parseAs`. */
+type DataOf<Op, Init> = [DataIn<Op, Init, "application/json">] extends [never]
+  ? DataIn<Op, Init, MediaType>
+  : DataIn<Op, Init, "application/json">;
 
 /** A client of the REST API. */
 export interface Client {

@@ -179,3 +179,23 @@ test("a call ends with the signal that it was given", async () => {
   never(gateway);
   await expect(api.GET("/api/tickets", { signal: stop.signal })).rejects.toThrow("the user went on");
 });
+
+test("of several forms of an answer, the data has the type of the JSON, or of the form that is asked for", async () => {
+  const { gateway, api } = setUp();
+  const path = { orderId: "01a21ace-2299-758c-a1fb-9853670f37a8" };
+  gateway.answer(200, { code: "a.b.c", status: "valid" });
+  gateway.answer(200, [], { "Content-Type": "text/csv" });
+  gateway.answer(204, undefined);
+
+  const { data: pass } = await api.GET("/api/orders/{orderId}/pass", { params: { path } });
+  expectTypeOf(pass).toEqualTypeOf<Schemas["Pass"]>();
+  expect(pass.code).toBe("a.b.c");
+
+  const { data: file } = await api.GET("/api/orders/sales", { params: { query: { format: "csv" } }, parseAs: "text" });
+  expectTypeOf(file).toEqualTypeOf<string>();
+  expect(file).toBe("[]");
+
+  const { data: nothing } = await api.DELETE("/api/orders/{orderId}", { params: { path } });
+  expectTypeOf(nothing).toEqualTypeOf<undefined>();
+  expect(nothing).toBeUndefined();
+});

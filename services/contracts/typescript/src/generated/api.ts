@@ -1915,8 +1915,7 @@ export interface components {
        */
       paymentMethod?: string;
       /**
-       * Format: uri
-       * @description Where the browser comes back to after the bank has authenticated the buyer: an absolute address, `https` or `http`. With it, a payment that is `requires_action` has a `redirectUrl`.
+       * @description Where the browser comes back to after the bank has authenticated the buyer: an absolute address, `https` or `http`; an empty one is the same as none. With it, a payment that is `requires_action` has a `redirectUrl`.
        * @example https://tickets.example/orders/01a21ace-2299-758c-a1fb-9853670f37a8
        */
       returnUrl?: string;

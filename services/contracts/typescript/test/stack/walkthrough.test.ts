@@ -83,6 +83,44 @@ test("a ticket is listed, reserved, paid and sold", async () => {
   });
 });
 
+test("a pass lets its holder in once, and its ticket cannot be sold again then", async () => {
+  const startsAt = new Date(Date.now() + 24 * 60 * 60 * 1000).toISOString();
+  const { data: show } = await seller.api.POST("/api/shows", {
+    body: {
+      name: "Hamlet",
+      venue: "Globe",
+      city: "London",
+      country: "GB",
+      startsAt,
+      timeZone: "Europe/London",
+      category: "theatre",
+    },
+  });
+  const { data: ticket } = await retry(() => seller.api.POST("/api/tickets", { body: { showId: show.id, price: 4200 } }));
+  const order = await reserve(buyer.api, ticket.id);
+  await buyer.api.POST("/api/payments", { body: { orderId: order.id, paymentMethod: "pm_card_visa" } });
+  let pass: Schemas["Pass"] | undefined;
+  await eventually(async () => {
+    pass = (await buyer.api.GET("/api/orders/{orderId}/pass", { params: { path: { orderId: order.id } } })).data;
+  });
+  expect(pass).toMatchObject({ orderId: order.id, ticketId: ticket.id, showId: show.id, title: "Hamlet", status: "valid" });
+
+  const checkIn = () =>
+    seller.api.POST("/api/shows/{showId}/checkins", {
+      params: { path: { showId: show.id }, header: { "Idempotency-Key": crypto.randomUUID() } },
+      body: { code: pass?.code ?? "" },
+    });
+  const { data: checkedIn } = await checkIn();
+  expect(checkedIn.orderId).toBe(order.id);
+  const again = await problemOf(checkIn());
+  expect(again).toMatchObject({ status: 409, code: "already_used" });
+  expect(again.members["usedAt"]).toBe(checkedIn.usedAt);
+  await eventually(async () => {
+    const resell = buyer.api.POST("/api/tickets", { body: { resaleOf: ticket.id, price: 4200 } });
+    expect(await problemOf(resell)).toMatchObject({ status: 409, code: "pass_used" });
+  });
+});
+
 test("pages together are the whole list", async () => {
   const { api } = await signUp();
   const ids = [];

@@ -1,0 +1,211 @@
+package storefront
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"boxoffice/services/internal/id"
+)
+
+// scriptPages are the pages that a script fills, by path, with the page's name (src/pages/NAME.tsx). Their titles are the texts NAME.title.
+var scriptPages = map[string]string{
+	"/orders":             "orders",
+	"/orders/:id":         "order",
+	"/orders/:id/pass":    "pass",
+	"/orders/:id/receipt": "receipt",
+	"/sell":               "sell",
+	"/listings":           "listings",
+	"/signin":             "signin",
+	"/signup":             "signup",
+	"/account":            "account",
+	"/checkin":            "checkin",
+	"/checkin/:id":        "checkin",
+}
+
+func (s *Storefront) registerPages(app *fiber.App) {
+	get := func(path string, handle fiber.Handler) {
+		app.Get(path, chooseLanguage, handle) // fiber answers HEAD with it, too
+	}
+	get("/", s.shows)
+	get("/shows/:id", s.show)
+	for path, name := range scriptPages {
+		get(path, func(c *fiber.Ctx) error { return s.scriptPage(c, name) })
+	}
+	get("/*", func(c *fiber.Ctx) error {
+		if !acceptsHTML(c) || strings.HasPrefix(c.Path(), "/api/") || strings.HasPrefix(c.Path(), "/.well-known/") {
+			return c.Next()
+		}
+		return s.notFound(c, "notfound.title")
+	})
+}
+
+// acceptsHTML reports whether the client is a browser that opens a page.
+func acceptsHTML(c *fiber.Ctx) bool {
+	return strings.Contains(c.Get(fiber.HeaderAccept), fiber.MIMETextHTML)
+}
+
+// chooseLanguage keeps the language in ?lang= as a cookie, and goes to the same page without it.
+func chooseLanguage(c *fiber.Ctx) error {
+	chosen := c.Query("lang")
+	if chosen == "" {
+		return c.Next()
+	}
+	if isLanguage(chosen) {
+		c.Cookie(&fiber.Cookie{
+			Name: languageCookie, Value: chosen, Path: "/", MaxAge: int(languageAge.Seconds()), SameSite: fiber.CookieSameSiteLaxMode, HTTPOnly: true,
+		})
+	}
+	query, err := url.ParseQuery(string(c.Request().URI().QueryString()))
+	if err != nil {
+		query = nil
+	}
+	query.Del("lang")
+	// One slash at the beginning: two are the address of another host.
+	target := "/" + strings.TrimLeft(c.Path(), "/\\")
+	return c.Redirect((&url.URL{Path: target, RawQuery: query.Encode()}).String(), http.StatusSeeOther)
+}
+
+// languageLink is a link to the same page in a language.
+type languageLink struct {
+	Path, Language, Name string
+	Current              bool
+}
+
+func languageLinks(path, current string) ([]languageLink, error) {
+	address, err := url.Parse(path)
+	if err != nil {
+		address = &url.URL{Path: "/"}
+	}
+	links := make([]languageLink, len(languages))
+	for i, language := range languages {
+		query := address.Query()
+		query.Set("lang", language)
+		links[i] = languageLink{"?" + query.Encode(), language, texts[language]["language.name"], language == current}
+	}
+	return links, nil
+}
+
+// scriptPage writes the frame of a page that a script fills.
+func (s *Storefront) scriptPage(c *fiber.Ctx, name string) error {
+	of := c.Params("id")
+	if of != "" {
+		parsed, err := id.Parse[id.Order](of)
+		if err != nil {
+			return s.notFound(c, "notfound.title")
+		}
+		of = string(parsed)
+	}
+	return s.respond(c, page{template: "app.html", status: http.StatusOK, view: view{Name: name, ID: of, Title: s.text(c, name+".title"), HasScripts: true}})
+}
+
+func (s *Storefront) notFound(c *fiber.Ctx, title string) error {
+	return s.respond(c, page{
+		template: "message.html", status: http.StatusNotFound,
+		view: view{Name: "notfound", Title: s.text(c, title), Content: s.text(c, "notfound.text")},
+	})
+}
+
+// failed writes the page for a service that did not respond.
+func (s *Storefront) failed(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderRetryAfter, "2")
+	return s.respond(c, page{
+		template: "message.html", status: http.StatusServiceUnavailable,
+		view: view{Name: "failed", Title: s.text(c, "shows.unavailable"), Content: s.text(c, "shows.unavailable.text")},
+	})
+}
+
+// text returns a text in the request's language. The key exists: a test reads all of them.
+func (*Storefront) text(c *fiber.Ctx, key string) string { return texts[languageOf(c)][key] }
+
+// show is a show as the catalogue has it. A show that is cancelled or has started has no Left.
+type show struct {
+	ID          string
+	Name        string
+	Venue       string
+	City        string
+	Country     string
+	StartsAt    time.Time
+	TimeZone    string
+	Category    string
+	Description string
+	MaxMarkup   *int
+	Image       *struct {
+		URL           string
+		Width, Height int
+	}
+	Status    string
+	Left      int
+	PriceFrom *int64
+	Currency  string
+	Sections  []section
+}
+
+type section struct {
+	Section   string
+	Left      int
+	PriceFrom int64
+}
+
+// At is the start at the place of the show.
+func (s show) At() time.Time {
+	place, err := time.LoadLocation(s.TimeZone)
+	if err != nil {
+		place = time.UTC
+	}
+	return s.StartsAt.In(place)
+}
+
+// searchPage is a page of the catalogue.
+type searchPage struct {
+	Shows  []show
+	Total  int
+	Facets struct{ Cities, Categories, Countries []facet }
+}
+
+type facet struct {
+	Value string
+	Count int
+}
+
+// read reads a path of the catalogue. The status is that of the response.
+func (s *Storefront) read(c *fiber.Ctx, path string, into any) (status int, err error) {
+	status, body, err := s.options.Read(c, path)
+	if err != nil || status != http.StatusOK {
+		return status, err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	return status, nil
+}
+
+func (s *Storefront) shows(c *fiber.Ctx) error {
+	var found searchPage
+	status, err := s.read(c, "/api/catalogue/shows?"+string(c.Request().URI().QueryString()), &found)
+	if err != nil || status != http.StatusOK {
+		return s.failed(c)
+	}
+	return s.respond(c, page{template: "shows.html", status: http.StatusOK, view: view{Name: "shows", Title: s.text(c, "shows.title"), Content: found}})
+}
+
+func (s *Storefront) show(c *fiber.Ctx) error {
+	showID, err := id.Parse[id.Show](c.Params("id"))
+	if err != nil {
+		return s.notFound(c, "notfound.show")
+	}
+	var found show
+	status, err := s.read(c, "/api/catalogue/shows/"+string(showID), &found)
+	switch {
+	case err != nil || status >= http.StatusInternalServerError:
+		return s.failed(c)
+	case status != http.StatusOK:
+		return s.notFound(c, "notfound.show")
+	}
+	return s.respond(c, page{template: "show.html", status: http.StatusOK, view: view{Name: "show", ID: string(showID), Title: found.Name, Content: found}})
+}

@@ -1,0 +1,18 @@
+// The header's links for a signed-in reader. The server writes them if there is a token; this finds the session of a reader whose token
+// has expired.
+import { maySignedIn, noteSignedIn, refresh } from "./lib/session.ts";
+
+export function startHeader(): void {
+  const { signedIn } = document.body.dataset;
+  if (signedIn === "true") {
+    noteSignedIn(true);
+  } else if (maySignedIn()) {
+    void refresh().then((refreshed) => {
+      if (refreshed) {
+        for (const element of document.querySelectorAll<HTMLElement>("[data-for]")) {
+          element.hidden = element.dataset["for"] !== "signed-in";
+        }
+      }
+    }, () => undefined);
+  }
+}

@@ -1,0 +1,11 @@
+import { Skeleton } from "../ui/index.tsx";
+import { t } from "../lib/texts.ts";
+
+export default function Page(_: { id?: string }) {
+  return (
+    <>
+      <h1>{t("signup.title")}</h1>
+      <Skeleton />
+    </>
+  );
+}
