@@ -37,7 +37,7 @@ DOCKER_BUILDS   := $(patsubst services/%,docker-build-%,$(SERVICES)) docker-buil
 DEV_SERVICES    := $(patsubst services/%,dev-%,$(SERVICES) $(WEBHOOKS))
 
 .DEFAULT_GOAL := help
-.PHONY: help run infra dead-letters rebuild-catalogue republish-tickets migrate-up migrate-status build build-webhooks build-storefront build-runtime build-cluster test test-unit test-typescript test-stack test-browser test-infra test-requests build-before test-upgrade test-coverage fuzz \
+.PHONY: help run infra samples dead-letters rebuild-catalogue republish-tickets migrate-up migrate-status build build-webhooks build-storefront build-runtime build-cluster test test-unit test-typescript test-stack test-browser test-infra test-requests build-before test-upgrade test-coverage fuzz \
 	bench chaos check test-mutants k8s-secrets k8s-apply k8s-diff k8s-delete test-k8s build-node test-node lint vulncheck release-contracts pin-images rotate-keys reset clean docker-secrets docker-build-all dev-infra dev-infra-down \
 	$(DOCKER_BUILDS) $(DEV_SERVICES)
 
@@ -53,6 +53,10 @@ run: build-runtime build ## start everything, until Ctrl-C
 
 infra: build-runtime build ## start what the services need, for: dapr run -f .
 	@.build/local infra $(ARGS)
+
+samples: URL ?= http://localhost:8080
+samples: ## give a running system the sample programme: 20 shows, 400 tickets (URL=http://localhost:8080; elsewhere also SAMPLES_PASSWORD=…)
+	@go run ./deploy/local samples -url '$(URL)' $(ARGS)
 
 dead-letters: ## list the events that could not be handled, or ARGS='show ID', 'send ID', send-all
 	@variables=$$(.build/local env dead-letters) && eval "$$variables" && .build/dead-letters $(or $(ARGS),list)

@@ -4,7 +4,8 @@
 //	local infra      only what the services need, for `dapr run -f .` with Dapr's CLI
 //	local env        the ports, addresses and tokens of one app, for a shell
 //	local certs      certificates for servers that you run yourself
-//	local rotate-keys  replace the key that signs sessions, while all users stay signed in
+//	local samples    give a running system the sample programme
+//	local rotate-keys  replace the keys that sign tokens and passes, while all of these stay valid
 //	local reset      delete all users, tickets, orders, events and secrets
 //
 // Each takes -h. The package stack does the work; tests use it too. This package is the command line.
@@ -21,15 +22,16 @@ import (
 	"time"
 )
 
-const usage = `usage: local run|infra|env|certs|rotate-keys|reset [flags]
+const usage = `usage: local run|infra|env|samples|certs|rotate-keys|reset [flags]
 
   run        start everything: servers, placement, scheduler, the Stripe sandbox,
              and the services of dapr.yaml with a sidecar each
   infra      start only what the services need, for dapr run -f .
   env        print the ports, addresses and tokens of one app, for a shell
+  samples    give a running system the sample programme: shows, pictures, tickets
   certs      make certificates for servers that you run yourself
   rotate-keys
-             replace the key that signs sessions; all users stay signed in
+             replace the keys that sign tokens and passes; all of these stay valid
   reset      delete the state: users, tickets, orders, events, secrets
 
 local run -h shows the flags of run, and so on.
@@ -53,6 +55,8 @@ func main() {
 		err = infra(ctx, args)
 	case "env":
 		err = env(args)
+	case "samples":
+		err = makeSamples(ctx, args)
 	case "certs":
 		err = certs(args)
 	case "rotate-keys":

@@ -82,7 +82,7 @@ apps:
 	}
 	l := &launched{cmd: exec.Command(self, args...), folder: folder, url: fmt.Sprintf("http://127.0.0.1:%d", ports[5])}
 	l.cmd.Dir = folder
-	l.cmd.Env = append(os.Environ(), "LAUNCHER_TEST_ROLE=launcher")
+	l.cmd.Env = append(os.Environ(), "LAUNCHER_TEST_ROLE=launcher", "SAMPLES=off")
 	out, err := l.cmd.StdoutPipe()
 	require.NoError(t, err)
 	l.cmd.Stderr = l.cmd.Stdout

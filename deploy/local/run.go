@@ -82,11 +82,16 @@ var errInterrupted = errors.New("stopped before all was ready")
 const aboutRun = `Starts everything and stops it again on Ctrl-C. State is kept in .state beside dapr.yaml; a
 second start uses it, and "local reset" deletes it. The lines of all processes are in .state/logs.
 The services get the environment of this command (RESERVATION_WINDOW, STRIPE_SECRET_KEY, LOG_LEVEL, …).
-Without STRIPE_SECRET_KEY payments go to the sandbox.`
+Without STRIPE_SECRET_KEY payments go to the sandbox. If there are no shows yet, it makes a sample programme
+(SAMPLES=off: none).`
 
 func run(ctx context.Context, args []string) error {
 	begin := time.Now()
 	s, err := parse("run", aboutRun, stack.DefaultPorts(), args)
+	if err != nil {
+		return err
+	}
+	programme, err := newSampleProgramme()
 	if err != nil {
 		return err
 	}
@@ -101,16 +106,27 @@ func run(ctx context.Context, args []string) error {
 	}
 	ready := time.Since(begin)
 	account := demoAccount(ctx, running.GatewayURL(), filepath.Join(running.Data(), "demo-account"))
-	terminal.print(welcome(running, ready, account))
+	about := programme.begin(ctx, running.GatewayURL(), filepath.Join(running.Data(), "samples"))
+	terminal.print(welcome(running, ready, account, about))
 	for _, omission := range running.Omissions() {
 		terminal.print("It runs " + omission.String() + ".")
 	}
-	return hold(ctx, terminal, running)
+	filling, stop := context.WithCancel(ctx)
+	filled := make(chan struct{})
+	go func() {
+		defer close(filled)
+		if line := programme.fill(filling); line != "" {
+			// The requests have printed many lines since the welcome.
+			terminal.print(fmt.Sprintf("%s\nThe box office is open at %s; demo account: %s", line, addresses(running), account))
+		}
+	}()
+	return hold(ctx, terminal, running, func() { stop(); <-filled })
 }
 
-// hold waits for a signal or the end of a process, then stops the stack.
-func hold(ctx context.Context, terminal *console, running *stack.Stack) error {
+// hold waits for a signal or the end of a process, calls end, then stops the stack.
+func hold(ctx context.Context, terminal *console, running *stack.Stack, end func()) error {
 	died := running.Wait(ctx)
+	end()
 	if died != nil {
 		terminal.print(fmt.Sprintf("%v\nStopping the others.", died))
 	} else {
@@ -169,7 +185,7 @@ func infra(ctx context.Context, args []string) error {
 %s  dapr run -f .
 
 Ctrl-C stops them.`, strings.Join(running.Processes(), ", "), filepath.Join(stack.StateFolder, "env"), otherSet(running)))
-	return hold(ctx, terminal, running)
+	return hold(ctx, terminal, running, func() {})
 }
 
 // omissions are the apps of the run file that cannot run here.

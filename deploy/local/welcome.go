@@ -57,18 +57,21 @@ func postDemo(ctx context.Context, url string) (status int, err error) {
 	return response.StatusCode, response.Body.Close()
 }
 
-func welcome(running *stack.Stack, ready time.Duration, account string) string {
+// welcome is what the launcher prints when all is ready. The line about the sample programme may be empty.
+func welcome(running *stack.Stack, ready time.Duration, account, programme string) string {
 	gateway := strings.Replace(running.GatewayURL(), "127.0.0.1", "localhost", 1)
 	rss, pss := memory(append(processIDs(running), os.Getpid()))
 	size := fmt.Sprintf("%d MB resident", rss>>20)
 	if pss > 0 {
 		size = fmt.Sprintf("%d MB resident (%d MB if pages that processes share are counted once)", rss>>20, pss>>20)
 	}
-	open := strings.Replace(strings.Join(running.GatewayURLs(), " and "), "127.0.0.1", "localhost", -1)
+	if programme != "" {
+		programme = "  " + programme + "\n"
+	}
 	return fmt.Sprintf(`The box office is open at %[9]s
   ready in %.1[2]f s; %[3]s in %[4]d processes
   demo account: %[5]s
-
+%[10]s
 Try, in another terminal:
   api() { curl -s -w '\n' -H 'Content-Type: application/json' "$@"; }
   api -c jar -d '{"email":"%[6]s","password":"%[7]s"}' %[1]s/api/users/signin
@@ -76,7 +79,12 @@ Try, in another terminal:
   api %[1]s/api/tickets
 
 Ctrl-C stops it; the state stays in %[8]s.`,
-		gateway, ready.Seconds(), size, len(running.Processes())+1, account, demoEmail, demoPassword, stack.StateFolder, open)
+		gateway, ready.Seconds(), size, len(running.Processes())+1, account, demoEmail, demoPassword, stack.StateFolder, addresses(running), programme)
+}
+
+// addresses are those of the gateway, for people.
+func addresses(running *stack.Stack) string {
+	return strings.ReplaceAll(strings.Join(running.GatewayURLs(), " and "), "127.0.0.1", "localhost")
 }
 
 func processIDs(running *stack.Stack) []int {

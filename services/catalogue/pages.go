@@ -119,6 +119,7 @@ type listingResponse struct {
 	Seat       *index.Place    `json:"seat,omitempty"`
 	FaceValue  int64           `json:"faceValue,omitempty"`
 	SalesEndAt clock.Timestamp `json:"salesEndAt,omitzero"`
+	ResaleOf   id.Ticket       `json:"resaleOf,omitempty"`
 	Version    int             `json:"version"`
 	CreatedAt  clock.Timestamp `json:"createdAt"`
 	UpdatedAt  clock.Timestamp `json:"updatedAt"`
@@ -159,7 +160,7 @@ func listingsOf(listings []index.Listing) []listingResponse {
 	for i, l := range listings {
 		responses[i] = listingResponse{
 			ID: l.ID, Title: l.Title, Price: l.Price, Currency: l.Currency, UserID: l.UserID, Status: index.Available,
-			ShowID: l.ShowID, Seat: l.Place, FaceValue: l.FaceValue,
+			ShowID: l.ShowID, Seat: l.Place, FaceValue: l.FaceValue, ResaleOf: l.ResaleOf,
 			Version: l.Version, CreatedAt: clock.Stamp(l.CreatedAt), UpdatedAt: clock.Stamp(l.UpdatedAt),
 		}
 		if !l.SalesEndAt.IsZero() {

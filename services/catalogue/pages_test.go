@@ -76,6 +76,24 @@ func offered(n int, of index.Change, price int64, section string) index.Change {
 	}}
 }
 
+func TestPages_AResaleNamesItsTicket(t *testing.T) {
+	p := newTestPages(t)
+	rock := inCatalogue(0, "Rock im Park", "Zürich")
+	first, resale := offered(1, rock, 4500, "A"), offered(2, rock, 4000, "A")
+	resale.Listing.ResaleOf = "01990c3f-6a00-7abc-8eee-000000000009"
+	p.apply(t, rock, first, resale)
+	for _, path := range []string{"/api/catalogue/shows/" + string(rock.Show.ID) + "/tickets", "/api/tickets?status=available"} {
+		_, body := p.get(t, path)
+		var listed []listingResponse
+		require.NoError(t, json.Unmarshal([]byte(body), &listed), body)
+		require.Equal(t, resale.Listing.ID, listed[0].ID, "the cheapest, and the newest")
+		require.Equal(t, resale.Listing.ResaleOf, listed[0].ResaleOf)
+		require.Empty(t, listed[1].ResaleOf)
+	}
+	response, _ := p.get(t, "/api/tickets?status=available&seller=me")
+	require.Equal(t, 400, response.StatusCode)
+}
+
 func TestPages_ASearchHasShowsWithWhatIsLeftAndFacets(t *testing.T) {
 	p := newTestPages(t)
 	rock, jazz := inCatalogue(0, "Rock im Park", "Zürich"), inCatalogue(1, "Jazz", "Bern")

@@ -30,6 +30,7 @@ func (s *subscriptions) register(r *events.Router) {
 
 	events.OnQueued(r, func(ctx context.Context, e events.OrderCreated) (outcome, error) { return s.order(ctx, e.Order) })
 	events.OnQueued(r, func(ctx context.Context, e events.OrderCompleted) (outcome, error) { return s.order(ctx, e.Order) })
+	events.OnQueued(r, func(ctx context.Context, e events.OrderUpdated) (outcome, error) { return s.order(ctx, e.Order) })
 	events.OnQueued(r, func(ctx context.Context, e events.OrderCancelled) (outcome, error) { return s.order(ctx, e.Order) })
 }
 
@@ -84,6 +85,9 @@ func listingChange(ticket events.Ticket, deleted bool) *index.Listing {
 		ID: ticket.ID, ShowID: ticket.ShowID, Title: ticket.Title, Price: ticket.Price, Currency: ticket.Currency, UserID: ticket.UserID,
 		FaceValue: ticket.FaceValue, SalesEndAt: ticket.SalesEndAt.Time, Status: index.Status(ticket.Status), Sequence: ticket.Sequence,
 		Version: ticket.Version, Deleted: deleted, CreatedAt: ticket.CreatedAt.Time, UpdatedAt: ticket.UpdatedAt.Time,
+	}
+	if ticket.ResaleOf != nil {
+		change.ResaleOf = ticket.ResaleOf.TicketID
 	}
 	if seat := ticket.Seat; seat != nil {
 		change.Place = &index.Place{Section: seat.Section, Row: seat.Row, Number: seat.Number}

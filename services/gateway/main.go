@@ -46,6 +46,8 @@ type config struct {
 	Storefront string `env:"STOREFRONT" envDefault:"on" validate:"oneof=on off"`
 	// StripePublishableKey makes the storefront use Stripe's form to pay. It is public.
 	StripePublishableKey string `env:"STRIPE_PUBLISHABLE_KEY" validate:"omitempty,startswith=pk_"`
+	// Currency is that of every price, as in tickets.
+	Currency string `env:"CURRENCY" envDefault:"usd" validate:"len=3,lowercase"`
 	// TraceSampling is the share of requests whose trace is recorded. The client's own sampling flag is ignored.
 	TraceSampling float64 `env:"TRACE_SAMPLING" envDefault:"0" validate:"min=0,max=1"`
 }

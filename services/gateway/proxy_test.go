@@ -151,6 +151,8 @@ func TestAPI_RoutesEachPathToItsService(t *testing.T) {
 		"/api/tickets/7?a=b%20c&d=é":                 "tickets",
 		"/api/orders":                                "orders",
 		"/api/orders/7":                              "orders",
+		"/api/shows/7/checkins":                      "orders",
+		"/.well-known/passes/jwks.json":              "orders",
 		"/api/payments/webhook":                      "payments",
 		"/api/payments":                              "payments",
 		"/api/tickets?status=available":              "catalogue",

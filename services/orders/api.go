@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/gofiber/fiber/v2"
@@ -9,19 +10,26 @@ import (
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/idempotency"
 	"boxoffice/services/internal/identity"
+	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/state"
 )
 
-// api is this service's REST API. Every request is a signed-in buyer's.
-type api struct{ store *store }
+// api is this service's REST API. Every request is a signed-in user's, except that for the keys of passes.
+type api struct {
+	store *store
+	codes *passCodes
+}
 
 func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
+	app.Get("/.well-known/passes/jwks.json", a.passKeys)
+	app.Post("/api/shows/:showId/checkins", signedIn, a.checkIn)
 	orders := app.Group("/api/orders", signedIn)
 	orders.Post("/", a.reserve)
 	orders.Get("/", a.list)
 	orders.Get("/unsettled", a.unsettled)
 	orders.Get("/:id", a.get)
+	orders.Get("/:id/pass", a.pass)
 	orders.Delete("/:id", a.cancel)
 }
 
@@ -33,6 +41,8 @@ type orderResponse struct {
 	Reason    Reason          `json:"reason,omitempty"`
 	ExpiresAt clock.Timestamp `json:"expiresAt"`
 	Ticket    ticketResponse  `json:"ticket"`
+	UsedAt    clock.Timestamp `json:"usedAt,omitzero"`
+	ResoldAt  clock.Timestamp `json:"resoldAt,omitzero"`
 	Version   int             `json:"version"`
 	CreatedAt clock.Timestamp `json:"createdAt"`
 	UpdatedAt clock.Timestamp `json:"updatedAt"`
@@ -56,11 +66,14 @@ type placeResponse struct {
 }
 
 func ticketResponseOf(t TicketSnapshot) ticketResponse {
-	response := ticketResponse{ID: t.ID, Title: t.Title, Price: t.Price, Currency: t.Currency, ShowID: t.ShowID}
-	if p := t.Place; p != nil {
-		response.Seat = &placeResponse{p.Section, p.Row, p.Number}
+	return ticketResponse{ID: t.ID, Title: t.Title, Price: t.Price, Currency: t.Currency, ShowID: t.ShowID, Seat: placeResponseOf(t.Place)}
+}
+
+func placeResponseOf(p *Place) *placeResponse {
+	if p == nil {
+		return nil
 	}
-	return response
+	return &placeResponse{p.Section, p.Row, p.Number}
 }
 
 func responseOf(o Order) orderResponse {
@@ -71,6 +84,8 @@ func responseOf(o Order) orderResponse {
 		Reason:    o.Reason,
 		ExpiresAt: clock.Stamp(o.ExpiresAt),
 		Ticket:    ticketResponseOf(o.Ticket),
+		UsedAt:    stampOrZero(o.UsedAt),
+		ResoldAt:  stampOrZero(o.ResoldAt),
 		Version:   o.Version,
 		CreatedAt: clock.Stamp(o.CreatedAt),
 		UpdatedAt: clock.Stamp(o.UpdatedAt),
@@ -149,4 +164,132 @@ func (a *api) cancel(c *fiber.Ctx) error {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
+}
+
+// passResponse is a pass as its holder gets it.
+type passResponse struct {
+	OrderID  id.Order        `json:"orderId"`
+	TicketID id.Ticket       `json:"ticketId"`
+	ShowID   id.Show         `json:"showId"`
+	Title    string          `json:"title"`
+	Seat     *placeResponse  `json:"seat,omitempty"`
+	Code     string          `json:"code"`
+	Status   string          `json:"status"` // "valid" or "used"
+	UsedAt   clock.Timestamp `json:"usedAt,omitzero"`
+	StartsAt clock.Timestamp `json:"startsAt"`
+}
+
+// pass responds with the pass of an order: in JSON, as a picture, or with the address of the page that shows it.
+func (a *api) pass(c *fiber.Ctx) error {
+	form, err := passForm(c)
+	if err != nil {
+		return err
+	}
+	order, err := rest.PathID[id.Order](c, "id")
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderCacheControl, "private, no-store")
+	c.Vary(fiber.HeaderAccept)
+	if form == fiber.MIMETextHTML { // the page asks for the pass itself
+		return c.Redirect("/orders/"+string(order)+"/pass", fiber.StatusSeeOther)
+	}
+	found, seat, err := a.store.OrderAndSeat(rest.Context(c), order, identity.UserIDOf(c))
+	if err == nil {
+		err = found.CheckPass()
+	}
+	if err != nil {
+		return err
+	}
+	code, err := a.codes.Sign(found.PassClaims())
+	if err != nil {
+		return err
+	}
+	if form == pictureType {
+		picture, err := passPicture(code, found.Ticket)
+		if err != nil {
+			return err
+		}
+		c.Set(fiber.HeaderContentType, pictureType)
+		return c.Send(picture)
+	}
+	response := passResponse{
+		OrderID:  found.ID,
+		TicketID: found.Ticket.ID,
+		ShowID:   found.Ticket.ShowID,
+		Title:    found.Ticket.Title,
+		Seat:     placeResponseOf(found.Ticket.Place),
+		Code:     code,
+		Status:   "valid",
+		UsedAt:   stampOrZero(found.UsedAt),
+		StartsAt: clock.Stamp(seat.SalesEndAt),
+	}
+	if found.isUsed() {
+		response.Status = "used"
+	}
+	return c.JSON(response)
+}
+
+// passForm is the media type in which a client wants a pass: that of the parameter format, else of the header Accept. Without
+// either it is JSON.
+func passForm(c *fiber.Ctx) (string, error) {
+	switch c.Query("format") {
+	case "":
+		return cmp.Or(c.Accepts(fiber.MIMEApplicationJSON, pictureType, fiber.MIMETextHTML), fiber.MIMEApplicationJSON), nil
+	case "json":
+		return fiber.MIMEApplicationJSON, nil
+	case "svg":
+		return pictureType, nil
+	}
+	return "", problem.New(problem.Invalid, "invalid", "format must be json or svg.").WithField("format")
+}
+
+type checkInRequest struct {
+	Code string `json:"code" validate:"required,max=2000"`
+}
+
+// checkInResponse is what the people at the door need to know about who was checked in.
+type checkInResponse struct {
+	OrderID  id.Order        `json:"orderId"`
+	TicketID id.Ticket       `json:"ticketId"`
+	ShowID   id.Show         `json:"showId"`
+	Title    string          `json:"title"`
+	Seat     *placeResponse  `json:"seat,omitempty"`
+	UsedAt   clock.Timestamp `json:"usedAt"`
+}
+
+func (a *api) checkIn(c *fiber.Ctx) error {
+	show, err := rest.PathID[id.Show](c, "showId")
+	if err != nil {
+		return err
+	}
+	request, err := rest.Decode[checkInRequest](c)
+	if err != nil {
+		return err
+	}
+	pass, err := a.codes.Verify(request.Code)
+	if err != nil {
+		return err
+	}
+	if pass.Show != show {
+		return errWrongShow
+	}
+	owner := identity.UserIDOf(c)
+	return idempotency.Do(c, a.store.documents, owner, func(ctx context.Context) (*state.Change, idempotency.Response, error) {
+		change, order, err := a.store.UsePass(ctx, pass, owner)
+		return change, idempotency.Response{Status: fiber.StatusOK, Body: checkInResponse{
+			OrderID:  order.ID,
+			TicketID: order.Ticket.ID,
+			ShowID:   order.Ticket.ShowID,
+			Title:    order.Ticket.Title,
+			Seat:     placeResponseOf(order.Ticket.Place),
+			UsedAt:   clock.Stamp(order.UsedAt),
+		}}, err
+	})
+}
+
+// passKeys responds with the public keys that verify the codes of passes.
+func (a *api) passKeys(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderCacheControl, "public, max-age=60")
+	return c.JSON(a.codes.KeySet())
 }

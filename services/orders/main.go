@@ -1,8 +1,9 @@
-// Command orders is the service that decides who gets a ticket: it reserves, completes and cancels.
+// Command orders is the service that decides who gets a ticket, and who gets into the show with it: it reserves, completes, cancels
+// and checks in.
 //
-// Read order.go first: it has an order's whole life. Then seat.go (what is reserved) and buyer.go (how much one user
-// may reserve), store.go (documents and decisions), api.go (REST), subscriptions.go (events) and restore.go (after a
-// restored backup).
+// Read order.go first: it has an order's whole life. Then pass.go (how its buyer gets into the show) and transfer.go (how its place is
+// sold again), seat.go (what is reserved) and buyer.go (how much one user may reserve), store.go (documents and decisions), api.go
+// (REST), subscriptions.go (events), restore.go (after a restored backup) and picture.go (a pass as a QR code).
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/service"
+	"boxoffice/services/internal/signing"
 )
 
 type config struct {
@@ -26,6 +28,8 @@ type config struct {
 	// ReservationCooldown is how long a buyer whose reservation expired may not reserve the same ticket again; 0
 	// allows it at once. Without a value it is ReservationWindow.
 	ReservationCooldown *time.Duration `env:"RESERVATION_COOLDOWN" validate:"omitempty,min=0s,max=168h"`
+	// KeysPeriod is how often the keys that sign passes are read again.
+	KeysPeriod time.Duration `env:"KEYS_PERIOD" envDefault:"1m" validate:"min=1s,max=10m"`
 }
 
 func (c *config) terms() Terms {
@@ -36,10 +40,18 @@ func (c *config) terms() Terms {
 	return terms
 }
 
+// passSigningKey is the secret with the keys that sign passes.
+const passSigningKey = "pass-signing-key"
+
 func main() {
 	var cfg config
 	service.Main("orders", &cfg, func(ctx context.Context, s *service.Service) error {
 		verifier, err := s.VerifyTokens(cfg.AuthConfig)
+		if err != nil {
+			return err
+		}
+		secret := signing.Secret{Name: passSigningKey, From: s.Dapr}
+		keys, err := secret.Read(ctx)
 		if err != nil {
 			return err
 		}
@@ -48,7 +60,9 @@ func main() {
 			return err
 		}
 		store := newStore(documents, cfg.terms(), clock.System, s.Log)
-		(&api{store}).register(s.Public, identity.RequireUser(verifier))
+		codes := newPassCodes(keys)
+		s.Go("keys", func(ctx context.Context) error { return secret.Watch(ctx, cfg.KeysPeriod, s.Log, codes.SetKeys) })
+		(&api{store, codes}).register(s.Public, identity.RequireUser(verifier))
 		(&subscriptions{store, s.Log}).register(s.Events)
 		reconcile.Start(s, documents, cfg.Settings, reconcile.RepublishRecent(documents, recentOrders, keyOfIndexed, (*Order).Event))
 		return nil

@@ -43,6 +43,9 @@ import (
 //
 // Created and complete orders are live. A ticket has at most one live order: that which its Seat names (seat.go). An
 // order and its seat always change in the same transaction.
+//
+// A complete order of a ticket with a show has a pass, which is used once (pass.go). Its buyer may sell the place again, as a ticket
+// of its own. The order of that ticket then changes in one transaction with this one (transfer.go).
 
 // Status is an order's state.
 type Status string
@@ -96,15 +99,24 @@ type Order struct {
 	Ticket    TicketSnapshot `json:"ticket"`
 	PaymentID id.Payment     `json:"paymentId,omitempty"` // of the payment that completed the order
 	Captured  bool           `json:"captured,omitempty"`  // the money was captured; only IsUnsettled uses it
-	// UsedAt is when the order's pass was used, and ResoldAt when its place was resold. Updated is true if the last change of a
-	// complete order was one of its pass.
-	UsedAt    time.Time `json:"usedAt,omitzero"`
-	ResoldAt  time.Time `json:"resoldAt,omitzero"`
-	Updated   bool      `json:"updated,omitempty"`
-	Sequence  int       `json:"sequence"` // of the seat, after this order's last change
-	Version   int       `json:"version"`
-	CreatedAt time.Time `json:"createdAt"`
-	UpdatedAt time.Time `json:"updatedAt"`
+	Sequence  int            `json:"sequence"`            // of the seat, after this order's last change
+	Version   int            `json:"version"`
+	CreatedAt time.Time      `json:"createdAt"`
+	UpdatedAt time.Time      `json:"updatedAt"`
+	// CompletedAt is when the order became complete. It stays when the order is cancelled. It is zero if an earlier release
+	// completed the order.
+	CompletedAt time.Time `json:"completedAt,omitzero"`
+
+	// UsedAt is when the pass was used (pass.go).
+	UsedAt time.Time `json:"usedAt,omitzero"`
+	// ResaleOf is what the ticket's seller resells; nil unless the ticket is a resale. The next two are of the other side: the
+	// unpaid order that buys this order's place, and the complete one that has bought it (transfer.go).
+	ResaleOf *Resold   `json:"resaleOf,omitempty"`
+	Transfer *Transfer `json:"transfer,omitempty"`
+	ResoldTo id.Order  `json:"resoldTo,omitempty"`
+	ResoldAt time.Time `json:"resoldAt,omitzero"`
+	// PassChanged is true if the last change of a complete order was one of its pass, so that its event is order.updated.
+	PassChanged bool `json:"passChanged,omitempty"`
 }
 
 // TicketSnapshot is the ticket at the time of its reservation. The buyer pays this price, whatever becomes of the listing.
@@ -187,6 +199,7 @@ func (s *Seat) Reserve(order id.Order, buyer id.User, now time.Time, terms Terms
 		Status:    Created,
 		ExpiresAt: now.Add(terms.Window),
 		Ticket:    s.snapshot(),
+		ResaleOf:  s.ResaleOf,
 		Sequence:  s.Sequence,
 		Version:   1,
 		CreatedAt: now,
@@ -235,6 +248,7 @@ func (o *Order) Complete(s *Seat, payment id.Payment, now time.Time) (changed bo
 	s.Sequence++
 	s.Reservation.Status = Complete
 	o.PaymentID = payment
+	o.CompletedAt = now
 	o.change(Complete, s, now)
 	return true, nil
 }
@@ -261,15 +275,21 @@ func (o *Order) CancelRevoked(s *Seat, now time.Time, terms Terms) (changed bool
 	return o.end(s, Withdrawn, now, terms)
 }
 
-// end makes a live order cancelled, and its seat free.
+// end makes a live order cancelled, and its seat free. The seat of an order whose place is spent stays taken: somebody was let in with
+// the pass, or has bought the place from this buyer.
 func (o *Order) end(s *Seat, reason Reason, now time.Time, terms Terms) (changed bool, err error) {
 	if !s.isHeldBy(o.ID) {
 		return false, errNotHeld
 	}
 	s.Sequence++
-	s.Reservation = nil
-	if reason == Refunded {
+	switch {
+	case o.isSpent():
+		s.Reservation.Status = Cancelled
+	case reason == Refunded:
 		s.Withheld = s.Sequence
+		fallthrough
+	default:
+		s.Reservation = nil
 	}
 	s.addCooldown(o.newCooldown(reason, now, terms), now)
 	o.Reason = reason
@@ -347,6 +367,7 @@ func (o *Order) newCooldown(reason Reason, now time.Time, terms Terms) Cooldown 
 
 // change gives the order a new status, and what its events have of the seat.
 func (o *Order) change(status Status, s *Seat, now time.Time) {
+	o.PassChanged = o.PassChanged && status == o.Status
 	o.Status = status
 	o.Sequence = s.Sequence
 	o.SellerID = cmp.Or(s.SellerID, o.SellerID)
@@ -373,7 +394,7 @@ func (o *Order) Event() events.Payload {
 	}
 	switch o.Status {
 	case Complete:
-		if o.Updated {
+		if o.PassChanged {
 			return events.OrderUpdated{Order: order}
 		}
 		return events.OrderCompleted{Order: order}

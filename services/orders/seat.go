@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -32,6 +33,11 @@ type Seat struct {
 	Place  *Place  `json:"seat,omitempty"`
 	// SalesEndAt is when the show starts: nobody can reserve the ticket from then on.
 	SalesEndAt time.Time `json:"salesEndAt,omitzero"`
+	// ShowOwnerID is the show's owner, who checks people in. It is "" in a document of an earlier release, when only the owner could
+	// list tickets: then the seller is the owner (CheckShowOwner).
+	ShowOwnerID id.User `json:"showOwnerId,omitempty"`
+	// ResaleOf is what the seller resells; nil unless the ticket is a resale (transfer.go).
+	ResaleOf *Resold `json:"resaleOf,omitempty"`
 
 	// Sequence counts the changes of the reservation, over all orders of the ticket. Consumers of orders' events put these
 	// changes in order by it.
@@ -73,7 +79,8 @@ func (p *Place) published() *events.Place {
 	return &events.Place{Section: p.Section, Row: p.Row, Number: p.Number}
 }
 
-// Reservation is the hold that a live order has on a seat.
+// Reservation is the hold that a live order has on a seat. Its status is that of the order. It is Cancelled if the order was cancelled
+// after its place was spent (Order.isSpent): then nobody gets the ticket again.
 type Reservation struct {
 	OrderID id.Order `json:"orderId"`
 	// UserID is the order's buyer. It is "" if a process of an earlier release has written the document.
@@ -95,7 +102,7 @@ const maxCooldowns = 16
 // ExpiredOrder returns the unpaid order that still has the seat after its window is over, if there is one. It must be
 // cancelled before the seat can be reserved again.
 func (s *Seat) ExpiredOrder(now time.Time) (order id.Order, expired bool) {
-	if s.Reservation == nil || s.Reservation.Status == Complete || now.Before(s.Reservation.ExpiresAt) {
+	if s.Reservation == nil || s.Reservation.Status != Created || now.Before(s.Reservation.ExpiresAt) {
 		return "", false
 	}
 	return s.Reservation.OrderID, true
@@ -111,6 +118,8 @@ func (s *Seat) checkFree(buyer id.User) error {
 	switch r := s.Reservation; {
 	case r == nil:
 		return nil
+	case r.Status == Cancelled:
+		return errSold
 	case r.UserID == buyer:
 		return errOwnReservation.WithMember("orderId", r.OrderID)
 	case r.Status == Complete:
@@ -156,7 +165,7 @@ func (s *Seat) addCooldown(added Cooldown, now time.Time) {
 // lacks, because a process of an earlier release has written it. It never changes the reservation. It ends the withholding if the seller has changed the listing after the refund.
 func (s *Seat) Apply(listing events.Ticket, deleted bool) (changed bool) {
 	lacksSeller := s.SellerID == "" && listing.UserID != ""
-	lacksShow := s.ShowID == "" && listing.ShowID != ""
+	lacksShow := s.ShowID == "" && listing.ShowID != "" || s.ShowOwnerID == "" && listing.ShowOwnerID != ""
 	if listing.Version < s.Version || listing.Version == s.Version && !lacksSeller && !lacksShow {
 		return false
 	}
@@ -176,6 +185,8 @@ func (s *Seat) Apply(listing events.Ticket, deleted bool) (changed bool) {
 		s.ShowID = listing.ShowID
 		s.Place = placeOf(listing.Seat)
 		s.SalesEndAt = listing.SalesEndAt.Time
+		s.ShowOwnerID = cmp.Or(listing.ShowOwnerID, s.ShowOwnerID)
+		s.ResaleOf = resoldOf(listing.ResaleOf)
 	}
 	s.Version = listing.Version
 	s.Deleted = deleted

@@ -94,6 +94,11 @@ func (s *store) Reserve(ctx context.Context, ticket id.Ticket, user id.User) (*s
 	if err != nil {
 		return nil, Order{}, err
 	}
+	if order.ResaleOf != nil {
+		if err := s.beginTransfer(ctx, change, &order); err != nil {
+			return nil, Order{}, err
+		}
+	}
 	if err := s.addToBuyer(ctx, &buyer.Value, order, now); err != nil {
 		return nil, Order{}, err
 	}
@@ -124,6 +129,26 @@ func (s *store) cancelExpired(ctx context.Context, change *state.Change, expired
 	}
 	change.Update(order.Key, order.ETag, order.Value)
 	emit(ctx, change, order.Value)
+	return nil
+}
+
+// beginTransfer adds to the change that reserves a resale what becomes of its seller's order. The order that had the resale before, if
+// there was one, is cancelled with the same change.
+func (s *store) beginTransfer(ctx context.Context, change *state.Change, to *Order) error {
+	origin, err := s.readOrder(ctx, to.ResaleOf.OrderID)
+	if errors.Is(err, errNoOrder) {
+		return errTicketWithdrawn.Because(err)
+	}
+	if err != nil {
+		return err
+	}
+	if t := origin.Value.Transfer; t != nil && t.TicketID == to.Ticket.ID {
+		origin.Value.Transfer = nil // of an order of the same seat, which Seat.Reserve has found free
+	}
+	if err := origin.Value.BeginTransfer(to); err != nil {
+		return err
+	}
+	change.Update(origin.Key, origin.ETag, origin.Value)
 	return nil
 }
 
@@ -223,35 +248,59 @@ func (s *store) DeleteBuyer(ctx context.Context, user id.User) error {
 	return nil
 }
 
+// OrderAndSeat reads one order for its buyer, as OrderOfBuyer does, and its seat.
+func (s *store) OrderAndSeat(ctx context.Context, order id.Order, user id.User) (Order, Seat, error) {
+	doc, seat, err := s.orderAndSeat(ctx, order)
+	if err != nil {
+		return Order{}, Seat{}, err
+	}
+	return doc.Value, seat.Value, doc.Value.CheckBuyer(user)
+}
+
 // Cancel cancels an order, if Order.Cancel allows it for the reason.
 func (s *store) Cancel(ctx context.Context, order id.Order, reason Reason) error {
-	_, err := s.decide(ctx, order, func(o *Order, seat *Seat) (bool, error) { return o.Cancel(seat, reason, s.clock(), s.terms) })
+	_, err := s.decide(ctx, order, func(c *Chain) (bool, error) { return c.Order.Cancel(c.Seat, reason, s.clock(), s.terms) })
 	return err
 }
 
-// CancelRevoked cancels an order whose ticket is void.
+// CancelRevoked cancels an order whose ticket is void, and the orders to which its place was resold, one after the other.
 func (s *store) CancelRevoked(ctx context.Context, order id.Order) error {
-	_, err := s.decide(ctx, order, func(o *Order, seat *Seat) (bool, error) { return o.CancelRevoked(seat, s.clock(), s.terms) })
-	return err
+	for order != "" {
+		cancelled, err := s.decide(ctx, order, func(c *Chain) (bool, error) { return c.Order.CancelRevoked(c.Seat, s.clock(), s.terms) })
+		if err != nil {
+			return err
+		}
+		order = cancelled.ResoldTo
+	}
+	return nil
 }
 
 // CancelByBuyer cancels an order at a user's request.
 func (s *store) CancelByBuyer(ctx context.Context, order id.Order, user id.User) error {
-	_, err := s.decide(ctx, order, func(o *Order, seat *Seat) (bool, error) { return o.CancelByBuyer(seat, user, s.clock(), s.terms) })
+	_, err := s.decide(ctx, order, func(c *Chain) (bool, error) { return c.Order.CancelByBuyer(c.Seat, user, s.clock(), s.terms) })
 	return err
 }
 
 // CancelByPayment cancels an order whose payment was voided or refunded.
 func (s *store) CancelByPayment(ctx context.Context, order id.Order, payment id.Payment, reason Reason) error {
-	_, err := s.decide(ctx, order, func(o *Order, seat *Seat) (bool, error) {
-		return o.CancelByPayment(seat, payment, reason, s.clock(), s.terms)
+	_, err := s.decide(ctx, order, func(c *Chain) (bool, error) {
+		return c.Order.CancelByPayment(c.Seat, payment, reason, s.clock(), s.terms)
 	})
 	return err
 }
 
 // Complete completes a created order whose payment is authorized, and returns the order as it is now.
 func (s *store) Complete(ctx context.Context, order id.Order, payment id.Payment) (Order, error) {
-	return s.decide(ctx, order, func(o *Order, seat *Seat) (bool, error) { return o.Complete(seat, payment, s.clock()) })
+	return s.decide(ctx, order, func(c *Chain) (bool, error) { return c.Order.Complete(c.Seat, payment, s.clock()) })
+}
+
+// UsePass decides whether the holder of a pass is checked in: Chain.Use has the rules. The caller commits the change.
+func (s *store) UsePass(ctx context.Context, pass passClaims, owner id.User) (*state.Change, Order, error) {
+	change, order, err := s.decision(ctx, pass.Order, func(c *Chain) (bool, error) { return true, c.Use(owner, s.clock(), s.terms) })
+	if errors.Is(err, errNoOrder) { // it was lost with a restored backup
+		err = errPassVoid.Because(err)
+	}
+	return change, order, err
 }
 
 // MarkCaptured notes that the money of a complete order was captured, and returns the order as it is now.
@@ -264,31 +313,115 @@ func (s *store) MarkCaptured(ctx context.Context, order id.Order, payment id.Pay
 	})
 }
 
-// decide lets a transition change an order and its seat, and commits both with the order's event.
-func (s *store) decide(ctx context.Context, order id.Order, transition func(*Order, *Seat) (changed bool, err error)) (Order, error) {
+// decide lets a transition change an order and its seat, and commits both with the order's event, and with what the change leads to
+// for its neighbours in a chain of resales.
+func (s *store) decide(ctx context.Context, order id.Order, transition func(*Chain) (changed bool, err error)) (Order, error) {
 	return state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, Order, error) {
-		o, seat, err := s.orderAndSeat(ctx, order)
-		if err != nil {
-			return nil, Order{}, err
-		}
-		changed, err := transition(&o.Value, &seat.Value)
-		if errors.Is(err, errNotHeld) {
-			return nil, Order{}, fmt.Errorf("%w: order %s lost its seat between two reads", state.ErrConflict, order)
-		}
-		if err != nil || !changed {
-			return nil, o.Value, err
-		}
-		return changeOf(ctx, o, seat), o.Value, nil
+		return s.decision(ctx, order, transition)
 	})
 }
 
-// changeOf is the change of an order and its seat, with the order's event.
-func changeOf(ctx context.Context, order state.Doc[Order], seat state.Doc[Seat]) *state.Change {
+// decision is one try of decide. The caller commits the change.
+func (s *store) decision(ctx context.Context, order id.Order, transition func(*Chain) (changed bool, err error)) (*state.Change, Order, error) {
+	docs, err := s.chainOf(ctx, order)
+	if err != nil {
+		return nil, Order{}, err
+	}
+	chain, before := docs.chain(), docs.own.order.Value
+	changed, err := transition(&chain)
+	if err == nil && changed {
+		err = chain.Follow(before.Status, s.clock(), s.terms)
+	}
+	switch {
+	case errors.Is(err, errNotHeld):
+		return nil, Order{}, fmt.Errorf("%w: order %s and what it is decided with were read at different times", state.ErrConflict, order)
+	case err != nil || !changed:
+		return nil, docs.own.order.Value, err
+	}
+	return docs.change(ctx), docs.own.order.Value, nil
+}
+
+// holding has the documents of a Holding. Order and seat change in one transaction.
+type holding struct {
+	order state.Doc[Order]
+	seat  state.Doc[Seat]
+	read  Order // the order as it was read
+}
+
+// chainDocs has the documents of a Chain.
+type chainDocs struct {
+	own           holding
+	origin, buyer *holding // nil: there is none
+}
+
+// chainOf reads an order with its neighbours. Most orders have none.
+func (s *store) chainOf(ctx context.Context, order id.Order) (docs chainDocs, err error) {
+	if docs.own.order, docs.own.seat, err = s.orderAndSeat(ctx, order); err != nil {
+		return docs, err
+	}
+	own := docs.own.order.Value
+	docs.own.read = own
+	if of := own.ResaleOf; of != nil {
+		if docs.origin, err = s.neighbour(ctx, of.OrderID, of.TicketID); err != nil {
+			return docs, fmt.Errorf("the order that order %s resells: %w", order, err)
+		}
+	}
+	if to := own.Transfer; to != nil {
+		if docs.buyer, err = s.neighbour(ctx, to.OrderID, to.TicketID); err != nil {
+			return docs, fmt.Errorf("the order that reserves the place of order %s: %w", order, err)
+		}
+	}
+	return docs, nil
+}
+
+// neighbour reads an order whose ticket is known, with its seat.
+func (s *store) neighbour(ctx context.Context, order id.Order, ticket id.Ticket) (*holding, error) {
+	s.ticketOf.Add(order, ticket)
+	o, seat, err := s.orderAndSeat(ctx, order)
+	if errors.Is(err, errNoOrder) { // a defect: an order is never deleted
+		err = fmt.Errorf("order %s does not exist", order)
+	}
+	return &holding{order: o, seat: seat, read: o.Value}, err
+}
+
+// chain are the values of the documents. The rules change them.
+func (d *chainDocs) chain() Chain {
+	c := Chain{Holding: d.own.values()}
+	if d.origin != nil {
+		origin := d.origin.values()
+		c.Origin = &origin
+	}
+	if d.buyer != nil {
+		buyer := d.buyer.values()
+		c.Buyer = &buyer
+	}
+	return c
+}
+
+func (h *holding) values() Holding { return Holding{Order: &h.order.Value, Seat: &h.seat.Value} }
+
+// change is the change of the documents that the rules have changed, with the orders' events.
+func (d *chainDocs) change(ctx context.Context) *state.Change {
 	change := &state.Change{}
-	change.Update(order.Key, order.ETag, order.Value)
-	change.Update(seat.Key, seat.ETag, seat.Value)
-	emit(ctx, change, order.Value)
+	for _, h := range []*holding{d.buyer, &d.own, d.origin} {
+		if h != nil {
+			h.addTo(ctx, change)
+		}
+	}
 	return change
+}
+
+// addTo adds to a change what has changed since the documents were read. An order whose version has not grown has no event: it was
+// noted on it who reserves its place.
+func (h *holding) addTo(ctx context.Context, change *state.Change) {
+	if h.order.Value == h.read {
+		return
+	}
+	change.Update(h.order.Key, h.order.ETag, h.order.Value)
+	if h.order.Value.Version > h.read.Version {
+		change.Update(h.seat.Key, h.seat.ETag, h.seat.Value)
+		emit(ctx, change, h.order.Value)
+	}
 }
 
 // orderAndSeat reads an order and its seat: with one call, if the order's ticket is in ticketOf.
@@ -393,12 +526,15 @@ func (s *store) seatsOf(ctx context.Context, orders []state.Doc[Order]) (map[id.
 
 // expireOne cancels an unpaid order as it and its seat were read. If either has changed since then, both are read again.
 func (s *store) expireOne(ctx context.Context, order state.Doc[Order], seat state.Doc[Seat]) error {
-	_, err := order.Value.Cancel(&seat.Value, Expired, s.clock(), s.terms)
+	one := holding{order: order, seat: seat, read: order.Value}
+	_, err := one.order.Value.Cancel(&one.seat.Value, Expired, s.clock(), s.terms)
 	if errors.Is(err, errNotOver) {
 		return err
 	}
-	if err == nil {
-		if err = s.documents.Commit(ctx, changeOf(ctx, order, seat)); !errors.Is(err, state.ErrConflict) {
+	if err == nil && order.Value.ResaleOf == nil { // else its neighbour changes too
+		var change state.Change
+		one.addTo(ctx, &change)
+		if err = s.documents.Commit(ctx, &change); !errors.Is(err, state.ErrConflict) {
 			return err
 		}
 	}

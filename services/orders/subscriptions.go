@@ -45,6 +45,9 @@ func (s *subscriptions) listingDeleted(ctx context.Context, e events.TicketDelet
 	if e.Revoked {
 		return s.store.CancelRevoked(ctx, reservation.OrderID)
 	}
+	if reservation.Status == Cancelled { // the ticket stays sold
+		return s.store.RepublishLastEvent(ctx, reservation.OrderID)
+	}
 	err = s.store.Cancel(ctx, reservation.OrderID, Withdrawn)
 	if errors.Is(err, errComplete) {
 		return s.store.RepublishLastEvent(ctx, reservation.OrderID)

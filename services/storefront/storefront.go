@@ -39,6 +39,8 @@ type Options struct {
 	SignedIn func(c *fiber.Ctx) bool
 	// StripeKey is Stripe's publishable key; "" in the sandbox.
 	StripeKey string
+	// Currency is that of every price, as an ISO 4217 code in lower case. The forms of sellers show it.
+	Currency string
 }
 
 // Storefront are the pages with their scripts, styles and texts.
@@ -88,6 +90,7 @@ type view struct {
 	SignedIn   bool
 	HasScripts bool // whether the page is filled by a script
 	StripeKey  string
+	Currency   string
 	Assets     assets
 	Content    any
 }
@@ -105,6 +108,7 @@ func (s *Storefront) respond(c *fiber.Ctx, p page) error {
 	v.Language = languageOf(c)
 	v.Path = string(c.Request().URI().RequestURI())
 	v.SignedIn = s.options.SignedIn(c)
+	v.Currency = s.options.Currency
 	v.Assets = s.bundle.assetsOf(v.Language, v.Name)
 	if v.Name == "order" {
 		v.StripeKey = s.options.StripeKey

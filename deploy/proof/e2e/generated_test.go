@@ -26,7 +26,7 @@ const (
 )
 
 // statedInProse are the codes of rules that the document states in words, because a schema cannot state them.
-var statedInProse = []string{"printable", "notblank", "email", "min", "max", "url_not_allowed", "signature_invalid", "invalid", "not_text", "image_invalid"}
+var statedInProse = []string{"printable", "notblank", "email", "min", "max", "url_not_allowed", "signature_invalid", "invalid", "not_text", "image_invalid", "pass_invalid", "resale_fixed"}
 
 // Requests are generated from the document. None of them leads to a 500 or to a response that is not described; one that the document
 // allows is not refused by a rule that the document does not state; one that it does not allow is refused.

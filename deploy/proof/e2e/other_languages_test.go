@@ -54,6 +54,29 @@ func TestPythonClient_SellsATicket(t *testing.T) {
 	require.Contains(t, output, "refused: already_used")
 }
 
+// verify_pass.py knows a pass from its code and the key set alone, and a token is none.
+func TestVerifyPass_KnowsARealPassWithoutTheNetwork(t *testing.T) {
+	t.Parallel()
+	s := sharedStack(t)
+	for _, program := range []string{"python3", "openssl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip("there is no " + program)
+		}
+	}
+	owner, holder := s.signUp(t), s.signUp(t)
+	show := owner.announce(t, newShow(inDays(30)))
+	pass := holder.buyPass(t, owner.listPlace(t, client.Offer{ShowID: show.ID, Price: 5000}).ID)
+	keys := s.call(t, client.ReadPassKeys())
+	requireStatus(t, 200, keys)
+	keyFile, codes := filepath.Join(t.TempDir(), "keys.json"), filepath.Join(t.TempDir(), "codes.txt")
+	require.NoError(t, os.WriteFile(keyFile, keys.Body, 0o600))
+	require.NoError(t, os.WriteFile(codes, []byte(pass.Code+"\n"+pass.Code+"\n"+holder.token+"\n"), 0o600))
+
+	output := runProgram(t, filepath.Join(root(t), "services/contracts"), nil, "sh", "-c", fmt.Sprintf("python3 verify_pass.py %s %s < %s", keyFile, show.ID, codes))
+
+	require.Equal(t, fmt.Sprintf("valid %s\nrefused: it was used\nrefused: it is another kind of token\n", pass.OrderID), output)
+}
+
 // runProgram runs a program to its end, and returns what it printed. If it fails, so does the test.
 func runProgram(t *testing.T, folder string, env []string, name string, args ...string) string {
 	t.Helper()

@@ -67,6 +67,8 @@ type Listing struct {
 	FaceValue int64 `json:"face,omitempty"`
 	// SalesEndAt is when the ticket can no longer be reserved; the zero time is never.
 	SalesEndAt time.Time `json:"end,omitzero"`
+	// ResaleOf is the ticket that the seller has bought, and sells again; "" is none.
+	ResaleOf id.Ticket `json:"resale,omitempty"`
 	// Status is the availability as the tickets service knew it, after the order's event with this Sequence.
 	Status    Status    `json:"status"`
 	Sequence  int       `json:"seq,omitempty"`

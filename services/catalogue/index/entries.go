@@ -49,7 +49,7 @@ func (x *Index) appendBucket(entries []Change, i int) []Change {
 func (l *listing) export() Listing {
 	e := Listing{
 		ID: l.id, Title: l.title.Value(), Price: l.price, Currency: l.currency.Value(), UserID: id.User(l.seller.Value()), Place: l.place(),
-		FaceValue: l.faceValue, SalesEndAt: timeOf(l.salesEndAt), Status: l.listed, Sequence: l.sequence, Version: l.version,
+		FaceValue: l.faceValue, SalesEndAt: timeOf(l.salesEndAt), ResaleOf: l.resaleOf, Status: l.listed, Sequence: l.sequence, Version: l.version,
 		Deleted: l.deleted, CreatedAt: timeOf(l.createdAt), UpdatedAt: timeOf(l.updatedAt),
 	}
 	if l.of != nil {

@@ -82,6 +82,7 @@ const noPrice = math.MaxInt64
 type listing struct {
 	id                   id.Ticket
 	of                   *show // nil: it names none
+	resaleOf             id.Ticket
 	title, currency      unique.Handle[string]
 	seller               unique.Handle[string]
 	section, row, number unique.Handle[string]
@@ -340,7 +341,7 @@ func (c *contents) setListing(l *listing, to *Listing) {
 	l.section, l.row, l.number = none, none, none
 	if to.Deleted {
 		c.attach(l, nil)
-		l.title, l.seller = none, none
+		l.title, l.seller, l.resaleOf = none, none, ""
 		l.faceValue, l.salesEndAt, l.createdAt = 0, 0, 0
 		return // price and currency stay for the update, and cost nothing
 	}
@@ -353,7 +354,7 @@ func (c *contents) setListing(l *listing, to *Listing) {
 	if to.Place != nil {
 		l.section, l.row, l.number = unique.Make(to.Place.Section), unique.Make(to.Place.Row), unique.Make(to.Place.Number)
 	}
-	l.price, l.faceValue = to.Price, to.FaceValue
+	l.price, l.faceValue, l.resaleOf = to.Price, to.FaceValue, to.ResaleOf
 	l.salesEndAt, l.createdAt = milliseconds(to.SalesEndAt), milliseconds(to.CreatedAt)
 }
 

@@ -99,6 +99,8 @@ func history(t *rapid.T) (changes []Change) {
 		listing.CreatedAt = noon.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "listed")) * time.Second)
 		if rapid.IntRange(0, 3).Draw(t, "without a show") == 0 {
 			listing.ShowID = ""
+		} else if rapid.IntRange(0, 2).Draw(t, "a resale, if 0") == 0 {
+			listing.ResaleOf = ticketID(n + 100)
 		}
 		if rapid.Bool().Draw(t, "with a place") {
 			listing.Place = &Place{Section: rapid.SampledFrom([]string{"A", "B"}).Draw(t, "section"), Number: fmt.Sprint(n)}

@@ -7,12 +7,15 @@ export function startHeader(): void {
   if (signedIn === "true") {
     noteSignedIn(true);
   } else if (maySignedIn()) {
-    void refresh().then((refreshed) => {
-      if (refreshed) {
-        for (const element of document.querySelectorAll<HTMLElement>("[data-for]")) {
-          element.hidden = element.dataset["for"] !== "signed-in";
+    void refresh().then(
+      (refreshed) => {
+        if (refreshed) {
+          for (const element of document.querySelectorAll<HTMLElement>("[data-for]")) {
+            element.hidden = element.dataset["for"] !== "signed-in";
+          }
         }
-      }
-    }, () => undefined);
+      },
+      () => undefined,
+    );
   }
 }

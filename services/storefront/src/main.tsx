@@ -3,6 +3,7 @@
 import { type ComponentType, render } from "preact";
 
 import { messageOf } from "./lib/api.ts";
+import "./lib/uuid.ts";
 import { startHeader } from "./header.ts";
 import { Alert } from "./ui/index.tsx";
 
@@ -23,12 +24,6 @@ const pages: Record<string, () => Promise<Page>> = {
   signin: () => import("./pages/signin.tsx"),
   signup: () => import("./pages/signup.tsx"),
 };
-
-// Without https, except on localhost, browsers have no crypto.randomUUID, which makes the keys of repeated requests.
-crypto.randomUUID ??= () =>
-  "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>
-    (Number(digit) ^ ((crypto.getRandomValues(new Uint8Array(1))[0] ?? 0) & (15 >> (Number(digit) / 4)))).toString(16),
-  ) as ReturnType<Crypto["randomUUID"]>;
 
 startHeader();
 

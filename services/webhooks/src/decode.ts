@@ -70,7 +70,7 @@ function decodeEvents(value: unknown): EventType[] {
     throw fault("events", "wrong_type", "Events must be a list.");
   }
   if (value.length === 0) {
-    throw fault("events", "min", "Events must be from 1 to 6 entries long.");
+    throw fault("events", "min", `Events must be from 1 to ${eventTypes.length} entries long.`);
   }
   const known = new Set<EventType>();
   for (const each of value as unknown[]) {

@@ -14,6 +14,7 @@ export const eventTypes = [
   "ticket.deleted",
   "order.created",
   "order.completed",
+  "order.updated",
   "order.cancelled",
 ] as const satisfies readonly EventType[];
 

@@ -3,7 +3,7 @@ import * as rules from "../src/delivery.ts";
 import type { MarketEvent } from "../src/delivery.ts";
 import * as endpoints from "../src/endpoint.ts";
 import { noAccount, type Account, type EventType } from "../src/endpoint.ts";
-import { buyer, noon, orderData, seller, ticketData } from "./fixtures.ts";
+import { buyer, noon, orderData, seller, stranger, ticketData } from "./fixtures.ts";
 
 const hour = 3_600_000;
 const day = 24 * hour;
@@ -98,6 +98,14 @@ test("events go to the seller and the buyer, and to nobody else", () => {
   );
 });
 
+test("seller and buyer get what becomes of a pass", () => {
+  const used = event("order.updated", { ...orderData(3), usedAt: noon.toISOString(), resoldAt: noon.toISOString() });
+  expect([...rules.audienceOf(used).keys()]).toEqual([seller, buyer]);
+  const { data } = JSON.parse(rules.messageOf(used, "seller")) as { data: Record<string, unknown> };
+  expect(data).toMatchObject({ usedAt: noon.toISOString(), resoldAt: noon.toISOString() });
+  expect(data).not.toHaveProperty("userId");
+});
+
 test("an order of an earlier release has no seller, and goes to the buyer alone", () => {
   const { sellerId, ...data } = orderData();
   expect(sellerId).toBe(seller);
@@ -106,7 +114,15 @@ test("an order of an earlier release has no seller, and goes to the buyer alone"
 
 test("a message has the show and the place of a ticket", () => {
   const ofShow = { showId: "01a21acd-7d21-7c08-9a55-2f0d54b1c3a7", seat: { section: "Stalls", row: "C", number: "12" } };
-  const ticket = { ...ticketData(), ...ofShow, faceValue: 4500, salesEndAt: "2026-12-24T18:30:00.000Z", revoked: true };
+  const ticket = {
+    ...ticketData(),
+    ...ofShow,
+    faceValue: 4500,
+    salesEndAt: "2026-12-24T18:30:00.000Z",
+    revoked: true,
+    showOwnerId: stranger,
+    resaleOf: { ticketId: "0197a1b2-c3d4-7e5f-8a9b-0000000000cc", orderId: "0197a1b2-c3d4-7e5f-8a9b-0000000000dd" },
+  };
   expect(JSON.parse(rules.messageOf(event("ticket.deleted", ticket), "seller"))).toMatchObject({ data: ticket });
   const order = { ...orderData(), ticket: { ...(orderData()["ticket"] as object), ...ofShow } };
   expect(JSON.parse(rules.messageOf(event("order.created", order), "seller"))).toMatchObject({ data: { ticket: ofShow } });

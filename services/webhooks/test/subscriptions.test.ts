@@ -12,6 +12,7 @@ import {
   envelope,
   logTo,
   newReplica,
+  noon,
   orderData,
   seller,
   stranger,
@@ -45,6 +46,15 @@ async function setUp() {
 }
 
 const order = (more?: Record<string, unknown>) => envelope("order.completed", orderData(), more);
+
+test("what becomes of a pass goes to those who asked for it", async () => {
+  const { store, begun, handle } = await setUp();
+  await addEndpoint(store, seller, ["order.updated"]);
+  await addEndpoint(store, buyer, ["order.completed"]);
+  const used = envelope("order.updated", { ...orderData(2), usedAt: noon.toISOString() });
+  expect(await handle("events.orders", used)).toEqual(["SUCCESS"]);
+  expect(begun.map(({ userId, eventType }) => [userId, eventType])).toEqual([[seller, "order.updated"]]);
+});
 
 test("an order's event goes to its buyer and its seller, and to nobody else", async () => {
   const { store, begun, handle } = await setUp();

@@ -65,13 +65,13 @@ export function messageOf(error: unknown): string {
   return t(navigator.onLine ? "error.connection" : "error.offline");
 }
 
-/** What is wrong with each field of a form, by the field's name in the API. */
+/** What is wrong with each field of a form, by the field's name in the API: the text of `error.CODE.FIELD`, if there is one, or `error.CODE`. */
 export function fieldErrors(error: unknown): Record<string, string> {
   const found: Record<string, string> = {};
   if (error instanceof Problem) {
     for (const { field, code, message } of error.errors) {
       if (field !== undefined) {
-        found[field] ??= code === undefined ? message : tValue(`error.${code}`, message);
+        found[field] ??= code === undefined ? message : tValue(`error.${code}.${field}`, tValue(`error.${code}`, message));
       }
     }
   }

@@ -25,7 +25,11 @@ export function number(n: number): string {
 
 /** "Thu, 24 Dec 2026, 19:30", at the place of the show if its time zone is given. */
 export function dateTime(at: string | Date, timeZone?: string): string {
-  return format(at, { weekday: "short", day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }, timeZone);
+  return format(
+    at,
+    { weekday: "short", day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" },
+    timeZone,
+  );
 }
 
 /** "24 December 2026" */
@@ -57,6 +61,11 @@ export function duration(milliseconds: number): string {
 }
 
 /** "Stalls, row C, seat 12"; "" for a ticket without a place. */
-export function placeName(place: { section?: string; row?: string; number?: string } | undefined, words: { row: string; seat: string }): string {
-  return [place?.section, place?.row && `${words.row} ${place.row}`, place?.number && `${words.seat} ${place.number}`].filter(Boolean).join(", ");
+export function placeName(
+  place: { section?: string; row?: string; number?: string } | undefined,
+  words: { row: string; seat: string },
+): string {
+  return [place?.section, place?.row && `${words.row} ${place.row}`, place?.number && `${words.seat} ${place.number}`]
+    .filter(Boolean)
+    .join(", ");
 }

@@ -19,13 +19,6 @@ export function goToSignIn(): void {
   location.assign(`/signin?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
-/** Where to go after a sign-in: the path in `?next=`, if it is one of this site, else the start. */
-export function nextPath(): string {
-  const next = new URLSearchParams(location.search).get("next") ?? "/";
-  const url = new URL(next, location.origin);
-  return next.startsWith("/") && url.origin === location.origin ? url.pathname + url.search + url.hash : "/";
-}
-
 /**
  * Gets a new token for the refresh token in the cookie, which works once: so only one tab does it at a time (Web Locks), and a tab that
  * waited uses what another one got. It reports whether there is a token now.

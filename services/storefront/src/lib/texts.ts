@@ -19,7 +19,10 @@ export function t(key: TextKey, values: Values = {}): string {
 /** The text of a key for a number, which stands in the text as `{n}`. */
 export function tn(key: PluralKey, n: number, values: Values = {}): string {
   const form = rules.select(n) === "one" ? "one" : "other";
-  return fill((texts as Record<string, string>)[`${key}.${form}`] ?? key, { n: new Intl.NumberFormat(language).format(n), ...values });
+  return fill((texts as Record<string, string>)[`${key}.${form}`] ?? key, {
+    n: new Intl.NumberFormat(language).format(n),
+    ...values,
+  });
 }
 
 /** The text of a key that is made of a value of the API, such as `category.${show.category}`; without such a text, `otherwise`. */

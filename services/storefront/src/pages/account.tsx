@@ -1,11 +1,165 @@
-import { Skeleton } from "../ui/index.tsx";
-import { t } from "../lib/texts.ts";
+import { useEffect, useState } from "preact/hooks";
 
-export default function Page(_: { id?: string }) {
+import { Password, passwordOf } from "../account/password.tsx";
+import { api, currentUser, messageOf } from "../lib/api.ts";
+import { goToSignIn, noteSignedIn } from "../lib/session.ts";
+import { t } from "../lib/texts.ts";
+import { Dialog } from "../ui/dialog.tsx";
+import { useForm } from "../ui/form.ts";
+import { Alert, Button } from "../ui/index.tsx";
+import { useAction } from "../ui/use.ts";
+
+export default function Account() {
+  const [email, setEmail] = useState("");
+  const [problem, setProblem] = useState<unknown>();
+  useEffect(() => {
+    currentUser().then((user) => {
+      if (user === undefined) {
+        goToSignIn();
+      } else {
+        setEmail(user.email);
+      }
+    }, setProblem);
+  }, []);
   return (
-    <>
+    <div class="narrow">
       <h1>{t("account.title")}</h1>
-      <Skeleton />
-    </>
+      {problem !== undefined && <Alert kind="error">{messageOf(problem)}</Alert>}
+      <p class="lead muted">
+        {t("account.signedInAs")} <strong>{email || "\u00a0"}</strong>
+      </p>
+      <ChangePassword email={email} />
+      <SignOut />
+      <Delete />
+    </div>
+  );
+}
+
+function ChangePassword({ email }: { email: string }) {
+  const [done, setDone] = useState(false);
+  const form = useForm(async (values) => {
+    setDone(false);
+    const body = {
+      oldPassword: passwordOf(values, "oldPassword"),
+      newPassword: passwordOf(values, "newPassword"),
+      cookieOnly: true,
+    };
+    await api.POST("/api/users/password", { body });
+    form.attributes.ref.current?.reset();
+    setDone(true);
+  });
+  return (
+    <section aria-labelledby="change-password">
+      <h2 id="change-password">{t("account.changePassword")}</h2>
+      <form class="panel" {...form.attributes}>
+        {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
+        {/* Password managers store the new password for this account. */}
+        <input type="email" name="username" autocomplete="username" value={email} readOnly hidden />
+        <Password name="oldPassword" label={t("account.oldPassword")} autocomplete="current-password" form={form} />
+        <Password
+          name="newPassword"
+          label={t("account.newPassword")}
+          hint={t("account.passwordHint")}
+          autocomplete="new-password"
+          form={form}
+        />
+        <p class="hint">{t("account.changeEnds")}</p>
+        <Button type="submit" busy={form.busy}>
+          {t("account.changePassword")}
+        </Button>
+        <div role="status">{done && <p class="alert success">{t("account.changed")}</p>}</div>
+      </form>
+    </section>
+  );
+}
+
+function SignOut() {
+  const out = useAction(async (path: "/api/users/signout" | "/api/users/signout-everywhere") => {
+    await api.POST(path);
+    noteSignedIn(false);
+    location.assign("/");
+  });
+  return (
+    <section aria-labelledby="sign-out">
+      <h2 id="sign-out">{t("account.signOut")}</h2>
+      <div class="panel">
+        {out.error !== undefined && <Alert kind="error">{messageOf(out.error)}</Alert>}
+        <p>{t("account.signOutText")}</p>
+        <p class="actions">
+          <Button
+            kind="secondary"
+            busy={out.busy}
+            onClick={() => {
+              out.run("/api/users/signout");
+            }}
+          >
+            {t("account.signOutHere")}
+          </Button>
+          <Button
+            kind="secondary"
+            busy={out.busy}
+            onClick={() => {
+              out.run("/api/users/signout-everywhere");
+            }}
+          >
+            {t("account.signOutEverywhere")}
+          </Button>
+        </p>
+      </div>
+    </section>
+  );
+}
+
+function Delete() {
+  const [asking, setAsking] = useState(false);
+  return (
+    <section aria-labelledby="delete-account">
+      <h2 id="delete-account">{t("account.delete")}</h2>
+      <div class="panel">
+        <p>{t("account.deleteText")}</p>
+        <p class="actions">
+          <Button
+            kind="danger"
+            onClick={() => {
+              setAsking(true);
+            }}
+          >
+            {t("account.delete")}
+          </Button>
+        </p>
+      </div>
+      {asking && (
+        <DeleteDialog
+          close={() => {
+            setAsking(false);
+          }}
+        />
+      )}
+    </section>
+  );
+}
+
+function DeleteDialog({ close }: { close: () => void }) {
+  const form = useForm(async (values) => {
+    await api.DELETE("/api/users/currentuser", { body: { password: passwordOf(values, "password") } });
+    noteSignedIn(false);
+    location.assign("/");
+  });
+  return (
+    <Dialog title={t("account.deleteQuestion")} close={close}>
+      <form {...form.attributes}>
+        {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
+        <p>{t("account.deleteConsequence")}</p>
+        <Password name="password" label={t("account.password")} autocomplete="current-password" form={form} />
+        <p class="actions">
+          <Button type="submit" kind="danger" busy={form.busy}>
+            {t("account.deleteForEver")}
+          </Button>
+          <Button kind="quiet" onClick={close}>
+            {t("ui.cancel")}
+          </Button>
+        </p>
+      </form>
+    </Dialog>
   );
 }

@@ -1,11 +1,36 @@
-import { Skeleton } from "../ui/index.tsx";
+import { Sales } from "../selling/sales.tsx";
+import { Shows } from "../selling/shows.tsx";
+import { Tickets } from "../selling/tickets.tsx";
 import { t } from "../lib/texts.ts";
 
-export default function Page(_: { id?: string }) {
+const tabs = ["tickets", "shows", "sales"] as const;
+
+/** What the reader sells. Each part has an address of its own: `/listings`, `/listings?tab=shows` and `/listings?tab=sales`. */
+export default function Listings() {
+  const tab = new URLSearchParams(location.search).get("tab");
   return (
     <>
-      <h1>{t("listings.title")}</h1>
-      <Skeleton />
+      <div class="title-line">
+        <h1>{t("listings.title")}</h1>
+        <a class="button primary" href="/sell">
+          {t("nav.sell")}
+        </a>
+      </div>
+      <nav class="tabs" aria-label={t("listings.title")}>
+        <ul>
+          {tabs.map((name, index) => (
+            <li key={name}>
+              <a
+                href={index === 0 ? "/listings" : `/listings?tab=${name}`}
+                {...((tab ?? "tickets") === name && { "aria-current": "page" as const })}
+              >
+                {t(`listings.tab.${name}`)}
+              </a>
+            </li>
+          ))}
+        </ul>
+      </nav>
+      {tab === "shows" ? <Shows /> : tab === "sales" ? <Sales /> : <Tickets />}
     </>
   );
 }

@@ -1,11 +1,128 @@
-import { Skeleton } from "../ui/index.tsx";
-import { t } from "../lib/texts.ts";
+// The receipt of an order that was paid, to read or to print.
+import { api, messageOf, retry } from "../lib/api.ts";
+import { money } from "../lib/format.ts";
+import { t, tValue } from "../lib/texts.ts";
+import { Alert, Button, DateTime, Empty, LinkButton, Skeleton } from "../ui/index.tsx";
+import { Fact, placeText, useShow, WhenAndWhere } from "../ui/ticket.tsx";
+import { useLoaded } from "../ui/use.ts";
 
-export default function Page(_: { id?: string }) {
+export default function ReceiptPage({ id = "" }: { id?: string }) {
+  const { data, error, reload } = useLoaded(
+    (signal) =>
+      retry(
+        async () => {
+          const { data: order } = await api.GET("/api/orders/{orderId}", { params: { path: { orderId: id } }, signal });
+          const { data: payments } = await api.GET("/api/payments", { params: { query: { orderId: id } }, signal });
+          return { order, payment: payments[0] };
+        },
+        { within: 10_000, signal },
+      ),
+    [id],
+  );
+  const show = useShow(data?.order.ticket.showId);
+  // A listing that was deleted since has no seller to show.
+  const seller = useLoaded(
+    async (signal) => data && (await api.GET("/api/tickets/{ticketId}", { params: { path: { ticketId: data.order.ticket.id } }, signal })).data.userId,
+    [data?.order.ticket.id],
+  ).data;
+
+  if (!data) {
+    return (
+      <>
+        <h1>{t("receipt.title")}</h1>
+        {error === undefined ? (
+          <Skeleton rows={5} />
+        ) : (
+          <Alert kind="error">
+            <p>{messageOf(error)}</p>
+            <Button kind="secondary" onClick={reload}>
+              {t("ui.retry")}
+            </Button>
+          </Alert>
+        )}
+      </>
+    );
+  }
+  const { order, payment } = data;
+  const { ticket } = order;
+  if (!payment || !["authorized", "captured", "refunded"].includes(payment.status)) {
+    return (
+      <>
+        <h1>{t("receipt.title")}</h1>
+        <Empty title={t("receipt.none")} action={<LinkButton href={`/orders/${id}`}>{t("pass.order")}</LinkButton>}>
+          {t("receipt.none.text")}
+        </Empty>
+      </>
+    );
+  }
+  const { amount, currency, refunded = 0 } = payment;
   return (
     <>
-      <h1>{t("receipt.title")}</h1>
-      <Skeleton />
+      <article class="receipt panel" aria-labelledby="receipt-title">
+        <header>
+          <h1 id="receipt-title">{t("receipt.title")}</h1>
+          <p class="muted">{t("site.name")}</p>
+        </header>
+        <dl>
+          <Fact name={t("receipt.order")}>
+            <code>{order.id}</code>
+          </Fact>
+          <Fact name={t("receipt.ordered")}>
+            <DateTime at={order.createdAt} />
+          </Fact>
+          <Fact name={t("receipt.paid")}>
+            <DateTime at={payment.createdAt} />
+          </Fact>
+          <Fact name={t("receipt.payment")}>
+            <code>{payment.stripeId}</code>
+          </Fact>
+          <Fact name={t("receipt.status")}>{tValue(`payment.${payment.status}`, payment.status)}</Fact>
+          {seller !== undefined && (
+            <Fact name={t("receipt.seller")}>
+              <code>{seller}</code>
+            </Fact>
+          )}
+          {ticket.showId !== undefined && <WhenAndWhere show={show} />}
+        </dl>
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">{t("receipt.item")}</th>
+              <th scope="col">{t("receipt.amount")}</th>
+            </tr>
+          </thead>
+          <tbody>
+            <tr>
+              <td>
+                {t("receipt.ticket", { title: ticket.title })}
+                {ticket.showId !== undefined && <span class="muted">{placeText(ticket.seat)}</span>}
+              </td>
+              <td>{money(amount, currency)}</td>
+            </tr>
+            {refunded > 0 && (
+              <tr>
+                <td>{t("receipt.refund")}</td>
+                <td>{money(-refunded, currency)}</td>
+              </tr>
+            )}
+          </tbody>
+          <tfoot>
+            <tr>
+              <th scope="row">{t("receipt.total")}</th>
+              <td>{money(amount - refunded, currency)}</td>
+            </tr>
+          </tfoot>
+        </table>
+        <p class="hint">{t("receipt.note")}</p>
+      </article>
+      <p class="actions no-print">
+        <Button kind="secondary" onClick={() => { print(); }}>
+          {t("pass.print")}
+        </Button>
+        <LinkButton kind="quiet" href={`/orders/${id}`}>
+          {t("pass.order")}
+        </LinkButton>
+      </p>
     </>
   );
 }

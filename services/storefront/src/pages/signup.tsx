@@ -1,11 +1,51 @@
-import { Skeleton } from "../ui/index.tsx";
-import { t } from "../lib/texts.ts";
+import { useRef } from "preact/hooks";
 
-export default function Page(_: { id?: string }) {
+import { nextAddress } from "../account/next.ts";
+import { Password, passwordOf } from "../account/password.tsx";
+import { messageOf, publicApi } from "../lib/api.ts";
+import { noteSignedIn } from "../lib/session.ts";
+import { t } from "../lib/texts.ts";
+import { RequestKey } from "../selling/key.ts";
+import { textOf, useForm } from "../ui/form.ts";
+import { Alert, Button, Field } from "../ui/index.tsx";
+
+/** Makes an account, and goes on to the page in `?next=`. */
+export default function Signup() {
+  const key = useRef(new RequestKey());
+  const form = useForm(async (values) => {
+    const body = { email: textOf(values, "email"), password: passwordOf(values, "password"), cookieOnly: true };
+    await key.current.send(body, (header) => publicApi.POST("/api/users/signup", { params: { header }, body }));
+    noteSignedIn(true);
+    location.replace(nextAddress(location.search, location.origin)); // the back button does not come back to this page
+  });
   return (
-    <>
+    <div class="narrow">
       <h1>{t("signup.title")}</h1>
-      <Skeleton />
-    </>
+      <p class="lead muted">{t("signup.lead")}</p>
+      <form class="panel" {...form.attributes}>
+        {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
+        <Field
+          name="email"
+          label={t("account.email")}
+          error={form.errorOf("email")}
+          type="email"
+          autocomplete="username"
+          required
+        />
+        <Password
+          name="password"
+          label={t("account.password")}
+          hint={t("account.passwordHint")}
+          autocomplete="new-password"
+          form={form}
+        />
+        <Button type="submit" busy={form.busy}>
+          {t("signup.submit")}
+        </Button>
+      </form>
+      <p class="aside">
+        {t("signup.haveAccount")} <a href={`/signin${location.search}`}>{t("signin.title")}</a>
+      </p>
+    </div>
   );
 }

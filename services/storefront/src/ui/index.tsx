@@ -1,24 +1,40 @@
 // The parts that pages are made of. Their styles are in styles/; a page has no styles of its own.
-import type { ComponentChildren, JSX } from "preact";
+import type {
+  ButtonHTMLAttributes,
+  ComponentChildren,
+  InputHTMLAttributes,
+  SelectHTMLAttributes,
+  TextareaHTMLAttributes,
+} from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 
 import { serverNow } from "../lib/clock.ts";
 import { dateTime, duration, money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 
-interface ButtonProps extends Omit<JSX.ButtonHTMLAttributes, "disabled" | "icon"> {
+interface ButtonProps extends Omit<ButtonHTMLAttributes, "class" | "disabled" | "icon"> {
   kind?: "primary" | "secondary" | "quiet" | "danger";
+  class?: string | undefined;
   /** The action runs: the button shows it and does nothing. It keeps the focus, unlike a disabled one. */
   busy?: boolean;
   disabled?: boolean;
 }
 
-export function Button({ kind = "primary", busy = false, disabled = false, onClick, children, class: more, type = "button", ...rest }: ButtonProps) {
+export function Button({
+  kind = "primary",
+  busy = false,
+  disabled = false,
+  onClick,
+  children,
+  class: more,
+  type = "button",
+  ...rest
+}: ButtonProps) {
   return (
     <button
       {...rest}
       type={type}
-      class={`button ${kind}${more ? ` ${String(more)}` : ""}`}
+      class={`button ${kind}${more ? ` ${more}` : ""}`}
       aria-disabled={busy || disabled ? "true" : undefined}
       aria-busy={busy ? "true" : undefined}
       onClick={(event) => {
@@ -35,7 +51,15 @@ export function Button({ kind = "primary", busy = false, disabled = false, onCli
 }
 
 /** A link in the form of a button. */
-export function LinkButton({ kind = "primary", href, children }: { kind?: "primary" | "secondary" | "quiet"; href: string; children: ComponentChildren }) {
+export function LinkButton({
+  kind = "primary",
+  href,
+  children,
+}: {
+  kind?: "primary" | "secondary" | "quiet";
+  href: string;
+  children: ComponentChildren;
+}) {
   return (
     <a class={`button ${kind}`} href={href}>
       {children}
@@ -43,9 +67,10 @@ export function LinkButton({ kind = "primary", href, children }: { kind?: "prima
   );
 }
 
-interface FieldProps extends Omit<JSX.InputHTMLAttributes, "label" | "name" | "ref"> {
+interface FieldProps extends Omit<InputHTMLAttributes, "class" | "label" | "name" | "ref"> {
   label: string;
   name: string;
+  class?: string | undefined;
   hint?: string | undefined;
   error?: string | undefined;
 }
@@ -60,9 +85,10 @@ export function Field({ label, name, hint, error, class: more, ...rest }: FieldP
   );
 }
 
-interface TextAreaProps extends Omit<JSX.TextareaHTMLAttributes, "label" | "name" | "ref"> {
+interface TextAreaProps extends Omit<TextareaHTMLAttributes, "class" | "label" | "name" | "ref"> {
   label: string;
   name: string;
+  class?: string | undefined;
   hint?: string | undefined;
   error?: string | undefined;
 }
@@ -76,9 +102,10 @@ export function TextArea({ label, name, hint, error, class: more, ...rest }: Tex
   );
 }
 
-interface SelectProps extends Omit<JSX.SelectHTMLAttributes, "label" | "name" | "ref"> {
+interface SelectProps extends Omit<SelectHTMLAttributes, "class" | "label" | "name" | "ref"> {
   label: string;
   name: string;
+  class?: string | undefined;
   hint?: string | undefined;
   error?: string | undefined;
   options: readonly { value: string; label: string }[];
@@ -99,7 +126,11 @@ export function Select({ label, name, hint, error, options, class: more, value, 
   );
 }
 
-function described(id: string, hint: string | undefined, error: string | undefined): JSX.HTMLAttributes {
+function described(
+  id: string,
+  hint: string | undefined,
+  error: string | undefined,
+): { "aria-describedby"?: string; "aria-invalid"?: "true" } {
   const ids = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ");
   return { ...(ids && { "aria-describedby": ids }), ...(error && { "aria-invalid": "true" }) };
 }
@@ -109,13 +140,13 @@ interface LabelledProps {
   label: string;
   hint: string | undefined;
   error: string | undefined;
-  class?: JSX.HTMLAttributes["class"];
+  class: string | undefined;
   children: ComponentChildren;
 }
 
 function Labelled({ id, label, hint, error, class: more, children }: LabelledProps) {
   return (
-    <div class={`field${more ? ` ${String(more)}` : ""}`}>
+    <div class={`field${more ? ` ${more}` : ""}`}>
       <label for={id}>{label}</label>
       {children}
       {hint && (
@@ -179,9 +210,9 @@ export function useServerNow(): number {
   return now;
 }
 
-/** What is left until a time of the server. `onEnd` is called once, when it is over. */
-export function Countdown({ until, onEnd }: { until: string; onEnd?: () => void }) {
-  const left = Date.parse(until) - useServerNow();
+/** What is left until a time of the server, at most `most` milliseconds. `onEnd` is called once, when it is over. */
+export function Countdown({ until, most = Infinity, onEnd }: { until: string; most?: number; onEnd?: () => void }) {
+  const left = Math.min(most, Date.parse(until) - useServerNow());
   const ended = useRef(false);
   useEffect(() => {
     if (left <= 0 && !ended.current) {
@@ -218,7 +249,13 @@ export function Skeleton({ rows = 3 }: { rows?: number }) {
   );
 }
 
-export function Badge({ kind = "note", children }: { kind?: "note" | "success" | "warning" | "error"; children: ComponentChildren }) {
+export function Badge({
+  kind = "note",
+  children,
+}: {
+  kind?: "note" | "success" | "warning" | "error";
+  children: ComponentChildren;
+}) {
   return <span class={`badge ${kind}`}>{children}</span>;
 }
 

@@ -12,7 +12,10 @@ export interface Loaded<Result> {
 }
 
 /** Loads something when the page begins, and again with `reload`. A signal ends what is not wanted any more. */
-export function useLoaded<Result>(load: (signal: AbortSignal) => Promise<Result>, dependencies: readonly unknown[] = []): Loaded<Result> {
+export function useLoaded<Result>(
+  load: (signal: AbortSignal) => Promise<Result>,
+  dependencies: readonly unknown[] = [],
+): Loaded<Result> {
   const [data, set] = useState<Result>();
   const [error, setError] = useState<unknown>();
   const [loading, setLoading] = useState(true);

@@ -1112,6 +1112,13 @@ export interface components {
      *       },
      *       "token": "eyJhbGciOiJFZERTQSIsImtpZCI6IlBxaTdTU29tNXRJQy1kZjByOGJjUS16cEI4bTI3YlBCbzBWYlhLSVIzYVEiLCJ0eXAiOiJKV1QifQ.eyJlbWFpbCI6ImFkYUBleGFtcGxlLmNvbSIsInNpZCI6IjI3OTg2NGMyLTZmNjYtNGFjNC04OTMyLTBiYmNlY2U3ODFkNCIsImlzcyI6ImJveG9mZmljZS9hdXRoIiwic3ViIjoiMDFhMjFhY2UtMGVhNS03NzcwLWJkNjUtZjQwOTY3MjZlODNlIiwiZXhwIjoxNzk1NzQ5NjQxLCJpYXQiOjE3OTU3NDYwNDF9.LvWWAula7YLZLkB0X_2ATlegI4s8TniuDBAurn16C-3i8npZUuCHejViKRNJrWyTgBIDJG6dEMvpQOGlx3eeAQ"
      *     }
+     * @example {
+     *       "user": {
+     *         "id": "01a21c42-1558-7a37-93fc-1460564ab8e9",
+     *         "email": "ada@example.com",
+     *         "createdAt": "2026-11-27T09:07:02.616Z"
+     *       }
+     *     }
      */
     SignedIn: {
       user: components["schemas"]["User"];
@@ -1554,6 +1561,26 @@ export interface components {
      *       "createdAt": "2026-11-27T02:20:41.605Z",
      *       "updatedAt": "2026-11-27T02:20:41.605Z"
      *     }
+     * @example {
+     *       "id": "01a21c42-15d5-712a-97fd-f5084f47a660",
+     *       "title": "Hamlet",
+     *       "price": 5000,
+     *       "currency": "usd",
+     *       "userId": "01a21c42-157e-748e-8848-59ba358e3202",
+     *       "status": "available",
+     *       "showId": "01a21c42-1588-753e-a3c6-4844a01f705c",
+     *       "seat": {
+     *         "section": "Stalls",
+     *         "row": "C",
+     *         "number": "12"
+     *       },
+     *       "faceValue": 4500,
+     *       "salesEndAt": "2026-12-27T09:07:02.663Z",
+     *       "resaleOf": "01a21c42-1595-7bc4-a660-98db5f12a5d5",
+     *       "version": 1,
+     *       "createdAt": "2026-11-27T09:07:02.741Z",
+     *       "updatedAt": "2026-11-27T09:07:02.741Z"
+     *     }
      */
     Ticket: {
       id: components["schemas"]["TicketId"];
@@ -1693,6 +1720,50 @@ export interface components {
      *       "createdAt": "2026-11-27T02:20:47.885Z",
      *       "updatedAt": "2026-11-27T02:20:47.904Z"
      *     }
+     * @example {
+     *       "id": "01a21c42-15e0-7ae1-ab2b-a0fd289b52df",
+     *       "userId": "01a21c42-1583-7c34-a7fd-08552a268098",
+     *       "status": "complete",
+     *       "expiresAt": "2026-11-27T09:22:02.752Z",
+     *       "ticket": {
+     *         "id": "01a21c42-15d5-712a-97fd-f5084f47a660",
+     *         "title": "Hamlet",
+     *         "price": 5000,
+     *         "currency": "usd",
+     *         "showId": "01a21c42-1588-753e-a3c6-4844a01f705c",
+     *         "seat": {
+     *           "section": "Stalls",
+     *           "row": "C",
+     *           "number": "12"
+     *         }
+     *       },
+     *       "usedAt": "2026-11-27T09:07:02.786Z",
+     *       "version": 3,
+     *       "createdAt": "2026-11-27T09:07:02.752Z",
+     *       "updatedAt": "2026-11-27T09:07:02.786Z"
+     *     }
+     * @example {
+     *       "id": "01a21c42-159e-7ddf-860c-b0f4fd58333d",
+     *       "userId": "01a21c42-157e-748e-8848-59ba358e3202",
+     *       "status": "complete",
+     *       "expiresAt": "2026-11-27T09:22:02.686Z",
+     *       "ticket": {
+     *         "id": "01a21c42-1595-7bc4-a660-98db5f12a5d5",
+     *         "title": "Hamlet",
+     *         "price": 4500,
+     *         "currency": "usd",
+     *         "showId": "01a21c42-1588-753e-a3c6-4844a01f705c",
+     *         "seat": {
+     *           "section": "Stalls",
+     *           "row": "C",
+     *           "number": "12"
+     *         }
+     *       },
+     *       "resoldAt": "2026-11-27T09:07:02.773Z",
+     *       "version": 3,
+     *       "createdAt": "2026-11-27T09:07:02.686Z",
+     *       "updatedAt": "2026-11-27T09:07:02.773Z"
+     *     }
      */
     Order: {
       id: components["schemas"]["OrderId"];
@@ -1727,7 +1798,7 @@ export interface components {
     /**
      * @description A compact JSON Web Signature (RFC 7515). Its header is `{"alg": "EdDSA", "typ": "pass+jwt", "kid": …}`, and its payload `{"iss": "boxoffice/orders", "aud": "boxoffice/checkin", "order": …, "ticket": …, "show": …, "iat": …}`: three ids, and when the order
      *     was complete, in seconds since 1970. A verifier compares `alg`, `typ`, `iss`, `aud` and `show`, and the signature with the key that `kid` names. Who has the code can use the pass: do not log it.
-     * @example eyJhbGciOiJFZERTQSIsImtpZCI6IlBxaTdTU29tNXRJQy1kZjByOGJjUS16cEI4bTI3YlBCbzBWYlhLSVIzYVEiLCJ0eXAiOiJwYXNzK2p3dCJ9.eyJpc3MiOiJib3hvZmZpY2Uvb3JkZXJzIiwiYXVkIjoiYm94b2ZmaWNlL2NoZWNraW4iLCJvcmRlciI6IjAxYTIxYWNlLTIyOTktNzU4Yy1hMWZiLTk4NTM2NzBmMzdhOCIsInRpY2tldCI6IjAxYTIxYWNlLTBmMDUtN2EzMS1hYWMwLTAwNTZhZmIxZmQzZCIsInNob3ciOiIwMWEyMWFjZC03ZDIxLTdjMDgtOWE1NS0yZjBkNTRiMWMzYTciLCJpYXQiOjE3OTU3NDYwNDd9.LvWWAula7YLZLkB0X_2ATlegI4s8TniuDBAurn16C-3i8npZUuCHejViKRNJrWyTgBIDJG6dEMvpQOGlx3eeAQ
+     * @example eyJhbGciOiJFZERTQSIsImtpZCI6IlZwbXNNeW1GZ3dDd3VGb1pYZVBWN3FILURfRExrU2c0R0NVRjJkTUZVdVkiLCJ0eXAiOiJwYXNzK2p3dCJ9.eyJpc3MiOiJib3hvZmZpY2Uvb3JkZXJzIiwiYXVkIjoiYm94b2ZmaWNlL2NoZWNraW4iLCJvcmRlciI6IjAxYTIxYzQyLTE1OWUtN2RkZi04NjBjLWIwZjRmZDU4MzMzZCIsInRpY2tldCI6IjAxYTIxYzQyLTE1OTUtN2JjNC1hNjYwLTk4ZGI1ZjEyYTVkNSIsInNob3ciOiIwMWEyMWM0Mi0xNTg4LTc1M2UtYTNjNi00ODQ0YTAxZjcwNWMiLCJpYXQiOjE3OTU3NzA0MjJ9.-IS1AkaL1nCsbGj67T4ELS5dma4Q42U0bfIvq8aqIBR_vHmUexyh9iGhgac-0_vzTBifXzrPqUQ6XWPJuU7UDw
      */
     PassCode: string;
     /**
@@ -1736,6 +1807,37 @@ export interface components {
      * @enum {string}
      */
     PassStatus: "valid" | "used";
+    /**
+     * @example {
+     *       "orderId": "01a21c42-159e-7ddf-860c-b0f4fd58333d",
+     *       "ticketId": "01a21c42-1595-7bc4-a660-98db5f12a5d5",
+     *       "showId": "01a21c42-1588-753e-a3c6-4844a01f705c",
+     *       "title": "Hamlet",
+     *       "seat": {
+     *         "section": "Stalls",
+     *         "row": "C",
+     *         "number": "12"
+     *       },
+     *       "code": "eyJhbGciOiJFZERTQSIsImtpZCI6IlZwbXNNeW1GZ3dDd3VGb1pYZVBWN3FILURfRExrU2c0R0NVRjJkTUZVdVkiLCJ0eXAiOiJwYXNzK2p3dCJ9.eyJpc3MiOiJib3hvZmZpY2Uvb3JkZXJzIiwiYXVkIjoiYm94b2ZmaWNlL2NoZWNraW4iLCJvcmRlciI6IjAxYTIxYzQyLTE1OWUtN2RkZi04NjBjLWIwZjRmZDU4MzMzZCIsInRpY2tldCI6IjAxYTIxYzQyLTE1OTUtN2JjNC1hNjYwLTk4ZGI1ZjEyYTVkNSIsInNob3ciOiIwMWEyMWM0Mi0xNTg4LTc1M2UtYTNjNi00ODQ0YTAxZjcwNWMiLCJpYXQiOjE3OTU3NzA0MjJ9.-IS1AkaL1nCsbGj67T4ELS5dma4Q42U0bfIvq8aqIBR_vHmUexyh9iGhgac-0_vzTBifXzrPqUQ6XWPJuU7UDw",
+     *       "status": "valid",
+     *       "startsAt": "2026-12-27T09:07:02.663Z"
+     *     }
+     * @example {
+     *       "orderId": "01a21c42-15e0-7ae1-ab2b-a0fd289b52df",
+     *       "ticketId": "01a21c42-15d5-712a-97fd-f5084f47a660",
+     *       "showId": "01a21c42-1588-753e-a3c6-4844a01f705c",
+     *       "title": "Hamlet",
+     *       "seat": {
+     *         "section": "Stalls",
+     *         "row": "C",
+     *         "number": "12"
+     *       },
+     *       "code": "eyJhbGciOiJFZERTQSIsImtpZCI6IlZwbXNNeW1GZ3dDd3VGb1pYZVBWN3FILURfRExrU2c0R0NVRjJkTUZVdVkiLCJ0eXAiOiJwYXNzK2p3dCJ9.eyJpc3MiOiJib3hvZmZpY2Uvb3JkZXJzIiwiYXVkIjoiYm94b2ZmaWNlL2NoZWNraW4iLCJvcmRlciI6IjAxYTIxYzQyLTE1ZTAtN2FlMS1hYjJiLWEwZmQyODliNTJkZiIsInRpY2tldCI6IjAxYTIxYzQyLTE1ZDUtNzEyYS05N2ZkLWY1MDg0ZjQ3YTY2MCIsInNob3ciOiIwMWEyMWM0Mi0xNTg4LTc1M2UtYTNjNi00ODQ0YTAxZjcwNWMiLCJpYXQiOjE3OTU3NzA0MjJ9.prdqUY2vBhqp_P5oWl8-YanI51DA2ka_KGrBVSUNtJCdhzIPpdpar3KTp2UmWyS9mYGko2GUiNKMX1Wv1nKWCw",
+     *       "status": "used",
+     *       "usedAt": "2026-11-27T09:07:02.786Z",
+     *       "startsAt": "2026-12-27T09:07:02.663Z"
+     *     }
+     */
     Pass: {
       orderId: components["schemas"]["OrderId"];
       ticketId: components["schemas"]["TicketId"];
@@ -1757,6 +1859,20 @@ export interface components {
       /** @description The `code` of a pass, as the QR code has it. */
       code: string;
     };
+    /**
+     * @example {
+     *       "orderId": "01a21c42-15e0-7ae1-ab2b-a0fd289b52df",
+     *       "ticketId": "01a21c42-15d5-712a-97fd-f5084f47a660",
+     *       "showId": "01a21c42-1588-753e-a3c6-4844a01f705c",
+     *       "title": "Hamlet",
+     *       "seat": {
+     *         "section": "Stalls",
+     *         "row": "C",
+     *         "number": "12"
+     *       },
+     *       "usedAt": "2026-11-27T09:07:02.786Z"
+     *     }
+     */
     CheckIn: {
       /** @description Nobody but the buyer can read the order. */
       orderId: components["schemas"]["OrderId"];
@@ -1852,6 +1968,18 @@ export interface components {
      *       "refunded": 4500,
      *       "createdAt": "2026-11-27T02:20:47.638Z",
      *       "updatedAt": "2026-11-27T02:20:48.422Z"
+     *     }
+     * @example {
+     *       "id": "01a21c42-15e0-7ae1-ab2b-a0fd289b52df",
+     *       "orderId": "01a21c42-15e0-7ae1-ab2b-a0fd289b52df",
+     *       "stripeId": "pi_Y2BSCVUEYBHNQHND2VVDSRC5",
+     *       "status": "requires_action",
+     *       "amount": 5000,
+     *       "currency": "usd",
+     *       "clientSecret": "pi_Y2BSCVUEYBHNQHND2VVDSRC5_secret_GVOY226CBSY5R66AIKZX74GO",
+     *       "redirectUrl": "http://localhost:12112/3d_secure/pi_Y2BSCVUEYBHNQHND2VVDSRC5/LW4FS6WRZOJTHZCPRZXJEWT6",
+     *       "createdAt": "2026-11-27T09:07:02.760Z",
+     *       "updatedAt": "2026-11-27T09:07:02.764Z"
      *     }
      */
     Payment: {

@@ -528,4 +528,3 @@ function removeTrailingSlash(url) {
 }
 
 export { createFinalURL, createPathBasedClient, createQuerySerializer, createClient as default, defaultBodySerializer, defaultPathSerializer, mergeHeaders, randomID, removeTrailingSlash, serializeArrayParam, serializeObjectParam, serializePrimitiveParam, wrapAsPathBasedClient };
-//# sourceMappingURL=index.mjs.map

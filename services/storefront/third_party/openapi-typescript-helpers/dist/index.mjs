@@ -1,2 +1,1 @@
 
-//# sourceMappingURL=index.mjs.map

@@ -1,0 +1,20 @@
+/**
+ * The address to which a sign-in returns: that of the parameter `next`, if it is a path of this site. It is a whole address, because a
+ * path that begins with two slashes would be another site's.
+ */
+export function nextAddress(search: string, origin: string, otherwise = "/"): string {
+  const next = new URLSearchParams(search).get("next") ?? "";
+  return (ownAddress(next, origin) ?? new URL(otherwise, origin)).href;
+}
+
+function ownAddress(path: string, origin: string): URL | undefined {
+  if (!path.startsWith("/")) {
+    return undefined;
+  }
+  try {
+    const address = new URL(path, origin);
+    return address.origin === origin && !/^\/sign(in|up)(\/|$)/.test(address.pathname) ? address : undefined;
+  } catch {
+    return undefined;
+  }
+}

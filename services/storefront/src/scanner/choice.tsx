@@ -1,0 +1,63 @@
+import { api, messageOf, paginate, type Schemas } from "../lib/api.ts";
+import { dateTime } from "../lib/format.ts";
+import { t } from "../lib/texts.ts";
+import { Alert, Empty, LinkButton, Skeleton } from "../ui/index.tsx";
+import { useLoaded } from "../ui/use.ts";
+
+type Show = Schemas["Show"];
+
+/** For how long after its start a show is among the first, in milliseconds: its guests still come, or come late. */
+const evening = 12 * 60 * 60 * 1000;
+
+/** Chooses the show at whose door the reader stands: the next one is the first. */
+export function Choice() {
+  const shows = useLoaded(async (signal) => {
+    const mine: Show[] = [];
+    for await (const show of paginate((page) =>
+      api.GET("/api/shows", { params: { query: { owner: "me", limit: 200, ...page } }, signal }),
+    )) {
+      mine.push(show);
+    }
+    return order(mine.filter(({ status }) => status === "scheduled"));
+  });
+  return (
+    <>
+      <h1>{t("checkin.title")}</h1>
+      <p class="lead muted">{t("checkin.lead")}</p>
+      {shows.error !== undefined && <Alert kind="error">{messageOf(shows.error)}</Alert>}
+      {shows.data === undefined && shows.loading && <Skeleton />}
+      {shows.data?.length === 0 && (
+        <Empty title={t("myShows.none")} action={<LinkButton href="/sell?new=show">{t("sell.show")}</LinkButton>}>
+          {t("checkin.noShows")}
+        </Empty>
+      )}
+      <ul class="rows">
+        {shows.data?.map((show) => (
+          <li key={show.id}>
+            <a class="row row-link" href={`/checkin/${show.id}`}>
+              <span class="row-main">
+                <strong>{show.name}</strong>
+                <span class="muted">
+                  {dateTime(show.startsAt, show.timeZone)} · {show.venue}, {show.city}
+                </span>
+              </span>
+              <span class="row-action" aria-hidden="true">
+                →
+              </span>
+            </a>
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+/** First those to come, the next one first, and then those that are over, the last one first. */
+function order(shows: Show[]): Show[] {
+  const since = new Date(Date.now() - evening).toISOString();
+  const byStart = [...shows].sort((a, b) => (a.startsAt < b.startsAt ? -1 : 1));
+  return [
+    ...byStart.filter(({ startsAt }) => startsAt >= since),
+    ...byStart.filter(({ startsAt }) => startsAt < since).reverse(),
+  ];
+}

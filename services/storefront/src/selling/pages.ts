@@ -1,0 +1,63 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { nextCursor } from "../lib/api.ts";
+
+interface Page<Item> {
+  data: readonly Item[];
+  response: Response;
+}
+
+export interface Pages<Item> {
+  /** Undefined until the first page is there. */
+  items: Item[] | undefined;
+  error: unknown;
+  busy: boolean;
+  /** Whether there is another page. */
+  more: boolean;
+  /** Reads the next page. */
+  next: () => void;
+  /** Replaces an item, or removes it. */
+  replace: (old: Item, by: Item | undefined) => void;
+}
+
+/** A list that is read page by page, when the reader asks for more. */
+export function usePages<Item>(read: (page: { cursor?: string }) => Promise<Page<Item>>): Pages<Item> {
+  const [items, setItems] = useState<Item[]>();
+  const [error, setError] = useState<unknown>();
+  const [busy, setBusy] = useState(false);
+  const [cursor, setCursor] = useState<string>();
+  const running = useRef(false);
+  const load = (page: { cursor?: string }): void => {
+    if (running.current) {
+      return;
+    }
+    running.current = true;
+    setBusy(true);
+    setError(undefined);
+    read(page)
+      .then(({ data, response }) => {
+        setItems((before = []) => [...before, ...data]);
+        setCursor(nextCursor(response));
+      })
+      .catch(setError)
+      .finally(() => {
+        running.current = false;
+        setBusy(false);
+      });
+  };
+  useEffect(() => {
+    load({});
+  }, []);
+  return {
+    items,
+    error,
+    busy,
+    more: cursor !== undefined || (items === undefined && error !== undefined),
+    next: () => {
+      load(cursor === undefined ? {} : { cursor });
+    },
+    replace: (old, by) => {
+      setItems((before) => before?.flatMap((item) => (item !== old ? [item] : by === undefined ? [] : [by])));
+    },
+  };
+}

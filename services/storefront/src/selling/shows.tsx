@@ -1,0 +1,144 @@
+import { useState } from "preact/hooks";
+
+import { api, hasCode, messageOf, type Schemas } from "../lib/api.ts";
+import { serverNow } from "../lib/clock.ts";
+import { dateTime } from "../lib/format.ts";
+import { t } from "../lib/texts.ts";
+import { Dialog } from "../ui/dialog.tsx";
+import { Alert, Badge, Button, Empty, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { useAction } from "../ui/use.ts";
+import { usePages } from "./pages.ts";
+
+type Show = Schemas["Show"];
+
+/** The shows that the reader has announced, newest first. */
+export function Shows() {
+  const shows = usePages((page) => api.GET("/api/shows", { params: { query: { owner: "me", ...page } } }));
+  const [cancelled, setCancelled] = useState<Show>();
+  const [done, setDone] = useState("");
+  return (
+    <>
+      <div role="status">{done && <p class="alert success">{done}</p>}</div>
+      {shows.error !== undefined && <Alert kind="error">{messageOf(shows.error)}</Alert>}
+      {shows.items === undefined && shows.busy && <Skeleton rows={5} />}
+      {shows.items?.length === 0 && (
+        <Empty title={t("myShows.none")} action={<LinkButton href="/sell?new=show">{t("sell.show")}</LinkButton>}>
+          {t("myShows.noneText")}
+        </Empty>
+      )}
+      <ul class="rows">
+        {shows.items?.map((show) => {
+          const state =
+            show.status === "cancelled" ? "cancelled" : Date.parse(show.startsAt) <= serverNow() ? "started" : "scheduled";
+          return (
+            <li key={show.id} class="row">
+              <div class="row-main">
+                <strong>
+                  <a href={`/shows/${show.id}`}>{show.name}</a>
+                </strong>
+                <span class="muted">
+                  {dateTime(show.startsAt, show.timeZone)} · {show.venue}, {show.city}
+                </span>
+              </div>
+              <div class="row-facts">
+                <Badge kind={state === "scheduled" ? "success" : state === "cancelled" ? "error" : "note"}>
+                  {t(`myShows.${state}`)}
+                </Badge>
+              </div>
+              <div class="row-actions">
+                {state !== "cancelled" && (
+                  <LinkButton kind="quiet" href={`/checkin/${show.id}`}>
+                    {t("checkin.title")}
+                  </LinkButton>
+                )}
+                {state === "scheduled" && (
+                  <>
+                    <LinkButton kind="quiet" href={`/sell?show=${show.id}`}>
+                      {t("sell.listTickets")}
+                    </LinkButton>
+                    <LinkButton kind="quiet" href={`/sell?edit=${show.id}`}>
+                      {t("tickets.edit")}
+                    </LinkButton>
+                    <Button
+                      kind="quiet"
+                      aria-label={t("myShows.cancelOf", { show: show.name })}
+                      onClick={() => {
+                        setCancelled(show);
+                      }}
+                    >
+                      {t("myShows.cancel")}
+                    </Button>
+                  </>
+                )}
+              </div>
+            </li>
+          );
+        })}
+      </ul>
+      {shows.more && <More busy={shows.busy} onClick={shows.next} />}
+      {cancelled && (
+        <Cancel
+          show={cancelled}
+          close={() => {
+            setCancelled(undefined);
+          }}
+          changed={(show) => {
+            shows.replace(cancelled, show);
+            if (show.status === "cancelled") {
+              setCancelled(undefined);
+              setDone(t("myShows.isCancelled", { show: show.name }));
+            } else {
+              setCancelled(show);
+            }
+          }}
+        />
+      )}
+    </>
+  );
+}
+
+/** Asks before a show is cancelled. A show that was changed meanwhile is shown as it is now, and asked about again. */
+function Cancel({ show, close, changed }: { show: Show; close: () => void; changed: (show: Show) => void }) {
+  const [sure, setSure] = useState(false);
+  const path = { showId: show.id };
+  const cancel = useAction(async () => {
+    try {
+      await api.DELETE("/api/shows/{showId}", { params: { path, header: { "If-Match": `"${show.version}"` } } });
+    } catch (error) {
+      if (hasCode(error, "stale_version")) {
+        changed((await api.GET("/api/shows/{showId}", { params: { path } })).data);
+      }
+      throw error;
+    }
+    changed({ ...show, status: "cancelled" });
+  });
+  return (
+    <Dialog title={t("myShows.cancelQuestion")} close={close}>
+      {cancel.error !== undefined && <Alert kind="error">{messageOf(cancel.error)}</Alert>}
+      <p>
+        <strong>{show.name}</strong>
+        <br />
+        {dateTime(show.startsAt, show.timeZone)} · {show.venue}, {show.city}
+      </p>
+      <p>{t("myShows.cancelText")}</p>
+      <label class="check">
+        <input
+          type="checkbox"
+          checked={sure}
+          onChange={(event) => {
+            setSure(event.currentTarget.checked);
+          }}
+        />
+        <span>{t("myShows.sure")}</span>
+      </label>
+      <p class="actions">
+        <Button kind="danger" disabled={!sure} busy={cancel.busy} onClick={cancel.run}>
+          {t("myShows.cancelShow")}
+        </Button>
+        <Button kind="quiet" onClick={close}>
+          {t("myShows.keep")}
+        </Button>
+      </p>
+    </Dialog>
+  );
+}

@@ -1,0 +1,66 @@
+import { useRef, useState } from "preact/hooks";
+
+import { api, messageOf, type Schemas } from "../lib/api.ts";
+import { money } from "../lib/format.ts";
+import { language, t } from "../lib/texts.ts";
+import { FieldError, textOf, useForm } from "../ui/form.ts";
+import { Alert, Button, Field, LinkButton } from "../ui/index.tsx";
+import { parseAmount } from "./amount.ts";
+import { RequestKey } from "./key.ts";
+
+/** Lists one ticket that belongs to no show of this site. */
+export function TicketForm({ currency }: { currency: string }) {
+  const key = useRef(new RequestKey());
+  const [listed, setListed] = useState<Schemas["Ticket"]>();
+  const form = useForm(async (values) => {
+    setListed(undefined);
+    const price = parseAmount(textOf(values, "price"), language, currency);
+    if (price === undefined) {
+      throw new FieldError("price", t("price.wrong", { example: money(4500, currency) }));
+    }
+    const body = { title: textOf(values, "title"), price };
+    const { data } = await key.current.send(body, (header) => api.POST("/api/tickets", { params: { header }, body }));
+    form.attributes.ref.current?.reset();
+    setListed(data);
+  });
+  return (
+    <form class="panel" {...form.attributes}>
+      {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
+      <Field
+        name="title"
+        label={t("ticketForm.name")}
+        hint={t("ticketForm.nameHint")}
+        error={form.errorOf("title")}
+        maxLength={200}
+        autocomplete="off"
+        required
+      />
+      <Field
+        name="price"
+        label={t("price.label", { currency: currency.toUpperCase() })}
+        error={form.errorOf("price")}
+        class="short"
+        inputMode="decimal"
+        autocomplete="off"
+        required
+      />
+      <p class="actions">
+        <Button type="submit" busy={form.busy}>
+          {t("ticketForm.submit")}
+        </Button>
+      </p>
+      <div role="status">
+        {listed && (
+          <div class="alert success">
+            <p>{t("ticketForm.listed", { title: listed.title, price: money(listed.price, listed.currency) })}</p>
+            <p class="actions">
+              <LinkButton kind="secondary" href="/listings">
+                {t("listings.title")}
+              </LinkButton>
+            </p>
+          </div>
+        )}
+      </div>
+    </form>
+  );
+}

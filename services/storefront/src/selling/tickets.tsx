@@ -1,0 +1,238 @@
+import { useState } from "preact/hooks";
+
+import { api, hasCode, messageOf, type Schemas } from "../lib/api.ts";
+import { date, money } from "../lib/format.ts";
+import { language, t } from "../lib/texts.ts";
+import { Dialog } from "../ui/dialog.tsx";
+import { FieldError, textOf, useForm } from "../ui/form.ts";
+import { Alert, Badge, Button, Empty, Field, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { useAction } from "../ui/use.ts";
+import { editAmount, parseAmount } from "./amount.ts";
+import { nameCap } from "./cap.ts";
+import { usePages } from "./pages.ts";
+import { placeOf } from "./place.ts";
+
+type Ticket = Schemas["Ticket"];
+
+const badges = { available: "success", reserved: "warning", sold: "note", withheld: "error" } as const;
+
+/** The reader's listings, newest first. Those that no order has can be changed and withdrawn. */
+export function Tickets() {
+  const tickets = usePages((page) => api.GET("/api/tickets", { params: { query: { seller: "me", ...page } } }));
+  const [edited, setEdited] = useState<Ticket>();
+  const [withdrawn, setWithdrawn] = useState<Ticket>();
+  const [done, setDone] = useState("");
+  const close = (): void => {
+    setEdited(undefined);
+    setWithdrawn(undefined);
+  };
+  return (
+    <>
+      <div role="status">{done && <p class="alert success">{done}</p>}</div>
+      {tickets.error !== undefined && <Alert kind="error">{messageOf(tickets.error)}</Alert>}
+      {tickets.items === undefined && tickets.busy && <Skeleton rows={5} />}
+      {tickets.items?.length === 0 && (
+        <Empty title={t("tickets.none")} action={<LinkButton href="/sell">{t("nav.sell")}</LinkButton>}>
+          {t("tickets.noneText")}
+        </Empty>
+      )}
+      <ul class="rows">
+        {tickets.items?.map((ticket) => (
+          <li key={ticket.id} class="row">
+            <div class="row-main">
+              <strong>
+                {ticket.showId === undefined ? ticket.title : <a href={`/shows/${ticket.showId}`}>{ticket.title}</a>}
+              </strong>
+              <span class="muted">
+                {[placeOf(ticket.seat), t("tickets.since", { date: date(ticket.createdAt) })].filter(Boolean).join(" · ")}
+              </span>
+              {ticket.status === "withheld" && <span class="hint">{t("tickets.withheld")}</span>}
+            </div>
+            <div class="row-facts">
+              {ticket.resaleOf !== undefined && <Badge>{t("tickets.resale")}</Badge>}
+              <Badge kind={badges[ticket.status]}>{t(`tickets.status.${ticket.status}`)}</Badge>
+              <span class="price">{money(ticket.price, ticket.currency)}</span>
+            </div>
+            <div class="row-actions">
+              {(ticket.status === "available" || ticket.status === "withheld") && (
+                <>
+                  <Button
+                    kind="quiet"
+                    aria-label={t("tickets.editOf", { ticket: nameOf(ticket) })}
+                    onClick={() => {
+                      setEdited(ticket);
+                    }}
+                  >
+                    {t("tickets.edit")}
+                  </Button>
+                  <Button
+                    kind="quiet"
+                    aria-label={t("tickets.withdrawOf", { ticket: nameOf(ticket) })}
+                    onClick={() => {
+                      setWithdrawn(ticket);
+                    }}
+                  >
+                    {t("tickets.withdraw")}
+                  </Button>
+                </>
+              )}
+            </div>
+          </li>
+        ))}
+      </ul>
+      {tickets.more && <More busy={tickets.busy} onClick={tickets.next} />}
+      {edited && (
+        <Edit
+          ticket={edited}
+          close={close}
+          saved={(ticket) => {
+            tickets.replace(edited, ticket);
+            close();
+            setDone(t("tickets.saved", { ticket: nameOf(ticket), price: money(ticket.price, ticket.currency) }));
+          }}
+        />
+      )}
+      {withdrawn && (
+        <Withdraw
+          ticket={withdrawn}
+          close={close}
+          gone={() => {
+            tickets.replace(withdrawn, undefined);
+            close();
+            setDone(t("tickets.gone", { ticket: nameOf(withdrawn) }));
+          }}
+        />
+      )}
+    </>
+  );
+}
+
+function nameOf(ticket: Ticket): string {
+  return [ticket.title, placeOf(ticket.seat)].filter(Boolean).join(", ");
+}
+
+/** Changes the price of a listing; also the title of a ticket without a show, and the face value of one that its owner sells. */
+function Edit({ ticket, close, saved }: { ticket: Ticket; close: () => void; saved: (ticket: Ticket) => void }) {
+  const [current, setCurrent] = useState(ticket);
+  const { currency } = ticket;
+  const amountOf = (values: FormData, field: string): number => {
+    const amount = parseAmount(textOf(values, field), language, currency);
+    if (amount === undefined) {
+      throw new FieldError(field, t("price.wrong", { example: money(4500, currency) }));
+    }
+    return amount;
+  };
+  const form = useForm(async (values) => {
+    const path = { ticketId: ticket.id };
+    try {
+      const { data } = await api.PUT("/api/tickets/{ticketId}", {
+        params: { path, header: { "If-Match": `"${current.version}"` } },
+        body: {
+          price: amountOf(values, "price"),
+          ...(values.has("title") && { title: textOf(values, "title") }),
+          ...(values.has("faceValue") && { faceValue: amountOf(values, "faceValue") }),
+        },
+      });
+      saved(data);
+    } catch (error) {
+      if (hasCode(error, "stale_version")) {
+        // The reader sees what it is now, and may save again.
+        setCurrent((await api.GET("/api/tickets/{ticketId}", { params: { path } })).data);
+      }
+      throw nameCap(error, currency);
+    }
+  });
+  return (
+    <Dialog title={t("tickets.editTitle")} close={close}>
+      <form {...form.attributes}>
+        {form.error !== undefined && (
+          <Alert kind="error">
+            <p>{messageOf(form.error)}</p>
+            {current !== ticket && (
+              <p>
+                {t("tickets.now", {
+                  ticket: nameOf(current),
+                  price: money(current.price, currency),
+                  status: t(`tickets.status.${current.status}`),
+                })}
+              </p>
+            )}
+          </Alert>
+        )}
+        <p class="muted">{nameOf(current)}</p>
+        {ticket.showId === undefined && (
+          <Field
+            name="title"
+            label={t("ticketForm.name")}
+            error={form.errorOf("title")}
+            defaultValue={ticket.title}
+            maxLength={200}
+            required
+          />
+        )}
+        <Field
+          name="price"
+          label={t("price.label", { currency: currency.toUpperCase() })}
+          error={form.errorOf("price")}
+          inputMode="decimal"
+          autocomplete="off"
+          defaultValue={editAmount(ticket.price, language, currency)}
+          required
+        />
+        {ticket.faceValue !== undefined &&
+          (ticket.resaleOf === undefined ? (
+            <Field
+              name="faceValue"
+              label={t("price.faceValue")}
+              error={form.errorOf("faceValue")}
+              inputMode="decimal"
+              autocomplete="off"
+              defaultValue={editAmount(ticket.faceValue, language, currency)}
+              required
+            />
+          ) : (
+            <p class="hint">{t("show.faceValue", { price: money(ticket.faceValue, currency) })}</p>
+          ))}
+        {ticket.status === "withheld" && <p class="hint">{t("tickets.offersAgain")}</p>}
+        <p class="actions">
+          <Button type="submit" busy={form.busy}>
+            {t(ticket.status === "withheld" ? "tickets.offer" : "ui.save")}
+          </Button>
+          <Button kind="quiet" onClick={close}>
+            {t("ui.cancel")}
+          </Button>
+        </p>
+      </form>
+    </Dialog>
+  );
+}
+
+function Withdraw({ ticket, close, gone }: { ticket: Ticket; close: () => void; gone: () => void }) {
+  const withdraw = useAction(async () => {
+    try {
+      await api.DELETE("/api/tickets/{ticketId}", { params: { path: { ticketId: ticket.id } } });
+    } catch (error) {
+      if (!hasCode(error, "not_found")) {
+        throw error;
+      }
+    }
+    gone();
+  });
+  return (
+    <Dialog title={t("tickets.withdrawQuestion")} close={close}>
+      {withdraw.error !== undefined && <Alert kind="error">{messageOf(withdraw.error)}</Alert>}
+      <p>
+        <strong>{nameOf(ticket)}</strong>
+      </p>
+      <p>{t(ticket.resaleOf === undefined ? "tickets.withdrawText" : "tickets.withdrawResale")}</p>
+      <p class="actions">
+        <Button kind="danger" busy={withdraw.busy} onClick={withdraw.run}>
+          {t("tickets.withdraw")}
+        </Button>
+        <Button kind="quiet" onClick={close}>
+          {t("ui.cancel")}
+        </Button>
+      </p>
+    </Dialog>
+  );
+}

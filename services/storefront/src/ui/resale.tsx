@@ -1,0 +1,192 @@
+// Sells a bought ticket again: offers it at a price, changes the price, or withdraws the listing.
+import { useRef, useState } from "preact/hooks";
+
+import { api, fieldErrors, hasCode, messageOf, paginate, Problem, type Schemas } from "../lib/api.ts";
+import { money, parseMoney } from "../lib/format.ts";
+import { t } from "../lib/texts.ts";
+import { Alert, Button, Field, useFocusOnError } from "./index.tsx";
+import type { Show } from "./ticket.tsx";
+import { useAction, useLoaded } from "./use.ts";
+
+type Ticket = Schemas["Ticket"];
+
+/** The highest price that the show allows, in the minor unit, or undefined if it allows any. */
+export function priceCap(faceValue: number | undefined, show: Show | undefined): number | undefined {
+  return faceValue === undefined || show?.maxMarkup === undefined ? undefined : Math.floor((faceValue * (100 + show.maxMarkup)) / 100);
+}
+
+/** The amount as somebody would type it. */
+function typed(amount: number, currency: string): string {
+  const digits = new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits ?? 2;
+  return (amount / 10 ** digits).toFixed(digits);
+}
+
+/** The reader's listing that sells a ticket again; it is among the newest of their listings. */
+async function listingOf(ticketId: string, signal: AbortSignal): Promise<Ticket | undefined> {
+  let read = 0;
+  for await (const listing of paginate((page) => api.GET("/api/tickets", { params: { query: { seller: "me", limit: 100, ...page } }, signal }))) {
+    if (listing.resaleOf === ticketId) {
+      return listing;
+    }
+    if (++read >= 1000) {
+      break;
+    }
+  }
+  return undefined;
+}
+
+interface Props {
+  /** The ticket of the pass. */
+  ticketId: string;
+  show: Show | undefined;
+  /** The pass may have changed. */
+  onChange: () => void;
+}
+
+/** The part of a pass's page that sells it again. */
+export function Resale({ ticketId, show, onChange }: Props) {
+  const loaded = useLoaded(
+    async (signal) => {
+      const [bought, listing] = await Promise.all([
+        api.GET("/api/tickets/{ticketId}", { params: { path: { ticketId } }, signal }).then(({ data }) => data),
+        listingOf(ticketId, signal),
+      ]);
+      return { bought, listing };
+    },
+    [ticketId],
+  );
+  const { bought, listing } = loaded.data ?? {};
+  if (!bought || show?.status !== "scheduled") {
+    return null;
+  }
+  return (
+    <section class="panel resale no-print" aria-labelledby="resale-title">
+      <h2 id="resale-title">{t(listing ? "resale.listed" : "resale.title")}</h2>
+      {listing ? (
+        <Listed listing={listing} bought={bought} show={show} onChange={loaded.reload} />
+      ) : (
+        <>
+          <p>{t("resale.text")}</p>
+          <PriceForm
+            bought={bought}
+            show={show}
+            price={undefined}
+            submit={t("resale.submit")}
+            send={async (price) => {
+              try {
+                await api.POST("/api/tickets", { params: { header: { "Idempotency-Key": crypto.randomUUID() } }, body: { resaleOf: ticketId, price } });
+              } catch (error) {
+                if (hasCode(error, "pass_used") || hasCode(error, "pass_void")) {
+                  onChange();
+                }
+                throw error;
+              }
+              loaded.reload();
+            }}
+          />
+        </>
+      )}
+    </section>
+  );
+}
+
+function Listed({ listing, bought, show, onChange }: { listing: Ticket; bought: Ticket; show: Show; onChange: () => void }) {
+  const [changing, setChanging] = useState(false);
+  const withdraw = useAction(async () => {
+    await api.DELETE("/api/tickets/{ticketId}", { params: { path: { ticketId: listing.id } } });
+    onChange();
+  });
+  const price = money(listing.price, listing.currency);
+  if (listing.status !== "available") {
+    return <p>{t(listing.status === "sold" ? "resale.sold" : "resale.reserved", { price })}</p>;
+  }
+  if (changing) {
+    return (
+      <PriceForm
+        bought={bought}
+        show={show}
+        price={listing.price}
+        submit={t("ui.save")}
+        send={async (amount) => {
+          await api.PUT("/api/tickets/{ticketId}", { params: { path: { ticketId: listing.id } }, body: { price: amount, version: listing.version } });
+          setChanging(false);
+          onChange();
+        }}
+      />
+    );
+  }
+  return (
+    <>
+      <p role="status">{t("resale.offered", { price })}</p>
+      {withdraw.error !== undefined && <Alert kind="error">{messageOf(withdraw.error)}</Alert>}
+      <p class="actions">
+        <Button kind="secondary" onClick={() => { setChanging(true); }}>
+          {t("resale.change")}
+        </Button>
+        <Button kind="danger" busy={withdraw.busy} onClick={withdraw.run}>
+          {t("resale.withdraw")}
+        </Button>
+      </p>
+    </>
+  );
+}
+
+interface PriceFormProps {
+  bought: Ticket;
+  show: Show | undefined;
+  /** The price until now; undefined if the ticket is not listed yet. */
+  price: number | undefined;
+  submit: string;
+  send: (price: number) => Promise<void>;
+}
+
+/** Asks for a price, within the show's cap. */
+export function PriceForm({ bought, show, price, submit, send }: PriceFormProps) {
+  const { currency, faceValue } = bought;
+  const cap = priceCap(faceValue, show);
+  const [text, setText] = useState(typed(price ?? Math.min(faceValue ?? bought.price, cap ?? Infinity), currency));
+  const [wrong, setWrong] = useState<string>();
+  const form = useRef<HTMLFormElement>(null);
+  const action = useAction(send);
+  const errors = fieldErrors(action.error);
+  const highest = action.error instanceof Problem && hasCode(action.error, "price_above_cap") ? cap : undefined;
+  useFocusOnError(form, wrong ?? action.error);
+  return (
+    <form
+      ref={form}
+      noValidate
+      onSubmit={(event) => {
+        event.preventDefault();
+        const amount = parseMoney(text, currency);
+        if (amount === undefined) {
+          setWrong(t("resale.noPrice"));
+        } else if (cap !== undefined && amount > cap) {
+          setWrong(t("resale.aboveCap", { price: money(cap, currency) }));
+        } else {
+          setWrong(undefined);
+          action.run(amount);
+        }
+      }}
+    >
+      {action.error !== undefined && errors["price"] === undefined && <Alert kind="error">{messageOf(action.error)}</Alert>}
+      <Field
+        label={t("resale.price", { currency: currency.toUpperCase() })}
+        name="price"
+        inputMode="decimal"
+        autoComplete="off"
+        required
+        class="resale-price"
+        value={text}
+        onInput={(event) => { setText(event.currentTarget.value); }}
+        hint={[
+          faceValue !== undefined && t("resale.faceValue", { price: money(faceValue, currency) }),
+          cap !== undefined && t("resale.cap", { price: money(cap, currency) }),
+        ].filter(Boolean).join(" ") || undefined}
+        error={wrong ?? (highest !== undefined ? t("resale.aboveCap", { price: money(highest, currency) }) : errors["price"])}
+      />
+      <p class="actions">
+        <Button type="submit" busy={action.busy}>{submit}</Button>
+      </p>
+    </form>
+  );
+}
