@@ -476,6 +476,9 @@ func (c *simulatedClient) edit(ctx context.Context) {
 	for i := range 1 + c.chance.IntN(2) {
 		offer := c.offer()
 		offer.Version = t.Version
+		if own.resaleOf != "" {
+			offer.Title = "" // a resale keeps it
+		}
 		editing.Go(func() {
 			call := time.Now()
 			x := exchange{Response: c.send(ctx, c.gateway+i, own.seller.token, client.EditTicket(own.id, offer)), call: call, answer: time.Now()}

@@ -20,6 +20,11 @@ func (o orderDoc) hasPass() bool {
 	return o.Status == "complete" && o.Ticket.ShowID != "" && o.ResoldAt.IsZero()
 }
 
+// keepsTicket reports whether the order was cancelled after its pass was used or its ticket resold. Then the ticket is not sold again.
+func (o orderDoc) keepsTicket() bool {
+	return o.Status == "cancelled" && (!o.UsedAt.IsZero() || !o.ResoldAt.IsZero())
+}
+
 // placeKey identifies a place with a number in its show; "" if the order's ticket has none.
 func (o orderDoc) placeKey() string {
 	if o.Ticket.Seat == nil || o.Ticket.Seat.Number == "" {

@@ -17,6 +17,7 @@ func resold() *facts {
 	f.history = NewHistory()
 	starts := f.shows["evening"].StartsAt
 	put(f.orders, "second", func(o *orderDoc) { o.ResoldAt, o.Version, o.Sequence = later, 3, 5 })
+	put(f.accounts, "second", func(a *accountDoc) { a.Version = 3 })
 	put(f.seats, "seat", func(s *seatDoc) { s.Sequence = 5 })
 	put(f.tickets, "seat", func(t *ticketDoc) { t.Sequence, t.Version = 5, 7 })
 	f.listed["seat"] = client.Ticket{ID: "seat", Status: "sold", OrderID: "second", Version: 7}
@@ -40,7 +41,7 @@ func resold() *facts {
 	bought := third("complete", 3, 3)
 	bought.PaymentID, bought.UsedAt = "resale", later
 	f.orders["third"] = bought
-	f.accounts["third"] = accountDoc{"third", "complete", 550, 2, &paid, ""}
+	f.accounts["third"] = accountDoc{"third", "complete", 550, 3, &paid, ""}
 	f.payments["resale"] = paid
 	f.intents = append(f.intents, intent{ID: "pi_resale", Metadata: map[string]string{"orderId": "third"}, Charges: 1, Authorized: 550, Captured: 550, Kept: 550, CapturedAt: &later})
 	f.events = append(f.events,
@@ -77,8 +78,8 @@ func TestRules_FindViolationsOfPasses(t *testing.T) {
 			f.events = append(f.events, published("ticket.created", "twice", 1, map[string]any{"resaleOf": resale{"seat", "second"}}))
 		}},
 		{2, "its version 3 was not published", func(f *facts) { without(f, "order.updated:second:3") }},
-		{6, "it is complete (version 2, 500 to pay), and the payments service has complete (version 1", func(f *facts) {
-			put(f.accounts, "second", func(a *accountDoc) { a.Version = 1 })
+		{1, "it is reserved for order third, which is not live", func(f *facts) {
+			put(f.orders, "third", func(o *orderDoc) { o.Status, o.UsedAt = "cancelled", time.Time{} })
 		}},
 		{10, "2 orders have a valid pass of it", func(f *facts) { put(f.orders, "second", func(o *orderDoc) { o.ResoldAt = time.Time{} }) }},
 		{10, "order third bought its ticket, and its pass is not void", func(f *facts) { put(f.orders, "second", func(o *orderDoc) { o.ResoldAt = time.Time{} }) }},
@@ -105,6 +106,25 @@ func TestRules_FindViolationsOfPasses(t *testing.T) {
 			}), "found %v", found)
 		})
 	}
+}
+
+// The place of a pass that was used is not sold again, also if its money was given back.
+func TestRules_AcceptARefundAfterTheCheckIn(t *testing.T) {
+	f := resold()
+	put(f.orders, "third", func(o *orderDoc) { o.Status, o.Reason, o.Version, o.Sequence = "cancelled", "refunded", 4, 4 })
+	put(f.seats, "again", func(s *seatDoc) { s.Reservation.Status, s.Sequence = "cancelled", 4 })
+	put(f.tickets, "again", func(t *ticketDoc) { t.Sequence, t.Version = 4, 5 })
+	f.listed["again"] = client.Ticket{ID: "again", Status: "sold", OrderID: "third", Version: 5}
+	paid := f.payments["resale"]
+	paid.Status, paid.Version = "refunded", 5
+	f.payments["resale"] = paid
+	put(f.accounts, "third", func(a *accountDoc) { a.Status, a.Version, a.Payment = "cancelled", 4, &paid })
+	f.intents[1].Refunded, f.intents[1].Kept = 550, 0
+	cancelled := f.orders["third"]
+	f.events = append(f.events, published("payment.refunded", "resale", 5, paid), published("order.cancelled", "third", 4, cancelled))
+	require.Empty(t, f.report(Options{Late: time.Minute}).Violations)
+	put(f.tickets, "again", func(t *ticketDoc) { t.Status = "withheld" })
+	require.NotEmpty(t, f.report(Options{Late: time.Minute}).Violations)
 }
 
 // A refund ends the order of a ticket that was resold, and the ticket stays sold.

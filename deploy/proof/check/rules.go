@@ -112,7 +112,7 @@ func (c *checker) oneLiveOrder() {
 		}
 		seat, known := c.seats[ticket]
 		holder := ""
-		if seat.Reservation != nil {
+		if seat.Reservation != nil && !c.orders[seat.Reservation.OrderID].keepsTicket() {
 			holder = seat.Reservation.OrderID
 		}
 		switch {
@@ -514,7 +514,7 @@ func (c *checker) projections() {
 		}
 		if r := seat.Reservation; r != nil {
 			order = r.OrderID
-			status = map[string]string{"created": "reserved", "complete": "sold"}[r.Status]
+			status = map[string]string{"created": "reserved", "complete": "sold", "cancelled": "sold"}[r.Status] // cancelled: keepsTicket
 		}
 		if t.Status != status || t.OrderID != order || t.Sequence != seat.Sequence {
 			c.violation(6, "ticket "+id, fmt.Sprintf("it is shown as %s for order %q (change %d), and is %s for order %q (change %d)",
@@ -532,21 +532,11 @@ func (c *checker) projections() {
 			c.violation(6, "order "+id, "the payments service has no projection of it", id)
 			continue
 		}
-		if version := c.versionForPayments(o); account.Status != o.Status || account.Version != version || account.Amount != o.Ticket.Price {
+		if account.Status != o.Status || account.Version != o.Version || account.Amount != o.Ticket.Price {
 			c.violation(6, "order "+id, fmt.Sprintf("it is %s (version %d, %d to pay), and the payments service has %s (version %d, %d)",
-				o.Status, version, o.Ticket.Price, account.Status, account.Version, account.Amount), id)
+				o.Status, o.Version, o.Ticket.Price, account.Status, account.Version, account.Amount), id)
 		}
 	}
-}
-
-// versionForPayments is the order's last version that payments handles: not that which an order.updated has published, which is about its
-// pass alone.
-func (c *checker) versionForPayments(o orderDoc) int {
-	version := o.Version
-	for c.isPublished("order.updated", o.ID, version) {
-		version--
-	}
-	return version
 }
 
 // Promise 6. The events of an order name the seller of its ticket, if they name one.
