@@ -205,7 +205,8 @@ func TestCompose_TheControlPlaneKnowsWhoAsks(t *testing.T) {
 			}
 		}
 		// What the sidecars' host ports would be good for nobody needs.
-		require.True(t, len(service.Ports) == 0 || slices.Contains([]string{"gateway-pod", "prometheus", "grafana"}, name), name)
+		require.True(t, len(service.Ports) == 0 || slices.Contains([]string{"gateway-pod", "sandbox", "prometheus", "grafana"}, name), name)
+		require.True(t, name != "sandbox" || strings.HasPrefix(service.Ports[0], "127.0.0.1:"), "its calls need no password")
 	}
 }
 
@@ -382,4 +383,25 @@ func interpolate(text string, env map[string]string) (string, error) {
 		}
 	}
 	return out.String(), nil
+}
+
+// The image of the gateway is built without Node and without what is in anybody's dist: the Dockerfile makes the bundle, by the same script
+// as make build.
+func TestDockerfile_BundlesTheStorefrontForTheGateway(t *testing.T) {
+	text, err := os.ReadFile("Dockerfile")
+	require.NoError(t, err)
+	_, stage, found := strings.Cut(string(text), "AS build-service\n")
+	require.True(t, found)
+	stage, _, _ = strings.Cut(stage, "\nFROM ")
+	bundle, build := strings.Index(stage, "services/storefront/bundle.sh /tmp/esbuild"), strings.Index(stage, `"./services/${SERVICE}"`)
+	require.Greater(t, bundle, 0)
+	require.Greater(t, build, bundle, "the bundle is there before Go embeds it")
+	require.NotContains(t, stage, "npm")
+	require.Contains(t, stage, "COPY deploy/local/tools/go.mod deploy/local/tools/go.sum tools/")
+	makefile, err := os.ReadFile("../../Makefile")
+	require.NoError(t, err)
+	require.Contains(t, string(makefile), "services/storefront/bundle.sh $<")
+	ignored, err := os.ReadFile("../../.dockerignore")
+	require.NoError(t, err)
+	require.Contains(t, string(ignored), "\n**/dist\n!services/storefront/third_party/**/dist\n")
 }

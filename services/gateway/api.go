@@ -54,7 +54,8 @@ func newAPI(cfg config, roots *x509.CertPool, limits *limits, streams *streams) 
 	}
 	if cfg.Storefront != "off" {
 		pages, err := storefront.New(storefront.Options{
-			Read: a.upstream("catalogue").read, SignedIn: limits.signedIn, StripeKey: cfg.StripePublishableKey, Currency: cfg.Currency,
+			Read: a.upstream("catalogue").read, SignedIn: limits.signedIn,
+			PublicURL: cfg.PublicURL, StripeKey: cfg.StripePublishableKey, Currency: cfg.Currency,
 		})
 		if err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"boxoffice/services/internal/rest"
+	"boxoffice/services/storefront"
 )
 
 // longestRead bounds what the storefront reads for one page.
@@ -17,7 +18,7 @@ var errLongRead = errors.New("the response is longer than a page needs")
 
 // read sends a GET request for a path with query to the service, for the storefront. It is a request of its own with the client's address, trace and
 // request id, and none of its cookies.
-func (u *upstream) read(c *fiber.Ctx, path string) (status int, body []byte, err error) {
+func (u *upstream) read(c *fiber.Ctx, path string) (storefront.Response, error) {
 	req, res := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
 	defer fasthttp.ReleaseRequest(req)
 	defer fasthttp.ReleaseResponse(res)
@@ -27,10 +28,12 @@ func (u *upstream) read(c *fiber.Ctx, path string) (status int, body []byte, err
 	propagation.TraceContext{}.Inject(rest.Context(c), carrier{&req.Header})
 	req.SetTimeout(u.timeout)
 	if err := u.send(req, res); err != nil {
-		return 0, nil, u.unavailable(fiber.MethodGet, err)
+		return storefront.Response{}, u.unavailable(fiber.MethodGet, err)
 	}
 	if len(res.Body()) > longestRead {
-		return 0, nil, errLongRead
+		return storefront.Response{}, errLongRead
 	}
-	return res.StatusCode(), append([]byte(nil), res.Body()...), nil
+	return storefront.Response{
+		Status: res.StatusCode(), Body: append([]byte(nil), res.Body()...), Link: string(res.Header.Peek(fiber.HeaderLink)),
+	}, nil
 }

@@ -28,6 +28,7 @@ func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
 	orders.Post("/", a.reserve)
 	orders.Get("/", a.list)
 	orders.Get("/unsettled", a.unsettled)
+	orders.Get("/sales", a.sales)
 	orders.Get("/:id", a.get)
 	orders.Get("/:id/pass", a.pass)
 	orders.Delete("/:id", a.cancel)

@@ -3,7 +3,7 @@
 //
 // Read order.go first: it has an order's whole life. Then pass.go (how its buyer gets into the show) and transfer.go (how its place is
 // sold again), seat.go (what is reserved) and buyer.go (how much one user may reserve), store.go (documents and decisions), api.go
-// (REST), subscriptions.go (events), restore.go (after a restored backup) and picture.go (a pass as a QR code).
+// (REST), sales.go (what sellers have sold), subscriptions.go (events), restore.go (after a restored backup) and picture.go (a pass as a QR code).
 package main
 
 import (

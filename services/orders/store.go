@@ -23,6 +23,7 @@ import (
 //	order/{id}          Order
 //	buyer/{user}        Buyer; the state store deletes it some time after the buyer's last window
 //	index/orders/{user} a buyer's orders, oldest first
+//	index/sales/{user}  a seller's sales (sales.go)
 //	index/recent/orders/{day}  orders that changed on a day, for five days; reconciliation reads them
 //
 // An earlier release also had payment/{orderId}. It is not read any more.
@@ -172,8 +173,9 @@ func (s *store) addToBuyer(ctx context.Context, buyer *Buyer, order Order, now t
 	return buyer.AddOrder(order, now, s.terms)
 }
 
-// emit adds an order's event to a change, and notes the order for reconciliation.
+// emit adds an order's event to a change, and notes the order for reconciliation and for its seller.
 func emit(ctx context.Context, change *state.Change, order Order) {
+	addSale(change, order)
 	change.Emit(ctx, order.Event())
 	change.Note(recentOrders, string(order.ID), order.CreatedAt, order.UpdatedAt)
 }

@@ -197,6 +197,20 @@ func TestAPI_WithAReturnURLTheBuyerAuthenticatesAtAPage(t *testing.T) {
 	d.requireMoney(t, order.ID, 2500, 0, 0)
 }
 
+// TestAPI_TheRedirectURLIsThatOfTheLastAttempt: what was read shortly before the attempt is not used again.
+func TestAPI_TheRedirectURLIsThatOfTheLastAttempt(t *testing.T) {
+	d := newTestAPI(t, webhookSecret)
+	d.refreshes.every = time.Hour
+	order := d.newOrder(t)
+	require.Equal(t, 402, d.payTo(t, order.ID, declinedByBank, "http://localhost:8080/").StatusCode)
+	for _, returnURL := range []string{"http://localhost:8080/", "http://localhost:8080/again"} {
+		require.Equal(t, 200, d.send(t, buyer, "GET", paymentPath(id.Payment(order.ID)), "").StatusCode)
+		waiting := d.payTo(t, order.ID, "pm_card_authenticationRequired", returnURL).payment(t)
+		shown := d.send(t, buyer, "GET", paymentPath(waiting.ID), "").payment(t)
+		require.Equal(t, waiting.RedirectURL, shown.RedirectURL)
+	}
+}
+
 func TestAPI_WithoutAReturnURLThereIsNoPage(t *testing.T) {
 	d := newTestAPI(t, webhookSecret)
 	order := d.newOrder(t)

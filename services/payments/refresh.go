@@ -39,6 +39,13 @@ func newRefreshLimit(every time.Duration) *refreshLimit {
 	return &refreshLimit{every: every, byIntent: byIntent}
 }
 
+// forget makes the next get read the intent. Call it after an attempt on the intent, which has a redirect URL of its own.
+func (l *refreshLimit) forget(stripeID string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.byIntent.Remove(stripeID)
+}
+
 // get reads an intent. If it was read within the interval, the result is the client secret and the redirect URL, or the error,
 // of that read. It has no status, because that may be older than the payment's.
 func (l *refreshLimit) get(ctx context.Context, client *stripe.Client, stripeID string) (domain.Intent, error) {

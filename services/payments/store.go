@@ -229,6 +229,7 @@ func (s *store) do(ctx context.Context, step domain.Step, order *domain.Order, c
 	case domain.Authorize:
 		return s.stripe.Authorize(ctx, order, p.Attempt, card)
 	case domain.Confirm:
+		defer s.refreshes.forget(p.StripeID)
 		return s.stripe.Confirm(ctx, p, p.Attempt.Number, card)
 	case domain.FindIntent:
 		return s.stripe.Find(ctx, order, p.Attempt)

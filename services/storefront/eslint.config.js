@@ -13,8 +13,13 @@ export default defineConfig(
     rules: {
       // Numbers are written into messages and addresses everywhere.
       "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
-      // Members are taken out of objects by naming them.
-      "@typescript-eslint/no-unused-vars": ["error", { ignoreRestSiblings: true, varsIgnorePattern: "^_" }],
+      // Members are taken out of objects by naming them. A page that needs no id still gets one.
+      "@typescript-eslint/no-unused-vars": [
+        "error",
+        { ignoreRestSiblings: true, argsIgnorePattern: "^_", varsIgnorePattern: "^_" },
+      ],
+      // An empty text counts as none.
+      "@typescript-eslint/prefer-nullish-coalescing": ["error", { ignorePrimitives: { string: true } }],
       // Components return nothing of their own type, and handlers of events may be asynchronous: what they throw reaches the page.
       "@typescript-eslint/no-misused-promises": ["error", { checksVoidReturn: { attributes: false } }],
     },

@@ -24,7 +24,8 @@ func functions(t catalogue) template.FuncMap {
 		"category":      func(value string) string { return t.or("category."+value, value) },
 		"country":       t.country,
 		"money":         t.money,
-		"number":        t.number,
+		"place":         t.place,
+		"number":        func(n int) string { return t.number(int64(n)) },
 		"dateTime":      t.dateTime,
 		"longDate":      t.longDate,
 		"clock":         func(at time.Time) string { return at.Format("15:04") },
@@ -50,7 +51,7 @@ func (t catalogue) or(key, otherwise string) string {
 func (t catalogue) isGerman() bool { return t["language.code"] == "de" }
 
 func (t catalogue) printer() *message.Printer {
-	return message.NewPrinter(message.MatchLanguage(t["language.code"]))
+	return message.NewPrinter(language.Make(t["language.code"]))
 }
 
 func (t catalogue) number(n int64) string { return t.printer().Sprint(number.Decimal(n)) }
@@ -94,6 +95,35 @@ func (t catalogue) dateTime(at time.Time) string {
 		day += "."
 	}
 	return fmt.Sprintf("%s, %s %s %d, %s", t.word("calendar.daysShort", int(at.Weekday())), day, t.word("calendar.monthsShort", int(at.Month())-1), at.Year(), at.Format("15:04"))
+}
+
+// shortDate writes a date: "2026-12-24" is "24 Dec 2026". "" stays "".
+func (t catalogue) shortDate(date string) string {
+	at, err := time.Parse(time.DateOnly, date)
+	if err != nil {
+		return ""
+	}
+	_, short, _ := strings.Cut(t.dateTime(at), ", ")
+	short, _, _ = strings.Cut(short, ", ")
+	return short
+}
+
+// place writes where a ticket's holder sits: "Stalls, row C, seat 12"; "" for a ticket without a place.
+func (t catalogue) place(p *place) string {
+	if p == nil {
+		return ""
+	}
+	var parts []string
+	if p.Section != "" {
+		parts = append(parts, p.Section)
+	}
+	if p.Row != "" {
+		parts = append(parts, t["ui.row"]+" "+p.Row)
+	}
+	if p.Number != "" {
+		parts = append(parts, t["ui.seat"]+" "+p.Number)
+	}
+	return strings.Join(parts, ", ")
 }
 
 // longDate writes "Thursday, 24 December 2026".

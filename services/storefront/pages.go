@@ -3,14 +3,16 @@ package storefront
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
-	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/rest"
 )
 
 // scriptPages are the pages that a script fills, by path, with the page's name (src/pages/NAME.tsx). Their titles are the texts NAME.title.
@@ -101,7 +103,7 @@ func (s *Storefront) scriptPage(c *fiber.Ctx, name string) error {
 		}
 		of = string(parsed)
 	}
-	return s.respond(c, page{template: "app.html", status: http.StatusOK, view: view{Name: name, ID: of, Title: s.text(c, name+".title"), HasScripts: true}})
+	return s.respond(c, page{template: "app.html", status: http.StatusOK, view: view{Name: name, ID: of, Title: s.text(c, name+".title")}})
 }
 
 func (s *Storefront) notFound(c *fiber.Ctx, title string) error {
@@ -111,8 +113,11 @@ func (s *Storefront) notFound(c *fiber.Ctx, title string) error {
 	})
 }
 
-// failed writes the page for a service that did not respond.
-func (s *Storefront) failed(c *fiber.Ctx) error {
+// failed writes the page for a service that did not respond. The log has the cause.
+func (s *Storefront) failed(c *fiber.Ctx, cause error) error {
+	if cause != nil {
+		rest.Annotate(c, slog.Any("error", cause))
+	}
 	c.Set(fiber.HeaderRetryAfter, "2")
 	return s.respond(c, page{
 		template: "message.html", status: http.StatusServiceUnavailable,
@@ -122,44 +127,6 @@ func (s *Storefront) failed(c *fiber.Ctx) error {
 
 // text returns a text in the request's language. The key exists: a test reads all of them.
 func (*Storefront) text(c *fiber.Ctx, key string) string { return texts[languageOf(c)][key] }
-
-// show is a show as the catalogue has it. A show that is cancelled or has started has no Left.
-type show struct {
-	ID          string
-	Name        string
-	Venue       string
-	City        string
-	Country     string
-	StartsAt    time.Time
-	TimeZone    string
-	Category    string
-	Description string
-	MaxMarkup   *int
-	Image       *struct {
-		URL           string
-		Width, Height int
-	}
-	Status    string
-	Left      int
-	PriceFrom *int64
-	Currency  string
-	Sections  []section
-}
-
-type section struct {
-	Section   string
-	Left      int
-	PriceFrom int64
-}
-
-// At is the start at the place of the show.
-func (s show) At() time.Time {
-	place, err := time.LoadLocation(s.TimeZone)
-	if err != nil {
-		place = time.UTC
-	}
-	return s.StartsAt.In(place)
-}
 
 // searchPage is a page of the catalogue.
 type searchPage struct {
@@ -173,39 +140,30 @@ type facet struct {
 	Count int
 }
 
-// read reads a path of the catalogue. The status is that of the response.
-func (s *Storefront) read(c *fiber.Ctx, path string, into any) (status int, err error) {
-	status, body, err := s.options.Read(c, path)
-	if err != nil || status != http.StatusOK {
-		return status, err
+// read reads a path of the catalogue, if the status is 200.
+func (s *Storefront) read(c *fiber.Ctx, path string, into any) (Response, error) {
+	response, err := s.options.Read(c, path)
+	if err != nil || response.Status != http.StatusOK {
+		return response, err
 	}
-	if err := json.Unmarshal(body, into); err != nil {
-		return 0, fmt.Errorf("read %s: %w", path, err)
+	if err := json.Unmarshal(response.Body, into); err != nil {
+		return Response{}, fmt.Errorf("read %s: %w", path, err)
 	}
-	return status, nil
+	return response, nil
 }
 
-func (s *Storefront) shows(c *fiber.Ctx) error {
-	var found searchPage
-	status, err := s.read(c, "/api/catalogue/shows?"+string(c.Request().URI().QueryString()), &found)
-	if err != nil || status != http.StatusOK {
-		return s.failed(c)
-	}
-	return s.respond(c, page{template: "shows.html", status: http.StatusOK, view: view{Name: "shows", Title: s.text(c, "shows.title"), Content: found}})
-}
+// nextPage matches a link to the next page (RFC 8288).
+var nextPage = regexp.MustCompile(`<([^>]*)>\s*;\s*rel="next"`)
 
-func (s *Storefront) show(c *fiber.Ctx) error {
-	showID, err := id.Parse[id.Show](c.Params("id"))
+// nextCursor returns the cursor of the next page, or "" on the last one.
+func (r Response) nextCursor() string {
+	match := nextPage.FindStringSubmatch(r.Link)
+	if match == nil {
+		return ""
+	}
+	address, err := url.Parse(match[1])
 	if err != nil {
-		return s.notFound(c, "notfound.show")
+		return ""
 	}
-	var found show
-	status, err := s.read(c, "/api/catalogue/shows/"+string(showID), &found)
-	switch {
-	case err != nil || status >= http.StatusInternalServerError:
-		return s.failed(c)
-	case status != http.StatusOK:
-		return s.notFound(c, "notfound.show")
-	}
-	return s.respond(c, page{template: "show.html", status: http.StatusOK, view: view{Name: "show", ID: string(showID), Title: found.Name, Content: found}})
+	return address.Query().Get("cursor")
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -32,15 +33,23 @@ const (
 
 // Options are what the storefront needs from the gateway.
 type Options struct {
-	// Read sends a GET request for a path with query to the service of the catalogue, and returns its status and body. An error means that there
-	// was no response.
-	Read func(c *fiber.Ctx, path string) (status int, body []byte, err error)
+	// Read sends a GET request for a path with query to the catalogue. An error means that there was no response.
+	Read func(c *fiber.Ctx, path string) (Response, error)
 	// SignedIn reports whether the request has a valid token.
 	SignedIn func(c *fiber.Ctx) bool
+	// PublicURL is where clients reach the gateway, without a slash at the end.
+	PublicURL string
 	// StripeKey is Stripe's publishable key; "" in the sandbox.
 	StripeKey string
 	// Currency is that of every price, as an ISO 4217 code in lower case. The forms of sellers show it.
 	Currency string
+}
+
+// Response is a response of the catalogue. Link is the header of that name.
+type Response struct {
+	Status int
+	Body   []byte
+	Link   string
 }
 
 // Storefront are the pages with their scripts, styles and texts.
@@ -49,6 +58,7 @@ type Storefront struct {
 	bundle    *bundle
 	templates map[string]*template.Template // by language
 	zipped    *lru.Cache[string, []byte]    // pages by ETag
+	now       func() time.Time
 }
 
 // New reads the embedded files. An error is a defect of them.
@@ -61,7 +71,7 @@ func New(o Options) (*Storefront, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Storefront{options: o, bundle: b, templates: map[string]*template.Template{}, zipped: zipped}
+	s := &Storefront{options: o, bundle: b, templates: map[string]*template.Template{}, zipped: zipped, now: time.Now}
 	for _, language := range languages {
 		s.templates[language], err = template.New("").Funcs(functions(texts[language])).ParseFS(templateFiles, "templates/*.html")
 		if err != nil {
@@ -81,18 +91,19 @@ func (s *Storefront) Register(app *fiber.App) {
 
 // view is what the templates of a page get.
 type view struct {
-	Language   string
-	Name       string // of the page: data-page, and the mark in the navigation
-	ID         string // of the aggregate that the page shows; "" for none
-	Title      string
-	Text       string // a description for search engines
-	Path       string // of this page, with its query
-	SignedIn   bool
-	HasScripts bool // whether the page is filled by a script
-	StripeKey  string
-	Currency   string
-	Assets     assets
-	Content    any
+	Language  string
+	Name      string // of the page: data-page, and the mark in the navigation
+	ID        string // of the aggregate that the page shows; "" for none
+	Title     string
+	Text      string // a description for search engines
+	Path      string // of this page, with its query
+	SignedIn  bool
+	PublicURL string
+	Image     *picture // of what the page shows, for links to it; nil for none
+	StripeKey string
+	Currency  string
+	Assets    assets
+	Content   any
 }
 
 // page is a response with a page.
@@ -108,6 +119,7 @@ func (s *Storefront) respond(c *fiber.Ctx, p page) error {
 	v.Language = languageOf(c)
 	v.Path = string(c.Request().URI().RequestURI())
 	v.SignedIn = s.options.SignedIn(c)
+	v.PublicURL = s.options.PublicURL
 	v.Currency = s.options.Currency
 	v.Assets = s.bundle.assetsOf(v.Language, v.Name)
 	if v.Name == "order" {

@@ -64,7 +64,11 @@ func (t catalogue) text(key string, values ...any) (string, error) {
 	}
 	pairs := make([]string, 0, len(values))
 	for i := 0; i+1 < len(values); i += 2 {
-		pairs = append(pairs, fmt.Sprintf("{%v}", values[i]), fmt.Sprint(values[i+1]))
+		value := values[i+1]
+		if pointer, ok := value.(*int); ok {
+			value = *pointer
+		}
+		pairs = append(pairs, fmt.Sprintf("{%v}", values[i]), fmt.Sprint(value))
 	}
 	return strings.NewReplacer(pairs...).Replace(text), nil
 }

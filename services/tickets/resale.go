@@ -117,9 +117,10 @@ func (t *Ticket) showOwner() id.User {
 
 // applyPass notes who holds the pass of the ticket, as of an order's event.
 func (t *Ticket) applyPass(order events.Order) {
-	t.BuyerID, t.UsedAt, t.ResoldAt = "", time.Time{}, time.Time{}
+	t.BuyerID, t.UsedAt, t.ResoldAt, t.OrderCancelled = "", time.Time{}, time.Time{}, false
 	if t.isTaken() {
 		t.BuyerID, t.UsedAt, t.ResoldAt = order.UserID, order.UsedAt.Time, order.ResoldAt.Time
+		t.OrderCancelled = order.Status == events.OrderStatusCancelled
 	}
 }
 
@@ -132,7 +133,7 @@ func (t *Ticket) lacksBuyer(order events.Order) bool {
 // EndsResale reports whether the ticket's resale must end, because its seller does not hold a valid pass any more. had is the order
 // that had the ticket before its last change.
 func (t *Ticket) EndsResale(had id.Order) bool {
-	return t.ResaleID != "" && (t.OrderID != had || !t.UsedAt.IsZero())
+	return t.ResaleID != "" && (t.OrderID != had || t.OrderCancelled || !t.UsedAt.IsZero())
 }
 
 // End deletes a resale whose seller cannot sell it any more. One that an order has is deleted when that order is cancelled.

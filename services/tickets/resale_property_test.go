@@ -47,6 +47,21 @@ func (th *theatre) resaleCommands() map[string]func(*rapid.T) {
 			th.deliverTicket(t, ticket)
 		}
 	}
+	commands["the first sale is refunded"] = func(*rapid.T) {
+		if live := th.seats[th.tickets[0]].live; live != nil && live.Status == events.OrderStatusComplete {
+			th.cancel(live, events.CancelReasonRefunded)
+		}
+	}
+	commands["the last sale is refunded"] = func(t *rapid.T) {
+		seat := th.seats[th.tickets[len(th.tickets)-1]]
+		if seat != nil && seat.live != nil && seat.live.Status == events.OrderStatusComplete {
+			th.cancel(seat.live, events.CancelReasonRefunded)
+		}
+	}
+	commands["the last is offered again"] = func(t *rapid.T) {
+		last := th.tickets[len(th.tickets)-1]
+		_, _ = th.replica(t).Update(context.Background(), last, th.sellerOf(t, last), 0, Offer{Price: 100})
+	}
 	commands["tickets gets all orders' events"] = th.deliverOrders
 	commands["somebody reserves the last"] = func(t *rapid.T) {
 		last := th.tickets[len(th.tickets)-1]

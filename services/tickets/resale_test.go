@@ -266,3 +266,58 @@ func TestAPI_ResalesAtTheSameTimeMakeOne(t *testing.T) {
 	}
 	require.Equal(t, map[int]int{201: 1, 409: 15}, counts)
 }
+
+// soldResale is a store with a sold ticket of a show, and its resale that is sold too.
+func soldResale(t *testing.T) (s *store, ticket, resale Ticket, publish func(of Ticket, order id.Order, sequence int, becomes Status, change func(*events.Order))) {
+	a, ticket := apiWithSale(t)
+	s = a.store
+	change, resale, err := s.Create("buyer", Listing{Offer: Offer{Price: 4500}, ResaleOf: ticket.ID})(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.documents.Commit(t.Context(), change))
+	publish = func(of Ticket, order id.Order, sequence int, becomes Status, change func(*events.Order)) {
+		event := orderEvent(order, sequence, becomes)
+		event.Ticket.ID, event.UserID = of.ID, "buyer"
+		if change != nil {
+			change(&event)
+		}
+		require.NoError(t, s.ApplyOrder(t.Context(), event))
+	}
+	publish(resale, "order-2", 2, Sold, func(o *events.Order) { o.UserID = "second buyer" })
+	return s, ticket, resale, publish
+}
+
+func TestApplyOrder_AResaleThatIsGivenBackMayBeOfferedAgain(t *testing.T) {
+	s, ticket, resale, publish := soldResale(t)
+	publish(ticket, "order-1", 3, Sold, func(o *events.Order) { o.ResoldAt = clock.Stamp(s.clock()) })
+	publish(resale, "order-2", 3, Withheld, nil)
+	publish(ticket, "order-1", 4, Sold, nil)
+	_, err := s.Update(t.Context(), resale.ID, "buyer", 0, Offer{Price: 4600})
+	require.NoError(t, err)
+	require.Equal(t, Available, stored(t, s, resale.ID).Status)
+	require.Equal(t, resale.ID, stored(t, s, ticket.ID).ResaleID)
+}
+
+func TestApplyOrder_AResaleWhoseSellerGotTheMoneyBackIsNotOfferedAgain(t *testing.T) {
+	s, ticket, resale, publish := soldResale(t)
+	publish(ticket, "order-1", 4, Withheld, func(o *events.Order) { o.ResoldAt = clock.Stamp(s.clock()) })
+	require.Equal(t, Sold, stored(t, s, ticket.ID).Status, "the place is not sold a second time")
+	require.False(t, stored(t, s, resale.ID).Deleted, "its buyer has it")
+	publish(resale, "order-2", 3, Withheld, nil)
+	require.True(t, stored(t, s, resale.ID).Deleted)
+	require.Empty(t, stored(t, s, ticket.ID).ResaleID)
+}
+
+func TestApplyOrder_AResaleEndsWhenThePassIsUsed(t *testing.T) {
+	a, ticket := apiWithSale(t)
+	made := a.send(t, "buyer", "POST", "/api/tickets", `{"resaleOf":"`+string(ticket.ID)+`","price":4600}`).ticket(t)
+	used := boughtBy("buyer", 3, Sold)
+	used.Ticket.ID, used.UsedAt = ticket.ID, clock.Stamp(noon)
+	for range 2 {
+		require.NoError(t, a.store.ApplyOrder(t.Context(), used))
+	}
+	ended := stored(t, a.store, made.ID)
+	require.True(t, ended.Deleted)
+	require.IsType(t, events.TicketDeleted{}, ended.Event())
+	refused := a.send(t, "buyer", "POST", "/api/tickets", `{"resaleOf":"`+string(ticket.ID)+`","price":4600}`)
+	require.Equal(t, "pass_used", refused.errors(t)[0].Code)
+}

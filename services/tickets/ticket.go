@@ -101,10 +101,12 @@ type Ticket struct {
 	// SalesEndAt is when the show starts, as of the show's change that the ticket has followed.
 	SalesEndAt time.Time `json:"salesEndAt,omitzero"`
 	// BuyerID is the buyer of the order that has the ticket. It is "" in a document of the previous release, until an event of that order.
-	// UsedAt and ResoldAt are when that order's pass was used, and when its buyer has resold the ticket.
-	BuyerID  id.User   `json:"buyerId,omitempty"`
-	UsedAt   time.Time `json:"usedAt,omitzero"`
-	ResoldAt time.Time `json:"resoldAt,omitzero"`
+	// UsedAt and ResoldAt are when that order's pass was used, and when its buyer has resold the ticket. OrderCancelled: the order was cancelled after
+	// that, and has the ticket all the same.
+	BuyerID        id.User   `json:"buyerId,omitempty"`
+	UsedAt         time.Time `json:"usedAt,omitzero"`
+	ResoldAt       time.Time `json:"resoldAt,omitzero"`
+	OrderCancelled bool      `json:"orderCancelled,omitempty"`
 	// ResaleID is the resale of the ticket that is not deleted; "" if there is none. The rules of resales are in resale.go.
 	ResaleID id.Ticket `json:"resaleId,omitempty"`
 	// ResaleOf is what a resale sells; nil if the ticket is no resale. It never changes. ShowOwnerID is the owner of the show then, who is not

@@ -194,7 +194,7 @@ func TestOverlays_NobodyWhoNeedNotComesIn(t *testing.T) {
 	each(t, func(t *testing.T, m manifests) {
 		want := maps.Clone(want)
 		if _, dev := m.pods()["Deployment sandbox"]; dev {
-			want["sandbox"] = []string{"http<-payments"}
+			want["sandbox"] = []string{"http<-payments,namespace ingress-nginx"}
 			want["gateway"] = []string{"http<-namespace ingress-nginx", "http<-sandbox"}
 		}
 		got := rules(t, m, "ingress", "from")
@@ -477,7 +477,9 @@ func TestOverlays_SecretsAreMadeInDevAndNamedElsewhere(t *testing.T) {
 	})
 }
 
-func TestOverlays_TheWorldSeesTheAPIAlone(t *testing.T) {
+func TestOverlays_TheWorldSeesTheAPIAndThePages(t *testing.T) {
+	pages := pathsOfStorefront(t)
+	inner := []string{"/healthz", "/readyz", "/metrics", "/events", "/.well-known/revocations", "/.well-known", "/sandbox/ledger", "/v1/payment_intents", "/dapr/config", "/ordersX", "/sell/x"}
 	each(t, func(t *testing.T, m manifests) {
 		ingress := m.get(t, "Ingress", "gateway")
 		require.NotEmpty(t, ingress.list("spec", "tls")[0].text("secretName"))
@@ -487,8 +489,64 @@ func TestOverlays_TheWorldSeesTheAPIAlone(t *testing.T) {
 		for _, path := range rule.list("http", "paths") {
 			paths = append(paths, path.text("pathType")+" "+path.text("path"))
 		}
-		require.Equal(t, []string{"Prefix /api", "Exact /.well-known/jwks.json"}, paths)
+		seen := func(path string) bool {
+			return slices.ContainsFunc(paths, func(one string) bool {
+				kind, prefix, _ := strings.Cut(one, " ")
+				return path == prefix || kind == "Prefix" && strings.HasPrefix(path, prefix+"/")
+			})
+		}
+		for _, path := range append(pages, "/api/tickets", "/.well-known/jwks.json", "/.well-known/passes/jwks.json") {
+			require.True(t, seen(path), "%s is public", path)
+		}
+		for _, path := range inner {
+			require.False(t, seen(path), path)
+		}
+		for _, one := range paths {
+			_, path, _ := strings.Cut(one, " ")
+			require.True(t, path == "/api" || strings.HasPrefix(path, "/.well-known/") || slices.ContainsFunc(pages, func(page string) bool {
+				return page == path || strings.HasPrefix(page, path+"/")
+			}), "%s is nothing of the storefront any more", path)
+		}
+		for _, other := range m.of("Ingress") {
+			if other.name() != "gateway" {
+				require.Equal(t, "sandbox", other.name())
+				rule := other.list("spec", "rules")[0]
+				require.Len(t, rule.list("http", "paths"), 1)
+				require.Equal(t, "/3d_secure", rule.list("http", "paths")[0].text("path"))
+			}
+		}
 	})
+}
+
+// pathsOfStorefront are the paths that the storefront serves, with "x" for each parameter, as its source has them.
+func pathsOfStorefront(t *testing.T) []string {
+	t.Helper()
+	folder := filepath.Join(root, "services/storefront")
+	sources, err := filepath.Glob(filepath.Join(folder, "*.go"))
+	require.NoError(t, err)
+	var paths []string
+	route := regexp.MustCompile(`(?m)^\s+"(/[^"*]*)":\s+"\w+",|\b[gG]et\("(/[^"*]*)"|addFile\(app, "(/[^"]+)"`)
+	for _, source := range sources {
+		if strings.HasSuffix(source, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(source)
+		require.NoError(t, err)
+		for _, match := range route.FindAllStringSubmatch(string(text), -1) {
+			if path := match[1] + match[2] + match[3]; path != "/" || match[3] == "" {
+				paths = append(paths, regexp.MustCompile(`:\w+`).ReplaceAllString(path, "x"))
+			}
+		}
+	}
+	files, err := os.ReadDir(filepath.Join(folder, "files"))
+	require.NoError(t, err)
+	for _, file := range files {
+		paths = append(paths, "/"+file.Name())
+	}
+	for _, path := range []string{"/", "/assets/x", "/shows/x", "/orders/x/pass", "/signin", "/favicon.svg", "/licences.txt"} {
+		require.Contains(t, paths, path, "the test reads the source")
+	}
+	return paths
 }
 
 func TestOverlays_NobodyIsCalledThroughSidecars(t *testing.T) {

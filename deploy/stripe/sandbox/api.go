@@ -109,6 +109,7 @@ func (s *Server) routes() {
 		return nil, &apiError{status: 404, errorObject: errorObject{Type: "invalid_request_error",
 			Message: "Unrecognized request URL (" + r.method + ": " + r.path + "). The sandbox knows only the calls that the box office makes."}}
 	}))
+	s.mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	s.mux.HandleFunc("GET /3d_secure/{id}/{token}", s.showChallenge)
 	s.mux.HandleFunc("POST /3d_secure/{id}/{token}", s.answerChallenge)
 	s.mux.HandleFunc("POST /sandbox/payment_intents/{id}/authenticate", s.authenticate)

@@ -8,7 +8,9 @@ import { startHeader } from "./header.ts";
 import { Alert } from "./ui/index.tsx";
 
 interface Page {
-  default: ComponentType<{ id?: string }>;
+  default: ComponentType<{ id?: string; prepared?: unknown }>;
+  /** Reads what the component needs, while the reader sees what the server wrote. */
+  prepare?: (id: string) => Promise<unknown>;
 }
 
 const pages: Record<string, () => Promise<Page>> = {
@@ -31,12 +33,16 @@ const { page = "", id } = document.body.dataset;
 const app = document.getElementById("app");
 const load = pages[page];
 if (app && load) {
-  load().then(
-    ({ default: Component }) => {
-      render(<Component {...(id && { id })} />, app);
-    },
-    (error: unknown) => {
-      render(<Alert kind="error">{messageOf(error)}</Alert>, app); // the script of the page did not arrive
-    },
-  );
+  start(app, load).catch((error: unknown) => {
+    // The page's script or data did not arrive. What the server wrote stays.
+    const alert = document.createElement("div");
+    app.prepend(alert);
+    render(<Alert kind="error">{messageOf(error)}</Alert>, alert);
+  });
+}
+
+async function start(app: HTMLElement, load: () => Promise<Page>): Promise<void> {
+  const { default: Component, prepare } = await load();
+  const prepared = await prepare?.(id ?? "");
+  render(<Component {...(id && { id })} prepared={prepared} />, app);
 }

@@ -66,7 +66,7 @@ export class Account {
       country: "DE",
       startsAt: inDays(30),
       timeZone: "Europe/Berlin",
-      category: "concert",
+      category: "music",
       ...members,
     });
     await found(this.url, `/api/catalogue/shows/${show.id}`);
@@ -111,7 +111,11 @@ export async function showWithSeats(url: string, seats: number, members: Partial
   for (let number = 1; number <= seats; number++) {
     tickets.push(await owner.list(show, { section: "Stalls", row: "A", number: String(number) }));
   }
-  return { owner, show, tickets };
+  const [ticket] = tickets;
+  if (ticket === undefined) {
+    throw new Error("a show without seats");
+  }
+  return { owner, show, ticket, tickets };
 }
 
 /** Waits until a path is there. */

@@ -93,8 +93,28 @@ export default function OrderPage({ id = "" }: { id?: string }) {
       <div class="order">
         {order ? <Ticket order={order} show={show} /> : <Skeleton rows={2} />}
         <section class={`panel phase-${phase}`} ref={panel} aria-label={t("order.state")}>
-          {order && phase === "pay" && <Pay order={order} payment={payment} live={live} onOver={() => { setOver(true); live.refresh(); }} />}
-          {order && phase === "bank" && <Bank order={order} payment={payment} live={live} onOver={() => { setOver(true); live.refresh(); }} />}
+          {order && phase === "pay" && (
+            <Pay
+              order={order}
+              payment={payment}
+              live={live}
+              onOver={() => {
+                setOver(true);
+                live.refresh();
+              }}
+            />
+          )}
+          {order && phase === "bank" && (
+            <Bank
+              order={order}
+              payment={payment}
+              live={live}
+              onOver={() => {
+                setOver(true);
+                live.refresh();
+              }}
+            />
+          )}
           {phase === "settling" && <Wait title={t("order.settling")}>{t("order.settling.text")}</Wait>}
           {phase === "expiring" && <Wait title={t("order.expiring")}>{t("order.expiring.text")}</Wait>}
           {order && phase === "complete" && <Complete order={order} payment={payment} />}
@@ -152,7 +172,11 @@ function Pay({ order, payment, live, onOver }: OpenProps) {
     <>
       <TimeLeft order={order} onOver={onOver} />
       <h2 tabIndex={-1}>{t("pay.title")}</h2>
-      <PayForm order={order} declined={payment?.status === "failed" ? (payment.declineCode ?? "") : undefined} onChange={live.refresh} />
+      <PayForm
+        order={order}
+        declined={payment?.status === "failed" ? (payment.declineCode ?? "") : undefined}
+        onChange={live.refresh}
+      />
       <Cancel order={order} onChange={live.refresh} />
     </>
   );
@@ -171,10 +195,20 @@ function Bank({ order, payment, live, onOver }: OpenProps) {
       <h2 tabIndex={-1}>{t("bank.title")}</h2>
       <p>{t("bank.text")}</p>
       <p class="actions">
-        <Button disabled={url === undefined} onClick={() => { goToBank(url ?? ""); }}>
+        <Button
+          disabled={url === undefined}
+          onClick={() => {
+            goToBank(url ?? "");
+          }}
+        >
           {t("bank.continue")}
         </Button>
-        <Button kind="secondary" onClick={() => { setOtherCard(true); }}>
+        <Button
+          kind="secondary"
+          onClick={() => {
+            setOtherCard(true);
+          }}
+        >
           {t("bank.otherCard")}
         </Button>
       </p>
@@ -215,7 +249,12 @@ function Cancel({ order, onChange }: { order: Order; onChange: () => void }) {
         <div role="group" aria-labelledby="cancel-question" ref={question}>
           <p id="cancel-question">{t("cancel.question")}</p>
           <p class="actions">
-            <Button kind="secondary" onClick={() => { setAsked(false); }}>
+            <Button
+              kind="secondary"
+              onClick={() => {
+                setAsked(false);
+              }}
+            >
               {t("cancel.keep")}
             </Button>
             <Button kind="danger" busy={cancel.busy} onClick={cancel.run}>
@@ -224,7 +263,12 @@ function Cancel({ order, onChange }: { order: Order; onChange: () => void }) {
           </p>
         </div>
       ) : (
-        <Button kind="quiet" onClick={() => { setAsked(true); }}>
+        <Button
+          kind="quiet"
+          onClick={() => {
+            setAsked(true);
+          }}
+        >
           {t("cancel.ask")}
         </Button>
       )}
@@ -238,19 +282,29 @@ function Complete({ order, payment }: { order: Order; payment: Payment | undefin
   return (
     <>
       <p class="state">
-        {resoldAt !== undefined ? <Badge kind="warning">{t("order.resold")}</Badge> : <Badge kind="success">{t("order.paid")}</Badge>}
+        {resoldAt !== undefined ? (
+          <Badge kind="warning">{t("order.resold")}</Badge>
+        ) : (
+          <Badge kind="success">{t("order.paid")}</Badge>
+        )}
       </p>
       <h2 tabIndex={-1}>{t(resoldAt === undefined ? "complete.title" : "complete.resold")}</h2>
       <p>
         {resoldAt !== undefined ? (
-          <>{t("complete.resold.text")} <DateTime at={resoldAt} /></>
+          <>
+            {t("complete.resold.text")} <DateTime at={resoldAt} />
+          </>
         ) : usedAt !== undefined ? (
-          <>{t("complete.used")} <DateTime at={usedAt} /></>
+          <>
+            {t("complete.used")} <DateTime at={usedAt} />
+          </>
         ) : (
           t(hasPass ? "complete.text" : "complete.noPass")
         )}
       </p>
-      {payment?.refunded !== undefined && <Alert kind="note">{t("complete.refunded", { amount: money(payment.refunded, payment.currency) })}</Alert>}
+      {payment?.refunded !== undefined && (
+        <Alert kind="note">{t("complete.refunded", { amount: money(payment.refunded, payment.currency) })}</Alert>
+      )}
       <p class="actions">
         {hasPass && <LinkButton href={`/orders/${order.id}/pass`}>{t("complete.pass")}</LinkButton>}
         <LinkButton kind="secondary" href={`/orders/${order.id}/receipt`}>
@@ -271,7 +325,17 @@ function Cancelled({ order, payment }: { order: Order; payment: Payment | undefi
       </p>
       <h2 tabIndex={-1}>{t(`cancelled.${reason}`)}</h2>
       {payment?.declineCode !== undefined && reason === "payment" && <p>{declineMessage(payment.declineCode)}</p>}
-      <p>{t(refunded ? "cancelled.refunded.text" : payment?.refundFailed ? "cancelled.refundFailed" : payment?.status === "captured" ? "cancelled.refunding" : "cancelled.notCharged")}</p>
+      <p>
+        {t(
+          refunded
+            ? "cancelled.refunded.text"
+            : payment?.refundFailed
+              ? "cancelled.refundFailed"
+              : payment?.status === "captured"
+                ? "cancelled.refunding"
+                : "cancelled.notCharged",
+        )}
+      </p>
       <p class="actions">
         <LinkButton href={order.ticket.showId === undefined ? "/" : `/shows/${order.ticket.showId}`}>
           {t(order.ticket.showId === undefined ? "nav.shows" : "cancelled.again")}
@@ -300,11 +364,15 @@ function Announcements({ phase, order }: { phase: Phase; order: Order | undefine
   useEffect(() => {
     if (last.current !== phase && last.current !== "loading") {
       setText(
-        phase === "settling" ? t("order.settling")
-        : phase === "expiring" ? t("order.expiring")
-        : phase === "complete" ? t("complete.title")
-        : phase === "cancelled" ? t(`cancelled.${order?.reason ?? "user"}`)
-        : "",
+        phase === "settling"
+          ? t("order.settling")
+          : phase === "expiring"
+            ? t("order.expiring")
+            : phase === "complete"
+              ? t("complete.title")
+              : phase === "cancelled"
+                ? t(`cancelled.${order?.reason ?? "user"}`)
+                : "",
       );
     }
     last.current = phase;

@@ -13,7 +13,7 @@ type Order = Schemas["Order"];
 
 const pageLength = 20;
 
-export default function OrdersPage(_: { id?: string }) {
+export default function OrdersPage() {
   const [orders, setOrders] = useState<readonly Order[]>();
   const [cursor, setCursor] = useState<string>();
   const load = useAction(async (from: string | undefined) => {
@@ -41,7 +41,12 @@ export default function OrdersPage(_: { id?: string }) {
       {load.error !== undefined && (
         <Alert kind="error">
           <p>{messageOf(load.error)}</p>
-          <Button kind="secondary" onClick={() => { load.run(orders ? cursor : undefined); }}>
+          <Button
+            kind="secondary"
+            onClick={() => {
+              load.run(orders ? cursor : undefined);
+            }}
+          >
             {t("ui.retry")}
           </Button>
         </Alert>
@@ -61,7 +66,14 @@ export default function OrdersPage(_: { id?: string }) {
           ))}
         </ul>
       )}
-      {cursor !== undefined && <More busy={load.busy} onClick={() => { load.run(cursor); }} />}
+      {cursor !== undefined && (
+        <More
+          busy={load.busy}
+          onClick={() => {
+            load.run(cursor);
+          }}
+        />
+      )}
     </>
   );
 }
@@ -84,7 +96,13 @@ function OrderStub({ order }: { order: Order }) {
         <p class="state">
           {open && (
             <>
-              <Badge kind="warning">{t("order.open")}</Badge> <Countdown until={order.expiresAt} onEnd={() => { setOver(true); }} />
+              <Badge kind="warning">{t("order.open")}</Badge>{" "}
+              <Countdown
+                until={order.expiresAt}
+                onEnd={() => {
+                  setOver(true);
+                }}
+              />
             </>
           )}
           {status === "created" && over && <Badge>{t("order.expiring")}</Badge>}

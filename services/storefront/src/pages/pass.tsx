@@ -9,8 +9,16 @@ import { Fact, placeText, shortId, useShow, WhenAndWhere } from "../ui/ticket.ts
 import { useLoaded } from "../ui/use.ts";
 
 export default function PassPage({ id = "" }: { id?: string }) {
-  const { data: pass, error, reload } = useLoaded(
-    (signal) => retry(async () => (await api.GET("/api/orders/{orderId}/pass", { params: { path: { orderId: id } }, signal })).data, { within: 10_000, signal }),
+  const {
+    data: pass,
+    error,
+    reload,
+  } = useLoaded(
+    (signal) =>
+      retry(async () => (await api.GET("/api/orders/{orderId}/pass", { params: { path: { orderId: id } }, signal })).data, {
+        within: 10_000,
+        signal,
+      }),
     [id],
   );
   const show = useShow(pass?.showId);
@@ -34,7 +42,10 @@ export default function PassPage({ id = "" }: { id?: string }) {
         <h1>{t("pass.title")}</h1>
         {error === undefined ? (
           <Skeleton rows={5} />
-        ) : hasCode(error, "no_pass") || hasCode(error, "pass_void") || hasCode(error, "not_found") || hasCode(error, "not_buyer") ? (
+        ) : hasCode(error, "no_pass") ||
+          hasCode(error, "pass_void") ||
+          hasCode(error, "not_found") ||
+          hasCode(error, "not_buyer") ? (
           <Empty title={messageOf(error)} action={<LinkButton href={`/orders/${id}`}>{t("pass.order")}</LinkButton>} />
         ) : (
           <Alert kind="error">
@@ -53,34 +64,49 @@ export default function PassPage({ id = "" }: { id?: string }) {
       <h1 class="no-print">{t("pass.title")}</h1>
       {error !== undefined && !navigator.onLine && <Alert kind="warning">{t("pass.offline")}</Alert>}
       <article class={`pass${used ? " used" : ""}`} aria-labelledby="pass-title">
-        <div class="pass-facts">
-          <p class="state">{used ? <Badge kind="warning">{t("pass.used")}</Badge> : <Badge kind="success">{t("pass.valid")}</Badge>}</p>
+        <div class="pass-head">
+          <p class="state">
+            {used ? <Badge kind="warning">{t("pass.used")}</Badge> : <Badge kind="success">{t("pass.valid")}</Badge>}
+          </p>
           <h2 id="pass-title">{show?.name ?? pass.title}</h2>
           {show && show.name !== pass.title && <p>{pass.title}</p>}
-          <dl>
-            <WhenAndWhere show={show} startsAt={pass.startsAt} />
-            <Fact name={t("ticket.section")}>{pass.seat?.section ?? t("ui.noPlace")}</Fact>
-            {pass.seat?.row && <Fact name={t("ticket.row")}>{pass.seat.row}</Fact>}
-            {pass.seat?.number && <Fact name={t("ticket.number")}>{pass.seat.number}</Fact>}
-            <Fact name={t("order.number")}>{shortId(pass.orderId)}</Fact>
-            {pass.usedAt !== undefined && (
-              <Fact name={t("pass.usedAt")}>
-                <DateTime at={pass.usedAt} timeZone={show?.timeZone} />
-              </Fact>
-            )}
-          </dl>
         </div>
+        <dl class="pass-facts">
+          <WhenAndWhere show={show} startsAt={pass.startsAt} />
+          <Fact name={t("ticket.section")}>{pass.seat?.section ?? t("ui.noPlace")}</Fact>
+          {pass.seat?.row && <Fact name={t("ticket.row")}>{pass.seat.row}</Fact>}
+          {pass.seat?.number && <Fact name={t("ticket.number")}>{pass.seat.number}</Fact>}
+          <Fact name={t("order.number")}>{shortId(pass.orderId)}</Fact>
+          {pass.usedAt !== undefined && (
+            <Fact name={t("pass.usedAt")}>
+              <DateTime at={pass.usedAt} timeZone={show?.timeZone} />
+            </Fact>
+          )}
+        </dl>
         <div class="pass-code">
           {imageFailed ? (
             <Alert kind="error">{t("pass.imageFailed")}</Alert>
           ) : (
-            <img src={`/api/orders/${id}/pass?format=svg`} width="320" height="320" alt={t("pass.code", { place: placeText(pass.seat) })} onError={() => { setImageFailed(true); }} />
+            <img
+              src={`/api/orders/${id}/pass?format=svg`}
+              width="320"
+              height="320"
+              alt={t("pass.code", { place: placeText(pass.seat) })}
+              onError={() => {
+                setImageFailed(true);
+              }}
+            />
           )}
           <p>{t(used ? "pass.usedHint" : "pass.hint")}</p>
         </div>
       </article>
       <p class="actions no-print">
-        <Button kind="secondary" onClick={() => { print(); }}>
+        <Button
+          kind="secondary"
+          onClick={() => {
+            print();
+          }}
+        >
           {t("pass.print")}
         </Button>
         <LinkButton kind="quiet" href={`/orders/${id}`}>

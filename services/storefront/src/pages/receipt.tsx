@@ -22,7 +22,9 @@ export default function ReceiptPage({ id = "" }: { id?: string }) {
   const show = useShow(data?.order.ticket.showId);
   // A listing that was deleted since has no seller to show.
   const seller = useLoaded(
-    async (signal) => data && (await api.GET("/api/tickets/{ticketId}", { params: { path: { ticketId: data.order.ticket.id } }, signal })).data.userId,
+    async (signal) =>
+      data &&
+      (await api.GET("/api/tickets/{ticketId}", { params: { path: { ticketId: data.order.ticket.id } }, signal })).data.userId,
     [data?.order.ticket.id],
   ).data;
 
@@ -116,7 +118,12 @@ export default function ReceiptPage({ id = "" }: { id?: string }) {
         <p class="hint">{t("receipt.note")}</p>
       </article>
       <p class="actions no-print">
-        <Button kind="secondary" onClick={() => { print(); }}>
+        <Button
+          kind="secondary"
+          onClick={() => {
+            print();
+          }}
+        >
           {t("pass.print")}
         </Button>
         <LinkButton kind="quiet" href={`/orders/${id}`}>

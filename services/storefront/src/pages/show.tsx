@@ -1,4 +1,377 @@
-// The live part of the page of a show: it replaces the list of tickets that the server wrote.
-export default function Show(_: { id?: string }) {
-  return null;
+// The tickets of a show, live: it takes the place of the list that the server wrote, with the same form, and changes it as buyers and sellers do.
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import {
+  api,
+  hasCode,
+  type LiveEvent,
+  messageOf,
+  nextCursor,
+  Problem,
+  publicApi,
+  retry,
+  type Schemas,
+  watch,
+} from "../lib/api.ts";
+import { money, placeName } from "../lib/format.ts";
+import { t, tn } from "../lib/texts.ts";
+import { Alert, Badge, Button, Empty, LinkButton, More, Price } from "../ui/index.tsx";
+import { useAction } from "../ui/use.ts";
+
+/** As many as on the page of the server (show.go). */
+const ticketsOnPage = 50;
+/** How long buyers have to wait at most for a ticket whose event is on its way. */
+const patience = 12_000;
+
+type Gone = "reserved" | "sold" | "withdrawn";
+
+interface Line {
+  id: string;
+  price: number;
+  currency: string;
+  faceValue?: number | undefined;
+  place: Schemas["Place"] | undefined;
+  /** Why it cannot be reserved now; it keeps its line, so that nothing moves below the pointer. */
+  gone?: Gone | undefined;
+  /** It came while the page was open. */
+  fresh?: boolean;
+}
+
+export interface Tickets {
+  lines: Line[];
+  left: number;
+  sections: readonly Schemas["SectionLeft"][];
+  next: string | undefined;
+  /** From which the live stream goes on. */
+  position: string | undefined;
+}
+
+const section = new URLSearchParams(location.search).get("section") ?? undefined;
+const firstCursor = new URLSearchParams(location.search).get("cursor") ?? undefined;
+
+/** Reads the tickets before the component takes the place of the server's list. */
+export async function prepare(id: string): Promise<Tickets> {
+  const path = { showId: id };
+  const [show, page] = await Promise.all([
+    publicApi.GET("/api/catalogue/shows/{showId}", { params: { path } }),
+    readPage(id, firstCursor),
+  ]);
+  return {
+    lines: page.lines,
+    left: show.data.left,
+    sections: show.data.sections,
+    next: page.next,
+    position: page.response.headers.get("Catalogue-Position") ?? undefined,
+  };
+}
+
+async function readPage(
+  id: string,
+  cursor: string | undefined,
+): Promise<{ lines: Line[]; next: string | undefined; response: Response }> {
+  const query = { limit: ticketsOnPage, ...(section !== undefined && { section }), ...(cursor !== undefined && { cursor }) };
+  const { data, response } = await publicApi.GET("/api/catalogue/shows/{showId}/tickets", {
+    params: { path: { showId: id }, query },
+  });
+  return { lines: data.map((ticket) => ({ ...ticket, place: ticket.seat })), next: nextCursor(response), response };
+}
+
+export default function Show({ id = "", prepared }: { id?: string; prepared?: unknown }) {
+  const [tickets, setTickets] = useState(prepared as Tickets);
+  const [news, setNews] = useState("");
+  const [online, setOnline] = useState(navigator.onLine);
+  const [updated, setUpdated] = useState(false);
+  const alert = useRef<HTMLDivElement>(null);
+  const announce = useAnnouncements(setNews);
+
+  useEffect(() => {
+    const ended = new AbortController();
+    const options = { signal: ended.signal };
+    addEventListener(
+      "online",
+      () => {
+        setOnline(true);
+      },
+      options,
+    );
+    addEventListener(
+      "offline",
+      () => {
+        setOnline(false);
+      },
+      options,
+    );
+    void follow(id, tickets.position, ended.signal, (event) => {
+      if (event === "updated") {
+        setUpdated(true);
+      } else if ("lines" in event) {
+        setTickets(event);
+      } else {
+        setTickets((now) => apply(now, event));
+        announce(newsOf(event), event.left);
+      }
+    });
+    return () => {
+      ended.abort();
+    };
+  }, []);
+
+  const more = useAction(async () => {
+    const page = await readPage(id, tickets.next);
+    setTickets((now) => ({
+      ...now,
+      next: page.next,
+      lines: [...now.lines, ...page.lines.filter((line) => !now.lines.some(({ id: known }) => known === line.id))],
+    }));
+  });
+
+  const [reserving, setReserving] = useState<string>();
+  const reserve = useAction(async (line: Line) => {
+    setReserving(line.id);
+    try {
+      const { data: order } = await retry(
+        (key) => api.POST("/api/orders", { params: { header: { "Idempotency-Key": key } }, body: { ticketId: line.id } }),
+        { within: patience },
+      );
+      location.assign(`/orders/${order.id}`);
+      await new Promise(() => undefined); // busy until the next page is there
+    } catch (error) {
+      if (hasCode(error, "ticket_reserved")) {
+        setTickets((now) => mark(now, line.id, "reserved"));
+      } else if (hasCode(error, "ticket_sold")) {
+        setTickets((now) => mark(now, line.id, "sold"));
+      } else if (hasCode(error, "ticket_not_found") || hasCode(error, "ticket_withdrawn")) {
+        setTickets((now) => mark(now, line.id, "withdrawn"));
+      }
+      setReserving(undefined);
+      throw error;
+    }
+  });
+  useEffect(() => {
+    if (reserve.error !== undefined) {
+      alert.current?.querySelector<HTMLElement>(".alert")?.focus();
+      alert.current?.scrollIntoView({ block: "nearest" });
+    }
+  }, [reserve.error]);
+  // The back button may bring this page back as it was left.
+  useEffect(() => {
+    const again = (event: PageTransitionEvent): void => {
+      if (event.persisted) {
+        location.reload();
+      }
+    };
+    addEventListener("pageshow", again);
+    return () => {
+      removeEventListener("pageshow", again);
+    };
+  }, []);
+
+  const { lines, left, sections, next } = tickets;
+  const order = reserve.error instanceof Problem ? reserve.error.members["orderId"] : undefined;
+  return (
+    <>
+      <div class="tickets-head">
+        <h2 id="tickets-heading">{t("show.tickets")}</h2>
+        <p class="left">
+          {left > 0 && <Badge kind={left <= 5 ? "warning" : "note"}>{tn("show.left", left)}</Badge>}
+          <span class={`live ${online ? "on" : "off"}`}>{t(online ? "show.live" : "show.offline")}</span>
+        </p>
+      </div>
+      {sections.length > 1 && <Sections id={id} sections={sections} />}
+      <div ref={alert}>
+        {updated && (
+          <Alert kind="note">
+            {t("show.updated")} <a href={location.href}>{t("show.reload")}</a>
+          </Alert>
+        )}
+        {reserve.error !== undefined && (
+          <Alert kind="error">
+            <p>{messageOf(reserve.error)}</p>
+            {hasCode(reserve.error, "own_reservation") && typeof order === "string" && (
+              <p>
+                <LinkButton kind="secondary" href={`/orders/${order}`}>
+                  {t("show.yourOrder")}
+                </LinkButton>
+              </p>
+            )}
+          </Alert>
+        )}
+      </div>
+      {lines.length > 0 ? (
+        <ul class="plain">
+          {lines.map((line) => (
+            <Stub
+              key={line.id}
+              line={line}
+              busy={reserving === line.id}
+              onReserve={() => {
+                reserve.run(line);
+              }}
+            />
+          ))}
+        </ul>
+      ) : (
+        <Empty title={t("show.soldOut")}>{t("show.soldOut.text")}</Empty>
+      )}
+      {more.error !== undefined && <Alert kind="error">{messageOf(more.error)}</Alert>}
+      {next !== undefined && <More busy={more.busy} onClick={more.run} />}
+      <p class="visually-hidden" role="status">
+        {news}
+      </p>
+    </>
+  );
+}
+
+function Sections({ id, sections }: { id: string; sections: readonly Schemas["SectionLeft"][] }) {
+  return (
+    <ul class="chips" aria-label={t("show.sections")}>
+      {sections
+        .toSorted((a, b) => Number(a.section === "") - Number(b.section === ""))
+        .map(({ section: name }) => {
+          const on = name === section;
+          return (
+            <li key={name}>
+              <a
+                class={`chip${on ? " on" : ""}`}
+                href={`/shows/${id}${on ? "" : `?${new URLSearchParams({ section: name }).toString()}`}#tickets`}
+                aria-current={on ? "true" : undefined}
+              >
+                {name || t("show.noSection")}
+                {on && (
+                  <span class="cross" aria-hidden="true">
+                    ×
+                  </span>
+                )}
+              </a>
+            </li>
+          );
+        })}
+    </ul>
+  );
+}
+
+function Stub({ line, busy, onReserve }: { line: Line; busy: boolean; onReserve: () => void }) {
+  const place = nameOf(line.place) || t("ui.noPlace");
+  const price = money(line.price, line.currency);
+  return (
+    <li class={`stub${line.gone ? " gone" : ""}${line.fresh ? " fresh" : ""}`}>
+      <div>
+        <p class="place">{place}</p>
+        {line.gone ? (
+          <p class="face-value">{t(`show.change.${line.gone}`)}</p>
+        ) : (
+          line.faceValue !== undefined &&
+          line.faceValue !== line.price && (
+            <p class="face-value">{t("show.faceValue", { price: money(line.faceValue, line.currency) })}</p>
+          )
+        )}
+      </div>
+      <div>
+        <Price amount={line.price} currency={line.currency} />
+        <Button
+          aria-label={t("show.reserveFor", { place, price })}
+          busy={busy}
+          disabled={line.gone !== undefined}
+          onClick={onReserve}
+        >
+          {t("show.reserve")}
+        </Button>
+      </div>
+    </li>
+  );
+}
+
+const nameOf = (place: Schemas["Place"] | undefined): string => placeName(place, { row: t("ui.row"), seat: t("ui.seat") });
+
+/**
+ * Follows the show until the signal. After `reset` it begins again with the pages. It ends by itself only if the stream is refused for good; the
+ * page then stays as it is.
+ */
+async function follow(
+  id: string,
+  position: string | undefined,
+  signal: AbortSignal,
+  take: (event: Schemas["LiveListing"] | Tickets | "updated") => void,
+): Promise<void> {
+  const ended = (): boolean => signal.aborted;
+  for (let after = position; !ended();) {
+    try {
+      for await (const event of watch([id], {
+        baseUrl: location.origin,
+        signal,
+        ...(after !== undefined && { lastEventId: after }),
+      })) {
+        if (event.event === "reset") {
+          break;
+        }
+        handle(event, take);
+      }
+      if (ended()) {
+        return;
+      }
+      const tickets = await prepare(id);
+      after = tickets.position;
+      take(tickets);
+    } catch {
+      return;
+    }
+  }
+}
+
+function handle(event: LiveEvent, take: (event: Schemas["LiveListing"] | "updated") => void): void {
+  if (event.event === "listing") {
+    take(event.data);
+  } else if (event.event === "show") {
+    if (event.data.change === "cancelled") {
+      location.reload(); // the server writes the page of a cancelled show
+    } else {
+      take("updated");
+    }
+  }
+}
+
+/** The tickets after a change. An event may come twice, so its values are taken as they are. */
+export function apply(now: Tickets, event: Schemas["LiveListing"]): Tickets {
+  const known = now.lines.find((line) => line.id === event.ticketId);
+  const after = { ...now, left: event.left };
+  const isGone = event.change === "reserved" || event.change === "sold" || event.change === "withdrawn";
+  if (known) {
+    const change = { price: event.price, currency: event.currency, gone: isGone ? (event.change as Gone) : undefined };
+    return { ...after, lines: now.lines.map((line) => (line === known ? { ...line, ...change } : line)) };
+  }
+  const isShown = section === undefined || (event.seat?.section ?? "") === section;
+  const last = now.lines.at(-1);
+  const isOnPage = now.next === undefined || (last !== undefined && event.price < last.price);
+  if (isGone || !isShown || !isOnPage) {
+    return after;
+  }
+  const line: Line = { id: event.ticketId, price: event.price, currency: event.currency, place: event.seat, fresh: true };
+  const at = now.lines.findIndex(({ price }) => price > line.price);
+  return { ...after, lines: now.lines.toSpliced(at < 0 ? now.lines.length : at, 0, line) };
+}
+
+function mark(now: Tickets, id: string, gone: Gone): Tickets {
+  return { ...now, lines: now.lines.map((line) => (line.id === id ? { ...line, gone } : line)) };
+}
+
+/** A sentence for screen readers. */
+function newsOf({ change, seat, price, currency }: Schemas["LiveListing"]): string {
+  const known = ["reserved", "sold", "withdrawn", "free", "new", "changed"] as const;
+  const name = known.find((one) => one === change);
+  return name === undefined
+    ? ""
+    : t(`show.news.${name}`, { place: nameOf(seat) || t("show.aTicket"), price: money(price, currency) });
+}
+
+/** Announces changes one after the other, at most one sentence in two seconds: the last one, with what is left. */
+function useAnnouncements(set: (news: string) => void): (news: string, left: number) => void {
+  const timer = useRef<ReturnType<typeof setTimeout>>();
+  const last = useRef("");
+  return (news, left) => {
+    last.current = `${news} ${left > 0 ? tn("show.left", left) : t("show.none")}`;
+    timer.current ??= setTimeout(() => {
+      timer.current = undefined;
+      set(last.current);
+    }, 2000);
+  };
 }

@@ -3,7 +3,7 @@ import { useRef, useState } from "preact/hooks";
 
 import { api, fieldErrors, hasCode, messageOf, paginate, Problem, type Schemas } from "../lib/api.ts";
 import { money, parseMoney } from "../lib/format.ts";
-import { t } from "../lib/texts.ts";
+import { language, t } from "../lib/texts.ts";
 import { Alert, Button, Field, useFocusOnError } from "./index.tsx";
 import type { Show } from "./ticket.tsx";
 import { useAction, useLoaded } from "./use.ts";
@@ -12,19 +12,23 @@ type Ticket = Schemas["Ticket"];
 
 /** The highest price that the show allows, in the minor unit, or undefined if it allows any. */
 export function priceCap(faceValue: number | undefined, show: Show | undefined): number | undefined {
-  return faceValue === undefined || show?.maxMarkup === undefined ? undefined : Math.floor((faceValue * (100 + show.maxMarkup)) / 100);
+  return faceValue === undefined || show?.maxMarkup === undefined
+    ? undefined
+    : Math.floor((faceValue * (100 + show.maxMarkup)) / 100);
 }
 
 /** The amount as somebody would type it. */
 function typed(amount: number, currency: string): string {
   const digits = new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits ?? 2;
-  return (amount / 10 ** digits).toFixed(digits);
+  return new Intl.NumberFormat(language, { minimumFractionDigits: digits, useGrouping: false }).format(amount / 10 ** digits);
 }
 
 /** The reader's listing that sells a ticket again; it is among the newest of their listings. */
 async function listingOf(ticketId: string, signal: AbortSignal): Promise<Ticket | undefined> {
   let read = 0;
-  for await (const listing of paginate((page) => api.GET("/api/tickets", { params: { query: { seller: "me", limit: 100, ...page } }, signal }))) {
+  for await (const listing of paginate((page) =>
+    api.GET("/api/tickets", { params: { query: { seller: "me", limit: 100, ...page } }, signal }),
+  )) {
     if (listing.resaleOf === ticketId) {
       return listing;
     }
@@ -74,7 +78,10 @@ export function Resale({ ticketId, show, onChange }: Props) {
             submit={t("resale.submit")}
             send={async (price) => {
               try {
-                await api.POST("/api/tickets", { params: { header: { "Idempotency-Key": crypto.randomUUID() } }, body: { resaleOf: ticketId, price } });
+                await api.POST("/api/tickets", {
+                  params: { header: { "Idempotency-Key": crypto.randomUUID() } },
+                  body: { resaleOf: ticketId, price },
+                });
               } catch (error) {
                 if (hasCode(error, "pass_used") || hasCode(error, "pass_void")) {
                   onChange();
@@ -108,7 +115,10 @@ function Listed({ listing, bought, show, onChange }: { listing: Ticket; bought: 
         price={listing.price}
         submit={t("ui.save")}
         send={async (amount) => {
-          await api.PUT("/api/tickets/{ticketId}", { params: { path: { ticketId: listing.id } }, body: { price: amount, version: listing.version } });
+          await api.PUT("/api/tickets/{ticketId}", {
+            params: { path: { ticketId: listing.id } },
+            body: { price: amount, version: listing.version },
+          });
           setChanging(false);
           onChange();
         }}
@@ -120,7 +130,12 @@ function Listed({ listing, bought, show, onChange }: { listing: Ticket; bought: 
       <p role="status">{t("resale.offered", { price })}</p>
       {withdraw.error !== undefined && <Alert kind="error">{messageOf(withdraw.error)}</Alert>}
       <p class="actions">
-        <Button kind="secondary" onClick={() => { setChanging(true); }}>
+        <Button
+          kind="secondary"
+          onClick={() => {
+            setChanging(true);
+          }}
+        >
           {t("resale.change")}
         </Button>
         <Button kind="danger" busy={withdraw.busy} onClick={withdraw.run}>
@@ -177,15 +192,23 @@ export function PriceForm({ bought, show, price, submit, send }: PriceFormProps)
         required
         class="resale-price"
         value={text}
-        onInput={(event) => { setText(event.currentTarget.value); }}
-        hint={[
-          faceValue !== undefined && t("resale.faceValue", { price: money(faceValue, currency) }),
-          cap !== undefined && t("resale.cap", { price: money(cap, currency) }),
-        ].filter(Boolean).join(" ") || undefined}
+        onInput={(event) => {
+          setText(event.currentTarget.value);
+        }}
+        hint={
+          [
+            faceValue !== undefined && t("resale.faceValue", { price: money(faceValue, currency) }),
+            cap !== undefined && t("resale.cap", { price: money(cap, currency) }),
+          ]
+            .filter(Boolean)
+            .join(" ") || undefined
+        }
         error={wrong ?? (highest !== undefined ? t("resale.aboveCap", { price: money(highest, currency) }) : errors["price"])}
       />
       <p class="actions">
-        <Button type="submit" busy={action.busy}>{submit}</Button>
+        <Button type="submit" busy={action.busy}>
+          {submit}
+        </Button>
       </p>
     </form>
   );

@@ -11,7 +11,8 @@ export type Show = Schemas["Show"];
 /** The show of a ticket, when it has arrived. A page is useful without it. */
 export function useShow(showId: string | undefined): Show | undefined {
   return useLoaded<Show | undefined>(
-    async (signal) => (showId === undefined ? undefined : (await api.GET("/api/shows/{showId}", { params: { path: { showId } }, signal })).data),
+    async (signal) =>
+      showId === undefined ? undefined : (await api.GET("/api/shows/{showId}", { params: { path: { showId } }, signal })).data,
     [showId],
   ).data;
 }

@@ -80,8 +80,8 @@ export function PayForm({ order, declined, onChange }: Props) {
     let paymentMethod = card;
     if (stripeKey) {
       const made = await form.current?.paymentMethod();
-      if (!made || "message" in made) {
-        setFormMessage(made?.message || t("pay.formFailed"));
+      if (!made || !("id" in made)) {
+        setFormMessage(made?.message ?? t("pay.formFailed"));
         return;
       }
       paymentMethod = made.id;
@@ -99,7 +99,8 @@ export function PayForm({ order, declined, onChange }: Props) {
     }
   });
 
-  const message = formMessage ?? (pay.error === undefined ? declined !== undefined && declineMessage(declined) : payMessage(pay.error));
+  const message =
+    formMessage ?? (pay.error === undefined ? declined !== undefined && declineMessage(declined) : payMessage(pay.error));
   const failed = formMessage ?? pay.error;
   useEffect(() => {
     if (failed !== undefined && !pay.busy) {
@@ -125,9 +126,9 @@ export function PayForm({ order, declined, onChange }: Props) {
         <fieldset>
           <legend>{t("pay.testCard")}</legend>
           <p class="hint">{t("pay.testCard.hint")}</p>
-          <div class="choices">
+          <div class="test-cards">
             {testCards.map(({ id, last4, key }) => (
-              <label class="choice" key={id}>
+              <label class="test-card" key={id}>
                 <input
                   type="radio"
                   name="card"

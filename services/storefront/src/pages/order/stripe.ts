@@ -5,12 +5,21 @@ import { language } from "../../lib/texts.ts";
 /** The part of Stripe.js that this page uses (https://docs.stripe.com/js). Amounts are in the currency's minor unit. */
 interface Stripe {
   elements: (options: Record<string, unknown>) => Elements;
-  createPaymentMethod: (options: { elements: Elements }) => Promise<{ paymentMethod?: { id: string }; error?: { message?: string } }>;
+  createPaymentMethod: (options: {
+    elements: Elements;
+  }) => Promise<{ paymentMethod?: { id: string }; error?: { message?: string | undefined } }>;
 }
 
 interface Elements {
-  create: (type: "payment", options: Record<string, unknown>) => { mount: (place: HTMLElement) => void; destroy: () => void; on: (event: "ready" | "loaderror", listener: () => void) => void };
-  submit: () => Promise<{ error?: { message?: string } }>;
+  create: (
+    type: "payment",
+    options: Record<string, unknown>,
+  ) => {
+    mount: (place: HTMLElement) => void;
+    destroy: () => void;
+    on: (event: "ready" | "loaderror", listener: () => void) => void;
+  };
+  submit: () => Promise<{ error?: { message?: string | undefined } }>;
 }
 
 declare global {
@@ -20,35 +29,24 @@ declare global {
 }
 
 /** The publishable key, or undefined: then payments go to the sandbox. */
-export const stripeKey = document.body.dataset["stripeKey"] || undefined;
+export const stripeKey = document.body.dataset["stripeKey"];
 
 /** A form of Stripe's, for one card. */
 export interface CardForm {
   /** Makes a payment method of what the buyer has typed. It returns its id, or Stripe's message in the buyer's language. */
-  paymentMethod: () => Promise<{ id: string } | { message: string }>;
+  paymentMethod: () => Promise<{ id: string } | { message?: string | undefined }>;
   destroy: () => void;
 }
 
-/** Waits for Stripe.js, whose script element is in the page. */
+/** Waits for Stripe.js, whose script element is in the page: the page is loaded when it has arrived, or failed. */
 async function loadStripe(key: string): Promise<Stripe> {
-  if (!window.Stripe) {
-    const script = document.querySelector<HTMLScriptElement>('script[src^="https://js.stripe.com/"]');
-    await new Promise<void>((resolve, reject) => {
-      if (!script || script.dataset["failed"]) {
-        reject(new Error("the page has no Stripe.js"));
-        return;
-      }
-      script.addEventListener("load", () => {
-        resolve();
-      });
-      script.addEventListener("error", () => {
-        script.dataset["failed"] = "true";
-        reject(new Error("Stripe.js did not arrive"));
-      });
+  if (!window.Stripe && document.readyState !== "complete") {
+    await new Promise((resolve) => {
+      addEventListener("load", resolve, { once: true });
     });
   }
   if (!window.Stripe) {
-    throw new Error("Stripe.js did not start");
+    throw new Error("Stripe.js did not arrive");
   }
   return window.Stripe(key, { locale: language });
 }
@@ -78,10 +76,10 @@ export async function mountCardForm(key: string, place: HTMLElement, amount: num
     paymentMethod: async () => {
       const checked = await elements.submit();
       if (checked.error) {
-        return { message: checked.error.message ?? "" };
+        return checked.error;
       }
       const { paymentMethod, error } = await stripe.createPaymentMethod({ elements });
-      return paymentMethod ? { id: paymentMethod.id } : { message: error?.message ?? "" };
+      return paymentMethod ? { id: paymentMethod.id } : { message: error?.message };
     },
     destroy: () => {
       element.destroy();

@@ -1,0 +1,180 @@
+package storefront
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"boxoffice/services/internal/id"
+)
+
+// ticketsOnPage is how many tickets of a show a page has. The script has the same number (src/pages/show.tsx).
+const ticketsOnPage = 50
+
+// show is a show as the catalogue has it.
+type show struct {
+	ID          string
+	Name        string
+	Venue       string
+	City        string
+	Country     string
+	StartsAt    time.Time
+	TimeZone    string
+	Category    string
+	Description string
+	MaxMarkup   *int
+	Image       *picture
+	Status      string
+	Left        int
+	PriceFrom   *int64
+	Currency    string
+	Sections    []section
+}
+
+type picture struct {
+	URL           string
+	Width, Height int
+}
+
+type section struct {
+	Section   string
+	Left      int
+	PriceFrom int64
+}
+
+// At is the start at the place of the show.
+func (s show) At() time.Time {
+	place, err := time.LoadLocation(s.TimeZone)
+	if err != nil {
+		place = time.UTC
+	}
+	return s.StartsAt.In(place)
+}
+
+// Initial is the first letter of the name, for a show without an image.
+func (s show) Initial() string {
+	for _, letter := range s.Name {
+		return strings.ToUpper(string(letter))
+	}
+	return ""
+}
+
+// IsScarce reports whether few tickets are left.
+func (s show) IsScarce() bool { return s.Left > 0 && s.Left <= 5 }
+
+// Paragraphs are those of the description.
+func (s show) Paragraphs() []string {
+	return strings.FieldsFunc(s.Description, func(r rune) bool { return r == '\n' })
+}
+
+// ticket is a ticket as the catalogue has it.
+type ticket struct {
+	ID        string
+	Title     string
+	Price     int64
+	FaceValue int64
+	Currency  string
+	Seat      *place
+}
+
+type place struct{ Section, Row, Number string }
+
+// showContent is what the template show.html gets.
+type showContent struct {
+	show
+	Tickets  []ticket
+	Sections []choice
+	Section  string // the chosen one; Filtered: there is a choice
+	Filtered bool
+	Next     string
+	State    string // "": on sale; "cancelled", "started"
+}
+
+func (s *Storefront) show(c *fiber.Ctx) error {
+	showID, err := id.Parse[id.Show](c.Params("id"))
+	if err != nil {
+		return s.notFound(c, "notfound.show")
+	}
+	var content showContent
+	answer, err := s.read(c, "/api/catalogue/shows/"+string(showID), &content.show)
+	switch {
+	case err != nil || answer.Status != http.StatusOK && answer.Status != http.StatusNotFound:
+		return s.failed(c, err)
+	case answer.Status == http.StatusNotFound:
+		return s.pastShow(c, showID)
+	}
+	q := url.Values{"limit": {strconv.Itoa(ticketsOnPage)}}
+	if content.Filtered = c.Context().QueryArgs().Has("section"); content.Filtered {
+		content.Section = cut(c.Query("section"), longestSection)
+		q.Set("section", content.Section)
+	}
+	if cursor := c.Query("cursor"); cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	answer, err = s.read(c, "/api/catalogue/shows/"+string(showID)+"/tickets?"+q.Encode(), &content.Tickets)
+	switch {
+	case err == nil && answer.Status == http.StatusBadRequest && q.Has("cursor"):
+		return c.Redirect("/shows/"+string(showID), http.StatusSeeOther)
+	case err == nil && answer.Status == http.StatusNotFound: // it has just started
+		return s.pastShow(c, showID)
+	case err != nil || answer.Status != http.StatusOK:
+		return s.failed(c, err)
+	}
+	t := texts[languageOf(c)]
+	// Tickets without a section are the last choice.
+	slices.SortStableFunc(content.show.Sections, func(a, b section) int { return cmp.Compare(len(b.Section), 0) - cmp.Compare(len(a.Section), 0) })
+	for _, one := range content.show.Sections {
+		on := content.Filtered && one.Section == content.Section
+		path := "/shows/" + string(showID)
+		if !on {
+			path += "?" + url.Values{"section": {one.Section}}.Encode()
+		}
+		name := one.Section
+		if name == "" {
+			name = t["show.noSection"]
+		}
+		content.Sections = append(content.Sections, choice{Name: name, Path: path + "#tickets", On: on})
+	}
+	if next := answer.nextCursor(); next != "" {
+		q.Del("limit")
+		q.Set("cursor", next)
+		content.Next = "?" + q.Encode() + "#tickets"
+	}
+	return s.respondShow(c, content)
+}
+
+// longestSection is the catalogue's bound.
+const longestSection = 50
+
+// pastShow writes the page of a show that is cancelled or has started, or of none.
+func (s *Storefront) pastShow(c *fiber.Ctx, showID id.Show) error {
+	var content showContent
+	answer, err := s.read(c, "/api/shows/"+string(showID), &content.show)
+	switch {
+	case err != nil || answer.Status >= http.StatusInternalServerError:
+		return s.failed(c, err)
+	case answer.Status != http.StatusOK:
+		return s.notFound(c, "notfound.show")
+	}
+	switch {
+	case content.Status == "cancelled":
+		content.State = "cancelled"
+	case !content.StartsAt.After(s.now()):
+		content.State = "started"
+	} // else it was announced a moment ago, and the catalogue does not have it yet: no tickets
+	return s.respondShow(c, content)
+}
+
+func (s *Storefront) respondShow(c *fiber.Ctx, content showContent) error {
+	t := texts[languageOf(c)]
+	return s.respond(c, page{template: "show.html", status: http.StatusOK, view: view{
+		Name: "show", ID: content.ID, Title: content.Name, Content: content, Image: content.Image,
+		Text: t.dateTime(content.At()) + ", " + content.Venue + ", " + content.City,
+	}})
+}

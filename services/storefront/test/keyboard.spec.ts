@@ -1,0 +1,68 @@
+// The keyboard alone buys a ticket.
+import type { Locator, Page } from "@playwright/test";
+
+import { Account, password, showWithSeats } from "./api.ts";
+import { expect, test } from "./fixtures.ts";
+import { storefrontUrl } from "./stacks.ts";
+
+/** Presses Tab until something has the focus, which must be visible on it. */
+async function tabTo(page: Page, target: Locator): Promise<void> {
+  await expect(target).toBeVisible();
+  for (let presses = 0; presses < 120; presses++) {
+    if (await target.evaluate((element) => element === document.activeElement)) {
+      const { outlineStyle, outlineWidth } = await target.evaluate((element) => {
+        const { outlineStyle, outlineWidth } = getComputedStyle(element);
+        return { outlineStyle, outlineWidth };
+      });
+      expect(outlineStyle, "the focus is visible").not.toBe("none");
+      expect(Number.parseFloat(outlineWidth)).toBeGreaterThanOrEqual(2);
+      return;
+    }
+    await page.keyboard.press("Tab");
+  }
+  throw new Error(`Tab does not reach ${target.toString()}`);
+}
+
+test("the keyboard alone buys a ticket", async ({ page }) => {
+  const { show } = await showWithSeats(storefrontUrl, 2);
+  const account = await Account.signUp(storefrontUrl, "buyer");
+  const main = page.getByRole("main");
+
+  await page.goto("/");
+  await page.keyboard.press("Tab");
+  await expect(page.getByRole("link", { name: "Skip to content" })).toBeFocused();
+  await page.keyboard.press("Enter");
+  await tabTo(page, page.getByRole("searchbox"));
+  await page.keyboard.type(show.name);
+  await page.keyboard.press("Enter");
+  await tabTo(page, main.getByRole("link", { name: show.name }));
+  await page.keyboard.press("Enter");
+
+  await expect(page).toHaveURL(`/shows/${show.id}`);
+  await tabTo(page, page.getByRole("button", { name: /Reserve .*seat 1\b/i }));
+  await page.keyboard.press("Enter");
+
+  await expect(page).toHaveURL(/\/signin/);
+  await tabTo(page, page.getByLabel("Email"));
+  await page.keyboard.type(account.email);
+  await tabTo(page, page.getByLabel("Password", { exact: true }));
+  await page.keyboard.type(password);
+  await page.keyboard.press("Enter");
+
+  await expect(page).toHaveURL(`/shows/${show.id}`);
+  await tabTo(page, page.getByRole("button", { name: /Reserve .*seat 1\b/i }));
+  await page.keyboard.press("Space");
+
+  await expect(page).toHaveURL(/\/orders\//);
+  const card = page.getByRole("radio").first();
+  await tabTo(page, card);
+  await page.keyboard.press("Space");
+  await expect(card).toBeChecked();
+  await tabTo(page, page.getByRole("button", { name: /^Pay/ }));
+  await page.keyboard.press("Enter");
+
+  await tabTo(page, page.getByRole("link", { name: /pass/i }));
+  await page.keyboard.press("Enter");
+  await expect(page).toHaveURL(/\/pass$/);
+  await expect(page.locator(".pass-code img")).toBeVisible();
+});

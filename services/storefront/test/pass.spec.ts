@@ -1,0 +1,140 @@
+// Passes: at the door, by typing and by camera; and after a resale.
+import type { Page } from "@playwright/test";
+
+import { Account, eventually, send, showWithSeats, type Ticket } from "./api.ts";
+import { browserWithCamera } from "./camera.ts";
+import { expect, signIn, test } from "./fixtures.ts";
+import { settled } from "./pages.ts";
+import { storefrontUrl } from "./stacks.ts";
+
+interface Pass {
+  code: string;
+  status: string;
+}
+
+/** A show with its owner, and a buyer who has a pass for it. */
+async function sold() {
+  const { owner, show, ticket } = await showWithSeats(storefrontUrl, 1);
+  const buyer = await Account.signUp(storefrontUrl, "buyer");
+  const order = await buyer.buy(ticket);
+  const pass = await buyer.call<Pass>("GET", `/api/orders/${order.id}/pass`);
+  return { owner, show, ticket, buyer, order, pass };
+}
+
+/** Types a code at the door. */
+async function type(page: Page, code: string): Promise<void> {
+  await page.getByLabel(/code/i).fill(code);
+  await page.getByLabel(/code/i).press("Enter");
+}
+
+test("a pass admits once: typed at the door, and then used already", async ({ page, context }) => {
+  const { owner, show, pass } = await sold();
+  await signIn(context, owner);
+  await page.goto(`/checkin/${show.id}`);
+  await settled(page);
+  const verdict = page.locator("[data-outcome]").first();
+
+  await type(page, pass.code);
+  await expect(verdict).toHaveAttribute("data-outcome", "admitted");
+  await expect(verdict).toContainText("Stalls");
+  await type(page, pass.code);
+  await expect(verdict).toHaveAttribute("data-outcome", "used");
+  await type(page, `${pass.code.slice(0, -8)}AAAAAAAA`);
+  await expect(verdict).toHaveAttribute("data-outcome", "invalid");
+  const other = await sold();
+  await type(page, other.pass.code);
+  await expect(verdict).toHaveAttribute("data-outcome", "wrong");
+});
+
+test("a pass admits once: held into the camera, and then used already", async ({ page, context, browser }, info) => {
+  const { owner, show, buyer, order } = await sold();
+  await signIn(context, buyer);
+  await page.goto(`/orders/${order.id}/pass`);
+  await expect(page.locator(".pass-code img")).toBeVisible();
+  const svg = await context.request.get(`${storefrontUrl}/api/orders/${order.id}/pass?format=svg`);
+  expect(svg.headers()["content-type"]).toContain("image/svg+xml");
+
+  const door = await browserWithCamera(browser, await svg.text(), info.outputPath("camera.y4m"));
+  const atDoor = await door.newContext({ baseURL: storefrontUrl, locale: "en-GB", permissions: ["camera"] });
+  await signIn(atDoor, owner);
+  const scanner = await atDoor.newPage();
+  const violations: string[] = [];
+  scanner.on("console", (message) => {
+    if (/violat/i.test(message.text())) {
+      violations.push(message.text());
+    }
+  });
+  await scanner.goto(`/checkin/${show.id}`);
+  await settled(scanner);
+  const start = scanner.getByRole("button", { name: /camera/i });
+  if (await start.first().isVisible()) {
+    await start.first().click();
+  }
+
+  await expect(scanner.locator("[data-outcome]").first()).toHaveAttribute("data-outcome", "admitted");
+  expect(await buyer.call<Pass>("GET", `/api/orders/${order.id}/pass`)).toMatchObject({ status: "used" });
+  await scanner.reload();
+  await settled(scanner);
+  if (await start.first().isVisible()) {
+    await start.first().click();
+  }
+  await expect(scanner.locator("[data-outcome]").first()).toHaveAttribute("data-outcome", "used");
+  expect(violations).toEqual([]);
+  await door.close();
+
+  await page.reload();
+  await expect(page.getByText(/used/i).first()).toBeVisible();
+});
+
+test("only the show's owner checks passes in", async ({ page, context }) => {
+  const { show, buyer } = await sold();
+  await signIn(context, buyer);
+  await page.goto(`/checkin/${show.id}`);
+  await expect(page.getByText("This show belongs to somebody else.")).toBeVisible();
+});
+
+test("a pass is resold: the old one is void, and the buyer has a new one", async ({ page, context, visit }) => {
+  const { owner, show, buyer, order, pass } = await sold();
+  await signIn(context, buyer);
+  await page.goto(`/orders/${order.id}`);
+  await page
+    .getByRole("link", { name: /sell|resell/i })
+    .last()
+    .click();
+  await page.getByLabel(/price/i).fill("44");
+  await page
+    .getByRole("main")
+    .getByRole("button", { name: /sell|list|offer/i })
+    .last()
+    .click();
+  await eventually(async () => {
+    const left = await send<Ticket[]>(storefrontUrl, "GET", `/api/catalogue/shows/${show.id}/tickets`);
+    return left.some(({ price }) => price === 4400) || undefined;
+  });
+
+  const second = await visit();
+  const next = await Account.signUp(storefrontUrl, "next");
+  await signIn(second, next);
+  const buying = await second.newPage();
+  await buying.goto(`/shows/${show.id}`);
+  await buying.getByRole("button", { name: /Reserve/ }).click();
+  await buying.locator("[value=pm_card_visa]").check();
+  await buying.getByRole("button", { name: /^Pay/ }).click();
+  await buying.getByRole("link", { name: /pass/i }).click();
+  await expect(buying.locator(".pass-code img")).toBeVisible();
+
+  await page.goto(`/orders/${order.id}/pass`);
+  await expect(page.getByText(/no longer valid|sold|void/i).first()).toBeVisible();
+  await expect(page.locator(".pass-code img")).toHaveCount(0);
+
+  const door = await visit();
+  await signIn(door, owner);
+  const checkin = await door.newPage();
+  await checkin.goto(`/checkin/${show.id}`);
+  await settled(checkin);
+  await type(checkin, pass.code);
+  await expect(checkin.locator("[data-outcome]").first()).toHaveAttribute("data-outcome", "void");
+  const renewed = await next.call<Pass>("GET", `/api/orders/${new URL(buying.url()).pathname.split("/")[2] ?? ""}/pass`);
+  await type(checkin, renewed.code);
+  await expect(checkin.locator("[data-outcome]").first()).toHaveAttribute("data-outcome", "admitted");
+});
