@@ -49,20 +49,20 @@ func (c *checker) resales() map[string]resale {
 	return all
 }
 
-// Promise 10. A place has at most one valid pass, and was used at most once.
+// Promise 10. A place has at most one valid pass, and was used at most once. A pass that was used is not sold.
 func (c *checker) onePass() {
 	passes, used := map[string][]string{}, map[string][]string{}
 	for _, id := range slices.Sorted(maps.Keys(c.orders)) {
 		o := c.orders[id]
 		at := o.placeKey()
-		if at == "" {
-			continue
-		}
-		if o.hasPass() {
+		if at != "" && o.hasPass() {
 			passes[at] = append(passes[at], id)
 		}
-		if !o.UsedAt.IsZero() {
+		if at != "" && !o.UsedAt.IsZero() {
 			used[at] = append(used[at], id)
+		}
+		if !o.UsedAt.IsZero() && !o.ResoldAt.IsZero() {
+			c.violation(10, "order "+id, fmt.Sprintf("its pass was used at %s, and its ticket was resold at %s", o.UsedAt, o.ResoldAt), id)
 		}
 	}
 	for at, ids := range passes {
@@ -94,6 +94,9 @@ func (c *checker) resalesMovePasses() {
 		case t.ShowID != first.ShowID || !samePlace(t.Seat, first.Seat) || t.FaceValue != first.FaceValue:
 			c.violation(10, "ticket "+id, fmt.Sprintf("it has the show %q, the place %s and the face value %d, and what it resells has %q, %s and %d",
 				t.ShowID, t.Seat, t.FaceValue, first.ShowID, first.Seat, first.FaceValue), id, of.TicketID)
+		}
+		if !t.Deleted && t.Status == "available" && (!old.hasPass() || !old.UsedAt.IsZero()) {
+			c.violation(6, "ticket "+id, fmt.Sprintf("it is for sale, and its seller has no pass to sell: order %s is %s, used %t, resold %t", old.ID, old.Status, !old.UsedAt.IsZero(), !old.ResoldAt.IsZero()), id, old.ID)
 		}
 		for _, o := range ordersOf[id] {
 			if o.Status == "complete" || !o.UsedAt.IsZero() || !o.ResoldAt.IsZero() {

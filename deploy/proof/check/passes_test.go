@@ -81,9 +81,11 @@ func TestRules_FindViolationsOfPasses(t *testing.T) {
 		{1, "it is reserved for order third, which is not live", func(f *facts) {
 			put(f.orders, "third", func(o *orderDoc) { o.Status, o.UsedAt = "cancelled", time.Time{} })
 		}},
+		{6, "it is for sale, and its seller has no pass to sell", func(f *facts) { put(f.tickets, "again", func(t *ticketDoc) { t.Status = "available" }) }},
 		{10, "2 orders have a valid pass of it", func(f *facts) { put(f.orders, "second", func(o *orderDoc) { o.ResoldAt = time.Time{} }) }},
 		{10, "order third bought its ticket, and its pass is not void", func(f *facts) { put(f.orders, "second", func(o *orderDoc) { o.ResoldAt = time.Time{} }) }},
 		{10, "the passes of 2 orders were used for it", func(f *facts) { put(f.orders, "second", func(o *orderDoc) { o.UsedAt = noon }) }},
+		{10, "and its ticket was resold at", func(f *facts) { put(f.orders, "second", func(o *orderDoc) { o.UsedAt = noon }) }},
 		{10, "no order has bought its ticket", func(f *facts) {
 			put(f.orders, "third", func(o *orderDoc) { o.Status, o.UsedAt = "cancelled", time.Time{} })
 		}},
