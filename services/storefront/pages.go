@@ -2,6 +2,7 @@ package storefront
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -32,7 +33,13 @@ var scriptPages = map[string]string{
 
 func (s *Storefront) registerPages(app *fiber.App) {
 	get := func(path string, handle fiber.Handler) {
-		app.Get(path, chooseLanguage, handle) // fiber answers HEAD with it, too
+		app.Get(path, chooseLanguage, func(c *fiber.Ctx) error { // fiber answers HEAD with it, too
+			err := handle(c)
+			if err == nil || errors.Is(err, errNoPage) {
+				return err
+			}
+			return s.broken(c, err)
+		})
 	}
 	get("/", s.shows)
 	get("/shows/:id", s.show)
@@ -41,11 +48,14 @@ func (s *Storefront) registerPages(app *fiber.App) {
 	}
 	get("/*", func(c *fiber.Ctx) error {
 		if !acceptsHTML(c) || strings.HasPrefix(c.Path(), "/api/") || strings.HasPrefix(c.Path(), "/.well-known/") {
-			return c.Next()
+			return errNoPage
 		}
 		return s.notFound(c, "notfound.title")
 	})
 }
+
+// errNoPage is the answer to requests of programs.
+var errNoPage = fiber.ErrNotFound
 
 // acceptsHTML reports whether the client is a browser that opens a page.
 func acceptsHTML(c *fiber.Ctx) bool {
@@ -70,7 +80,10 @@ func chooseLanguage(c *fiber.Ctx) error {
 	query.Del("lang")
 	// One slash at the beginning: two are the address of another host.
 	target := "/" + strings.TrimLeft(c.Path(), "/\\")
-	return c.Redirect((&url.URL{Path: target, RawQuery: query.Encode()}).String(), http.StatusSeeOther)
+	if others := query.Encode(); others != "" {
+		target += "?" + others
+	}
+	return c.Redirect(target, http.StatusSeeOther)
 }
 
 // languageLink is a link to the same page in a language.
@@ -122,6 +135,15 @@ func (s *Storefront) failed(c *fiber.Ctx, cause error) error {
 	return s.respond(c, page{
 		template: "message.html", status: http.StatusServiceUnavailable,
 		view: view{Name: "failed", Title: s.text(c, "shows.unavailable"), Content: s.text(c, "shows.unavailable.text")},
+	})
+}
+
+// broken writes the page for a defect. The log has the error.
+func (s *Storefront) broken(c *fiber.Ctx, cause error) error {
+	rest.Annotate(c, slog.Any("error", cause))
+	return s.respond(c, page{
+		template: "message.html", status: http.StatusInternalServerError,
+		view: view{Name: "failed", Title: s.text(c, "failed.title"), Content: s.text(c, "failed.text")},
 	})
 }
 

@@ -11,8 +11,8 @@ import (
 	"boxoffice/services/internal/state"
 )
 
-// When a seller's account is deleted, the seller's tickets are withdrawn in the background. There is no index of one
-// seller's tickets. So a pass reads all tickets, for all such sellers together. A seller's tokens are valid for some
+// When a seller's account is deleted, the seller's tickets are withdrawn in the background. The index of a seller's tickets may lack
+// tickets of the previous release. So a pass reads all tickets, for all such sellers together. A seller's tokens are valid for some
 // time more and can list another ticket; the seller is removed from the document when a later pass cannot find any.
 // If a process ends, another goes on from the document.
 

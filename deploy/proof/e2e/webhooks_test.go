@@ -40,7 +40,7 @@ func withWebhooks(t *testing.T, opts stack.Options) *testStack {
 }
 
 // everyEvent are the types that an endpoint may ask for.
-var everyEvent = []string{"ticket.created", "ticket.updated", "ticket.deleted", "order.created", "order.completed", "order.cancelled"}
+var everyEvent = []string{"ticket.created", "ticket.updated", "ticket.deleted", "order.created", "order.completed", "order.updated", "order.cancelled"}
 
 // receiver is a user's own server. Each endpoint has a path of its own.
 type receiver struct {
@@ -229,12 +229,16 @@ func TestWebhooks_EachUserGetsWhatHappensToOwnTicketsAndOrders(t *testing.T) {
 	requireStatus(t, 204, sellerUser.call(t, client.DeleteTicket(withdrawn.ID)))
 	released := buyerUser.reserve(t, sellerUser.list(t, "Released", 1000).ID)
 	buyerUser.cancel(t, released.ID)
+	show := sellerUser.announce(t, newShow(inDays(30)))
+	pass := buyerUser.buyPass(t, sellerUser.listPlace(t, client.Offer{ShowID: show.ID, Price: 1000}).ID)
+	requireStatus(t, 200, sellerUser.call(t, client.CheckIn(show.ID, pass.Code)))
 
 	for _, e := range []*endpoint{seller, buyer} {
 		role := map[*endpoint]string{seller: "seller", buyer: "buyer"}[e]
 		eventually(t, role+": the order", func() bool {
 			return slices.Equal(e.about(t, order.ID), []string{role + " order.completed", role + " order.created"}) &&
-				slices.Equal(e.about(t, released.ID), []string{role + " order.cancelled", role + " order.created"})
+				slices.Equal(e.about(t, released.ID), []string{role + " order.cancelled", role + " order.created"}) &&
+				slices.Equal(e.about(t, pass.OrderID), []string{role + " order.completed", role + " order.created", role + " order.updated"})
 		})
 	}
 	eventually(t, "the seller's tickets", func() bool {
@@ -247,6 +251,11 @@ func TestWebhooks_EachUserGetsWhatHappensToOwnTicketsAndOrders(t *testing.T) {
 		}
 		require.NotContains(t, string(m.body), buyerUser.ID)
 		require.Regexp(t, `"timestamp":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"`, string(m.body))
+	}
+	for _, m := range seller.messages(t) {
+		if m.content.Type == "order.updated" {
+			require.NotEmpty(t, m.content.Data["usedAt"])
+		}
 	}
 	for _, m := range buyer.messages(t) {
 		require.Equal(t, buyerUser.ID, m.content.Data["userId"])

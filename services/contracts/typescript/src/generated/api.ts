@@ -507,7 +507,7 @@ export interface paths {
      * @description One entry for each complete order of a ticket that the caller listed, with what the buyer paid. If it was cancelled afterwards, the money was given back: `status` is `cancelled`. What was earned is the sum of `price` of those that are
      *     `complete`. Nothing in it is about the buyer.
      *
-     *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row with the names of the columns. A cell that begins with `=`, `+`, `-`, `@` or a tab
+     *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row: `orderId,ticketId,showId,title,section,row,number,price,currency,status,reason,soldAt,cancelledAt`. Later versions may add columns behind these. A cell that begins with `=`, `+`, `-`, `@` or a tab
      *     has `'` before it, so that spreadsheets do not evaluate it.
      */
     get: operations["listSales"];
@@ -1891,7 +1891,24 @@ export interface components {
      * @enum {string}
      */
     SaleStatus: "complete" | "cancelled";
-    /** @description A sale of the caller, without anything about the buyer. */
+    /**
+     * @description A sale of the caller, without anything about the buyer.
+     * @example {
+     *       "orderId": "01a21c48-2246-7baf-bd27-d90a99cffc71",
+     *       "ticketId": "01a21c48-2235-7070-81c7-3ac727dfa8b8",
+     *       "showId": "01a21c48-2221-75cd-857f-8953930d4a2d",
+     *       "title": "Hamlet",
+     *       "seat": {
+     *         "section": "Stalls",
+     *         "row": "C",
+     *         "number": "12"
+     *       },
+     *       "price": 4500,
+     *       "currency": "usd",
+     *       "status": "complete",
+     *       "soldAt": "2026-11-27T09:13:39.168Z"
+     *     }
+     */
     Sale: {
       /** @description Nobody but the buyer can read the order. */
       orderId: components["schemas"]["OrderId"];
@@ -4924,6 +4941,7 @@ export interface operations {
           RateLimit: components["headers"]["RateLimit"];
           Link: components["headers"]["NextLink"];
           "Content-Disposition": components["headers"]["ContentDisposition"];
+          "Cache-Control": components["headers"]["PrivateCacheControl"];
           [name: string]: unknown;
         };
         content: {
