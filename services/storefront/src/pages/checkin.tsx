@@ -8,7 +8,7 @@ import { Door, loadTally, saveTally, type Outcome, type Result, type Tally } fro
 import { Choice } from "../scanner/choice.tsx";
 import { Scanner } from "../scanner/scanner.tsx";
 import { placeOf } from "../selling/place.ts";
-import { Alert } from "../ui/index.tsx";
+import { Alert, Skeleton } from "../ui/index.tsx";
 
 /** Checks passes at the door of a show: with the camera, or by typing. Without a show, the owner chooses one. */
 export default function Checkin({ id }: { id?: string }) {
@@ -67,13 +67,23 @@ function CheckinOf({ showId }: { showId: string }) {
   if (owner === false) {
     return <Alert kind="error">{t("error.not_show_owner")}</Alert>;
   }
+  if (show === undefined) {
+    return (
+      <>
+        <h1>{t("checkin.title")}</h1>
+        <Skeleton />
+      </>
+    );
+  }
   const [last, ...earlier] = results;
   return (
     <>
       <header class="checkin-head">
         <p class="kicker">{t("checkin.title")}</p>
-        <h1>{show?.name ?? "\u00a0"}</h1>
-        <p>{show === undefined ? "\u00a0" : `${dateTime(show.startsAt, show.timeZone)} · ${show.venue}`}</p>
+        <h1>{show.name}</h1>
+        <p>
+          {dateTime(show.startsAt, show.timeZone)} · {show.venue}
+        </p>
       </header>
       <div class="checkin-work">
         <Scanner found={(code) => void check(code)} />

@@ -120,14 +120,25 @@ function Choice() {
 /** Lists tickets of a show. */
 function Seats({ id }: { id: string }) {
   const show = useShow(id);
+  if (show.data === undefined && show.loading) {
+    return <Loading />;
+  }
   return (
-    <Step title={show.data?.name ?? "\u00a0"} lead={show.data === undefined ? "\u00a0" : factsOf(show.data)}>
+    <Step title={show.data?.name ?? t("sell.title")} {...(show.data && { lead: factsOf(show.data) })}>
       {new URLSearchParams(location.search).has("announced") && <Alert kind="success">{t("sell.announced")}</Alert>}
       {show.error !== undefined && <Alert kind="error">{messageOf(show.error)}</Alert>}
-      {show.data === undefined && show.loading && <Skeleton rows={5} />}
       {show.data && !isOpen(show.data) && <Alert kind="warning">{t("sell.notOpen")}</Alert>}
       {show.data && isOpen(show.data) && <SeatsForm show={show.data} currency={currency()} />}
     </Step>
+  );
+}
+
+function Loading() {
+  return (
+    <>
+      <h1>{t("sell.title")}</h1>
+      <Skeleton rows={5} />
+    </>
   );
 }
 
@@ -166,10 +177,12 @@ function Edit({ id }: { id: string }) {
   if (saved !== undefined) {
     return <WithoutImage {...saved} />;
   }
+  if (show.data === undefined && show.loading) {
+    return <Loading />;
+  }
   return (
     <Step title={t("sell.edit")} {...(show.data && { lead: show.data.name })}>
       {show.error !== undefined && <Alert kind="error">{messageOf(show.error)}</Alert>}
-      {show.data === undefined && show.loading && <Skeleton rows={8} />}
       {show.data && (
         <ShowForm
           key={show.data.version}

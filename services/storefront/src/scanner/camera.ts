@@ -78,6 +78,15 @@ async function open(device: string | undefined): Promise<MediaStream> {
   }
 }
 
+/** Keeps the screen on, where the browser can. The browser itself ends that when the page is hidden. */
+export async function keepAwake(): Promise<WakeLockSentinel | undefined> {
+  try {
+    return await (navigator as { wakeLock?: WakeLock }).wakeLock?.request("screen");
+  } catch {
+    return undefined; // the battery is low
+  }
+}
+
 /** The cameras of the device. They have names once the reader has allowed one. */
 export async function cameras(): Promise<{ device: string; name: string }[]> {
   const devices = await navigator.mediaDevices.enumerateDevices();

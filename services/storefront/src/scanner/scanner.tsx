@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { t } from "../lib/texts.ts";
-import { CameraError, cameras, startCamera, type Camera, type CameraFailure } from "./camera.ts";
+import { CameraError, cameras, keepAwake, startCamera, type Camera, type CameraFailure } from "./camera.ts";
 import { createDecoder } from "./decoder.ts";
 import { scan } from "./scan.ts";
 
@@ -24,6 +24,7 @@ export function Scanner({ found }: { found: (code: string) => void }) {
     }
     const controller = new AbortController();
     let started: Camera | undefined;
+    let awake: WakeLockSentinel | undefined;
     const run = async (): Promise<void> => {
       try {
         const loading = createDecoder();
@@ -40,6 +41,11 @@ export function Scanner({ found }: { found: (code: string) => void }) {
           setOn(false);
         });
         setCamera(current);
+        awake = await keepAwake();
+        if (controller.signal.aborted) {
+          void awake?.release();
+          return;
+        }
         setOthers(await cameras());
         await scan(
           element,
@@ -60,6 +66,7 @@ export function Scanner({ found }: { found: (code: string) => void }) {
     return () => {
       controller.abort();
       started?.stop();
+      void awake?.release();
       setCamera(undefined);
       setLit(false);
     };
