@@ -119,7 +119,12 @@ export default function OrderPage({ id = "" }: { id?: string }) {
           {phase === "expiring" && <Wait title={t("order.expiring")}>{t("order.expiring.text")}</Wait>}
           {order && phase === "complete" && <Complete order={order} payment={payment} />}
           {order && phase === "cancelled" && <Cancelled order={order} payment={payment} />}
-          {phase === "loading" && <Skeleton rows={4} />}
+          {phase === "loading" && (
+            <>
+              {order && <TimeLeft order={order} onOver={live.refresh} />}
+              <Skeleton key={order ? "payment" : "order"} rows={order ? 4 : 5} />
+            </>
+          )}
         </section>
       </div>
       <Announcements phase={phase} order={order} />
