@@ -51,9 +51,9 @@ func (d *dataset) signUp(ctx context.Context, via *route, users int) error {
 func (d *dataset) seller(client int) string { return d.users[client%(len(d.users)/2)] }
 
 // buyer is a random user of the other half, for most buyers buy once.
-func (d *dataset) buyer() string {
-	return d.users[len(d.users)/2+rand.IntN(len(d.users)-len(d.users)/2)]
-}
+func (d *dataset) buyer() string { return d.users[d.buyerNumber()] }
+
+func (d *dataset) buyerNumber() int { return len(d.users)/2 + rand.IntN(len(d.users)-len(d.users)/2) }
 
 func (d *dataset) put(ticket string) {
 	d.mu.Lock()

@@ -131,17 +131,17 @@ func (d *dataset) buy(via *route) job {
 const completeTime = 20 * time.Second
 
 func (d *dataset) buyTicket(ctx context.Context, via *route, ticket string) (done, status int, err error) {
-	buyer, begin := d.buyer(), time.Now()
+	return d.buyTicketAs(ctx, via, d.buyer(), ticket)
+}
+
+func (d *dataset) buyTicketAs(ctx context.Context, via *route, buyer, ticket string) (done, status int, err error) {
+	begin := time.Now()
 	order, status, err := d.reserve(via, buyer, ticket)
 	if err != nil || status != 201 {
 		return 0, status, err
 	}
 	reserved := time.Now()
-	status, err = via.payments.call(buyer, client.Pay(order, "pm_card_visa"), nil)
-	for begin := time.Now(); errors.Is(err, errNotYetKnown) && time.Since(begin) < completeTime && ctx.Err() == nil; {
-		pause(ctx, 10*time.Millisecond)
-		status, err = via.payments.call(buyer, client.Pay(order, "pm_card_visa"), nil)
-	}
+	status, err = d.pay(ctx, via, buyer, order)
 	if err != nil || status != 201 {
 		return 0, status, err
 	}
@@ -165,6 +165,16 @@ func (d *dataset) buyTicket(ctx context.Context, via *route, ticket string) (don
 	now := time.Now()
 	d.purchases.add(purchase{ended: now, reserve: reserved.Sub(begin), pay: paid.Sub(reserved), complete: now.Sub(paid)})
 	return 1, 201, nil
+}
+
+// pay pays for an order, once payments knows it.
+func (d *dataset) pay(ctx context.Context, via *route, buyer, order string) (status int, err error) {
+	status, err = via.payments.call(buyer, client.Pay(order, "pm_card_visa"), nil)
+	for begin := time.Now(); errors.Is(err, errNotYetKnown) && time.Since(begin) < completeTime && ctx.Err() == nil; {
+		pause(ctx, 10*time.Millisecond)
+		status, err = via.payments.call(buyer, client.Pay(order, "pm_card_visa"), nil)
+	}
+	return status, err
 }
 
 // timeUntilShownReserved reserves a free ticket and returns the time until the tickets service shows the reservation.

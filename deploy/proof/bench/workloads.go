@@ -42,6 +42,10 @@ type workload struct {
 	shows bool
 	// publishes means that it causes events.
 	publishes bool
+	// prepare makes what it uses up on a route, if that is not free tickets.
+	prepare func(ctx context.Context) error
+	// withoutWarmUp means that it counts from its begin, because what it uses up lasts for a short time.
+	withoutWarmUp bool
 	// background is the job of as many further clients as the settings have, at the same time. Its outcome is shown, not
 	// measured.
 	background func(via *route) job
@@ -89,6 +93,7 @@ type bench struct {
 
 	endpoints  *endpointsResult
 	program    *program
+	passes     passes
 	catalogues []*endpoint // the replicas of the catalogue
 	catalogue  *catalogueResult
 }
@@ -165,7 +170,7 @@ func (b *bench) workloads() []*workload {
 		}
 		all = append(all, w)
 	}
-	return append(all, b.catalogueWorkloads()...)
+	return slices.Concat(all, b.catalogueWorkloads(), b.storefrontWorkloads(), b.passWorkloads())
 }
 
 // calmClients do not keep the machine busy, so that the effect of a flood is visible.
@@ -284,6 +289,11 @@ func (b *bench) measureRoute(ctx context.Context, w *workload, r *result, i int,
 	if err := b.prepareTickets(ctx, w); err != nil {
 		return err
 	}
+	if w.prepare != nil {
+		if err := w.prepare(ctx); err != nil {
+			return err
+		}
+	}
 	work, err := w.job(via)
 	if err != nil {
 		return err
@@ -296,9 +306,13 @@ func (b *bench) measureRoute(ctx context.Context, w *workload, r *result, i int,
 	if i == 0 {
 		profiles = profiler{s.profile, b.stack}.during(ctx, w.name, s.warm, s.span)
 	}
+	warm := s.warm
+	if w.withoutWarmUp {
+		warm = 0
+	}
 	begin, cpu := time.Now(), b.cpu.times()
 	endBackground := b.startBackground(ctx, w, via)
-	m := load(ctx, cmp.Or(w.clients, s.clients), s.warm, s.span, b.cpu, work)
+	m := load(ctx, cmp.Or(w.clients, s.clients), warm, s.span, b.cpu, work)
 	end := time.Now()
 	background := endBackground()
 	r.routes[i] = m

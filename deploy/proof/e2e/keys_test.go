@@ -98,24 +98,32 @@ func (l *tokenLoad) requestCount() int {
 	return l.requests
 }
 
-// The signing key is rotated by the command that operators use, while the stack works.
+// The keys that sign tokens and passes are rotated by the command that operators use, while the stack works.
 func TestKeys_RotationUnderLoadSignsNobodyOut(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, stack.Options{})
-	user := s.signUp(t)
+	user, owner := s.signUp(t), s.signUp(t)
+	show := owner.announce(t, newShow(inDays(30)))
 	before := keyOf(t, user.token)
+	printed := user.pass(t, s.buyPlace(t, owner, user, show, 1).ID).Code
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	load := s.startTokenLoad(ctx, t, user)
 	folder := stack.SecretsFolder(filepath.Join(s.Folder(), stack.StateFolder))
 	secrets := stack.SecretsFile(folder, "auth")
 
-	command := exec.CommandContext(t.Context(), filepath.Join(root(t), ".build", "local"), "rotate-keys", "-key", "jwt-signing-key", "-secrets", folder, "-url", s.GatewayURL(), "-wait", "6s")
+	command := exec.CommandContext(t.Context(), filepath.Join(root(t), ".build", "local"), "rotate-keys", "-secrets", folder, "-url", s.GatewayURL(), "-wait", "6s")
 	output, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", output)
 
 	eventually(t, "the new key signs", func() bool { return keyOf(t, s.signIn(t, user).token) != before })
 	require.Len(t, s.publicKeys(t).Keys, 2)
+	// A pass that was printed before is still good, and a new one has the new key.
+	second := s.buyPlace(t, owner, user, show, 2)
+	eventually(t, "the new key signs passes", func() bool { return keyOf(t, user.pass(t, second.ID).Code) != keyOf(t, printed) })
+	require.Len(t, s.passKeys(t), 2)
+	requireStatus(t, 200, owner.call(t, client.CheckIn(show.ID, printed)))
+	requireStatus(t, 200, owner.call(t, client.CheckIn(show.ID, user.pass(t, second.ID).Code)))
 	more := load.requestCount() + 100
 	eventually(t, "old and new tokens are used", func() bool { return load.requestCount() > more })
 	stop()
