@@ -35,7 +35,11 @@ function phaseOf({ order, payment, paymentKnown, unchanged }: LiveOrder, over: b
   }
   switch (payment?.status) {
     case "requires_action":
-      return returned && unchanged < patience ? "settling" : "bank";
+      if (returned && unchanged < patience) {
+        return "settling";
+      }
+      // A client that sent no return URL has begun it: the buyer begins anew here.
+      return payment.redirectUrl === undefined && unchanged >= 2 ? "pay" : "bank";
     case "pending":
       return unchanged < patience ? "settling" : "pay";
     case "captured":
@@ -172,11 +176,20 @@ function TimeLeft({ order, onOver }: { order: Order; onOver: () => void }) {
   );
 }
 
-function Pay({ order, payment, live, onOver }: OpenProps) {
+/** `focused`: it takes the place of something that had the focus. */
+function Pay({ order, payment, live, onOver, focused = false }: OpenProps & { focused?: boolean }) {
+  const title = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    if (focused) {
+      title.current?.focus();
+    }
+  }, []);
   return (
     <>
       <TimeLeft order={order} onOver={onOver} />
-      <h2 tabIndex={-1}>{t("pay.title")}</h2>
+      <h2 tabIndex={-1} ref={title}>
+        {t("pay.title")}
+      </h2>
       <PayForm
         order={order}
         declined={payment?.status === "failed" ? (payment.declineCode ?? "") : undefined}
@@ -192,7 +205,7 @@ function Bank({ order, payment, live, onOver }: OpenProps) {
   const [otherCard, setOtherCard] = useState(false);
   const url = payment?.redirectUrl;
   if (otherCard) {
-    return <Pay order={order} payment={payment} live={live} onOver={onOver} />;
+    return <Pay order={order} payment={payment} live={live} onOver={onOver} focused />;
   }
   return (
     <>
