@@ -484,26 +484,101 @@ func TestRevoked_AWholeChainOfResalesEnds(t *testing.T) {
 	require.Empty(t, h.valid())
 }
 
+// resaleStore is a store in which ann has bought the first ticket, and offers it with the second.
+func resaleStore(t *testing.T, terms Terms) (*testStore, Order) {
+	t.Helper()
+	s := newTestStore(t, terms)
+	listing := showListing(first, 1)
+	listing.UserID, listing.ShowOwnerID, listing.SalesEndAt = "owner", "owner", clock.Stamp(clock.System().Add(time.Hour))
+	require.NoError(t, s.listingChanged(t.Context(), listing))
+	order, err := s.reserve(t, first, "ann")
+	require.NoError(t, err)
+	require.NoError(t, s.pay(t, order.ID))
+	resale := listing
+	resale.ID, resale.UserID, resale.ResaleOf = second, "ann", &events.Resold{TicketID: first, OrderID: order.ID}
+	require.NoError(t, s.listingChanged(t.Context(), resale))
+	return s, order
+}
+
+func (s *testStore) pay(t *testing.T, order id.Order) error {
+	return s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: events.Payment{ID: "payment-" + id.Payment(order), OrderID: order, Version: 1}})
+}
+
+func (s *testStore) refund(t *testing.T, order id.Order) error {
+	return s.paymentRefunded(t.Context(), events.PaymentRefunded{Payment: events.Payment{ID: "payment-" + id.Payment(order), OrderID: order, Version: 2, Amount: 1, Refunded: 1}})
+}
+
+func TestExpire_ThePassOfAnUnpaidResaleIsFreeAgain(t *testing.T) {
+	s, sold := resaleStore(t, Terms{Window: time.Millisecond})
+	unpaid, err := s.reserve(t, second, "bob")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return unpaid.IsOver(clock.System()) }, time.Second, time.Millisecond)
+	_, err = s.Expire(t.Context(), []events.ExpiredOrder{{ID: unpaid.ID, ExpiresAt: clock.Stamp(unpaid.ExpiresAt)}})
+	require.NoError(t, err)
+	s.requireStatus(t, Cancelled, unpaid)
+	seller, err := s.anyOrder(t, sold.ID)
+	require.NoError(t, err)
+	require.Nil(t, seller.Transfer)
+	require.Equal(t, 2, seller.Version, "a reservation of a resale is no event of the seller's order")
+}
+
+func TestComplete_TheSellersOrderIsPublishedWithTheBuyers(t *testing.T) {
+	s, sold := resaleStore(t, limited)
+	bought, err := s.reserve(t, second, "bob")
+	require.NoError(t, err)
+	before, _ := s.calls()
+	require.NoError(t, s.pay(t, bought.ID))
+	after, _ := s.calls()
+	require.Equal(t, before+1, after, "in one transaction")
+	require.NoError(t, s.pay(t, bought.ID), "a redelivery")
+	s.requirePublished(t, "order.completed:"+string(bought.ID)+":2")
+	s.requirePublished(t, "order.updated:"+string(sold.ID)+":3")
+	require.NoError(t, s.refund(t, bought.ID))
+	require.NoError(t, s.refund(t, bought.ID))
+	s.requirePublished(t, "order.updated:"+string(sold.ID)+":4")
+	require.NoError(t, s.RepublishLastEvent(t.Context(), sold.ID))
+}
+
+func TestListingDeleted_ARevocationEndsAWholeChain(t *testing.T) {
+	s, sold := resaleStore(t, limited)
+	bought, err := s.reserve(t, second, "bob")
+	require.NoError(t, err)
+	require.NoError(t, s.pay(t, bought.ID))
+	listing := showListing(first, 2)
+	listing.Revoked = true
+	require.NoError(t, s.listingDeleted(t.Context(), events.TicketDeleted{Ticket: listing}))
+	for _, order := range []id.Order{sold.ID, bought.ID} {
+		o, err := s.anyOrder(t, order)
+		require.NoError(t, err)
+		require.Equal(t, Cancelled, o.Status)
+	}
+	require.NoError(t, s.listingDeleted(t.Context(), events.TicketDeleted{Ticket: listing}), "a redelivery")
+}
+
+// Tickets restores a sold listing that its seller has deleted, by the last event of its order.
+func TestListingDeleted_ASpentTicketIsPublishedAgain(t *testing.T) {
+	s, sold := resaleStore(t, limited)
+	_, err := s.use(t, sold.PassClaims(), "owner")
+	require.NoError(t, err)
+	require.NoError(t, s.refund(t, sold.ID))
+	cancelled := "order.cancelled:" + string(sold.ID) + ":4"
+	s.requirePublished(t, cancelled)
+	require.NoError(t, s.listingDeleted(t.Context(), events.TicketDeleted{Ticket: showListing(first, 2)}))
+	require.Eventually(t, func() bool {
+		n := 0
+		for _, published := range s.sidecar.Published() {
+			if published.ID == cancelled {
+				n++
+			}
+		}
+		return n == 2
+	}, 5*time.Second, time.Millisecond)
+}
+
 // With documents and ETags, at the same time: one place, its resales, and buyers, refunds and check-ins from all sides.
 func TestTransfers_AtTheSameTimeOnePersonIsLetIn(t *testing.T) {
 	for range 20 {
-		s := newTestStore(t, terms)
-		listing := showListing(first, 1)
-		listing.UserID, listing.ShowOwnerID, listing.SalesEndAt = "owner", "owner", clock.Stamp(clock.System().Add(time.Hour))
-		require.NoError(t, s.listingChanged(t.Context(), listing))
-		o1, err := s.reserve(t, first, "ann")
-		require.NoError(t, err)
-		pay := func(order id.Order) error {
-			return s.paymentAuthorized(t.Context(), events.PaymentCreated{Payment: events.Payment{ID: "payment-" + id.Payment(order), OrderID: order, Version: 1}})
-		}
-		refund := func(order id.Order) error {
-			return s.paymentRefunded(t.Context(), events.PaymentRefunded{Payment: events.Payment{ID: "payment-" + id.Payment(order), OrderID: order, Version: 2, Amount: 1, Refunded: 1}})
-		}
-		require.NoError(t, pay(o1.ID))
-		resale := listing
-		resale.ID, resale.UserID, resale.ResaleOf = second, "ann", &events.Resold{TicketID: first, OrderID: o1.ID}
-		require.NoError(t, s.listingChanged(t.Context(), resale))
-
+		s, o1 := resaleStore(t, terms)
 		var mu sync.Mutex
 		made, used := []id.Order{o1.ID}, 0
 		some := func() id.Order { mu.Lock(); defer mu.Unlock(); return made[rand.N(len(made))] }
@@ -519,10 +594,10 @@ func TestTransfers_AtTheSameTimeOnePersonIsLetIn(t *testing.T) {
 							mu.Unlock()
 						}
 					case 2, 3:
-						_ = pay(some())
+						_ = s.pay(t, some())
 					case 4:
 						if order := some(); order != o1.ID {
-							_ = refund(order)
+							_ = s.refund(t, order)
 						}
 					default:
 						order, err := s.anyOrder(t, some())

@@ -16,7 +16,7 @@ import (
 )
 
 // eventTypes are all that an endpoint may ask for.
-var eventTypes = []string{"ticket.created", "ticket.updated", "ticket.deleted", "order.created", "order.completed", "order.cancelled"}
+var eventTypes = []string{"ticket.created", "ticket.updated", "ticket.deleted", "order.created", "order.completed", "order.updated", "order.cancelled"}
 
 // endpointTries is how often a client tries to make an endpoint for a new user.
 const endpointTries = 3

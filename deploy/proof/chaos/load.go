@@ -37,6 +37,7 @@ type load struct {
 	tickets []listing // the newest is the last
 	popular []listing // all clients want to reserve these
 	shows   []*show   // the newest is the last
+	passes  []pass    // the newest is the last
 	revoked []string  // tokens of ended sessions
 }
 
@@ -64,11 +65,12 @@ func newLoad(gateways []string, sandbox *client.Client, stats *stats) (*load, er
 	}, nil
 }
 
-// listing is a ticket with its seller, and with its show if it has one.
+// listing is a ticket with its seller, and with its show if it has one. resaleOf is the ticket that it offers again; "" if it is new.
 type listing struct {
-	id     string
-	seller *user
-	show   *show
+	id       string
+	seller   *user
+	show     *show
+	resaleOf string
 }
 
 type user struct{ id, email, token string }
@@ -77,12 +79,14 @@ type user struct{ id, email, token string }
 type reservation struct {
 	order string
 	buyer *user
+	of    listing
 }
 
 // payment is a payment that may have been captured.
 type payment struct {
-	order, intent string
-	amount        int64
+	reservation
+	intent string
+	amount int64
 }
 
 // simulatedClient acts as several users. It chooses its actions by its own source of chance.
@@ -388,6 +392,7 @@ func (c *simulatedClient) forget(u *user) {
 	c.users = slices.DeleteFunc(c.users, func(other *user) bool { return other == u })
 	isTheirs := func(r reservation) bool { return r.buyer == u }
 	c.reservations, c.newestOrders = slices.DeleteFunc(c.reservations, isTheirs), slices.DeleteFunc(c.newestOrders, isTheirs)
+	c.payments = slices.DeleteFunc(c.payments, func(p payment) bool { return p.buyer == u })
 }
 
 func (l *load) revoke(token string) {
@@ -471,6 +476,9 @@ func (c *simulatedClient) edit(ctx context.Context) {
 	for i := range 1 + c.chance.IntN(2) {
 		offer := c.offer()
 		offer.Version = t.Version
+		if own.resaleOf != "" {
+			offer.Title = "" // a resale keeps it
+		}
 		editing.Go(func() {
 			call := time.Now()
 			x := exchange{Response: c.send(ctx, c.gateway+i, own.seller.token, client.EditTicket(own.id, offer)), call: call, answer: time.Now()}
@@ -575,8 +583,8 @@ func (c *simulatedClient) reserve(ctx context.Context, wanted listing) {
 		c.stats.unexpectedly("the seller of ticket %s reserved it with order %s", wanted.id, made.ID)
 	}
 	c.history.Ordered(made.ID, wanted.id, buyer.id)
-	c.reservations = keepNewest(append(c.reservations, reservation{made.ID, buyer}))
-	c.newestOrders = keepNewest(append(c.newestOrders, reservation{made.ID, buyer}))
+	c.reservations = keepNewest(append(c.reservations, reservation{made.ID, buyer, wanted}))
+	c.newestOrders = keepNewest(append(c.newestOrders, reservation{made.ID, buyer, wanted}))
 }
 
 // orderIn reads the order in a granted response.
@@ -654,7 +662,7 @@ func (c *simulatedClient) pay(ctx context.Context) {
 			return
 		}
 		c.history.Paid(made.ID, r.order)
-		c.payments = keepNewest(append(c.payments, payment{r.order, made.StripeID, made.Amount}))
+		c.payments = keepNewest(append(c.payments, payment{r, made.StripeID, made.Amount}))
 		if made.Status == "requires_action" {
 			c.authenticate(ctx, made.StripeID)
 		}
@@ -692,6 +700,7 @@ func (c *simulatedClient) refund(ctx context.Context) {
 		kind = "refund a part"
 	}
 	c.history.Add(check.Request{Kind: check.Refund, Order: p.order, Call: time.Now()}) // from now on it may be cancelled
+	c.resaleMayEnd(p.of.id)
 	request := client.Request{Method: http.MethodPost, Path: "/v1/refunds", Body: form.Encode()}
 	response, err := c.sandbox.As("sk_test_dashboard").Do(ctx, request.With("Content-Type", "application/x-www-form-urlencoded"))
 	if err != nil {

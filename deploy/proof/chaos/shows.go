@@ -25,7 +25,8 @@ type show struct {
 	id    string
 	name  string
 	owner *user
-	far   bool // it starts long after the run
+	token string // the owner's at the announcement, for other clients too; it may have been revoked since
+	far   bool   // it starts long after the run
 	// cancelled is the call of a request that may have cancelled it; zero if there is none. The load's mutex protects it.
 	cancelled time.Time
 }
@@ -56,14 +57,20 @@ func (c *simulatedClient) actOnShows(ctx context.Context) {
 		c.putImage(ctx)
 	case n < 52:
 		c.listPlace(ctx)
-	case n < 62:
+	case n < 57:
 		c.reserve(ctx, c.endingTicket())
-	case n < 72:
+	case n < 61:
 		c.search(ctx)
-	case n < 79:
+	case n < 64:
 		c.readCatalogueShow(ctx)
-	case n < 93:
+	case n < 76:
 		c.chooseInCatalogue(ctx)
+	case n < 83:
+		c.readPass(ctx)
+	case n < 88:
+		c.checkIn(ctx)
+	case n < 95:
+		c.resell(ctx)
 	case n < 97:
 		c.do(ctx, "read what is available", "", client.ReadAvailable().WithQuery("limit", 20))
 	default:
@@ -117,7 +124,7 @@ func (c *simulatedClient) createShow(ctx context.Context) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.shows = append(c.shows, &show{id: made.ID, name: made.Name, owner: owner, far: far})
+	c.shows = append(c.shows, &show{id: made.ID, name: made.Name, owner: owner, token: owner.token, far: far})
 }
 
 // ownShow is one of the newest shows that a user of this client owns, and that nobody has tried to cancel.

@@ -83,6 +83,8 @@ type orderDoc struct { // of orders; its events have the same members
 		Seat   *place `json:"seat"`
 	} `json:"ticket"`
 	PaymentID string    `json:"paymentId"` // of the payment that completed it
+	UsedAt    time.Time `json:"usedAt"`    // when its pass was used
+	ResoldAt  time.Time `json:"resoldAt"`  // when its ticket was resold, which made its pass void
 	Sequence  int       `json:"sequence"`
 	Version   int       `json:"version"`
 	CreatedAt time.Time `json:"createdAt"`

@@ -21,6 +21,7 @@ type History struct {
 	payments  map[string]string        // the order by the payment
 	shows     map[string][]ShowVersion // by show: each version that was acknowledged to its owner
 	cancelled map[string]bool          // shows
+	checkIns  []GrantedCheckIn
 	requests  []Request
 }
 
@@ -41,6 +42,12 @@ type Listing struct {
 type ShowVersion struct {
 	Version int
 	Name    string
+}
+
+// GrantedCheckIn is a check-in that was answered 200.
+type GrantedCheckIn struct {
+	Order, Ticket, Show string
+	UsedAt              time.Time
 }
 
 // NewHistory returns an empty history.
@@ -100,6 +107,13 @@ func (h *History) ShowCancelled(show string) {
 	h.cancelled[show] = true
 }
 
+// CheckedIn records a check-in that was acknowledged to the show's owner. Responses to one Idempotency-Key are one check-in.
+func (h *History) CheckedIn(c GrantedCheckIn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.checkIns = append(h.checkIns, c)
+}
+
 // Paid records a payment that was acknowledged to the order's buyer.
 func (h *History) Paid(payment, order string) {
 	h.mu.Lock()
@@ -127,6 +141,8 @@ const (
 	Withdraw   RequestKind = "delete"
 	Revoke     RequestKind = "cancel the show" // of a ticket; and the deletion of one whose place another may get
 	ReadTicket RequestKind = "read the ticket"
+	CheckIn    RequestKind = "check in"
+	Resell     RequestKind = "resell" // of a ticket that was bought: the listing of it as another ticket
 )
 
 // Request is one request of a client. Retries with the same Idempotency-Key are one request, from the first call to the

@@ -89,6 +89,8 @@ type model struct {
 	mayBePaid  map[string]time.Time
 	mayRefund  map[string]time.Time // from when on it may end, also if it is complete
 	edits      []time.Time          // of the listing: after a refund, an edit puts it on sale again
+	// staysSold is from when on the ticket may stay sold after its order has ended, because its pass was used or it was resold; zero if never.
+	staysSold time.Time
 	// unanswered is the call of the first reservation whose outcome is unknown; zero if there is none.
 	unanswered time.Time
 }
@@ -141,6 +143,10 @@ func newModel(requests []Request, jumps []Jump) *model {
 		case Revoke:
 			if !r.refused() && (revoked.IsZero() || r.Call.Before(revoked)) {
 				revoked = r.Call
+			}
+		case CheckIn, Resell:
+			if !r.refused() && (m.staysSold.IsZero() || r.Call.Before(m.staysSold)) {
+				m.staysSold = r.Call
 			}
 		}
 	}
@@ -287,6 +293,8 @@ func (m *model) reserve(s modelState, r Request) (modelState, bool) {
 		return s, s.holder != "" && !s.complete || s.holder == "" && m.mayBeUnanswered(r)
 	case r.Code == "own_reservation":
 		return s, s.holder == r.Order || s.holder == "" && m.mayBeUnanswered(r)
+	case r.Code == "ticket_sold" && !m.staysSold.IsZero() && !m.staysSold.After(r.Return):
+		return s, true
 	case r.Code == "ticket_sold":
 		return m.paid(s, s.holder, r)
 	}

@@ -32,6 +32,7 @@ func (c *checker) rules() []func() {
 		c.oneLiveOrder, c.acknowledgedExists, c.changesArePublished, c.onlyChangesArePublished, c.eventsAreOnTheirTopics, c.eventsAreHandled,
 		c.money, c.reservationsExpire, c.expirationsAreTrue, c.noStaleWrite, c.refusalsHadNoEffect, c.projections, c.paymentsOfOrders, c.sellersOfOrders, c.endpointsGetTheirEvents,
 		c.onePlace, c.acknowledgedShowsExist, c.showsArePublished, c.ticketsFollowShows, c.salesEnd, c.pricesAreCapped, c.catalogueIsTrue,
+		c.onePass, c.resalesMovePasses, c.checkInsAreTrue,
 	}
 }
 
@@ -111,7 +112,7 @@ func (c *checker) oneLiveOrder() {
 		}
 		seat, known := c.seats[ticket]
 		holder := ""
-		if seat.Reservation != nil {
+		if seat.Reservation != nil && !c.orders[seat.Reservation.OrderID].keepsTicket() {
 			holder = seat.Reservation.OrderID
 		}
 		switch {
@@ -165,7 +166,7 @@ func (c *checker) reservations() map[string][]reservationChange {
 	all := map[string][]reservationChange{}
 	for _, id := range slices.Sorted(maps.Keys(c.byID)) {
 		e := c.byID[id]
-		if e.Type != "order.created" && e.Type != "order.cancelled" && e.Type != "order.completed" {
+		if e.Type != "order.created" && !slices.Contains(orderChanges, e.Type) {
 			continue
 		}
 		o, err := decode[orderDoc](e)
@@ -239,7 +240,7 @@ func listingEvent(version int) string {
 
 var (
 	// orderChanges are the types of the events of an order's versions after the first.
-	orderChanges = []string{"order.cancelled", "order.completed"}
+	orderChanges = []string{"order.cancelled", "order.completed", "order.updated"}
 	// paymentEvents are the types of the events by the payment's status.
 	paymentEvents = map[string]string{
 		"authorized": "payment.created", "captured": "payment.captured", "voided": "payment.voided",
@@ -295,7 +296,7 @@ func (c *checker) onlyChangesArePublished() {
 	for id, e := range c.byID {
 		version, exists := 0, false
 		switch e.Type {
-		case "order.created", "order.cancelled", "order.completed":
+		case "order.created", "order.cancelled", "order.completed", "order.updated":
 			var o orderDoc
 			o, exists = c.orders[e.Subject]
 			version = o.Version
@@ -513,7 +514,7 @@ func (c *checker) projections() {
 		}
 		if r := seat.Reservation; r != nil {
 			order = r.OrderID
-			status = map[string]string{"created": "reserved", "complete": "sold"}[r.Status]
+			status = map[string]string{"created": "reserved", "complete": "sold", "cancelled": "sold"}[r.Status] // cancelled: keepsTicket
 		}
 		if t.Status != status || t.OrderID != order || t.Sequence != seat.Sequence {
 			c.violation(6, "ticket "+id, fmt.Sprintf("it is shown as %s for order %q (change %d), and is %s for order %q (change %d)",

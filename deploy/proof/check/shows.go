@@ -172,19 +172,24 @@ func (c *checker) showVersions(id string) (all []showDoc) {
 	return all
 }
 
-// Promise 1. A place with a number is of one listing and of one live order in its show.
+// Promise 1. A place with a number is of one listing and of one live order in its show, without resales. A ticket is resold by one listing at a
+// time.
 func (c *checker) onePlace() {
+	resales := c.resales()
 	listings, orders := map[string][]string{}, map[string][]string{}
 	for _, id := range slices.Sorted(maps.Keys(c.tickets)) {
-		if t := c.tickets[id]; t.Seat != nil && t.Seat.Number != "" && !t.Deleted {
+		t := c.tickets[id]
+		if of, again := resales[id]; again && !t.Deleted {
+			listings["of ticket "+of.TicketID] = append(listings["of ticket "+of.TicketID], id)
+		} else if t.Seat != nil && t.Seat.Number != "" && !t.Deleted {
 			at := t.ShowID + " " + t.Seat.key()
 			listings[at] = append(listings[at], id)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.orders)) {
-		if o := c.orders[id]; o.Ticket.Seat != nil && o.Ticket.Seat.Number != "" && o.live() {
-			at := o.Ticket.ShowID + " " + o.Ticket.Seat.key()
-			orders[at] = append(orders[at], id)
+		o := c.orders[id]
+		if _, again := resales[o.Ticket.ID]; !again && o.placeKey() != "" && o.live() {
+			orders[o.placeKey()] = append(orders[o.placeKey()], id)
 		}
 	}
 	for at, ids := range listings {
@@ -272,6 +277,7 @@ func (c *checker) showsArePublished() {
 // Promise 3. No order of a cancelled show is live. (That its money is given back follows from money.) Promise 6: its tickets are
 // deleted, and sales of the others end when their show starts.
 func (c *checker) ticketsFollowShows() {
+	resales := c.resales()
 	for id, o := range c.orders {
 		if s, known := c.shows[o.Ticket.ShowID]; known && s.Cancelled && o.live() {
 			c.violation(3, "order "+id, fmt.Sprintf("its show %s is cancelled, and it is %s", s.ID, o.Status), id, o.Ticket.ID, s.ID)
@@ -287,7 +293,7 @@ func (c *checker) ticketsFollowShows() {
 			c.violation(6, "ticket "+id, fmt.Sprintf("its show %s is cancelled, and it is %s", s.ID, t.Status), id, s.ID)
 		case !t.SalesEndAt.Equal(s.StartsAt):
 			c.violation(6, "ticket "+id, fmt.Sprintf("its sales end at %s, and its show starts at %s", t.SalesEndAt, s.StartsAt), id, s.ID)
-		case t.UserID != s.UserID:
+		case t.UserID != s.UserID && resales[id] == (resale{}):
 			c.violation(6, "ticket "+id, "its seller is not the owner of its show", id, s.ID)
 		}
 		if seat, exists := c.seats[id]; exists && t.ShowID != "" && !t.Deleted && !t.withdrawn() &&

@@ -44,5 +44,6 @@ if (app && load) {
 async function start(app: HTMLElement, load: () => Promise<Page>): Promise<void> {
   const { default: Component, prepare } = await load();
   const prepared = await prepare?.(id ?? "");
+  app.replaceChildren(); // Preact keeps what it does not reuse
   render(<Component {...(id && { id })} prepared={prepared} />, app);
 }

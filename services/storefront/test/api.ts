@@ -44,10 +44,12 @@ export class Account {
   }
 
   /** Sends a request, again while its subject is not known yet. */
-  call<Answer>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {
-    return eventually(async () => {
+  async call<Answer>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {
+    const { answer } = await eventually(async () => {
       try {
-        return await send<Answer>(this.url, method, path, body, { Authorization: `Bearer ${this.#token}`, ...headers });
+        return {
+          answer: await send<Answer>(this.url, method, path, body, { Authorization: `Bearer ${this.#token}`, ...headers }),
+        };
       } catch (error) {
         if (error instanceof Refusal && error.code === "not_yet_known") {
           return undefined;
@@ -55,6 +57,7 @@ export class Account {
         throw error;
       }
     });
+    return answer;
   }
 
   /** Announces a show of a name that no other test has. It is in the catalogue when this returns. */

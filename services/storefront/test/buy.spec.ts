@@ -62,9 +62,9 @@ test("a reservation expires before the reader's eyes, and the ticket is free aga
   await other.goto(`${hastyUrl}/shows/${ticket.showId ?? ""}`);
   await expect(page.getByRole("timer")).toBeVisible();
 
-  await expect(page.getByText(/time to pay is over|expired/i).first()).toBeVisible();
+  await expect(page.getByRole("heading", { name: "The time to pay is over" })).toBeVisible();
   await expect(page.getByRole("button", { name: /^Pay/ })).toHaveCount(0);
-  await expect(other.getByRole("button", { name: /Reserve/ })).toHaveCount(1);
+  await expect(other.getByRole("button", { name: /Reserve/, disabled: false })).toHaveCount(1);
 });
 
 test("3-D Secure at the bank: accepted, the order is complete", async ({ page }) => {
@@ -107,17 +107,17 @@ test("an order is cancelled before it is paid", async ({ page }) => {
 
   await expect(page.getByText(/cancelled/i).first()).toBeVisible();
   await page.goto(`/shows/${ticket.showId ?? ""}`);
-  await expect(page.getByRole("button", { name: /Reserve/ })).toHaveCount(1);
+  await expect(page.getByRole("button", { name: /Reserve/, disabled: false })).toHaveCount(1);
 });
 
-test("without a connection the page names the problem, and pays when it is back", async ({ page, context }) => {
+test("without a connection the page names the problem, and goes on when it is back", async ({ page, context }) => {
   await reserved(page);
+  await expect(page.getByRole("button", { name: /^Pay/ })).toBeVisible();
   await context.setOffline(true);
   await pay(page, "pm_card_visa");
-  await expect(page.getByText(/offline|no connection/i).first()).toBeVisible();
+  await expect(page.getByText("You are offline.").first()).toBeVisible();
 
   await context.setOffline(false);
-  await page.getByRole("button", { name: /^Pay/ }).click();
 
   await expect(page.getByRole("link", { name: /pass/i })).toBeVisible();
 });

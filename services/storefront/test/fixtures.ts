@@ -109,7 +109,8 @@ function watch(context: BrowserContext, otherOrigins: string[]): Watch {
   });
   return {
     broken: async () => {
-      await Promise.all(bodies);
+      // The body of a request that a page gave up may never come.
+      await Promise.race([Promise.all(bodies), new Promise((resolve) => setTimeout(resolve, 2000))]);
       return broken;
     },
   };

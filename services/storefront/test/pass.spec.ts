@@ -23,8 +23,8 @@ async function sold() {
 
 /** Types a code at the door. */
 async function type(page: Page, code: string): Promise<void> {
-  await page.getByLabel(/code/i).fill(code);
-  await page.getByLabel(/code/i).press("Enter");
+  await page.getByLabel("Code of the pass").fill(code);
+  await page.getByLabel("Code of the pass").press("Enter");
 }
 
 test("a pass admits once: typed at the door, and then used already", async ({ page, context }) => {
@@ -66,24 +66,20 @@ test("a pass admits once: held into the camera, and then used already", async ({
   });
   await scanner.goto(`/checkin/${show.id}`);
   await settled(scanner);
-  const start = scanner.getByRole("button", { name: /camera/i });
-  if (await start.first().isVisible()) {
-    await start.first().click();
-  }
+  const start = scanner.getByRole("button", { name: "Start the camera" });
+  await start.click();
 
   await expect(scanner.locator("[data-outcome]").first()).toHaveAttribute("data-outcome", "admitted");
   expect(await buyer.call<Pass>("GET", `/api/orders/${order.id}/pass`)).toMatchObject({ status: "used" });
   await scanner.reload();
   await settled(scanner);
-  if (await start.first().isVisible()) {
-    await start.first().click();
-  }
+  await start.click();
   await expect(scanner.locator("[data-outcome]").first()).toHaveAttribute("data-outcome", "used");
   expect(violations).toEqual([]);
   await door.close();
 
   await page.reload();
-  await expect(page.getByText(/used/i).first()).toBeVisible();
+  await expect(page.getByText("This pass was used and does not admit again.")).toBeVisible();
 });
 
 test("only the show's owner checks passes in", async ({ page, context }) => {
@@ -96,17 +92,10 @@ test("only the show's owner checks passes in", async ({ page, context }) => {
 test("a pass is resold: the old one is void, and the buyer has a new one", async ({ page, context, visit }) => {
   const { owner, show, buyer, order, pass } = await sold();
   await signIn(context, buyer);
-  await page.goto(`/orders/${order.id}`);
-  await page
-    .getByRole("link", { name: /sell|resell/i })
-    .last()
-    .click();
-  await page.getByLabel(/price/i).fill("44");
-  await page
-    .getByRole("main")
-    .getByRole("button", { name: /sell|list|offer/i })
-    .last()
-    .click();
+  await page.goto(`/orders/${order.id}/pass`);
+  await page.locator(".resale [name=price]").fill("44");
+  await page.getByRole("button", { name: "Offer for sale" }).click();
+  await expect(page.locator(".resale").getByRole("status")).toContainText("$44.00");
   await eventually(async () => {
     const left = await send<Ticket[]>(storefrontUrl, "GET", `/api/catalogue/shows/${show.id}/tickets`);
     return left.some(({ price }) => price === 4400) || undefined;
@@ -117,14 +106,14 @@ test("a pass is resold: the old one is void, and the buyer has a new one", async
   await signIn(second, next);
   const buying = await second.newPage();
   await buying.goto(`/shows/${show.id}`);
-  await buying.getByRole("button", { name: /Reserve/ }).click();
+  await buying.getByRole("button", { name: /Reserve/, disabled: false }).click();
   await buying.locator("[value=pm_card_visa]").check();
   await buying.getByRole("button", { name: /^Pay/ }).click();
   await buying.getByRole("link", { name: /pass/i }).click();
   await expect(buying.locator(".pass-code img")).toBeVisible();
 
   await page.goto(`/orders/${order.id}/pass`);
-  await expect(page.getByText(/no longer valid|sold|void/i).first()).toBeVisible();
+  await expect(page.getByText("This pass is no longer valid.")).toBeVisible();
   await expect(page.locator(".pass-code img")).toHaveCount(0);
 
   const door = await visit();

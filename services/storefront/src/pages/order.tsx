@@ -119,7 +119,12 @@ export default function OrderPage({ id = "" }: { id?: string }) {
           {phase === "expiring" && <Wait title={t("order.expiring")}>{t("order.expiring.text")}</Wait>}
           {order && phase === "complete" && <Complete order={order} payment={payment} />}
           {order && phase === "cancelled" && <Cancelled order={order} payment={payment} />}
-          {phase === "loading" && <Skeleton rows={4} />}
+          {phase === "loading" && (
+            <>
+              {order && <TimeLeft order={order} onOver={live.refresh} />}
+              <Skeleton key={order ? "payment" : "order"} rows={order ? 4 : 5} />
+            </>
+          )}
         </section>
       </div>
       <Announcements phase={phase} order={order} />
@@ -167,11 +172,20 @@ function TimeLeft({ order, onOver }: { order: Order; onOver: () => void }) {
   );
 }
 
-function Pay({ order, payment, live, onOver }: OpenProps) {
+/** `focused`: it takes the place of something that had the focus. */
+function Pay({ order, payment, live, onOver, focused = false }: OpenProps & { focused?: boolean }) {
+  const title = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    if (focused) {
+      title.current?.focus();
+    }
+  }, []);
   return (
     <>
       <TimeLeft order={order} onOver={onOver} />
-      <h2 tabIndex={-1}>{t("pay.title")}</h2>
+      <h2 tabIndex={-1} ref={title}>
+        {t("pay.title")}
+      </h2>
       <PayForm
         order={order}
         declined={payment?.status === "failed" ? (payment.declineCode ?? "") : undefined}
@@ -187,7 +201,7 @@ function Bank({ order, payment, live, onOver }: OpenProps) {
   const [otherCard, setOtherCard] = useState(false);
   const url = payment?.redirectUrl;
   if (otherCard) {
-    return <Pay order={order} payment={payment} live={live} onOver={onOver} />;
+    return <Pay order={order} payment={payment} live={live} onOver={onOver} focused />;
   }
   return (
     <>

@@ -3,8 +3,10 @@ import { api, messageOf, retry } from "../lib/api.ts";
 import { money } from "../lib/format.ts";
 import { t, tValue } from "../lib/texts.ts";
 import { Alert, Button, DateTime, Empty, LinkButton, Skeleton } from "../ui/index.tsx";
-import { Fact, placeText, useShow, WhenAndWhere } from "../ui/ticket.tsx";
+import { Fact, placeText, WhenAndWhere } from "../ui/ticket.tsx";
 import { useLoaded } from "../ui/use.ts";
+
+const absent = (): undefined => undefined;
 
 export default function ReceiptPage({ id = "" }: { id?: string }) {
   const { data, error, reload } = useLoaded(
@@ -12,22 +14,23 @@ export default function ReceiptPage({ id = "" }: { id?: string }) {
       retry(
         async () => {
           const { data: order } = await api.GET("/api/orders/{orderId}", { params: { path: { orderId: id } }, signal });
-          const { data: payments } = await api.GET("/api/payments", { params: { query: { orderId: id } }, signal });
-          return { order, payment: payments[0] };
+          const { id: ticketId, showId } = order.ticket;
+          // A listing that was deleted since has no seller to show, and a receipt is useful without its show.
+          const [payments, seller, show] = await Promise.all([
+            api.GET("/api/payments", { params: { query: { orderId: id } }, signal }),
+            api
+              .GET("/api/tickets/{ticketId}", { params: { path: { ticketId } }, signal })
+              .then(({ data }) => data.userId, absent),
+            showId === undefined
+              ? undefined
+              : api.GET("/api/shows/{showId}", { params: { path: { showId } }, signal }).then(({ data }) => data, absent),
+          ]);
+          return { order, payment: payments.data[0], seller, show };
         },
         { within: 10_000, signal },
       ),
     [id],
   );
-  const show = useShow(data?.order.ticket.showId);
-  // A listing that was deleted since has no seller to show.
-  const seller = useLoaded(
-    async (signal) =>
-      data &&
-      (await api.GET("/api/tickets/{ticketId}", { params: { path: { ticketId: data.order.ticket.id } }, signal })).data.userId,
-    [data?.order.ticket.id],
-  ).data;
-
   if (!data) {
     return (
       <>
@@ -45,7 +48,7 @@ export default function ReceiptPage({ id = "" }: { id?: string }) {
       </>
     );
   }
-  const { order, payment } = data;
+  const { order, payment, seller, show } = data;
   const { ticket } = order;
   if (!payment || !["authorized", "captured", "refunded"].includes(payment.status)) {
     return (

@@ -36,16 +36,12 @@ export function Fact({ name, children }: { name: string; children: ComponentChil
   );
 }
 
-/** When and where a show is. startsAt is shown until the show has arrived. */
+/** When and where a show is. Both have their place before the show has arrived. */
 export function WhenAndWhere({ show, startsAt }: { show: Show | undefined; startsAt?: string | undefined }) {
   const at = show?.startsAt ?? startsAt;
   return (
     <>
-      {at !== undefined && (
-        <Fact name={t("ticket.when")}>
-          <time dateTime={at}>{dateTime(at, show?.timeZone)}</time>
-        </Fact>
-      )}
+      <Fact name={t("ticket.when")}>{at === undefined ? "…" : <time dateTime={at}>{dateTime(at, show?.timeZone)}</time>}</Fact>
       <Fact name={t("ticket.where")}>{show ? `${show.venue}, ${show.city}` : "…"}</Fact>
     </>
   );
