@@ -17,12 +17,16 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"boxoffice/deploy/local/samples"
 	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/local/stack/stacktest"
 )
 
 // limit is how long all tests in the browser may take. They take a third of it.
 const limit = 8 * time.Minute
+
+// withSamples is the stack that has the sample programme, for pictures.
+const withSamples = "BOXOFFICE_HASTY_URL"
 
 // The stacks, by the variable that gives Playwright the address of each (stacks.ts).
 var stacks = map[string]map[string]string{
@@ -91,7 +95,12 @@ func startStacks(t *testing.T) []string {
 			}
 			started <- running
 			addresses <- variable + "=" + running.GatewayURL()
-			return nil
+			if variable == withSamples {
+				_, err = samples.Fill(t.Context(), samples.Options{
+					URL: running.GatewayURL(), Email: samples.Email, Password: samples.Password, Now: time.Now(), Rate: 1000,
+				})
+			}
+			return err
 		})
 	}
 	err := group.Wait()

@@ -2,7 +2,7 @@
 
 /** The stack of most tests. */
 export const storefrontUrl = process.env["BOXOFFICE_URL"] ?? "http://localhost:8080";
-/** A stack whose reservation window is a few seconds. */
+/** A stack whose reservation window is a few seconds. It has the sample programme. */
 export const hastyUrl = process.env["BOXOFFICE_HASTY_URL"] ?? storefrontUrl;
 /** A stack with a publishable key of Stripe. */
 export const stripeUrl = process.env["BOXOFFICE_STRIPE_URL"] ?? storefrontUrl;

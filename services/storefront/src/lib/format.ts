@@ -1,5 +1,6 @@
 // Money, numbers and dates in the reader's language. The server writes them in the same forms (format.go), so nothing moves when a script
 // replaces what the server wrote.
+import { editAmount, parseAmount } from "./amount.ts";
 import { language } from "./texts.ts";
 
 // Dates in English are those of Great Britain: the day before the month, and 24 hours.
@@ -11,12 +12,14 @@ export function money(amount: number, currency: string): string {
   return format.format(amount / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2));
 }
 
-/** The minor unit's amount of what a user typed ("45", "45.00", "45,5"), or undefined if it is none. */
+/** The minor unit's amount of what a user typed in the major unit, as people of their language write it, or undefined if it is none. */
 export function parseMoney(text: string, currency: string): number | undefined {
-  const digits = new Intl.NumberFormat(language, { style: "currency", currency }).resolvedOptions().maximumFractionDigits ?? 2;
-  const match = /^\s*(\d{1,9})(?:[.,](\d*))?\s*$/.exec(text);
-  const [, whole, part = ""] = match ?? [];
-  return whole === undefined || part.length > digits ? undefined : Number(whole + part.padEnd(digits, "0"));
+  return parseAmount(text, language, currency);
+}
+
+/** An amount as a user would type it in a field. parseMoney reads it. */
+export function editMoney(amount: number, currency: string): string {
+  return editAmount(amount, language, currency);
 }
 
 export function number(n: number): string {

@@ -1,12 +1,11 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { messageOf, type Schemas } from "../lib/api.ts";
-import { money } from "../lib/format.ts";
-import { language, t, tn } from "../lib/texts.ts";
+import { money, parseMoney } from "../lib/format.ts";
+import { t, tn } from "../lib/texts.ts";
 import { FieldError, textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field, LinkButton } from "../ui/index.tsx";
 import { useAction } from "../ui/use.ts";
-import { parseAmount } from "./amount.ts";
 import { nameCap } from "./cap.ts";
 import { listAll, listingsOf, type Listing } from "./list.ts";
 import { mostTickets, NumbersError, parseNumbers } from "./numbers.ts";
@@ -23,7 +22,7 @@ export function SeatsForm({ show, currency }: { show: Show; currency: string }) 
     setListings((before) => [...before]);
   };
   const amountOf = (field: string, text: string): number => {
-    const amount = parseAmount(text, language, currency);
+    const amount = parseMoney(text, currency);
     if (amount === undefined) {
       throw new FieldError(field, t("price.wrong", { example: money(4500, currency) }));
     }
@@ -126,7 +125,7 @@ export function SeatsForm({ show, currency }: { show: Show; currency: string }) 
         />
       </div>
       <p class="summary" aria-live="polite">
-        {summary(numbered, places, parseAmount(price, language, currency), currency)}
+        {summary(numbered, places, parseMoney(price, currency), currency)}
       </p>
       <p class="actions">
         <Button type="submit" busy={busy}>

@@ -1,11 +1,10 @@
 import { useRef, useState } from "preact/hooks";
 
 import { api, messageOf, type Schemas } from "../lib/api.ts";
-import { money } from "../lib/format.ts";
-import { language, t } from "../lib/texts.ts";
+import { money, parseMoney } from "../lib/format.ts";
+import { t } from "../lib/texts.ts";
 import { FieldError, textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field, LinkButton } from "../ui/index.tsx";
-import { parseAmount } from "./amount.ts";
 import { RequestKey } from "./key.ts";
 
 /** Lists one ticket that belongs to no show of this site. */
@@ -14,7 +13,7 @@ export function TicketForm({ currency }: { currency: string }) {
   const [listed, setListed] = useState<Schemas["Ticket"]>();
   const form = useForm(async (values) => {
     setListed(undefined);
-    const price = parseAmount(textOf(values, "price"), language, currency);
+    const price = parseMoney(textOf(values, "price"), currency);
     if (price === undefined) {
       throw new FieldError("price", t("price.wrong", { example: money(4500, currency) }));
     }

@@ -1,13 +1,12 @@
 import { useState } from "preact/hooks";
 
 import { api, hasCode, messageOf, type Schemas } from "../lib/api.ts";
-import { date, money } from "../lib/format.ts";
-import { language, t } from "../lib/texts.ts";
+import { date, editMoney, money, parseMoney } from "../lib/format.ts";
+import { t } from "../lib/texts.ts";
 import { Dialog } from "../ui/dialog.tsx";
 import { FieldError, textOf, useForm } from "../ui/form.ts";
 import { Alert, Badge, Button, Empty, Field, LinkButton, More, Skeleton } from "../ui/index.tsx";
 import { useAction } from "../ui/use.ts";
-import { editAmount, parseAmount } from "./amount.ts";
 import { nameCap } from "./cap.ts";
 import { usePages } from "./pages.ts";
 import { placeOf } from "./place.ts";
@@ -116,7 +115,7 @@ function Edit({ ticket, close, saved }: { ticket: Ticket; close: () => void; sav
   const [current, setCurrent] = useState(ticket);
   const { currency } = ticket;
   const amountOf = (values: FormData, field: string): number => {
-    const amount = parseAmount(textOf(values, field), language, currency);
+    const amount = parseMoney(textOf(values, field), currency);
     if (amount === undefined) {
       throw new FieldError(field, t("price.wrong", { example: money(4500, currency) }));
     }
@@ -176,7 +175,7 @@ function Edit({ ticket, close, saved }: { ticket: Ticket; close: () => void; sav
           error={form.errorOf("price")}
           inputMode="decimal"
           autocomplete="off"
-          defaultValue={editAmount(ticket.price, language, currency)}
+          defaultValue={editMoney(ticket.price, currency)}
           required
         />
         {ticket.faceValue !== undefined &&
@@ -187,7 +186,7 @@ function Edit({ ticket, close, saved }: { ticket: Ticket; close: () => void; sav
               error={form.errorOf("faceValue")}
               inputMode="decimal"
               autocomplete="off"
-              defaultValue={editAmount(ticket.faceValue, language, currency)}
+              defaultValue={editMoney(ticket.faceValue, currency)}
               required
             />
           ) : (

@@ -1,7 +1,7 @@
 // What sellers type: amounts, numbers of seats, and times at the place of a show.
 import { expect, test } from "@playwright/test";
 
-import { editAmount, parseAmount } from "../../src/selling/amount.ts";
+import { editAmount, parseAmount } from "../../src/lib/amount.ts";
 import { mostTickets, NumbersError, parseNumbers } from "../../src/selling/numbers.ts";
 import { momentOf, wallOf } from "../../src/selling/zone.ts";
 
