@@ -1,7 +1,7 @@
 import { api, Problem, retry, type Schemas } from "../lib/api.ts";
 
 /** What became of a code. */
-export type Outcome = "admitted" | "used" | "void" | "reserved" | "wrong" | "invalid" | "failed";
+export type Outcome = "admitted" | "used" | "void" | "wrong" | "invalid" | "failed";
 
 export interface Result {
   outcome: Outcome;
@@ -15,8 +15,6 @@ export interface Result {
   seat?: Schemas["Place"];
   /** When the pass was used, of `admitted` and `used`. */
   usedAt?: string;
-  /** In how many seconds it may be checked again, of `reserved`. */
-  retryAfter?: number;
   /** Of `failed`. */
   error?: unknown;
 }
@@ -25,7 +23,6 @@ const outcomes: Partial<Record<string, Outcome>> = {
   already_used: "used",
   pass_void: "void",
   no_pass: "void",
-  pass_reserved: "reserved",
   wrong_show: "wrong",
   pass_invalid: "invalid",
 };
@@ -80,7 +77,6 @@ export class Door {
         outcome: outcome ?? "failed",
         at: new Date(),
         ...(typeof usedAt === "string" && { usedAt }),
-        ...(error.retryAfter !== undefined && { retryAfter: error.retryAfter }),
         error,
       };
     }
