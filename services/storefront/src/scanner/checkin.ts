@@ -32,18 +32,33 @@ const patience = 6_000;
 
 /**
  * Checks the passes of one show. A code has the same `Idempotency-Key` until its check has an answer: if the answer that admitted it
- * was lost, the next check of the code admits it, and does not refuse it as used.
+ * was lost, the next check of the code admits it, and does not refuse it as used. A code that is being checked is not checked once more: two
+ * people with the same code would both get the answer that admits one.
  */
 export class Door {
   readonly #showId: string;
   readonly #keys = new Map<string, string>();
+  readonly #checking = new Set<string>();
   #checks = 0;
 
   constructor(showId: string) {
     this.#showId = showId;
   }
 
-  async check(code: string): Promise<Result> {
+  /** The result; `undefined` if the code is being checked already. */
+  async check(code: string): Promise<Result | undefined> {
+    if (this.#checking.has(code)) {
+      return undefined;
+    }
+    this.#checking.add(code);
+    try {
+      return await this.#check(code);
+    } finally {
+      this.#checking.delete(code);
+    }
+  }
+
+  async #check(code: string): Promise<Result> {
     const result = { code, number: this.#checks++ };
     const key = this.#keys.get(code) ?? crypto.randomUUID();
     this.#keys.set(code, key);
