@@ -26,7 +26,7 @@ export default function Account() {
       <h1>{t("account.title")}</h1>
       {problem !== undefined && <Alert kind="error">{messageOf(problem)}</Alert>}
       <p class="lead muted">
-        {t("account.signedInAs")} <strong>{email || "\u00a0"}</strong>
+        {t("account.signedInAs")} <strong class="who">{email || "\u00a0"}</strong>
       </p>
       <ChangePassword email={email} />
       <SignOut />
