@@ -69,7 +69,7 @@ func (s *Seat) CheckShowOwner(user id.User) error {
 //   - everybody but the show's owner (errNotOwner);
 //   - a pass that is void or that there never was (CheckPass), and one that was used (errUsed).
 //
-// An unpaid order that has reserved the place is cancelled: whoever stands at the door with a valid pass comes in. Otherwise strangers could
+// An unpaid order that has reserved the place is cancelled: the holder of a valid pass comes in. Otherwise strangers could
 // keep its holder out until the show has begun, by reservations that they never pay.
 func (c *Chain) Use(owner id.User, now time.Time, terms Terms) error {
 	o := c.Order
