@@ -332,6 +332,16 @@ func TestAPI_ThePassOfALostOrderIsVoid(t *testing.T) {
 	require.NoError(t, err)
 	_, _, refusal := a.checkIn(t, "owner", a.show, code)
 	require.Equal(t, "pass_void", refusal)
+
+	unpaid := showListing(id.New[id.Ticket](), 1)
+	unpaid.ShowID, unpaid.ShowOwnerID, unpaid.SalesEndAt = a.show, "owner", clock.Stamp(clock.System().Add(time.Hour))
+	require.NoError(t, a.listingChanged(t.Context(), unpaid))
+	order, err := a.reserve(t, unpaid.ID, "buyer")
+	require.NoError(t, err)
+	code, err = a.codes.Sign(order.PassClaims())
+	require.NoError(t, err)
+	_, _, refusal = a.checkIn(t, "owner", a.show, code)
+	require.Equal(t, "pass_void", refusal, "its completion was lost")
 }
 
 func TestDecide_AnOrderWithoutAResaleReadsNoNeighbour(t *testing.T) {

@@ -299,7 +299,7 @@ func (s *store) Complete(ctx context.Context, order id.Order, payment id.Payment
 // UsePass decides whether the holder of a pass is checked in: Chain.Use has the rules. The caller commits the change.
 func (s *store) UsePass(ctx context.Context, pass passClaims, owner id.User) (*state.Change, Order, error) {
 	change, order, err := s.decision(ctx, pass.Order, func(c *Chain) (bool, error) { return true, c.Use(owner, s.clock(), s.terms) })
-	if errors.Is(err, errNoOrder) { // it was lost with a restored backup
+	if errors.Is(err, errNoOrder) || errors.Is(err, errNoPass) { // the order, or its completion, was lost with a restored backup
 		err = errPassVoid.Because(err)
 	}
 	return change, order, err

@@ -2,7 +2,6 @@ package storefront
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -34,11 +33,10 @@ var scriptPages = map[string]string{
 func (s *Storefront) registerPages(app *fiber.App) {
 	get := func(path string, handle fiber.Handler) {
 		app.Get(path, chooseLanguage, func(c *fiber.Ctx) error { // fiber answers HEAD with it, too
-			err := handle(c)
-			if err == nil || errors.Is(err, errNoPage) {
-				return err
+			if err := handle(c); err != nil {
+				return s.broken(c, err)
 			}
-			return s.broken(c, err)
+			return nil
 		})
 	}
 	get("/", s.shows)
@@ -46,16 +44,27 @@ func (s *Storefront) registerPages(app *fiber.App) {
 	for path, name := range scriptPages {
 		get(path, func(c *fiber.Ctx) error { return s.scriptPage(c, name) })
 	}
-	get("/*", func(c *fiber.Ctx) error {
-		if !acceptsHTML(c) || strings.HasPrefix(c.Path(), "/api/") || strings.HasPrefix(c.Path(), "/.well-known/") {
-			return errNoPage
+	// Every other path. It is no route: else another method than GET would be 405 on any path, also below /api.
+	app.Use(func(c *fiber.Ctx) error {
+		isRead := c.Method() == fiber.MethodGet || c.Method() == fiber.MethodHead
+		switch {
+		case !isRead || !acceptsHTML(c) || isForPrograms(c.Path()):
+			return c.Next()
+		case c.Query("lang") != "":
+			return chooseLanguage(c)
 		}
-		return s.notFound(c, "notfound.title")
+		if err := s.notFound(c, "notfound.title"); err != nil {
+			return s.broken(c, err)
+		}
+		return nil
 	})
 }
 
-// errNoPage is the answer to requests of programs.
-var errNoPage = fiber.ErrNotFound
+// isForPrograms reports whether a path belongs to the REST API, whose errors are never pages.
+func isForPrograms(path string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return first == "api" || first == ".well-known"
+}
 
 // acceptsHTML reports whether the client is a browser that opens a page.
 func acceptsHTML(c *fiber.Ctx) bool {

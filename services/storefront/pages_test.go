@@ -208,11 +208,11 @@ func TestHeader_ShowsWhoIsSignedInWhereToGo(t *testing.T) {
 	site := newSite(t)
 	_, _, body := site.get(t, "/")
 	require.Contains(t, body, `<li data-for="signed-in" hidden><a href="/orders"`)
-	require.Contains(t, body, `<li data-for="signed-out"><a href="/signin"`)
+	require.Contains(t, body, `<li class="account" data-for="signed-out"><a href="/signin"`)
 	site.signedIn = true
 	_, _, body = site.get(t, "/")
 	require.Contains(t, body, `<li data-for="signed-in"><a href="/orders"`)
-	require.Contains(t, body, `<li data-for="signed-out" hidden><a href="/signin"`)
+	require.Contains(t, body, `<li class="account" data-for="signed-out" hidden><a href="/signin"`)
 }
 
 func TestFiles_AreServedUnderTheirNames(t *testing.T) {

@@ -15,8 +15,8 @@ import (
 const (
 	// showsOnPage divides into two, three and four columns.
 	showsOnPage = 24
-	// Of the cities, firstCities are shown at once; the others on demand.
-	firstCities = 10
+	// Of the cities and countries, so many are shown at once; the others on demand.
+	firstChoices = 7
 	// longestText is the catalogue's bound of a query, and of a city.
 	longestQuery, longestCity = 200, 100
 )
@@ -124,6 +124,15 @@ type group struct {
 	First, Others []choice
 }
 
+// add appends a choice. One that is on is always shown.
+func (g *group) add(c choice) {
+	if len(g.First) < firstChoices || c.On {
+		g.First = append(g.First, c)
+	} else {
+		g.Others = append(g.Others, c)
+	}
+}
+
 // showsContent is what the template shows.html gets.
 type showsContent struct {
 	search
@@ -182,19 +191,14 @@ func (t catalogue) groups(s search, found searchPage, now time.Time) []group {
 		kinds.First = append(kinds.First, choice{t.or("category."+f.Value, f.Value), f.Count, s.with(func(s *search) { s.Category = unless(on, f.Value) }).Path(), on})
 	}
 	cities := group{Label: t["shows.city"]}
-	for i, f := range found.Facets.Cities {
+	for _, f := range found.Facets.Cities {
 		on := strings.EqualFold(f.Value, s.City)
-		one := choice{f.Value, f.Count, s.with(func(s *search) { s.City = unless(on, f.Value) }).Path(), on}
-		if i < firstCities || on {
-			cities.First = append(cities.First, one)
-		} else {
-			cities.Others = append(cities.Others, one)
-		}
+		cities.add(choice{f.Value, f.Count, s.with(func(s *search) { s.City = unless(on, f.Value) }).Path(), on})
 	}
 	countries := group{Label: t["shows.country"]}
 	for _, f := range found.Facets.Countries {
 		on := f.Value == s.Country
-		countries.First = append(countries.First, choice{t.country(f.Value), f.Count, s.with(func(s *search) { s.Country = unless(on, f.Value) }).Path(), on})
+		countries.add(choice{t.country(f.Value), f.Count, s.with(func(s *search) { s.Country = unless(on, f.Value) }).Path(), on})
 	}
 	groups := []group{kinds, t.periods(s, now), cities}
 	if len(countries.First) > 1 || s.Country != "" {
@@ -250,7 +254,7 @@ func (t catalogue) active(s search) []choice {
 		}
 	}
 	if s.Text != "" {
-		add("“"+s.Text+"”", func(s *search) { s.Text = ""; s.Sort = "date" })
+		add(strings.Replace(t["shows.query"], "{text}", s.Text, 1), func(s *search) { s.Text = ""; s.Sort = "date" })
 	}
 	if s.Category != "" {
 		add(t.or("category."+s.Category, s.Category), func(s *search) { s.Category = "" })

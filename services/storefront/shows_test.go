@@ -145,5 +145,7 @@ func TestShow_ThatIsSoldOutShowsIt(t *testing.T) {
 	site := newSite(t)
 	site.catalogue[showPath+"/tickets"] = "[]"
 	_, _, body := site.get(t, "/shows/"+showID)
-	require.Contains(t, body, "Sold out at the moment")
+	require.Contains(t, body, "No tickets at the moment")
+	_, _, body = site.get(t, "/shows/"+showID+"?section=Stalls")
+	require.Contains(t, body, "Nothing is left in this section", "the catalogue has two others")
 }

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"encoding/json"
+	"encoding/pem"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,6 +56,21 @@ func addPublishingScopes(t *testing.T, folder string) {
 		scopes = append(scopes, id+"=events,events.dead,$JS.API.STREAM.INFO.*,$JS.API.CONSUMER.>,$JS.ACK.>")
 	}
 	text = []byte(strings.Replace(string(text), next, "    - name: publishingScopes\n      value: \""+strings.Join(scopes, ";")+"\"\n"+next, 1))
+	require.NoError(t, os.WriteFile(path, text, 0o600))
+}
+
+// makeEarlierSecrets makes the file of secrets that the earlier release reads, and this release's launcher does not make any more.
+func makeEarlierSecrets(t *testing.T, folder string) {
+	t.Helper()
+	path := filepath.Join(folder, stack.StateFolder, "secrets.json")
+	if _, err := os.Stat(path); err == nil {
+		return
+	}
+	key, err := stack.NewSigningKey()
+	require.NoError(t, err)
+	text, err := json.Marshal(map[string]string{stack.SigningKeys["auth"]: string(pem.EncodeToMemory(key))})
+	require.NoError(t, err)
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
 	require.NoError(t, os.WriteFile(path, text, 0o600))
 }
 
@@ -126,6 +143,7 @@ func (s *testStack) availableTickets(t testing.TB) (all []client.Ticket) {
 // start starts the earlier release's programs in the folder.
 func (d *earlierData) start(t *testing.T, env map[string]string) *testStack {
 	t.Helper()
+	makeEarlierSecrets(t, d.folder)
 	s := newStack(t, stack.Options{Folder: d.folder, RunFile: filepath.Join(d.release, "dapr.yaml"), Env: env})
 	for _, u := range []*testUser{d.seller, d.buyer, d.late} {
 		if u != nil {

@@ -24,7 +24,7 @@ func TestEdge_UnknownPathsAre404(t *testing.T) {
 	user := s.signUp(t)
 
 	for _, path := range []string{
-		"/", "/api", "/api/", "/api/nothing", "/api/users", "/api/users/nothing", "/api/users/signup/more", "/API/tickets",
+		"/api", "/api/", "/api/nothing", "/api/users", "/api/users/nothing", "/api/users/signup/more", "/API/tickets",
 		"/api/tickets/" + unknownID + "/more", "/api/orders/" + unknownID + "/more", "/api/payments/" + unknownID + "/more",
 		"/api/expiration", "/.well-known", "/.well-known/openid-configuration", "/favicon.ico", "/debug/pprof/", "/v1.0/metadata",
 		"/api/tickets/../../metrics/..", "//api/tickets", "/api//tickets",
@@ -35,6 +35,14 @@ func TestEdge_UnknownPathsAre404(t *testing.T) {
 		}
 	}
 	requireProblem(t, 404, s.request(t, "POST", "/api/nothing", `{}`))
+
+	// Pages are for people: a browser gets HTML, also below no path of a page. What is for programs stays a problem.
+	for path, status := range map[string]int{"/": 200, "/nothing": 404, "/events/": 404} {
+		r := s.request(t, "GET", path, nil, "Accept", "text/html")
+		requireStatus(t, status, r)
+		require.Equal(t, "text/html; charset=utf-8", r.Header.Get("Content-Type"), path)
+	}
+	requireProblem(t, 404, s.request(t, "GET", "/api/nothing", nil, "Accept", "text/html"))
 }
 
 func TestEdge_WrongMethodsAre405(t *testing.T) {

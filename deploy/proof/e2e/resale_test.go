@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"boxoffice/deploy/local/stack"
 	"boxoffice/deploy/proof/client"
 )
 
@@ -165,7 +166,7 @@ func TestResale_ACancelledShowGivesAllBuyersTheirMoneyBack(t *testing.T) {
 
 func TestResale_OfConcurrentListingsOfOneTicketOneSucceeds(t *testing.T) {
 	t.Parallel()
-	s := newReplicatedStack(t)
+	s := newStack(t, stack.Options{Replicas: 2})
 	owner, holder := s.signUp(t), s.signUp(t)
 	show := owner.announce(t, newShow(inDays(30)))
 	ticket := owner.listPlace(t, client.Offer{ShowID: show.ID, Seat: row1(1), Price: 4000})

@@ -96,7 +96,9 @@ func TestUpgrade_BothReleasesRunSideBySide(t *testing.T) {
 	}
 	env := map[string]string{"RESERVATION_WINDOW": "20s"}
 
-	old := newStack(t, stack.Options{RunFile: copyRunFile(t, release), FixedPorts: &ports, Env: env})
+	folder := t.TempDir()
+	makeEarlierSecrets(t, folder)
+	old := newStack(t, stack.Options{Folder: folder, RunFile: copyRunFile(t, release), FixedPorts: &ports, Env: env})
 	seller, buyer := old.signUp(t), old.signUp(t)
 	first := seller.list(t, "Listed by the old release", 4200)
 	projectTicket(t, buyer, first)

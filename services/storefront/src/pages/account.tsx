@@ -25,7 +25,7 @@ export default function Account({ prepared }: { id?: string; prepared?: unknown 
     <div class="narrow">
       <h1>{t("account.title")}</h1>
       <p class="lead muted">
-        {t("account.signedInAs")} <strong>{email}</strong>
+        {t("account.signedInAs")} <strong class="who">{email}</strong>
       </p>
       <ChangePassword email={email} />
       <SignOut />

@@ -35,7 +35,11 @@ function phaseOf({ order, payment, paymentKnown, unchanged }: LiveOrder, over: b
   }
   switch (payment?.status) {
     case "requires_action":
-      return returned && unchanged < patience ? "settling" : "bank";
+      if (returned && unchanged < patience) {
+        return "settling";
+      }
+      // A client that sent no return URL has begun it: the buyer begins anew here.
+      return payment.redirectUrl === undefined && unchanged >= 2 ? "pay" : "bank";
     case "pending":
       return unchanged < patience ? "settling" : "pay";
     case "captured":

@@ -113,7 +113,7 @@ export default function PassPage({ id = "" }: { id?: string }) {
           {t("pass.order")}
         </LinkButton>
       </p>
-      <details class="no-print code-text">
+      <details class="no-print code-text" open={imageFailed}>
         <summary>{t("pass.codeText")}</summary>
         <p>{t("pass.codeText.hint")}</p>
         <code>{pass.code}</code>

@@ -13,6 +13,7 @@ import {
   type Schemas,
   watch,
 } from "../lib/api.ts";
+import { apply, type Line, mark, type Tickets } from "../live/tickets.ts";
 import { money, placeName } from "../lib/format.ts";
 import { t, tn } from "../lib/texts.ts";
 import { Alert, Badge, Button, Empty, LinkButton, More, Price } from "../ui/index.tsx";
@@ -22,29 +23,6 @@ import { useAction } from "../ui/use.ts";
 const ticketsOnPage = 50;
 /** How long buyers have to wait at most for a ticket whose event is on its way. */
 const patience = 12_000;
-
-type Gone = "reserved" | "sold" | "withdrawn";
-
-interface Line {
-  id: string;
-  price: number;
-  currency: string;
-  faceValue?: number | undefined;
-  place: Schemas["Place"] | undefined;
-  /** Why it cannot be reserved now; it keeps its line, so that nothing moves below the pointer. */
-  gone?: Gone | undefined;
-  /** It came while the page was open. */
-  fresh?: boolean;
-}
-
-export interface Tickets {
-  lines: Line[];
-  left: number;
-  sections: readonly Schemas["SectionLeft"][];
-  next: string | undefined;
-  /** From which the live stream goes on. */
-  position: string | undefined;
-}
 
 const section = new URLSearchParams(location.search).get("section") ?? undefined;
 const firstCursor = new URLSearchParams(location.search).get("cursor") ?? undefined;
@@ -107,7 +85,7 @@ export default function Show({ id = "", prepared }: { id?: string; prepared?: un
       } else if ("lines" in event) {
         setTickets(event);
       } else {
-        setTickets((now) => apply(now, event));
+        setTickets((now) => apply(now, event, section));
         announce(newsOf(event), event.left);
       }
     });
@@ -211,7 +189,7 @@ export default function Show({ id = "", prepared }: { id?: string; prepared?: un
           ))}
         </ul>
       ) : (
-        <Empty title={t("show.soldOut")}>{t("show.soldOut.text")}</Empty>
+        <NoTickets id={id} elsewhere={section !== undefined && left > 0} />
       )}
       {more.error !== undefined && <Alert kind="error">{messageOf(more.error)}</Alert>}
       {next !== undefined && <More busy={more.busy} onClick={more.run} />}
@@ -219,6 +197,21 @@ export default function Show({ id = "", prepared }: { id?: string; prepared?: un
         {news}
       </p>
     </>
+  );
+}
+
+function NoTickets({ id, elsewhere }: { id: string; elsewhere: boolean }) {
+  const all = (
+    <LinkButton kind="secondary" href={`/shows/${id}#tickets`}>
+      {t("show.allSections")}
+    </LinkButton>
+  );
+  return elsewhere ? (
+    <Empty title={t("show.noneInSection")} action={all}>
+      {t("show.noneInSection.text")}
+    </Empty>
+  ) : (
+    <Empty title={t("show.soldOut")}>{t("show.soldOut.text")}</Empty>
   );
 }
 
@@ -328,30 +321,6 @@ function handle(event: LiveEvent, take: (event: Schemas["LiveListing"] | "update
       take("updated");
     }
   }
-}
-
-/** The tickets after a change. An event may come twice, so its values are taken as they are. */
-export function apply(now: Tickets, event: Schemas["LiveListing"]): Tickets {
-  const known = now.lines.find((line) => line.id === event.ticketId);
-  const after = { ...now, left: event.left };
-  const isGone = event.change === "reserved" || event.change === "sold" || event.change === "withdrawn";
-  if (known) {
-    const change = { price: event.price, currency: event.currency, gone: isGone ? (event.change as Gone) : undefined };
-    return { ...after, lines: now.lines.map((line) => (line === known ? { ...line, ...change } : line)) };
-  }
-  const isShown = section === undefined || (event.seat?.section ?? "") === section;
-  const last = now.lines.at(-1);
-  const isOnPage = now.next === undefined || (last !== undefined && event.price < last.price);
-  if (isGone || !isShown || !isOnPage) {
-    return after;
-  }
-  const line: Line = { id: event.ticketId, price: event.price, currency: event.currency, place: event.seat, fresh: true };
-  const at = now.lines.findIndex(({ price }) => price > line.price);
-  return { ...after, lines: now.lines.toSpliced(at < 0 ? now.lines.length : at, 0, line) };
-}
-
-function mark(now: Tickets, id: string, gone: Gone): Tickets {
-  return { ...now, lines: now.lines.map((line) => (line.id === id ? { ...line, gone } : line)) };
 }
 
 /** A sentence for screen readers. */

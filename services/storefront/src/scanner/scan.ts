@@ -1,7 +1,7 @@
 import type { Decoder } from "./decoder.ts";
 
 /** How long a code is out of the picture until it counts as shown once more, in milliseconds. */
-const absence = 1_500;
+const absence = 3_000;
 /** The pause between two pictures that are searched, in milliseconds: a telephone stays cool. */
 const pause = 100;
 

@@ -23,6 +23,7 @@ export function Scanner({ found }: { found: (code: string) => void }) {
       return;
     }
     const controller = new AbortController();
+    const ended = (): boolean => controller.signal.aborted;
     let started: Camera | undefined;
     let awake: WakeLockSentinel | undefined;
     const run = async (): Promise<void> => {
@@ -31,7 +32,7 @@ export function Scanner({ found }: { found: (code: string) => void }) {
         loading.catch(() => undefined); // it is awaited below, if there is a camera
         const current = await startCamera(element, device);
         started = current;
-        if (controller.signal.aborted) {
+        if (ended()) {
           current.stop();
           return;
         }
@@ -42,7 +43,7 @@ export function Scanner({ found }: { found: (code: string) => void }) {
         });
         setCamera(current);
         awake = await keepAwake();
-        if (controller.signal.aborted) {
+        if (ended()) {
           void awake?.release();
           return;
         }
@@ -56,7 +57,7 @@ export function Scanner({ found }: { found: (code: string) => void }) {
           controller.signal,
         );
       } catch (error) {
-        if (!controller.signal.aborted) {
+        if (!ended()) {
           setFailure(error instanceof CameraError ? error.failure : "busy");
           setOn(false);
         }

@@ -1511,7 +1511,7 @@ export interface components {
     /**
      * @description - `available`: it can be reserved.
      *     - `reserved`: an order has it that is not paid yet. It may become available again.
-     *     - `sold`: a complete order has it.
+     *     - `sold`: a complete order has it. It stays so if that order is refunded after its pass was used, or after its buyer sold the ticket again.
      *     - `withheld`: its sale was refunded. It is for sale again when its seller changes the listing (`PUT`).
      *
      *     Events bring this status, so it may be late by some milliseconds: whether a ticket can be reserved is decided by `POST /api/orders`.

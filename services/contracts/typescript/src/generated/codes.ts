@@ -110,7 +110,7 @@ export interface Codes {
   show_started: 409;
   /** the show is cancelled. What to do: another show. */
   show_cancelled: 409;
-  /** a ticket for this place of the show is listed already. What to do: another place. */
+  /** a ticket for this place of the show is listed already; of a ticket that is sold again: so it is. What to do: another place; or change that listing. */
   seat_listed: 409;
   /** the price is higher than the show allows (`maxMarkup`); `maxPrice` is the highest price. What to do: a lower price. */
   price_above_cap: 409;

@@ -84,7 +84,10 @@ export function useOrder(id: string, returned: boolean): LiveOrder {
     };
     const readPayment = async (): Promise<boolean> => {
       const { data } = await api.GET("/api/payments", { params: { query: { orderId: id } }, signal });
-      const [payment] = data;
+      const [read] = data;
+      // The address of the bank's page is there if Stripe was asked; it is that of the payment's version.
+      const known = current.payment?.updatedAt === read?.updatedAt ? current.payment?.redirectUrl : undefined;
+      const payment = read && known !== undefined ? { redirectUrl: known, ...read } : read;
       const changed = payment?.status !== current.payment?.status || payment?.updatedAt !== current.payment?.updatedAt;
       update({ payment, paymentKnown: true, disconnected: false });
       return changed;
