@@ -23,7 +23,7 @@ export function Scanner({ found }: { found: (code: string) => void }) {
       return;
     }
     const controller = new AbortController();
-    const ended = (): boolean => controller.signal.aborted;
+    const isOver = (): boolean => controller.signal.aborted;
     let started: Camera | undefined;
     let awake: WakeLockSentinel | undefined;
     const run = async (): Promise<void> => {
@@ -32,7 +32,7 @@ export function Scanner({ found }: { found: (code: string) => void }) {
         loading.catch(() => undefined); // it is awaited below, if there is a camera
         const current = await startCamera(element, device);
         started = current;
-        if (ended()) {
+        if (isOver()) {
           current.stop();
           return;
         }
@@ -43,7 +43,7 @@ export function Scanner({ found }: { found: (code: string) => void }) {
         });
         setCamera(current);
         awake = await keepAwake();
-        if (ended()) {
+        if (isOver()) {
           void awake?.release();
           return;
         }
@@ -57,7 +57,7 @@ export function Scanner({ found }: { found: (code: string) => void }) {
           controller.signal,
         );
       } catch (error) {
-        if (!ended()) {
+        if (!controller.signal.aborted) {
           setFailure(error instanceof CameraError ? error.failure : "busy");
           setOn(false);
         }
