@@ -29,7 +29,7 @@ choose() {
 		need go git make || return 0
 		[ -f .state/dev-infra.pid ] || { echo "  First start the servers (2)."; return 0; }
 		read -rp "  Which service (auth, tickets, orders, payments, expiration, dead-letters, catalogue, webhooks, gateway)? " service
-		[ -f "services/$service/main.go" ] || [ -f "services/$service/package.json" ] || { echo "  There is no service $service."; return 0; }
+		[ -f "services/$service/main.go" ] || [ -f "services/$service/src/main.ts" ] || { echo "  There is no service $service."; return 0; }
 		make "dev-$service"
 		;;
 	4) make dev-infra-down ;;

@@ -10,7 +10,7 @@ import { settled } from "./pages.ts";
 import { hastyUrl, storefrontUrl } from "./stacks.ts";
 
 const devices = {
-  desktop: { width: 1280, height: 800 },
+  desktop: { width: 1040, height: 680 },
   phone: { width: 390, height: 780 },
 };
 
@@ -64,7 +64,7 @@ async function difference(context: BrowserContext, ...pictures: Buffer[]): Promi
 
 test("pictures of the sample programme", async ({ page }) => {
   await take(page, "shows", `${hastyUrl}/`);
-  const { shows } = await send<{ shows: Show[] }>(hastyUrl, "GET", "/api/catalogue/shows?q=Smalltalk");
+  const { shows } = await send<{ shows: Show[] }>(hastyUrl, "GET", "/api/catalogue/shows?category=theatre");
   await take(page, "show", `${hastyUrl}/shows/${shows[0]?.id ?? ""}`);
 });
 

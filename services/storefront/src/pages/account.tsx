@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
 import { Password, passwordOf } from "../account/password.tsx";
 import { api, currentUser, messageOf } from "../lib/api.ts";
@@ -9,24 +9,23 @@ import { useForm } from "../ui/form.ts";
 import { Alert, Button } from "../ui/index.tsx";
 import { useAction } from "../ui/use.ts";
 
-export default function Account() {
-  const [email, setEmail] = useState("");
-  const [problem, setProblem] = useState<unknown>();
-  useEffect(() => {
-    currentUser().then((user) => {
-      if (user === undefined) {
-        goToSignIn();
-      } else {
-        setEmail(user.email);
-      }
-    }, setProblem);
-  }, []);
+/** Reads who is signed in before the page is shown. */
+export async function prepare(): Promise<{ email: string }> {
+  const user = await currentUser();
+  if (user === undefined) {
+    goToSignIn();
+    return new Promise(() => undefined); // the page ends
+  }
+  return user;
+}
+
+export default function Account({ prepared }: { id?: string; prepared?: unknown }) {
+  const { email } = prepared as { email: string };
   return (
     <div class="narrow">
       <h1>{t("account.title")}</h1>
-      {problem !== undefined && <Alert kind="error">{messageOf(problem)}</Alert>}
       <p class="lead muted">
-        {t("account.signedInAs")} <strong class="who">{email || "\u00a0"}</strong>
+        {t("account.signedInAs")} <strong class="who">{email}</strong>
       </p>
       <ChangePassword email={email} />
       <SignOut />
