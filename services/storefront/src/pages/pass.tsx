@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { api, hasCode, messageOf, retry } from "../lib/api.ts";
 import { t } from "../lib/texts.ts";
 import { Alert, Badge, Button, DateTime, Empty, LinkButton, Skeleton } from "../ui/index.tsx";
-import { Resale } from "../ui/resale.tsx";
+import { Resale } from "../selling/resale.tsx";
 import { Fact, placeText, shortId, useShow, WhenAndWhere } from "../ui/ticket.tsx";
 import { useLoaded } from "../ui/use.ts";
 

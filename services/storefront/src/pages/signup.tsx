@@ -3,9 +3,9 @@ import { useRef } from "preact/hooks";
 import { nextAddress } from "../account/next.ts";
 import { Password, passwordOf } from "../account/password.tsx";
 import { messageOf, publicApi } from "../lib/api.ts";
+import { RequestKey } from "../lib/request-key.ts";
 import { noteSignedIn } from "../lib/session.ts";
 import { t } from "../lib/texts.ts";
-import { RequestKey } from "../selling/key.ts";
 import { textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field } from "../ui/index.tsx";
 

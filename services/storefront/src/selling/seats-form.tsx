@@ -6,9 +6,9 @@ import { t, tn } from "../lib/texts.ts";
 import { FieldError, textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field, LinkButton } from "../ui/index.tsx";
 import { useAction } from "../ui/use.ts";
-import { nameCap } from "./cap.ts";
 import { listAll, listingsOf, type Listing } from "./list.ts";
 import { mostTickets, NumbersError, parseNumbers } from "./numbers.ts";
+import { amountOf, nameCap } from "./price.ts";
 
 type Show = Schemas["Show"];
 
@@ -21,23 +21,15 @@ export function SeatsForm({ show, currency }: { show: Show; currency: string }) 
   const changed = (): void => {
     setListings((before) => [...before]);
   };
-  const amountOf = (field: string, text: string): number => {
-    const amount = parseMoney(text, currency);
-    if (amount === undefined) {
-      throw new FieldError(field, t("price.wrong", { example: money(4500, currency) }));
-    }
-    return amount;
-  };
 
   const form = useForm(async (values) => {
     const text = (field: string): string => textOf(values, field);
-    const faceValue = text("faceValue");
     const seat = { ...(text("section") && { section: text("section") }), ...(text("row") && { row: text("row") }) };
     const numbers = numbered ? numbersOf(text("places")) : Array.from({ length: countOf(text("places")) }, () => "");
     const ticket = {
       showId: show.id,
-      price: amountOf("price", text("price")),
-      ...(faceValue && { faceValue: amountOf("faceValue", faceValue) }),
+      price: amountOf(values, "price", currency),
+      ...(text("faceValue") && { faceValue: amountOf(values, "faceValue", currency) }),
     };
     const all = listingsOf(
       numbers.map((number) => {

@@ -163,18 +163,6 @@ function Labelled({ id, label, hint, error, class: more, children }: LabelledPro
   );
 }
 
-/**
- * Moves the focus to the first field of a form that has an error, or to its alert. Call it after the state with the errors is set:
- * `useFocusOnError(formRef, error)`.
- */
-export function useFocusOnError(form: { current: HTMLElement | null }, error: unknown): void {
-  useEffect(() => {
-    if (error !== undefined) {
-      form.current?.querySelector<HTMLElement>('[aria-invalid="true"], .alert[tabindex]')?.focus();
-    }
-  }, [error]);
-}
-
 /** A message. An error takes a screen reader's attention at once; the others wait for a pause. */
 export function Alert({ kind, children }: { kind: "error" | "success" | "note" | "warning"; children: ComponentChildren }) {
   return (

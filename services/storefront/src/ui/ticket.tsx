@@ -19,7 +19,7 @@ export function useShow(showId: string | undefined): Show | undefined {
 
 /** "Stalls, row C, seat 12", or what a ticket without a place has. */
 export function placeText(seat: Schemas["Place"] | undefined): string {
-  return placeName(seat, { row: t("ui.row"), seat: t("ui.seat") }) || t("ui.noPlace");
+  return placeName(seat) || t("ui.noPlace");
 }
 
 /** An id for people: its last digits, which differ most. */
