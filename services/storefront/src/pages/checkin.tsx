@@ -1,3 +1,4 @@
+// Check-in at the door of a show, and the choice of the show.
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { api, currentUser, messageOf, type Schemas } from "../lib/api.ts";
@@ -10,7 +11,7 @@ import { Scanner } from "../checkin/scanner.tsx";
 import { Alert, Skeleton } from "../ui/index.tsx";
 
 /** Checks passes at the door of a show: with the camera, or by typing. Without a show, the owner chooses one. */
-export default function Checkin({ id }: { id?: string }) {
+export default function CheckinPage({ id }: { id?: string }) {
   return id === undefined ? <Choice /> : <CheckinOf showId={id} />;
 }
 

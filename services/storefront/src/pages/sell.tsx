@@ -1,3 +1,4 @@
+// Announces shows, and lists tickets.
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 
@@ -20,7 +21,7 @@ type Show = Schemas["Show"];
  * Where things are put up for sale. Each step has an address of its own, so the back button goes one step back: `/sell` chooses,
  * `/sell?new=show` and `/sell?new=ticket` make something, `/sell?show=ID` lists tickets of a show, and `/sell?edit=ID` changes it.
  */
-export default function Sell() {
+export default function SellPage() {
   useSignedIn();
   const step = new URLSearchParams(location.search);
   const show = step.get("show");

@@ -54,7 +54,7 @@ async function readPage(
   return { lines: data.map((ticket) => ({ ...ticket, place: ticket.seat })), next: nextCursor(response), response };
 }
 
-export default function Show({ id = "", prepared }: { id?: string; prepared?: unknown }) {
+export default function ShowPage({ id = "", prepared }: { id?: string; prepared?: unknown }) {
   const [tickets, setTickets] = useState(prepared as Tickets);
   const [news, setNews] = useState("");
   const [online, setOnline] = useState(navigator.onLine);

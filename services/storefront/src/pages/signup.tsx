@@ -1,3 +1,4 @@
+// A new account.
 import { useRef } from "preact/hooks";
 
 import { nextAddress } from "../account/next.ts";
@@ -10,7 +11,7 @@ import { textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field } from "../ui/index.tsx";
 
 /** Makes an account, and goes on to the page in `?next=`. */
-export default function Signup() {
+export default function SignupPage() {
   const key = useRef(new RequestKey());
   const form = useForm(async (values) => {
     const body = { email: textOf(values, "email"), password: passwordOf(values, "password"), cookieOnly: true };

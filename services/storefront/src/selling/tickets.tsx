@@ -6,8 +6,8 @@ import { t } from "../lib/texts.ts";
 import { Dialog } from "../ui/dialog.tsx";
 import { textOf, useForm } from "../ui/form.ts";
 import { Alert, Badge, Button, Empty, Field, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { usePages } from "../ui/pages.ts";
 import { useAction } from "../ui/use.ts";
-import { usePages } from "./pages.ts";
 import { amountOf, nameCap } from "./price.ts";
 
 type Ticket = Schemas["Ticket"];
