@@ -29,6 +29,8 @@ import (
 //	expired    the reservation window ended without payment    after the window no
 //	withdrawn  the seller deleted the listing                  yes              no
 //	           the ticket is revoked (CancelRevoked)           yes              yes (**)
+//	           of a resale: its seller's order has ended, or   yes              no
+//	           its seller has used the pass (Chain.endBuyer)
 //	payment    the payment was voided                          yes              yes (*)
 //	refunded   all of the money was given back                 yes              yes
 //

@@ -40,8 +40,6 @@ var (
 	errNotOwner    = problem.New(problem.Forbidden, "not_show_owner", "Only the owner of this show may check its passes in.")
 	// errUsed has a member more in the response: usedAt, when the pass was used.
 	errUsed = problem.New(problem.Conflict, "already_used", "This pass was used already.").WithField("code")
-	// errPassReserved has the time until the end of that reservation.
-	errPassReserved = problem.New(problem.Conflict, "pass_reserved", "This pass is offered for resale, and a buyer has reserved it. It can be used again unless that buyer pays.").WithField("code")
 )
 
 // CheckPass refuses an order without a valid or used pass: errNoPass if it never had one, errPassVoid if it has none any more.
@@ -69,8 +67,10 @@ func (s *Seat) CheckShowOwner(user id.User) error {
 
 // Use checks the holder of a pass in, at the show's door: it happens once. It refuses
 //   - everybody but the show's owner (errNotOwner);
-//   - a pass that is void or that there never was (CheckPass), and one that was used (errUsed);
-//   - a pass whose place a buyer has reserved (errPassReserved). If the window of that reservation is over, Use cancels that order.
+//   - a pass that is void or that there never was (CheckPass), and one that was used (errUsed).
+//
+// An unpaid order that has reserved the place is cancelled: the holder of a valid pass comes in. Otherwise strangers could
+// keep its holder out until the show has begun, by reservations that they never pay.
 func (c *Chain) Use(owner id.User, now time.Time, terms Terms) error {
 	o := c.Order
 	if err := c.Seat.CheckShowOwner(owner); err != nil {
@@ -83,10 +83,7 @@ func (c *Chain) Use(owner id.User, now time.Time, terms Terms) error {
 		return errUsed.WithMember("usedAt", clock.Stamp(o.UsedAt))
 	}
 	if o.Transfer != nil {
-		if left := o.Transfer.ExpiresAt.Sub(now); left > 0 {
-			return errPassReserved.WithRetryAfter(left)
-		}
-		if err := c.endBuyer(Expired, now, terms); err != nil {
+		if err := c.endBuyer(now, terms); err != nil {
 			return err
 		}
 	}

@@ -14,11 +14,12 @@ import (
 // seats, change in the same transaction:
 //
 //	what happens                 O2         O1
-//	T2 is reserved               created    Transfer = O2           its pass cannot be used meanwhile
+//	T2 is reserved               created    Transfer = O2           its pass is valid until O2 is complete
 //	O2 ends unpaid               cancelled  Transfer = nil
 //	O2 is complete               complete   ResoldTo = O2           its pass is void, and that of O2 valid
 //	the sale of O2 is given back cancelled  ResoldTo = ""           its pass is valid again, unless the place is spent by O2
 //	O1 is cancelled, unpaid O2   cancelled  cancelled               O2 is withdrawn: there is no place to sell
+//	O1 is used, unpaid O2        cancelled  UsedAt                  O2 is withdrawn
 //
 // So a place has one valid pass at most at any time. O2 may be resold in the same way: a decision about an order changes the order
 // before it in the chain and the one after it, and no others.
@@ -44,9 +45,8 @@ func resoldOf(published *events.Resold) *Resold {
 
 // Transfer names the unpaid order that buys an order's place, and the resale that it reserves.
 type Transfer struct {
-	TicketID  id.Ticket `json:"ticketId"`
-	OrderID   id.Order  `json:"orderId"`
-	ExpiresAt time.Time `json:"expiresAt"` // the end of its reservation window
+	TicketID id.Ticket `json:"ticketId"`
+	OrderID  id.Order  `json:"orderId"`
 }
 
 // Holding is an order with the seat of its ticket.
@@ -72,7 +72,7 @@ func (c *Chain) Follow(before Status, now time.Time, terms Terms) error {
 		return nil
 	}
 	if status == Cancelled && c.Order.Transfer != nil {
-		if err := c.endBuyer(Withdrawn, now, terms); err != nil {
+		if err := c.endBuyer(now, terms); err != nil {
 			return err
 		}
 	}
@@ -95,7 +95,7 @@ func (o *Order) BeginTransfer(to *Order) error {
 	case o.Transfer != nil:
 		return errReserved
 	}
-	o.Transfer = &Transfer{TicketID: to.Ticket.ID, OrderID: to.ID, ExpiresAt: to.ExpiresAt}
+	o.Transfer = &Transfer{TicketID: to.Ticket.ID, OrderID: to.ID}
 	return nil
 }
 
@@ -123,13 +123,13 @@ func (h *Holding) takeBack(ended *Order, now time.Time) error {
 	return nil
 }
 
-// endBuyer cancels the unpaid order that buys this order's place.
-func (c *Chain) endBuyer(reason Reason, now time.Time, terms Terms) error {
+// endBuyer withdraws the unpaid order that buys this order's place.
+func (c *Chain) endBuyer(now time.Time, terms Terms) error {
 	if c.Buyer == nil || c.Buyer.Order.Status != Created || !c.Order.isReservedBy(c.Buyer.Order) {
 		return errNotHeld
 	}
 	c.Order.Transfer = nil
-	_, err := c.Buyer.Order.Cancel(c.Buyer.Seat, reason, now, terms)
+	_, err := c.Buyer.Order.Cancel(c.Buyer.Seat, Withdrawn, now, terms)
 	return err
 }
 

@@ -700,7 +700,7 @@ func (c *simulatedClient) refund(ctx context.Context) {
 		kind = "refund a part"
 	}
 	c.history.Add(check.Request{Kind: check.Refund, Order: p.order, Call: time.Now()}) // from now on it may be cancelled
-	c.resaleMayEnd(p.of.id)
+	c.resaleMayEnd(p.of.id, time.Now())
 	request := client.Request{Method: http.MethodPost, Path: "/v1/refunds", Body: form.Encode()}
 	response, err := c.sandbox.As("sk_test_dashboard").Do(ctx, request.With("Content-Type", "application/x-www-form-urlencoded"))
 	if err != nil {

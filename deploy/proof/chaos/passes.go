@@ -65,7 +65,6 @@ func (c *simulatedClient) checkIn(ctx context.Context) {
 		return
 	}
 	call := time.Now()
-	c.resaleMayEnd(p.of.id)
 	var doors sync.WaitGroup
 	for door := range 2 {
 		doors.Go(func() {
@@ -81,6 +80,7 @@ func (c *simulatedClient) checkIn(ctx context.Context) {
 		})
 	}
 	doors.Wait()
+	c.resaleMayEnd(p.of.id, call)
 }
 
 // resell lists the ticket of an order again. From then on the first listing may stay sold though its order has ended.
@@ -108,14 +108,14 @@ func (c *simulatedClient) resell(ctx context.Context) {
 	}
 }
 
-// resaleMayEnd records that the resale of a ticket may end from now on, also if it is sold: its pass may be used first, or its own order may be
+// resaleMayEnd records that the resale of a ticket may end from a moment on, also if it is sold: its pass may be used first, or its own order may be
 // refunded.
-func (c *simulatedClient) resaleMayEnd(ticket string) {
+func (c *simulatedClient) resaleMayEnd(ticket string, from time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range c.tickets {
 		if t.resaleOf == ticket {
-			c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.id, Call: time.Now()})
+			c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.id, Call: from})
 		}
 	}
 }

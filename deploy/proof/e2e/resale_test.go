@@ -113,9 +113,6 @@ func TestResale_ARefundMakesTheSellersPassValidAgain(t *testing.T) {
 		status, order = third.tryReserve(t, resale.ID)
 		return status == 201
 	})
-	r := owner.call(t, client.CheckIn(show.ID, code))
-	requireProblem(t, 409, r, "pass_reserved")
-	require.NotEmpty(t, r.Header.Get("Retry-After"))
 	third.cancel(t, order.ID)
 
 	s.refund(t, bought.StripeID, "") // the seller gets the money back, and has nothing to sell

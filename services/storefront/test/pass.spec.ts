@@ -46,6 +46,30 @@ test("a pass admits once: typed at the door, and then used already", async ({ pa
   await expect(verdict).toHaveAttribute("data-outcome", "wrong");
 });
 
+test("a code that two people show before its answer is there admits one", async ({ page, context }) => {
+  const { owner, show, pass } = await sold();
+  await signIn(context, owner);
+  await page.goto(`/checkin/${show.id}`);
+  await settled(page);
+  let send: () => void = () => undefined;
+  const both = new Promise<void>((resolve) => {
+    send = resolve;
+  });
+  await page.route("**/checkins", async (route) => {
+    await both;
+    await route.continue();
+  });
+  const verdict = page.locator("[data-outcome]").first();
+
+  await type(page, pass.code);
+  await type(page, pass.code);
+  send();
+  await expect(verdict).toHaveAttribute("data-outcome", "admitted");
+  await type(page, pass.code);
+  await expect(verdict).toHaveAttribute("data-outcome", "used");
+  await expect(page.locator(".tally dd")).toHaveText(["1", "1"]);
+});
+
 test("a pass admits once: held into the camera, and then used already", async ({ page, context, browser }, info) => {
   const { owner, show, buyer, order } = await sold();
   await signIn(context, buyer);

@@ -162,7 +162,6 @@ const marks: Record<Outcome, string> = {
   void: "✕",
   wrong: "✕",
   invalid: "✕",
-  reserved: "!",
   failed: "!",
 };
 
@@ -193,7 +192,7 @@ function Panel({ result, checking, again }: { result: Result | undefined; checki
         {result.seat && <p class="verdict-seat">{placeOf(result.seat)}</p>}
         <p>{explain(result)}</p>
       </div>
-      {(result.outcome === "failed" || result.outcome === "reserved") && (
+      {result.outcome === "failed" && (
         <button
           type="button"
           class="button"
@@ -214,8 +213,6 @@ function explain(result: Result): string {
       return result.title ?? "";
     case "used":
       return result.usedAt === undefined ? t("error.already_used") : usedAt(result.usedAt);
-    case "reserved":
-      return t("checkin.reserved");
     case "failed":
       return messageOf(result.error);
     default:

@@ -1,7 +1,7 @@
 import { api, Problem, retry, type Schemas } from "../lib/api.ts";
 
 /** What became of a code. */
-export type Outcome = "admitted" | "used" | "void" | "reserved" | "wrong" | "invalid" | "failed";
+export type Outcome = "admitted" | "used" | "void" | "wrong" | "invalid" | "failed";
 
 export interface Result {
   outcome: Outcome;
@@ -15,8 +15,6 @@ export interface Result {
   seat?: Schemas["Place"];
   /** When the pass was used, of `admitted` and `used`. */
   usedAt?: string;
-  /** In how many seconds it may be checked again, of `reserved`. */
-  retryAfter?: number;
   /** Of `failed`. */
   error?: unknown;
 }
@@ -25,7 +23,6 @@ const outcomes: Partial<Record<string, Outcome>> = {
   already_used: "used",
   pass_void: "void",
   no_pass: "void",
-  pass_reserved: "reserved",
   wrong_show: "wrong",
   pass_invalid: "invalid",
 };
@@ -35,18 +32,33 @@ const patience = 6_000;
 
 /**
  * Checks the passes of one show. A code has the same `Idempotency-Key` until its check has an answer: if the answer that admitted it
- * was lost, the next check of the code admits it, and does not refuse it as used.
+ * was lost, the next check of the code admits it, and does not refuse it as used. A code that is being checked is not checked once more: two
+ * people with the same code would both get the answer that admits one.
  */
 export class Door {
   readonly #showId: string;
   readonly #keys = new Map<string, string>();
+  readonly #checking = new Set<string>();
   #checks = 0;
 
   constructor(showId: string) {
     this.#showId = showId;
   }
 
-  async check(code: string): Promise<Result> {
+  /** The result; `undefined` if the code is being checked already. */
+  async check(code: string): Promise<Result | undefined> {
+    if (this.#checking.has(code)) {
+      return undefined;
+    }
+    this.#checking.add(code);
+    try {
+      return await this.#check(code);
+    } finally {
+      this.#checking.delete(code);
+    }
+  }
+
+  async #check(code: string): Promise<Result> {
     const result = { code, number: this.#checks++ };
     const key = this.#keys.get(code) ?? crypto.randomUUID();
     this.#keys.set(code, key);
@@ -80,7 +92,6 @@ export class Door {
         outcome: outcome ?? "failed",
         at: new Date(),
         ...(typeof usedAt === "string" && { usedAt }),
-        ...(error.retryAfter !== undefined && { retryAfter: error.retryAfter }),
         error,
       };
     }

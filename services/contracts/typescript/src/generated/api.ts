@@ -341,8 +341,8 @@ export interface paths {
      * Check in the holder of a pass
      * @description Uses a pass of the show, whose owner the caller is. Exactly one request with a code is 200, also among requests at the same moment and of several people at the doors; all others are 409 `already_used`, with the time of the first. Let in who has the 200.
      *
-     *     Send an `Idempotency-Key`, a new one for each scan: if the answer is lost, the repeated request then gets 200, too, and not `already_used`. A pass that is for sale again is used all the same, and its listing is withdrawn; but not while somebody has reserved it
-     *     (`pass_reserved`). A pass can be used at any time, also before the show starts.
+     *     Send an `Idempotency-Key`, a new one for each scan: if the answer is lost, the repeated request then gets 200, too, and not `already_used`. A pass that is for sale again is used all the same: its listing is withdrawn, and an unpaid
+     *     order of it is cancelled (`withdrawn`). A pass can be used at any time, also before the show starts.
      */
     post: operations["checkIn"];
     delete?: never;
@@ -4470,7 +4470,7 @@ export interface operations {
       };
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      /** @description The pass does not let anybody in now. With `already_used` the member `usedAt` has the time of the check-in; with `pass_reserved` there is a `Retry-After`. */
+      /** @description The pass does not let anybody in. With `already_used` the member `usedAt` has the time of the check-in. */
       409: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
