@@ -61,8 +61,8 @@ func makeSamples(ctx context.Context, args []string) error {
 // madeSamples is a line about a programme that is there.
 func madeSamples(result samples.Result, email string) string {
 	line := fmt.Sprintf("The sample programme is there: %d shows and %d tickets, of the account %s.", result.Shows, result.Tickets, email)
-	if result.MissingShows > 0 {
-		line += fmt.Sprintf(" Of these, %d are over or cancelled and get no tickets any more.", result.MissingShows)
+	if result.ClosedShows > 0 {
+		line += fmt.Sprintf(" Of these, %d are over or cancelled and get no tickets any more.", result.ClosedShows)
 	}
 	return line
 }

@@ -1,8 +1,9 @@
 // Command gateway is the one public address of the system. It proxies the REST APIs of the services, limits what clients may
 // send, and reports whether all services are ready. It needs no store and no broker.
 //
-// Read api.go for the paths, pages.go for the storefront, origin.go for requests of other sites, limits.go and buckets.go for the rate limits, proxy.go for the headers, stream.go for responses
-// that do not end, upstream.go and replica.go for the choice of a process, connection.go for the connections to it.
+// Read api.go for the paths, pages.go for the storefront, origin.go for requests of other sites, limits.go and buckets.go for the rate
+// limits, proxy.go for the headers, stream.go for responses that do not end, upstream.go and replica.go for the choice of a process,
+// connection.go for the connections to it.
 package main
 
 import (

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -182,7 +183,7 @@ type passResponse struct {
 
 // pass responds with the pass of an order: in JSON, as a picture, or with the address of the page that shows it.
 func (a *api) pass(c *fiber.Ctx) error {
-	form, err := passForm(c)
+	mediaType, err := formOf(c, passForms)
 	if err != nil {
 		return err
 	}
@@ -192,7 +193,7 @@ func (a *api) pass(c *fiber.Ctx) error {
 	}
 	c.Set(fiber.HeaderCacheControl, "private, no-store")
 	c.Vary(fiber.HeaderAccept)
-	if form == fiber.MIMETextHTML { // the page asks for the pass itself
+	if mediaType == fiber.MIMETextHTML { // the page asks for the pass itself
 		return c.Redirect("/orders/"+string(order)+"/pass", fiber.StatusSeeOther)
 	}
 	found, seat, err := a.store.OrderAndSeat(rest.Context(c), order, identity.UserIDOf(c))
@@ -206,7 +207,7 @@ func (a *api) pass(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if form == pictureType {
+	if mediaType == pictureType {
 		picture, err := passPicture(code, found.Ticket)
 		if err != nil {
 			return err
@@ -231,18 +232,30 @@ func (a *api) pass(c *fiber.Ctx) error {
 	return c.JSON(response)
 }
 
-// passForm is the media type in which a client wants a pass: that of the parameter format, else of the header Accept. Without
-// either it is JSON.
-func passForm(c *fiber.Ctx) (string, error) {
-	switch c.Query("format") {
-	case "":
-		return cmp.Or(c.Accepts(fiber.MIMEApplicationJSON, pictureType, fiber.MIMETextHTML), fiber.MIMEApplicationJSON), nil
-	case "json":
-		return fiber.MIMEApplicationJSON, nil
-	case "svg":
-		return pictureType, nil
+// form is a media type in which the API serves something. Its name is the value of the parameter format; "" if only the header Accept can ask
+// for it.
+type form struct{ name, mediaType string }
+
+// passForms are the forms of a pass. In a browser it has a page.
+var passForms = []form{{"json", fiber.MIMEApplicationJSON}, {"svg", pictureType}, {"", fiber.MIMETextHTML}}
+
+// formOf is the media type that a client wants: that of the parameter format, else of the header Accept. Without either it is the first.
+func formOf(c *fiber.Ctx, forms []form) (string, error) {
+	asked := c.Context().QueryArgs().Has("format")
+	var names, mediaTypes []string
+	for _, one := range forms {
+		if asked && one.name != "" && one.name == c.Query("format") {
+			return one.mediaType, nil
+		}
+		if one.name != "" {
+			names = append(names, one.name)
+		}
+		mediaTypes = append(mediaTypes, one.mediaType)
 	}
-	return "", problem.New(problem.Invalid, "invalid", "format must be json or svg.").WithField("format")
+	if asked {
+		return "", problem.New(problem.Invalid, "invalid", "Format must be %s.", strings.Join(names, " or ")).WithField("format")
+	}
+	return cmp.Or(c.Accepts(mediaTypes...), mediaTypes[0]), nil
 }
 
 type checkInRequest struct {

@@ -89,6 +89,9 @@ func saleResponseOf(o Order) saleResponse {
 // csvType is the media type of the file of sales.
 const csvType = "text/csv"
 
+// salesForms are the forms of a seller's sales.
+var salesForms = []form{{"json", fiber.MIMEApplicationJSON}, {"csv", csvType}}
+
 // sales responds with a page of the caller's sales, or with all of them as a file.
 func (a *api) sales(c *fiber.Ctx) error {
 	limit, cursor, err := rest.Paging(c)
@@ -99,14 +102,14 @@ func (a *api) sales(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	form, err := salesForm(c)
+	mediaType, err := formOf(c, salesForms)
 	if err != nil {
 		return err
 	}
 	c.Set(fiber.HeaderCacheControl, "private, no-store")
 	c.Vary(fiber.HeaderAccept)
 	seller := identity.UserIDOf(c)
-	if form == csvType {
+	if mediaType == csvType {
 		return a.salesFile(c, seller, show)
 	}
 	sales, next, err := a.store.SalesOf(rest.Context(c), seller, show, limit, cursor)
@@ -131,20 +134,6 @@ func salesShow(c *fiber.Ctx) (id.Show, error) {
 		return "", problem.New(problem.Invalid, "uuid", "Show id must be a UUID.").WithField("showId")
 	}
 	return show, nil
-}
-
-// salesForm is the media type in which the sales are requested.
-func salesForm(c *fiber.Ctx) (string, error) {
-	if !c.Context().QueryArgs().Has("format") {
-		return cmp.Or(c.Accepts(fiber.MIMEApplicationJSON, csvType), fiber.MIMEApplicationJSON), nil
-	}
-	switch c.Query("format") {
-	case "json":
-		return fiber.MIMEApplicationJSON, nil
-	case "csv":
-		return csvType, nil
-	}
-	return "", problem.New(problem.Invalid, "invalid", "Format must be json or csv.").WithField("format")
 }
 
 const (
@@ -192,8 +181,7 @@ func textOf(t clock.Timestamp) string {
 	if t.IsZero() {
 		return ""
 	}
-	text, _ := t.MarshalJSON() // never fails
-	return strings.Trim(string(text), `"`)
+	return t.String()
 }
 
 // formula matches what a spreadsheet may take for the begin of a formula. Where the comma is the decimal sign, as in German, spreadsheets

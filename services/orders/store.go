@@ -343,8 +343,8 @@ func (s *store) decision(ctx context.Context, order id.Order, transition func(*C
 	return docs.change(ctx), docs.own.order.Value, nil
 }
 
-// holding has the documents of a Holding. Order and seat change in one transaction.
-type holding struct {
+// holdingDocs has the documents of a Holding. Order and seat change in one transaction.
+type holdingDocs struct {
 	order state.Doc[Order]
 	seat  state.Doc[Seat]
 	read  Order // the order as it was read
@@ -352,8 +352,8 @@ type holding struct {
 
 // chainDocs has the documents of a Chain.
 type chainDocs struct {
-	own           holding
-	origin, buyer *holding // nil: there is none
+	own           holdingDocs
+	origin, buyer *holdingDocs // nil: there is none
 }
 
 // chainOf reads an order with its neighbours. Most orders have none.
@@ -377,13 +377,13 @@ func (s *store) chainOf(ctx context.Context, order id.Order) (docs chainDocs, er
 }
 
 // neighbour reads an order whose ticket is known, with its seat.
-func (s *store) neighbour(ctx context.Context, order id.Order, ticket id.Ticket) (*holding, error) {
+func (s *store) neighbour(ctx context.Context, order id.Order, ticket id.Ticket) (*holdingDocs, error) {
 	s.ticketOf.Add(order, ticket)
 	o, seat, err := s.orderAndSeat(ctx, order)
 	if errors.Is(err, errNoOrder) { // a defect: an order is never deleted
 		err = fmt.Errorf("order %s does not exist", order)
 	}
-	return &holding{order: o, seat: seat, read: o.Value}, err
+	return &holdingDocs{order: o, seat: seat, read: o.Value}, err
 }
 
 // chain are the values of the documents. The rules change them.
@@ -400,12 +400,12 @@ func (d *chainDocs) chain() Chain {
 	return c
 }
 
-func (h *holding) values() Holding { return Holding{Order: &h.order.Value, Seat: &h.seat.Value} }
+func (h *holdingDocs) values() Holding { return Holding{Order: &h.order.Value, Seat: &h.seat.Value} }
 
 // change is the change of the documents that the rules have changed, with the orders' events.
 func (d *chainDocs) change(ctx context.Context) *state.Change {
 	change := &state.Change{}
-	for _, h := range []*holding{d.buyer, &d.own, d.origin} {
+	for _, h := range []*holdingDocs{d.buyer, &d.own, d.origin} {
 		if h != nil {
 			h.addTo(ctx, change)
 		}
@@ -415,7 +415,7 @@ func (d *chainDocs) change(ctx context.Context) *state.Change {
 
 // addTo adds to a change what has changed since the documents were read. An order whose version has not grown has no event: it was
 // noted on it who reserves its place.
-func (h *holding) addTo(ctx context.Context, change *state.Change) {
+func (h *holdingDocs) addTo(ctx context.Context, change *state.Change) {
 	if h.order.Value == h.read {
 		return
 	}
@@ -528,7 +528,7 @@ func (s *store) seatsOf(ctx context.Context, orders []state.Doc[Order]) (map[id.
 
 // expireOne cancels an unpaid order as it and its seat were read. If either has changed since then, both are read again.
 func (s *store) expireOne(ctx context.Context, order state.Doc[Order], seat state.Doc[Seat]) error {
-	one := holding{order: order, seat: seat, read: order.Value}
+	one := holdingDocs{order: order, seat: seat, read: order.Value}
 	_, err := one.order.Value.Cancel(&one.seat.Value, Expired, s.clock(), s.terms)
 	if errors.Is(err, errNotOver) {
 		return err

@@ -16,11 +16,11 @@ import (
 )
 
 // functions are those that templates call: texts, money and dates in one language. The scripts write them alike (src/lib/format.ts).
-func functions(t catalogue) template.FuncMap {
+func functions(t translation) template.FuncMap {
 	return template.FuncMap{
 		"t":             t.text,
-		"languageLinks": languageLinks,
 		"tn":            t.plural,
+		"languageLinks": languageLinks,
 		"category":      func(value string) string { return t.or("category."+value, value) },
 		"country":       t.country,
 		"money":         t.money,
@@ -41,23 +41,23 @@ func functions(t catalogue) template.FuncMap {
 }
 
 // or returns the text of a key, or otherwise if there is none.
-func (t catalogue) or(key, otherwise string) string {
+func (t translation) or(key, otherwise string) string {
 	if text, ok := t[key]; ok {
 		return text
 	}
 	return otherwise
 }
 
-func (t catalogue) isGerman() bool { return t["language.code"] == "de" }
+func (t translation) isGerman() bool { return t["language.code"] == "de" }
 
-func (t catalogue) printer() *message.Printer {
+func (t translation) printer() *message.Printer {
 	return message.NewPrinter(language.Make(t["language.code"]))
 }
 
-func (t catalogue) number(n int64) string { return t.printer().Sprint(number.Decimal(n)) }
+func (t translation) number(n int64) string { return t.printer().Sprint(number.Decimal(n)) }
 
 // money writes an amount in the currency's minor unit: 4500 and "usd" are "$45.00".
-func (t catalogue) money(amount int64, code string) string {
+func (t translation) money(amount int64, code string) string {
 	unit, err := currency.ParseISO(code)
 	if err != nil {
 		return fmt.Sprintf("%d %s", amount, strings.ToUpper(code))
@@ -77,7 +77,7 @@ func (t catalogue) money(amount int64, code string) string {
 }
 
 // country returns the name of a country by its code: "DE" is "Germany".
-func (t catalogue) country(code string) string {
+func (t translation) country(code string) string {
 	region, err := language.ParseRegion(code)
 	if err != nil {
 		return code
@@ -86,10 +86,10 @@ func (t catalogue) country(code string) string {
 }
 
 // word returns a word of a text that lists words.
-func (t catalogue) word(key string, i int) string { return strings.Fields(t[key])[i] }
+func (t translation) word(key string, i int) string { return strings.Fields(t[key])[i] }
 
 // dateTime writes "Thu, 24 Dec 2026, 19:30", in the time's own zone.
-func (t catalogue) dateTime(at time.Time) string {
+func (t translation) dateTime(at time.Time) string {
 	day := fmt.Sprint(at.Day())
 	if t.isGerman() {
 		day += "."
@@ -98,7 +98,7 @@ func (t catalogue) dateTime(at time.Time) string {
 }
 
 // shortDate writes a date: "2026-12-24" is "24 Dec 2026". "" stays "".
-func (t catalogue) shortDate(date string) string {
+func (t translation) shortDate(date string) string {
 	at, err := time.Parse(time.DateOnly, date)
 	if err != nil {
 		return ""
@@ -109,7 +109,7 @@ func (t catalogue) shortDate(date string) string {
 }
 
 // place writes where a ticket's holder sits: "Stalls, row C, seat 12"; "" for a ticket without a place.
-func (t catalogue) place(p *place) string {
+func (t translation) place(p *place) string {
 	if p == nil {
 		return ""
 	}
@@ -127,7 +127,7 @@ func (t catalogue) place(p *place) string {
 }
 
 // longDate writes "Thursday, 24 December 2026".
-func (t catalogue) longDate(at time.Time) string {
+func (t translation) longDate(at time.Time) string {
 	day := fmt.Sprint(at.Day())
 	if t.isGerman() {
 		day += "."

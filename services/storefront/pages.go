@@ -115,15 +115,15 @@ func languageLinks(path, current string) ([]languageLink, error) {
 	return links, nil
 }
 
-// scriptPage writes the frame of a page that a script fills.
+// scriptPage writes the frame of a page that a script fills. The id in its path, if there is one, is that of an order or of a show.
 func (s *Storefront) scriptPage(c *fiber.Ctx, name string) error {
 	of := c.Params("id")
 	if of != "" {
-		parsed, err := id.Parse[id.Order](of)
+		parsed, err := id.Parse[string](of)
 		if err != nil {
 			return s.notFound(c, "notfound.title")
 		}
-		of = string(parsed)
+		of = parsed
 	}
 	return s.respond(c, page{template: "app.html", status: http.StatusOK, view: view{Name: name, ID: of, Title: s.text(c, name+".title")}})
 }
@@ -158,18 +158,6 @@ func (s *Storefront) broken(c *fiber.Ctx, cause error) error {
 
 // text returns a text in the request's language. The key exists: a test reads all of them.
 func (*Storefront) text(c *fiber.Ctx, key string) string { return texts[languageOf(c)][key] }
-
-// searchPage is a page of the catalogue.
-type searchPage struct {
-	Shows  []show
-	Total  int
-	Facets struct{ Cities, Categories, Countries []facet }
-}
-
-type facet struct {
-	Value string
-	Count int
-}
 
 // read reads a path of the catalogue, if the status is 200.
 func (s *Storefront) read(c *fiber.Ctx, path string, into any) (Response, error) {

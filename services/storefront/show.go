@@ -14,8 +14,12 @@ import (
 	"boxoffice/services/internal/id"
 )
 
-// ticketsOnPage is how many tickets of a show a page has. The script has the same number (src/pages/show.tsx).
-const ticketsOnPage = 50
+const (
+	// ticketsOnPage is how many tickets of a show a page has. The script has the same number (src/pages/show.tsx).
+	ticketsOnPage = 50
+	// longestSection is the catalogue's bound, in characters.
+	longestSection = 50
+)
 
 // show is a show as the catalogue has it.
 type show struct {
@@ -90,8 +94,8 @@ type showContent struct {
 	show
 	Tickets  []ticket
 	Sections []choice
-	Section  string // the chosen one; Filtered: there is a choice
-	Filtered bool
+	Section  string // the chosen one, which may be ""
+	Filtered bool   // a section is chosen
 	Next     string
 	State    string // "": on sale; "cancelled", "started"
 }
@@ -148,9 +152,6 @@ func (s *Storefront) show(c *fiber.Ctx) error {
 	}
 	return s.respondShow(c, content)
 }
-
-// longestSection is the catalogue's bound.
-const longestSection = 50
 
 // pastShow writes the page of a show that is cancelled or has started, or of none.
 func (s *Storefront) pastShow(c *fiber.Ctx, showID id.Show) error {

@@ -17,7 +17,7 @@ const (
 	showsOnPage = 24
 	// Of the cities and countries, so many are shown at once; the others on demand.
 	firstChoices = 7
-	// longestText is the catalogue's bound of a query, and of a city.
+	// longestQuery and longestCity are the catalogue's bounds, in characters.
 	longestQuery, longestCity = 200, 100
 )
 
@@ -133,18 +133,30 @@ func (g *group) add(c choice) {
 	}
 }
 
+// searchPage is a page of the catalogue's list of shows, with what the filters would find.
+type searchPage struct {
+	Shows  []show
+	Total  int
+	Facets struct{ Cities, Categories, Countries []facet }
+}
+
+// facet is a value of a filter, and how many shows have it.
+type facet struct {
+	Value string
+	Count int
+}
+
 // showsContent is what the template shows.html gets.
 type showsContent struct {
 	search
-	Found      searchPage
-	Groups     []group
-	Active     []choice
-	Sorts      []choice
-	Hidden     map[string]string // of the form: what it does not ask for
-	Next       string            // the path of the next page; "" for none
-	IsEmpty    bool              // there is no show at all
-	IsFirst    bool
-	Everything bool
+	Found   searchPage
+	Groups  []group
+	Active  []choice
+	Sorts   []choice
+	Hidden  map[string]string // of the form: what it does not ask for
+	Next    string            // the path of the next page; "" for none
+	IsEmpty bool              // there is no show at all
+	IsFirst bool
 }
 
 func (s *Storefront) shows(c *fiber.Ctx) error {
@@ -162,7 +174,7 @@ func (s *Storefront) shows(c *fiber.Ctx) error {
 	t := texts[languageOf(c)]
 	content := showsContent{
 		search: wanted, Found: found, Groups: t.groups(wanted, found, s.now()), Active: t.active(wanted),
-		IsEmpty: found.Total == 0 && wanted.isEverything(), IsFirst: wanted.Cursor == "", Everything: wanted.isEverything(),
+		IsEmpty: found.Total == 0 && wanted.isEverything(), IsFirst: wanted.Cursor == "",
 		Hidden: map[string]string{},
 	}
 	for _, name := range []string{"city", "country", "category", "sort", "available"} {
@@ -184,7 +196,7 @@ func (s *Storefront) shows(c *fiber.Ctx) error {
 }
 
 // groups are the rows of choices: kinds, cities, dates, and countries if there are several.
-func (t catalogue) groups(s search, found searchPage, now time.Time) []group {
+func (t translation) groups(s search, found searchPage, now time.Time) []group {
 	kinds := group{Label: t["shows.category"]}
 	for _, f := range found.Facets.Categories {
 		on := f.Value == s.Category
@@ -215,7 +227,7 @@ func unless(on bool, value string) string {
 }
 
 // periods are usual ranges of dates. The days are those of UTC: near midnight they may be those of the day before or after at some places.
-func (t catalogue) periods(s search, now time.Time) group {
+func (t translation) periods(s search, now time.Time) group {
 	today := now.UTC()
 	saturday := today.AddDate(0, 0, (int(time.Saturday)-int(today.Weekday())+7)%7)
 	if today.Weekday() == time.Sunday {
@@ -246,7 +258,7 @@ func latest(a, b time.Time) time.Time {
 }
 
 // active are the filters of a search, each with a link that removes it.
-func (t catalogue) active(s search) []choice {
+func (t translation) active(s search) []choice {
 	var all []choice
 	add := func(name string, change func(*search)) {
 		if name != "" {

@@ -4,6 +4,7 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,20 +35,20 @@ func languageOf(c *fiber.Ctx) string {
 	return languages[i]
 }
 
-func isLanguage(text string) bool { return text == "en" || text == "de" }
+func isLanguage(text string) bool { return slices.Contains(languages, text) }
 
-// catalogue has the texts of one language by key. The scripts have the same (src/lib/texts.ts).
-type catalogue map[string]string
+// translation has the texts of one language by key. The scripts have the same (src/lib/texts.ts).
+type translation map[string]string
 
 // texts are all texts, by language.
-var texts = func() map[string]catalogue {
-	all := map[string]catalogue{}
+var texts = func() map[string]translation {
+	all := map[string]translation{}
 	for _, language := range languages {
 		content, err := textFiles.ReadFile("texts/" + language + ".json")
 		if err != nil {
 			panic(err) // it is embedded
 		}
-		of := catalogue{}
+		of := translation{}
 		if err := json.Unmarshal(content, &of); err != nil {
 			panic(fmt.Sprintf("texts/%s.json: %v", language, err))
 		}
@@ -57,7 +58,7 @@ var texts = func() map[string]catalogue {
 }()
 
 // text returns the text of a key, with {name} replaced by the value after the name.
-func (t catalogue) text(key string, values ...any) (string, error) {
+func (t translation) text(key string, values ...any) (string, error) {
 	text, ok := t[key]
 	if !ok {
 		return "", fmt.Errorf("there is no text %q", key)
@@ -74,7 +75,7 @@ func (t catalogue) text(key string, values ...any) (string, error) {
 }
 
 // plural returns the text of a key for a number, which stands in the text as {n}. English and German have a form for one, and one for all others.
-func (t catalogue) plural(key string, n int) (string, error) {
+func (t translation) plural(key string, n int) (string, error) {
 	form := ".other"
 	if n == 1 {
 		form = ".one"

@@ -44,9 +44,10 @@ const DefaultRate = 50
 
 // Result is what Fill has made, and what was there.
 type Result struct {
-	Shows, Tickets         int // all of the programme that are there now
-	NewShows, NewTickets   int
-	Pictures, MissingShows int // MissingShows can get no tickets any more: they have started or are cancelled
+	Shows, Tickets       int // all of the programme that are there now
+	NewShows, NewTickets int
+	NewPictures          int
+	ClosedShows          int // have started or are cancelled, and get no tickets any more
 }
 
 // Fill makes what is missing of the programme. It reads first what the account has, so it can be interrupted at any time and called
@@ -140,7 +141,7 @@ func (f *filler) fill(ctx context.Context, shows map[string]client.Show, tickets
 		made := shows[s.name]
 		return made.Status != "scheduled" || !f.now.Before(made.StartsAt)
 	})
-	f.result.Shows, f.result.MissingShows = len(programme), len(programme)-len(open)
+	f.result.Shows, f.result.ClosedShows = len(programme), len(programme)-len(open)
 	err = each(open, func(s show) error {
 		if shows[s.name].Image != nil {
 			return nil
@@ -251,7 +252,7 @@ func (f *filler) picture(ctx context.Context, s show, id string) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.result.Pictures++
+	f.result.NewPictures++
 	return nil
 }
 

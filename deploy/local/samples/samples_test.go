@@ -91,7 +91,7 @@ func TestFill_MakesTheProgrammeOnceHoweverOftenItIsInterrupted(t *testing.T) {
 		result, err := system.fill(ctx)
 		cancel()
 		if err == nil {
-			require.Equal(t, [3]int{20, 400, 0}, [3]int{result.Shows, result.Tickets, result.MissingShows})
+			require.Equal(t, [3]int{20, 400, 0}, [3]int{result.Shows, result.Tickets, result.ClosedShows})
 			break
 		}
 		require.ErrorIs(t, err, context.Canceled)
@@ -117,7 +117,7 @@ func TestFill_WaitsWhileTheSystemIsBusy(t *testing.T) {
 	}
 	result, err := system.fill(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, Result{Shows: 20, Tickets: 400, NewShows: 20, NewTickets: 400, Pictures: 20}, result)
+	require.Equal(t, Result{Shows: 20, Tickets: 400, NewShows: 20, NewTickets: 400, NewPictures: 20}, result)
 	system.requireProgramme()
 }
 

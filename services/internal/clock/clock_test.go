@@ -41,6 +41,7 @@ func TestTimestamp_AlwaysHasThreeDigitsOfASecond(t *testing.T) {
 		got, err := json.Marshal(Stamp(at))
 		require.NoError(t, err)
 		require.Equal(t, want, string(got))
+		require.Equal(t, want, `"`+Stamp(at).String()+`"`)
 	}
 }
 

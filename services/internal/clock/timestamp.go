@@ -12,6 +12,9 @@ type Timestamp struct{ time.Time }
 // Stamp returns the time as a Timestamp: cut to whole milliseconds, so it is equal to the one that is read from its JSON.
 func Stamp(t time.Time) Timestamp { return Timestamp{t.UTC().Truncate(time.Millisecond)} }
 
+// String is the text that JSON has, without quotes.
+func (t Timestamp) String() string { return t.UTC().Format(layout) }
+
 // MarshalJSON implements json.Marshaler.
 func (t Timestamp) MarshalJSON() ([]byte, error) {
 	text := make([]byte, 0, len(layout)+2)

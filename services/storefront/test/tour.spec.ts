@@ -41,19 +41,22 @@ for (const locale of ["en-GB", "de-DE"]) {
   });
 }
 
-test("every page fits on 320 pixels, and shows nothing wider", async ({ page }) => {
-  await page.setViewportSize({ width: 320, height: 640 });
+test("every page fits on 320 pixels and on 4K, and shows nothing wider", async ({ page }) => {
   await tour(page, async (name) => {
-    const wide = await page.evaluate(() =>
-      [...document.querySelectorAll("body *")]
-        .filter((element) => {
-          const { right, width } = element.getBoundingClientRect();
-          return width > 0 && right > innerWidth + 1 && getComputedStyle(element).position !== "fixed";
-        })
-        .map((element) => element.outerHTML.slice(0, 120)),
-    );
-    const scrolls = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
-    expect.soft(scrolls ? wide : [], name).toEqual([]);
+    for (const viewport of [
+      { width: 320, height: 640 },
+      { width: 3840, height: 2160 },
+    ]) {
+      await page.setViewportSize(viewport);
+      const wide = await page.evaluate(() =>
+        document.documentElement.scrollWidth <= innerWidth
+          ? []
+          : [...document.querySelectorAll("body *")]
+              .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+              .map((element) => element.outerHTML.slice(0, 120)),
+      );
+      expect.soft(wide, `${name}, ${viewport.width} pixels`).toEqual([]);
+    }
   });
 });
 
