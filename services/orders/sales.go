@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/csv"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -183,13 +184,12 @@ func textOf(t clock.Timestamp) string {
 	return t.String()
 }
 
-// harmless returns a cell that no spreadsheet takes for a formula.
-func harmless(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t", rune(cell[0])) {
-		return "'" + cell
-	}
-	return cell
-}
+// formula matches what a spreadsheet may take for the begin of a formula. Where the comma is the decimal sign, as in German, spreadsheets
+// begin a cell at each semicolon, also in a cell with quotes.
+var formula = regexp.MustCompile(`(^|;)([\s"]*[=+\-@]|\t)`)
+
+// harmless returns a cell in which no spreadsheet finds a formula.
+func harmless(cell string) string { return formula.ReplaceAllString(cell, "$1'$2") }
 
 // salesReader reads the file of sales, one page of them at a time.
 type salesReader struct {

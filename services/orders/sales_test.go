@@ -240,6 +240,12 @@ func TestSalesRow_NoCellIsAFormula(t *testing.T) {
 	require.Equal(t, []string{`'=HYPERLINK("https://example.com")`, "'+1", "'-1", "'@A1"}, row[3:7])
 	order.Ticket.Title, order.Ticket.Place = "\tx", nil
 	require.Equal(t, []string{"'\tx", "", "", ""}, salesRow(order)[3:7])
-	order.Ticket.Title = "A = B"
-	require.Equal(t, "A = B", salesRow(order)[3])
+	for title, cell := range map[string]string{
+		"A = B": "A = B", "A; B": "A; B",
+		" =1": "' =1", `"=1`: `'"=1`,
+		"A;=1": "A;'=1", "A; =1": "A;' =1", `A;"=1`: `A;'"=1`, "A;B;@x": "A;B;'@x", "=1;-1": "'=1;'-1",
+	} {
+		order.Ticket.Title = title
+		require.Equal(t, cell, salesRow(order)[3], title)
+	}
 }

@@ -102,6 +102,23 @@ test("a session goes on when its token has expired, also in two tabs at once", a
   await expect(second).toHaveURL("/listings");
 });
 
+test("a session goes on when its token has expired, in a browser without Web Locks", async ({ page, signedIn, context }) => {
+  await signedIn(context);
+  await page.addInitScript(() => {
+    Reflect.deleteProperty(Navigator.prototype, "locks");
+  });
+  await page.goto("/account");
+  await expect(page.getByRole("main")).toContainText("@example.com");
+
+  await context.clearCookies({ name: "jwt" });
+  await page.goto("/listings"); // the header and the page both need a token
+
+  await expect(page.getByRole("heading", { level: 1 })).toHaveText("My listings");
+  await expect.poll(async () => (await context.cookies()).map(({ name }) => name)).toContain("jwt");
+  await page.goto("/orders");
+  await expect(page).toHaveURL("/orders");
+});
+
 test("pages for somebody who is signed in lead to the sign-in and back", async ({ page }) => {
   const account = await Account.signUp(storefrontUrl);
   for (const path of ["/orders", "/sell", "/listings", "/account"]) {

@@ -19,6 +19,9 @@ export function goToSignIn(): void {
   location.assign(`/signin?next=${encodeURIComponent(location.pathname + location.search)}`);
 }
 
+/** The refresh of this page that has no answer yet, in a browser without Web Locks. */
+let refreshing: Promise<boolean> | undefined;
+
 /**
  * Gets a new token for the refresh token in the cookie, which works once: so only one tab does it at a time (Web Locks), and a tab that
  * waited uses what another one got. It reports whether there is a token now.
@@ -45,8 +48,14 @@ export async function refresh(): Promise<boolean> {
     }
     return response.ok;
   };
-  // Without https, except on localhost, browsers have no Web Locks.
-  return "locks" in navigator ? await navigator.locks.request("boxoffice-refresh", once) : await once();
+  if ("locks" in navigator) {
+    return await navigator.locks.request("boxoffice-refresh", once);
+  }
+  // Without https, except on localhost, browsers have no Web Locks: only the requests of this page share a refresh.
+  refreshing ??= once().finally(() => {
+    refreshing = undefined;
+  });
+  return await refreshing;
 }
 
 function read(key: string): string | null {

@@ -508,7 +508,7 @@ export interface paths {
      *     `complete`. Nothing in it is about the buyer.
      *
      *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row: `orderId,ticketId,showId,title,section,row,number,price,currency,status,reason,soldAt,cancelledAt`. Later versions may add columns behind these. A cell that begins with `=`, `+`, `-`, `@` or a tab
-     *     has `'` before it, so that spreadsheets do not evaluate it.
+     *     has `'` before it, so that spreadsheets do not evaluate it; so has such a text behind a semicolon, at which some spreadsheets begin a cell.
      */
     get: operations["listSales"];
     put?: never;
