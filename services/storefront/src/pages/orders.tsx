@@ -1,11 +1,11 @@
 // The reader's orders, newest first.
 import { useEffect, useState } from "preact/hooks";
 
-import { api, messageOf, type Schemas } from "../lib/api.ts";
+import { api, type Schemas } from "../lib/api.ts";
 import { serverNow } from "../lib/clock.ts";
 import { money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
-import { Alert, Badge, Button, Countdown, DateTime, Empty, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { Badge, Countdown, DateTime, Empty, Failure, LinkButton, More, Skeleton } from "../ui/index.tsx";
 import { usePages } from "../ui/pages.ts";
 import { placeText } from "../ui/ticket.tsx";
 
@@ -30,14 +30,7 @@ export default function OrdersPage() {
   return (
     <>
       <h1>{t("orders.title")}</h1>
-      {orders.error !== undefined && (
-        <Alert kind="error">
-          <p>{messageOf(orders.error)}</p>
-          <Button kind="secondary" busy={orders.busy} onClick={orders.next}>
-            {t("ui.retry")}
-          </Button>
-        </Alert>
-      )}
+      {orders.error !== undefined && <Failure error={orders.error} busy={orders.busy} onRetry={orders.next} />}
       {!orders.items && orders.error === undefined && <Skeleton rows={4} />}
       {orders.items?.length === 0 && (
         <Empty title={t("orders.none")} action={<LinkButton href="/">{t("orders.none.action")}</LinkButton>}>

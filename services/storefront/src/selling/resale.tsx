@@ -5,9 +5,10 @@ import { api, hasCode, messageOf, paginate, type Schemas } from "../lib/api.ts";
 import { editMoney, money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { FieldError, useForm } from "../ui/form.ts";
-import { Alert, Button, Field } from "../ui/index.tsx";
+import { Alert, Button } from "../ui/index.tsx";
 import type { Show } from "../ui/ticket.tsx";
 import { useAction, useLoaded } from "../ui/use.ts";
+import { AmountField } from "./amount-field.tsx";
 import { amountOf, nameCap } from "./price.ts";
 
 type Ticket = Schemas["Ticket"];
@@ -169,11 +170,10 @@ function PriceForm({ bought, show, price, submit, send }: PriceFormProps) {
   return (
     <form {...form.attributes}>
       {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
-      <Field
-        label={t("price.label", { currency: currency.toUpperCase() })}
+      <AmountField
+        form={form}
         name="price"
-        inputMode="decimal"
-        autocomplete="off"
+        currency={currency}
         required
         class="resale-price"
         defaultValue={editMoney(price ?? Math.min(faceValue ?? bought.price, cap ?? Infinity), currency)}
@@ -185,7 +185,6 @@ function PriceForm({ bought, show, price, submit, send }: PriceFormProps) {
             .filter(Boolean)
             .join(" ") || undefined
         }
-        error={form.errorOf("price")}
       />
       <p class="actions">
         <Button type="submit" busy={form.busy}>

@@ -6,6 +6,7 @@ import { t, tn } from "../lib/texts.ts";
 import { FieldError, textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field, LinkButton } from "../ui/index.tsx";
 import { useAction } from "../ui/use.ts";
+import { AmountField } from "./amount-field.tsx";
 import { listAll, listingsOf, type Listing } from "./list.ts";
 import { mostTickets, NumbersError, parseNumbers } from "./numbers.ts";
 import { amountOf, nameCap } from "./price.ts";
@@ -95,25 +96,12 @@ export function SeatsForm({ show, currency }: { show: Show; currency: string }) 
         required
       />
       <div class="fields">
-        <Field
-          name="price"
-          label={t("price.label", { currency: currency.toUpperCase() })}
-          error={form.errorOf("price")}
-          inputMode="decimal"
-          autocomplete="off"
-          value={price}
-          onInput={(event) => {
-            setPrice(event.currentTarget.value);
-          }}
-          required
-        />
-        <Field
+        <AmountField form={form} name="price" currency={currency} value={price} onInput={setPrice} required />
+        <AmountField
+          form={form}
           name="faceValue"
-          label={t("price.faceValue")}
+          currency={currency}
           hint={show.maxMarkup === undefined ? t("price.faceValueHint") : t("price.faceValueCap", { percent: show.maxMarkup })}
-          error={form.errorOf("faceValue")}
-          inputMode="decimal"
-          autocomplete="off"
         />
       </div>
       <p class="summary" aria-live="polite">

@@ -6,6 +6,7 @@ import { RequestKey } from "../lib/request-key.ts";
 import { t } from "../lib/texts.ts";
 import { textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field, LinkButton } from "../ui/index.tsx";
+import { AmountField } from "./amount-field.tsx";
 import { amountOf } from "./price.ts";
 
 /** Lists one ticket that belongs to no show of this site. */
@@ -31,15 +32,7 @@ export function TicketForm({ currency }: { currency: string }) {
         autocomplete="off"
         required
       />
-      <Field
-        name="price"
-        label={t("price.label", { currency: currency.toUpperCase() })}
-        error={form.errorOf("price")}
-        class="short"
-        inputMode="decimal"
-        autocomplete="off"
-        required
-      />
+      <AmountField form={form} name="price" currency={currency} class="short" required />
       <p class="actions">
         <Button type="submit" busy={form.busy}>
           {t("ticketForm.submit")}

@@ -8,6 +8,7 @@ import { textOf, useForm } from "../ui/form.ts";
 import { Alert, Badge, Button, Empty, Field, LinkButton, More, Skeleton } from "../ui/index.tsx";
 import { usePages } from "../ui/pages.ts";
 import { useAction } from "../ui/use.ts";
+import { AmountField } from "./amount-field.tsx";
 import { amountOf, nameCap } from "./price.ts";
 
 type Ticket = Schemas["Ticket"];
@@ -161,23 +162,13 @@ function Edit({ ticket, close, saved }: { ticket: Ticket; close: () => void; sav
             required
           />
         )}
-        <Field
-          name="price"
-          label={t("price.label", { currency: currency.toUpperCase() })}
-          error={form.errorOf("price")}
-          inputMode="decimal"
-          autocomplete="off"
-          defaultValue={editMoney(ticket.price, currency)}
-          required
-        />
+        <AmountField form={form} name="price" currency={currency} defaultValue={editMoney(ticket.price, currency)} required />
         {ticket.faceValue !== undefined &&
           (ticket.resaleOf === undefined ? (
-            <Field
+            <AmountField
+              form={form}
               name="faceValue"
-              label={t("price.faceValue")}
-              error={form.errorOf("faceValue")}
-              inputMode="decimal"
-              autocomplete="off"
+              currency={currency}
               defaultValue={editMoney(ticket.faceValue, currency)}
               required
             />

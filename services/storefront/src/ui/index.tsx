@@ -8,6 +8,7 @@ import type {
 } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 
+import { messageOf } from "../lib/api.ts";
 import { serverNow } from "../lib/clock.ts";
 import { dateTime, duration, money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
@@ -169,6 +170,18 @@ export function Alert({ kind, children }: { kind: "error" | "success" | "note" |
     <div class={`alert ${kind}`} role={kind === "error" ? "alert" : "status"} tabIndex={-1}>
       {children}
     </div>
+  );
+}
+
+/** Why something could not be loaded, with a button to try again. */
+export function Failure({ error, busy = false, onRetry }: { error: unknown; busy?: boolean; onRetry: () => void }) {
+  return (
+    <Alert kind="error">
+      <p>{messageOf(error)}</p>
+      <Button kind="secondary" busy={busy} onClick={onRetry}>
+        {t("ui.retry")}
+      </Button>
+    </Alert>
   );
 }
 

@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { api, type Schemas } from "../lib/api.ts";
 import { dateTime, placeName } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
+import { Button, LinkButton } from "./index.tsx";
 import { useLoaded } from "./use.ts";
 
 export type Show = Schemas["Show"];
@@ -44,5 +45,24 @@ export function WhenAndWhere({ show, startsAt }: { show: Show | undefined; start
       <Fact name={t("ticket.when")}>{at === undefined ? "…" : <time dateTime={at}>{dateTime(at, show?.timeZone)}</time>}</Fact>
       <Fact name={t("ticket.where")}>{show ? `${show.venue}, ${show.city}` : "…"}</Fact>
     </>
+  );
+}
+
+/** What the reader of a page for paper can do with it. */
+export function PrintOrBack({ orderId }: { orderId: string }) {
+  return (
+    <p class="actions no-print">
+      <Button
+        kind="secondary"
+        onClick={() => {
+          print();
+        }}
+      >
+        {t("pass.print")}
+      </Button>
+      <LinkButton kind="quiet" href={`/orders/${orderId}`}>
+        {t("pass.order")}
+      </LinkButton>
+    </p>
   );
 }
