@@ -1,11 +1,9 @@
-import { messageOf, type Schemas } from "../lib/api.ts";
+import { messageOf, type Show } from "../lib/api.ts";
 import { dateTime } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { myShows } from "../selling/my-shows.ts";
 import { Alert, Empty, LinkButton, Skeleton } from "../ui/index.tsx";
 import { useLoaded } from "../ui/use.ts";
-
-type Show = Schemas["Show"];
 
 /** For how long after its start a show is among the first, in milliseconds: its guests still come, or come late. */
 const evening = 12 * 60 * 60 * 1000;

@@ -1,5 +1,5 @@
 // The REST API, by the generated client. Cookies sign the reader in; no script sees a token.
-import { createClient, Problem } from "@boxoffice/client";
+import { createClient, Problem, type Schemas } from "@boxoffice/client";
 
 import { noteServerTime } from "./clock.ts";
 import { goToSignIn, maySignedIn, noteSignedIn, refresh } from "./session.ts";
@@ -8,6 +8,11 @@ import { t, tValue } from "./texts.ts";
 export { nextCursor } from "../../../contracts/typescript/src/paginate.ts";
 export { paginate, Problem, retry, watch } from "@boxoffice/client";
 export type { LiveEvent, Schemas } from "@boxoffice/client";
+
+export type Order = Schemas["Order"];
+export type Payment = Schemas["Payment"];
+export type Show = Schemas["Show"];
+export type Ticket = Schemas["Ticket"];
 
 /**
  * The API for readers who must be signed in. If their token has expired it is refreshed and the call is repeated; if that fails, they go to the

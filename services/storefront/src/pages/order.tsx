@@ -1,14 +1,14 @@
 // One order: paid here, or what became of it.
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { api, messageOf } from "../lib/api.ts";
+import { api, messageOf, type Order, type Payment, type Show } from "../lib/api.ts";
 import { serverNow } from "../lib/clock.ts";
 import { money } from "../lib/format.ts";
 import { t, tn } from "../lib/texts.ts";
 import { Alert, Badge, Button, Countdown, DateTime, Empty, LinkButton, Skeleton, useServerNow } from "../ui/index.tsx";
 import { Fact, placeText, shortId, useShow, WhenAndWhere } from "../ui/ticket.tsx";
 import { useAction } from "../ui/use.ts";
-import { type LiveOrder, type Order, type Payment, useOrder } from "../order/live.ts";
+import { type LiveOrder, useOrder } from "../order/live.ts";
 import { declineMessage, goToBank, PayForm } from "../order/pay.tsx";
 
 /** What the buyer can do, or waits for. */
@@ -82,6 +82,10 @@ export default function OrderPage({ id = "" }: { id?: string }) {
     before.current = phase;
   }, [phase]);
 
+  const onOver = (): void => {
+    setOver(true);
+    live.refresh();
+  };
   if (live.error !== undefined) {
     return (
       <>
@@ -97,28 +101,8 @@ export default function OrderPage({ id = "" }: { id?: string }) {
       <div class="order">
         {order ? <Ticket order={order} show={show} /> : <Skeleton rows={2} />}
         <section class={`panel phase-${phase}`} ref={panel} aria-label={t("order.state")}>
-          {order && phase === "pay" && (
-            <Pay
-              order={order}
-              payment={payment}
-              live={live}
-              onOver={() => {
-                setOver(true);
-                live.refresh();
-              }}
-            />
-          )}
-          {order && phase === "bank" && (
-            <Bank
-              order={order}
-              payment={payment}
-              live={live}
-              onOver={() => {
-                setOver(true);
-                live.refresh();
-              }}
-            />
-          )}
+          {order && phase === "pay" && <Pay order={order} payment={payment} live={live} onOver={onOver} />}
+          {order && phase === "bank" && <Bank order={order} payment={payment} live={live} onOver={onOver} />}
           {phase === "settling" && <Wait title={t("order.settling")}>{t("order.settling.text")}</Wait>}
           {phase === "expiring" && <Wait title={t("order.expiring")}>{t("order.expiring.text")}</Wait>}
           {order && phase === "complete" && <Complete order={order} payment={payment} />}
@@ -136,7 +120,7 @@ export default function OrderPage({ id = "" }: { id?: string }) {
   );
 }
 
-function Ticket({ order, show }: { order: Order; show: ReturnType<typeof useShow> }) {
+function Ticket({ order, show }: { order: Order; show: Show | undefined }) {
   const { ticket } = order;
   return (
     <section class="order-ticket" aria-label={t("order.ticket")}>

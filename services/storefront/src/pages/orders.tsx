@@ -1,15 +1,13 @@
 // The reader's orders, newest first.
 import { useEffect, useState } from "preact/hooks";
 
-import { api, type Schemas } from "../lib/api.ts";
+import { api, type Order } from "../lib/api.ts";
 import { serverNow } from "../lib/clock.ts";
 import { money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { Badge, Countdown, DateTime, Empty, Failure, LinkButton, More, Skeleton } from "../ui/index.tsx";
 import { usePages } from "../ui/pages.ts";
 import { placeText } from "../ui/ticket.tsx";
-
-type Order = Schemas["Order"];
 
 const pageLength = 20;
 

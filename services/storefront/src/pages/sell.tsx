@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 
 import { useSignedIn } from "../account/signed-in.ts";
-import { api, messageOf, type Schemas } from "../lib/api.ts";
+import { api, messageOf, type Show } from "../lib/api.ts";
 import { serverNow } from "../lib/clock.ts";
 import { dateTime } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
@@ -14,8 +14,6 @@ import { ShowForm } from "../selling/show-form.tsx";
 import { TicketForm } from "../selling/ticket-form.tsx";
 import { Alert, Skeleton } from "../ui/index.tsx";
 import { useLoaded } from "../ui/use.ts";
-
-type Show = Schemas["Show"];
 
 /**
  * Where things are put up for sale. Each step has an address of its own, so the back button goes one step back: `/sell` chooses,

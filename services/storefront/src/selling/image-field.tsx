@@ -1,11 +1,9 @@
 import { useId, useRef, useState } from "preact/hooks";
 
-import { api, type Schemas } from "../lib/api.ts";
+import { api, type Schemas, type Show } from "../lib/api.ts";
 import { t } from "../lib/texts.ts";
 import { Button } from "../ui/index.tsx";
 import { imageTypes, readImage, type Image } from "./image.ts";
-
-type Show = Schemas["Show"];
 
 /** What the owner has chosen: an image, or to remove the one that there is. */
 export type ImageChoice = Image | "none";

@@ -1,6 +1,4 @@
-import { api, paginate, type Schemas } from "../lib/api.ts";
-
-type Show = Schemas["Show"];
+import { api, paginate, type Show } from "../lib/api.ts";
 
 /** All shows that the reader has announced, newest first. */
 export async function myShows(signal: AbortSignal): Promise<Show[]> {

@@ -1,17 +1,14 @@
 // Sells a bought ticket again: offers it at a price, changes the price, or withdraws the listing.
 import { useState } from "preact/hooks";
 
-import { api, hasCode, messageOf, paginate, type Schemas } from "../lib/api.ts";
+import { api, hasCode, messageOf, paginate, type Show, type Ticket } from "../lib/api.ts";
 import { editMoney, money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { FieldError, useForm } from "../ui/form.ts";
 import { Alert, Button } from "../ui/index.tsx";
-import type { Show } from "../ui/ticket.tsx";
 import { useAction, useLoaded } from "../ui/use.ts";
 import { AmountField } from "./amount-field.tsx";
 import { amountOf, nameCap } from "./price.ts";
-
-type Ticket = Schemas["Ticket"];
 
 /** The highest price that the show allows, in the minor unit, or undefined if it allows any. */
 function priceCap(faceValue: number | undefined, show: Show | undefined): number | undefined {

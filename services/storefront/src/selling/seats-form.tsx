@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 
-import { messageOf, type Schemas } from "../lib/api.ts";
+import { messageOf, type Show } from "../lib/api.ts";
 import { money, parseMoney } from "../lib/format.ts";
 import { t, tn } from "../lib/texts.ts";
 import { FieldError, textOf, useForm } from "../ui/form.ts";
@@ -10,8 +10,6 @@ import { AmountField } from "./amount-field.tsx";
 import { listAll, listingsOf, type Listing } from "./list.ts";
 import { mostTickets, NumbersError, parseNumbers } from "./numbers.ts";
 import { amountOf, nameCap } from "./price.ts";
-
-type Show = Schemas["Show"];
 
 /** Lists tickets for places of a show: a row of numbered ones, or some alike without a number. */
 export function SeatsForm({ show, currency }: { show: Show; currency: string }) {

@@ -1,6 +1,6 @@
 import { useMemo, useRef, useState } from "preact/hooks";
 
-import { api, hasCode, messageOf, type Schemas } from "../lib/api.ts";
+import { api, hasCode, messageOf, type Schemas, type Show } from "../lib/api.ts";
 import { RequestKey } from "../lib/request-key.ts";
 import { language, t, tValue } from "../lib/texts.ts";
 import { FieldError, textOf, useForm } from "../ui/form.ts";
@@ -9,7 +9,6 @@ import { countries, ownCountry } from "./countries.ts";
 import { ImageField, sendImage, type ImageChoice } from "./image-field.tsx";
 import { momentOf, ownTimeZone, timeZones, wallOf } from "./zone.ts";
 
-type Show = Schemas["Show"];
 type NewShow = Schemas["NewShow"];
 
 const categories = ["music", "theatre", "comedy", "dance", "sport", "family", "festival", "other"] as const;

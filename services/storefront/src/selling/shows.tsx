@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 
-import { api, hasCode, messageOf, type Schemas } from "../lib/api.ts";
+import { api, hasCode, messageOf, type Show } from "../lib/api.ts";
 import { serverNow } from "../lib/clock.ts";
 import { dateTime } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
@@ -8,8 +8,6 @@ import { Dialog } from "../ui/dialog.tsx";
 import { Alert, Badge, Button, Empty, LinkButton, More, Skeleton } from "../ui/index.tsx";
 import { usePages } from "../ui/pages.ts";
 import { useAction } from "../ui/use.ts";
-
-type Show = Schemas["Show"];
 
 /** The shows that the reader has announced, newest first. */
 export function Shows() {

@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 
-import { api, hasCode, messageOf, type Schemas } from "../lib/api.ts";
+import { api, hasCode, messageOf, type Ticket } from "../lib/api.ts";
 import { date, editMoney, money, placeName } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { Dialog } from "../ui/dialog.tsx";
@@ -10,8 +10,6 @@ import { usePages } from "../ui/pages.ts";
 import { useAction } from "../ui/use.ts";
 import { AmountField } from "./amount-field.tsx";
 import { amountOf, nameCap } from "./price.ts";
-
-type Ticket = Schemas["Ticket"];
 
 const badges = { available: "success", reserved: "warning", sold: "note", withheld: "error" } as const;
 

@@ -1,13 +1,11 @@
 // The facts of a ticket, as the pages of an order, a pass and a receipt show them.
 import type { ComponentChildren } from "preact";
 
-import { api, type Schemas } from "../lib/api.ts";
+import { api, type Schemas, type Show } from "../lib/api.ts";
 import { dateTime, placeName } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { Button, LinkButton } from "./index.tsx";
 import { useLoaded } from "./use.ts";
-
-export type Show = Schemas["Show"];
 
 /** The show of a ticket, when it has arrived. A page is useful without it. */
 export function useShow(showId: string | undefined): Show | undefined {
