@@ -125,6 +125,20 @@ test("a session goes on when its token has expired, in a browser without Web Loc
   expect(refreshes).toBe(1);
 });
 
+test("who goes back after a sign-out does not see the page as it was", async ({ page, signedIn, context }) => {
+  await signedIn(context);
+  await page.goto("/account");
+  await expect(page.getByRole("main")).toContainText("@example.com");
+  const second = await context.newPage();
+  await second.goto("/account");
+  await second.getByRole("button", { name: "Sign out here" }).click();
+  await expect(second).toHaveURL("/");
+
+  // Playwright turns the browser's cache of pages off. This is what a page in it gets.
+  await page.evaluate(() => dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true })));
+  await expect(page).toHaveURL("/signin?next=%2Faccount");
+});
+
 test("pages for somebody who is signed in lead to the sign-in and back", async ({ page }) => {
   const account = await Account.signUp(storefrontUrl);
   for (const path of ["/orders", "/sell", "/listings", "/account"]) {
