@@ -23,7 +23,7 @@ type api struct {
 }
 
 func (a *api) register(app *fiber.App, signedIn fiber.Handler) {
-	app.Get("/.well-known/passes/jwks.json", a.passKeys)
+	app.Get("/.well-known/passes/jwks.json", a.passKeySet)
 	app.Post("/api/shows/:showId/checkins", signedIn, a.checkIn)
 	orders := app.Group("/api/orders", signedIn)
 	orders.Post("/", a.reserve)
@@ -302,8 +302,8 @@ func (a *api) checkIn(c *fiber.Ctx) error {
 	})
 }
 
-// passKeys responds with the public keys that verify the codes of passes.
-func (a *api) passKeys(c *fiber.Ctx) error {
+// passKeySet responds with the public keys that verify the codes of passes.
+func (a *api) passKeySet(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderCacheControl, "public, max-age=60")
 	return c.JSON(a.codes.KeySet())
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFormOf(t *testing.T) {
+func TestFormOf_IsThatOfTheParameterElseOfTheHeader(t *testing.T) {
 	for _, tt := range []struct {
 		name, query, accept string
 		forms               []form

@@ -52,6 +52,9 @@ type section struct {
 	PriceFrom int64
 }
 
+// IsAtFaceValue reports whether no ticket costs more than its face value.
+func (s show) IsAtFaceValue() bool { return s.MaxMarkup != nil && *s.MaxMarkup == 0 }
+
 // At is the start at the place of the show.
 func (s show) At() time.Time {
 	place, err := time.LoadLocation(s.TimeZone)

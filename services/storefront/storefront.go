@@ -1,7 +1,8 @@
 // Package storefront serves the pages on which people buy and sell tickets. The gateway has it at its root.
 //
 // Each address is a page of its own, written by the server from templates: what is on and a show with their contents, the others as a frame that
-// a script fills. Read pages.go for the addresses, bundle.go for scripts and styles, texts.go and format.go for languages, policy.go for what browsers may do.
+// a script fills. Read pages.go for the addresses, shows.go and show.go for those contents, bundle.go for scripts and styles, texts.go and
+// format.go for languages, policy.go for what browsers may do.
 package storefront
 
 import (

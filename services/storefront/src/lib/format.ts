@@ -1,7 +1,7 @@
 // Money, numbers and dates in the reader's language. The server writes them in the same forms (format.go), so nothing moves when a script
 // replaces what the server wrote.
 import { editAmount, parseAmount } from "./amount.ts";
-import { language } from "./texts.ts";
+import { language, t } from "./texts.ts";
 
 // Dates in English are those of Great Britain: the day before the month, and 24 hours.
 const dates = language === "en" ? "en-GB" : language;
@@ -64,11 +64,8 @@ export function duration(milliseconds: number): string {
 }
 
 /** "Stalls, row C, seat 12"; "" for a ticket without a place. */
-export function placeName(
-  place: { section?: string; row?: string; number?: string } | undefined,
-  words: { row: string; seat: string },
-): string {
-  return [place?.section, place?.row && `${words.row} ${place.row}`, place?.number && `${words.seat} ${place.number}`]
+export function placeName(place: { section?: string; row?: string; number?: string } | undefined): string {
+  return [place?.section, place?.row && `${t("ui.row")} ${place.row}`, place?.number && `${t("ui.seat")} ${place.number}`]
     .filter(Boolean)
     .join(", ");
 }

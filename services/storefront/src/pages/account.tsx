@@ -1,3 +1,4 @@
+// The account of the reader: password, sign-out, deletion.
 import { useState } from "preact/hooks";
 
 import { Password, passwordOf } from "../account/password.tsx";
@@ -19,7 +20,7 @@ export async function prepare(): Promise<{ email: string }> {
   return user;
 }
 
-export default function Account({ prepared }: { id?: string; prepared?: unknown }) {
+export default function AccountPage({ prepared }: { id?: string; prepared?: unknown }) {
   const { email } = prepared as { email: string };
   return (
     <div class="narrow">

@@ -1,17 +1,17 @@
+// Check-in at the door of a show, and the choice of the show.
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { api, currentUser, messageOf, type Schemas } from "../lib/api.ts";
-import { dateTime, time } from "../lib/format.ts";
+import { dateTime, placeName, time } from "../lib/format.ts";
 import { goToSignIn } from "../lib/session.ts";
 import { t } from "../lib/texts.ts";
-import { Door, loadTally, saveTally, type Outcome, type Result, type Tally } from "../scanner/checkin.ts";
-import { Choice } from "../scanner/choice.tsx";
-import { Scanner } from "../scanner/scanner.tsx";
-import { placeOf } from "../selling/place.ts";
+import { Door, loadTally, saveTally, type Outcome, type Result, type Tally } from "../checkin/door.ts";
+import { Choice } from "../checkin/choice.tsx";
+import { Scanner } from "../checkin/scanner.tsx";
 import { Alert, Skeleton } from "../ui/index.tsx";
 
 /** Checks passes at the door of a show: with the camera, or by typing. Without a show, the owner chooses one. */
-export default function Checkin({ id }: { id?: string }) {
+export default function CheckinPage({ id }: { id?: string }) {
   return id === undefined ? <Choice /> : <CheckinOf showId={id} />;
 }
 
@@ -144,7 +144,7 @@ function CheckinOf({ showId }: { showId: string }) {
                 </span>
                 <span>
                   {t(`checkin.outcome.${result.outcome}`)}
-                  {result.seat && ` · ${placeOf(result.seat)}`}
+                  {result.seat && ` · ${placeName(result.seat)}`}
                 </span>
                 <time dateTime={result.at.toISOString()}>{time(result.at)}</time>
               </li>
@@ -189,7 +189,7 @@ function Panel({ result, checking, again }: { result: Result | undefined; checki
           {marks[result.outcome]}
         </span>
         <p class="verdict-word">{t(`checkin.outcome.${result.outcome}`)}</p>
-        {result.seat && <p class="verdict-seat">{placeOf(result.seat)}</p>}
+        {result.seat && <p class="verdict-seat">{placeName(result.seat)}</p>}
         <p>{explain(result)}</p>
       </div>
       {result.outcome === "failed" && (
@@ -213,10 +213,10 @@ function explain(result: Result): string {
       return result.title ?? "";
     case "used":
       return result.usedAt === undefined ? t("error.already_used") : usedAt(result.usedAt);
-    case "failed":
-      return messageOf(result.error);
+    case "void":
+      return t("checkin.void");
     default:
-      return t(`checkin.explain.${result.outcome}`);
+      return messageOf(result.error);
   }
 }
 

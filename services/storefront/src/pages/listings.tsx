@@ -1,3 +1,4 @@
+// What the reader sells: tickets, shows, sales.
 import { Sales } from "../selling/sales.tsx";
 import { Shows } from "../selling/shows.tsx";
 import { Tickets } from "../selling/tickets.tsx";
@@ -6,7 +7,7 @@ import { t } from "../lib/texts.ts";
 const tabs = ["tickets", "shows", "sales"] as const;
 
 /** What the reader sells. Each part has an address of its own: `/listings`, `/listings?tab=shows` and `/listings?tab=sales`. */
-export default function Listings() {
+export default function ListingsPage() {
   const tab = new URLSearchParams(location.search).get("tab");
   return (
     <>

@@ -8,8 +8,8 @@ import { t, tn } from "../lib/texts.ts";
 import { Alert, Badge, Button, Countdown, DateTime, Empty, LinkButton, Skeleton, useServerNow } from "../ui/index.tsx";
 import { Fact, placeText, shortId, useShow, WhenAndWhere } from "../ui/ticket.tsx";
 import { useAction } from "../ui/use.ts";
-import { type LiveOrder, type Order, type Payment, useOrder } from "./order/live.ts";
-import { declineMessage, goToBank, PayForm } from "./order/pay.tsx";
+import { type LiveOrder, type Order, type Payment, useOrder } from "../order/live.ts";
+import { declineMessage, goToBank, PayForm } from "../order/pay.tsx";
 
 /** What the buyer can do, or waits for. */
 type Phase = "loading" | "pay" | "bank" | "settling" | "expiring" | "complete" | "cancelled";

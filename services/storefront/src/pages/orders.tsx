@@ -1,32 +1,24 @@
 // The reader's orders, newest first.
 import { useEffect, useState } from "preact/hooks";
 
-import { api, messageOf, nextCursor, type Schemas } from "../lib/api.ts";
+import { api, type Schemas } from "../lib/api.ts";
 import { serverNow } from "../lib/clock.ts";
 import { money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
-import { Alert, Badge, Button, Countdown, DateTime, Empty, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { Badge, Countdown, DateTime, Empty, Failure, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { usePages } from "../ui/pages.ts";
 import { placeText } from "../ui/ticket.tsx";
-import { useAction } from "../ui/use.ts";
 
 type Order = Schemas["Order"];
 
 const pageLength = 20;
 
 export default function OrdersPage() {
-  const [orders, setOrders] = useState<readonly Order[]>();
-  const [cursor, setCursor] = useState<string>();
-  const load = useAction(async (from: string | undefined) => {
-    const query = { limit: pageLength, ...(from !== undefined && { cursor: from }) };
-    const { data, response } = await api.GET("/api/orders", { params: { query } });
-    setOrders((earlier) => (from === undefined ? data : [...(earlier ?? []), ...data]));
-    setCursor(nextCursor(response));
-  });
+  const orders = usePages((page) => api.GET("/api/orders", { params: { query: { limit: pageLength, ...page } } }));
   useEffect(() => {
-    load.run(undefined);
     const shownAgain = (event: PageTransitionEvent): void => {
       if (event.persisted) {
-        load.run(undefined); // the back button: an order may have been paid since
+        orders.reload(); // the back button: an order may have been paid since
       }
     };
     addEventListener("pageshow", shownAgain);
@@ -38,42 +30,23 @@ export default function OrdersPage() {
   return (
     <>
       <h1>{t("orders.title")}</h1>
-      {load.error !== undefined && (
-        <Alert kind="error">
-          <p>{messageOf(load.error)}</p>
-          <Button
-            kind="secondary"
-            onClick={() => {
-              load.run(orders ? cursor : undefined);
-            }}
-          >
-            {t("ui.retry")}
-          </Button>
-        </Alert>
-      )}
-      {!orders && load.error === undefined && <Skeleton rows={4} />}
-      {orders?.length === 0 && (
+      {orders.error !== undefined && <Failure error={orders.error} busy={orders.busy} onRetry={orders.next} />}
+      {!orders.items && orders.error === undefined && <Skeleton rows={4} />}
+      {orders.items?.length === 0 && (
         <Empty title={t("orders.none")} action={<LinkButton href="/">{t("orders.none.action")}</LinkButton>}>
           {t("orders.none.text")}
         </Empty>
       )}
-      {orders && orders.length > 0 && (
+      {orders.items && orders.items.length > 0 && (
         <ul class="plain orders">
-          {orders.map((order) => (
+          {orders.items.map((order) => (
             <li key={order.id}>
               <OrderStub order={order} />
             </li>
           ))}
         </ul>
       )}
-      {cursor !== undefined && (
-        <More
-          busy={load.busy}
-          onClick={() => {
-            load.run(cursor);
-          }}
-        />
-      )}
+      {orders.items && orders.more && <More busy={orders.busy} onClick={orders.next} />}
     </>
   );
 }

@@ -3,9 +3,9 @@ import { useEffect, useState } from "preact/hooks";
 
 import { api, hasCode, messageOf, retry } from "../lib/api.ts";
 import { t } from "../lib/texts.ts";
-import { Alert, Badge, Button, DateTime, Empty, LinkButton, Skeleton } from "../ui/index.tsx";
-import { Resale } from "../ui/resale.tsx";
-import { Fact, placeText, shortId, useShow, WhenAndWhere } from "../ui/ticket.tsx";
+import { Alert, Badge, DateTime, Empty, Failure, LinkButton, Skeleton } from "../ui/index.tsx";
+import { Resale } from "../selling/resale.tsx";
+import { Fact, placeText, PrintOrBack, shortId, useShow, WhenAndWhere } from "../ui/ticket.tsx";
 import { useLoaded } from "../ui/use.ts";
 
 export default function PassPage({ id = "" }: { id?: string }) {
@@ -48,12 +48,7 @@ export default function PassPage({ id = "" }: { id?: string }) {
           hasCode(error, "not_buyer") ? (
           <Empty title={messageOf(error)} action={<LinkButton href={`/orders/${id}`}>{t("pass.order")}</LinkButton>} />
         ) : (
-          <Alert kind="error">
-            <p>{messageOf(error)}</p>
-            <Button kind="secondary" onClick={reload}>
-              {t("ui.retry")}
-            </Button>
-          </Alert>
+          <Failure error={error} onRetry={reload} />
         )}
       </>
     );
@@ -100,19 +95,7 @@ export default function PassPage({ id = "" }: { id?: string }) {
           <p>{t(used ? "pass.usedHint" : "pass.hint")}</p>
         </div>
       </article>
-      <p class="actions no-print">
-        <Button
-          kind="secondary"
-          onClick={() => {
-            print();
-          }}
-        >
-          {t("pass.print")}
-        </Button>
-        <LinkButton kind="quiet" href={`/orders/${id}`}>
-          {t("pass.order")}
-        </LinkButton>
-      </p>
+      <PrintOrBack orderId={id} />
       <details class="no-print code-text" open={imageFailed}>
         <summary>{t("pass.codeText")}</summary>
         <p>{t("pass.codeText.hint")}</p>

@@ -1,9 +1,9 @@
 // The receipt of an order that was paid, to read or to print.
-import { api, messageOf, retry } from "../lib/api.ts";
+import { api, retry } from "../lib/api.ts";
 import { money } from "../lib/format.ts";
 import { t, tValue } from "../lib/texts.ts";
-import { Alert, Button, DateTime, Empty, LinkButton, Skeleton } from "../ui/index.tsx";
-import { Fact, placeText, WhenAndWhere } from "../ui/ticket.tsx";
+import { DateTime, Empty, Failure, LinkButton, Skeleton } from "../ui/index.tsx";
+import { Fact, placeText, PrintOrBack, WhenAndWhere } from "../ui/ticket.tsx";
 import { useLoaded } from "../ui/use.ts";
 
 const absent = (): undefined => undefined;
@@ -35,16 +35,7 @@ export default function ReceiptPage({ id = "" }: { id?: string }) {
     return (
       <>
         <h1>{t("receipt.title")}</h1>
-        {error === undefined ? (
-          <Skeleton rows={5} />
-        ) : (
-          <Alert kind="error">
-            <p>{messageOf(error)}</p>
-            <Button kind="secondary" onClick={reload}>
-              {t("ui.retry")}
-            </Button>
-          </Alert>
-        )}
+        {error === undefined ? <Skeleton rows={5} /> : <Failure error={error} onRetry={reload} />}
       </>
     );
   }
@@ -120,19 +111,7 @@ export default function ReceiptPage({ id = "" }: { id?: string }) {
         </table>
         <p class="hint">{t("receipt.note")}</p>
       </article>
-      <p class="actions no-print">
-        <Button
-          kind="secondary"
-          onClick={() => {
-            print();
-          }}
-        >
-          {t("pass.print")}
-        </Button>
-        <LinkButton kind="quiet" href={`/orders/${id}`}>
-          {t("pass.order")}
-        </LinkButton>
-      </p>
+      <PrintOrBack orderId={id} />
     </>
   );
 }

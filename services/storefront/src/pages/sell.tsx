@@ -1,12 +1,14 @@
+// Announces shows, and lists tickets.
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 
 import { useSignedIn } from "../account/signed-in.ts";
-import { api, messageOf, paginate, type Schemas } from "../lib/api.ts";
+import { api, messageOf, type Schemas } from "../lib/api.ts";
 import { serverNow } from "../lib/clock.ts";
 import { dateTime } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { currency } from "../selling/currency.ts";
+import { myShows } from "../selling/my-shows.ts";
 import { SeatsForm } from "../selling/seats-form.tsx";
 import { ShowForm } from "../selling/show-form.tsx";
 import { TicketForm } from "../selling/ticket-form.tsx";
@@ -19,7 +21,7 @@ type Show = Schemas["Show"];
  * Where things are put up for sale. Each step has an address of its own, so the back button goes one step back: `/sell` chooses,
  * `/sell?new=show` and `/sell?new=ticket` make something, `/sell?show=ID` lists tickets of a show, and `/sell?edit=ID` changes it.
  */
-export default function Sell() {
+export default function SellPage() {
   useSignedIn();
   const step = new URLSearchParams(location.search);
   const show = step.get("show");
@@ -58,15 +60,7 @@ function Step({ title, lead, children }: { title: string; lead?: string; childre
 }
 
 function Choice() {
-  const shows = useLoaded(async (signal) => {
-    const mine: Show[] = [];
-    for await (const show of paginate((page) =>
-      api.GET("/api/shows", { params: { query: { owner: "me", limit: 200, ...page } }, signal }),
-    )) {
-      mine.push(show);
-    }
-    return mine;
-  });
+  const shows = useLoaded(myShows);
   const open = shows.data?.filter(isOpen).sort((a, b) => (a.startsAt < b.startsAt ? -1 : 1));
   return (
     <>
@@ -119,7 +113,7 @@ function Choice() {
 
 /** Lists tickets of a show. */
 function Seats({ id }: { id: string }) {
-  const show = useShow(id);
+  const show = useLoadedShow(id);
   if (show.data === undefined && show.loading) {
     return <Loading />;
   }
@@ -172,7 +166,7 @@ function Announce() {
 }
 
 function Edit({ id }: { id: string }) {
-  const show = useShow(id);
+  const show = useLoadedShow(id);
   const [saved, setSaved] = useState<{ show: Show; problem: unknown }>();
   if (saved !== undefined) {
     return <WithoutImage {...saved} />;
@@ -227,7 +221,7 @@ function WithoutImage({ show, problem }: { show: Show; problem: unknown }) {
   );
 }
 
-function useShow(id: string) {
+function useLoadedShow(id: string) {
   return useLoaded(
     async (signal) => (await api.GET("/api/shows/{showId}", { params: { path: { showId: id } }, signal })).data,
     [id],

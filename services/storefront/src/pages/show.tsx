@@ -13,7 +13,7 @@ import {
   type Schemas,
   watch,
 } from "../lib/api.ts";
-import { apply, type Line, mark, type Tickets } from "../live/tickets.ts";
+import { apply, type Line, mark, type Tickets } from "../show/tickets.ts";
 import { money, placeName } from "../lib/format.ts";
 import { t, tn } from "../lib/texts.ts";
 import { Alert, Badge, Button, Empty, LinkButton, More, Price } from "../ui/index.tsx";
@@ -54,7 +54,7 @@ async function readPage(
   return { lines: data.map((ticket) => ({ ...ticket, place: ticket.seat })), next: nextCursor(response), response };
 }
 
-export default function Show({ id = "", prepared }: { id?: string; prepared?: unknown }) {
+export default function ShowPage({ id = "", prepared }: { id?: string; prepared?: unknown }) {
   const [tickets, setTickets] = useState(prepared as Tickets);
   const [news, setNews] = useState("");
   const [online, setOnline] = useState(navigator.onLine);
@@ -244,7 +244,7 @@ function Sections({ id, sections }: { id: string; sections: readonly Schemas["Se
 }
 
 function Stub({ line, busy, onReserve }: { line: Line; busy: boolean; onReserve: () => void }) {
-  const place = nameOf(line.place) || t("ui.noPlace");
+  const place = placeName(line.place) || t("ui.noPlace");
   const price = money(line.price, line.currency);
   return (
     <li class={`stub${line.gone ? " gone" : ""}${line.fresh ? " fresh" : ""}`}>
@@ -273,8 +273,6 @@ function Stub({ line, busy, onReserve }: { line: Line; busy: boolean; onReserve:
     </li>
   );
 }
-
-const nameOf = (place: Schemas["Place"] | undefined): string => placeName(place, { row: t("ui.row"), seat: t("ui.seat") });
 
 /**
  * Follows the show until the signal. After `reset` it begins again with the pages. It ends by itself only if the stream is refused for good; the
@@ -329,7 +327,7 @@ function newsOf({ change, seat, price, currency }: Schemas["LiveListing"]): stri
   const name = known.find((one) => one === change);
   return name === undefined
     ? ""
-    : t(`show.news.${name}`, { place: nameOf(seat) || t("show.aTicket"), price: money(price, currency) });
+    : t(`show.news.${name}`, { place: placeName(seat) || t("show.aTicket"), price: money(price, currency) });
 }
 
 /** Announces changes one after the other, at most one sentence in two seconds: the last one, with what is left. */

@@ -1,3 +1,4 @@
+// Sign-in.
 import { nextAddress } from "../account/next.ts";
 import { Password, passwordOf } from "../account/password.tsx";
 import { messageOf, publicApi } from "../lib/api.ts";
@@ -7,7 +8,7 @@ import { textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field } from "../ui/index.tsx";
 
 /** Signs in, and goes on to the page in `?next=`. */
-export default function Signin() {
+export default function SigninPage() {
   const form = useForm(async (values) => {
     const body = { email: textOf(values, "email"), password: passwordOf(values, "password"), cookieOnly: true };
     await publicApi.POST("/api/users/signin", { body });

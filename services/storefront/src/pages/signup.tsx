@@ -1,16 +1,17 @@
+// A new account.
 import { useRef } from "preact/hooks";
 
 import { nextAddress } from "../account/next.ts";
 import { Password, passwordOf } from "../account/password.tsx";
 import { messageOf, publicApi } from "../lib/api.ts";
+import { RequestKey } from "../lib/request-key.ts";
 import { noteSignedIn } from "../lib/session.ts";
 import { t } from "../lib/texts.ts";
-import { RequestKey } from "../selling/key.ts";
 import { textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field } from "../ui/index.tsx";
 
 /** Makes an account, and goes on to the page in `?next=`. */
-export default function Signup() {
+export default function SignupPage() {
   const key = useRef(new RequestKey());
   const form = useForm(async (values) => {
     const body = { email: textOf(values, "email"), password: passwordOf(values, "password"), cookieOnly: true };

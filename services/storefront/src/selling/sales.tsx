@@ -1,10 +1,9 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { api, messageOf, nextCursor, type Schemas } from "../lib/api.ts";
-import { dateTime, money } from "../lib/format.ts";
+import { dateTime, money, placeName } from "../lib/format.ts";
 import { t, tn, tValue } from "../lib/texts.ts";
 import { Alert, Badge, Empty, LinkButton, More, Skeleton } from "../ui/index.tsx";
-import { placeOf } from "./place.ts";
 
 type Sale = Schemas["Sale"];
 
@@ -90,7 +89,7 @@ export function Sales() {
           <li key={sale.orderId} class="row">
             <div class="row-main">
               <strong>{sale.showId === undefined ? sale.title : <a href={`/shows/${sale.showId}`}>{sale.title}</a>}</strong>
-              <span class="muted">{[placeOf(sale.seat), dateTime(sale.soldAt)].filter(Boolean).join(" · ")}</span>
+              <span class="muted">{[placeName(sale.seat), dateTime(sale.soldAt)].filter(Boolean).join(" · ")}</span>
             </div>
             <div class="row-facts">
               {sale.status === "cancelled" && (

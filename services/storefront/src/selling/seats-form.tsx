@@ -6,9 +6,10 @@ import { t, tn } from "../lib/texts.ts";
 import { FieldError, textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field, LinkButton } from "../ui/index.tsx";
 import { useAction } from "../ui/use.ts";
-import { nameCap } from "./cap.ts";
+import { AmountField } from "./amount-field.tsx";
 import { listAll, listingsOf, type Listing } from "./list.ts";
 import { mostTickets, NumbersError, parseNumbers } from "./numbers.ts";
+import { amountOf, nameCap } from "./price.ts";
 
 type Show = Schemas["Show"];
 
@@ -21,23 +22,15 @@ export function SeatsForm({ show, currency }: { show: Show; currency: string }) 
   const changed = (): void => {
     setListings((before) => [...before]);
   };
-  const amountOf = (field: string, text: string): number => {
-    const amount = parseMoney(text, currency);
-    if (amount === undefined) {
-      throw new FieldError(field, t("price.wrong", { example: money(4500, currency) }));
-    }
-    return amount;
-  };
 
   const form = useForm(async (values) => {
     const text = (field: string): string => textOf(values, field);
-    const faceValue = text("faceValue");
     const seat = { ...(text("section") && { section: text("section") }), ...(text("row") && { row: text("row") }) };
     const numbers = numbered ? numbersOf(text("places")) : Array.from({ length: countOf(text("places")) }, () => "");
     const ticket = {
       showId: show.id,
-      price: amountOf("price", text("price")),
-      ...(faceValue && { faceValue: amountOf("faceValue", faceValue) }),
+      price: amountOf(values, "price", currency),
+      ...(text("faceValue") && { faceValue: amountOf(values, "faceValue", currency) }),
     };
     const all = listingsOf(
       numbers.map((number) => {
@@ -103,25 +96,12 @@ export function SeatsForm({ show, currency }: { show: Show; currency: string }) 
         required
       />
       <div class="fields">
-        <Field
-          name="price"
-          label={t("price.label", { currency: currency.toUpperCase() })}
-          error={form.errorOf("price")}
-          inputMode="decimal"
-          autocomplete="off"
-          value={price}
-          onInput={(event) => {
-            setPrice(event.currentTarget.value);
-          }}
-          required
-        />
-        <Field
+        <AmountField form={form} name="price" currency={currency} value={price} onInput={setPrice} required />
+        <AmountField
+          form={form}
           name="faceValue"
-          label={t("price.faceValue")}
+          currency={currency}
           hint={show.maxMarkup === undefined ? t("price.faceValueHint") : t("price.faceValueCap", { percent: show.maxMarkup })}
-          error={form.errorOf("faceValue")}
-          inputMode="decimal"
-          autocomplete="off"
         />
       </div>
       <p class="summary" aria-live="polite">

@@ -1,12 +1,12 @@
 import { useMemo, useRef, useState } from "preact/hooks";
 
 import { api, hasCode, messageOf, type Schemas } from "../lib/api.ts";
+import { RequestKey } from "../lib/request-key.ts";
 import { language, t, tValue } from "../lib/texts.ts";
 import { FieldError, textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field, Select, TextArea } from "../ui/index.tsx";
 import { countries, ownCountry } from "./countries.ts";
 import { ImageField, sendImage, type ImageChoice } from "./image-field.tsx";
-import { RequestKey } from "./key.ts";
 import { momentOf, ownTimeZone, timeZones, wallOf } from "./zone.ts";
 
 type Show = Schemas["Show"];

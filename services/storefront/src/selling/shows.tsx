@@ -6,8 +6,8 @@ import { dateTime } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { Dialog } from "../ui/dialog.tsx";
 import { Alert, Badge, Button, Empty, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { usePages } from "../ui/pages.ts";
 import { useAction } from "../ui/use.ts";
-import { usePages } from "./pages.ts";
 
 type Show = Schemas["Show"];
 

@@ -1,11 +1,13 @@
 import { useRef, useState } from "preact/hooks";
 
 import { api, messageOf, type Schemas } from "../lib/api.ts";
-import { money, parseMoney } from "../lib/format.ts";
+import { money } from "../lib/format.ts";
+import { RequestKey } from "../lib/request-key.ts";
 import { t } from "../lib/texts.ts";
-import { FieldError, textOf, useForm } from "../ui/form.ts";
+import { textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field, LinkButton } from "../ui/index.tsx";
-import { RequestKey } from "./key.ts";
+import { AmountField } from "./amount-field.tsx";
+import { amountOf } from "./price.ts";
 
 /** Lists one ticket that belongs to no show of this site. */
 export function TicketForm({ currency }: { currency: string }) {
@@ -13,11 +15,7 @@ export function TicketForm({ currency }: { currency: string }) {
   const [listed, setListed] = useState<Schemas["Ticket"]>();
   const form = useForm(async (values) => {
     setListed(undefined);
-    const price = parseMoney(textOf(values, "price"), currency);
-    if (price === undefined) {
-      throw new FieldError("price", t("price.wrong", { example: money(4500, currency) }));
-    }
-    const body = { title: textOf(values, "title"), price };
+    const body = { title: textOf(values, "title"), price: amountOf(values, "price", currency) };
     const { data } = await key.current.send(body, (header) => api.POST("/api/tickets", { params: { header }, body }));
     form.attributes.ref.current?.reset();
     setListed(data);
@@ -34,15 +32,7 @@ export function TicketForm({ currency }: { currency: string }) {
         autocomplete="off"
         required
       />
-      <Field
-        name="price"
-        label={t("price.label", { currency: currency.toUpperCase() })}
-        error={form.errorOf("price")}
-        class="short"
-        inputMode="decimal"
-        autocomplete="off"
-        required
-      />
+      <AmountField form={form} name="price" currency={currency} class="short" required />
       <p class="actions">
         <Button type="submit" busy={form.busy}>
           {t("ticketForm.submit")}

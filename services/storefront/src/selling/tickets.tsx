@@ -1,15 +1,15 @@
 import { useState } from "preact/hooks";
 
 import { api, hasCode, messageOf, type Schemas } from "../lib/api.ts";
-import { date, editMoney, money, parseMoney } from "../lib/format.ts";
+import { date, editMoney, money, placeName } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { Dialog } from "../ui/dialog.tsx";
-import { FieldError, textOf, useForm } from "../ui/form.ts";
+import { textOf, useForm } from "../ui/form.ts";
 import { Alert, Badge, Button, Empty, Field, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { usePages } from "../ui/pages.ts";
 import { useAction } from "../ui/use.ts";
-import { nameCap } from "./cap.ts";
-import { usePages } from "./pages.ts";
-import { placeOf } from "./place.ts";
+import { AmountField } from "./amount-field.tsx";
+import { amountOf, nameCap } from "./price.ts";
 
 type Ticket = Schemas["Ticket"];
 
@@ -43,7 +43,7 @@ export function Tickets() {
                 {ticket.showId === undefined ? ticket.title : <a href={`/shows/${ticket.showId}`}>{ticket.title}</a>}
               </strong>
               <span class="muted">
-                {[placeOf(ticket.seat), t("tickets.since", { date: date(ticket.createdAt) })].filter(Boolean).join(" · ")}
+                {[placeName(ticket.seat), t("tickets.since", { date: date(ticket.createdAt) })].filter(Boolean).join(" · ")}
               </span>
               {ticket.status === "withheld" && <span class="hint">{t("tickets.withheld")}</span>}
             </div>
@@ -107,29 +107,22 @@ export function Tickets() {
 }
 
 function nameOf(ticket: Ticket): string {
-  return [ticket.title, placeOf(ticket.seat)].filter(Boolean).join(", ");
+  return [ticket.title, placeName(ticket.seat)].filter(Boolean).join(", ");
 }
 
 /** Changes the price of a listing; also the title of a ticket without a show, and the face value of one that its owner sells. */
 function Edit({ ticket, close, saved }: { ticket: Ticket; close: () => void; saved: (ticket: Ticket) => void }) {
   const [current, setCurrent] = useState(ticket);
   const { currency } = ticket;
-  const amountOf = (values: FormData, field: string): number => {
-    const amount = parseMoney(textOf(values, field), currency);
-    if (amount === undefined) {
-      throw new FieldError(field, t("price.wrong", { example: money(4500, currency) }));
-    }
-    return amount;
-  };
   const form = useForm(async (values) => {
     const path = { ticketId: ticket.id };
     try {
       const { data } = await api.PUT("/api/tickets/{ticketId}", {
         params: { path, header: { "If-Match": `"${current.version}"` } },
         body: {
-          price: amountOf(values, "price"),
+          price: amountOf(values, "price", currency),
           ...(values.has("title") && { title: textOf(values, "title") }),
-          ...(values.has("faceValue") && { faceValue: amountOf(values, "faceValue") }),
+          ...(values.has("faceValue") && { faceValue: amountOf(values, "faceValue", currency) }),
         },
       });
       saved(data);
@@ -169,23 +162,13 @@ function Edit({ ticket, close, saved }: { ticket: Ticket; close: () => void; sav
             required
           />
         )}
-        <Field
-          name="price"
-          label={t("price.label", { currency: currency.toUpperCase() })}
-          error={form.errorOf("price")}
-          inputMode="decimal"
-          autocomplete="off"
-          defaultValue={editMoney(ticket.price, currency)}
-          required
-        />
+        <AmountField form={form} name="price" currency={currency} defaultValue={editMoney(ticket.price, currency)} required />
         {ticket.faceValue !== undefined &&
           (ticket.resaleOf === undefined ? (
-            <Field
+            <AmountField
+              form={form}
               name="faceValue"
-              label={t("price.faceValue")}
-              error={form.errorOf("faceValue")}
-              inputMode="decimal"
-              autocomplete="off"
+              currency={currency}
               defaultValue={editMoney(ticket.faceValue, currency)}
               required
             />

@@ -8,6 +8,7 @@ import type {
 } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 
+import { messageOf } from "../lib/api.ts";
 import { serverNow } from "../lib/clock.ts";
 import { dateTime, duration, money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
@@ -163,24 +164,24 @@ function Labelled({ id, label, hint, error, class: more, children }: LabelledPro
   );
 }
 
-/**
- * Moves the focus to the first field of a form that has an error, or to its alert. Call it after the state with the errors is set:
- * `useFocusOnError(formRef, error)`.
- */
-export function useFocusOnError(form: { current: HTMLElement | null }, error: unknown): void {
-  useEffect(() => {
-    if (error !== undefined) {
-      form.current?.querySelector<HTMLElement>('[aria-invalid="true"], .alert[tabindex]')?.focus();
-    }
-  }, [error]);
-}
-
 /** A message. An error takes a screen reader's attention at once; the others wait for a pause. */
 export function Alert({ kind, children }: { kind: "error" | "success" | "note" | "warning"; children: ComponentChildren }) {
   return (
     <div class={`alert ${kind}`} role={kind === "error" ? "alert" : "status"} tabIndex={-1}>
       {children}
     </div>
+  );
+}
+
+/** Why something could not be loaded, with a button to try again. */
+export function Failure({ error, busy = false, onRetry }: { error: unknown; busy?: boolean; onRetry: () => void }) {
+  return (
+    <Alert kind="error">
+      <p>{messageOf(error)}</p>
+      <Button kind="secondary" busy={busy} onClick={onRetry}>
+        {t("ui.retry")}
+      </Button>
+    </Alert>
   );
 }
 

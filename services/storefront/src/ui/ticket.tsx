@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { api, type Schemas } from "../lib/api.ts";
 import { dateTime, placeName } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
+import { Button, LinkButton } from "./index.tsx";
 import { useLoaded } from "./use.ts";
 
 export type Show = Schemas["Show"];
@@ -19,7 +20,7 @@ export function useShow(showId: string | undefined): Show | undefined {
 
 /** "Stalls, row C, seat 12", or what a ticket without a place has. */
 export function placeText(seat: Schemas["Place"] | undefined): string {
-  return placeName(seat, { row: t("ui.row"), seat: t("ui.seat") }) || t("ui.noPlace");
+  return placeName(seat) || t("ui.noPlace");
 }
 
 /** An id for people: its last digits, which differ most. */
@@ -44,5 +45,24 @@ export function WhenAndWhere({ show, startsAt }: { show: Show | undefined; start
       <Fact name={t("ticket.when")}>{at === undefined ? "…" : <time dateTime={at}>{dateTime(at, show?.timeZone)}</time>}</Fact>
       <Fact name={t("ticket.where")}>{show ? `${show.venue}, ${show.city}` : "…"}</Fact>
     </>
+  );
+}
+
+/** What the reader of a page for paper can do with it. */
+export function PrintOrBack({ orderId }: { orderId: string }) {
+  return (
+    <p class="actions no-print">
+      <Button
+        kind="secondary"
+        onClick={() => {
+          print();
+        }}
+      >
+        {t("pass.print")}
+      </Button>
+      <LinkButton kind="quiet" href={`/orders/${orderId}`}>
+        {t("pass.order")}
+      </LinkButton>
+    </p>
   );
 }

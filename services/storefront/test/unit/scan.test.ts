@@ -1,7 +1,7 @@
 // A code that stays before the camera is checked once.
 import { expect, test } from "@playwright/test";
 
-import { Shown } from "../../src/scanner/scan.ts";
+import { Shown } from "../../src/checkin/scan.ts";
 
 test("a code is new when it comes, and again after it was away or another one came", () => {
   const shown = new Shown();

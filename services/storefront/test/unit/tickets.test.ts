@@ -1,7 +1,7 @@
 // What becomes of the list of a show's tickets when others buy and sell.
 import { expect, test } from "@playwright/test";
 
-import { apply, type Line, mark, type Tickets } from "../../src/live/tickets.ts";
+import { apply, type Line, mark, type Tickets } from "../../src/show/tickets.ts";
 
 const line = (id: string, price: number): Line => ({ id, price, currency: "usd", place: { section: "Stalls", number: id } });
 const tickets: Tickets = {

@@ -1,6 +1,6 @@
 // Stripe's frontend, which the page of an order has if the system has a publishable key (STRIPE_PUBLISHABLE_KEY). The server writes the
 // script element and allows Stripe's hosts; see services/storefront/README.md, "Payments". Card numbers go from Stripe's frame to Stripe.
-import { language } from "../../lib/texts.ts";
+import { language } from "../lib/texts.ts";
 
 /** The part of Stripe.js that this page uses (https://docs.stripe.com/js). Amounts are in the currency's minor unit. */
 interface Stripe {

@@ -1,6 +1,7 @@
-import { api, messageOf, paginate, type Schemas } from "../lib/api.ts";
+import { messageOf, type Schemas } from "../lib/api.ts";
 import { dateTime } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
+import { myShows } from "../selling/my-shows.ts";
 import { Alert, Empty, LinkButton, Skeleton } from "../ui/index.tsx";
 import { useLoaded } from "../ui/use.ts";
 
@@ -11,15 +12,7 @@ const evening = 12 * 60 * 60 * 1000;
 
 /** Chooses the show at whose door the reader stands: the next one is the first. */
 export function Choice() {
-  const shows = useLoaded(async (signal) => {
-    const mine: Show[] = [];
-    for await (const show of paginate((page) =>
-      api.GET("/api/shows", { params: { query: { owner: "me", limit: 200, ...page } }, signal }),
-    )) {
-      mine.push(show);
-    }
-    return order(mine.filter(({ status }) => status === "scheduled"));
-  });
+  const shows = useLoaded(async (signal) => inOrder((await myShows(signal)).filter(({ status }) => status === "scheduled")));
   return (
     <>
       <h1>{t("checkin.title")}</h1>
@@ -53,7 +46,7 @@ export function Choice() {
 }
 
 /** First those to come, the next one first, and then those that are over, the last one first. */
-function order(shows: Show[]): Show[] {
+function inOrder(shows: Show[]): Show[] {
   const since = new Date(Date.now() - evening).toISOString();
   const byStart = [...shows].sort((a, b) => (a.startsAt < b.startsAt ? -1 : 1));
   return [

@@ -1,4 +1,4 @@
-import { Problem, retry } from "../lib/api.ts";
+import { Problem, retry } from "./api.ts";
 
 /** For how long a request is repeated while there is no answer, in milliseconds. */
 const patience = 15_000;

@@ -1,26 +1,23 @@
 // Sells a bought ticket again: offers it at a price, changes the price, or withdraws the listing.
-import { useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 
-import { api, fieldErrors, hasCode, messageOf, paginate, Problem, type Schemas } from "../lib/api.ts";
-import { money, parseMoney } from "../lib/format.ts";
-import { language, t } from "../lib/texts.ts";
-import { Alert, Button, Field, useFocusOnError } from "./index.tsx";
-import type { Show } from "./ticket.tsx";
-import { useAction, useLoaded } from "./use.ts";
+import { api, hasCode, messageOf, paginate, type Schemas } from "../lib/api.ts";
+import { editMoney, money } from "../lib/format.ts";
+import { t } from "../lib/texts.ts";
+import { FieldError, useForm } from "../ui/form.ts";
+import { Alert, Button } from "../ui/index.tsx";
+import type { Show } from "../ui/ticket.tsx";
+import { useAction, useLoaded } from "../ui/use.ts";
+import { AmountField } from "./amount-field.tsx";
+import { amountOf, nameCap } from "./price.ts";
 
 type Ticket = Schemas["Ticket"];
 
 /** The highest price that the show allows, in the minor unit, or undefined if it allows any. */
-export function priceCap(faceValue: number | undefined, show: Show | undefined): number | undefined {
+function priceCap(faceValue: number | undefined, show: Show | undefined): number | undefined {
   return faceValue === undefined || show?.maxMarkup === undefined
     ? undefined
     : Math.floor((faceValue * (100 + show.maxMarkup)) / 100);
-}
-
-/** The amount as somebody would type it. */
-function typed(amount: number, currency: string): string {
-  const digits = new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits ?? 2;
-  return new Intl.NumberFormat(language, { minimumFractionDigits: digits, useGrouping: false }).format(amount / 10 ** digits);
 }
 
 /** The reader's listing that sells a ticket again; it is among the newest of their listings. */
@@ -156,45 +153,30 @@ interface PriceFormProps {
 }
 
 /** Asks for a price, within the show's cap. */
-export function PriceForm({ bought, show, price, submit, send }: PriceFormProps) {
+function PriceForm({ bought, show, price, submit, send }: PriceFormProps) {
   const { currency, faceValue } = bought;
   const cap = priceCap(faceValue, show);
-  const [text, setText] = useState(typed(price ?? Math.min(faceValue ?? bought.price, cap ?? Infinity), currency));
-  const [wrong, setWrong] = useState<string>();
-  const form = useRef<HTMLFormElement>(null);
-  const action = useAction(send);
-  const errors = fieldErrors(action.error);
-  const highest = action.error instanceof Problem && hasCode(action.error, "price_above_cap") ? cap : undefined;
-  useFocusOnError(form, wrong ?? action.error);
+  const form = useForm(async (values) => {
+    const amount = amountOf(values, "price", currency);
+    if (cap !== undefined && amount > cap) {
+      throw new FieldError("price", t("price.max", { price: money(cap, currency) }));
+    }
+    try {
+      await send(amount);
+    } catch (error) {
+      throw nameCap(error, currency);
+    }
+  });
   return (
-    <form
-      ref={form}
-      noValidate
-      onSubmit={(event) => {
-        event.preventDefault();
-        const amount = parseMoney(text, currency);
-        if (amount === undefined) {
-          setWrong(t("resale.noPrice"));
-        } else if (cap !== undefined && amount > cap) {
-          setWrong(t("resale.aboveCap", { price: money(cap, currency) }));
-        } else {
-          setWrong(undefined);
-          action.run(amount);
-        }
-      }}
-    >
-      {action.error !== undefined && errors["price"] === undefined && <Alert kind="error">{messageOf(action.error)}</Alert>}
-      <Field
-        label={t("resale.price", { currency: currency.toUpperCase() })}
+    <form {...form.attributes}>
+      {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
+      <AmountField
+        form={form}
         name="price"
-        inputMode="decimal"
-        autoComplete="off"
+        currency={currency}
         required
         class="resale-price"
-        value={text}
-        onInput={(event) => {
-          setText(event.currentTarget.value);
-        }}
+        defaultValue={editMoney(price ?? Math.min(faceValue ?? bought.price, cap ?? Infinity), currency)}
         hint={
           [
             faceValue !== undefined && t("resale.faceValue", { price: money(faceValue, currency) }),
@@ -203,10 +185,9 @@ export function PriceForm({ bought, show, price, submit, send }: PriceFormProps)
             .filter(Boolean)
             .join(" ") || undefined
         }
-        error={wrong ?? (highest !== undefined ? t("resale.aboveCap", { price: money(highest, currency) }) : errors["price"])}
       />
       <p class="actions">
-        <Button type="submit" busy={action.busy}>
+        <Button type="submit" busy={form.busy}>
           {submit}
         </Button>
       </p>

@@ -1,11 +1,11 @@
 // The form to pay an order: with a choice of Stripe's test cards, or with Stripe's own form.
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { api, messageOf, Problem, retry } from "../../lib/api.ts";
-import { money } from "../../lib/format.ts";
-import { t, tValue } from "../../lib/texts.ts";
-import { Alert, Button } from "../../ui/index.tsx";
-import { useAction } from "../../ui/use.ts";
+import { api, messageOf, Problem, retry } from "../lib/api.ts";
+import { money } from "../lib/format.ts";
+import { t, tValue } from "../lib/texts.ts";
+import { Alert, Button } from "../ui/index.tsx";
+import { useAction } from "../ui/use.ts";
 import type { Order } from "./live.ts";
 import { type CardForm, mountCardForm, stripeKey } from "./stripe.ts";
 

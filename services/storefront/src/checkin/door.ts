@@ -15,14 +15,13 @@ export interface Result {
   seat?: Schemas["Place"];
   /** When the pass was used, of `admitted` and `used`. */
   usedAt?: string;
-  /** Of `failed`. */
+  /** The answer to a code that was not admitted. */
   error?: unknown;
 }
 
 const outcomes: Partial<Record<string, Outcome>> = {
   already_used: "used",
   pass_void: "void",
-  no_pass: "void",
   wrong_show: "wrong",
   pass_invalid: "invalid",
 };

@@ -14,8 +14,10 @@ export interface Pages<Item> {
   busy: boolean;
   /** Whether there is another page. */
   more: boolean;
-  /** Reads the next page. */
+  /** Reads the next page. After an error, it tries again. */
   next: () => void;
+  /** Reads the first page again, which takes the place of the list. */
+  reload: () => void;
   /** Replaces an item, or removes it. */
   replace: (old: Item, by: Item | undefined) => void;
 }
@@ -27,16 +29,16 @@ export function usePages<Item>(read: (page: { cursor?: string }) => Promise<Page
   const [busy, setBusy] = useState(false);
   const [cursor, setCursor] = useState<string>();
   const running = useRef(false);
-  const load = (page: { cursor?: string }): void => {
+  const load = (from: string | undefined): void => {
     if (running.current) {
       return;
     }
     running.current = true;
     setBusy(true);
     setError(undefined);
-    read(page)
+    read(from === undefined ? {} : { cursor: from })
       .then(({ data, response }) => {
-        setItems((before = []) => [...before, ...data]);
+        setItems((before = []) => (from === undefined ? [...data] : [...before, ...data]));
         setCursor(nextCursor(response));
       })
       .catch(setError)
@@ -46,7 +48,7 @@ export function usePages<Item>(read: (page: { cursor?: string }) => Promise<Page
       });
   };
   useEffect(() => {
-    load({});
+    load(undefined);
   }, []);
   return {
     items,
@@ -54,7 +56,10 @@ export function usePages<Item>(read: (page: { cursor?: string }) => Promise<Page
     busy,
     more: cursor !== undefined || (items === undefined && error !== undefined),
     next: () => {
-      load(cursor === undefined ? {} : { cursor });
+      load(cursor);
+    },
+    reload: () => {
+      load(undefined);
     },
     replace: (old, by) => {
       setItems((before) => before?.flatMap((item) => (item !== old ? [item] : by === undefined ? [] : [by])));

@@ -1,8 +1,8 @@
 // An order and its payment, kept as they are at the server: read again when something may have changed, until nothing can change any more.
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { api, Problem, type Schemas } from "../../lib/api.ts";
-import { serverNow } from "../../lib/clock.ts";
+import { api, Problem, type Schemas } from "../lib/api.ts";
+import { serverNow } from "../lib/clock.ts";
 
 export type Order = Schemas["Order"];
 export type Payment = Schemas["Payment"];

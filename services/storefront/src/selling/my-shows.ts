@@ -1,0 +1,14 @@
+import { api, paginate, type Schemas } from "../lib/api.ts";
+
+type Show = Schemas["Show"];
+
+/** All shows that the reader has announced, newest first. */
+export async function myShows(signal: AbortSignal): Promise<Show[]> {
+  const shows: Show[] = [];
+  for await (const show of paginate((page) =>
+    api.GET("/api/shows", { params: { query: { owner: "me", limit: 200, ...page } }, signal }),
+  )) {
+    shows.push(show);
+  }
+  return shows;
+}
