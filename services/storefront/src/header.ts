@@ -18,4 +18,11 @@ export function startHeader(): void {
       () => undefined,
     );
   }
+  // A browser shows a page as it was when the reader goes back to it: after a sign-out perhaps to the next person at the device.
+  const before = maySignedIn();
+  addEventListener("pageshow", ({ persisted }) => {
+    if (persisted && before && !maySignedIn()) {
+      location.reload();
+    }
+  });
 }

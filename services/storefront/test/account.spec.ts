@@ -111,12 +111,32 @@ test("a session goes on when its token has expired, in a browser without Web Loc
   await expect(page.getByRole("main")).toContainText("@example.com");
 
   await context.clearCookies({ name: "jwt" });
+  let refreshes = 0;
+  const refused = page.waitForResponse((response) => response.status() === 401);
+  await page.route("**/api/users/refresh", async (route) => {
+    refreshes += 1;
+    await refused;
+    await route.continue();
+  });
   await page.goto("/listings"); // the header and the page both need a token
 
   await expect(page.getByRole("heading", { level: 1 })).toHaveText("My listings");
   await expect.poll(async () => (await context.cookies()).map(({ name }) => name)).toContain("jwt");
-  await page.goto("/orders");
-  await expect(page).toHaveURL("/orders");
+  expect(refreshes).toBe(1);
+});
+
+test("who goes back after a sign-out does not see the page as it was", async ({ page, signedIn, context }) => {
+  await signedIn(context);
+  await page.goto("/account");
+  await expect(page.getByRole("main")).toContainText("@example.com");
+  const second = await context.newPage();
+  await second.goto("/account");
+  await second.getByRole("button", { name: "Sign out here" }).click();
+  await expect(second).toHaveURL("/");
+
+  // Playwright turns the browser's cache of pages off. This is what a page in it gets.
+  await page.evaluate(() => dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true })));
+  await expect(page).toHaveURL("/signin?next=%2Faccount");
 });
 
 test("pages for somebody who is signed in lead to the sign-in and back", async ({ page }) => {
