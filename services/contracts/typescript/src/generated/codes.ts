@@ -104,7 +104,6 @@ export interface Codes {
   already_used: 409;
   /** the pass is for another show. What to do: check it in for its own show. */
   wrong_show: 409;
-  /** the ticket is for sale again, and somebody has reserved it. What to do: after `Retry-After`, when the reservation has ended; or its holder withdraws the listing later. */
   /** the show has started: its tickets cannot be listed or reserved, and it cannot be changed. What to do: another show. */
   show_started: 409;
   /** the show is cancelled. What to do: another show. */
