@@ -1,8 +1,4 @@
-/** Reads QR codes in pictures of a camera. */
-export interface Decoder {
-  /** The text of a code in the picture, or undefined if it has none. */
-  decode(video: HTMLVideoElement): Promise<string | undefined>;
-}
+import type { Decoder } from "./scan.ts";
 
 interface BarcodeDetector {
   detect(source: CanvasImageSource): Promise<{ rawValue: string }[]>;

@@ -1,6 +1,6 @@
 import jsQR from "jsqr";
 
-import type { Decoder } from "./decoder.ts";
+import type { Decoder } from "./scan.ts";
 
 /** The longer side of a picture that is searched. A code that fills a third of it has several pixels for each of its squares. */
 const longestSide = 800;

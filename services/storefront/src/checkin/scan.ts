@@ -1,4 +1,8 @@
-import type { Decoder } from "./decoder.ts";
+/** Reads QR codes in pictures of a camera. */
+export interface Decoder {
+  /** The text of a code in the picture, or undefined if it has none. */
+  decode(video: HTMLVideoElement): Promise<string | undefined>;
+}
 
 /** How long a code is out of the picture until it counts as shown once more, in milliseconds. */
 const absence = 3_000;
