@@ -10,6 +10,8 @@ NPM             := deploy/local/npm.sh
 RELEASE_BEFORE  := 7440bbfc7a488291511faff8a21ef178877089aa
 # The packages whose tests start real sidecars. All others have unit tests alone.
 STACK_TESTS      = $(sort $(shell grep -rl --include='*_test.go' --exclude-dir=node_modules 'boxoffice/deploy/\(local/stack\|proof/chaos\)' services deploy | xargs -n1 dirname | sed 's|^|./|'))
+# Each sidecar watches files, and Linux gives a user 128 watchers, so the browser's stacks do not run beside the others.
+BROWSER_TESTS   := ./services/storefront/test
 # The race detector needs a C compiler. Without one the tests run without it.
 RACE            := $(if $(shell command -v cc || command -v gcc || command -v clang),-race)
 # Tests with stacks mostly wait, so more of them run at once than the two that Go would choose on two cores.
@@ -108,7 +110,8 @@ test-typescript: ## run the tests of the npm packages that need no sidecar, if N
 	@$(NPM) test $(TYPESCRIPT)
 
 test-stack: build-runtime build .build/tools/gotestsum ## run the tests on real sidecars
-	$(TEST_STACKS) -p 2 $(STACK_TESTS)
+	$(TEST_STACKS) -p 2 $(filter-out $(BROWSER_TESTS),$(STACK_TESTS))
+	$(TEST_STACKS) $(BROWSER_TESTS)
 	cd deploy/runtime && GOEXPERIMENT= $(CURDIR)/$(TEST) -trimpath -vet=off -parallel 8 .
 
 test-browser: build-runtime build test-typescript ## run the tests of the storefront in Chromium (RUN=a pattern of titles; UPDATE=1 writes its pictures)
