@@ -38,7 +38,9 @@ type load struct {
 	popular []listing // all clients want to reserve these
 	shows   []*show   // the newest is the last
 	passes  []pass    // the newest is the last
-	revoked []string  // tokens of ended sessions
+	// resalesEnd is from when on resales of a ticket may end, by that ticket.
+	resalesEnd map[string]time.Time
+	revoked    []string // tokens of ended sessions
 }
 
 // requestTimeout is shorter than the gateway's, so that a client sometimes gives up.
@@ -61,7 +63,7 @@ func newLoad(gateways []string, sandbox *client.Client, stats *stats) (*load, er
 	)
 	return &load{
 		api:      client.New("", client.Options{Timeout: requestTimeout, Transport: transport}),
-		gateways: gateways, sandbox: sandbox, history: check.NewHistory(), stats: stats,
+		gateways: gateways, sandbox: sandbox, history: check.NewHistory(), stats: stats, resalesEnd: map[string]time.Time{},
 	}, nil
 }
 

@@ -106,6 +106,9 @@ func (c *simulatedClient) resell(ctx context.Context) {
 	if !added.show.cancelled.IsZero() {
 		c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.ID, Call: added.show.cancelled})
 	}
+	if from, ended := c.resalesEnd[bought.of.id]; ended {
+		c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.ID, Call: from})
+	}
 }
 
 // resaleMayEnd records that the resale of a ticket may end from a moment on, also if it is sold: its pass may be used first, or its own order may be
@@ -113,6 +116,9 @@ func (c *simulatedClient) resell(ctx context.Context) {
 func (c *simulatedClient) resaleMayEnd(ticket string, from time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if _, known := c.resalesEnd[ticket]; !known {
+		c.resalesEnd[ticket] = from // for a resale whose listing is not answered yet
+	}
 	for _, t := range c.tickets {
 		if t.resaleOf == ticket {
 			c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.id, Call: from})
