@@ -15,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"boxoffice/deploy/proof/client"
 )
 
@@ -120,10 +122,11 @@ const workers = 4
 // fill makes the shows first, so that the programme is there within a second, then their pictures, then their tickets: by then the
 // service that lists tickets knows the shows.
 func (f *filler) fill(ctx context.Context, shows map[string]client.Show, tickets map[string]map[client.Place]int) (Result, error) {
-	err := each(programme, func(s show) error {
-		if _, found := shows[s.name]; found {
-			return nil
-		}
+	missing := slices.DeleteFunc(slices.Clone(programme), func(s show) bool {
+		_, found := shows[s.name]
+		return found
+	})
+	err := each(ctx, missing, func(ctx context.Context, s show) error {
 		made, err := f.announce(ctx, s)
 		if err != nil {
 			return fmt.Errorf("announce %s: %w", s.name, err)
@@ -142,7 +145,7 @@ func (f *filler) fill(ctx context.Context, shows map[string]client.Show, tickets
 		return made.Status != "scheduled" || !f.now.Before(made.StartsAt)
 	})
 	f.result.Shows, f.result.ClosedShows = len(programme), len(programme)-len(open)
-	err = each(open, func(s show) error {
+	err = each(ctx, open, func(ctx context.Context, s show) error {
 		if shows[s.name].Image != nil {
 			return nil
 		}
@@ -154,7 +157,7 @@ func (f *filler) fill(ctx context.Context, shows map[string]client.Show, tickets
 	if err != nil {
 		return f.result, err
 	}
-	err = each(open, func(s show) error {
+	err = each(ctx, open, func(ctx context.Context, s show) error {
 		made := shows[s.name]
 		if err := f.list(ctx, s, made.ID, tickets[made.ID]); err != nil {
 			return fmt.Errorf("list the tickets of %s: %w", s.name, err)
@@ -164,32 +167,14 @@ func (f *filler) fill(ctx context.Context, shows map[string]client.Show, tickets
 	return f.result, err
 }
 
-// each calls work for all shows, some at the same time, and returns the first error.
-func each(shows []show, work func(show) error) error {
-	rest := make(chan show, len(shows))
+// each calls work for all shows, some at the same time, and returns the first error, which ends the others.
+func each(ctx context.Context, shows []show, work func(context.Context, show) error) error {
+	working, ctx := errgroup.WithContext(ctx)
+	working.SetLimit(workers)
 	for _, s := range shows {
-		rest <- s
+		working.Go(func() error { return work(ctx, s) })
 	}
-	close(rest)
-	failed := make(chan error, workers)
-	for range workers {
-		go func() {
-			for s := range rest {
-				if err := work(s); err != nil {
-					failed <- err
-					return
-				}
-			}
-			failed <- nil
-		}()
-	}
-	var first error
-	for range workers {
-		if err := <-failed; first == nil {
-			first = err
-		}
-	}
-	return first
+	return working.Wait()
 }
 
 // signIn signs the account up, or in if it exists.
