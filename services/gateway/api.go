@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
 
+	"boxoffice/services/internal/rest"
 	"boxoffice/services/storefront"
 )
 
@@ -151,16 +152,15 @@ func secure(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	c.Set(fiber.HeaderXFrameOptions, "DENY")
 	c.Set(fiber.HeaderReferrerPolicy, "no-referrer")
-	policy, isPage := c.Locals(policyKey{}).(string)
+	policy, isPage := rest.PolicyOf(c)
 	if !isPage {
-		policy = "default-src 'none'; frame-ancestors 'none'"
+		policy.Content = "default-src 'none'; frame-ancestors 'none'"
 	}
-	if ofStorefront, ok := storefront.PolicyOf(c); ok {
-		policy = ofStorefront.Content
-		c.Set("Permissions-Policy", ofStorefront.Permissions)
+	c.Set(fiber.HeaderContentSecurityPolicy, policy.Content)
+	if policy.Permissions != "" {
+		c.Set("Permissions-Policy", policy.Permissions)
 		c.Set("Cross-Origin-Opener-Policy", "same-origin")
 	}
-	c.Set(fiber.HeaderContentSecurityPolicy, policy)
 	c.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if len(c.Response().Header.Peek(fiber.HeaderCacheControl)) == 0 {
 		c.Set(fiber.HeaderCacheControl, "no-store")

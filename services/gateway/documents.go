@@ -1,13 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"compress/gzip"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
-	"fmt"
-	"io"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/swaggest/swgui/v5/static"
@@ -32,93 +26,56 @@ const (
 	pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-// policyKey is the local with the Content-Security-Policy of a response that is a page.
-type policyKey struct{}
-
-// document is a file that the gateway itself serves. It does not change while the process runs.
-type document struct {
-	contentType string
-	policy      string // of a page; "" for all else
-	etag        string
-	zipped      []byte
-}
-
-// newDocument zips a document once.
-func newDocument(contentType, policy string, content []byte) document {
-	var zipped bytes.Buffer
-	w, _ := gzip.NewWriterLevel(&zipped, gzip.BestCompression) // fails for an unknown level only
-	_, _ = w.Write(content)                                    // a buffer takes everything
-	_ = w.Close()
-	return zippedDocument(contentType, policy, zipped.Bytes())
-}
-
-func zippedDocument(contentType, policy string, zipped []byte) document {
-	sum := sha256.Sum256(append([]byte(contentType+policy), zipped...))
-	return document{contentType, policy, `"` + hex.EncodeToString(sum[:8]) + `"`, zipped}
-}
-
-// serve responds with the document, or with 304 if the client has it.
-func (d document) serve(c *fiber.Ctx) error {
-	c.Set(fiber.HeaderETag, d.etag)
-	c.Set(fiber.HeaderCacheControl, documentAge)
-	c.Vary(fiber.HeaderAcceptEncoding)
-	if d.policy != "" {
-		c.Locals(policyKey{}, d.policy)
-	}
-	if rest.IsCurrent(c, d.etag) {
-		return c.SendStatus(fiber.StatusNotModified)
-	}
-	c.Set(fiber.HeaderContentType, d.contentType)
-	if rest.AcceptsGzip(c) {
-		c.Set(fiber.HeaderContentEncoding, "gzip")
-		return c.Send(d.zipped)
-	}
-	r, err := gzip.NewReader(bytes.NewReader(d.zipped))
-	if err != nil {
-		return fmt.Errorf("unzip a document: %w", err)
-	}
-	content, err := io.ReadAll(r)
-	if err != nil {
-		return fmt.Errorf("unzip a document: %w", err)
-	}
-	return c.Send(content)
-}
-
 // documents are the contracts as files, and pages to read them. All that a page needs comes from the gateway.
-type documents struct{ byPath map[string]document }
+type documents struct{ byPath map[string]fiber.Handler }
 
 func newDocuments() *documents {
-	d := &documents{map[string]document{
-		"/api/openapi.json": newDocument(fiber.MIMEApplicationJSON, "", contracts.OpenAPI()),
+	d := &documents{map[string]fiber.Handler{
+		"/api/openapi.json":              document(fiber.MIMEApplicationJSON, contracts.OpenAPI()),
+		"/api/docs":                      pageDocument(embedded("index.html")),
+		"/api/docs/page.js":              document(scriptType, embedded("page.js")),
+		"/api/docs/page.css":             document(styleType, embedded("page.css")),
+		"/api/docs/swagger-ui.css":       assetDocument(styleType, "swagger-ui.css"),
+		"/api/docs/swagger-ui-bundle.js": assetDocument(scriptType, "swagger-ui-bundle.js"),
 	}}
-	d.addPage("/api/docs", "index.html", htmlType, pagePolicy)
-	d.addPage("/api/docs/page.js", "page.js", scriptType, "")
-	d.addPage("/api/docs/page.css", "page.css", styleType, "")
-	d.addAsset("swagger-ui-bundle.js", scriptType)
-	d.addAsset("swagger-ui.css", styleType)
 	d.addEvents()
 	return d
 }
 
-func (d *documents) addPage(path, file, contentType, policy string) {
-	content, err := pageFiles.ReadFile("docs/" + file)
-	if err != nil {
-		panic(err) // it is embedded
-	}
-	d.byPath[path] = newDocument(contentType, policy, content)
+// document returns the handler of a document that is no page.
+func document(contentType string, content []byte) fiber.Handler {
+	return rest.NewFile(contentType, documentAge, content).Serve
 }
 
-// addAsset adds a file of Swagger UI, which the module has zipped.
-func (d *documents) addAsset(file, contentType string) {
+// pageDocument returns the handler of a document that browsers show.
+func pageDocument(content []byte) fiber.Handler {
+	file := rest.NewFile(htmlType, documentAge, content)
+	return func(c *fiber.Ctx) error {
+		rest.SetPolicy(c, rest.Policy{Content: pagePolicy})
+		return file.Serve(c)
+	}
+}
+
+// assetDocument returns the handler of a file of Swagger UI, which the module has zipped.
+func assetDocument(contentType, file string) fiber.Handler {
 	zipped, err := static.FS.ReadFile(file + ".gz")
 	if err != nil {
 		panic(err) // it is embedded
 	}
-	d.byPath["/api/docs/"+file] = zippedDocument(contentType, "", zipped)
+	return rest.NewZippedFile(contentType, documentAge, zipped).Serve
+}
+
+// embedded returns a file of the folder docs.
+func embedded(file string) []byte {
+	content, err := pageFiles.ReadFile("docs/" + file)
+	if err != nil {
+		panic(err) // it is embedded
+	}
+	return content
 }
 
 func (d *documents) register(app *fiber.App) {
-	for path, document := range d.byPath {
-		app.Get(path, document.serve)
+	for path, handle := range d.byPath {
+		app.Get(path, handle)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gofiber/fiber/v2"
 	"gopkg.in/yaml.v3"
 
 	"boxoffice/services/contracts"
@@ -26,15 +27,15 @@ const schemaType = "application/schema+json"
 func (d *documents) addEvents() {
 	for _, name := range contracts.Schemas() {
 		schema, _ := contracts.Schema(name)
-		d.byPath[name.Path()] = newDocument(schemaType, "", schema)
+		d.byPath[name.Path()] = document(schemaType, schema)
 	}
-	d.byPath["/api/asyncapi.json"] = newDocument("application/json", "", contracts.AsyncAPI())
+	d.byPath["/api/asyncapi.json"] = document(fiber.MIMEApplicationJSON, contracts.AsyncAPI())
 	page, err := eventsPage()
 	if err != nil {
 		panic(err) // all that it is made of is embedded
 	}
-	d.byPath["/api/docs/events"] = newDocument(htmlType, pagePolicy, page)
-	d.addPage("/api/docs/events.css", "events.css", styleType, "")
+	d.byPath["/api/docs/events"] = pageDocument(page)
+	d.byPath["/api/docs/events.css"] = document(styleType, embedded("events.css"))
 }
 
 // page is what docs/events.html shows.

@@ -1,14 +1,9 @@
 package storefront
 
 import (
-	"bytes"
-	"compress/gzip"
-	"crypto/sha256"
 	"embed"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -36,7 +31,7 @@ type assets struct {
 
 // bundle has the scripts and styles.
 type bundle struct {
-	files   map[string]file // by name
+	files   map[string]*rest.File // by name
 	style   string
 	scripts map[string]scripts // by language
 }
@@ -46,12 +41,6 @@ type scripts struct {
 	entry string
 	// pages has the script of each page, with all that it imports.
 	pages map[string][]string
-}
-
-// file is a file of the bundle. It does not change while the process runs.
-type file struct {
-	contentType string
-	zipped      []byte
 }
 
 // metafile is esbuild's description of what it wrote (https://esbuild.github.io/api/#metafile).
@@ -64,7 +53,7 @@ type metafile struct {
 
 // readBundle reads what bundle.sh wrote. Without that the bundle is empty.
 func readBundle(dist fs.FS) (*bundle, error) {
-	b := &bundle{files: map[string]file{}, scripts: map[string]scripts{}}
+	b := &bundle{files: map[string]*rest.File{}, scripts: map[string]scripts{}}
 	names, err := fs.Glob(dist, "dist/*.*")
 	if err != nil {
 		return nil, err
@@ -77,9 +66,9 @@ func readBundle(dist fs.FS) (*bundle, error) {
 		base := path.Base(name)
 		switch path.Ext(base) {
 		case ".js":
-			b.files[base] = file{"text/javascript; charset=utf-8", zip(content)}
+			b.files[base] = rest.NewFile("text/javascript; charset=utf-8", fileCaching, content)
 		case ".css":
-			b.files[base] = file{"text/css; charset=utf-8", zip(content)}
+			b.files[base] = rest.NewFile("text/css; charset=utf-8", fileCaching, content)
 		case ".json":
 			var meta metafile
 			if err := json.Unmarshal(content, &meta); err != nil {
@@ -150,47 +139,6 @@ func (b *bundle) register(app *fiber.App) {
 		if !ok {
 			return fiber.ErrNotFound
 		}
-		c.Set(fiber.HeaderCacheControl, fileCaching)
-		return f.serve(c)
+		return f.Serve(c)
 	})
-}
-
-// serve responds with the file.
-func (f file) serve(c *fiber.Ctx) error {
-	c.Vary(fiber.HeaderAcceptEncoding)
-	c.Set(fiber.HeaderContentType, f.contentType)
-	if rest.AcceptsGzip(c) {
-		c.Set(fiber.HeaderContentEncoding, "gzip")
-		return c.Send(f.zipped)
-	}
-	content, err := unzip(f.zipped)
-	if err != nil {
-		return err
-	}
-	return c.Send(content)
-}
-
-func zip(content []byte) []byte {
-	var zipped bytes.Buffer
-	w, _ := gzip.NewWriterLevel(&zipped, gzip.BestCompression) // fails for an unknown level only
-	_, _ = w.Write(content)                                    // a buffer takes everything
-	_ = w.Close()
-	return zipped.Bytes()
-}
-
-func unzip(zipped []byte) ([]byte, error) {
-	r, err := gzip.NewReader(bytes.NewReader(zipped))
-	if err != nil {
-		return nil, fmt.Errorf("unzip a file: %w", err)
-	}
-	content, err := io.ReadAll(r)
-	if err != nil {
-		return nil, fmt.Errorf("unzip a file: %w", err)
-	}
-	return content, nil
-}
-
-func etagOf(content []byte) string {
-	hash := sha256.Sum256(content)
-	return `"` + hex.EncodeToString(hash[:8]) + `"`
 }

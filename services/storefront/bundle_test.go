@@ -1,37 +1,41 @@
 package storefront
 
 import (
-	"strings"
 	"testing"
 	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
+
+	"boxoffice/services/internal/rest"
 )
 
 // largestScripts bounds the scripts of a page, compressed: they must arrive soon on a slow line.
 const largestScripts = 60_000
 
 func TestBundle_OfEachPageIsSmall(t *testing.T) {
-	b, err := readBundle(distFiles)
-	require.NoError(t, err)
+	site := newSite(t)
+	b := site.storefront.bundle
 	if len(b.files) == 0 {
 		t.Skip("there is no bundle: make build-storefront")
+	}
+	zipped := func(path string) string {
+		status, header, body := site.get(t, path, "Accept-Encoding", "gzip")
+		require.Equal(t, 200, status, path)
+		require.Equal(t, "gzip", header["Content-Encoding"][0])
+		return body
 	}
 	for _, language := range languages {
 		require.NotEmpty(t, b.scripts[language].entry, language)
 		for page := range b.scripts[language].pages {
 			a, size := b.assetsOf(language, page), 0
 			for _, name := range append(a.Preload, a.Script) {
-				f, ok := b.files[strings.TrimPrefix(name, "/assets/")]
-				require.True(t, ok, name)
-				size += len(f.zipped)
+				size += len(zipped(name))
 			}
 			t.Logf("%s %s: %d bytes", language, page, size)
 			require.Less(t, size, largestScripts, "the scripts of the page %q in %s", page, language)
 		}
 	}
-	style := b.files[strings.TrimPrefix(b.assetsOf("en", "").Style, "/assets/")]
-	require.NotEmpty(t, style.zipped)
+	require.NotEmpty(t, zipped(b.assetsOf("en", "").Style))
 }
 
 func TestBundle_HasAScriptForEachPage(t *testing.T) {
@@ -72,7 +76,7 @@ func TestBundle_WithoutFilesShowsWhatToDo(t *testing.T) {
 
 func TestAssets_AreKeptForEver(t *testing.T) {
 	site := newSite(t)
-	site.storefront.bundle.files["x-1.js"] = file{"text/javascript; charset=utf-8", zip([]byte("script"))}
+	site.storefront.bundle.files["x-1.js"] = rest.NewFile("text/javascript; charset=utf-8", fileCaching, []byte("script"))
 	status, header, body := site.get(t, "/assets/x-1.js")
 	require.Equal(t, 200, status)
 	require.Equal(t, "script", body)

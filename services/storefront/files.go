@@ -32,21 +32,9 @@ func registerFiles(app *fiber.App) {
 		if err != nil {
 			panic(err) // it is embedded
 		}
-		addFile(app, "/"+name, contentType, content)
+		app.Get("/"+name, rest.NewFile(contentType, siteCaching, content).Serve)
 	}
-	addFile(app, "/licences.txt", "text/plain; charset=utf-8", licences())
-}
-
-func addFile(app *fiber.App, path, contentType string, content []byte) {
-	f, etag := file{contentType, zip(content)}, etagOf(content)
-	app.Get(path, func(c *fiber.Ctx) error {
-		c.Set(fiber.HeaderCacheControl, siteCaching)
-		c.Set(fiber.HeaderETag, "W/"+etag)
-		if rest.IsCurrent(c, etag) {
-			return c.SendStatus(fiber.StatusNotModified)
-		}
-		return f.serve(c)
-	})
+	app.Get("/licences.txt", rest.NewFile("text/plain; charset=utf-8", siteCaching, licences()).Serve)
 }
 
 // licences are those of the packages in the scripts, which must go with them.

@@ -3,22 +3,8 @@ package storefront
 import (
 	"fmt"
 
-	"github.com/gofiber/fiber/v2"
+	"boxoffice/services/internal/rest"
 )
-
-// Policy is what a page of the storefront may do in a browser.
-type Policy struct {
-	// Content is the Content-Security-Policy, and Permissions the Permissions-Policy.
-	Content, Permissions string
-}
-
-type policyKey struct{}
-
-// PolicyOf returns the policy of a response. ok is false if the response is not a page of the storefront.
-func PolicyOf(c *fiber.Ctx) (p Policy, ok bool) {
-	p, ok = c.Locals(policyKey{}).(Policy)
-	return p, ok
-}
 
 // Pages have no inline scripts and styles, and ask this origin alone. Scripts cannot turn a text into HTML or code (Trusted Types).
 const (
@@ -28,8 +14,8 @@ const (
 
 // policyOf returns the policy of a page. With Stripe's key the page of an order may also use Stripe's hosts
 // (https://docs.stripe.com/security/guide#content-security-policy). Stripe's script has no Trusted Types, so that page does not require them.
-func policyOf(page, stripeKey string) Policy {
-	p := Policy{Content: fmt.Sprintf(ownContent, "", "", "", "") + typed, Permissions: "camera=(), microphone=(), geolocation=(), payment=()"}
+func policyOf(page, stripeKey string) rest.Policy {
+	p := rest.Policy{Content: fmt.Sprintf(ownContent, "", "", "", "") + typed, Permissions: "camera=(), microphone=(), geolocation=(), payment=()"}
 	switch {
 	case page == "order" && stripeKey != "":
 		p.Content = fmt.Sprintf(ownContent, " https://js.stripe.com https://*.js.stripe.com", "", " https://*.stripe.com", " https://api.stripe.com") +

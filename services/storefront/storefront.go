@@ -130,7 +130,7 @@ func (s *Storefront) respond(c *fiber.Ctx, p page) error {
 	if err := s.templates[v.Language].ExecuteTemplate(&buffer, p.template, v); err != nil {
 		return fmt.Errorf("write the page %s: %w", p.template, err)
 	}
-	c.Locals(policyKey{}, policyOf(v.Name, v.StripeKey))
+	rest.SetPolicy(c, policyOf(v.Name, v.StripeKey))
 	c.Set(fiber.HeaderContentType, htmlType)
 	c.Set(fiber.HeaderContentLanguage, v.Language)
 	c.Vary(fiber.HeaderAcceptLanguage, fiber.HeaderCookie, fiber.HeaderAcceptEncoding)
@@ -138,7 +138,7 @@ func (s *Storefront) respond(c *fiber.Ctx, p page) error {
 		c.Set(fiber.HeaderCacheControl, "no-store")
 		return c.Status(p.status).Send(buffer.Bytes())
 	}
-	etag := etagOf(buffer.Bytes())
+	etag := rest.ETagOf(buffer.Bytes())
 	c.Set(fiber.HeaderCacheControl, pageCaching)
 	c.Set(fiber.HeaderETag, "W/"+etag) // weak: it is the same for the compressed body
 	if rest.IsCurrent(c, etag) {
