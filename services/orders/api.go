@@ -86,8 +86,8 @@ func responseOf(o Order) orderResponse {
 		Reason:    o.Reason,
 		ExpiresAt: clock.Stamp(o.ExpiresAt),
 		Ticket:    ticketResponseOf(o.Ticket),
-		UsedAt:    stampOrZero(o.UsedAt),
-		ResoldAt:  stampOrZero(o.ResoldAt),
+		UsedAt:    clock.Stamp(o.UsedAt),
+		ResoldAt:  clock.Stamp(o.ResoldAt),
 		Version:   o.Version,
 		CreatedAt: clock.Stamp(o.CreatedAt),
 		UpdatedAt: clock.Stamp(o.UpdatedAt),
@@ -170,15 +170,10 @@ func (a *api) cancel(c *fiber.Ctx) error {
 
 // passResponse is a pass as its holder gets it.
 type passResponse struct {
-	OrderID  id.Order        `json:"orderId"`
-	TicketID id.Ticket       `json:"ticketId"`
-	ShowID   id.Show         `json:"showId"`
-	Title    string          `json:"title"`
-	Seat     *placeResponse  `json:"seat,omitempty"`
-	Code     string          `json:"code"`
-	Status   string          `json:"status"` // "valid" or "used"
-	UsedAt   clock.Timestamp `json:"usedAt,omitzero"`
-	StartsAt clock.Timestamp `json:"startsAt"`
+	checkInResponse                 // without the time, until the pass is used
+	Code            string          `json:"code"`
+	Status          string          `json:"status"` // "valid" or "used"
+	StartsAt        clock.Timestamp `json:"startsAt"`
 }
 
 // pass responds with the pass of an order: in JSON, as a picture, or with the address of the page that shows it.
@@ -215,17 +210,7 @@ func (a *api) pass(c *fiber.Ctx) error {
 		c.Set(fiber.HeaderContentType, pictureType)
 		return c.Send(picture)
 	}
-	response := passResponse{
-		OrderID:  found.ID,
-		TicketID: found.Ticket.ID,
-		ShowID:   found.Ticket.ShowID,
-		Title:    found.Ticket.Title,
-		Seat:     placeResponseOf(found.Ticket.Place),
-		Code:     code,
-		Status:   "valid",
-		UsedAt:   stampOrZero(found.UsedAt),
-		StartsAt: clock.Stamp(seat.SalesEndAt),
-	}
+	response := passResponse{checkInResponseOf(found), code, "valid", clock.Stamp(seat.SalesEndAt)}
 	if found.isUsed() {
 		response.Status = "used"
 	}
@@ -269,7 +254,13 @@ type checkInResponse struct {
 	ShowID   id.Show         `json:"showId"`
 	Title    string          `json:"title"`
 	Seat     *placeResponse  `json:"seat,omitempty"`
-	UsedAt   clock.Timestamp `json:"usedAt"`
+	UsedAt   clock.Timestamp `json:"usedAt,omitzero"`
+}
+
+func checkInResponseOf(o Order) checkInResponse {
+	return checkInResponse{
+		OrderID: o.ID, TicketID: o.Ticket.ID, ShowID: o.Ticket.ShowID, Title: o.Ticket.Title, Seat: placeResponseOf(o.Ticket.Place), UsedAt: clock.Stamp(o.UsedAt),
+	}
 }
 
 func (a *api) checkIn(c *fiber.Ctx) error {
@@ -291,14 +282,7 @@ func (a *api) checkIn(c *fiber.Ctx) error {
 	owner := identity.UserIDOf(c)
 	return idempotency.Do(c, a.store.documents, owner, func(ctx context.Context) (*state.Change, idempotency.Response, error) {
 		change, order, err := a.store.UsePass(ctx, pass, owner)
-		return change, idempotency.Response{Status: fiber.StatusOK, Body: checkInResponse{
-			OrderID:  order.ID,
-			TicketID: order.Ticket.ID,
-			ShowID:   order.Ticket.ShowID,
-			Title:    order.Ticket.Title,
-			Seat:     placeResponseOf(order.Ticket.Place),
-			UsedAt:   clock.Stamp(order.UsedAt),
-		}}, err
+		return change, idempotency.Response{Status: fiber.StatusOK, Body: checkInResponseOf(order)}, err
 	})
 }
 

@@ -284,14 +284,13 @@ func (o *Order) end(s *Seat, reason Reason, now time.Time, terms Terms) (changed
 		return false, errNotHeld
 	}
 	s.Sequence++
-	switch {
-	case o.isSpent():
+	if o.isSpent() {
 		s.Reservation.Status = Cancelled
-	case reason == Refunded:
-		s.Withheld = s.Sequence
-		fallthrough
-	default:
+	} else {
 		s.Reservation = nil
+		if reason == Refunded {
+			s.Withheld = s.Sequence
+		}
 	}
 	s.addCooldown(o.newCooldown(reason, now, terms), now)
 	o.Reason = reason
@@ -388,8 +387,8 @@ func (o *Order) Event() events.Payload {
 		ExpiresAt: clock.Stamp(o.ExpiresAt),
 		Ticket:    o.Ticket.published(),
 		Sequence:  o.Sequence,
-		UsedAt:    stampOrZero(o.UsedAt),
-		ResoldAt:  stampOrZero(o.ResoldAt),
+		UsedAt:    clock.Stamp(o.UsedAt),
+		ResoldAt:  clock.Stamp(o.ResoldAt),
 		Version:   o.Version,
 		CreatedAt: clock.Stamp(o.CreatedAt),
 		UpdatedAt: clock.Stamp(o.UpdatedAt),
@@ -405,12 +404,4 @@ func (o *Order) Event() events.Payload {
 	default:
 		return events.OrderCreated{Order: order}
 	}
-}
-
-// stampOrZero is the time as events have it; zero stays zero, and is absent there.
-func stampOrZero(t time.Time) clock.Timestamp {
-	if t.IsZero() {
-		return clock.Timestamp{}
-	}
-	return clock.Stamp(t)
 }
