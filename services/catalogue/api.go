@@ -190,12 +190,7 @@ func (a *api) list(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	responses := make([]showResponse, len(shows))
-	for i, show := range shows {
-		responses[i] = responseOf(show)
-	}
-	rest.NextLink(c, next)
-	return c.JSON(responses)
+	return rest.SendPage(c, shows, next, responseOf)
 }
 
 func (a *api) get(c *fiber.Ctx) error {

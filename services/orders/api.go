@@ -123,12 +123,7 @@ func (a *api) list(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	responses := make([]orderResponse, len(orders))
-	for i, order := range orders {
-		responses[i] = responseOf(order)
-	}
-	rest.NextLink(c, next)
-	return c.JSON(responses)
+	return rest.SendPage(c, orders, next, responseOf)
 }
 
 // unsettledResponse is how many of the buyer's orders are unpaid, or not captured yet. Auth deletes an account only
@@ -168,12 +163,12 @@ func (a *api) cancel(c *fiber.Ctx) error {
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-// passResponse is a pass as its holder gets it.
-type passResponse struct {
-	checkInResponse                 // without the time, until the pass is used
-	Code            string          `json:"code"`
-	Status          string          `json:"status"` // "valid" or "used"
-	StartsAt        clock.Timestamp `json:"startsAt"`
+// ownPassResponse is a pass as its holder gets it.
+type ownPassResponse struct {
+	passResponse
+	Code     string          `json:"code"`
+	Status   string          `json:"status"` // "valid" or "used"
+	StartsAt clock.Timestamp `json:"startsAt"`
 }
 
 // pass responds with the pass of an order: in JSON, as a picture, or with the address of the page that shows it.
@@ -210,7 +205,7 @@ func (a *api) pass(c *fiber.Ctx) error {
 		c.Set(fiber.HeaderContentType, pictureType)
 		return c.Send(picture)
 	}
-	response := passResponse{checkInResponseOf(found), code, "valid", clock.Stamp(seat.SalesEndAt)}
+	response := ownPassResponse{passResponseOf(found), code, "valid", clock.Stamp(seat.SalesEndAt)}
 	if found.isUsed() {
 		response.Status = "used"
 	}
@@ -247,8 +242,8 @@ type checkInRequest struct {
 	Code string `json:"code" validate:"required,max=2000"`
 }
 
-// checkInResponse is what the people at the door need to know about who was checked in.
-type checkInResponse struct {
+// passResponse is a pass as the people at the door get it. UsedAt is absent until it is used.
+type passResponse struct {
 	OrderID  id.Order        `json:"orderId"`
 	TicketID id.Ticket       `json:"ticketId"`
 	ShowID   id.Show         `json:"showId"`
@@ -257,8 +252,8 @@ type checkInResponse struct {
 	UsedAt   clock.Timestamp `json:"usedAt,omitzero"`
 }
 
-func checkInResponseOf(o Order) checkInResponse {
-	return checkInResponse{
+func passResponseOf(o Order) passResponse {
+	return passResponse{
 		OrderID: o.ID, TicketID: o.Ticket.ID, ShowID: o.Ticket.ShowID, Title: o.Ticket.Title, Seat: placeResponseOf(o.Ticket.Place), UsedAt: clock.Stamp(o.UsedAt),
 	}
 }
@@ -282,7 +277,7 @@ func (a *api) checkIn(c *fiber.Ctx) error {
 	owner := identity.UserIDOf(c)
 	return idempotency.Do(c, a.store.documents, owner, func(ctx context.Context) (*state.Change, idempotency.Response, error) {
 		change, order, err := a.store.UsePass(ctx, pass, owner)
-		return change, idempotency.Response{Status: fiber.StatusOK, Body: checkInResponseOf(order)}, err
+		return change, idempotency.Response{Status: fiber.StatusOK, Body: passResponseOf(order)}, err
 	})
 }
 

@@ -116,12 +116,7 @@ func (a *api) sales(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	responses := make([]saleResponse, len(sales))
-	for i, order := range sales {
-		responses[i] = saleResponseOf(order)
-	}
-	rest.NextLink(c, next)
-	return c.JSON(responses)
+	return rest.SendPage(c, sales, next, saleResponseOf)
 }
 
 // salesShow is the show whose sales are requested; "" is all.

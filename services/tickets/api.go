@@ -252,12 +252,7 @@ func (a *api) list(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	responses := make([]ticketResponse, len(tickets))
-	for i, ticket := range tickets {
-		responses[i] = responseOf(ticket)
-	}
-	rest.NextLink(c, next)
-	return c.JSON(responses)
+	return rest.SendPage(c, tickets, next, responseOf)
 }
 
 func (a *api) get(c *fiber.Ctx) error {

@@ -68,3 +68,13 @@ func NextLink(c *fiber.Ctx, cursor string) {
 	query.Set("cursor", cursor)
 	c.Set(fiber.HeaderLink, "<"+c.Path()+"?"+query.Encode()+`>; rel="next"`)
 }
+
+// SendPage responds with a part of a list: each item as responseOf makes it, and the link to the next part.
+func SendPage[Item, Response any](c *fiber.Ctx, items []Item, next string, responseOf func(Item) Response) error {
+	responses := make([]Response, len(items))
+	for i, item := range items {
+		responses[i] = responseOf(item)
+	}
+	NextLink(c, next)
+	return c.JSON(responses)
+}
