@@ -283,7 +283,7 @@ func (a *passAPI) checkIn(t *testing.T, user id.User, show id.Show, code string,
 func TestAPI_ACheckInIsRepeatedWithItsKeyAlone(t *testing.T) {
 	a := newPassAPI(t)
 	_, text, _ := a.send(t, "buyer", "GET", "/api/orders/"+string(a.order.ID)+"/pass", "")
-	var pass passResponse
+	var pass ownPassResponse
 	require.NoError(t, json.Unmarshal([]byte(text), &pass))
 	require.Equal(t, "valid", pass.Status)
 
