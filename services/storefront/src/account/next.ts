@@ -1,3 +1,5 @@
+import { noteSignedIn } from "../lib/session.ts";
+
 /**
  * The address to which a sign-in returns: that of the parameter `next`, if it is a path of this site. It is a whole address, because a
  * path that begins with two slashes would be another site's.
@@ -17,4 +19,10 @@ function ownAddress(path: string, origin: string): URL | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Ends a page that has signed the reader in, and opens that in `?next=`. The back button does not come back to this one. */
+export function goOn(): void {
+  noteSignedIn(true);
+  location.replace(nextAddress(location.search, location.origin));
 }

@@ -1,8 +1,8 @@
-import { messageOf, type Show } from "../lib/api.ts";
+import { type Show } from "../lib/api.ts";
 import { dateTime } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { myShows } from "../selling/my-shows.ts";
-import { Alert, Empty, LinkButton, Skeleton } from "../ui/index.tsx";
+import { Empty, ErrorAlert, LinkButton, Skeleton } from "../ui/index.tsx";
 import { useLoaded } from "../ui/use.ts";
 
 /** For how long after its start a show is among the first, in milliseconds: its guests still come, or come late. */
@@ -15,7 +15,7 @@ export function Choice() {
     <>
       <h1>{t("checkin.title")}</h1>
       <p class="lead muted">{t("checkin.lead")}</p>
-      {shows.error !== undefined && <Alert kind="error">{messageOf(shows.error)}</Alert>}
+      <ErrorAlert error={shows.error} />
       {shows.data === undefined && shows.loading && <Skeleton />}
       {shows.data?.length === 0 && (
         <Empty title={t("myShows.none")} action={<LinkButton href="/sell?new=show">{t("sell.show")}</LinkButton>}>

@@ -2,12 +2,12 @@
 import { useState } from "preact/hooks";
 
 import { Password, passwordOf } from "../account/password.tsx";
-import { api, currentUser, messageOf } from "../lib/api.ts";
+import { api, currentUser } from "../lib/api.ts";
 import { goToSignIn, noteSignedIn } from "../lib/session.ts";
 import { t } from "../lib/texts.ts";
 import { Dialog } from "../ui/dialog.tsx";
 import { useForm } from "../ui/form.ts";
-import { Alert, Button } from "../ui/index.tsx";
+import { Button, ErrorAlert } from "../ui/index.tsx";
 import { useAction } from "../ui/use.ts";
 
 /** Reads who is signed in before the page is shown. */
@@ -52,7 +52,7 @@ function ChangePassword({ email }: { email: string }) {
     <section aria-labelledby="change-password">
       <h2 id="change-password">{t("account.changePassword")}</h2>
       <form class="panel" {...form.attributes}>
-        {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
+        <ErrorAlert error={form.error} />
         {/* Password managers store the new password for this account. */}
         <input type="email" name="username" autocomplete="username" value={email} readOnly hidden />
         <Password name="oldPassword" label={t("account.oldPassword")} autocomplete="current-password" form={form} />
@@ -83,7 +83,7 @@ function SignOut() {
     <section aria-labelledby="sign-out">
       <h2 id="sign-out">{t("account.signOut")}</h2>
       <div class="panel">
-        {out.error !== undefined && <Alert kind="error">{messageOf(out.error)}</Alert>}
+        <ErrorAlert error={out.error} />
         <p>{t("account.signOutText")}</p>
         <p class="actions">
           <Button
@@ -148,7 +148,7 @@ function DeleteDialog({ close }: { close: () => void }) {
   return (
     <Dialog title={t("account.deleteQuestion")} close={close}>
       <form {...form.attributes}>
-        {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
+        <ErrorAlert error={form.error} />
         <p>{t("account.deleteConsequence")}</p>
         <Password name="password" label={t("account.password")} autocomplete="current-password" form={form} />
         <p class="actions">

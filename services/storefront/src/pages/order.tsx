@@ -5,7 +5,18 @@ import { api, messageOf, type Order, type Payment, type Show } from "../lib/api.
 import { serverNow } from "../lib/clock.ts";
 import { money } from "../lib/format.ts";
 import { t, tn } from "../lib/texts.ts";
-import { Alert, Badge, Button, Countdown, DateTime, Empty, LinkButton, Skeleton, useServerNow } from "../ui/index.tsx";
+import {
+  Alert,
+  Badge,
+  Button,
+  Countdown,
+  DateTime,
+  Empty,
+  ErrorAlert,
+  LinkButton,
+  Skeleton,
+  useServerNow,
+} from "../ui/index.tsx";
 import { Fact, placeText, shortId, useShow, WhenAndWhere } from "../ui/ticket.tsx";
 import { useAction } from "../ui/use.ts";
 import { type LiveOrder, useOrder } from "../order/live.ts";
@@ -246,7 +257,7 @@ function Cancel({ order, onChange }: { order: Order; onChange: () => void }) {
   }, [asked]);
   return (
     <div class="cancel">
-      {cancel.error !== undefined && <Alert kind="error">{messageOf(cancel.error)}</Alert>}
+      <ErrorAlert error={cancel.error} />
       {asked ? (
         <div role="group" aria-labelledby="cancel-question" ref={question}>
           <p id="cancel-question">{t("cancel.question")}</p>

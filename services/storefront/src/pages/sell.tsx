@@ -12,7 +12,7 @@ import { myShows } from "../selling/my-shows.ts";
 import { SeatsForm } from "../selling/seats-form.tsx";
 import { ShowForm } from "../selling/show-form.tsx";
 import { TicketForm } from "../selling/ticket-form.tsx";
-import { Alert, Skeleton } from "../ui/index.tsx";
+import { Alert, ErrorAlert, Skeleton } from "../ui/index.tsx";
 import { useLoaded } from "../ui/use.ts";
 
 /**
@@ -86,7 +86,7 @@ function Choice() {
       </ul>
       <section aria-labelledby="my-shows">
         <h2 id="my-shows">{t("sell.myShows")}</h2>
-        {shows.error !== undefined && <Alert kind="error">{messageOf(shows.error)}</Alert>}
+        <ErrorAlert error={shows.error} />
         {shows.loading && <Skeleton />}
         {open?.length === 0 && <p class="hint">{t("sell.noShows")}</p>}
         {open && open.length > 0 && (
@@ -118,7 +118,7 @@ function Seats({ id }: { id: string }) {
   return (
     <Step title={show.data?.name ?? t("sell.title")} {...(show.data && { lead: factsOf(show.data) })}>
       {new URLSearchParams(location.search).has("announced") && <Alert kind="success">{t("sell.announced")}</Alert>}
-      {show.error !== undefined && <Alert kind="error">{messageOf(show.error)}</Alert>}
+      <ErrorAlert error={show.error} />
       {show.data && !isOpen(show.data) && <Alert kind="warning">{t("sell.notOpen")}</Alert>}
       {show.data && isOpen(show.data) && <SeatsForm show={show.data} currency={currency()} />}
     </Step>
@@ -174,7 +174,7 @@ function Edit({ id }: { id: string }) {
   }
   return (
     <Step title={t("sell.edit")} {...(show.data && { lead: show.data.name })}>
-      {show.error !== undefined && <Alert kind="error">{messageOf(show.error)}</Alert>}
+      <ErrorAlert error={show.error} />
       {show.data && (
         <ShowForm
           key={show.data.version}

@@ -16,7 +16,7 @@ import {
 import { apply, type Line, mark, type Tickets } from "../show/tickets.ts";
 import { money, placeName } from "../lib/format.ts";
 import { t, tn } from "../lib/texts.ts";
-import { Alert, Badge, Button, Empty, LinkButton, More, Price } from "../ui/index.tsx";
+import { Alert, Badge, Button, Empty, ErrorAlert, LinkButton, More, Price } from "../ui/index.tsx";
 import { useAction } from "../ui/use.ts";
 
 /** As many as on the page of the server (show.go). */
@@ -191,7 +191,7 @@ export default function ShowPage({ id = "", prepared }: { id?: string; prepared?
       ) : (
         <NoTickets id={id} elsewhere={section !== undefined && left > 0} />
       )}
-      {more.error !== undefined && <Alert kind="error">{messageOf(more.error)}</Alert>}
+      <ErrorAlert error={more.error} />
       {next !== undefined && <More busy={more.busy} onClick={more.run} />}
       <p class="visually-hidden" role="status">
         {news}

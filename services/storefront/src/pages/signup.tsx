@@ -1,14 +1,14 @@
 // A new account.
 import { useRef } from "preact/hooks";
 
-import { nextAddress } from "../account/next.ts";
+import { Email } from "../account/email.tsx";
+import { goOn } from "../account/next.ts";
 import { Password, passwordOf } from "../account/password.tsx";
-import { messageOf, publicApi } from "../lib/api.ts";
+import { publicApi } from "../lib/api.ts";
 import { RequestKey } from "../lib/request-key.ts";
-import { noteSignedIn } from "../lib/session.ts";
 import { t } from "../lib/texts.ts";
 import { textOf, useForm } from "../ui/form.ts";
-import { Alert, Button, Field } from "../ui/index.tsx";
+import { Button, ErrorAlert } from "../ui/index.tsx";
 
 /** Makes an account, and goes on to the page in `?next=`. */
 export default function SignupPage() {
@@ -16,23 +16,15 @@ export default function SignupPage() {
   const form = useForm(async (values) => {
     const body = { email: textOf(values, "email"), password: passwordOf(values, "password"), cookieOnly: true };
     await key.current.send(body, (header) => publicApi.POST("/api/users/signup", { params: { header }, body }));
-    noteSignedIn(true);
-    location.replace(nextAddress(location.search, location.origin)); // the back button does not come back to this page
+    goOn();
   });
   return (
     <div class="narrow">
       <h1>{t("signup.title")}</h1>
       <p class="lead muted">{t("signup.lead")}</p>
       <form class="panel" {...form.attributes}>
-        {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
-        <Field
-          name="email"
-          label={t("account.email")}
-          error={form.errorOf("email")}
-          type="email"
-          autocomplete="username"
-          required
-        />
+        <ErrorAlert error={form.error} />
+        <Email form={form} />
         <Password
           name="password"
           label={t("account.password")}

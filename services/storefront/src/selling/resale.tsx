@@ -1,11 +1,11 @@
 // Sells a bought ticket again: offers it at a price, changes the price, or withdraws the listing.
 import { useState } from "preact/hooks";
 
-import { api, hasCode, messageOf, paginate, type Show, type Ticket } from "../lib/api.ts";
+import { api, hasCode, paginate, type Show, type Ticket } from "../lib/api.ts";
 import { editMoney, money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { FieldError, useForm } from "../ui/form.ts";
-import { Alert, Button } from "../ui/index.tsx";
+import { Button, ErrorAlert } from "../ui/index.tsx";
 import { useAction, useLoaded } from "../ui/use.ts";
 import { AmountField } from "./amount-field.tsx";
 import { amountOf, nameCap } from "./price.ts";
@@ -122,7 +122,7 @@ function Listed({ listing, bought, show, onChange }: { listing: Ticket; bought: 
   return (
     <>
       <p role="status">{t("resale.offered", { price })}</p>
-      {withdraw.error !== undefined && <Alert kind="error">{messageOf(withdraw.error)}</Alert>}
+      <ErrorAlert error={withdraw.error} />
       <p class="actions">
         <Button
           kind="secondary"
@@ -166,7 +166,7 @@ function PriceForm({ bought, show, price, submit, send }: PriceFormProps) {
   });
   return (
     <form {...form.attributes}>
-      {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
+      <ErrorAlert error={form.error} />
       <AmountField
         form={form}
         name="price"

@@ -1,9 +1,9 @@
 import { useEffect, useState } from "preact/hooks";
 
-import { api, messageOf, nextCursor, type Schemas } from "../lib/api.ts";
+import { api, nextCursor, type Schemas } from "../lib/api.ts";
 import { dateTime, money, placeName } from "../lib/format.ts";
 import { t, tn, tValue } from "../lib/texts.ts";
-import { Alert, Badge, Empty, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { Badge, Empty, ErrorAlert, LinkButton, More, Skeleton } from "../ui/index.tsx";
 
 type Sale = Schemas["Sale"];
 
@@ -57,7 +57,7 @@ export function Sales() {
   };
   return (
     <>
-      {error !== undefined && <Alert kind="error">{messageOf(error)}</Alert>}
+      <ErrorAlert error={error} />
       <div class="earned panel">
         <div>
           <p class="muted">{t(state === "partial" ? "sales.earnedPart" : "sales.earned")}</p>

@@ -4,7 +4,7 @@ import { messageOf, type Show } from "../lib/api.ts";
 import { money, parseMoney } from "../lib/format.ts";
 import { t, tn } from "../lib/texts.ts";
 import { FieldError, textOf, useForm } from "../ui/form.ts";
-import { Alert, Button, Field, LinkButton } from "../ui/index.tsx";
+import { Button, ErrorAlert, Field, LinkButton } from "../ui/index.tsx";
 import { useAction } from "../ui/use.ts";
 import { AmountField } from "./amount-field.tsx";
 import { listAll, listingsOf, type Listing } from "./list.ts";
@@ -50,7 +50,7 @@ export function SeatsForm({ show, currency }: { show: Show; currency: string }) 
 
   return (
     <form class="panel" {...form.attributes}>
-      {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
+      <ErrorAlert error={form.error} />
       <fieldset class="choices">
         <legend>{t("seats.kind")}</legend>
         {[true, false].map((value) => (

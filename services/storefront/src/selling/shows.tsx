@@ -1,11 +1,11 @@
 import { useState } from "preact/hooks";
 
-import { api, hasCode, messageOf, type Show } from "../lib/api.ts";
+import { api, hasCode, type Show } from "../lib/api.ts";
 import { serverNow } from "../lib/clock.ts";
 import { dateTime } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { Dialog } from "../ui/dialog.tsx";
-import { Alert, Badge, Button, Empty, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { Badge, Button, Empty, ErrorAlert, LinkButton, More, Skeleton } from "../ui/index.tsx";
 import { usePages } from "../ui/pages.ts";
 import { useAction } from "../ui/use.ts";
 
@@ -17,7 +17,7 @@ export function Shows() {
   return (
     <>
       <div role="status">{done && <p class="alert success">{done}</p>}</div>
-      {shows.error !== undefined && <Alert kind="error">{messageOf(shows.error)}</Alert>}
+      <ErrorAlert error={shows.error} />
       {shows.items === undefined && shows.busy && <Skeleton rows={5} />}
       {shows.items?.length === 0 && (
         <Empty title={t("myShows.none")} action={<LinkButton href="/sell?new=show">{t("sell.show")}</LinkButton>}>
@@ -112,7 +112,7 @@ function Cancel({ show, close, changed }: { show: Show; close: () => void; chang
   });
   return (
     <Dialog title={t("myShows.cancelQuestion")} close={close}>
-      {cancel.error !== undefined && <Alert kind="error">{messageOf(cancel.error)}</Alert>}
+      <ErrorAlert error={cancel.error} />
       <p>
         <strong>{show.name}</strong>
         <br />

@@ -1,11 +1,11 @@
 import { useRef, useState } from "preact/hooks";
 
-import { api, messageOf, type Schemas } from "../lib/api.ts";
+import { api, type Schemas } from "../lib/api.ts";
 import { money } from "../lib/format.ts";
 import { RequestKey } from "../lib/request-key.ts";
 import { t } from "../lib/texts.ts";
 import { textOf, useForm } from "../ui/form.ts";
-import { Alert, Button, Field, LinkButton } from "../ui/index.tsx";
+import { Button, ErrorAlert, Field, LinkButton } from "../ui/index.tsx";
 import { AmountField } from "./amount-field.tsx";
 import { amountOf } from "./price.ts";
 
@@ -22,7 +22,7 @@ export function TicketForm({ currency }: { currency: string }) {
   });
   return (
     <form class="panel" {...form.attributes}>
-      {form.error !== undefined && <Alert kind="error">{messageOf(form.error)}</Alert>}
+      <ErrorAlert error={form.error} />
       <Field
         name="title"
         label={t("ticketForm.name")}

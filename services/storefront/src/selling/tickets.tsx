@@ -5,7 +5,7 @@ import { date, editMoney, money, placeName } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { Dialog } from "../ui/dialog.tsx";
 import { textOf, useForm } from "../ui/form.ts";
-import { Alert, Badge, Button, Empty, Field, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { Alert, Badge, Button, Empty, ErrorAlert, Field, LinkButton, More, Skeleton } from "../ui/index.tsx";
 import { usePages } from "../ui/pages.ts";
 import { useAction } from "../ui/use.ts";
 import { AmountField } from "./amount-field.tsx";
@@ -26,7 +26,7 @@ export function Tickets() {
   return (
     <>
       <div role="status">{done && <p class="alert success">{done}</p>}</div>
-      {tickets.error !== undefined && <Alert kind="error">{messageOf(tickets.error)}</Alert>}
+      <ErrorAlert error={tickets.error} />
       {tickets.items === undefined && tickets.busy && <Skeleton rows={5} />}
       {tickets.items?.length === 0 && (
         <Empty title={t("tickets.none")} action={<LinkButton href="/sell">{t("nav.sell")}</LinkButton>}>
@@ -200,7 +200,7 @@ function Withdraw({ ticket, close, gone }: { ticket: Ticket; close: () => void; 
   });
   return (
     <Dialog title={t("tickets.withdrawQuestion")} close={close}>
-      {withdraw.error !== undefined && <Alert kind="error">{messageOf(withdraw.error)}</Alert>}
+      <ErrorAlert error={withdraw.error} />
       <p>
         <strong>{nameOf(ticket)}</strong>
       </p>

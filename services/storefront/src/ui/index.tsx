@@ -173,6 +173,11 @@ export function Alert({ kind, children }: { kind: "error" | "success" | "note" |
   );
 }
 
+/** Why something failed. Without an error there is nothing. */
+export function ErrorAlert({ error }: { error: unknown }) {
+  return error === undefined ? null : <Alert kind="error">{messageOf(error)}</Alert>;
+}
+
 /** Why something could not be loaded, with a button to try again. */
 export function Failure({ error, busy = false, onRetry }: { error: unknown; busy?: boolean; onRetry: () => void }) {
   return (
