@@ -444,15 +444,27 @@ func (c *simulatedClient) offer() client.Offer {
 
 func (c *simulatedClient) list(ctx context.Context) {
 	seller, offer := c.anyUser(), c.offer()
-	t, made := c.recordListed(c.doWithKey(ctx, "list a ticket", seller, client.ListTicket(offer.Title, offer.Price)).Response)
+	c.addListing(c.doWithKey(ctx, "list a ticket", seller, client.ListTicket(offer.Title, offer.Price)).Response, listing{seller: seller})
+}
+
+// addListing adds the listing in a response to the tickets that clients want. The rest of it is known.
+func (c *simulatedClient) addListing(r client.Response, added listing) {
+	t, made := c.recordListed(r)
 	if !made {
 		return
 	}
+	added.id = t.ID
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tickets = append(c.tickets, listing{id: t.ID, seller: seller})
+	c.tickets = append(c.tickets, added)
 	if len(c.popular) < popularTickets {
-		c.popular = append(c.popular, listing{id: t.ID, seller: seller})
+		c.popular = append(c.popular, added)
+	}
+	if added.show != nil && !added.show.cancelled.IsZero() {
+		c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.ID, Call: added.show.cancelled})
+	}
+	if from, ends := c.resalesEnd[added.resaleOf]; ends {
+		c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.ID, Call: from})
 	}
 }
 

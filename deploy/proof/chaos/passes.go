@@ -92,23 +92,7 @@ func (c *simulatedClient) resell(ctx context.Context) {
 	price := bought.amount * int64(70+c.chance.IntN(60)) / 100
 	x := c.doWithKey(ctx, "resell a ticket", bought.buyer, client.Resell(bought.of.id, max(50, price)))
 	c.record(x, check.Request{Kind: check.Resell, Ticket: bought.of.id})
-	t, made := c.recordListed(x.Response)
-	if !made {
-		return
-	}
-	added := listing{id: t.ID, seller: bought.buyer, show: bought.of.show, resaleOf: bought.of.id}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.tickets = append(c.tickets, added)
-	if len(c.popular) < popularTickets {
-		c.popular = append(c.popular, added)
-	}
-	if !added.show.cancelled.IsZero() {
-		c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.ID, Call: added.show.cancelled})
-	}
-	if from, ended := c.resalesEnd[bought.of.id]; ended {
-		c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.ID, Call: from})
-	}
+	c.addListing(x.Response, listing{seller: bought.buyer, show: bought.of.show, resaleOf: bought.of.id})
 }
 
 // resaleMayEnd records that the resale of a ticket may end from a moment on, also if it is sold: its pass may be used first, or its own order may be

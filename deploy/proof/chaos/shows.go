@@ -255,40 +255,22 @@ func (c *simulatedClient) listPlace(ctx context.Context) {
 		offer.Seat = &client.Place{Section: "Standing"}
 	}
 	if c.chance.IntN(twiceShare) > 0 {
-		c.addListing(own, c.doWithKey(ctx, "list a place", own.owner, client.ListPlace(offer)).Response)
+		c.addListing(c.doWithKey(ctx, "list a place", own.owner, client.ListPlace(offer)).Response, listing{seller: own.owner, show: own})
 		return
 	}
 	var both [2]client.Response
-	var listing sync.WaitGroup
+	var sending sync.WaitGroup
 	for i := range both {
-		listing.Go(func() {
+		sending.Go(func() {
 			both[i] = c.send(ctx, c.gateway+i, own.owner.token, client.ListPlace(offer).WithKey(uuid.NewString()))
 		})
 	}
-	listing.Wait()
+	sending.Wait()
 	for _, response := range both {
 		if !c.endedWithLoad(ctx, response) {
 			c.stats.count("list a place", response)
 		}
-		c.addListing(own, response)
-	}
-}
-
-// addListing adds the listing in a response to the tickets that clients want.
-func (c *simulatedClient) addListing(of *show, r client.Response) {
-	t, made := c.recordListed(r)
-	if !made {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	added := listing{id: t.ID, seller: of.owner, show: of}
-	c.tickets = append(c.tickets, added)
-	if len(c.popular) < popularTickets {
-		c.popular = append(c.popular, added)
-	}
-	if !of.cancelled.IsZero() {
-		c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.ID, Call: of.cancelled})
+		c.addListing(response, listing{seller: own.owner, show: own})
 	}
 }
 

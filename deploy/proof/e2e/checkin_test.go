@@ -111,14 +111,6 @@ func TestCheckIn_ARefundAfterwardsDoesNotFreeThePlace(t *testing.T) {
 	s.ticketBecomes(t, "sold", listed.ID)
 }
 
-// resellPlace lists the ticket of the user's complete order again.
-func (u *testUser) resellPlace(t testing.TB, order client.Order, price int64) client.Ticket {
-	t.Helper()
-	r := u.callKnown(t, client.Resell(order.Ticket.ID, price))
-	requireStatus(t, 201, r)
-	return decode[client.Ticket](t, r)
-}
-
 // One place is bought, offered again, reserved, not paid, bought, and given back: at each moment one pass admits at most.
 func TestResale_APlaceHasOneValidPass(t *testing.T) {
 	t.Parallel()
@@ -127,7 +119,7 @@ func TestResale_APlaceHasOneValidPass(t *testing.T) {
 	show := owner.announce(t, newShow(inDays(30)))
 	order := s.buyPlace(t, owner, ann, show, 1)
 	first := ann.pass(t, order.ID).Code
-	offered := ann.resellPlace(t, order, 3000)
+	offered := ann.resell(t, order.Ticket.ID, 3000)
 
 	unpaid := bob.reserve(t, offered.ID)
 	bob.cancel(t, unpaid.ID)
@@ -163,7 +155,7 @@ func TestResale_TheUseOfThePassEndsIt(t *testing.T) {
 	owner, ann, bob := s.signUp(t), s.signUp(t), s.signUp(t)
 	show := owner.announce(t, newShow(inDays(30)))
 	order := s.buyPlace(t, owner, ann, show, 1)
-	offered := ann.resellPlace(t, order, 3000)
+	offered := ann.resell(t, order.Ticket.ID, 3000)
 	projectTicket(t, bob, offered)
 	requireStatus(t, 200, owner.call(t, client.CheckIn(show.ID, ann.pass(t, order.ID).Code)))
 	r := s.signUp(t).call(t, client.Reserve(offered.ID))
@@ -183,7 +175,7 @@ func TestResale_OfUnpaidBuyersAndTheDoorTheSellerComesIn(t *testing.T) {
 	buyers := s.signUpMany(t, 12)
 	order := s.buyPlace(t, owner, ann, show, 1)
 	code := ann.pass(t, order.ID).Code
-	offered := ann.resellPlace(t, order, 3000)
+	offered := ann.resell(t, order.Ticket.ID, 3000)
 	projectTicket(t, buyers[0], offered)
 	var all sync.WaitGroup
 	reserved := make([]client.Order, len(buyers))
@@ -218,7 +210,7 @@ func TestCheckIn_OfTheSellerAndThePaymentOfTheBuyer(t *testing.T) {
 	for place := 1; place <= 8; place++ {
 		order := s.buyPlace(t, owner, ann, show, place)
 		code := ann.pass(t, order.ID).Code
-		unpaid := bob.reserve(t, ann.resellPlace(t, order, 3000).ID)
+		unpaid := bob.reserve(t, ann.resell(t, order.Ticket.ID, 3000).ID)
 		var paid client.Response
 		scans := make([]client.Response, 2)
 		var all sync.WaitGroup

@@ -17,9 +17,7 @@ func (u *testUser) buyPass(t testing.TB, ticketID string) client.Pass {
 	order := u.reserve(t, ticketID)
 	u.pay(t, order.ID, goodCard)
 	u.orderBecomes(t, "complete", order.ID)
-	r := u.call(t, client.ReadPass(order.ID))
-	requireStatus(t, 200, r)
-	return decode[client.Pass](t, r)
+	return u.pass(t, order.ID)
 }
 
 func TestDescribed_RefusalsOfPasses(t *testing.T) {
