@@ -1,3 +1,4 @@
+// Accessibility checks of a page.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 

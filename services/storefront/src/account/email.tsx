@@ -1,3 +1,4 @@
+// The email field of the pages to sign in and up.
 import { t } from "../lib/texts.ts";
 import type { Form } from "../ui/form.ts";
 import { Field } from "../ui/index.tsx";

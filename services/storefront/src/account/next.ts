@@ -1,3 +1,4 @@
+// Where a reader goes on after signing in or up.
 import { noteSignedIn } from "../lib/session.ts";
 
 /**

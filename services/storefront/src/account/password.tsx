@@ -1,3 +1,4 @@
+// The password field of forms.
 import { useState } from "preact/hooks";
 
 import { t } from "../lib/texts.ts";

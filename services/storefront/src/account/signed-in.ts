@@ -1,3 +1,4 @@
+// Pages whose forms need a sign-in.
 import { useEffect } from "preact/hooks";
 
 import { currentUser } from "../lib/api.ts";

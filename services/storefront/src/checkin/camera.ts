@@ -1,3 +1,4 @@
+// The camera: which ones there are, their picture, and their light.
 /** Why there is no picture of a camera. */
 export type CameraFailure = "denied" | "missing" | "busy" | "unsupported";
 

@@ -1,3 +1,4 @@
+// The first page of check-in: which show.
 import { type Show } from "../lib/api.ts";
 import { dateTime } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";

@@ -1,3 +1,4 @@
+// The decoder that this browser has: its own, or that in script.
 import type { Decoder } from "./scan.ts";
 
 interface BarcodeDetector {

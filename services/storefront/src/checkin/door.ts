@@ -1,3 +1,4 @@
+// Checks codes in, and reports what became of each.
 import { api, Problem, retry, type Schemas } from "../lib/api.ts";
 
 /** What became of a code. */

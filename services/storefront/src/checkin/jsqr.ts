@@ -1,3 +1,4 @@
+// The decoder for browsers without BarcodeDetector. It is a file of its own, which only they load.
 import jsQR from "jsqr";
 
 import type { Decoder } from "./scan.ts";

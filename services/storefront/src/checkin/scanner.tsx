@@ -1,3 +1,4 @@
+// The picture of the camera at the door.
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { t } from "../lib/texts.ts";

@@ -1,3 +1,4 @@
+// Amounts of money as readers write them, in the currency's major unit.
 /** The number of digits after the decimal separator of a currency: 2 for `usd`, 0 for `jpy`. */
 export function fractionDigits(currency: string): number {
   return new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions().maximumFractionDigits ?? 2;

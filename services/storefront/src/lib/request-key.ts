@@ -1,3 +1,4 @@
+// Idempotency keys of forms.
 import { Problem, retry } from "./api.ts";
 
 /** For how long a request is repeated while there is no answer, in milliseconds. */

@@ -1,3 +1,4 @@
+// The field for an amount of money.
 import { t } from "../lib/texts.ts";
 import type { Form } from "../ui/form.ts";
 import { Field } from "../ui/index.tsx";

@@ -1,3 +1,4 @@
+// The image of a show's form: chosen, shown, and sent.
 import { useId, useRef, useState } from "preact/hooks";
 
 import { api, type Schemas, type Show } from "../lib/api.ts";

@@ -1,3 +1,4 @@
+// Images as the API takes them: checked, and made smaller on the device.
 /** The media types that the API takes. */
 export const imageTypes = ["image/jpeg", "image/png", "image/webp"];
 /** The longest image that the API takes, in bytes. */

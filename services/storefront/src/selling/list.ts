@@ -1,3 +1,4 @@
+// Lists many tickets: some requests at a time, each ticket once.
 import { api, hasCode, Problem, retry, type Schemas } from "../lib/api.ts";
 
 export type NewTicket = Schemas["NewTicket"];

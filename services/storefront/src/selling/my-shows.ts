@@ -1,3 +1,4 @@
+// The shows of the reader.
 import { api, paginate, type Show } from "../lib/api.ts";
 
 /** All shows that the reader has announced, newest first. */

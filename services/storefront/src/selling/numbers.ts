@@ -1,3 +1,4 @@
+// Reads a seller's text of seat numbers, as 1-12, 14.
 /** How many tickets one form lists at once. */
 export const mostTickets = 500;
 

@@ -1,3 +1,4 @@
+// The sales on the page of listings.
 import { useEffect, useState } from "preact/hooks";
 
 import { api, nextCursor, type Schemas } from "../lib/api.ts";

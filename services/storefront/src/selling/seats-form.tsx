@@ -1,3 +1,4 @@
+// The form that lists the seats of a show, with its progress and its failures.
 import { useEffect, useState } from "preact/hooks";
 
 import { messageOf, type Show } from "../lib/api.ts";

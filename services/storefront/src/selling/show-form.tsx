@@ -1,3 +1,4 @@
+// The form of a show, new or changed.
 import { useMemo, useRef, useState } from "preact/hooks";
 
 import { api, hasCode, messageOf, type Schemas, type Show } from "../lib/api.ts";

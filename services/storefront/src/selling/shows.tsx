@@ -1,3 +1,4 @@
+// The shows on the page of listings.
 import { useState } from "preact/hooks";
 
 import { api, hasCode, type Show } from "../lib/api.ts";

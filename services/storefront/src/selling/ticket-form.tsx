@@ -1,3 +1,4 @@
+// The form of a ticket without a show.
 import { useRef, useState } from "preact/hooks";
 
 import { api, type Schemas } from "../lib/api.ts";

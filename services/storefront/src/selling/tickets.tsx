@@ -1,3 +1,4 @@
+// The tickets on the page of listings: to change and to withdraw.
 import { useState } from "preact/hooks";
 
 import { api, hasCode, messageOf, type Ticket } from "../lib/api.ts";

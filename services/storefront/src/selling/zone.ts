@@ -1,3 +1,4 @@
+// Times at the place of a show, and the time zones to choose from.
 /** The names of all time zones that the browser knows, with `own` among them. */
 export function timeZones(own: string): string[] {
   const all = typeof Intl.supportedValuesOf === "function" ? Intl.supportedValuesOf("timeZone") : [];

@@ -1,3 +1,4 @@
+// Forms: their values, their errors by field, and where the focus goes.
 import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 

@@ -1,3 +1,4 @@
+// Lists that are read page by page.
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { nextCursor } from "../lib/api.ts";
