@@ -77,6 +77,7 @@ func TestCatalogue_HasWhatIsLeftOfAShow(t *testing.T) {
 	requireStatus(t, 200, available)
 	require.True(t, slices.ContainsFunc(decode[[]client.Ticket](t, available), func(l client.Ticket) bool { return l.ID == seat.ID }))
 
+	eventually(t, "the search finds the show by its name", func() bool { return s.search(t, "q", word).Total == 1 })
 	for _, text := range []string{word, word[:8], "zurich " + word, word[:4] + word[5:], "fledermaus " + word} { // also with a letter too few
 		page := s.search(t, "q", text, "country", "CH", "available", "true")
 		require.Len(t, page.Shows, 1, text)
