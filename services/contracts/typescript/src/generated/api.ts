@@ -2098,7 +2098,7 @@ export interface components {
     NewWebhook: {
       /**
        * Format: uri
-       * @description Where to send messages: `https`, in public address space, without a user and password, at port 443 or one from 1024 on. In development also `http` to this machine.
+       * @description Where to send messages: `https`, in public address space (a name with a dot, or an address), without a user and password, at port 443 or one from 1024 on. In development also `http` to this machine.
        * @example https://tickets.example/hooks
        */
       url: string;
