@@ -178,10 +178,10 @@ export function isLive(account: Account): boolean {
   return account.endpoints.some((endpoint) => endpoint.status === "enabled");
 }
 
-/** Which settings an endpoint has. A description that is not there is no member. */
+/** Which settings an endpoint has. A description that is not there, or is only spaces, is no member. */
 function written(settings: Settings): Pick<Endpoint, "url" | "events" | "description"> {
   const { url, events, description } = settings;
-  return { url, events, ...(description === undefined || description === "" ? {} : { description }) };
+  return { url, events, ...(description === undefined || description.trim() === "" ? {} : { description }) };
 }
 
 function enabled(endpoint: Endpoint): Endpoint {

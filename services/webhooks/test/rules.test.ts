@@ -38,6 +38,12 @@ test("a stale version is refused, and every change is a new version", () => {
   expect(() => endpoints.changeEndpoint(account, "2", undefined, settings, undefined, noon)).toThrow(/nothing with this id/);
 });
 
+test.each(["", " ", " \u00a0 "])("the description %j is none", (description) => {
+  expect(endpoints.addEndpoint(noAccount, "1", "", { ...settings, description }, noon).endpoints[0]).not.toHaveProperty(
+    "description",
+  );
+});
+
 test("a change without a description removes it", () => {
   const described = endpoints.changeEndpoint(
     accountWith("1"),
@@ -61,12 +67,6 @@ test("the owner disables an endpoint and enables it again", () => {
   expect(on.endpoints[0]).not.toHaveProperty("disabledReason");
 });
 
-test("an endpoint that fails for five days is disabled, and a success in between begins anew", () => {
-  let account = failing(accountWith("1"), 5 * day);
-  expect(account.endpoints[0]).toMatchObject({ status: "enabled", failingSince: noon.toISOString() });
-  expect(endpoints.noteFailure(account, "1", later(5 * day - 1)).endpoints[0]?.status).toBe("enabled");
-  expect(endpoints.noteFailure(account, "1", later(5 * day)).endpoints[0]).toMatchObject({
-    status: "disabled",
 /** The account after failures every six hours, the first at noon and the last one less than six hours before the end. */
 function failing(account: Account, end: number): Account {
   for (let at = 0; at < end; at += 6 * hour) {
@@ -75,6 +75,12 @@ function failing(account: Account, end: number): Account {
   return account;
 }
 
+test("an endpoint that fails for five days is disabled, and a success in between begins anew", () => {
+  let account = failing(accountWith("1"), 5 * day);
+  expect(account.endpoints[0]).toMatchObject({ status: "enabled", failingSince: noon.toISOString() });
+  expect(endpoints.noteFailure(account, "1", later(5 * day - 1)).endpoints[0]?.status).toBe("enabled");
+  expect(endpoints.noteFailure(account, "1", later(5 * day)).endpoints[0]).toMatchObject({
+    status: "disabled",
     disabledReason: "failing",
     version: 2,
   });
@@ -82,12 +88,6 @@ function failing(account: Account, end: number): Account {
   expect(account.endpoints[0]).not.toHaveProperty("failingSince");
   account = endpoints.noteFailure(account, "1", later(5 * day));
   expect(account.endpoints[0]).toMatchObject({ status: "enabled", failingSince: later(5 * day).toISOString() });
-});
-
-test("an old secret signs for a day", () => {
-  const rotated = endpoints.findEndpoint(endpoints.rotateSecret(accountWith("1"), "1", "whsec_new", noon), "1");
-  expect(endpoints.secretsOf(rotated, later(day - 1))).toEqual(["whsec_new", "whsec_1"]);
-  expect(endpoints.secretsOf(rotated, later(day))).toEqual(["whsec_new"]);
 });
 
 test("a failure after a quiet time begins anew", () => {
@@ -127,6 +127,12 @@ test("another URL has not failed yet, and other changes keep what has", () => {
   expect(corrected.endpoints[0]).toMatchObject({ url: other.url, status: "enabled" });
   expect(corrected.endpoints[0]).not.toHaveProperty("failingSince");
   expect(corrected.endpoints[0]).not.toHaveProperty("lastFailure");
+});
+
+test("an old secret signs for a day", () => {
+  const rotated = endpoints.findEndpoint(endpoints.rotateSecret(accountWith("1"), "1", "whsec_new", noon), "1");
+  expect(endpoints.secretsOf(rotated, later(day - 1))).toEqual(["whsec_new", "whsec_1"]);
+  expect(endpoints.secretsOf(rotated, later(day))).toEqual(["whsec_new"]);
 });
 
 test("a second rotation ends the oldest secret", () => {

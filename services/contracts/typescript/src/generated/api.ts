@@ -2104,7 +2104,7 @@ export interface components {
       url: string;
       /** @description Which events it gets. */
       events: components["schemas"]["EventType"][];
-      /** @description A note for you: up to 200 characters, without control characters and line ends. */
+      /** @description A note for you: up to 200 characters, without control characters and line ends. One of spaces alone is none. */
       description?: string;
     };
     WebhookChange: components["schemas"]["NewWebhook"] & {
