@@ -524,6 +524,7 @@ func TestDescribed_OperationsWhileSomethingIsAway(t *testing.T) {
 	t.Parallel()
 	s := completeStack(t, map[string]string{"UPSTREAM_TIMEOUT": "20s", "STRIPE_TIMEOUT": "2s"})
 	sam := s.newSampler(t, 7)
+	const longWait = 2 * time.Minute // one request may take UPSTREAM_TIMEOUT
 	sam.values["unpaidOrderId"] = sam.user.reserve(t, s.signUp(t).list(t, "Not paid", 1500).ID).ID
 	behind := []string{"tickets", "orders", "payments", "catalogue", "auth"}
 	if s.hasWebhooks() {
@@ -549,7 +550,7 @@ func TestDescribed_OperationsWhileSomethingIsAway(t *testing.T) {
 	}
 	requireAll := func(code string) {
 		t.Helper()
-		eventually(t, "all operations answer "+code, func() bool { had, of := callAll(code); return had == of })
+		eventuallyWithin(t, longWait, "all operations answer "+code, func() bool { had, of := callAll(code); return had == of })
 	}
 
 	s.kill(t, behind...)
@@ -560,7 +561,7 @@ func TestDescribed_OperationsWhileSomethingIsAway(t *testing.T) {
 		had := s.call(t, sam.user.authorized(client.ReadOrders())).Status + s.call(t, sam.user.authorized(client.ReadPaymentOf(fmt.Sprint(sam.values["orderId"])))).Status
 		return had == 400 && s.call(t, sam.user.authorized(client.ListTicket("Listed again", 1500))).Status == 201
 	}
-	eventually(t, "the services have auth's keys again", usable)
+	eventuallyWithin(t, longWait, "the services have auth's keys again", usable)
 
 	// Their sidecars do not answer at all: a service gives up before the gateway does. A change may have been made.
 	for _, sidecar := range sidecars {
@@ -571,7 +572,7 @@ func TestDescribed_OperationsWhileSomethingIsAway(t *testing.T) {
 		require.NoError(t, s.Process(sidecar).Resume())
 	}
 	s.waitReady(t, behind...)
-	eventually(t, "the services reach their sidecars again", usable)
+	eventuallyWithin(t, longWait, "the services reach their sidecars again", usable)
 
 	s.kill(t, sidecars...)
 	callAll("unavailable")
@@ -591,7 +592,7 @@ func TestDescribed_OperationsWhileSomethingIsAway(t *testing.T) {
 
 func TestDescribed_OperationsWhoseServiceDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	s := completeStack(t, map[string]string{"UPSTREAM_TIMEOUT": "1s"})
+	s := completeStack(t, map[string]string{"UPSTREAM_TIMEOUT": "5s"}) // also for what the test prepares
 	sam := s.newSampler(t, 8)
 	var frozen []string
 	for _, service := range []string{"auth", "tickets", "orders", "payments", "catalogue", "webhooks"} {

@@ -144,7 +144,7 @@ export interface paths {
     post?: never;
     /**
      * Delete the account
-     * @description Removes the email and the password, ends all sessions, and withdraws the listings that are for sale. The email can sign up again, as another user. Orders and payments stay, without the person.
+     * @description Removes the email and the password, ends all sessions, withdraws the listings that are for sale, and cancels the shows of the caller that have not started: their buyers get the money back, usually within seconds. The email can sign up again, as another user. All other orders and payments stay, without the person.
      *     It is refused while an order of the caller is unpaid, or paid and not captured yet (`GET /api/orders/unsettled`). A wrong password counts as a failed sign-in.
      */
     delete: operations["deleteCurrentUser"];
@@ -1198,7 +1198,7 @@ export interface components {
       height: number;
     };
     /**
-     * @description `scheduled`: it takes place, or has taken place. `cancelled`: its owner cancelled it, for ever.
+     * @description `scheduled`: it takes place, or has taken place. `cancelled`: its owner cancelled it, or deleted the account before it started, for ever.
      * @enum {string}
      */
     ShowStatus: "scheduled" | "cancelled";
@@ -3938,7 +3938,21 @@ export interface operations {
           };
         };
       };
-      401: components["responses"]["Unauthorized"];
+      /** @description The caller is not signed in, or the account was deleted. */
+      401: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "WWW-Authenticate": components["headers"]["WWWAuthenticate"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       403: components["responses"]["CrossOrigin"];
       408: components["responses"]["RequestTimeout"];
       /** @description The key was used with another body, or for another request at the same moment. */
