@@ -3,6 +3,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"image"
@@ -474,7 +475,10 @@ func TestDescribed_EventsOfALiveStream(t *testing.T) {
 	seller, buyer := s.signUp(t), s.signUp(t)
 	requireProblem(t, 503, seller.call(t, client.ListPlace(client.Offer{Price: 1500, ShowID: uuid.Must(uuid.NewV7()).String()})), "not_yet_known")
 	show := seller.announce(t, newShow(inDays(30)))
-	stream, err := s.api.Stream(contract.WithReporter(t.Context(), reportTo(t)), client.FollowShows(show.ID).With("Last-Event-ID", "nonsense"))
+	s.waitLeft(t, show.ID, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // a stream without the event that is awaited would not end
+	defer cancel()
+	stream, err := s.api.Stream(contract.WithReporter(ctx, reportTo(t)), client.FollowShows(show.ID).With("Last-Event-ID", "nonsense"))
 	require.NoError(t, err)
 	defer func() { _ = stream.Close() }()
 	next := func(event, change string) (id string) {

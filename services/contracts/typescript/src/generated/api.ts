@@ -1000,7 +1000,7 @@ export interface webhooks {
      *     - **Up to eight at once**, and one while the endpoint fails.
      *     - **In any order.** Compare `version` (of the ticket or order) with what you have, and ignore what is older.
      *     - **Retries.** Another answer, a redirect, a timeout or no connection is a failure. The message is sent again after 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 3 h, and then
-     *       every 6 h, for three days; each pause is up to a fifth longer, at random. An endpoint that has had no success for five days is disabled at the next failure (`disabledReason: failing`). 410 disables nothing; delete the endpoint instead.
+     *       every 6 h, for three days; each pause is up to a fifth longer, at random. An endpoint that has failed for five days, without a success, is disabled at the next failure (`disabledReason: failing`, see `failingSince`). 410 disables nothing; delete the endpoint instead.
      *     - A seller gets the events of the tickets that they list and of orders for them; a buyer those of their own orders. The buyer's id is not in what a seller gets.
      */
     post: operations["receiveMessage"];
@@ -2098,13 +2098,13 @@ export interface components {
     NewWebhook: {
       /**
        * Format: uri
-       * @description Where to send messages: `https`, in public address space, without a user and password, at port 443 or one from 1024 on. In development also `http` to this machine.
+       * @description Where to send messages: `https`, in public address space (a name with a dot, or an address), without a user and password, at port 443 or one from 1024 on. In development also `http` to this machine.
        * @example https://tickets.example/hooks
        */
       url: string;
       /** @description Which events it gets. */
       events: components["schemas"]["EventType"][];
-      /** @description A note for you: up to 200 characters, without control characters and line ends. */
+      /** @description A note for you: up to 200 characters, without control characters and line ends. One of spaces alone is none. */
       description?: string;
     };
     WebhookChange: components["schemas"]["NewWebhook"] & {
@@ -2141,13 +2141,13 @@ export interface components {
       description?: string;
       status: components["schemas"]["WebhookStatus"];
       /**
-       * @description `user`: its owner did it. `failing`: it had only failures for five days. Absent if it is enabled.
+       * @description `user`: its owner did it. `failing`: it had only failures for five days (since `failingSince`). Absent if it is enabled.
        * @enum {string}
        */
       disabledReason?: "user" | "failing";
       /** @description Absent if it is enabled. */
       disabledAt?: components["schemas"]["Time"];
-      /** @description The first failure since the last success. Absent if the last attempt was a success. */
+      /** @description Since when it has only failed. It begins anew after a success, with another `url`, and at a failure before which nothing was sent for twelve hours. Absent if nothing has failed since. */
       failingSince?: components["schemas"]["Time"];
       /** @description The same as `ETag`. */
       version: components["schemas"]["Version"];
