@@ -1,4 +1,5 @@
 // Sell: announce a show with a picture, list its seats, change and withdraw listings, see what was earned.
+import { readFile } from "node:fs/promises";
 import { deflateSync } from "node:zlib";
 
 import type { Page } from "@playwright/test";
@@ -133,6 +134,19 @@ test("a seller sees what was sold and earned, and saves it as a file", async ({ 
   await page.getByRole("link", { name: "All sales as a CSV file" }).click();
   const file = await download;
   expect(file.suggestedFilename()).toBe("sales.csv");
+  const [columns, ...rows] = (await readFile(await file.path(), "utf8")).trimEnd().split("\r\n");
+  expect(columns).toContain(",amount,currency,");
+  expect(rows).toHaveLength(2);
+  for (const row of rows) {
+    expect(row).toContain(",45.00,usd,complete,"); // as people write it, not in cents
+  }
+});
+
+test("who has sold nothing sees no sum and no file", async ({ page, context, signedIn }) => {
+  await signedIn(context);
+  await page.goto("/listings?tab=sales");
+  await expect(page.getByRole("heading", { name: "You have sold nothing yet" })).toBeVisible();
+  await expect(page.locator(".earned")).toHaveCount(0);
 });
 
 test("a show is cancelled by its owner", async ({ page, context }) => {
@@ -145,4 +159,27 @@ test("a show is cancelled by its owner", async ({ page, context }) => {
   await expect(page.getByRole("status").getByText(show.name)).toBeVisible();
   await page.goto(`/shows/${show.id}`);
   await expect(page.getByText("This show is cancelled")).toBeVisible();
+});
+
+test("on a telephone, links and buttons stay in their line", async ({ visit }) => {
+  const context = await visit({ locale: "de-DE", viewport: { width: 360, height: 740 } });
+  const owner = await Account.signUp(storefrontUrl, "owner");
+  const show = await owner.announce();
+  await signIn(context, owner);
+  const page = await context.newPage();
+  await page.goto("/listings");
+  await settled(page);
+  const top = (selector: string) =>
+    page.locator(selector).evaluateAll((all) => all.map((one) => one.getBoundingClientRect().top));
+  expect(new Set(await top(".site-header li:not(.account, [hidden])")).size).toBe(1);
+  const title = await page.getByRole("heading", { level: 1 }).boundingBox();
+  const sell = await page.locator(".title-line .button").boundingBox();
+  expect(sell?.y).toBeLessThan((title?.y ?? 0) + (title?.height ?? 0));
+
+  await page.goto("/checkin");
+  const card = page.locator("a.row", { hasText: show.name });
+  const name = await card.locator("strong").boundingBox();
+  const arrow = await card.locator(".arrow").boundingBox();
+  expect(arrow?.x).toBeGreaterThan((name?.x ?? 0) + (name?.width ?? 0));
+  expect(arrow?.y).toBeLessThan((await card.locator(".muted").boundingBox())?.y ?? 0);
 });

@@ -507,7 +507,7 @@ export interface paths {
      * @description One entry for each complete order of a ticket that the caller listed, with what the buyer paid. If it was cancelled afterwards, the money was given back: `status` is `cancelled`. What was earned is the sum of `price` of those that are
      *     `complete`. Nothing in it is about the buyer.
      *
-     *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row: `orderId,ticketId,showId,title,section,row,number,price,currency,status,reason,soldAt,cancelledAt`. Later versions may add columns behind these. A cell that begins with `=`, `+`, `-`, `@` or a tab
+     *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row: `orderId,ticketId,showId,title,section,row,number,amount,currency,status,reason,soldAt,cancelledAt`. `amount` is the price in the currency's major unit, with a point: `12.00`. Later versions may add columns behind these. A cell that begins with `=`, `+`, `-`, `@` or a tab
      *     has `'` before it, so that spreadsheets do not evaluate it; so has such a text behind a semicolon, at which some spreadsheets begin a cell.
      */
     get: operations["listSales"];
