@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { deflateSync } from "node:zlib";
 
-import type { Page } from "@playwright/test";
+import type { Locator, Page } from "@playwright/test";
 
 import { Account, eventually, showWithSeats } from "./api.ts";
 import { expect, signIn, test } from "./fixtures.ts";
@@ -167,19 +167,17 @@ test("on a telephone, links and buttons stay in their line", async ({ visit }) =
   const show = await owner.announce();
   await signIn(context, owner);
   const page = await context.newPage();
+  const place = async (part: Locator) => part.evaluate((element) => element.getBoundingClientRect().toJSON() as DOMRect);
   await page.goto("/listings");
   await settled(page);
-  const top = (selector: string) =>
-    page.locator(selector).evaluateAll((all) => all.map((one) => one.getBoundingClientRect().top));
-  expect(new Set(await top(".site-header li:not(.account, [hidden])")).size).toBe(1);
-  const title = await page.getByRole("heading", { level: 1 }).boundingBox();
-  const sell = await page.locator(".title-line .button").boundingBox();
-  expect(sell?.y).toBeLessThan((title?.y ?? 0) + (title?.height ?? 0));
+  const links = await page.locator(".site-header li:not(.account, [hidden])").all();
+  expect(new Set((await Promise.all(links.map(place))).map(({ top }) => top)).size).toBe(1);
+  const title = await place(page.getByRole("heading", { level: 1 }));
+  expect((await place(page.locator(".title-line .button"))).top).toBeLessThan(title.bottom);
 
   await page.goto("/checkin");
   const card = page.locator("a.row", { hasText: show.name });
-  const name = await card.locator("strong").boundingBox();
-  const arrow = await card.locator(".arrow").boundingBox();
-  expect(arrow?.x).toBeGreaterThan((name?.x ?? 0) + (name?.width ?? 0));
-  expect(arrow?.y).toBeLessThan((await card.locator(".muted").boundingBox())?.y ?? 0);
+  const arrow = await place(card.locator(".arrow"));
+  expect(arrow.left).toBeGreaterThanOrEqual((await place(card.locator(".row-main"))).right);
+  expect(arrow.top).toBeLessThan((await place(card.locator(".row-main"))).bottom);
 });

@@ -152,7 +152,7 @@ interface PriceFormProps {
   price: number | undefined;
   submit: string;
   send: (price: number) => Promise<void>;
-  /** Leaves the price as it is. */
+  /** Keeps the price as it is. */
   cancel?: () => void;
 }
 
