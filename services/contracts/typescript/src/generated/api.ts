@@ -285,7 +285,7 @@ export interface paths {
     get?: never;
     /**
      * Set the image of a show
-     * @description The body is the image: JPEG, PNG or WebP. It is scaled down to at most 1600 pixels on its longer side, and stored as JPEG without its metadata (as the place where a photograph was taken). 12.5 megapixels are always accepted. The address of an image
+     * @description The body is the image: JPEG, PNG or WebP. It is scaled down to at most 1600 pixels on its longer side, and stored as JPEG without its metadata (as the place where a photograph was taken). 5 megapixels are always accepted, and 12 in most files. The address of an image
      *     never gets another image: each change has a new one, `image.url` of the show.
      */
     put: operations["putShowImage"];
