@@ -33,7 +33,8 @@ var errPlaceListed = problem.New(problem.Conflict, "seat_listed", "This seat of 
 // isNumbered reports whether only one ticket of a show may have the place.
 func (p *Place) isNumbered() bool { return p != nil && p.Number != "" }
 
-// key is the key of the place's document. Places whose parts look the same, or differ only in upper and lower case or in spaces, are the same.
+// key is the key of the place's document. Places that differ only in upper and lower case, in spaces, or in
+// how their characters are written (see folded) are the same.
 func (p *Place) key(show id.Show) string {
 	parts, _ := json.Marshal([]string{folded(p.Section), folded(p.Row), folded(p.Number)}) // texts can always be encoded
 	sum := sha256.Sum256(parts)
