@@ -130,6 +130,21 @@ func TestUpdate_OfATicketWithAShow(t *testing.T) {
 	require.Equal(t, row8(), ticket.Place)
 }
 
+func TestUpdate_OnceTheShowHasStarted(t *testing.T) {
+	ticket, of := listedForShow(t), show()
+	require.NoError(t, ticket.Update("seller", 0, Offer{Price: 4400}, of, evening.Add(-time.Millisecond)))
+	before := ticket
+	require.ErrorIs(t, ticket.Update("seller", 0, Offer{Price: 4300}, of, evening), errSalesEnded)
+	require.ErrorIs(t, ticket.Update("other", 0, Offer{Price: 4300}, of, evening), errNotYours)
+	require.Equal(t, before, ticket)
+
+	of.StartsAt = evening.Add(-time.Hour) // it was moved, and the ticket has not followed yet
+	require.ErrorIs(t, ticket.Update("seller", 0, Offer{Price: 4300}, of, evening.Add(-time.Minute)), errSalesEnded)
+	of.StartsAt = evening.Add(time.Hour)
+	require.NoError(t, ticket.Update("seller", 0, Offer{Price: 4300}, of, evening))
+	require.NoError(t, ticket.Delete("seller", 0, evening.Add(2*time.Hour)), "a listing can always be withdrawn")
+}
+
 func TestUpdate_OfATicketWithoutAShow(t *testing.T) {
 	ticket := listed()
 	require.ErrorIs(t, ticket.Update("seller", 0, Offer{Price: 4500}, Show{}, noon), errTitleRequired)

@@ -3747,7 +3747,7 @@ export interface operations {
       };
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      /** @description The ticket is reserved or sold, its price is above the cap of its show, or it has changed since it was read. */
+      /** @description The ticket is reserved or sold, its show has started, its price is above the cap of its show, or it has changed since it was read. */
       409: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
