@@ -556,6 +556,11 @@ func TestDescribed_OperationsWhileSomethingIsAway(t *testing.T) {
 		t.Helper()
 		eventuallyWithin(t, longWait, "all operations answer "+code, func() bool { had, of := callAll(code); return had == of })
 	}
+	requireSome := func(code string) {
+		t.Helper()
+		had, _ := callAll(code)
+		require.NotZero(t, had, "no operation answers %s", code)
+	}
 
 	s.kill(t, behind...)
 	requireAll("upstream_unavailable")
@@ -567,11 +572,12 @@ func TestDescribed_OperationsWhileSomethingIsAway(t *testing.T) {
 	}
 	eventuallyWithin(t, longWait, "the services have auth's keys again", usable)
 
-	// Their sidecars do not answer at all: a service gives up before the gateway does. A change may have been made.
+	// Their sidecars do not answer at all: a service ends its calls of them before the time of the request ends, and before the gateway does. A
+	// change may have been made.
 	for _, sidecar := range sidecars {
 		require.NoError(t, s.Process(sidecar).Pause())
 	}
-	callAll("timeout")
+	requireSome("unavailable")
 	for _, sidecar := range sidecars {
 		require.NoError(t, s.Process(sidecar).Resume())
 	}
@@ -579,7 +585,7 @@ func TestDescribed_OperationsWhileSomethingIsAway(t *testing.T) {
 	eventuallyWithin(t, longWait, "the services reach their sidecars again", usable)
 
 	s.kill(t, sidecars...)
-	callAll("unavailable")
+	requireSome("unavailable")
 	s.start(t, sidecars...)
 	s.waitReady(t, behind...)
 
