@@ -94,7 +94,8 @@ func (s *testStack) waitDeadLetter(t testing.TB, service, event string) (found d
 	eventually(t, fmt.Sprintf("%q has a dead letter of %s", service, event), func() bool {
 		all := s.deadLetters(t)
 		at := slices.IndexFunc(all, func(d deadLetter) bool {
-			return d.Service == service && (d.EventID == event || bytes.Contains(d.Raw, []byte(event)))
+			inText := d.EventID == "" && (bytes.Contains(d.Event, []byte(event)) || bytes.Contains(d.Raw, []byte(event)))
+			return d.Service == service && (d.EventID == event || inText)
 		})
 		if at >= 0 {
 			found = all[at]

@@ -100,6 +100,7 @@ func TestLive_AStreamHasWhatHappensToTheListingsOfAShow(t *testing.T) {
 	s := newStack(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "5s", "REMINDER_PERIOD": "1s"}})
 	seller, buyer := s.signUp(t), s.signUp(t)
 	show, other := seller.announce(t, newShow(inDays(30))), seller.announce(t, newShow(inDays(30)))
+	s.waitLeft(t, show.ID, 0) // before the catalogue has the show, its listings have no updates
 	f := follow(t, s.GatewayURL(), "", show.ID)
 
 	first := seller.listPlace(t, client.Offer{ShowID: show.ID, Seat: &client.Place{Section: "A", Row: "1", Number: "7"}, Price: 2000})
@@ -148,6 +149,7 @@ func TestLive_AStreamContinuesAtAnyReplicaAndAfterARestart(t *testing.T) {
 	seller := s.signUp(t)
 	show := seller.announce(t, newShow(inDays(30)))
 	replicas := []string{s.URL("catalogue"), s.URL("catalogue-2")}
+	s.requireLeft(t, seller, show.ID, 0)
 	streams := []*followed{follow(t, replicas[0], "", show.ID), follow(t, replicas[1], "", show.ID)}
 	through := follow(t, s.GatewayURL(), "", show.ID)
 	begin := streams[0].lastID
@@ -301,6 +303,7 @@ func TestLive_ASlowReaderLosesOnlyItsOwnStream(t *testing.T) {
 	s := newStack(t, stack.Options{})
 	seller := s.signUp(t)
 	show := seller.announce(t, newShow(inDays(30)))
+	s.waitLeft(t, show.ID, 0)
 	reader := follow(t, s.GatewayURL(), "", show.ID)
 	listed := seller.listPlace(t, client.Offer{ShowID: show.ID, Seat: &client.Place{Section: strings.Repeat("s", 50), Row: strings.Repeat("r", 50)}, Price: 100_000})
 	reader.requireListing("new", listed, 1)
