@@ -218,7 +218,7 @@ func TestOverlays_NobodyGoesWhereNothingIsForThem(t *testing.T) {
 		add(sidecars(), strings.Split(dapr, ";")...)
 		add("gateway", "http->auth,tickets,orders,payments,expiration,webhooks,catalogue")
 		add("tickets,orders,payments,webhooks,catalogue", "http->auth")
-		add("webhooks", "443->public addresses")
+		add("webhooks", "443->public addresses", "1024-65535->public addresses")
 		add("auth", "http->orders")
 		add("auth,orders", "443->private addresses", "6443->private addresses") // the API server: for the keys that sign
 		add("expiration", "dapr-internal->expiration")
@@ -329,7 +329,11 @@ func peersOf(t *testing.T, rule object, peers string) []string {
 		if peers == "from" {
 			require.IsType(t, "", port["port"], "ports have names, of which one is the callback port's never")
 		}
-		all = append(all, fmt.Sprint(port["port"])+arrow+strings.Join(who, ","))
+		name := fmt.Sprint(port["port"])
+		if end := port["endPort"]; end != nil {
+			name += fmt.Sprint("-", end)
+		}
+		all = append(all, name+arrow+strings.Join(who, ","))
 	}
 	require.NotEmpty(t, all, "a rule without ports opens all of them")
 	return all
@@ -483,6 +487,10 @@ func TestOverlays_TheWorldSeesTheAPIAndThePages(t *testing.T) {
 	each(t, func(t *testing.T, m manifests) {
 		ingress := m.get(t, "Ingress", "gateway")
 		require.NotEmpty(t, ingress.list("spec", "tls")[0].text("secretName"))
+		const nginx = "nginx.ingress.kubernetes.io/"
+		require.Equal(t, "2m", ingress.text("metadata", "annotations", nginx+"proxy-body-size"), "images have up to 2,000,000 bytes")
+		require.Equal(t, "off", ingress.text("metadata", "annotations", nginx+"proxy-buffering"), "the parts of a stream arrive at once")
+		require.Equal(t, "60", ingress.text("metadata", "annotations", nginx+"proxy-read-timeout"), "longer than the 15 s between the heartbeats of a stream")
 		rule := ingress.list("spec", "rules")[0]
 		require.Equal(t, ingress.list("spec", "tls")[0].texts("hosts"), []string{rule.text("host")})
 		var paths []string

@@ -97,9 +97,10 @@ func (f *followed) requireEnd() {
 
 func TestLive_AStreamHasWhatHappensToTheListingsOfAShow(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "5s", "REMINDER_PERIOD": "1s"}})
+	s := pooledStack(t, nil)
 	seller, buyer := s.signUp(t), s.signUp(t)
 	show, other := seller.announce(t, newShow(inDays(30))), seller.announce(t, newShow(inDays(30)))
+	s.waitLeft(t, show.ID, 0) // before the catalogue has the show, its listings have no updates
 	f := follow(t, s.GatewayURL(), "", show.ID)
 
 	first := seller.listPlace(t, client.Offer{ShowID: show.ID, Seat: &client.Place{Section: "A", Row: "1", Number: "7"}, Price: 2000})
@@ -114,9 +115,9 @@ func TestLive_AStreamHasWhatHappensToTheListingsOfAShow(t *testing.T) {
 	requireStatus(t, 200, seller.call(t, client.EditTicket(second.ID, client.Offer{Price: 1200, Version: second.Version})))
 	require.EqualValues(t, 1200, f.requireListing("changed", second, 2).PriceFrom)
 
-	unpaid := buyer.reserve(t, first.ID)
+	cancelled := buyer.reserve(t, first.ID)
 	f.requireListing("reserved", first, 1)
-	buyer.orderBecomes(t, "cancelled", unpaid.ID)
+	buyer.cancel(t, cancelled.ID)
 	f.requireListing("free", first, 2)
 
 	order := buyer.reserve(t, second.ID)
@@ -142,12 +143,27 @@ func TestLive_AStreamHasWhatHappensToTheListingsOfAShow(t *testing.T) {
 	}
 }
 
+func TestLive_AReservationThatIsNotPaidIsFreeAgain(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "2s", "REMINDER_PERIOD": "1s"}})
+	seller, buyer := s.signUp(t), s.signUp(t)
+	show := seller.announce(t, newShow(inDays(30)))
+	s.waitLeft(t, show.ID, 0)
+	f := follow(t, s.GatewayURL(), "", show.ID)
+	listed := seller.listPlace(t, client.Offer{ShowID: show.ID, Price: 2000})
+	f.requireListing("new", listed, 1)
+	buyer.reserve(t, listed.ID)
+	f.requireListing("reserved", listed, 0)
+	f.requireListing("free", listed, 1)
+}
+
 func TestLive_AStreamContinuesAtAnyReplicaAndAfterARestart(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, stack.Options{Replicas: 2})
 	seller := s.signUp(t)
 	show := seller.announce(t, newShow(inDays(30)))
 	replicas := []string{s.URL("catalogue"), s.URL("catalogue-2")}
+	s.requireLeft(t, seller, show.ID, 0)
 	streams := []*followed{follow(t, replicas[0], "", show.ID), follow(t, replicas[1], "", show.ID)}
 	through := follow(t, s.GatewayURL(), "", show.ID)
 	begin := streams[0].lastID
@@ -260,29 +276,41 @@ func TestLive_StreamsHaveLimitsAndEndWithTheirClients(t *testing.T) {
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, "too_many_streams", refused.Code())
 
-	// The catalogue's stream ends with the client's, and not only when the next heartbeat cannot be written.
+	// The catalogue's stream ends with the client's, and not only when the next heartbeat cannot be written, 15 s after the beginning. On a busy
+	// machine that may last as long, but not each time.
 	began := time.Now()
 	first.cancel()
 	direct.cancel()
 	eventuallyEqual(t, 1.0, "the streams at the catalogue", open)
-	require.Less(t, time.Since(began), 10*time.Second)
-	follow(t, s.GatewayURL(), "", show.ID)
+	for try := 1; time.Since(began) >= 10*time.Second; try++ {
+		require.Less(t, try, 4, "a stream ends with its client")
+		f := follow(t, s.URL("catalogue"), "", show.ID)
+		began = time.Now()
+		f.cancel()
+		eventuallyEqual(t, 1.0, "the streams at the catalogue", open)
+	}
+	eventually(t, "the gateway has room for another stream", func() bool {
+		_, err := tryFollow(t, s.GatewayURL(), "", show.ID)
+		return err == nil
+	})
 
-	// A gateway or a catalogue that stops does not wait for its streams.
+	// A gateway or a catalogue that stops does not wait for its streams: after five seconds it would log that, and go on.
+	requireStopped := func(process string) {
+		t.Helper()
+		require.NotContains(t, strings.Join(s.Process(process).Log(), "\n"), "were not closed in time")
+	}
 	f := follow(t, s.URL("catalogue"), "", show.ID)
-	began = time.Now()
 	require.NoError(t, s.Process("catalogue").Stop())
 	f.requireEnd()
-	require.Less(t, time.Since(began), 4*time.Second, "it does not wait for its streams")
+	requireStopped("catalogue")
 	_, err = tryFollow(t, s.GatewayURL(), "", show.ID)
 	require.Error(t, err)
 	s.start(t, "catalogue")
-	s.waitReady(t, "catalogue")
+	s.waitReady(t, "catalogue", "gateway")
 	f = follow(t, s.GatewayURL(), "", show.ID)
-	began = time.Now()
 	require.NoError(t, s.Process("gateway").Stop())
 	f.requireEnd()
-	require.Less(t, time.Since(began), 4*time.Second, "it does not wait for its streams")
+	requireStopped("gateway")
 	eventuallyEqual(t, 0.0, "the streams at the catalogue", open)
 	s.start(t, "gateway")
 	s.waitReady(t, "gateway")
@@ -293,6 +321,7 @@ func TestLive_ASlowReaderLosesOnlyItsOwnStream(t *testing.T) {
 	s := newStack(t, stack.Options{})
 	seller := s.signUp(t)
 	show := seller.announce(t, newShow(inDays(30)))
+	s.waitLeft(t, show.ID, 0)
 	reader := follow(t, s.GatewayURL(), "", show.ID)
 	listed := seller.listPlace(t, client.Offer{ShowID: show.ID, Seat: &client.Place{Section: strings.Repeat("s", 50), Row: strings.Repeat("r", 50)}, Price: 100_000})
 	reader.requireListing("new", listed, 1)

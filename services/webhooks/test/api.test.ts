@@ -78,6 +78,12 @@ test("an endpoint is made, and only this answer has its secret", async () => {
   expect((await call(app, "GET", "/api/webhooks")).json).toEqual([withoutSecret]);
 });
 
+test("members that belong to a change alone are ignored in a new endpoint", async () => {
+  const { app } = await setUp();
+  const made = await call(app, "POST", "/api/webhooks", { ...wanted, status: "nonsense", version: "nonsense" });
+  expect(made).toMatchObject({ status: 201, json: { status: "enabled", version: 1 } });
+});
+
 test("the same Idempotency-Key has the same answer", async () => {
   const { app } = await setUp();
   const key = { "idempotency-key": "k" };
@@ -89,6 +95,48 @@ test("the same Idempotency-Key has the same answer", async () => {
     status: 409,
     codes: ["idempotency_key_reused"],
   });
+});
+
+test("a rotation with the same Idempotency-Key is made once, and has the same secret", async () => {
+  const { app } = await setUp();
+  const { headers } = await call(app, "POST", "/api/webhooks", wanted);
+  const at = String(headers.location);
+  const key = { "idempotency-key": "k" };
+  const first = await call(app, "POST", at + "/rotate-secret", undefined, key);
+  const second = await call(app, "POST", at + "/rotate-secret", undefined, key);
+  expect(first).toMatchObject({ status: 200, headers: { etag: '"2"' } });
+  expect(first.headers).not.toHaveProperty("idempotent-replayed");
+  expect(second).toMatchObject({ status: 200, json: first.json, headers: { "idempotent-replayed": "true", etag: '"2"' } });
+  const other = await call(app, "POST", at + "/rotate-secret", {}, key);
+  expect(other).toMatchObject({ status: 409, codes: ["idempotency_key_reused"] });
+  const without = await call(app, "POST", at + "/rotate-secret");
+  expect(without).toMatchObject({ status: 200, json: { version: 3 } });
+  expect(without.json["secret"]).not.toBe(first.json["secret"]);
+  // A key of another path is another key.
+  expect((await call(app, "POST", "/api/webhooks", wanted, key)).headers).not.toHaveProperty("idempotent-replayed");
+});
+
+test("a test with the same Idempotency-Key is sent once", async () => {
+  const { app, begun } = await setUp();
+  const { headers } = await call(app, "POST", "/api/webhooks", wanted);
+  const at = String(headers.location);
+  const key = { "idempotency-key": "k" };
+  const first = await call(app, "POST", at + "/test", undefined, key);
+  const second = await call(app, "POST", at + "/test", undefined, key);
+  expect(first.status).toBe(202);
+  expect(second).toMatchObject({ status: 202, json: first.json, headers: { "idempotent-replayed": "true" } });
+  expect(begun.map(({ id }) => id)).toEqual([first.json["id"]]);
+  expect((await call(app, "GET", at + "/deliveries")).json).toEqual([first.json]);
+  expect((await call(app, "POST", at + "/test", {}, key)).codes).toEqual(["idempotency_key_reused"]);
+});
+
+test.each(["", "/ID/rotate-secret", "/ID/test"])("an Idempotency-Key for %s has at most 255 characters", async (path) => {
+  const { app } = await setUp();
+  const { json } = await call(app, "POST", "/api/webhooks", wanted);
+  const url = "/api/webhooks" + path.replace("ID", String(json["id"]));
+  const payload = path === "" ? wanted : undefined;
+  const long = await call(app, "POST", url, payload, { "idempotency-key": "k".repeat(256) });
+  expect(long).toMatchObject({ status: 400, codes: ["max"] });
 });
 
 test("a sixth endpoint is refused", async () => {
@@ -216,6 +264,18 @@ test.each([
   const { app } = await setUp();
   const { headers } = await call(app, "POST", "/api/webhooks", wanted);
   expect(await call(app, "GET", `${String(headers.location)}/deliveries?${query}`)).toMatchObject({ status: 400, codes: [code] });
+});
+
+test("of several values of a query the first one counts, also in the link to the next page", async () => {
+  const { app } = await setUp();
+  const { headers } = await call(app, "POST", "/api/webhooks", wanted);
+  const at = String(headers.location);
+  await call(app, "POST", at + "/test");
+  await call(app, "POST", at + "/test");
+  const page = await call(app, "GET", `${at}/deliveries?limit=1&limit=500&cursor=&cursor=a`);
+  expect(page).toMatchObject({ status: 200 });
+  expect(page.json).toHaveLength(1);
+  expect(page.headers.link).toBe(`<${at}/deliveries?cursor=1&limit=1&limit=500>; rel="next"`);
 });
 
 test("an error is problem+json, with the request's id and its trace in the log", async () => {

@@ -38,6 +38,12 @@ test("a stale version is refused, and every change is a new version", () => {
   expect(() => endpoints.changeEndpoint(account, "2", undefined, settings, undefined, noon)).toThrow(/nothing with this id/);
 });
 
+test.each(["", " ", " \u00a0 "])("the description %j is none", (description) => {
+  expect(endpoints.addEndpoint(noAccount, "1", "", { ...settings, description }, noon).endpoints[0]).not.toHaveProperty(
+    "description",
+  );
+});
+
 test("a change without a description removes it", () => {
   const described = endpoints.changeEndpoint(
     accountWith("1"),
@@ -61,9 +67,17 @@ test("the owner disables an endpoint and enables it again", () => {
   expect(on.endpoints[0]).not.toHaveProperty("disabledReason");
 });
 
+/** The account after failures every six hours, the first at noon and the last one less than six hours before the end. */
+function failing(account: Account, end: number): Account {
+  for (let at = 0; at < end; at += 6 * hour) {
+    account = endpoints.noteFailure(account, "1", later(at));
+  }
+  return account;
+}
+
 test("an endpoint that fails for five days is disabled, and a success in between begins anew", () => {
-  let account = endpoints.noteFailure(accountWith("1"), "1", noon);
-  expect(account.endpoints[0]?.failingSince).toBe(noon.toISOString());
+  let account = failing(accountWith("1"), 5 * day);
+  expect(account.endpoints[0]).toMatchObject({ status: "enabled", failingSince: noon.toISOString() });
   expect(endpoints.noteFailure(account, "1", later(5 * day - 1)).endpoints[0]?.status).toBe("enabled");
   expect(endpoints.noteFailure(account, "1", later(5 * day)).endpoints[0]).toMatchObject({
     status: "disabled",
@@ -76,16 +90,68 @@ test("an endpoint that fails for five days is disabled, and a success in between
   expect(account.endpoints[0]).toMatchObject({ status: "enabled", failingSince: later(5 * day).toISOString() });
 });
 
+test("a failure after a quiet time begins anew", () => {
+  const account = failing(accountWith("1"), day);
+  const last = day - 6 * hour;
+  const soon = endpoints.noteFailure(account, "1", later(last + 12 * hour - 1));
+  expect(soon.endpoints[0]).toMatchObject({ failingSince: noon.toISOString() });
+  for (const at of [later(last + 12 * hour), later(30 * day)]) {
+    const anew = endpoints.noteFailure(account, "1", at);
+    expect(anew.endpoints[0]).toMatchObject({ status: "enabled", failingSince: at.toISOString() });
+    expect(anew.version).toBe(account.version); // which event goes where has not changed
+  }
+});
+
+test("the longest pause between two attempts is no quiet time", () => {
+  const longest = rules.pauseAfter(100, 1);
+  let account = endpoints.noteFailure(accountWith("1"), "1", noon);
+  for (let at = hour - 1; at < 5 * day + longest; at += longest) {
+    account = endpoints.noteFailure(account, "1", later(at));
+  }
+  expect(account.endpoints[0]).toMatchObject({ status: "disabled", disabledReason: "failing" });
+});
+
+test("failures within an hour change the account once", () => {
+  const account = endpoints.noteFailure(accountWith("1"), "1", noon);
+  expect(endpoints.noteFailure(account, "1", later(hour - 1))).toBe(account);
+  expect(endpoints.noteFailure(account, "1", later(hour))).not.toBe(account);
+});
+
+test("another URL has not failed yet, and other changes keep what has", () => {
+  const account = failing(accountWith("1"), day);
+  const events = ["ticket.created"] as EventType[];
+  const same = endpoints.changeEndpoint(account, "1", undefined, { ...settings, events }, "enabled", later(day));
+  expect(same.endpoints[0]).toMatchObject({ events, failingSince: noon.toISOString() });
+  const other = { ...settings, url: "https://tickets.example/corrected" };
+  const corrected = endpoints.changeEndpoint(account, "1", undefined, other, undefined, later(day));
+  expect(corrected.endpoints[0]).toMatchObject({ url: other.url, status: "enabled" });
+  expect(corrected.endpoints[0]).not.toHaveProperty("failingSince");
+  expect(corrected.endpoints[0]).not.toHaveProperty("lastFailure");
+});
+
 test("an old secret signs for a day", () => {
   const rotated = endpoints.findEndpoint(endpoints.rotateSecret(accountWith("1"), "1", "whsec_new", noon), "1");
   expect(endpoints.secretsOf(rotated, later(day - 1))).toEqual(["whsec_new", "whsec_1"]);
   expect(endpoints.secretsOf(rotated, later(day))).toEqual(["whsec_new"]);
 });
 
-test("a second rotation ends the oldest secret", () => {
+test("after a second rotation each old secret signs until its own day has ended", () => {
   const once = endpoints.rotateSecret(accountWith("1"), "1", "whsec_2", noon);
-  const twice = endpoints.findEndpoint(endpoints.rotateSecret(once, "1", "whsec_3", later(1)), "1");
-  expect(endpoints.secretsOf(twice, later(2))).toEqual(["whsec_3", "whsec_2"]);
+  const twice = endpoints.findEndpoint(endpoints.rotateSecret(once, "1", "whsec_3", later(hour)), "1");
+  expect(endpoints.secretsOf(twice, later(day - 1))).toEqual(["whsec_3", "whsec_2", "whsec_1"]);
+  expect(endpoints.secretsOf(twice, later(day))).toEqual(["whsec_3", "whsec_2"]);
+  expect(endpoints.secretsOf(twice, later(day + hour))).toEqual(["whsec_3"]);
+});
+
+test("the five newest secrets sign, and none is kept longer than it signs", () => {
+  let account = accountWith("1");
+  for (let n = 2; n <= 7; n++) {
+    account = endpoints.rotateSecret(account, "1", `whsec_${n}`, noon);
+  }
+  const all = ["whsec_7", "whsec_6", "whsec_5", "whsec_4", "whsec_3"];
+  expect(endpoints.secretsOf(endpoints.findEndpoint(account, "1"), noon)).toEqual(all);
+  const anew = endpoints.findEndpoint(endpoints.rotateSecret(account, "1", "whsec_8", later(day)), "1");
+  expect(anew.previousSecrets).toMatchObject([{ secret: "whsec_7" }]);
 });
 
 test("events go to the seller and the buyer, and to nobody else", () => {

@@ -144,7 +144,7 @@ export interface paths {
     post?: never;
     /**
      * Delete the account
-     * @description Removes the email and the password, ends all sessions, and withdraws the listings that are for sale. The email can sign up again, as another user. Orders and payments stay, without the person.
+     * @description Removes the email and the password, ends all sessions, withdraws the listings that are for sale, and cancels the shows of the caller that have not started: their buyers get the money back, usually within seconds. The email can sign up again, as another user. All other orders and payments stay, without the person.
      *     It is refused while an order of the caller is unpaid, or paid and not captured yet (`GET /api/orders/unsettled`). A wrong password counts as a failed sign-in.
      */
     delete: operations["deleteCurrentUser"];
@@ -285,7 +285,7 @@ export interface paths {
     get?: never;
     /**
      * Set the image of a show
-     * @description The body is the image: JPEG, PNG or WebP. It is scaled down to at most 1600 pixels on its longer side, and stored as JPEG without its metadata (as the place where a photograph was taken). 12.5 megapixels are always accepted. The address of an image
+     * @description The body is the image: JPEG, PNG or WebP. It is scaled down to at most 1600 pixels on its longer side, and stored as JPEG without its metadata (as the place where a photograph was taken). 5 megapixels are always accepted, and 12 in most files. The address of an image
      *     never gets another image: each change has a new one, `image.url` of the show.
      */
     put: operations["putShowImage"];
@@ -507,7 +507,7 @@ export interface paths {
      * @description One entry for each complete order of a ticket that the caller listed, with what the buyer paid. If it was cancelled afterwards, the money was given back: `status` is `cancelled`. What was earned is the sum of `price` of those that are
      *     `complete`. Nothing in it is about the buyer.
      *
-     *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row: `orderId,ticketId,showId,title,section,row,number,price,currency,status,reason,soldAt,cancelledAt`. Later versions may add columns behind these. A cell that begins with `=`, `+`, `-`, `@` or a tab
+     *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row: `orderId,ticketId,showId,title,section,row,number,amount,currency,status,reason,soldAt,cancelledAt`. `amount` is the price in the currency's major unit, with a point: `12.00`. Later versions may add columns behind these. A cell that begins with `=`, `+`, `-`, `@` or a tab
      *     has `'` before it, so that spreadsheets do not evaluate it; so has such a text behind a semicolon, at which some spreadsheets begin a cell.
      */
     get: operations["listSales"];
@@ -713,7 +713,7 @@ export interface paths {
     put?: never;
     /**
      * Replace an endpoint's secret
-     * @description For 24 hours each call is signed with the old secret and with the new one, so that you can replace it without losing a call. A secret that was replaced before does not sign any more. The body is ignored.
+     * @description For 24 hours each call is signed with the old secret and with the new one, so that you can replace it without losing a call. After several rotations each old secret signs until its own 24 hours have ended; the newest five sign. Repeat a rotation whose answer is lost with the same `Idempotency-Key`: its answer has the same secret. The body is ignored.
      */
     post: operations["rotateWebhookSecret"];
     delete?: never;
@@ -1000,7 +1000,7 @@ export interface webhooks {
      *     - **Up to eight at once**, and one while the endpoint fails.
      *     - **In any order.** Compare `version` (of the ticket or order) with what you have, and ignore what is older.
      *     - **Retries.** Another answer, a redirect, a timeout or no connection is a failure. The message is sent again after 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 3 h, and then
-     *       every 6 h, for three days; each pause is up to a fifth longer, at random. An endpoint that has had no success for five days is disabled at the next failure (`disabledReason: failing`). 410 disables nothing; delete the endpoint instead.
+     *       every 6 h, for three days; each pause is up to a fifth longer, at random. An endpoint that has failed for five days, without a success, is disabled at the next failure (`disabledReason: failing`, see `failingSince`). 410 disables nothing; delete the endpoint instead.
      *     - A seller gets the events of the tickets that they list and of orders for them; a buyer those of their own orders. The buyer's id is not in what a seller gets.
      */
     post: operations["receiveMessage"];
@@ -1198,7 +1198,7 @@ export interface components {
       height: number;
     };
     /**
-     * @description `scheduled`: it takes place, or has taken place. `cancelled`: its owner cancelled it, for ever.
+     * @description `scheduled`: it takes place, or has taken place. `cancelled`: its owner cancelled it, or deleted the account before it started, for ever.
      * @enum {string}
      */
     ShowStatus: "scheduled" | "cancelled";
@@ -2098,13 +2098,13 @@ export interface components {
     NewWebhook: {
       /**
        * Format: uri
-       * @description Where to send messages: `https`, in public address space, without a user and password, at port 443 or one from 1024 on. In development also `http` to this machine.
+       * @description Where to send messages: `https`, in public address space (a name with a dot, or an address), without a user and password, at port 443 or one from 1024 on. In development also `http` to this machine.
        * @example https://tickets.example/hooks
        */
       url: string;
       /** @description Which events it gets. */
       events: components["schemas"]["EventType"][];
-      /** @description A note for you: up to 200 characters, without control characters and line ends. */
+      /** @description A note for you: up to 200 characters, without control characters and line ends. One of spaces alone is none. */
       description?: string;
     };
     WebhookChange: components["schemas"]["NewWebhook"] & {
@@ -2141,13 +2141,13 @@ export interface components {
       description?: string;
       status: components["schemas"]["WebhookStatus"];
       /**
-       * @description `user`: its owner did it. `failing`: it had only failures for five days. Absent if it is enabled.
+       * @description `user`: its owner did it. `failing`: it had only failures for five days (since `failingSince`). Absent if it is enabled.
        * @enum {string}
        */
       disabledReason?: "user" | "failing";
       /** @description Absent if it is enabled. */
       disabledAt?: components["schemas"]["Time"];
-      /** @description The first failure since the last success. Absent if the last attempt was a success. */
+      /** @description Since when it has only failed. It begins anew after a success, with another `url`, and at a failure before which nothing was sent for twelve hours. Absent if nothing has failed since. */
       failingSince?: components["schemas"]["Time"];
       /** @description The same as `ETag`. */
       version: components["schemas"]["Version"];
@@ -3747,7 +3747,7 @@ export interface operations {
       };
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      /** @description The ticket is reserved or sold, its price is above the cap of its show, or it has changed since it was read. */
+      /** @description The ticket is reserved or sold, its show has started, its price is above the cap of its show, or it has changed since it was read. */
       409: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -3938,7 +3938,21 @@ export interface operations {
           };
         };
       };
-      401: components["responses"]["Unauthorized"];
+      /** @description The caller is not signed in, or the account was deleted. */
+      401: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "WWW-Authenticate": components["headers"]["WWWAuthenticate"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       403: components["responses"]["CrossOrigin"];
       408: components["responses"]["RequestTimeout"];
       /** @description The key was used with another body, or for another request at the same moment. */
@@ -5710,7 +5724,14 @@ export interface operations {
   rotateWebhookSecret: {
     parameters: {
       query?: never;
-      header?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
       path: {
         /** @description The id of an endpoint. */
         webhookId: components["parameters"]["WebhookId"];
@@ -5719,25 +5740,52 @@ export interface operations {
     };
     requestBody?: never;
     responses: {
-      /** @description The endpoint with its new secret. */
+      /** @description The endpoint with its new secret. A replay has the same body. */
       200: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
           "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
           RateLimit: components["headers"]["RateLimit"];
           ETag: components["headers"]["ETag"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
           [name: string]: unknown;
         };
         content: {
           "application/json": components["schemas"]["WebhookWithSecret"];
         };
       };
-      400: components["responses"]["BadRequest"];
+      /** @description The key is too long, or the request is not valid HTTP. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       401: components["responses"]["Unauthorized"];
       403: components["responses"]["CrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      409: components["responses"]["Conflict"];
+      /** @description The key was used with another body, or the endpoint was changed by somebody else at the same moment, again and again. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       413: components["responses"]["TooLarge"];
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
@@ -5748,7 +5796,14 @@ export interface operations {
   testWebhook: {
     parameters: {
       query?: never;
-      header?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
       path: {
         /** @description The id of an endpoint. */
         webhookId: components["parameters"]["WebhookId"];
@@ -5757,8 +5812,21 @@ export interface operations {
     };
     requestBody?: never;
     responses: {
-      /** @description The delivery, which is under way. */
+      /** @description The delivery, which is under way. A replay has the same body, and sends nothing. */
       202: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Delivery"];
+        };
+      };
+      /** @description The key is too long, or the request is not valid HTTP. */
+      400: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
           "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
@@ -5766,15 +5834,16 @@ export interface operations {
           [name: string]: unknown;
         };
         content: {
-          "application/json": components["schemas"]["Delivery"];
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
         };
       };
-      400: components["responses"]["BadRequest"];
       401: components["responses"]["Unauthorized"];
       403: components["responses"]["CrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      /** @description The endpoint is disabled. */
+      /** @description The endpoint is disabled, or the key was used with another body. */
       409: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -6284,7 +6353,7 @@ export interface operations {
          */
         "webhook-timestamp": string;
         /**
-         * @description One or two signatures with a space between: `v1,` and the base64 of the HMAC-SHA256 of `ID.TIMESTAMP.BODY`. There are two while a secret is being replaced.
+         * @description One to five signatures with spaces between: `v1,` and the base64 of the HMAC-SHA256 of `ID.TIMESTAMP.BODY`. There are several while secrets are being replaced.
          * @example v1,PeZVXoSZ+R4SJFjic1PXx7Bej67VutV7r68JBsVqcgg=
          */
         "webhook-signature": string;
