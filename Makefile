@@ -2,7 +2,7 @@
 
 SERVICES        := $(patsubst %/main.go,%,$(wildcard services/*/main.go))
 PROGRAMS        := ./deploy/local ./deploy/stripe ./deploy/proof
-# The npm packages, which need Node 20 or later. Without Node the targets below do without them.
+# The npm packages, which need Node 20.19 or later. Without Node the targets below do without them.
 WEBHOOKS        := services/webhooks
 TYPESCRIPT      := services/contracts/typescript $(WEBHOOKS) services/storefront
 NPM             := deploy/local/npm.sh
@@ -81,7 +81,7 @@ migrate-status: ## show which migrations a PostgreSQL server has
 build: build-webhooks build-storefront ## build the services, the launcher, the Stripe sandbox and the proof
 	@go build -trimpath -o .build/ $(addprefix ./,$(SERVICES)) $(PROGRAMS)
 
-build-webhooks: ## build the service webhooks, if Node 20 or later is there
+build-webhooks: ## build the service webhooks, if Node 20.19 or later is there
 	@$(NPM) build $(WEBHOOKS)
 
 build-storefront: .build/tools/esbuild ## bundle the scripts and styles of the storefront, which the gateway serves
@@ -106,7 +106,7 @@ test-unit: .build/tools/gotestsum ## run the tests that need no sidecar, with th
 	cd deploy/postgres && $(CURDIR)/$(TEST) .
 	cd deploy/local/tools/breaking && $(CURDIR)/$(TEST) .
 
-test-typescript: ## run the tests of the npm packages that need no sidecar, if Node 20 or later is there
+test-typescript: ## run the tests of the npm packages that need no sidecar, if Node 20.19 or later is there
 	@$(NPM) test $(TYPESCRIPT)
 
 test-stack: build-runtime build .build/tools/gotestsum ## run the tests on real sidecars

@@ -318,6 +318,23 @@ func TestManifest_EveryFileThatListsServicesIsCompared(t *testing.T) {
 }
 
 // The check itself: it names what is missing and what is too much, each with its line.
+// An endpoint that the service webhooks takes must also be one that it may connect to, and the API's description must name its ports.
+func TestManifest_TheNetworkPolicyLetsOutWhatAnEndpointMayHave(t *testing.T) {
+	found := regexp.MustCompile(`const lowestPort = (\d+);`).FindStringSubmatch(readFile(t, "services/webhooks/src/network.ts"))
+	require.NotNil(t, found)
+	_, policy, _ := strings.Cut(readFile(t, "deploy/k8s/base/network.yaml"), "name: to-endpoints\n")
+	policy, _, _ = strings.Cut(policy, "\n---")
+	_, ports, _ := strings.Cut(policy, "ports:\n")
+	require.Equal(t, "- protocol: TCP\nport: 443\n- protocol: TCP\nport: "+found[1]+"\nendPort: 65535", strings.TrimSpace(regexp.MustCompile(`(?m)^ +`).ReplaceAllString(ports, "")))
+	for file, text := range map[string]string{
+		"services/contracts/openapi.yaml": "at port 443 or one from " + found[1] + " on",
+		"services/webhooks/README.md":     "Port 443, or one from " + found[1] + " on",
+		"deploy/k8s/README.md":            "443, and " + found[1] + " to 65535",
+	} {
+		require.Contains(t, readFile(t, file), text, file)
+	}
+}
+
 func TestPlace_NamesFileAndLine(t *testing.T) {
 	p := place{file: "list.yaml", part: `scopes:`, pattern: `(?m)^  - ([a-zA-Z_-]+)$`, others: []string{"admin"}}
 	const text = "kind: x\nscopes:\n  - auth\n  - admin\n  - DEAD_LETTERS\n  - gone\n"

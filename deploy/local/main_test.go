@@ -115,14 +115,16 @@ func (l *launched) wait(t *testing.T) (string, int) {
 	return l.text.String(), l.cmd.ProcessState.ExitCode()
 }
 
-func freePorts(t *testing.T, n int) []int {
+// freePorts returns ports below those of stacks and of outgoing connections, which could take them before the launcher does.
+func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer func() { _ = listener.Close() }()
-		ports[i] = listener.Addr().(*net.TCPAddr).Port
+	for port := 14_000 + os.Getpid()%5_000; len(ports) < n; port++ {
+		require.Less(t, port, 20_000, "too few ports are free")
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			defer func() { _ = listener.Close() }()
+			ports = append(ports, port)
+		}
 	}
 	return ports
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a script of npm packages: deploy/local/npm.sh lint services/webhooks services/contracts/typescript
 #
-# Before, it installs what their lock files name, unless that is there. Node is optional: without Node 20 or later, or if npm cannot
+# Before, it installs what their lock files name, unless that is there. Node is optional: without Node 20.19 or later, or if npm cannot
 # install (no network), it prints one line for all packages or for one, and ends with success. CI_REQUIRE_TYPESCRIPT=1 makes that an
 # error. A script that fails is an error always.
 set -euo pipefail
@@ -19,8 +19,10 @@ skip() {
 	[ -z "${CI_REQUIRE_TYPESCRIPT:-}" ] || exit 1
 }
 
-if ! command -v npm > /dev/null || ! node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2> /dev/null; then
-	skip "Skipped: npm run $script in ${packages[*]}. It needs Node 20 or later with npm (https://nodejs.org)."
+if ! command -v npm > /dev/null || ! node -e '
+	const [major, minor] = process.versions.node.split(".").map(Number);
+	process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)' 2> /dev/null; then
+	skip "Skipped: npm run $script in ${packages[*]}. It needs Node 20.19 or later with npm (https://nodejs.org)."
 	exit 0
 fi
 

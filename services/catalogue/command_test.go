@@ -59,7 +59,7 @@ func startReadModel(t *testing.T, documents *state.Store) (*index.Index, *subscr
 		cancel()
 		<-ended
 	})
-	return shows, &subscriptions{changes}
+	return shows, &subscriptions{feed: changes}
 }
 
 // handle waits for the outcome of what a handler has queued.

@@ -1,8 +1,9 @@
 // Command catalogue is the service of the shows, and of what is for sale for them.
 //
-// Read show.go first: it has a show's whole life. Then store.go (documents and decisions), image.go (what becomes of an upload) and
-// api.go (REST). subscriptions.go appends events to the change feed (package feed), readmodel.go applies the feed to what clients search
-// (package index, pages.go) and follow (package live). command.go has the command `catalogue rebuild`.
+// Read show.go first: it has a show's whole life. Then store.go (documents and decisions), owner.go (who may not announce shows any more),
+// image.go (what becomes of an upload) and api.go (REST). subscriptions.go cancels the shows of deleted accounts, and appends all other
+// events to the change feed (package feed); readmodel.go applies the feed to what clients search (package index, pages.go) and follow
+// (package live). command.go has the command `catalogue rebuild`.
 package main
 
 import (
@@ -68,7 +69,7 @@ func main() {
 			Log: s.Log, Metrics: s.Metrics, InUse: func() bool { return streams.Open() > 0 },
 		})
 		s.ReadyCheck("feed", changes.CaughtUp)
-		(&subscriptions{changes}).register(s.Events)
+		(&subscriptions{changes, store}).register(s.Events)
 		s.Public.Use([]string{"/api/catalogue", "/api/tickets"}, func(c *fiber.Ctx) error {
 			changes.Touch()
 			return c.Next()

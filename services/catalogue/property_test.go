@@ -49,7 +49,7 @@ func TestShow_AnyCommands(t *testing.T) {
 
 			var changed bool
 			var err error
-			command := rapid.SampledFrom([]string{"update", "update", "set image", "remove image", "cancel"}).Draw(t, "command")
+			command := rapid.SampledFrom([]string{"update", "update", "set image", "remove image", "cancel", "delete account"}).Draw(t, "command")
 			switch command {
 			case "update":
 				changed, err = show.Update(user, expected, anyDetails(t, now), now)
@@ -60,6 +60,9 @@ func TestShow_AnyCommands(t *testing.T) {
 				changed, err = show.RemoveImage(user, expected, now)
 			case "cancel":
 				changed, err = show.Cancel(user, expected, now)
+			case "delete account":
+				user, fresh = "owner", true
+				changed = show.CancelWithAccount(now)
 			}
 
 			if !changed {
@@ -75,7 +78,7 @@ func TestShow_AnyCommands(t *testing.T) {
 			require.Equal(t, now, show.UpdatedAt)
 			require.Equal(t, before.CreatedAt, show.CreatedAt)
 			require.True(t, show.StartsAt.After(now), "a show never moves into the past")
-			require.Equal(t, command == "cancel", show.Cancelled)
+			require.Equal(t, command == "cancel" || command == "delete account", show.Cancelled)
 			published = append(published, show.Event())
 		}
 

@@ -28,6 +28,8 @@ import (
 //	        ▼   ▼
 //	cancelled   started: the owner cannot change it any more
 //
+// If the owner's account is deleted before the start, nobody could check in the show's buyers: CancelWithAccount cancels it.
+//
 // Each change is published, with the whole show. What follows from it is decided elsewhere:
 //
 //   - tickets lists tickets for the show, while it is scheduled and has not started; sales end when it starts. If its start moves,
@@ -127,6 +129,17 @@ func (s *Show) Cancel(owner id.User, expected ExpectedVersion, now time.Time) (c
 	s.Cancelled = true
 	s.change(now)
 	return true, nil
+}
+
+// CancelWithAccount ends the show because its owner's account was deleted. It changes nothing if the show is cancelled already or has
+// started.
+func (s *Show) CancelWithAccount(now time.Time) (changed bool) {
+	if s.Cancelled || s.hasStarted(now) {
+		return false
+	}
+	s.Cancelled = true
+	s.change(now)
+	return true
 }
 
 // SetImage replaces the image, if checkOwner allows it. It changes nothing if the show has an image with the same content.

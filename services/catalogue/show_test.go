@@ -126,6 +126,31 @@ func TestCancel_IsFinalAndMayBeRepeated(t *testing.T) {
 	require.Equal(t, before, show)
 }
 
+func TestCancelWithAccount_EndsWhatHasNotStarted(t *testing.T) {
+	show := announced(t)
+	later := noon.Add(time.Hour)
+	require.True(t, show.CancelWithAccount(later))
+	event := show.Event().(events.ShowCancelled)
+	require.Equal(t, []any{events.ShowStatusCancelled, 2, clock.Stamp(later)}, []any{event.Status, event.Version, event.UpdatedAt})
+	before := show
+	require.False(t, show.CancelWithAccount(later.Add(time.Hour)))
+	require.Equal(t, before, show)
+
+	for _, tt := range []struct {
+		name    string
+		now     time.Time
+		changed bool
+	}{
+		{"a moment before it starts", hamlet().StartsAt.Add(-time.Millisecond), true},
+		{"when it starts", hamlet().StartsAt, false},
+		{"after it has started", hamlet().StartsAt.Add(time.Hour), false},
+	} {
+		show := announced(t)
+		require.Equal(t, tt.changed, show.CancelWithAccount(tt.now), tt.name)
+		require.Equal(t, tt.changed, show.Cancelled, tt.name)
+	}
+}
+
 func TestShow_RefusesChanges(t *testing.T) {
 	starts := hamlet().StartsAt
 	for _, tt := range []struct {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 
+	"golang.org/x/sync/errgroup"
+
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/reconcile"
 	"boxoffice/services/internal/state"
@@ -15,12 +18,15 @@ import (
 //
 //	show/{id}    Show
 //	image/{id}   storedImage, the image of one show
+//	owner/{user} Owner; the state store deletes it some time after the owner's last announcement, or the deletion of the account
 //	index/shows  all shows, oldest first
 //	index/owner/{user}  all shows of an owner, oldest first
 //	index/recent/shows/{day}  shows that changed on a day, for five days; reconciliation reads them
 func showKey(show id.Show) string { return "show/" + string(show) }
 
 func imageKey(image ImageID) string { return "image/" + string(image) }
+
+func ownerKey(user id.User) string { return "owner/" + string(user) }
 
 // keyOfIndexed is the key of a show whose id is an index entry.
 func keyOfIndexed(show string) string { return showKey(id.Show(show)) }
@@ -30,6 +36,14 @@ const allShows = "shows"
 
 // showsOf is the index of an owner's shows.
 func showsOf(owner id.User) string { return "owner/" + string(owner) }
+
+const (
+	// showsAtOnce is how many shows of a deleted account are read at once.
+	showsAtOnce = 200
+	// cancelAtOnce bounds the shows that are cancelled at the same time. They share transactions, and other requests must not wait for
+	// long.
+	cancelAtOnce = 32
+)
 
 // store reads and commits the documents of shows. Each exported method is one decision, or one query.
 type store struct {
@@ -43,18 +57,78 @@ func newStore(documents *state.Store, clock clock.Clock) *store {
 	return &store{documents: documents, clock: clock, encoder: newEncoder(), images: newImages(documents)}
 }
 
-// Announce makes a show. The caller commits the change.
-func (s *store) Announce(ctx context.Context, owner id.User, details Details) (*state.Change, Show, error) {
-	show, err := Announce(id.New[id.Show](), owner, details, s.clock())
+// Announce makes a show, unless the owner's account was deleted (identity.ErrAccountDeleted). The caller commits the change.
+func (s *store) Announce(ctx context.Context, user id.User, details Details) (*state.Change, Show, error) {
+	show, err := Announce(id.New[id.Show](), user, details, s.clock())
 	if err != nil {
 		return nil, Show{}, err
 	}
+	owner, err := s.owner(ctx, user)
+	if err != nil {
+		return nil, Show{}, err
+	}
+	if err := owner.Value.AddShow(); err != nil {
+		return nil, Show{}, err
+	}
 	change := &state.Change{}
+	change.PutFor(owner.Key, owner.ETag, owner.Value, identity.DeletedTime)
 	change.Insert(showKey(show.ID), show)
 	change.Append(allShows, string(show.ID))
-	change.Append(showsOf(owner), string(show.ID))
+	change.Append(showsOf(user), string(show.ID))
 	emit(ctx, change, &show)
 	return change, show, nil
+}
+
+// owner reads an owner's document. It has no ETag if there is none.
+func (s *store) owner(ctx context.Context, user id.User) (state.Doc[Owner], error) {
+	doc, err := state.Get[Owner](ctx, s.documents, ownerKey(user))
+	if errors.Is(err, state.ErrNotFound) {
+		return doc, nil
+	}
+	return doc, err
+}
+
+// DeleteOwner refuses all later announcements of a user whose account was deleted, and cancels the shows that have not started. It may be
+// repeated: it continues where an earlier call has ended.
+func (s *store) DeleteOwner(ctx context.Context, user id.User) error {
+	_, err := state.Decide(ctx, s.documents, func(ctx context.Context) (*state.Change, struct{}, error) {
+		owner, err := s.owner(ctx, user)
+		if err != nil || !owner.Value.Delete() {
+			return nil, struct{}{}, err
+		}
+		change := &state.Change{}
+		change.PutFor(owner.Key, owner.ETag, owner.Value, identity.DeletedTime)
+		return change, struct{}{}, nil
+	})
+	if err != nil {
+		return err
+	}
+	index := showsOf(user)
+	if complete, err := reconcile.IsConverted(ctx, s.documents, indexOwners); err != nil {
+		return err
+	} else if !complete {
+		index = allShows // some shows of the previous release are in no other
+	}
+	for cursor, more := "", true; more; more = cursor != "" {
+		var scheduled []Show
+		scheduled, cursor, err = state.List(ctx, s.documents, index, showsAtOnce, cursor, keyOfIndexed,
+			func(show Show) bool { return show.UserID == user && show.CancelWithAccount(s.clock()) }) // of a copy
+		if err != nil {
+			return err
+		}
+		var cancelling errgroup.Group
+		cancelling.SetLimit(cancelAtOnce)
+		for _, show := range scheduled {
+			cancelling.Go(func() error {
+				_, err := s.decide(ctx, show.ID, func(show *Show) (bool, error) { return show.CancelWithAccount(s.clock()), nil })
+				return err
+			})
+		}
+		if err := cancelling.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Show reads one show, also a cancelled one. The error is errNoShow if there is none.
@@ -81,10 +155,12 @@ func (s *store) ShowsOf(ctx context.Context, owner id.User, limit int, cursor st
 	return state.List(ctx, s.documents, showsOf(owner), limit, cursor, keyOfIndexed, func(Show) bool { return true })
 }
 
-// indexOwners is the step of the reconciliation that completes the indexes of owners with shows of the previous release.
+// indexOwners is the name of the step of the reconciliation that completes the indexes of owners with shows of the previous release.
+const indexOwners = "index owners"
+
 func (s *store) indexOwners() reconcile.Step {
 	isOld := func(show Show) bool { return !show.InOwnerIndex }
-	return reconcile.Convert(s.documents, "index owners", allShows, keyOfIndexed, isOld, func(ctx context.Context, old Show) error {
+	return reconcile.Convert(s.documents, indexOwners, allShows, keyOfIndexed, isOld, func(ctx context.Context, old Show) error {
 		_, err := state.Modify(ctx, s.documents, showKey(old.ID), func(show *Show, change *state.Change) (bool, error) { return addToOwnerIndex(change, show), nil })
 		return err
 	})

@@ -9,9 +9,13 @@ import (
 	"boxoffice/services/internal/events"
 )
 
-// subscriptions appends to the change feed what the events of shows, tickets and orders mean for the read model. An event is handled when
-// its change is committed; each replica then applies it (feed.Feed).
-type subscriptions struct{ feed *feed.Feed }
+// subscriptions appends to the change feed what the events of shows, tickets and orders mean for the read model. Such an event is handled when
+// its change is committed; each replica then applies it (feed.Feed). The deletion of an account is handled when the owner's shows are
+// cancelled.
+type subscriptions struct {
+	feed  *feed.Feed
+	store *store
+}
 
 func (s *subscriptions) register(r *events.Router) {
 	events.OnQueued(r, func(ctx context.Context, e events.ShowCreated) (outcome, error) { return s.show(ctx, e.Show) })
@@ -32,6 +36,8 @@ func (s *subscriptions) register(r *events.Router) {
 	events.OnQueued(r, func(ctx context.Context, e events.OrderCompleted) (outcome, error) { return s.order(ctx, e.Order) })
 	events.OnQueued(r, func(ctx context.Context, e events.OrderUpdated) (outcome, error) { return s.order(ctx, e.Order) })
 	events.OnQueued(r, func(ctx context.Context, e events.OrderCancelled) (outcome, error) { return s.order(ctx, e.Order) })
+
+	events.On(r, func(ctx context.Context, e events.UserDeleted) error { return s.store.DeleteOwner(ctx, e.ID) })
 }
 
 // outcome waits until a queued change is committed.

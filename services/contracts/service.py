@@ -2,38 +2,49 @@
 
 It is an example to copy from (README.md, "Write a service in an hour"). What it does is what every subscriber does: it accepts
 calls of its own sidecar alone, answers for each event of a delivery, changes a document only on the condition that nobody else has
-changed it, and bears events that come twice or late.
+changed it, bears events that come twice or late, and makes dead letters of those that no retry can mend.
 
     GET /sales/SELLER    {"sold": 2, "revenue": 9000}    on PORT
 """
 
 import base64
+import hashlib
 import hmac
 import json
 import os
+import re
 import signal
+import socket
 import threading
 import urllib.error
 import urllib.request
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SIDECAR = "http://127.0.0.1:" + os.environ["DAPR_HTTP_PORT"]
 KNOWN_SCHEMA = 1  # the highest number of order.completed and order.cancelled that this service can read
+MAX_DELIVERIES = int(os.environ.get("MAX_DELIVERIES", "10"))
 handlers = ThreadPoolExecutor(8)
+failures = {}  # by event, the times of its deliveries that failed, except while something was away
 
 
 class Conflict(Exception):
     """Somebody else has changed the document."""
 
 
-def sidecar(method, path, body=None):
+class Foreign(Exception):
+    """The event came on a topic that is not that of its type, so that anybody may have published it."""
+
+
+def sidecar(method, path, body=None, content_type="application/json"):
     """Calls the sidecar. Returns the body of the answer and its ETag."""
     request = urllib.request.Request(SIDECAR + path, method=method)
     request.add_header("dapr-api-token", os.environ.get("DAPR_API_TOKEN", ""))
     if body is not None:
         request.data = json.dumps(body).encode()
-        request.add_header("Content-Type", "application/json")
+        request.add_header("Content-Type", content_type)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.read(), answer.headers.get("ETag")
@@ -57,47 +68,104 @@ def write(seller, document, etag):
     sidecar("POST", "/v1.0/state/state", [item])
 
 
-def apply(event):
-    """Counts an order that was completed, and no longer one that was refunded."""
+def decode(topic, raw):
+    """Returns the seller and the order of an event, or None for an event that this service ignores. Any exception means that the event
+    is not what its type promises."""
+    event = json.loads(raw)
+    kind = event["type"]
+    if topic != "retry.sales" and not kind.startswith("order."):
+        raise Foreign(f"type {kind} came on the topic {topic}")
+    if kind not in ("order.completed", "order.cancelled"):
+        return None
+    number = re.search(f"(?:/api/schemas/{kind}/|urn:boxoffice:{kind}:)([0-9]+)$", event.get("dataschema") or "")
+    if number and int(number[1]) > KNOWN_SCHEMA:
+        raise ValueError(f"it has schema {number[1]} of {kind}, this service decodes up to {KNOWN_SCHEMA}")
     order = event["data"]
     if "sellerId" not in order:
-        return
+        return None
+    entry = {"version": int(order["version"]), "status": str(order["status"]), "price": int(order["ticket"]["price"])}
+    return str(uuid.UUID(order["sellerId"])), str(uuid.UUID(order["id"])), entry
+
+
+def apply(seller, order, entry):
+    """Counts an order that was completed, and no longer one that was refunded."""
     while True:
-        document, etag = read(order["sellerId"])
-        if document["orders"].get(order["id"], {"version": 0})["version"] >= order["version"]:
+        document, etag = read(seller)
+        if document["orders"].get(order, {"version": 0})["version"] >= entry["version"]:
             return  # a repeat, or an event that comes late
-        document["orders"][order["id"]] = {"version": order["version"], "status": order["status"], "price": order["ticket"]["price"]}
+        document["orders"][order] = entry
         try:
-            return write(order["sellerId"], document, etag)
+            return write(seller, document, etag)
         except Conflict:
             pass  # read again, and decide again
 
 
-def handle(entry):
+def handle(topic, raw):
     """Handles one event of a delivery, and returns its status."""
     try:
-        event = json.loads(base64.b64decode(entry["event"]))
-        if event["type"] not in ("order.completed", "order.cancelled"):
-            return "SUCCESS"
-        if int(event["dataschema"].replace(":", "/").rsplit("/", 1)[1]) > KNOWN_SCHEMA:
-            raise ValueError("the schema's number is too high")
-    except (ValueError, KeyError) as error:
-        return dead_letter(entry, error)
+        decoded = decode(topic, raw)
+    except Foreign as error:
+        return dead_letter(raw, "foreign", error)
+    except Exception as error:
+        return dead_letter(raw, "undecodable", error)
     try:
-        apply(event)
+        if decoded:
+            apply(*decoded)
+        failures.pop(raw, None)
         return "SUCCESS"
     except OSError as error:  # the sidecar or the store is away: the event is delivered again
         print("away:", error, flush=True)
         return "RETRY"
+    except Exception as error:  # a document that cannot be read, or a defect of this program
+        times = failures.setdefault(raw, [])
+        times.append(now())
+        return "RETRY" if len(times) < MAX_DELIVERIES else dead_letter(raw, "failed", error, times)
 
 
-def dead_letter(entry, reason):
-    """Gives up an event that no retry can mend. A whole dead letter has more members: schemas/event.dead.1.json."""
-    print("dead letter:", reason, flush=True)
+def now():
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def dead_letter(raw, code, error, times=None):
+    """Gives up an event that no retry can mend: publishes it with the reason (schemas/event.dead.1.json)."""
+    print("dead letter:", code, repr(error), flush=True)
+    times = times or [now()]
+    letter = {
+        "service": "sales",
+        "instance": socket.gethostname() + ":" + os.environ["PORT"],
+        "code": code,
+        "reason": repr(error),
+        "attempts": len(times),
+        "firstFailure": times[0],
+        "lastFailure": times[-1],
+    }
+    name = "sha256-" + hashlib.sha256(raw).hexdigest()[:24]
     try:
-        sidecar("POST", "/v1.0/publish/pubsub/dead.sales?metadata.rawPayload=true", base64.b64decode(entry["event"]).decode())
+        event = json.loads(raw)
+        json.dumps(event, allow_nan=False)  # NaN is JSON to Python alone
+        letter["event"] = event
+        if isinstance(event, dict) and isinstance(event.get("type"), str):
+            letter["eventType"] = event["type"]
+        if isinstance(event, dict) and isinstance(event.get("id"), str) and event["id"]:
+            letter["eventId"] = name = event["id"]
+    except (ValueError, RecursionError):
+        letter["raw"] = base64.b64encode(raw).decode()
+    envelope = {
+        "specversion": "1.0",
+        "id": f"event.dead:sales:{name}:1",
+        "source": "/sales",
+        "type": "event.dead",
+        "subject": "sales:" + name,
+        "time": times[-1],
+        "datacontenttype": "application/json",
+        "dataschema": os.environ.get("PUBLIC_URL", "http://localhost:8080") + "/api/schemas/event.dead/1",
+        "data": letter,
+    }
+    try:
+        sidecar("POST", "/v1.0/publish/pubsub/dead.sales?metadata.rawPayload=true", envelope, "application/cloudevents+json")
+        failures.pop(raw, None)
         return "SUCCESS"
-    except OSError:
+    except OSError:  # the broker is away: the event is delivered again
         return "RETRY"
 
 
@@ -113,9 +181,10 @@ class Callbacks(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if not hmac.compare_digest(self.headers.get("dapr-api-token", ""), os.environ["APP_API_TOKEN"]):
             return respond(self, 401, {})
-        entries = json.loads(body)["entries"]
-        statuses = handlers.map(handle, entries)
-        respond(self, 200, {"statuses": [{"entryId": e["entryId"], "status": s} for e, s in zip(entries, statuses)]})
+        bulk = json.loads(body)
+        events = [base64.b64decode(entry["event"]) for entry in bulk["entries"]]
+        statuses = handlers.map(handle, [bulk["topic"]] * len(events), events)
+        respond(self, 200, {"statuses": [{"entryId": e["entryId"], "status": s} for e, s in zip(bulk["entries"], statuses)]})
 
     def log_message(self, *_):
         pass
@@ -127,9 +196,11 @@ class Public(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path in ("/healthz", "/readyz"):
             return respond(self, 200, {"status": "ok"})
-        if not self.path.startswith("/sales/"):
+        try:
+            seller = str(uuid.UUID(self.path.removeprefix("/sales/")))
+        except ValueError:
             return respond(self, 404, {})
-        sold = [order for order in read(self.path[7:])[0]["orders"].values() if order["status"] == "complete"]
+        sold = [order for order in read(seller)[0]["orders"].values() if order["status"] == "complete"]
         respond(self, 200, {"sold": len(sold), "revenue": sum(order["price"] for order in sold)})
 
 

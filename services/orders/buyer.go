@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/problem"
 )
 
@@ -32,11 +33,8 @@ type UnpaidOrder struct {
 // IsOver reports whether the order's reservation window has ended.
 func (o UnpaidOrder) IsOver(now time.Time) bool { return !now.Before(o.ExpiresAt) }
 
-var (
-	errTooMany = problem.New(problem.Conflict, "too_many_reservations", "You have as many unpaid reservations as one person may have. Pay or cancel one of them first.").
-			WithField("ticketId")
-	errAccountDeleted = problem.New(problem.Unauthorized, "account_deleted", "This account was deleted.")
-)
+var errTooMany = problem.New(problem.Conflict, "too_many_reservations", "You have as many unpaid reservations as one person may have. Pay or cancel one of them first.").
+	WithField("ticketId")
 
 // AtLimit reports whether the buyer seems to have as many unpaid orders as the terms allow, if they have a limit.
 func (b *Buyer) AtLimit(now time.Time, terms Terms) bool {
@@ -55,10 +53,10 @@ func (b *Buyer) RetainUnpaid(unpaid map[id.Order]bool) {
 }
 
 // AddOrder adds the buyer's new order, if the terms have a limit. It refuses one too many (errTooMany) and a deleted account
-// (errAccountDeleted).
+// (identity.ErrAccountDeleted).
 func (b *Buyer) AddOrder(order Order, now time.Time, terms Terms) error {
 	if b.Deleted {
-		return errAccountDeleted
+		return identity.ErrAccountDeleted
 	}
 	if b.AtLimit(now, terms) {
 		return errTooMany

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/identity"
 )
 
 func TestBuyer_MayHaveAsManyUnpaidOrdersAsTheTermsAllow(t *testing.T) {
@@ -24,5 +25,5 @@ func TestBuyer_MayHaveAsManyUnpaidOrdersAsTheTermsAllow(t *testing.T) {
 
 	require.True(t, buyer.Delete())
 	require.False(t, buyer.Delete())
-	require.ErrorIs(t, buyer.AddOrder(order("five", noon), noon, terms), errAccountDeleted)
+	require.ErrorIs(t, buyer.AddOrder(order("five", noon), noon, terms), identity.ErrAccountDeleted)
 }

@@ -14,6 +14,7 @@ import (
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/state"
 )
 
@@ -54,8 +55,6 @@ const (
 	ticketsCached = 65536
 	// buyerTime is how long a buyer's document is kept after the last window.
 	buyerTime = time.Hour
-	// deletedTime is how long the deletion of an account is kept: longer than any token is valid.
-	deletedTime = 25 * time.Hour
 	// settlingTime is the age from which a complete order counts as settled in any case: banks release an
 	// authorization after a week.
 	settlingTime = 8 * 24 * time.Hour
@@ -232,7 +231,7 @@ func (s *store) DeleteBuyer(ctx context.Context, user id.User) error {
 			return nil, struct{}{}, err
 		}
 		change := &state.Change{}
-		change.PutFor(buyer.Key, buyer.ETag, buyer.Value, deletedTime)
+		change.PutFor(buyer.Key, buyer.ETag, buyer.Value, identity.DeletedTime)
 		return change, struct{}{}, nil
 	})
 	if err != nil {

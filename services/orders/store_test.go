@@ -19,6 +19,7 @@ import (
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
+	"boxoffice/services/internal/identity"
 	"boxoffice/services/internal/state"
 	"boxoffice/services/internal/state/statetest"
 )
@@ -403,7 +404,7 @@ func deleteBuyer(t *testing.T, terms Terms) {
 		s.requireStatus(t, Complete, paid)
 		s.requireStatus(t, Created, others)
 		_, err = s.reserve(t, tickets[3], "buyer")
-		require.ErrorIs(t, err, errAccountDeleted)
+		require.ErrorIs(t, err, identity.ErrAccountDeleted)
 	}
 	require.NoError(t, s.DeleteBuyer(t.Context(), "nobody"), "a user who never bought")
 	_, err = s.reserve(t, tickets[3], "other")

@@ -218,7 +218,7 @@ func TestOverlays_NobodyGoesWhereNothingIsForThem(t *testing.T) {
 		add(sidecars(), strings.Split(dapr, ";")...)
 		add("gateway", "http->auth,tickets,orders,payments,expiration,webhooks,catalogue")
 		add("tickets,orders,payments,webhooks,catalogue", "http->auth")
-		add("webhooks", "443->public addresses")
+		add("webhooks", "443->public addresses", "1024-65535->public addresses")
 		add("auth", "http->orders")
 		add("auth,orders", "443->private addresses", "6443->private addresses") // the API server: for the keys that sign
 		add("expiration", "dapr-internal->expiration")
@@ -329,7 +329,11 @@ func peersOf(t *testing.T, rule object, peers string) []string {
 		if peers == "from" {
 			require.IsType(t, "", port["port"], "ports have names, of which one is the callback port's never")
 		}
-		all = append(all, fmt.Sprint(port["port"])+arrow+strings.Join(who, ","))
+		name := fmt.Sprint(port["port"])
+		if end := port["endPort"]; end != nil {
+			name += fmt.Sprint("-", end)
+		}
+		all = append(all, name+arrow+strings.Join(who, ","))
 	}
 	require.NotEmpty(t, all, "a rule without ports opens all of them")
 	return all

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -35,10 +34,7 @@ func TestStack_ServesTheSidecarsOfDaprsCLI(t *testing.T) {
 	})
 	ports := make([]int, 4)
 	for i := range ports {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		ports[i] = listener.Addr().(*net.TCPAddr).Port
-		require.NoError(t, listener.Close())
+		ports[i] = freePort(t)
 	}
 	start := func(environment string) (*exec.Cmd, *bytes.Buffer) {
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", fmt.Sprintf(environment+` exec .build/runtime daprd --app-id tickets --dapr-http-port %d --dapr-grpc-port %d --dapr-internal-grpc-port %d \

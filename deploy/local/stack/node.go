@@ -18,7 +18,7 @@ import (
 // nodeProgram is the command of an app for Node, and leastNode the oldest version that can run it.
 const (
 	nodeProgram = "node"
-	leastNode   = 20
+	leastNode   = "20.19"
 )
 
 // Omission is an app of the run file that cannot run on this machine.
@@ -55,10 +55,10 @@ func (a *App) cannotRun(nodeVersion func(program string) (string, error)) string
 	const get = "Install it, for example from https://nodejs.org, then: make build"
 	version, err := nodeVersion(a.Command[0])
 	if err != nil {
-		return fmt.Sprintf("it needs Node %d or later, which is not installed here. %s", leastNode, get)
+		return fmt.Sprintf("it needs Node %s or later, which is not installed here. %s", leastNode, get)
 	}
-	if major(version) < leastNode {
-		return fmt.Sprintf("it needs Node %d or later, and %s is %s here. %s", leastNode, a.Command[0], version, get)
+	if slices.Compare(majorAndMinor(version), majorAndMinor(leastNode)) < 0 {
+		return fmt.Sprintf("it needs Node %s or later, and %s is %s here. %s", leastNode, a.Command[0], version, get)
 	}
 	if bundle := a.bundle(); bundle != "" {
 		if _, err := os.Stat(within(a.Dir, bundle)); err != nil {
@@ -77,7 +77,7 @@ func (a *App) bundle() string {
 	return a.Command[1+i]
 }
 
-// nodeVersion is the version that the program prints, as in v20.11.1.
+// nodeVersion is the version that the program prints, as in v20.19.1.
 func nodeVersion(program string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -85,11 +85,14 @@ func nodeVersion(program string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// major is the first number of a version, as in v20.11.1; 0 if there is none.
-func major(version string) int {
-	first, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
-	number, _ := strconv.Atoi(first)
-	return number
+// majorAndMinor are the first two numbers of a version, as in v20.19.1; 0 for one that is not there.
+func majorAndMinor(version string) []int {
+	parts := strings.Split(strings.TrimPrefix(version, "v"), ".")
+	numbers := make([]int, 2)
+	for i := range min(len(parts), len(numbers)) {
+		numbers[i], _ = strconv.Atoi(parts[i])
+	}
+	return numbers
 }
 
 // omit decides which apps of the run file this stack is without: those of Options.Without, and those of Node that cannot run here or are

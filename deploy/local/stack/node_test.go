@@ -21,15 +21,19 @@ func TestNode_WithoutItOrItsBundleAnAppCannotRun(t *testing.T) {
 	}
 	bundled := app("node", "--max-old-space-size=96", ".build/webhooks.mjs")
 
-	require.Equal(t, "it needs Node 20 or later, which is not installed here. Install it, for example from https://nodejs.org, then: make build",
+	require.Equal(t, "it needs Node 20.19 or later, which is not installed here. Install it, for example from https://nodejs.org, then: make build",
 		bundled.cannotRun(func(string) (string, error) { return "", errors.New("not found") }))
-	require.Equal(t, "it needs Node 20 or later, and node is v18.19.0 here. Install it, for example from https://nodejs.org, then: make build",
+	require.Equal(t, "it needs Node 20.19 or later, and node is v18.19.0 here. Install it, for example from https://nodejs.org, then: make build",
 		bundled.cannotRun(version("v18.19.0")))
-	require.Equal(t, ".build/webhooks.mjs is not built, which needs Node and npm: make build", bundled.cannotRun(version("v20.11.1")))
+	for _, old := range []string{"v20.18.3", "v20.2.0", "v20", "unknown"} {
+		require.Contains(t, bundled.cannotRun(version(old)), "it needs Node 20.19 or later, and node is "+old, old)
+	}
+	require.Equal(t, ".build/webhooks.mjs is not built, which needs Node and npm: make build", bundled.cannotRun(version("v20.19.0")))
 
 	require.NoError(t, os.WriteFile(filepath.Join(folder, ".build", "webhooks.mjs"), nil, 0o600))
-	require.Empty(t, bundled.cannotRun(version("v20.11.1")))
-	require.Empty(t, bundled.cannotRun(version("v24.0.0")))
+	for _, recent := range []string{"v20.19.0", "v22.1.0", "v24.0.0"} {
+		require.Empty(t, bundled.cannotRun(version(recent)), recent)
+	}
 
 	goApp := app(".build/orders")
 	require.Empty(t, goApp.cannotRun(version("")), "a program of Go that is not built ends the start instead")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -107,10 +106,7 @@ func TestStreams_OfAnEarlierReleaseAreUpdated(t *testing.T) {
 // A full stream refuses events, and never deletes an event that a consumer has not handled. Events that all consumers have handled make
 // room.
 func TestStreams_FullOfUnhandledEventsTheyRefuseAndLoseNone(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	metrics := listener.Addr().String()
-	require.NoError(t, listener.Close())
+	metrics := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	s := stacktest.Start(t, stack.Options{Apps: []string{}, Infra: []string{stack.NATS}, Env: map[string]string{"NATS_METRICS_ADDRESS": metrics, "NATS_MAX_BYTES": "64MiB"}})
 	js := jetStreamOf(t, s)
 	stream, err := js.Stream(t.Context(), "events")

@@ -360,7 +360,7 @@ func (c *simulatedClient) signOutEverywhere(ctx context.Context) {
 }
 
 // deleteAccount deletes a user, unless orders of the user are unsettled. The user's listings are withdrawn later, and the unpaid
-// orders are cancelled.
+// orders and the shows are cancelled.
 func (c *simulatedClient) deleteAccount(ctx context.Context) {
 	u := c.anyUser()
 	c.deleteEndpoint(u)
@@ -368,6 +368,7 @@ func (c *simulatedClient) deleteAccount(ctx context.Context) {
 	if !x.Granted() && !unclear(x.Response) {
 		return
 	}
+	c.showsMayEnd(u, x.call)
 	for _, t := range c.listingsOf(u) {
 		c.history.Add(check.Request{Kind: check.Withdraw, Ticket: t.id, Call: x.call})
 		c.mayBeVoid(t, x.call)

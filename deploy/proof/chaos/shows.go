@@ -27,7 +27,7 @@ type show struct {
 	owner *user
 	token string // the owner's at the announcement, for other clients too; it may have been revoked since
 	far   bool   // it starts long after the run
-	// cancelled is the call of a request that may have cancelled it; zero if there is none. The load's mutex protects it.
+	// cancelled is the call of a request that may have cancelled it, or may have deleted its owner's account; zero if there is none. The load's mutex protects it.
 	cancelled time.Time
 }
 
@@ -198,9 +198,26 @@ func (c *simulatedClient) cancelShow(ctx context.Context) {
 	if x.Granted() {
 		c.history.ShowCancelled(own.id)
 	}
-	for _, t := range c.tickets {
-		if t.show == own {
-			c.history.Add(check.Request{Kind: check.Revoke, Ticket: t.id, Call: call})
+	c.ticketsMayBeRevoked(own, call)
+}
+
+// ticketsMayBeRevoked records that the tickets of a show may be revoked from a moment on. The caller holds the load's mutex.
+func (l *load) ticketsMayBeRevoked(of *show, from time.Time) {
+	for _, t := range l.tickets {
+		if t.show == of {
+			l.history.Add(check.Request{Kind: check.Revoke, Ticket: t.id, Call: from})
+		}
+	}
+}
+
+// showsMayEnd records that the shows of a user whose account may be deleted may be cancelled from a moment on.
+func (l *load) showsMayEnd(owner *user, from time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.shows {
+		if s.owner == owner && s.cancelled.IsZero() {
+			s.cancelled = from
+			l.ticketsMayBeRevoked(s, from)
 		}
 	}
 }

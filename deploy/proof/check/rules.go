@@ -31,7 +31,7 @@ func (c *checker) rules() []func() {
 	return []func(){
 		c.oneLiveOrder, c.acknowledgedExists, c.changesArePublished, c.onlyChangesArePublished, c.eventsAreOnTheirTopics, c.eventsAreHandled,
 		c.money, c.reservationsExpire, c.expirationsAreTrue, c.noStaleWrite, c.refusalsHadNoEffect, c.projections, c.paymentsOfOrders, c.sellersOfOrders, c.endpointsGetTheirEvents,
-		c.onePlace, c.acknowledgedShowsExist, c.showsArePublished, c.ticketsFollowShows, c.salesEnd, c.pricesAreCapped, c.catalogueIsTrue,
+		c.onePlace, c.acknowledgedShowsExist, c.showsArePublished, c.ticketsFollowShows, c.showsEndWithAccounts, c.salesEnd, c.pricesAreCapped, c.catalogueIsTrue,
 		c.onePass, c.resalesMovePasses, c.checkInsAreTrue,
 	}
 }

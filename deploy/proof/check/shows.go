@@ -304,6 +304,19 @@ func (c *checker) ticketsFollowShows() {
 	}
 }
 
+// Promise 6. A show whose owner has deleted the account is cancelled, unless it has started: nobody else can check in its buyers.
+func (c *checker) showsEndWithAccounts() {
+	deleted := map[string]bool{}
+	for _, user := range c.subjects("user.deleted") {
+		deleted[user] = true
+	}
+	for id, s := range c.shows {
+		if deleted[s.UserID] && !s.Cancelled && s.StartsAt.After(c.now) {
+			c.violation(6, "show "+id, fmt.Sprintf("the account of its owner %s is deleted, and it is scheduled", s.UserID), id)
+		}
+	}
+}
+
 // Promise 1. No order was made after the start of its show, whichever of the show's versions the orders service had.
 func (c *checker) salesEnd() {
 	for id, o := range c.orders {

@@ -107,6 +107,9 @@ func TestRules_FindViolationsOfShows(t *testing.T) {
 		}},
 		{5, `acknowledged as "Night", and published as "Evening"`, func(f *facts) { f.history.Showed("evening", ShowVersion{2, "Night"}) }},
 		{6, "its show off is cancelled, and it is available", func(f *facts) { put(f.tickets, "left", func(t *ticketDoc) { t.ShowID = "off" }) }},
+		{6, "the account of its owner seller is deleted, and it is scheduled", func(f *facts) {
+			f.events = append(f.events, published("user.deleted", "seller", 2, map[string]any{"id": "seller", "version": 2}))
+		}},
 		{6, "its show none does not exist", func(f *facts) { put(f.tickets, "left", func(t *ticketDoc) { t.ShowID = "none" }) }},
 		{6, "its sales end at", func(f *facts) { put(f.shows, "evening", func(s *showDoc) { s.StartsAt = s.StartsAt.Add(time.Hour) }) }},
 		{6, "its seller is not the owner", func(f *facts) { put(f.shows, "evening", func(s *showDoc) { s.UserID = "other" }) }},

@@ -118,6 +118,8 @@ func TestCheck_FindsWhatIsNotDescribed(t *testing.T) {
 		"header":                  {exchange{method: "GET", path: "/notes", status: 200, response: "[]", responseHeader: []string{"X-Debug: 1"}}, "the header X-Debug is not described"},
 		"defect":                  {exchange{method: "GET", path: "/notes", status: 500, response: problem("internal")}, "no request may lead to a 500"},
 		"granted body":            {exchange{method: "POST", path: "/notes", request: `{"text":""}`, status: 201, response: note, responseHeader: []string{`ETag: "1"`}}, "it was granted: /text: minLength"},
+		"granted number":          {exchange{method: "POST", path: "/notes", request: `{"text":"x","stars":3.0}`, status: 201, response: note, responseHeader: []string{`ETag: "1"`}}, "it was granted: /stars is not written in digits"},
+		"granted exponent":        {exchange{method: "POST", path: "/notes", request: `{"text":"x","stars":3e0,"other":3e0}`, status: 201, response: note, responseHeader: []string{`ETag: "1"`}}, "it was granted: /stars is not written in digits"},
 		"granted without a body":  {exchange{method: "POST", path: "/notes", status: 201, response: note, responseHeader: []string{`ETag: "1"`}}, "it was granted: it has no body"},
 		"granted query":           {exchange{method: "GET", path: "/notes?limit=1000", status: 200, response: "[]"}, `it was granted: the query parameter limit is "1000"`},
 		"granted list":            {exchange{method: "GET", path: "/notes/changes?note=7&note=" + noteID, status: 200, responseHeader: []string{"Content-Type: text/event-stream"}}, "'7' is not valid uuid"},

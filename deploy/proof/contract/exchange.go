@@ -107,7 +107,7 @@ func (d *Document) Check(x Exchange) (seen []Outcome, finding *Finding) {
 	}
 	differences = append(differences, d.checkResponse(o, x)...)
 	if x.Status/100 == 2 {
-		for _, reason := range o.checkRequest(x, values) {
+		for _, reason := range d.checkRequest(o, x, values) {
 			differences = append(differences, "the document does not allow this request, and it was granted: "+reason)
 		}
 	}
@@ -145,7 +145,7 @@ func (d *Document) CheckRequest(x Exchange) (reasons []string, described bool) {
 	if o == nil {
 		return nil, false
 	}
-	return o.checkRequest(x, values), true
+	return d.checkRequest(o, x, values), true
 }
 
 // checkUndescribed checks the response to a request that has no operation. methods are those of its path.
@@ -243,7 +243,7 @@ func isJSON(header string) bool {
 	return mediaType == "application/json" || strings.HasSuffix(mediaType, "+json")
 }
 
-func (o *Operation) checkRequest(x Exchange, values map[string]string) (reasons []string) {
+func (d *Document) checkRequest(o *Operation, x Exchange, values map[string]string) (reasons []string) {
 	request := &http.Request{Header: x.RequestHeader}
 	query := x.URL.Query()
 	for _, p := range o.parameters {
@@ -287,7 +287,7 @@ func (o *Operation) checkRequest(x Exchange, values map[string]string) (reasons 
 	case len(x.RequestBody) == 0:
 		reasons = append(reasons, "it has no body")
 	default:
-		reasons = append(reasons, o.body.check(x.RequestHeader, x.RequestBody, checkOpen)...)
+		reasons = append(reasons, o.body.check(x.RequestHeader, x.RequestBody, d.checkOpen)...)
 	}
 	return reasons
 }
@@ -341,7 +341,7 @@ func (p parameter) value(text string) any {
 }
 
 // checkOpen compares a request's body with its schema. A member that is null counts as absent.
-func checkOpen(b body, text []byte) []string {
+func (d *Document) checkOpen(b body, text []byte) []string {
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	switch {
 	case err != nil:
@@ -350,7 +350,11 @@ func checkOpen(b body, text []byte) []string {
 		return []string{"the body is not UTF-8"}
 	}
 	removeNull(value)
-	return explain(b.schema.Validate(value))
+	reasons := explain(b.schema.Validate(value))
+	for _, name := range d.notInDigits([]any{b.source}, value, "") {
+		reasons = append(reasons, name+" is not written in digits")
+	}
+	return reasons
 }
 
 // removeNull removes members that are null from an object, and from the objects in it.

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,13 +28,28 @@ func (d *Document) undescribed(schemas []any, value any, at string) (names []str
 	case []any:
 		parts := d.expand(schemas)
 		for i, item := range value {
-			var described []any
-			for _, part := range parts {
-				if items, ok := part["items"]; ok {
-					described = append(described, items)
-				}
-			}
-			names = append(names, d.undescribed(described, item, fmt.Sprintf("%s/%d", at, i))...)
+			names = append(names, d.undescribed(itemsOf(parts), item, fmt.Sprintf("%s/%d", at, i))...)
+		}
+	}
+	return names
+}
+
+// notInDigits lists the integers of a value that are not written in digits. To JSON Schema 4500.0 and 1e3 are integers, too.
+func (d *Document) notInDigits(schemas []any, value any, at string) (names []string) {
+	parts := d.expand(schemas)
+	switch value := value.(type) {
+	case json.Number:
+		isInteger := slices.ContainsFunc(parts, func(part map[string]any) bool { return part["type"] == "integer" })
+		if isInteger && strings.ContainsAny(value.String(), ".eE") {
+			return []string{at}
+		}
+	case map[string]any:
+		for name, member := range value {
+			names = append(names, d.notInDigits(membersNamed(parts, name), member, at+"/"+name)...)
+		}
+	case []any:
+		for i, item := range value {
+			names = append(names, d.notInDigits(itemsOf(parts), item, fmt.Sprintf("%s/%d", at, i))...)
 		}
 	}
 	return names
@@ -89,6 +105,16 @@ func membersNamed(parts []map[string]any, name string) (schemas []any) {
 			schemas = append(schemas, schema)
 		} else if others, ok := part["additionalProperties"]; ok && others != false {
 			schemas = append(schemas, others)
+		}
+	}
+	return schemas
+}
+
+// itemsOf returns the schemas of the items of a list.
+func itemsOf(parts []map[string]any) (schemas []any) {
+	for _, part := range parts {
+		if items, ok := part["items"]; ok {
+			schemas = append(schemas, items)
 		}
 	}
 	return schemas

@@ -111,7 +111,7 @@ type paymentChange struct {
 
 func preparePaymentChange(t *testing.T, s *testStack) change {
 	buyer, order := s.reserveNew(t, 1000)
-	requireStatus(t, 402, buyer.call(t, client.Pay(order.ID, declinedCard))) // so payments has the order's event
+	requireStatus(t, 402, buyer.callKnown(t, client.Pay(order.ID, declinedCard))) // so payments has the order's event
 	return &paymentChange{stack: s, buyer: buyer, order: order}
 }
 

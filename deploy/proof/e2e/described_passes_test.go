@@ -58,6 +58,7 @@ func TestDescribed_RefusalsOfResale(t *testing.T) {
 	pass := holder.buyPass(t, owner.listPlace(t, client.Offer{ShowID: show.ID, Seat: row1(1), Price: 5000}).ID)
 	withoutShow := s.sell(t, holder)
 
+	s.ticketBecomes(t, "sold", pass.TicketID)
 	requireProblem(t, 403, buyer.callKnown(t, client.Resell(pass.TicketID, 5000)), "not_pass_holder")
 	requireProblem(t, 404, holder.call(t, client.Resell(unknownID, 5000)), "ticket_not_found")
 	requireProblem(t, 409, holder.callKnown(t, client.Resell(holder.order(t, withoutShow.OrderID).Ticket.ID, 5000)), "no_pass")
@@ -91,9 +92,7 @@ func TestDescribed_AListingWhosePassWasUsedMeanwhile(t *testing.T) {
 	owner, holder, buyer := s.signUp(t), s.signUp(t), s.signUp(t)
 	show := owner.announce(t, newShow(inDays(30)))
 	pass := holder.buyPass(t, owner.listPlace(t, client.Offer{ShowID: show.ID, Price: 5000}).ID)
-	r := holder.callKnown(t, client.Resell(pass.TicketID, 5000))
-	requireStatus(t, 201, r)
-	listed := decode[client.Ticket](t, r).ID
+	listed := holder.resell(t, pass.TicketID, 5000).ID
 	projectTicket(t, buyer, client.Ticket{ID: listed})
 
 	s.kill(t, "tickets")

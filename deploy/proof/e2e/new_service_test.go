@@ -54,7 +54,11 @@ func TestPythonService_CountsSales(t *testing.T) {
 		).Replace(text))
 	})
 	retries := strings.NewReplacer("sales-orders", "sales-retry", "events.orders", "retry.sales").Replace(subscription)
-	edit("components/events/subscriptions.yaml", func(text string) string { return text + subscription + retries })
+	edit("components/events/subscriptions.yaml", func(text string) string {
+		letters := regexp.MustCompile(`(?s)---\napiVersion[^-]*?name: dead-letters-webhooks\n.*?\n  - dead-letters\n`).FindString(text)
+		require.NotEmpty(t, letters, "the subscription to copy")
+		return text + subscription + retries + strings.ReplaceAll(letters, "webhooks", "sales")
+	})
 
 	s := newStack(t, stack.Options{RunFile: filepath.Join(folder, "dapr.yaml"), Folder: folder})
 	const price = 4500
@@ -75,6 +79,25 @@ func TestPythonService_CountsSales(t *testing.T) {
 	}
 	sell()
 	eventually(t, "the sale is counted", func() bool { return count() == counted{1, price} })
+
+	// An event that is not what its type promises becomes a dead letter, and does not stop the others.
+	events := s.stream(t)
+	const completed = `{"specversion":"1.0","source":"/orders","type":"order.completed",`
+	bad := []struct{ name, event, code string }{
+		{"no-data", completed + `"id":"no-data","data":null}`, "undecodable"},
+		{"no-seller", completed + `"id":"no-seller","data":{"sellerId":5}}`, "undecodable"},
+		{"wrong-schema", completed + `"id":"wrong-schema","dataschema":5,"data":{}}`, "undecodable"},
+		{"new-schema", completed + `"id":"new-schema","dataschema":"https://example.com/api/schemas/order.completed/9","data":{}}`, "undecodable"},
+		{"of-tickets", `{"specversion":"1.0","id":"of-tickets","source":"/tickets","type":"ticket.created","data":{}}`, "foreign"},
+		{"a list", `["a list"]`, "undecodable"},
+		{"not JSON", `not JSON`, "undecodable"},
+	}
+	for _, one := range bad {
+		events.publishOn(t, "events.orders", []byte(one.event))
+	}
+	for _, one := range bad {
+		require.Equal(t, one.code, s.waitDeadLetter(t, "sales", one.name).Code, one.name)
+	}
 
 	s.kill(t, "sales")
 	sell()

@@ -20,7 +20,7 @@ func TestPayments_OrderIsPaidOnce(t *testing.T) {
 	s := sharedStack(t)
 	buyer, bought := s.reserveNew(t, 4200)
 
-	r := buyer.request(t, "POST", "/api/payments", `{"orderId":"`+bought.ID+`","paymentMethod":"pm_card_visa","amount":1,"currency":"xxx","status":"captured"}`)
+	r := buyer.callKnown(t, newRequest("POST", "/api/payments", `{"orderId":"`+bought.ID+`","paymentMethod":"pm_card_visa","amount":1,"currency":"xxx","status":"captured"}`))
 	requireStatus(t, 201, r)
 	made := decode[client.Payment](t, r)
 	require.Contains(t, []string{"authorized", "captured"}, made.Status)
@@ -48,8 +48,8 @@ func TestPayments_TokenPays(t *testing.T) {
 	s := sharedStack(t)
 	buyer, bought := s.reserveNew(t, 4200)
 
-	requireProblem(t, 402, buyer.call(t, client.PayWithToken(bought.ID, "tok_chargeDeclined")), "generic_decline")
-	r := buyer.call(t, client.PayWithToken(bought.ID, "tok_visa"))
+	requireProblem(t, 402, buyer.callKnown(t, client.PayWithToken(bought.ID, "tok_chargeDeclined")), "generic_decline")
+	r := buyer.callKnown(t, client.PayWithToken(bought.ID, "tok_visa"))
 
 	requireStatus(t, 201, r)
 	buyer.orderBecomes(t, "complete", bought.ID)
@@ -61,7 +61,7 @@ func TestPayments_DeclinedOrderCanBePaidWithAnotherCard(t *testing.T) {
 	buyer, bought := s.reserveNew(t, 4200)
 
 	for card, code := range map[string]string{declinedCard: "generic_decline", insufficientFundsCard: "insufficient_funds", "pm_card_chargeDeclinedExpiredCard": "expired_card"} {
-		problem := requireProblem(t, 402, buyer.call(t, client.Pay(bought.ID, card)), code)
+		problem := requireProblem(t, 402, buyer.callKnown(t, client.Pay(bought.ID, card)), code)
 		require.Equal(t, "paymentMethod", problem.Errors[0].Field)
 	}
 	require.Equal(t, "created", buyer.order(t, bought.ID).Status)
@@ -79,7 +79,7 @@ func TestPayments_ThreeDSecure(t *testing.T) {
 	s := sharedStack(t)
 	begin := func(t *testing.T, card string) (*testUser, client.Payment) {
 		buyer, bought := s.reserveNew(t, 4200)
-		r := buyer.call(t, client.Pay(bought.ID, card))
+		r := buyer.callKnown(t, client.Pay(bought.ID, card))
 		requireStatus(t, 201, r)
 		begun := decode[client.Payment](t, r)
 		require.Equal(t, "requires_action", begun.Status)
@@ -157,7 +157,7 @@ func TestPayments_CancelledOrForeignOrdersAreRefused(t *testing.T) {
 	}
 
 	_, foreign := s.reserveNew(t, 4200)
-	problem := requireProblem(t, 403, buyer.call(t, client.Pay(foreign.ID, goodCard)), "not_buyer")
+	problem := requireProblem(t, 403, buyer.callKnown(t, client.Pay(foreign.ID, goodCard)), "not_buyer")
 	require.Equal(t, "orderId", problem.Errors[0].Field)
 	for name, id := range map[string]string{"old": unknownID, "random": uuid.NewString()} {
 		problem := requireProblem(t, 404, buyer.call(t, client.Pay(id, goodCard)), "order_not_found")
@@ -175,7 +175,7 @@ func TestPayments_ExpiredOrderIsRefused(t *testing.T) {
 	buyer, late := s.reserveNew(t, 4200)
 	waitTime(late.ExpiresAt)
 
-	problem := requireProblem(t, 409, buyer.call(t, client.Pay(late.ID, goodCard)))
+	problem := requireProblem(t, 409, buyer.callKnown(t, client.Pay(late.ID, goodCard)))
 
 	require.Contains(t, []string{"order_expired", "order_cancelled"}, problem.Errors[0].Code)
 	require.Equal(t, "expired", buyer.orderBecomes(t, "cancelled", late.ID).Reason)
@@ -204,7 +204,7 @@ func TestPayments_AreFoundByTheirOrders(t *testing.T) {
 	buyer, bought := s.reserveNew(t, 4200)
 	of := func(orderID string) client.Response { return buyer.call(t, client.ReadPaymentsOf(orderID)) }
 
-	none := of(bought.ID)
+	none := buyer.callKnown(t, client.ReadPaymentsOf(bought.ID))
 	requireStatus(t, 200, none)
 	require.JSONEq(t, "[]", string(none.Body))
 	paid := buyer.pay(t, bought.ID, goodCard)
@@ -212,7 +212,7 @@ func TestPayments_AreFoundByTheirOrders(t *testing.T) {
 	require.Equal(t, []client.Payment{captured}, decode[[]client.Payment](t, of(bought.ID)))
 
 	_, foreign := s.reserveNew(t, 4200)
-	requireProblem(t, 403, of(foreign.ID), "not_buyer")
+	requireProblem(t, 403, buyer.callKnown(t, client.ReadPaymentsOf(foreign.ID)), "not_buyer")
 	requireProblem(t, 404, of(unknownID), "order_not_found")
 	requireProblem(t, 400, of("17"), "uuid")
 	requireProblem(t, 400, of(""), "required")
@@ -257,7 +257,7 @@ func TestPayments_IdempotencyKeyRepeatsTheResponse(t *testing.T) {
 	buyer, bought := s.reserveNew(t, 4200)
 	key := uuid.NewString()
 	pay := func(card, key string) client.Response {
-		return buyer.call(t, client.Pay(bought.ID, card).WithKey(key))
+		return buyer.callKnown(t, client.Pay(bought.ID, card).WithKey(key))
 	}
 
 	requireProblem(t, 402, pay(declinedCard, key))
@@ -338,7 +338,7 @@ func TestPayments_RepeatedResponseHasTheClientSecret(t *testing.T) {
 	s := sharedStack(t)
 	buyer, bought := s.reserveNew(t, 4200)
 	pay := func() client.Payment {
-		r := buyer.call(t, client.Pay(bought.ID, secureCard).WithKey("one"))
+		r := buyer.callKnown(t, client.Pay(bought.ID, secureCard).WithKey("one"))
 		requireStatus(t, 201, r)
 		return decode[client.Payment](t, r)
 	}

@@ -38,13 +38,10 @@ func startPostgresFor(t *testing.T, password string) *postgres {
 		require.NotEqual(t, "1", os.Getenv("CI_REQUIRE_POSTGRES"), "CI_REQUIRE_POSTGRES is set, so PostgreSQL must be installed")
 		t.Skip("PostgreSQL is not installed")
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
 	// Not t.TempDir, which other users cannot read.
 	folder, err := os.MkdirTemp("", "boxoffice-postgres-")
 	require.NoError(t, err)
-	p := &postgres{program: filepath.Join(programs, "postgres"), folder: folder, port: listener.Addr().(*net.TCPAddr).Port, password: password}
-	require.NoError(t, listener.Close())
+	p := &postgres{program: filepath.Join(programs, "postgres"), folder: folder, port: freePort(t), password: password}
 	t.Cleanup(func() {
 		p.kill()
 		_ = os.RemoveAll(folder)

@@ -29,12 +29,9 @@ func startRedis(t *testing.T) string {
 		}
 		t.Skip("redis-server is not installed")
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := listener.Addr().(*net.TCPAddr)
-	require.NoError(t, listener.Close())
-
-	server := exec.Command(program, "--port", strconv.Itoa(address.Port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
+	port := strconv.Itoa(freePort(t))
+	address := net.JoinHostPort("127.0.0.1", port)
+	server := exec.Command(program, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
 	require.NoError(t, server.Start())
 	ended := make(chan struct{})
 	go func() { _ = server.Wait(); close(ended) }()
@@ -43,13 +40,13 @@ func startRedis(t *testing.T) string {
 		<-ended
 	})
 	eventually(t, "redis answers", func() bool {
-		conn, err := net.DialTimeout("tcp", address.String(), time.Second)
+		conn, err := net.DialTimeout("tcp", address, time.Second)
 		if err == nil {
 			_ = conn.Close()
 		}
 		return err == nil
 	})
-	return address.String()
+	return address
 }
 
 // redisResources returns the default set of components with Redis as the state store.

@@ -27,7 +27,7 @@ func TestRestart_KeepsEverything(t *testing.T) {
 	keys := first.publicKeys(t)
 	require.NoError(t, first.Stop())
 
-	brief := newStack(t, stack.Options{Folder: folder, Env: map[string]string{"RESERVATION_WINDOW": "10s"}})
+	brief := newStack(t, stack.Options{Folder: folder, Env: map[string]string{"RESERVATION_WINDOW": "20s"}})
 	late := brief.signUp(t)
 	seller.stack = brief
 	unpaid := late.reserve(t, seller.list(t, "Unpaid", 2000).ID)

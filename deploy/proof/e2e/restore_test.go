@@ -76,6 +76,8 @@ func TestRestore_LostOrdersEndAndTheirMoneyIsReturned(t *testing.T) {
 	second.ticketBecomes(t, "reserved", listings[0].ID)
 	second.ticketBecomes(t, "reserved", listings[1].ID)
 	second.stream(t).waitIdle(t)
+	slots := second.slotsOf(t, unpaid)
+	require.NotEmpty(t, slots)
 	second.kill(t, "orders")
 	held := buyer.pay(t, paid.ID, goodCard)
 	require.Equal(t, int64(1500), second.ledger(t, paid.ID)[0].Held)
@@ -87,8 +89,6 @@ func TestRestore_LostOrdersEndAndTheirMoneyIsReturned(t *testing.T) {
 	requireStatus(t, 404, buyer.call(t, client.ReadOrder(paid.ID)))
 	buyer.paymentBecomes(t, "voided", held.ID)
 	last.requireMoney(t, paid.ID, money{charges: 1})
-	slots := last.slotsOf(t, unpaid)
-	require.NotEmpty(t, slots)
 	eventuallyWithin(t, time.Minute, "the lost orders' slot is published", func() bool {
 		return slices.ContainsFunc(events.read(), func(e publishedEvent) bool {
 			return e.Type == "expiration.complete" && strings.Contains(string(e.raw), unpaid.ID)

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -130,7 +129,7 @@ func TestCardTesting_AttemptsAreLimitedAndReasonsHidden(t *testing.T) {
 	seller := s.signUp(t)
 	orders := []client.Order{tester.reserve(t, seller.list(t, "One", 1500).ID), tester.reserve(t, seller.list(t, "Two", 1500).ID), tester.reserve(t, seller.list(t, "Three", 1500).ID)}
 	try := func(o client.Order, card string) client.Response {
-		return tester.request(t, "POST", "/api/payments", map[string]string{"orderId": o.ID, "paymentMethod": card})
+		return tester.callKnown(t, client.Pay(o.ID, card))
 	}
 	for _, card := range []string{"pm_card_chargeDeclinedStolenCard", "pm_card_chargeDeclinedLostCard"} {
 		requireProblem(t, 402, try(orders[0], card), "card_declined")
@@ -149,8 +148,7 @@ func TestCardTesting_AttemptsAreLimitedAndReasonsHidden(t *testing.T) {
 	require.Equal(t, 3, declines, "nothing else is sent to Stripe")
 
 	user := s.signUp(t)
-	status, _ := user.tryPay(t, user.reserve(t, seller.list(t, "Four", 1500).ID).ID, goodCard)
-	require.Equal(t, http.StatusCreated, status)
+	user.pay(t, user.reserve(t, seller.list(t, "Four", 1500).ID).ID, goodCard)
 }
 
 // A card tester confirms the intent at Stripe, past the payments service.

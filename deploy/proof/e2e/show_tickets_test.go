@@ -114,7 +114,7 @@ func TestShowTickets_AreSoldUntilTheShowStarts(t *testing.T) {
 	t.Parallel()
 	s := pooledStack(t, nil)
 	owner, buyer := s.signUp(t), s.signUp(t)
-	show := owner.announce(t, newShow(time.Now().Add(6*time.Second)))
+	show := owner.announce(t, newShow(time.Now().Add(10*time.Second)))
 	first := owner.listPlace(t, client.Offer{ShowID: show.ID, Seat: row1(1), Price: 1000})
 	second := owner.listPlace(t, client.Offer{ShowID: show.ID, Seat: row1(2), Price: 1000})
 	order := buyer.reserve(t, first.ID)
@@ -141,6 +141,7 @@ func TestShowTickets_FollowAShowThatIsMoved(t *testing.T) {
 	for _, listed := range []client.Ticket{free, taken} {
 		eventually(t, "the ticket follows its show", func() bool { return s.ticket(t, listed.ID).SalesEndAt.Equal(moved.StartsAt) })
 	}
+	s.stream(t).waitIdle(t) // orders knows it, too
 	waitTime(moved.StartsAt.Add(100 * time.Millisecond))
 	eventually(t, "the ticket is not sold any more", func() bool { return buyer.call(t, client.Reserve(free.ID)).Code() == "show_started" })
 	buyer.cancel(t, order.ID)
@@ -171,6 +172,7 @@ func TestShowTickets_ACancelledShowGivesTheMoneyBack(t *testing.T) {
 	for _, listed := range tickets {
 		eventually(t, "the listing is withdrawn", func() bool { return s.call(t, client.ReadTicket(listed.ID)).Status == 404 })
 	}
+	s.stream(t).waitIdle(t) // orders knows it, too
 	requireProblem(t, 409, owner.call(t, client.ListPlace(client.Offer{ShowID: show.ID, Price: 4000})), "show_cancelled")
 	requireProblem(t, 404, second.call(t, client.Reserve(tickets[2].ID)), "ticket_not_found")
 	require.Equal(t, "cancelled", decode[client.Show](t, s.call(t, client.ReadShow(show.ID))).Status)

@@ -221,7 +221,7 @@ func TestUsers_InvalidRequestsAreRefused(t *testing.T) {
 	requireStatus(t, 401, s.call(t, client.SignIn(longest.Email, longest.Password+"y")))
 }
 
-// An account is deleted. What it has reserved and listed ends, what it has bought stays.
+// An account is deleted. What it has reserved, listed and announced ends, what it has bought stays.
 func TestDeletedAccount_ItsReservationsAndListingsEnd(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, stack.Options{Env: map[string]string{"RESERVATIONS_PER_USER": "10"}})
@@ -234,6 +234,7 @@ func TestDeletedAccount_ItsReservationsAndListingsEnd(t *testing.T) {
 	s.ticketBecomes(t, "reserved", listedAndReserved.ID)
 	unpaid := deleted.reserve(t, reserved.ID)
 	bought := s.sell(t, deleted)
+	show, kept := deleted.announce(t, hamlet()), other.announce(t, hamlet())
 	statusOf := func(ticketID string) func() int {
 		return func() int { return s.call(t, client.ReadTicket(ticketID)).Status }
 	}
@@ -243,8 +244,12 @@ func TestDeletedAccount_ItsReservationsAndListingsEnd(t *testing.T) {
 		events.publish(t, userDeleted)
 		require.Equal(t, "user", deleted.orderBecomes(t, "cancelled", unpaid.ID).Reason)
 		eventuallyEqual(t, http.StatusNotFound, "the response for the listing", statusOf(listed.ID))
+		eventuallyEqual(t, "cancelled", "the status of the show", func() string { return s.show(t, show.ID).Status })
 		events.waitIdle(t)
 	}
+	require.Equal(t, show.Version+1, s.show(t, show.ID).Version, "it is cancelled once")
+	require.Equal(t, kept, s.show(t, kept.ID))
+	requireProblem(t, 401, deleted.call(t, client.CreateShow(hamlet())), "account_deleted")
 	s.ticketBecomes(t, "available", reserved.ID)
 	requireStatus(t, 401, deleted.call(t, client.Reserve(available.ID)))
 	requireProblem(t, 404, other.call(t, client.Reserve(listed.ID)), "ticket_not_found")
@@ -258,6 +263,73 @@ func TestDeletedAccount_ItsReservationsAndListingsEnd(t *testing.T) {
 	eventuallyEqual(t, http.StatusNotFound, "the response for the listing", statusOf(listedAndReserved.ID))
 	events.waitIdle(t)
 	requireProblem(t, 404, other.call(t, client.Reserve(listedAndReserved.ID)), "ticket_not_found")
+	require.Zero(t, events.deadLetterCount(t))
+}
+
+// Nobody could check in the buyers of a show whose owner has deleted the account. So the show is cancelled, and the money given back.
+func TestDeletedAccount_ItsShowsAreCancelled(t *testing.T) {
+	t.Parallel()
+	s := pooledStack(t, nil)
+	owner, buyer, other := s.signUp(t), s.signUp(t), s.signUp(t)
+	show, without := owner.announce(t, newShow(inDays(30))), owner.announce(t, newShow(inDays(40)))
+	places := make([]client.Ticket, 3)
+	for number := range places {
+		places[number] = owner.listPlace(t, client.Offer{ShowID: show.ID, Seat: row1(number), Price: 4000})
+	}
+	paid := buyer.buy(t, places[0].ID)
+	s.waitMoney(t, paid.OrderID, money{charges: 1, kept: 4000})
+	code := buyer.passCode(t, paid.OrderID)
+	resale := buyer.resell(t, places[0].ID, 4000)
+	reserved := other.reserve(t, places[1].ID)
+
+	requireStatus(t, 204, owner.call(t, client.DeleteAccount(owner.password)))
+
+	for _, id := range []string{show.ID, without.ID} {
+		eventuallyEqual(t, "cancelled", "the status of the show", func() string { return s.show(t, id).Status })
+	}
+	require.Equal(t, "withdrawn", buyer.orderBecomes(t, "cancelled", paid.OrderID).Reason)
+	require.Equal(t, "withdrawn", other.orderBecomes(t, "cancelled", reserved.ID).Reason)
+	buyer.paymentBecomes(t, "refunded", paid.ID)
+	s.requireMoney(t, paid.OrderID, money{charges: 1})
+	requireProblem(t, 409, buyer.call(t, client.ReadPass(paid.OrderID)), "pass_void")
+	require.Contains(t, []string{"pass_void", "token_revoked"}, owner.call(t, client.CheckIn(show.ID, code)).Code(), "the token is refused within half a minute")
+	for _, listed := range append(places, resale) {
+		eventually(t, "the listing is withdrawn", func() bool { return s.call(t, client.ReadTicket(listed.ID)).Status == 404 })
+		eventually(t, "it cannot be reserved", func() bool { return other.call(t, client.Reserve(listed.ID)).Code() == "ticket_not_found" })
+	}
+	eventually(t, "the catalogue does not have the show", func() bool { return s.call(t, client.ReadCatalogueShow(show.ID)).Status == 404 })
+}
+
+// If catalogue ends while it cancels the shows, it continues when it runs again.
+func TestDeletedAccount_AllItsShowsAreCancelledThoughCatalogueEnds(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, stack.Options{})
+	owner := s.signUp(t)
+	shows := make([]string, 80)
+	for i := range shows {
+		shows[i] = owner.announce(t, hamlet()).ID
+	}
+	scheduled := func() (n int) {
+		for _, id := range shows {
+			if s.show(t, id).Status == "scheduled" {
+				n++
+			}
+		}
+		return n
+	}
+	events := s.stream(t)
+
+	requireStatus(t, 204, owner.call(t, client.DeleteAccount(owner.password)))
+	events.waitFor(t, "user.deleted:"+owner.ID+":2")
+	s.kill(t, "catalogue")
+	s.start(t, "catalogue")
+	s.waitReady(t, "catalogue")
+
+	eventuallyEqual(t, 0, "the number of scheduled shows", scheduled)
+	for _, id := range shows {
+		require.Equal(t, 2, s.show(t, id).Version, "each is cancelled once")
+	}
+	events.waitIdle(t)
 	require.Zero(t, events.deadLetterCount(t))
 }
 

@@ -447,8 +447,9 @@ func TestLive_IsAnEventStream(t *testing.T) {
 	c.require("listing", "e1-11-1")
 	require.EqualValues(t, 1, testutil.ToFloat64(h.metrics.open))
 	require.NoError(t, res.Body.Close())
-	require.Eventually(t, func() bool { return testutil.ToFloat64(h.metrics.open) == 0 }, time.Second, time.Millisecond, "the client has closed it")
-	require.EqualValues(t, 1, testutil.ToFloat64(h.metrics.ended.WithLabelValues("client")))
+	require.Eventually(t, func() bool {
+		return testutil.ToFloat64(h.metrics.open) == 0 && testutil.ToFloat64(h.metrics.ended.WithLabelValues("client")) == 1
+	}, 10*time.Second, time.Millisecond, "the client has closed it")
 
 	req, err := http.NewRequest("GET", url+"?show="+string(show(1)), nil)
 	require.NoError(t, err)

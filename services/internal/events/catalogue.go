@@ -378,8 +378,8 @@ type ShowUpdated struct{ Show }
 
 func (ShowUpdated) EventType() string { return "show.updated" }
 
-// ShowCancelled is published when the owner has cancelled a show: it does not take place. Its version is higher than those of all
-// other events of the show.
+// ShowCancelled is published when the owner has cancelled a show, or has deleted the account before it started: it does not take place.
+// Its version is higher than those of all other events of the show.
 type ShowCancelled struct{ Show }
 
 func (ShowCancelled) EventType() string { return "show.cancelled" }

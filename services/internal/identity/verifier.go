@@ -30,6 +30,9 @@ const (
 	// on auth. firstFetchPause is that time while there are no keys.
 	fetchPause      = 5 * time.Second
 	firstFetchPause = 500 * time.Millisecond
+	// DeletedTime is how long a service that must refuse requests of deleted accounts keeps that one was deleted: longer than any
+	// token is valid.
+	DeletedTime = 25 * time.Hour
 	// failedFetchPause is the time until Watch retries a fetch that failed.
 	failedFetchPause = 2 * time.Second
 	// longestToken bounds the tokens that are parsed. Those of auth have about 500 bytes.
@@ -46,7 +49,9 @@ var (
 	// ErrRevoked is the problem of a token whose user has signed out everywhere, changed the password or deleted the account, or
 	// whose session was ended because its refresh token was used twice.
 	ErrRevoked = problem.New(problem.Unauthorized, "token_revoked", "You were signed out. Sign in again.")
-	errNoKeys  = problem.New(problem.Unavailable, "keys_unavailable", "Signing in cannot be checked at the moment. Nothing was changed: send the same request again.").WithRetryAfter(time.Second)
+	// ErrAccountDeleted is the problem of a service that knows of the deletion of an account, when its token is still accepted.
+	ErrAccountDeleted = problem.New(problem.Unauthorized, "account_deleted", "This account was deleted.")
+	errNoKeys         = problem.New(problem.Unavailable, "keys_unavailable", "Signing in cannot be checked at the moment. Nothing was changed: send the same request again.").WithRetryAfter(time.Second)
 )
 
 // Verifier verifies tokens with keys and revocations that it fetches from auth. While auth is unavailable, it uses those that it

@@ -330,17 +330,27 @@ type converted struct {
 	At     time.Time `json:"at"`
 }
 
+func convertedKey(step string) string { return "converted/" + step }
+
+// IsConverted reports whether a step of Convert has found nothing to convert any more.
+func IsConverted(ctx context.Context, store *state.Store, step string) (bool, error) {
+	_, err := state.Get[converted](ctx, store, convertedKey(step))
+	if errors.Is(err, state.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Convert is a step for documents of the previous release: it calls convert with each document of an index for which isOld returns true, until one
 // pass has found none. From then on it does nothing, so old documents that a process of the previous release makes later must be converted
 // with their next change.
 func Convert[T any](store *state.Store, name, index string, key func(id string) string, isOld func(T) bool, convert func(context.Context, T) error) Step {
 	return Step{Name: name, Run: func(ctx context.Context, p *Pass) error {
-		noted, err := state.Get[converted](ctx, store, "converted/"+name)
-		if !errors.Is(err, state.ErrNotFound) {
+		if done, err := IsConverted(ctx, store, name); done || err != nil {
 			return err
 		}
 		found := 0
-		err = state.Each(ctx, store, index, key, func(docs []state.Doc[T]) error {
+		err := state.Each(ctx, store, index, key, func(docs []state.Doc[T]) error {
 			for _, doc := range docs {
 				if !isOld(doc.Value) {
 					continue
@@ -359,7 +369,7 @@ func Convert[T any](store *state.Store, name, index string, key func(id string) 
 			return err
 		}
 		var change state.Change
-		change.Create(noted.Key, converted{Schema: 1, At: p.r.now()})
+		change.Create(convertedKey(name), converted{Schema: 1, At: p.r.now()})
 		return store.Commit(ctx, &change)
 	}}
 }

@@ -181,7 +181,7 @@ func TestLimitConnections_TrustedProxiesHaveAsManyAsTheyNeed(t *testing.T) {
 }
 
 func TestNew_CutsClientsThatAreSlow(t *testing.T) {
-	address, _, _ := bounded(t, ConnectionLimits{}, func(o *Options) { o.HeaderTimeout, o.BodyTimeout = 200*time.Millisecond, 600*time.Millisecond })
+	address, _, _ := bounded(t, ConnectionLimits{}, func(o *Options) { o.HeaderTimeout, o.BodyTimeout = 200*time.Millisecond, 3*time.Second })
 	drips := func(t *testing.T, begin string, least, most time.Duration) {
 		t.Parallel()
 		c := connect(t, address)
@@ -204,10 +204,10 @@ func TestNew_CutsClientsThatAreSlow(t *testing.T) {
 		require.Less(t, time.Since(began), most)
 	}
 	t.Run("headers", func(t *testing.T) {
-		drips(t, "GET / HTTP/1.1\r\nHost: x\r\nX-Drip: ", 150*time.Millisecond, 550*time.Millisecond)
+		drips(t, "GET / HTTP/1.1\r\nHost: x\r\nX-Drip: ", 150*time.Millisecond, 2500*time.Millisecond)
 	})
 	t.Run("a body", func(t *testing.T) {
-		drips(t, fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", 10_000), 500*time.Millisecond, 3*time.Second)
+		drips(t, fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", 10_000), 2500*time.Millisecond, 15*time.Second)
 	})
 	t.Run("nothing at all", func(t *testing.T) {
 		t.Parallel()

@@ -118,7 +118,10 @@ func article(wrong *json.UnmarshalTypeError) string {
 		return "true or false"
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		if strings.HasPrefix(wrong.Value, "number ") {
+		switch number, isNumber := strings.CutPrefix(wrong.Value, "number "); {
+		case isNumber && strings.ContainsAny(number, ".eE"):
+			return "a whole number, written in digits"
+		case isNumber:
 			return "a whole number in the range of 64 bits"
 		}
 		return "a whole number"

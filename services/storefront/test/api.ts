@@ -60,7 +60,7 @@ export class Account {
     return answer;
   }
 
-  /** Announces a show of a name that no other test has. It is in the catalogue when this returns. */
+  /** Announces a show of a name that no other test has. The catalogue has it, and finds it by its name, when this returns. */
   async announce(members: Partial<Schemas["NewShow"]> = {}): Promise<Show> {
     const show = await this.call<Show>("POST", "/api/shows", {
       name: `Concert ${randomUUID().slice(0, 8)}`,
@@ -72,7 +72,11 @@ export class Account {
       category: "music",
       ...members,
     });
-    await found(this.url, `/api/catalogue/shows/${show.id}`);
+    const search = new URLSearchParams({ q: show.name, sort: "relevance", limit: "100" });
+    await eventually(async () => {
+      const { shows } = await send<{ shows: Show[] }>(this.url, "GET", `/api/catalogue/shows?${search.toString()}`);
+      return shows.some(({ id }) => id === show.id) || undefined;
+    });
     return show;
   }
 
@@ -90,14 +94,18 @@ export class Account {
     return this.call<Order>("POST", "/api/orders", { ticketId: ticket.id });
   }
 
-  /** Buys a ticket: the order is complete when this returns. */
+  /** Buys a ticket: the order is complete, and the ticket sold, when this returns. */
   async buy(ticket: Ticket): Promise<Order> {
     const order = await this.reserve(ticket);
     await this.call("POST", "/api/payments", { orderId: order.id, paymentMethod: "pm_card_visa" });
-    return eventually(async () => {
+    const complete = await eventually(async () => {
       const now = await this.call<Order>("GET", `/api/orders/${order.id}`);
       return now.status === "complete" ? now : undefined;
     });
+    await eventually(
+      async () => (await send<Ticket>(this.url, "GET", `/api/tickets/${ticket.id}`)).status === "sold" || undefined,
+    );
+    return complete;
   }
 }
 
@@ -119,18 +127,6 @@ export async function showWithSeats(url: string, seats: number, members: Partial
     throw new Error("a show without seats");
   }
   return { owner, show, ticket, tickets };
-}
-
-/** Waits until a path is there. */
-export function found(url: string, path: string): Promise<unknown> {
-  return eventually(() =>
-    send(url, "GET", path).catch((error: unknown) => {
-      if (error instanceof Refusal && error.status === 404) {
-        return undefined;
-      }
-      throw error;
-    }),
-  );
 }
 
 /** Calls until there is a result, because events arrive a moment later. */

@@ -58,9 +58,9 @@ test("the countdown is the server's, whatever the browser's clock, and survives 
 
 test("a reservation expires before the reader's eyes, and the ticket is free again", async ({ page, visit }) => {
   const { ticket } = await reserved(page, hastyUrl);
+  await expect(page.getByRole("timer")).toBeVisible();
   const other = await (await visit()).newPage();
   await other.goto(`${hastyUrl}/shows/${ticket.showId ?? ""}`);
-  await expect(page.getByRole("timer")).toBeVisible();
 
   await expect(page.getByRole("heading", { name: "The time to pay is over" })).toBeVisible();
   await expect(page.getByRole("button", { name: /^Pay/ })).toHaveCount(0);

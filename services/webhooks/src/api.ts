@@ -1,7 +1,7 @@
 // The REST API, described in services/contracts/openapi.yaml. Callers see their own endpoints only.
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Loose, Schemas } from "./contract.ts";
-import { decodeEndpoint, expectedVersion, idempotencyKey, linkNext, paging, pathId } from "./decode.ts";
+import { decodeEndpointChange, decodeNewEndpoint, expectedVersion, idempotencyKey, linkNext, paging, pathId } from "./decode.ts";
 import type { Delivery } from "./delivery.ts";
 import { findEndpoint, type Endpoint } from "./endpoint.ts";
 import type { Verifier } from "./identity.ts";
@@ -25,7 +25,7 @@ export function registerApi(app: FastifyInstance, { store, verifier, begin, allo
 
   app.post("/api/webhooks", async (request, reply) => {
     const caller = await callerOf(request);
-    const { settings } = decodeEndpoint(request, allowLoopback);
+    const settings = decodeNewEndpoint(request, allowLoopback);
     const answer = await store.create(caller, settings, idempotencyKey(request), (endpoint) => ({
       status: 201,
       location: "/api/webhooks/" + endpoint.id,
@@ -49,7 +49,7 @@ export function registerApi(app: FastifyInstance, { store, verifier, begin, allo
   app.put("/api/webhooks/:id", async (request, reply) => {
     const caller = await callerOf(request);
     const id = pathId(request, "id");
-    const { settings, status, version } = decodeEndpoint(request, allowLoopback);
+    const { settings, status, version } = decodeEndpointChange(request, allowLoopback);
     const expected = expectedVersion(request, version);
     await sendEndpoint(reply, await store.update(caller, id, expected, settings, status));
   });

@@ -15,37 +15,62 @@ const maxLimit = 200;
 const longestCursor = 256;
 const longestKey = 255;
 
-/** What a request asks an endpoint to be. */
-export interface EndpointRequest {
+/** What a request asks an endpoint to become. */
+export interface EndpointChange {
   settings: Settings;
   status: Endpoint["status"] | undefined;
   version: number | undefined;
 }
 
-/** Decodes the body of a request for an endpoint. It throws a problem with one detail for each wrong member. */
-export function decodeEndpoint(request: FastifyRequest, allowLoopback: boolean): EndpointRequest {
+/** Decodes the body of a request for a new endpoint. It throws a problem with one detail for each wrong member. */
+export function decodeNewEndpoint(request: FastifyRequest, allowLoopback: boolean): Settings {
   const body = decodeJson(request);
-  const details: Detail[] = [];
-  const collect = <T>(decode: () => T, fallback: T): T => {
+  const members = new Members();
+  return members.checked(settingsOf(members, body, allowLoopback));
+}
+
+/** Decodes the body of a request to change an endpoint, as decodeNewEndpoint does. */
+export function decodeEndpointChange(request: FastifyRequest, allowLoopback: boolean): EndpointChange {
+  const body = decodeJson(request);
+  const members = new Members();
+  const settings = settingsOf(members, body, allowLoopback);
+  const status = members.decode(() => decodeStatus(body["status"]), undefined);
+  const version = members.decode(() => decodeVersion(body["version"]), undefined);
+  return members.checked({ settings, status, version });
+}
+
+function settingsOf(members: Members, body: Record<string, unknown>, allowLoopback: boolean): Settings {
+  return {
+    url: members.decode(() => decodeUrl(body["url"], allowLoopback), ""),
+    events: members.decode(() => decodeEvents(body["events"]), []),
+    description: members.decode(() => decodeDescription(body["description"]), undefined),
+  };
+}
+
+/** Collects what is wrong with the members of a body. */
+class Members {
+  private readonly details: Detail[] = [];
+
+  /** The decoded member, or the fallback if it is wrong. */
+  decode<T>(decode: () => T, fallback: T): T {
     try {
       return decode();
     } catch (error) {
       if (!(error instanceof Problem)) {
         throw error;
       }
-      details.push(...error.details);
+      this.details.push(...error.details);
       return fallback;
     }
-  };
-  const url = collect(() => decodeUrl(body["url"], allowLoopback), "");
-  const events = collect(() => decodeEvents(body["events"]), []);
-  const description = collect(() => decodeDescription(body["description"]), undefined);
-  const status = collect(() => decodeStatus(body["status"]), undefined);
-  const version = collect(() => decodeVersion(body["version"]), undefined);
-  if (details.length > 0) {
-    throw new Problem("invalid", details);
   }
-  return { settings: { url, events, description }, status, version };
+
+  /** The decoded body. It throws if a member is wrong. */
+  checked<T>(body: T): T {
+    if (this.details.length > 0) {
+      throw new Problem("invalid", this.details);
+    }
+    return body;
+  }
 }
 
 function fault(field: string, code: Code, message: string): Problem {
@@ -197,11 +222,14 @@ export function expectedVersion(request: FastifyRequest, inBody: number | undefi
 
 /** Which part of a list is requested. */
 export function paging(request: FastifyRequest): { limit: number; before: number | undefined } {
-  const { limit: rawLimit, cursor = "" } = request.query as Record<string, string | string[] | undefined>;
+  // Of several values the first one counts, as at the other services.
+  const query = request.query as Record<string, string | string[] | undefined>;
+  const [rawLimit] = [query["limit"]].flat();
+  const [cursor = ""] = [query["cursor"]].flat();
   let limit = defaultLimit;
   if (rawLimit !== undefined) {
     const message = `Limit must be a whole number from 1 to ${maxLimit}.`;
-    if (typeof rawLimit !== "string" || !/^-?\d+$/.test(rawLimit)) {
+    if (!/^-?\d+$/.test(rawLimit)) {
       throw fault("limit", "wrong_type", message);
     }
     limit = Number(rawLimit);
@@ -212,7 +240,7 @@ export function paging(request: FastifyRequest): { limit: number; before: number
   if (cursor === "") {
     return { limit, before: undefined };
   }
-  if (typeof cursor !== "string" || cursor.length > longestCursor || !/^\d{1,15}$/.test(cursor)) {
+  if (cursor.length > longestCursor || !/^\d{1,15}$/.test(cursor)) {
     throw fault("cursor", "invalid", "Cursor must be one that this list gave.");
   }
   return { limit, before: Number(cursor) };
@@ -221,7 +249,7 @@ export function paging(request: FastifyRequest): { limit: number; before: number
 /** The Link to the next part of the list (RFC 8288), relative to the requested path, so that it is valid behind any proxy. */
 export function linkNext(request: FastifyRequest, reply: FastifyReply, next: number | undefined): void {
   if (next !== undefined) {
-    const query = new URLSearchParams(request.query as Record<string, string>);
+    const query = new URLSearchParams(request.url.slice(pathOf(request).length));
     query.set("cursor", String(next));
     query.sort();
     void reply.header("Link", `<${pathOf(request)}?${query.toString()}>; rel="next"`);

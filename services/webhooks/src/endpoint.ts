@@ -25,8 +25,15 @@ export const maxEndpoints = 5;
 const day = 24 * 60 * 60 * 1000;
 /** How long the old secret signs beside the new one. */
 const oldSecretTime = day;
-/** After so long without a success, the next failure disables an endpoint. */
+/** After so long with failures only, the next failure disables an endpoint. */
 const failingTime = 5 * day;
+/**
+ * After so long without a failure, what came before does not count: nothing was sent meanwhile. A delivery that fails is repeated after
+ * seven hours and a fifth at the latest.
+ */
+const quietTime = day / 2;
+/** How old lastFailure becomes before it is written again, so that few failures change the account. */
+const notedTime = day / 24;
 
 export interface Endpoint {
   id: string;
@@ -36,8 +43,10 @@ export interface Endpoint {
   status: "enabled" | "disabled";
   disabledReason?: "user" | "failing";
   disabledAt?: string;
-  /** When the first attempt after the last success failed. */
+  /** Since when its attempts have failed: all of them, and without a quiet time between two of them. */
   failingSince?: string;
+  /** When an attempt has failed, at most an hour before the last one that did. Set with failingSince. */
+  lastFailure?: string;
   secret: string;
   previousSecret?: { secret: string; until: string };
   /** Grows with each change by the owner, or of the status. */
@@ -95,7 +104,8 @@ export function changeEndpoint(
     const message = `The endpoint has changed since you read it: its version is ${old.version}, not ${expected}.`;
     throw new Problem("conflict", { code: "stale_version", message });
   }
-  const { description: _, ...kept } = old;
+  const { description: _, ...described } = old;
+  const kept = settings.url === old.url ? described : withoutFailures(described); // another server has not failed yet
   let changed: Endpoint = { ...kept, ...written(settings), version: old.version + 1, updatedAt: now.toISOString() };
   if (status !== undefined && status !== old.status) {
     changed = status === "enabled" ? enabled(changed) : disabled(changed, "user", now);
@@ -130,8 +140,7 @@ export function noteSuccess(account: Account, id: string): Account {
   if (endpoint?.failingSince === undefined) {
     return account;
   }
-  const { failingSince: _, ...healthy } = endpoint;
-  return { ...account, endpoints: account.endpoints.map((each) => (each.id === id ? healthy : each)) };
+  return note(account, withoutFailures(endpoint));
 }
 
 /** Notes the failure of an attempt: an endpoint with failures only for five days becomes disabled. */
@@ -140,14 +149,28 @@ export function noteFailure(account: Account, id: string, now: Date): Account {
   if (endpoint?.status !== "enabled") {
     return account;
   }
-  if (endpoint.failingSince === undefined) {
-    const failing = { ...endpoint, failingSince: now.toISOString() };
-    return { ...account, endpoints: account.endpoints.map((each) => (each.id === id ? failing : each)) };
+  const { failingSince, lastFailure } = endpoint;
+  const at = now.toISOString();
+  const quiet = now.getTime() - Date.parse(lastFailure ?? at);
+  if (failingSince === undefined || lastFailure === undefined || quiet >= quietTime) {
+    return note(account, { ...endpoint, failingSince: at, lastFailure: at });
   }
-  if (now.getTime() - Date.parse(endpoint.failingSince) < failingTime) {
-    return account;
+  if (now.getTime() - Date.parse(failingSince) >= failingTime) {
+    return replace(account, { ...disabled(endpoint, "failing", now), version: endpoint.version + 1, updatedAt: at });
   }
-  return replace(account, { ...disabled(endpoint, "failing", now), version: endpoint.version + 1, updatedAt: now.toISOString() });
+  return quiet < notedTime ? account : note(account, { ...endpoint, lastFailure: at });
+}
+
+function withoutFailures<T extends { failingSince?: string; lastFailure?: string }>(
+  endpoint: T,
+): Omit<T, "failingSince" | "lastFailure"> {
+  const { failingSince: _since, lastFailure: _last, ...rest } = endpoint;
+  return rest;
+}
+
+/** Replaces an endpoint where neither its owner nor the registry needs to know of the change. */
+function note(account: Account, changed: Endpoint): Account {
+  return { ...account, endpoints: account.endpoints.map((each) => (each.id === changed.id ? changed : each)) };
 }
 
 /** Whether the account has an endpoint that may get events. */
@@ -155,14 +178,14 @@ export function isLive(account: Account): boolean {
   return account.endpoints.some((endpoint) => endpoint.status === "enabled");
 }
 
-/** Which settings an endpoint has. A description that is not there is no member. */
+/** Which settings an endpoint has. A description that is not there, or is only spaces, is no member. */
 function written(settings: Settings): Pick<Endpoint, "url" | "events" | "description"> {
   const { url, events, description } = settings;
-  return { url, events, ...(description === undefined || description === "" ? {} : { description }) };
+  return { url, events, ...(description === undefined || description.trim() === "" ? {} : { description }) };
 }
 
 function enabled(endpoint: Endpoint): Endpoint {
-  const { disabledReason: _reason, disabledAt: _at, failingSince: _since, ...rest } = endpoint;
+  const { disabledReason: _reason, disabledAt: _at, ...rest } = withoutFailures(endpoint);
   return { ...rest, status: "enabled" };
 }
 
@@ -171,6 +194,5 @@ function disabled(endpoint: Endpoint, reason: "user" | "failing", now: Date): En
 }
 
 function replace(account: Account, changed: Endpoint): Account {
-  const endpoints = account.endpoints.map((each) => (each.id === changed.id ? changed : each));
-  return { ...account, version: account.version + 1, endpoints };
+  return { ...note(account, changed), version: account.version + 1 };
 }

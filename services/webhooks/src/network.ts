@@ -4,6 +4,8 @@ import ipaddr from "ipaddr.js";
 import { Problem } from "./problem.ts";
 
 const longestUrl = 2048;
+/** Ports below this one are refused, except that of https. */
+const lowestPort = 1024;
 /** Public addresses at which a cloud answers its own machines: the host of Azure (DNS, metadata of extensions). */
 const platformAddresses = new Set(["168.63.129.16"]);
 const globalUnicast = ipaddr.IPv6.parse("2000::");
@@ -62,11 +64,13 @@ export function parseEndpointUrl(text: string, allowLoopback: boolean): URL {
   if (url.username !== "" || url.password !== "") {
     throw refused("Url must not have a user or a password: verify signatures instead.");
   }
-  if (url.port !== "" && Number(url.port) < 1024 && !["80", "443"].includes(url.port)) {
-    throw refused("Url must have the port 443, 80 or one from 1024 on.");
+  // The network policy of Kubernetes (to-endpoints) lets these ports out. A URL has no port if it is that of its scheme.
+  if (url.port !== "" && Number(url.port) < lowestPort) {
+    throw refused(`Url must have the port 443 or one from ${lowestPort} on.`);
   }
-  if ((literal && !isAllowedAddress(host, allowLoopback)) || (isLocalName(host) && !allowLoopback) || host === "") {
-    throw refused("Url must have an address in the public internet.");
+  const single = !literal && !isLocalName(host) && !/[^.]\.[^.]/.test(host);
+  if ((literal && !isAllowedAddress(host, allowLoopback)) || (isLocalName(host) && !allowLoopback) || single) {
+    throw refused("Url must have an address in the public internet, or a whole name like tickets.example.");
   }
   return url;
 }

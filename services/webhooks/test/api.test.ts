@@ -78,6 +78,12 @@ test("an endpoint is made, and only this answer has its secret", async () => {
   expect((await call(app, "GET", "/api/webhooks")).json).toEqual([withoutSecret]);
 });
 
+test("members that belong to a change alone are ignored in a new endpoint", async () => {
+  const { app } = await setUp();
+  const made = await call(app, "POST", "/api/webhooks", { ...wanted, status: "nonsense", version: "nonsense" });
+  expect(made).toMatchObject({ status: 201, json: { status: "enabled", version: 1 } });
+});
+
 test("the same Idempotency-Key has the same answer", async () => {
   const { app } = await setUp();
   const key = { "idempotency-key": "k" };
@@ -216,6 +222,18 @@ test.each([
   const { app } = await setUp();
   const { headers } = await call(app, "POST", "/api/webhooks", wanted);
   expect(await call(app, "GET", `${String(headers.location)}/deliveries?${query}`)).toMatchObject({ status: 400, codes: [code] });
+});
+
+test("of several values of a query the first one counts, also in the link to the next page", async () => {
+  const { app } = await setUp();
+  const { headers } = await call(app, "POST", "/api/webhooks", wanted);
+  const at = String(headers.location);
+  await call(app, "POST", at + "/test");
+  await call(app, "POST", at + "/test");
+  const page = await call(app, "GET", `${at}/deliveries?limit=1&limit=500&cursor=&cursor=a`);
+  expect(page).toMatchObject({ status: 200 });
+  expect(page.json).toHaveLength(1);
+  expect(page.headers.link).toBe(`<${at}/deliveries?cursor=1&limit=1&limit=500>; rel="next"`);
 });
 
 test("an error is problem+json, with the request's id and its trace in the log", async () => {

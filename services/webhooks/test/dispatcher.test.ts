@@ -42,8 +42,11 @@ async function setUp() {
   return { sidecar, store, receiver, dispatcher, add, stored };
 }
 
+/** Waits until an assertion holds: far longer than anything takes on a busy machine. */
+const eventually = (assertion: () => void) => vi.waitFor(assertion, { timeout: 20_000, interval: 5 });
+
 const openAre = (receiver: Receiver, n: number) =>
-  vi.waitFor(() => {
+  eventually(() => {
     expect(receiver.open).toHaveLength(n);
   });
 
@@ -61,7 +64,7 @@ test("an attempt is signed with the endpoint's secrets, and recorded", async () 
     expect(new Webhook(each).verify(request?.body ?? "", request?.headers ?? {})).toEqual({ n: "e" });
   }
   request?.answer(200);
-  await vi.waitFor(() => {
+  await eventually(() => {
     expect(stored(delivery)).toMatchObject({ status: "delivered", attempts: 1 });
   });
 });
@@ -96,7 +99,7 @@ test("an endpoint that fails gets one attempt at a time", async () => {
     answer(500);
   });
   await openAre(receiver, 9);
-  await vi.waitFor(() => {
+  await eventually(() => {
     expect(deliveries.slice(0, 8).map((each) => stored(each)?.failures)).toEqual(Array.from({ length: 8 }, () => 1));
   });
   expect(receiver.open).toHaveLength(9);
@@ -123,15 +126,12 @@ test("few deliveries wait for an endpoint that fails, and those that were put of
   }
   expect(taken).toBe(bounds.waitingWhileFailing + 1);
   await openAre(receiver, 2);
-  await vi.waitFor(
-    () => {
-      receiver.open.forEach(({ answer }) => {
-        answer(200);
-      });
-      expect(deliveries.filter((each) => stored(each)?.status === "delivered")).toHaveLength(150);
-    },
-    { timeout: 5000, interval: 5 },
-  );
+  await eventually(() => {
+    receiver.open.forEach(({ answer }) => {
+      answer(200);
+    });
+    expect(deliveries.filter((each) => stored(each)?.status === "delivered")).toHaveLength(150);
+  });
 });
 
 test("an endpoint that is disabled or removed gets nothing, and its deliveries have failed", async () => {
@@ -144,7 +144,7 @@ test("an endpoint that is disabled or removed gets nothing, and its deliveries h
   deliveries.forEach((delivery) => {
     dispatcher.begin(delivery);
   });
-  await vi.waitFor(() => {
+  await eventually(() => {
     expect(deliveries.map((each) => stored(each)?.status)).toEqual(["failed", "failed"]);
   });
   expect(receiver.open).toEqual([]);
@@ -185,12 +185,9 @@ test("an attempt is recorded although the store is away for a moment", async () 
     }
   };
   receiver.open[0]?.answer(200);
-  await vi.waitFor(
-    () => {
-      expect(stored(delivery)?.status).toBe("delivered");
-    },
-    { timeout: 5000 },
-  );
+  await eventually(() => {
+    expect(stored(delivery)?.status).toBe("delivered");
+  });
 });
 
 test("a stop waits for the running attempts, and begins none", async () => {
@@ -210,7 +207,7 @@ test("a stop waits for the running attempts, and begins none", async () => {
   receiver.open.slice(1).forEach(({ answer }) => {
     answer(200);
   });
-  await vi.waitFor(() => {
+  await eventually(() => {
     expect(deliveries.slice(7, 8).map((each) => stored(each)?.status)).toEqual(["delivered"]);
   });
   expect(stopped).toBe(false);

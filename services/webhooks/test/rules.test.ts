@@ -38,6 +38,12 @@ test("a stale version is refused, and every change is a new version", () => {
   expect(() => endpoints.changeEndpoint(account, "2", undefined, settings, undefined, noon)).toThrow(/nothing with this id/);
 });
 
+test.each(["", " ", " \u00a0 "])("the description %j is none", (description) => {
+  expect(endpoints.addEndpoint(noAccount, "1", "", { ...settings, description }, noon).endpoints[0]).not.toHaveProperty(
+    "description",
+  );
+});
+
 test("a change without a description removes it", () => {
   const described = endpoints.changeEndpoint(
     accountWith("1"),
@@ -61,9 +67,17 @@ test("the owner disables an endpoint and enables it again", () => {
   expect(on.endpoints[0]).not.toHaveProperty("disabledReason");
 });
 
+/** The account after failures every six hours, the first at noon and the last one less than six hours before the end. */
+function failing(account: Account, end: number): Account {
+  for (let at = 0; at < end; at += 6 * hour) {
+    account = endpoints.noteFailure(account, "1", later(at));
+  }
+  return account;
+}
+
 test("an endpoint that fails for five days is disabled, and a success in between begins anew", () => {
-  let account = endpoints.noteFailure(accountWith("1"), "1", noon);
-  expect(account.endpoints[0]?.failingSince).toBe(noon.toISOString());
+  let account = failing(accountWith("1"), 5 * day);
+  expect(account.endpoints[0]).toMatchObject({ status: "enabled", failingSince: noon.toISOString() });
   expect(endpoints.noteFailure(account, "1", later(5 * day - 1)).endpoints[0]?.status).toBe("enabled");
   expect(endpoints.noteFailure(account, "1", later(5 * day)).endpoints[0]).toMatchObject({
     status: "disabled",
@@ -74,6 +88,45 @@ test("an endpoint that fails for five days is disabled, and a success in between
   expect(account.endpoints[0]).not.toHaveProperty("failingSince");
   account = endpoints.noteFailure(account, "1", later(5 * day));
   expect(account.endpoints[0]).toMatchObject({ status: "enabled", failingSince: later(5 * day).toISOString() });
+});
+
+test("a failure after a quiet time begins anew", () => {
+  const account = failing(accountWith("1"), day);
+  const last = day - 6 * hour;
+  const soon = endpoints.noteFailure(account, "1", later(last + 12 * hour - 1));
+  expect(soon.endpoints[0]).toMatchObject({ failingSince: noon.toISOString() });
+  for (const at of [later(last + 12 * hour), later(30 * day)]) {
+    const anew = endpoints.noteFailure(account, "1", at);
+    expect(anew.endpoints[0]).toMatchObject({ status: "enabled", failingSince: at.toISOString() });
+    expect(anew.version).toBe(account.version); // which event goes where has not changed
+  }
+});
+
+test("the longest pause between two attempts is no quiet time", () => {
+  const longest = rules.pauseAfter(100, 1);
+  let account = endpoints.noteFailure(accountWith("1"), "1", noon);
+  for (let at = hour - 1; at < 5 * day + longest; at += longest) {
+    account = endpoints.noteFailure(account, "1", later(at));
+  }
+  expect(account.endpoints[0]).toMatchObject({ status: "disabled", disabledReason: "failing" });
+});
+
+test("failures within an hour change the account once", () => {
+  const account = endpoints.noteFailure(accountWith("1"), "1", noon);
+  expect(endpoints.noteFailure(account, "1", later(hour - 1))).toBe(account);
+  expect(endpoints.noteFailure(account, "1", later(hour))).not.toBe(account);
+});
+
+test("another URL has not failed yet, and other changes keep what has", () => {
+  const account = failing(accountWith("1"), day);
+  const events = ["ticket.created"] as EventType[];
+  const same = endpoints.changeEndpoint(account, "1", undefined, { ...settings, events }, "enabled", later(day));
+  expect(same.endpoints[0]).toMatchObject({ events, failingSince: noon.toISOString() });
+  const other = { ...settings, url: "https://tickets.example/corrected" };
+  const corrected = endpoints.changeEndpoint(account, "1", undefined, other, undefined, later(day));
+  expect(corrected.endpoints[0]).toMatchObject({ url: other.url, status: "enabled" });
+  expect(corrected.endpoints[0]).not.toHaveProperty("failingSince");
+  expect(corrected.endpoints[0]).not.toHaveProperty("lastFailure");
 });
 
 test("an old secret signs for a day", () => {

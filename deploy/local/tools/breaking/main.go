@@ -17,12 +17,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// accepted are parts of differences that this release makes on purpose, with the reason. It is empty after a release.
-var accepted = map[string]string{
-	"the response property `token` became optional": "it is absent only if the request has the new member cookieOnly",
-	"added the dependent schema `resaleOf`":         "it restricts requests with a new member alone",
-	"added the new `order.updated` enum value":      "an endpoint gets only the types of events that its owner has asked for",
-}
+// accepted are differences, as this program prints them, that this release makes on purpose, with the reason. It is empty after a release.
+var accepted = map[string]string{}
 
 func main() {
 	if len(os.Args) != 3 {
@@ -34,24 +30,35 @@ func main() {
 		fmt.Fprintln(os.Stderr, "breaking:", err)
 		os.Exit(2)
 	}
-	found = slices.DeleteFunc(found, isAccepted)
-	for _, change := range found {
+	breaking, unused := without(found, accepted)
+	for _, change := range breaking {
 		fmt.Println(change)
 	}
-	if len(found) > 0 {
-		fmt.Printf("%d breaking changes since %s: take them back, or raise the major of info.version in %s\n", len(found), os.Args[1], os.Args[2])
+	for _, change := range unused {
+		fmt.Println("accepted, and no difference any more:", change)
+	}
+	if len(breaking) > 0 {
+		fmt.Printf("%d breaking changes since %s: take them back, or raise the major of info.version in %s\n", len(breaking), os.Args[1], os.Args[2])
+	}
+	if len(breaking)+len(unused) > 0 {
 		os.Exit(1)
 	}
 }
 
-// isAccepted reports whether a difference is among the accepted ones.
-func isAccepted(difference string) bool {
-	for part := range accepted {
-		if strings.Contains(difference, part) {
-			return true
+// without returns the differences that are not accepted, and what is accepted without being a difference.
+func without(found []string, accepted map[string]string) (breaking, unused []string) {
+	for _, change := range found {
+		if accepted[change] == "" {
+			breaking = append(breaking, change)
 		}
 	}
-	return false
+	for change := range accepted {
+		if !slices.Contains(found, change) {
+			unused = append(unused, change)
+		}
+	}
+	slices.Sort(unused)
+	return breaking, unused
 }
 
 func compareFiles(released, current string) ([]string, error) {

@@ -148,10 +148,28 @@ func TestCompare_RefusesWhatItCannotRead(t *testing.T) {
 	require.ErrorContains(t, err, "MAJOR.MINOR.PATCH")
 }
 
-func TestIsAccepted_NeedsAPartOfTheDifference(t *testing.T) {
-	for part, reason := range accepted {
-		require.NotEmpty(t, reason, part)
-		require.True(t, isAccepted("GET /seats: "+part+" for the status `200`"))
+func TestWithout_AnAcceptedDifferenceIsAWholeOneAtItsPath(t *testing.T) {
+	const removed = "GET /seats: removed the required property `row` from the response with the `200` status"
+	breaking, unused := without([]string{removed}, map[string]string{removed: "nobody reads it"})
+	require.Empty(t, breaking)
+	require.Empty(t, unused)
+
+	for name, other := range map[string]string{
+		"a part of it":     "removed the required property `row`",
+		"of another path":  "GET /chairs: removed the required property `row` from the response with the `200` status",
+		"of another value": "GET /seats: removed the required property `state` from the response with the `200` status",
+	} {
+		breaking, unused = without([]string{removed}, map[string]string{other: "nobody reads it"})
+		require.Equal(t, []string{removed}, breaking, name)
+		require.Equal(t, []string{other}, unused, name)
 	}
-	require.False(t, isAccepted("GET /seats: removed the required property `row`"))
+
+	breaking, _ = without([]string{removed}, map[string]string{removed: ""})
+	require.Equal(t, []string{removed}, breaking, "without a reason")
+}
+
+func TestAccepted_HasAReasonForEach(t *testing.T) {
+	for change, reason := range accepted {
+		require.NotEmpty(t, reason, change)
+	}
 }

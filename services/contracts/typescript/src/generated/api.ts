@@ -144,7 +144,7 @@ export interface paths {
     post?: never;
     /**
      * Delete the account
-     * @description Removes the email and the password, ends all sessions, and withdraws the listings that are for sale. The email can sign up again, as another user. Orders and payments stay, without the person.
+     * @description Removes the email and the password, ends all sessions, withdraws the listings that are for sale, and cancels the shows of the caller that have not started: their buyers get the money back, usually within seconds. The email can sign up again, as another user. All other orders and payments stay, without the person.
      *     It is refused while an order of the caller is unpaid, or paid and not captured yet (`GET /api/orders/unsettled`). A wrong password counts as a failed sign-in.
      */
     delete: operations["deleteCurrentUser"];
@@ -1000,7 +1000,7 @@ export interface webhooks {
      *     - **Up to eight at once**, and one while the endpoint fails.
      *     - **In any order.** Compare `version` (of the ticket or order) with what you have, and ignore what is older.
      *     - **Retries.** Another answer, a redirect, a timeout or no connection is a failure. The message is sent again after 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 3 h, and then
-     *       every 6 h, for three days; each pause is up to a fifth longer, at random. An endpoint that has had no success for five days is disabled at the next failure (`disabledReason: failing`). 410 disables nothing; delete the endpoint instead.
+     *       every 6 h, for three days; each pause is up to a fifth longer, at random. An endpoint that has failed for five days, without a success, is disabled at the next failure (`disabledReason: failing`, see `failingSince`). 410 disables nothing; delete the endpoint instead.
      *     - A seller gets the events of the tickets that they list and of orders for them; a buyer those of their own orders. The buyer's id is not in what a seller gets.
      */
     post: operations["receiveMessage"];
@@ -1198,7 +1198,7 @@ export interface components {
       height: number;
     };
     /**
-     * @description `scheduled`: it takes place, or has taken place. `cancelled`: its owner cancelled it, for ever.
+     * @description `scheduled`: it takes place, or has taken place. `cancelled`: its owner cancelled it, or deleted the account before it started, for ever.
      * @enum {string}
      */
     ShowStatus: "scheduled" | "cancelled";
@@ -2098,13 +2098,13 @@ export interface components {
     NewWebhook: {
       /**
        * Format: uri
-       * @description Where to send messages: `https`, in public address space, without a user and password, at port 443 or one from 1024 on. In development also `http` to this machine.
+       * @description Where to send messages: `https`, in public address space (a name with a dot, or an address), without a user and password, at port 443 or one from 1024 on. In development also `http` to this machine.
        * @example https://tickets.example/hooks
        */
       url: string;
       /** @description Which events it gets. */
       events: components["schemas"]["EventType"][];
-      /** @description A note for you: up to 200 characters, without control characters and line ends. */
+      /** @description A note for you: up to 200 characters, without control characters and line ends. One of spaces alone is none. */
       description?: string;
     };
     WebhookChange: components["schemas"]["NewWebhook"] & {
@@ -2141,13 +2141,13 @@ export interface components {
       description?: string;
       status: components["schemas"]["WebhookStatus"];
       /**
-       * @description `user`: its owner did it. `failing`: it had only failures for five days. Absent if it is enabled.
+       * @description `user`: its owner did it. `failing`: it had only failures for five days (since `failingSince`). Absent if it is enabled.
        * @enum {string}
        */
       disabledReason?: "user" | "failing";
       /** @description Absent if it is enabled. */
       disabledAt?: components["schemas"]["Time"];
-      /** @description The first failure since the last success. Absent if the last attempt was a success. */
+      /** @description Since when it has only failed. It begins anew after a success, with another `url`, and at a failure before which nothing was sent for twelve hours. Absent if nothing has failed since. */
       failingSince?: components["schemas"]["Time"];
       /** @description The same as `ETag`. */
       version: components["schemas"]["Version"];
@@ -3938,7 +3938,21 @@ export interface operations {
           };
         };
       };
-      401: components["responses"]["Unauthorized"];
+      /** @description The caller is not signed in, or the account was deleted. */
+      401: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "WWW-Authenticate": components["headers"]["WWWAuthenticate"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       403: components["responses"]["CrossOrigin"];
       408: components["responses"]["RequestTimeout"];
       /** @description The key was used with another body, or for another request at the same moment. */

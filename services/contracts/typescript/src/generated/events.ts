@@ -932,7 +932,7 @@ export interface PaymentVoided1 {
 }
 
 /**
- * `show.cancelled` is published when the owner has cancelled a show: it does not take place. Its version is higher than those of all other events of the show.
+ * `show.cancelled` is published when the owner has cancelled a show, or has deleted the account before it started: it does not take place. Its version is higher than those of all other events of the show.
  *
  * Show is the public state of a show: an event at a venue, for which tickets are sold.
  */
