@@ -713,7 +713,7 @@ export interface paths {
     put?: never;
     /**
      * Replace an endpoint's secret
-     * @description For 24 hours each call is signed with the old secret and with the new one, so that you can replace it without losing a call. A secret that was replaced before does not sign any more. The body is ignored.
+     * @description For 24 hours each call is signed with the old secret and with the new one, so that you can replace it without losing a call. After several rotations each old secret signs until its own 24 hours have ended; the newest five sign. Repeat a rotation whose answer is lost with the same `Idempotency-Key`: its answer has the same secret. The body is ignored.
      */
     post: operations["rotateWebhookSecret"];
     delete?: never;
@@ -5724,7 +5724,14 @@ export interface operations {
   rotateWebhookSecret: {
     parameters: {
       query?: never;
-      header?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
       path: {
         /** @description The id of an endpoint. */
         webhookId: components["parameters"]["WebhookId"];
@@ -5733,25 +5740,52 @@ export interface operations {
     };
     requestBody?: never;
     responses: {
-      /** @description The endpoint with its new secret. */
+      /** @description The endpoint with its new secret. A replay has the same body. */
       200: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
           "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
           RateLimit: components["headers"]["RateLimit"];
           ETag: components["headers"]["ETag"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
           [name: string]: unknown;
         };
         content: {
           "application/json": components["schemas"]["WebhookWithSecret"];
         };
       };
-      400: components["responses"]["BadRequest"];
+      /** @description The key is too long, or the request is not valid HTTP. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       401: components["responses"]["Unauthorized"];
       403: components["responses"]["CrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      409: components["responses"]["Conflict"];
+      /** @description The key was used with another body, or the endpoint was changed by somebody else at the same moment, again and again. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       413: components["responses"]["TooLarge"];
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
@@ -5762,7 +5796,14 @@ export interface operations {
   testWebhook: {
     parameters: {
       query?: never;
-      header?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
       path: {
         /** @description The id of an endpoint. */
         webhookId: components["parameters"]["WebhookId"];
@@ -5771,8 +5812,21 @@ export interface operations {
     };
     requestBody?: never;
     responses: {
-      /** @description The delivery, which is under way. */
+      /** @description The delivery, which is under way. A replay has the same body, and sends nothing. */
       202: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Delivery"];
+        };
+      };
+      /** @description The key is too long, or the request is not valid HTTP. */
+      400: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
           "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
@@ -5780,15 +5834,16 @@ export interface operations {
           [name: string]: unknown;
         };
         content: {
-          "application/json": components["schemas"]["Delivery"];
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
         };
       };
-      400: components["responses"]["BadRequest"];
       401: components["responses"]["Unauthorized"];
       403: components["responses"]["CrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      /** @description The endpoint is disabled. */
+      /** @description The endpoint is disabled, or the key was used with another body. */
       409: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -6298,7 +6353,7 @@ export interface operations {
          */
         "webhook-timestamp": string;
         /**
-         * @description One or two signatures with a space between: `v1,` and the base64 of the HMAC-SHA256 of `ID.TIMESTAMP.BODY`. There are two while a secret is being replaced.
+         * @description One to five signatures with spaces between: `v1,` and the base64 of the HMAC-SHA256 of `ID.TIMESTAMP.BODY`. There are several while secrets are being replaced.
          * @example v1,PeZVXoSZ+R4SJFjic1PXx7Bej67VutV7r68JBsVqcgg=
          */
         "webhook-signature": string;
