@@ -145,6 +145,12 @@ test("a pass is resold: the old one is void, and the buyer has a new one", async
   await page.locator(".resale [name=price]").fill("44");
   await page.getByRole("button", { name: "Offer for sale" }).click();
   await expect(page.locator(".resale").getByRole("status")).toContainText("$44.00");
+  const change = page.getByRole("button", { name: "Change the price" });
+  await change.click();
+  await page.getByRole("dialog").locator("[name=price]").fill("40");
+  await page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
+  await expect(change).toBeFocused();
+  await expect(page.locator(".resale").getByRole("status")).toContainText("$44.00");
   await eventually(async () => {
     const left = await send<Ticket[]>(storefrontUrl, "GET", `/api/catalogue/shows/${show.id}/tickets`);
     return left.some(({ price }) => price === 4400) || undefined;

@@ -285,7 +285,7 @@ export interface paths {
     get?: never;
     /**
      * Set the image of a show
-     * @description The body is the image: JPEG, PNG or WebP. It is scaled down to at most 1600 pixels on its longer side, and stored as JPEG without its metadata (as the place where a photograph was taken). 12.5 megapixels are always accepted. The address of an image
+     * @description The body is the image: JPEG, PNG or WebP. It is scaled down to at most 1600 pixels on its longer side, and stored as JPEG without its metadata (as the place where a photograph was taken). 5 megapixels are always accepted, and 12 in most files. The address of an image
      *     never gets another image: each change has a new one, `image.url` of the show.
      */
     put: operations["putShowImage"];
@@ -507,7 +507,7 @@ export interface paths {
      * @description One entry for each complete order of a ticket that the caller listed, with what the buyer paid. If it was cancelled afterwards, the money was given back: `status` is `cancelled`. What was earned is the sum of `price` of those that are
      *     `complete`. Nothing in it is about the buyer.
      *
-     *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row: `orderId,ticketId,showId,title,section,row,number,price,currency,status,reason,soldAt,cancelledAt`. Later versions may add columns behind these. A cell that begins with `=`, `+`, `-`, `@` or a tab
+     *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row: `orderId,ticketId,showId,title,section,row,number,amount,currency,status,reason,soldAt,cancelledAt`. `amount` is the price in the currency's major unit, with a point: `12.00`. Later versions may add columns behind these. A cell that begins with `=`, `+`, `-`, `@` or a tab
      *     has `'` before it, so that spreadsheets do not evaluate it; so has such a text behind a semicolon, at which some spreadsheets begin a cell.
      */
     get: operations["listSales"];
@@ -3747,7 +3747,7 @@ export interface operations {
       };
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      /** @description The ticket is reserved or sold, its price is above the cap of its show, or it has changed since it was read. */
+      /** @description The ticket is reserved or sold, its show has started, its price is above the cap of its show, or it has changed since it was read. */
       409: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
