@@ -456,6 +456,17 @@ func TestDescribed_RefusalsOfWebhooks(t *testing.T) {
 	create.Body = client.NewWebhook{URL: endpoint.URL, Events: []string{"ticket.created"}}
 	requireProblem(t, 409, user.call(t, create), "idempotency_key_reused")
 
+	for status, request := range map[int]client.Request{200: client.RotateSecret(endpoint.ID), 202: client.TestWebhook(endpoint.ID)} {
+		requireProblem(t, 400, user.call(t, request.WithKey(strings.Repeat("k", 256))), "max")
+		request = request.WithKey(uuid.NewString())
+		first, again := user.call(t, request), user.call(t, request)
+		requireStatus(t, status, first)
+		requireStatus(t, status, again)
+		require.Equal(t, "true", again.Header.Get("Idempotent-Replayed"))
+		require.JSONEq(t, string(first.Body), string(again.Body))
+		request.Body = map[string]any{}
+		requireProblem(t, 409, user.call(t, request), "idempotency_key_reused")
+	}
 	r = user.call(t, client.TestWebhook(endpoint.ID))
 	requireStatus(t, 202, r)
 	requireStatus(t, 200, user.call(t, client.ChangeWebhook(endpoint.ID, client.NewWebhook{URL: endpoint.URL, Events: endpoint.Events, Status: "disabled"})))

@@ -6,7 +6,7 @@ import type { Delivery } from "./delivery.ts";
 import { findEndpoint, type Endpoint } from "./endpoint.ts";
 import type { Verifier } from "./identity.ts";
 import { sendJson } from "./rest.ts";
-import type { Store } from "./store.ts";
+import type { Outcome, Store } from "./store.ts";
 
 interface Options {
   store: Store;
@@ -26,18 +26,14 @@ export function registerApi(app: FastifyInstance, { store, verifier, begin, allo
   app.post("/api/webhooks", async (request, reply) => {
     const caller = await callerOf(request);
     const settings = decodeNewEndpoint(request, allowLoopback);
-    const answer = await store.create(caller, settings, idempotencyKey(request), (endpoint) => ({
+    const outcome = await store.create(caller, settings, idempotencyKey(request), (endpoint) => ({
       status: 201,
       location: "/api/webhooks/" + endpoint.id,
       etag: etagOf(endpoint),
       body: withSecret(endpoint),
     }));
-    if (answer.replayed) {
-      void reply.header("Idempotent-Replayed", "true");
-    }
-    request.annotations["endpointId"] = (answer.body as Endpoint).id;
-    void reply.header("Location", answer.location).header("ETag", answer.etag);
-    await sendJson(reply, answer.status, answer.body);
+    request.annotations["endpointId"] = (outcome.answer.body as Endpoint).id;
+    await sendOutcome(reply, outcome);
   });
 
   app.get("/api/webhooks/:id", async (request, reply) => {
@@ -62,16 +58,18 @@ export function registerApi(app: FastifyInstance, { store, verifier, begin, allo
 
   app.post("/api/webhooks/:id/rotate-secret", async (request, reply) => {
     const caller = await callerOf(request);
-    const endpoint = await store.rotate(caller, pathId(request, "id"));
-    void reply.header("ETag", etagOf(endpoint));
-    await sendJson(reply, 200, withSecret(endpoint));
+    const outcome = await store.rotate(caller, pathId(request, "id"), idempotencyKey(request), (endpoint) => ({
+      status: 200,
+      etag: etagOf(endpoint),
+      body: withSecret(endpoint),
+    }));
+    await sendOutcome(reply, outcome);
   });
 
   app.post("/api/webhooks/:id/test", async (request, reply) => {
     const caller = await callerOf(request);
-    const delivery = await store.test(caller, pathId(request, "id"));
-    begin(delivery);
-    await sendJson(reply, 202, deliveryResponse(delivery));
+    const answerOf = (delivery: Delivery) => ({ status: 202, body: deliveryResponse(delivery) });
+    await sendOutcome(reply, await store.test(caller, pathId(request, "id"), idempotencyKey(request), answerOf, begin));
   });
 
   app.get("/api/webhooks/:id/deliveries", async (request, reply) => {
@@ -89,6 +87,17 @@ export function registerApi(app: FastifyInstance, { store, verifier, begin, allo
     begin(delivery);
     await sendJson(reply, 202, deliveryResponse(delivery));
   });
+}
+
+async function sendOutcome(reply: FastifyReply, { answer, replayed }: Outcome): Promise<void> {
+  const { status, location, etag, body } = answer;
+  const headers = { Location: location, ETag: etag, "Idempotent-Replayed": replayed ? "true" : undefined };
+  for (const [name, value] of Object.entries(headers)) {
+    if (value !== undefined) {
+      void reply.header(name, value);
+    }
+  }
+  await sendJson(reply, status, body);
 }
 
 async function sendEndpoint(reply: FastifyReply, endpoint: Endpoint): Promise<void> {

@@ -23,8 +23,10 @@ export const testType = "webhook.test";
 
 export const maxEndpoints = 5;
 const day = 24 * 60 * 60 * 1000;
-/** How long the old secret signs beside the new one. */
+/** How long a secret that was replaced signs beside the new one. */
 const oldSecretTime = day;
+/** How many secrets sign at most, the new one and those that were replaced. */
+const maxSecrets = 5;
 /** After so long with failures only, the next failure disables an endpoint. */
 const failingTime = 5 * day;
 /**
@@ -48,7 +50,8 @@ export interface Endpoint {
   /** When an attempt has failed, at most an hour before the last one that did. Set with failingSince. */
   lastFailure?: string;
   secret: string;
-  previousSecret?: { secret: string; until: string };
+  /** Those that were replaced and still sign, the newest first. */
+  previousSecrets?: { secret: string; until: string }[];
   /** Grows with each change by the owner, or of the status. */
   version: number;
   createdAt: string;
@@ -118,20 +121,27 @@ export function removeEndpoint(account: Account, id: string): Account {
   return { ...account, version: account.version + 1, endpoints: account.endpoints.filter((each) => each.id !== id) };
 }
 
-/** Replaces the secret. The old one signs beside it for a day; an older one does not sign any more. */
+/**
+ * Replaces the secret. Each old one signs beside it until its own day has ended, so that a receiver misses nothing when a rotation is
+ * repeated because its answer was lost.
+ */
 export function rotateSecret(account: Account, id: string, secret: string, now: Date): Account {
   const old = findEndpoint(account, id);
   if (old.secret === secret) {
     return account; // the decision is made again, after a commit whose answer was lost
   }
-  const previousSecret = { secret: old.secret, until: new Date(now.getTime() + oldSecretTime).toISOString() };
-  return replace(account, { ...old, secret, previousSecret, version: old.version + 1, updatedAt: now.toISOString() });
+  const replaced = { secret: old.secret, until: new Date(now.getTime() + oldSecretTime).toISOString() };
+  const previousSecrets = [replaced, ...signing(old, now)].slice(0, maxSecrets - 1);
+  return replace(account, { ...old, secret, previousSecrets, version: old.version + 1, updatedAt: now.toISOString() });
 }
 
 /** The secrets that sign at this time, the newest first. */
 export function secretsOf(endpoint: Endpoint, now: Date): string[] {
-  const { secret, previousSecret } = endpoint;
-  return previousSecret && now < new Date(previousSecret.until) ? [secret, previousSecret.secret] : [secret];
+  return [endpoint.secret, ...signing(endpoint, now).map(({ secret }) => secret)];
+}
+
+function signing({ previousSecrets = [] }: Endpoint, now: Date): { secret: string; until: string }[] {
+  return previousSecrets.filter(({ until }) => now < new Date(until));
 }
 
 /** Notes the success of an attempt. */

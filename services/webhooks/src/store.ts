@@ -37,12 +37,19 @@ const sweptAgain = 60;
 const sweptAtOnce = 120;
 const idempotencySeconds = 24 * 60 * 60;
 
-/** An answer to a request that created something. */
+/** An answer that is kept for the key of its request. */
 export interface Answer {
   status: number;
-  location: string;
-  etag: string;
+  /** The headers Location and ETag. */
+  location?: string;
+  etag?: string;
   body: unknown;
+}
+
+/** What became of a request that may have a key. */
+export interface Outcome {
+  answer: Answer;
+  /** Whether the answer is that of an earlier request, and nothing was done. */
   replayed: boolean;
 }
 
@@ -55,7 +62,7 @@ export interface IdempotencyKey {
 interface StoredAnswer {
   schema: 1;
   fingerprint: string;
-  answer: Omit<Answer, "replayed">;
+  answer: Answer;
 }
 
 /** The index of an endpoint's deliveries: ids in the order of their creation, the last page in the document itself. */
@@ -118,31 +125,47 @@ export class Store {
     userId: string,
     settings: Settings,
     key: IdempotencyKey | undefined,
-    answerOf: (endpoint: Endpoint) => Omit<Answer, "replayed">,
-  ): Promise<Answer> {
+    answerOf: (endpoint: Endpoint) => Answer,
+  ): Promise<Outcome> {
     const id = newId();
     const secret = newSecret();
-    const document = key === undefined ? [] : [`idempotency/${userId}/${key.key}`];
-    return this.documents.decide([...accountKeys(userId), ...document], (documents) => {
-      const stored = document[0] === undefined ? undefined : documents.get<StoredAnswer>(document[0]);
-      if (stored) {
-        if (stored.fingerprint !== key?.fingerprint) {
-          const message = "This Idempotency-Key was used before, with another body. Use a new key for a new request.";
-          throw new Problem("conflict", { field: "Idempotency-Key", code: "idempotency_key_reused", message });
-        }
-        return { ...stored.answer, replayed: true };
-      }
+    return this.once(userId, key, accountKeys(userId), (documents) => {
       const before = documents.get<Account>(accountKey(userId)) ?? noAccount;
       // After a commit whose answer was lost, the decision may be made again.
       const done = before.endpoints.some((each) => each.id === id);
       const account = done ? before : endpoints.addEndpoint(before, id, secret, settings, this.now());
-      const answer = answerOf(endpoints.findEndpoint(account, id));
       putAccount(documents, userId, account);
-      if (document[0] !== undefined && key !== undefined) {
-        const kept: StoredAnswer = { schema: 1, fingerprint: key.fingerprint, answer };
-        documents.put(document[0], kept, idempotencySeconds);
+      return answerOf(endpoints.findEndpoint(account, id));
+    });
+  }
+
+  /**
+   * Makes a decision once for each key: its answer is kept in the same transaction, and a request with the key gets that. Without a key
+   * the decision is made for each request.
+   */
+  private once(
+    userId: string,
+    key: IdempotencyKey | undefined,
+    keys: string[],
+    decide: (documents: Documents) => Answer,
+  ): Promise<Outcome> {
+    const document = `idempotency/${userId}/${key?.key ?? ""}`;
+    return this.documents.decide(key === undefined ? keys : [...keys, document], (documents) => {
+      if (key === undefined) {
+        return { answer: decide(documents), replayed: false };
       }
-      return { ...answer, replayed: false };
+      const stored = documents.get<StoredAnswer>(document);
+      if (stored && stored.fingerprint !== key.fingerprint) {
+        const message = "This Idempotency-Key was used before, with another body. Use a new key for a new request.";
+        throw new Problem("conflict", { field: "Idempotency-Key", code: "idempotency_key_reused", message });
+      }
+      if (stored) {
+        return { answer: stored.answer, replayed: true };
+      }
+      const answer = decide(documents);
+      const kept: StoredAnswer = { schema: 1, fingerprint: key.fingerprint, answer };
+      documents.put(document, kept, idempotencySeconds);
+      return { answer, replayed: false };
     });
   }
 
@@ -153,12 +176,28 @@ export class Store {
     settings: Settings,
     status: Endpoint["status"] | undefined,
   ): Promise<Endpoint> {
-    return this.change(userId, id, (account) => endpoints.changeEndpoint(account, id, expected, settings, status, this.now()));
+    return this.documents.decide(accountKeys(userId), (documents) => {
+      const before = documents.get<Account>(accountKey(userId)) ?? noAccount;
+      const account = endpoints.changeEndpoint(before, id, expected, settings, status, this.now());
+      putAccount(documents, userId, account);
+      return endpoints.findEndpoint(account, id);
+    });
   }
 
-  rotate(userId: string, id: string): Promise<Endpoint> {
+  /** Replaces the secret of an endpoint. answerOf and key are as for create. */
+  rotate(
+    userId: string,
+    id: string,
+    key: IdempotencyKey | undefined,
+    answerOf: (endpoint: Endpoint) => Answer,
+  ): Promise<Outcome> {
     const secret = newSecret();
-    return this.change(userId, id, (account) => endpoints.rotateSecret(account, id, secret, this.now()));
+    return this.once(userId, key, accountKeys(userId), (documents) => {
+      const before = documents.get<Account>(accountKey(userId)) ?? noAccount;
+      const account = endpoints.rotateSecret(before, id, secret, this.now());
+      putAccount(documents, userId, account);
+      return answerOf(endpoints.findEndpoint(account, id));
+    });
   }
 
   async remove(userId: string, id: string): Promise<void> {
@@ -178,14 +217,6 @@ export class Store {
       if (account.endpoints.length > 0) {
         putAccount(documents, userId, { ...account, version: account.version + 1, endpoints: [] });
       }
-    });
-  }
-
-  private change(userId: string, id: string, rule: (account: Account) => Account): Promise<Endpoint> {
-    return this.documents.decide(accountKeys(userId), (documents) => {
-      const account = rule(documents.get<Account>(accountKey(userId)) ?? noAccount);
-      putAccount(documents, userId, account);
-      return endpoints.findEndpoint(account, id);
     });
   }
 
@@ -256,13 +287,31 @@ export class Store {
     return changed;
   }
 
-  /** Adds a delivery that tests an endpoint. */
-  async test(userId: string, endpointId: string): Promise<Delivery> {
+  /** Adds a delivery that tests an endpoint, and gives it to begin. answerOf and key are as for create. */
+  async test(
+    userId: string,
+    endpointId: string,
+    key: IdempotencyKey | undefined,
+    answerOf: (delivery: Delivery) => Answer,
+    begin: (delivery: Delivery) => void,
+  ): Promise<Outcome> {
     const now = this.now();
-    liveEndpoint(await this.account(userId), endpointId);
     const delivery = rules.newDelivery(endpointId, userId, rules.testEvent(newId(), now), rules.testMessage(now), now);
-    await this.add(delivery);
-    return delivery;
+    const own = [deliveryKey(delivery.id), indexKey(endpointId), this.slotKey(delivery.due ?? 0)];
+    const outcome = await this.once(userId, key, [accountKey(userId), ...own], (documents) => {
+      liveEndpoint(documents.get<Account>(accountKey(userId)), endpointId);
+      // After a commit whose answer was lost, the decision may be made again.
+      if (!documents.get<Delivery>(deliveryKey(delivery.id))) {
+        this.put(documents, delivery);
+        append(documents, delivery);
+      }
+      return answerOf(delivery);
+    });
+    if (!outcome.replayed) {
+      this.afterCommit(delivery);
+      begin(delivery);
+    }
+    return outcome;
   }
 
   /** Takes a delivery of a slot that has come due, or puts it off. It returns undefined if it is not due any more. */

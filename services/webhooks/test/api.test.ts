@@ -97,6 +97,48 @@ test("the same Idempotency-Key has the same answer", async () => {
   });
 });
 
+test("a rotation with the same Idempotency-Key is made once, and has the same secret", async () => {
+  const { app } = await setUp();
+  const { headers } = await call(app, "POST", "/api/webhooks", wanted);
+  const at = String(headers.location);
+  const key = { "idempotency-key": "k" };
+  const first = await call(app, "POST", at + "/rotate-secret", undefined, key);
+  const second = await call(app, "POST", at + "/rotate-secret", undefined, key);
+  expect(first).toMatchObject({ status: 200, headers: { etag: '"2"' } });
+  expect(first.headers).not.toHaveProperty("idempotent-replayed");
+  expect(second).toMatchObject({ status: 200, json: first.json, headers: { "idempotent-replayed": "true", etag: '"2"' } });
+  const other = await call(app, "POST", at + "/rotate-secret", {}, key);
+  expect(other).toMatchObject({ status: 409, codes: ["idempotency_key_reused"] });
+  const without = await call(app, "POST", at + "/rotate-secret");
+  expect(without).toMatchObject({ status: 200, json: { version: 3 } });
+  expect(without.json["secret"]).not.toBe(first.json["secret"]);
+  // A key of another path is another key.
+  expect((await call(app, "POST", "/api/webhooks", wanted, key)).headers).not.toHaveProperty("idempotent-replayed");
+});
+
+test("a test with the same Idempotency-Key is sent once", async () => {
+  const { app, begun } = await setUp();
+  const { headers } = await call(app, "POST", "/api/webhooks", wanted);
+  const at = String(headers.location);
+  const key = { "idempotency-key": "k" };
+  const first = await call(app, "POST", at + "/test", undefined, key);
+  const second = await call(app, "POST", at + "/test", undefined, key);
+  expect(first.status).toBe(202);
+  expect(second).toMatchObject({ status: 202, json: first.json, headers: { "idempotent-replayed": "true" } });
+  expect(begun.map(({ id }) => id)).toEqual([first.json["id"]]);
+  expect((await call(app, "GET", at + "/deliveries")).json).toEqual([first.json]);
+  expect((await call(app, "POST", at + "/test", {}, key)).codes).toEqual(["idempotency_key_reused"]);
+});
+
+test.each(["", "/ID/rotate-secret", "/ID/test"])("an Idempotency-Key for %s has at most 255 characters", async (path) => {
+  const { app } = await setUp();
+  const { json } = await call(app, "POST", "/api/webhooks", wanted);
+  const url = "/api/webhooks" + path.replace("ID", String(json["id"]));
+  const payload = path === "" ? wanted : undefined;
+  const long = await call(app, "POST", url, payload, { "idempotency-key": "k".repeat(256) });
+  expect(long).toMatchObject({ status: 400, codes: ["max"] });
+});
+
 test("a sixth endpoint is refused", async () => {
   const { app } = await setUp();
   for (let n = 0; n < 5; n++) {

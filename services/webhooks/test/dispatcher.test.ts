@@ -3,7 +3,7 @@ import { expect, test, vi } from "vitest";
 import { newDelivery, type Attempt, type Delivery } from "../src/delivery.ts";
 import { Dispatcher, bounds } from "../src/dispatcher.ts";
 import { Metrics } from "../src/metrics.ts";
-import { addEndpoint, buyer, Clock, logTo, newReplica, seller } from "./fixtures.ts";
+import { addEndpoint, buyer, Clock, logTo, newReplica, rotateSecret, seller } from "./fixtures.ts";
 import { MemorySidecar } from "./sidecar.ts";
 
 /** A receiver that answers when the test lets it. */
@@ -54,7 +54,7 @@ test("an attempt is signed with the endpoint's secrets, and recorded", async () 
   const { store, receiver, dispatcher, add, stored } = await setUp();
   const id = await addEndpoint(store, seller, ["ticket.created"]);
   const old = (await store.account(seller)).endpoints[0]?.secret ?? "";
-  const { secret } = await store.rotate(seller, id);
+  const secret = await rotateSecret(store, seller, id);
   const delivery = await add(id, "e");
   dispatcher.begin(delivery);
   await openAre(receiver, 1);

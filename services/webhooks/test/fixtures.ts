@@ -49,13 +49,17 @@ export async function addEndpoint(
   events: EventType[],
   url = "https://tickets.example/",
 ): Promise<string> {
-  const answer = await store.create(userId, { url, events }, undefined, (endpoint) => ({
+  const { answer } = await store.create(userId, { url, events }, undefined, (endpoint) => ({
     status: 201,
-    location: "",
-    etag: "",
     body: { id: endpoint.id },
   }));
   return (answer.body as { id: string }).id;
+}
+
+/** Replaces the secret of an endpoint, and returns the new one. */
+export async function rotateSecret(store: Store, userId: string, id: string): Promise<string> {
+  const { answer } = await store.rotate(userId, id, undefined, ({ secret }) => ({ status: 200, body: { secret } }));
+  return (answer.body as { secret: string }).secret;
 }
 
 export function orderData(version = 1): Record<string, unknown> {

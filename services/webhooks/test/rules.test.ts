@@ -135,10 +135,23 @@ test("an old secret signs for a day", () => {
   expect(endpoints.secretsOf(rotated, later(day))).toEqual(["whsec_new"]);
 });
 
-test("a second rotation ends the oldest secret", () => {
+test("after a second rotation each old secret signs until its own day has ended", () => {
   const once = endpoints.rotateSecret(accountWith("1"), "1", "whsec_2", noon);
-  const twice = endpoints.findEndpoint(endpoints.rotateSecret(once, "1", "whsec_3", later(1)), "1");
-  expect(endpoints.secretsOf(twice, later(2))).toEqual(["whsec_3", "whsec_2"]);
+  const twice = endpoints.findEndpoint(endpoints.rotateSecret(once, "1", "whsec_3", later(hour)), "1");
+  expect(endpoints.secretsOf(twice, later(day - 1))).toEqual(["whsec_3", "whsec_2", "whsec_1"]);
+  expect(endpoints.secretsOf(twice, later(day))).toEqual(["whsec_3", "whsec_2"]);
+  expect(endpoints.secretsOf(twice, later(day + hour))).toEqual(["whsec_3"]);
+});
+
+test("the five newest secrets sign, and none is kept longer than it signs", () => {
+  let account = accountWith("1");
+  for (let n = 2; n <= 7; n++) {
+    account = endpoints.rotateSecret(account, "1", `whsec_${n}`, noon);
+  }
+  const all = ["whsec_7", "whsec_6", "whsec_5", "whsec_4", "whsec_3"];
+  expect(endpoints.secretsOf(endpoints.findEndpoint(account, "1"), noon)).toEqual(all);
+  const anew = endpoints.findEndpoint(endpoints.rotateSecret(account, "1", "whsec_8", later(day)), "1");
+  expect(anew.previousSecrets).toMatchObject([{ secret: "whsec_7" }]);
 });
 
 test("events go to the seller and the buyer, and to nobody else", () => {

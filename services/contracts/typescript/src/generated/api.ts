@@ -285,7 +285,7 @@ export interface paths {
     get?: never;
     /**
      * Set the image of a show
-     * @description The body is the image: JPEG, PNG or WebP. It is scaled down to at most 1600 pixels on its longer side, and stored as JPEG without its metadata (as the place where a photograph was taken). 12.5 megapixels are always accepted. The address of an image
+     * @description The body is the image: JPEG, PNG or WebP. It is scaled down to at most 1600 pixels on its longer side, and stored as JPEG without its metadata (as the place where a photograph was taken). 5 megapixels are always accepted, and 12 in most files. The address of an image
      *     never gets another image: each change has a new one, `image.url` of the show.
      */
     put: operations["putShowImage"];
@@ -438,6 +438,7 @@ export interface paths {
      *       answer.
      *     - **Reset**: if what you missed is not kept any more, `reset` follows `ready`. It may also come later. End this stream, and begin again with the pages.
      *     - **Heartbeat**: a comment line (`:`) with a new `id:` every 15 s. If nothing arrives for 30 s, connect again.
+     *     - **Start of a show**: nothing is sent when a show starts, because each client knows `startsAt`: from then on none of its tickets can be bought.
      *     - **End**: the stream ends when the service stops, or when the client reads too slowly (for 10 s, or too many events behind). Connect again.
      *     - **Limits**: the system and an address have a limited number of streams (`MAX_STREAMS`, `STREAMS_PER_ADDRESS`): 503 `too_many_streams`, with `Retry-After`.
      */
@@ -507,7 +508,7 @@ export interface paths {
      * @description One entry for each complete order of a ticket that the caller listed, with what the buyer paid. If it was cancelled afterwards, the money was given back: `status` is `cancelled`. What was earned is the sum of `price` of those that are
      *     `complete`. Nothing in it is about the buyer.
      *
-     *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row: `orderId,ticketId,showId,title,section,row,number,price,currency,status,reason,soldAt,cancelledAt`. Later versions may add columns behind these. A cell that begins with `=`, `+`, `-`, `@` or a tab
+     *     As CSV (`format=csv`, or `Accept: text/csv`) it has all sales, and `limit` and `cursor` are ignored: UTF-8, lines that end with CR LF, and a header row: `orderId,ticketId,showId,title,section,row,number,amount,currency,status,reason,soldAt,cancelledAt`. `amount` is the price in the currency's major unit, with a point: `12.00`. Later versions may add columns behind these. A cell that begins with `=`, `+`, `-`, `@` or a tab
      *     has `'` before it, so that spreadsheets do not evaluate it; so has such a text behind a semicolon, at which some spreadsheets begin a cell.
      */
     get: operations["listSales"];
@@ -713,7 +714,7 @@ export interface paths {
     put?: never;
     /**
      * Replace an endpoint's secret
-     * @description For 24 hours each call is signed with the old secret and with the new one, so that you can replace it without losing a call. A secret that was replaced before does not sign any more. The body is ignored.
+     * @description For 24 hours each call is signed with the old secret and with the new one, so that you can replace it without losing a call. After several rotations each old secret signs until its own 24 hours have ended; the newest five sign. Repeat a rotation whose answer is lost with the same `Idempotency-Key`: its answer has the same secret. The body is ignored.
      */
     post: operations["rotateWebhookSecret"];
     delete?: never;
@@ -1294,7 +1295,7 @@ export interface components {
       updatedAt: components["schemas"]["Time"];
     };
     Left: {
-      /** @description How many tickets can be reserved now. */
+      /** @description How many tickets can be reserved now. It is too low, also 0, while an operator builds the catalogue again. */
       left: number;
       /** @description The lowest price among them, in the currency's minor unit. Absent if none is left. */
       priceFrom?: number;
@@ -3747,7 +3748,7 @@ export interface operations {
       };
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      /** @description The ticket is reserved or sold, its price is above the cap of its show, or it has changed since it was read. */
+      /** @description The ticket is reserved or sold, its show has started, its price is above the cap of its show, or it has changed since it was read. */
       409: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -5724,7 +5725,14 @@ export interface operations {
   rotateWebhookSecret: {
     parameters: {
       query?: never;
-      header?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
       path: {
         /** @description The id of an endpoint. */
         webhookId: components["parameters"]["WebhookId"];
@@ -5733,25 +5741,52 @@ export interface operations {
     };
     requestBody?: never;
     responses: {
-      /** @description The endpoint with its new secret. */
+      /** @description The endpoint with its new secret. A replay has the same body. */
       200: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
           "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
           RateLimit: components["headers"]["RateLimit"];
           ETag: components["headers"]["ETag"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
           [name: string]: unknown;
         };
         content: {
           "application/json": components["schemas"]["WebhookWithSecret"];
         };
       };
-      400: components["responses"]["BadRequest"];
+      /** @description The key is too long, or the request is not valid HTTP. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       401: components["responses"]["Unauthorized"];
       403: components["responses"]["CrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      409: components["responses"]["Conflict"];
+      /** @description The key was used with another body, or the endpoint was changed by somebody else at the same moment, again and again. */
+      409: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       413: components["responses"]["TooLarge"];
       429: components["responses"]["RateLimited"];
       431: components["responses"]["HeadersTooLarge"];
@@ -5762,7 +5797,14 @@ export interface operations {
   testWebhook: {
     parameters: {
       query?: never;
-      header?: never;
+      header?: {
+        /**
+         * @description Makes the request safe to repeat for 24 hours: the same key of the same caller for the same path, with the same body, is done once. Later ones get the first success again, with `Idempotent-Replayed: true`. Errors are not
+         *     kept: after one, the same key may be used again. A random UUID is a good key.
+         * @example beb12998-f19a-4da9-a220-33ad8ffa229b
+         */
+        "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+      };
       path: {
         /** @description The id of an endpoint. */
         webhookId: components["parameters"]["WebhookId"];
@@ -5771,8 +5813,21 @@ export interface operations {
     };
     requestBody?: never;
     responses: {
-      /** @description The delivery, which is under way. */
+      /** @description The delivery, which is under way. A replay has the same body, and sends nothing. */
       202: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          "Idempotent-Replayed": components["headers"]["IdempotentReplayed"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/json": components["schemas"]["Delivery"];
+        };
+      };
+      /** @description The key is too long, or the request is not valid HTTP. */
+      400: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
           "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
@@ -5780,15 +5835,16 @@ export interface operations {
           [name: string]: unknown;
         };
         content: {
-          "application/json": components["schemas"]["Delivery"];
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
         };
       };
-      400: components["responses"]["BadRequest"];
       401: components["responses"]["Unauthorized"];
       403: components["responses"]["CrossOrigin"];
       404: components["responses"]["NotFound"];
       408: components["responses"]["RequestTimeout"];
-      /** @description The endpoint is disabled. */
+      /** @description The endpoint is disabled, or the key was used with another body. */
       409: {
         headers: {
           "X-Request-Id": components["headers"]["RequestId"];
@@ -6298,7 +6354,7 @@ export interface operations {
          */
         "webhook-timestamp": string;
         /**
-         * @description One or two signatures with a space between: `v1,` and the base64 of the HMAC-SHA256 of `ID.TIMESTAMP.BODY`. There are two while a secret is being replaced.
+         * @description One to five signatures with spaces between: `v1,` and the base64 of the HMAC-SHA256 of `ID.TIMESTAMP.BODY`. There are several while secrets are being replaced.
          * @example v1,PeZVXoSZ+R4SJFjic1PXx7Bej67VutV7r68JBsVqcgg=
          */
         "webhook-signature": string;
