@@ -438,6 +438,7 @@ export interface paths {
      *       answer.
      *     - **Reset**: if what you missed is not kept any more, `reset` follows `ready`. It may also come later. End this stream, and begin again with the pages.
      *     - **Heartbeat**: a comment line (`:`) with a new `id:` every 15 s. If nothing arrives for 30 s, connect again.
+     *     - **Start of a show**: nothing is sent when a show starts, because each client knows `startsAt`: from then on none of its tickets can be bought.
      *     - **End**: the stream ends when the service stops, or when the client reads too slowly (for 10 s, or too many events behind). Connect again.
      *     - **Limits**: the system and an address have a limited number of streams (`MAX_STREAMS`, `STREAMS_PER_ADDRESS`): 503 `too_many_streams`, with `Retry-After`.
      */
@@ -1294,7 +1295,7 @@ export interface components {
       updatedAt: components["schemas"]["Time"];
     };
     Left: {
-      /** @description How many tickets can be reserved now. */
+      /** @description How many tickets can be reserved now. It is too low, also 0, while an operator builds the catalogue again. */
       left: number;
       /** @description The lowest price among them, in the currency's minor unit. Absent if none is left. */
       priceFrom?: number;
