@@ -1,4 +1,4 @@
-// A connection that breaks: what Playwright's `setOffline` leaves open, a stream that has begun, breaks here too.
+// A connection that breaks. A stream that has begun breaks too, which it does not with Playwright's `setOffline`.
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
 
