@@ -69,7 +69,7 @@ type Upload struct {
 var (
 	errNoImage      = problem.New(problem.NotFound, "not_found", "There is no such image.")
 	errImageInvalid = problem.New(problem.Invalid, "image_invalid", "The body is not an image of the type that Content-Type names.")
-	errImageLarge   = problem.New(problem.Invalid, "image_invalid", "The image has too many pixels. %d megapixels are always accepted.", acceptedPixels/1_000_000)
+	errImageLarge   = problem.New(problem.Invalid, "image_invalid", "The image has too many pixels. %d megapixels are always accepted, and %d in most files.", alwaysAccepted/1_000_000, acceptedPixels/1_000_000)
 	errImagesBusy   = problem.New(problem.Unavailable, "unavailable", "The service is at work on other images. Nothing was changed: send the same request again.").WithRetryAfter(2 * time.Second)
 )
 
@@ -82,8 +82,11 @@ const (
 	maxStored = 700_000
 	// maxMemory bounds the memory that an upload takes when it is decoded and scaled, in bytes.
 	maxMemory = 125_000_000
-	// acceptedPixels are accepted in each format: 8 bytes each, or less, and one for the first step of scaling.
+	// acceptedPixels are accepted in each format: 8 bytes each, or less, and one for the first step of scaling. The exceptions are a
+	// progressive JPEG whose colours have the resolution of its brightness, or nearly (15 bytes; 20 with four colours), and an interlaced PNG
+	// with 16 bits per sample (16 bytes). Of those, alwaysAccepted are.
 	acceptedPixels = 12_000_000
+	alwaysAccepted = 5_000_000
 	// maxScans bounds the passes over all pixels that a progressive JPEG can demand. Programs make about ten.
 	maxScans = 40
 	// maxUploads bounds the uploads that wait until they are decoded, or are decoded.
@@ -226,7 +229,8 @@ func sizeOfJPEG(file []byte) (size, error) {
 }
 
 // sizeOfPNG counts a pixel of shades of grey like one of colours: a shade that stands for transparent pixels comes after the header, and makes
-// package image/png decode to colours.
+// package image/png decode to colours. An interlaced file counts twice: package image/png makes an image of each of the seven passes, which
+// together have as many pixels as the whole, and copies it.
 func sizeOfPNG(file []byte) (size, error) {
 	config, err := png.DecodeConfig(bytes.NewReader(file))
 	if err != nil {
@@ -237,8 +241,15 @@ func sizeOfPNG(file []byte) (size, error) {
 	case color.NRGBA64Model, color.RGBA64Model, color.Gray16Model:
 		perPixel = 8
 	}
+	if file[interlaceMethod] != 0 {
+		perPixel *= 2
+	}
 	return sizeOf(config, perPixel), nil
 }
+
+// interlaceMethod is the offset of a byte of the header that is always the first chunk (PNG specification, 11.2.1): 8 bytes of the signature, 8 of the chunk's
+// length and type, then the last of 13.
+const interlaceMethod = 8 + 8 + 12
 
 // sizeOfWebP compares the size of the canvas with that of the frame: webp.Decode allocates the pixels of a lossless frame whatever the
 // canvas is.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/zlib"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -100,12 +101,8 @@ func withExifInJPEG(file, exif []byte) []byte {
 
 // withExifInPNG adds Exif data and a text after the header.
 func withExifInPNG(file, exif []byte) []byte {
-	chunk := func(kind string, content []byte) []byte {
-		named := append([]byte(kind), content...)
-		return binary.BigEndian.AppendUint32(append(binary.BigEndian.AppendUint32(nil, uint32(len(content))), named...), crc32.ChecksumIEEE(named))
-	}
 	const header = 8 + 12 + 13
-	return slices.Concat(file[:header], chunk("eXIf", exif), chunk("tEXt", []byte("Comment\x00"+secret)), file[header:])
+	return slices.Concat(file[:header], chunkOfPNG("eXIf", exif), chunkOfPNG("tEXt", []byte("Comment\x00"+secret)), file[header:])
 }
 
 // bits writes a lossless WebP, which begins with the least significant bit.
@@ -344,22 +341,97 @@ func header(frame byte, w, h int) []byte {
 	return append(file, 0xff, 0xda, 0, 12)
 }
 
+// headerOfPNG is the beginning of a PNG, with samples of so many bits. kind is the colour type, and interlace the method.
+func headerOfPNG(w, h uint32, bits, kind, interlace byte) []byte {
+	content := binary.BigEndian.AppendUint32(nil, w)
+	content = append(binary.BigEndian.AppendUint32(content, h), bits, kind, 0, 0, interlace)
+	return append([]byte("\x89PNG\r\n\x1a\n"), chunkOfPNG("IHDR", content)...)
+}
+
+func chunkOfPNG(kind string, content []byte) []byte {
+	named := append([]byte(kind), content...)
+	return binary.BigEndian.AppendUint32(append(binary.BigEndian.AppendUint32(nil, uint32(len(content))), named...), crc32.ChecksumIEEE(named))
+}
+
+// interlaced is a transparent PNG with 16 bits per sample and four samples per pixel, in the passes of Adam7.
+func interlaced(t *testing.T, w, h int) []byte {
+	passes := []struct{ x, y, stepX, stepY int }{{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}}
+	var compressed bytes.Buffer
+	out := zlib.NewWriter(&compressed)
+	for _, p := range passes {
+		row := make([]byte, 1+8*((w-p.x+p.stepX-1)/p.stepX))
+		for y := p.y; y < h; y += p.stepY {
+			_, err := out.Write(row)
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, out.Close())
+	return slices.Concat(headerOfPNG(uint32(w), uint32(h), 16, 6, 1), chunkOfPNG("IDAT", compressed.Bytes()), chunkOfPNG("IEND", nil))
+}
+
+// allocated returns how many bytes a call allocates. What it frees meanwhile counts too: nothing makes the collector run in time.
+func allocated(call func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	call()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+func TestEncode_AnInterlacedImageTakesNoMoreMemoryThanOthers(t *testing.T) {
+	const w, h = 3200, 2200
+	file := interlaced(t, w, h)
+	var p picture
+	var err error
+	// The last step of scaling and the JPEG are not counted: they take the same for all images.
+	const lastStep = 2 * 4 * maxSide * maxSide
+	require.LessOrEqual(t, allocated(func() { p, err = encode(Upload{"image/png", file}) }), uint64(maxMemory+lastStep))
+	require.NoError(t, err)
+	require.Equal(t, []int{1600, 1100}, []int{p.width, p.height})
+	require.Equal(t, "white", nameOf(decodeStored(t, p).At(800, 550)))
+}
+
+func TestSize_OfAcceptedPixelsIsNotTooMuch(t *testing.T) {
+	jpegWith := func(frame byte, w, h int, sampling ...byte) []byte {
+		file := []byte{0xff, 0xd8, 0xff, frame, 0, byte(8 + 3*len(sampling)), 8}
+		file = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(file, uint16(h)), uint16(w))
+		file = append(file, byte(len(sampling)))
+		for i, s := range sampling {
+			file = append(file, byte(i+1), s, 0)
+		}
+		return append(file, 0xff, 0xda, 0, 12)
+	}
+	for name, tt := range map[string]struct {
+		mediaType string
+		pixels    int
+		file      func(w, h int) []byte
+	}{
+		"PNG, 16 bits":             {"image/png", acceptedPixels, func(w, h int) []byte { return headerOfPNG(uint32(w), uint32(h), 16, 6, 0) }},
+		"interlaced PNG":           {"image/png", acceptedPixels, func(w, h int) []byte { return headerOfPNG(uint32(w), uint32(h), 8, 6, 1) }},
+		"interlaced PNG, 16 bits":  {"image/png", alwaysAccepted, func(w, h int) []byte { return headerOfPNG(uint32(w), uint32(h), 16, 6, 1) }},
+		"WebP":                     {"image/webp", acceptedPixels, func(w, h int) []byte { return webPOf(webPChunk{"VP8L", losslessOf(w, h, red, red, false)}) }},
+		"JPEG, all colours":        {"image/jpeg", acceptedPixels, func(w, h int) []byte { return jpegWith(0xc0, w, h, 0x11, 0x11, 0x11, 0x11) }},
+		"progressive JPEG":         {"image/jpeg", acceptedPixels, func(w, h int) []byte { return jpegWith(0xc2, w, h, 0x22, 0x11, 0x11) }},
+		"progressive, all colours": {"image/jpeg", alwaysAccepted, func(w, h int) []byte { return jpegWith(0xc2, w, h, 0x11, 0x11, 0x11) }},
+		"progressive, four":        {"image/jpeg", alwaysAccepted, func(w, h int) []byte { return jpegWith(0xc2, w, h, 0x11, 0x11, 0x11, 0x11) }},
+	} {
+		_, err := encode(Upload{tt.mediaType, tt.file(4000, tt.pixels/4000)})
+		require.NotErrorIs(t, err, errImageLarge, name)
+	}
+}
+
 // A few bytes can demand gigabytes of pixels. They are refused before a pixel is decoded.
 func TestEncode_RefusesWhatWouldTakeTooMuchMemory(t *testing.T) {
-	largePNG := func(w, h uint32, depth, kind byte) []byte {
-		content := binary.BigEndian.AppendUint32([]byte("IHDR"), w)
-		content = append(binary.BigEndian.AppendUint32(content, h), depth, kind, 0, 0, 0)
-		file := append([]byte("\x89PNG\r\n\x1a\n"), 0, 0, 0, 13)
-		return binary.BigEndian.AppendUint32(append(file, content...), crc32.ChecksumIEEE(content))
-	}
 	for name, tt := range map[string]struct {
 		upload Upload
 		want   error
 	}{
-		"a PNG of 40 megapixels in shades of grey":      {Upload{"image/png", largePNG(8000, 5000, 8, 0)}, errImageLarge},
-		"a PNG of 20 megapixels in 65,536 shades":       {Upload{"image/png", largePNG(5000, 4000, 16, 0)}, errImageLarge},
-		"a PNG of 100,000 × 100,000":                    {Upload{"image/png", largePNG(100_000, 100_000, 8, 6)}, errImageLarge},
-		"a PNG with the largest sides":                  {Upload{"image/png", largePNG(1<<31-1, 1<<31-1, 8, 6)}, errImageInvalid},
+		"a PNG of 40 megapixels in shades of grey":      {Upload{"image/png", headerOfPNG(8000, 5000, 8, 0, 0)}, errImageLarge},
+		"a PNG of 20 megapixels in 65,536 shades":       {Upload{"image/png", headerOfPNG(5000, 4000, 16, 0, 0)}, errImageLarge},
+		"an interlaced PNG of 14 megapixels":            {Upload{"image/png", headerOfPNG(4300, 3200, 16, 6, 1)}, errImageLarge},
+		"an interlaced PNG of 20 megapixels":            {Upload{"image/png", headerOfPNG(5000, 4000, 8, 6, 1)}, errImageLarge},
+		"a PNG of 100,000 × 100,000":                    {Upload{"image/png", headerOfPNG(100_000, 100_000, 8, 6, 0)}, errImageLarge},
+		"a PNG with the largest sides":                  {Upload{"image/png", headerOfPNG(1<<31-1, 1<<31-1, 8, 6, 0)}, errImageInvalid},
 		"a JPEG of 65,535 × 65,535":                     {Upload{"image/jpeg", header(0xc0, 65535, 65535)}, errImageLarge},
 		"a progressive JPEG of 20 megapixels":           {Upload{"image/jpeg", header(0xc2, 5000, 4000)}, errImageLarge},
 		"a JPEG with a hundred scans":                   {Upload{"image/jpeg", append(jpegOf(t, corners(8, 8)), bytes.Repeat([]byte{0xff, 0xda}, 100)...)}, errImageInvalid},
@@ -370,12 +442,9 @@ func TestEncode_RefusesWhatWouldTakeTooMuchMemory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Less(t, len(tt.upload.Bytes), 4096)
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			_, err := encode(tt.upload)
-			runtime.ReadMemStats(&after)
+			var err error
+			require.Less(t, allocated(func() { _, err = encode(tt.upload) }), uint64(1<<20), "allocated bytes")
 			require.ErrorIs(t, err, tt.want)
-			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "allocated bytes")
 		})
 	}
 }

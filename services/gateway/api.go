@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/x509"
 	"strings"
 
@@ -120,13 +119,9 @@ func onlyIf(condition func(*fiber.Ctx) bool, handle fiber.Handler) fiber.Handler
 
 // asksForAvailable reports whether a request for tickets is for those that are for sale, which the catalogue knows.
 func asksForAvailable(c *fiber.Ctx) bool {
-	query := c.Request().URI().QueryString()
-	if !bytes.Contains(query, []byte("status")) {
-		return false
-	}
 	// Not c.Query, after which fasthttp would send the query in a form of its own.
 	var args fasthttp.Args
-	args.ParseBytes(query)
+	args.ParseBytes(c.Request().URI().QueryString())
 	return string(args.Peek("status")) == "available"
 }
 

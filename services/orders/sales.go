@@ -5,12 +5,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/csv"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"golang.org/x/text/currency"
 
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
@@ -155,20 +157,29 @@ func (a *api) salesFile(c *fiber.Ctx, seller id.User, show id.Show) error {
 	return nil
 }
 
-// salesColumns are the names of the columns. Prices are in the currency's minor unit, as everywhere.
-var salesColumns = []string{"orderId", "ticketId", "showId", "title", "section", "row", "number", "price", "currency", "status", "reason", "soldAt", "cancelledAt"}
+// salesColumns are the names of the columns. An amount is the price in the currency's major unit, "12.00": sellers read it in a spreadsheet.
+var salesColumns = []string{"orderId", "ticketId", "showId", "title", "section", "row", "number", "amount", "currency", "status", "reason", "soldAt", "cancelledAt"}
 
 func salesRow(o Order) []string {
 	sale := saleResponseOf(o)
 	place := cmp.Or(sale.Seat, &placeResponse{})
 	row := []string{
 		string(sale.OrderID), string(sale.TicketID), string(sale.ShowID), sale.Title, place.Section, place.Row, place.Number,
-		strconv.FormatInt(sale.Price, 10), sale.Currency, string(sale.Status), string(sale.Reason), textOf(sale.SoldAt), textOf(sale.CancelledAt),
+		decimal(sale.Price, sale.Currency), sale.Currency, string(sale.Status), string(sale.Reason), textOf(sale.SoldAt), textOf(sale.CancelledAt),
 	}
 	for i, cell := range row {
 		row[i] = harmless(cell)
 	}
 	return row
+}
+
+// decimal writes an amount of the minor unit in the currency's major unit: 1200 and "usd" are "12.00".
+func decimal(amount int64, code string) string {
+	digits := 2
+	if unit, err := currency.ParseISO(code); err == nil {
+		digits, _ = currency.Standard.Rounding(unit)
+	}
+	return strconv.FormatFloat(float64(amount)/math.Pow10(digits), 'f', digits, 64)
 }
 
 // textOf is a time as JSON has it; "" if it is zero.

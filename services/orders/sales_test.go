@@ -134,9 +134,9 @@ func TestSales_ASellerSeesWhatWasSoldAndNothingOfTheBuyer(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, `attachment; filename="sales.csv"`, response.Header.Get("Content-Disposition"))
 	require.Equal(t, "text/csv; charset=utf-8; header=present", response.Header.Get("Content-Type"))
-	require.Equal(t, "orderId,ticketId,showId,title,section,row,number,price,currency,status,reason,soldAt,cancelledAt\r\n"+
-		string(first.ID)+","+string(first.Ticket.ID)+",,Front row,,,,4500,usd,complete,,"+at(-61)+",\r\n"+
-		string(second.ID)+","+string(second.Ticket.ID)+","+string(oneShow)+",Hamlet,A,8,12,5500,usd,cancelled,refunded,"+at(-65)+","+at(0)+"\r\n", body)
+	require.Equal(t, "orderId,ticketId,showId,title,section,row,number,amount,currency,status,reason,soldAt,cancelledAt\r\n"+
+		string(first.ID)+","+string(first.Ticket.ID)+",,Front row,,,,45.00,usd,complete,,"+at(-61)+",\r\n"+
+		string(second.ID)+","+string(second.Ticket.ID)+","+string(oneShow)+",Hamlet,A,8,12,55.00,usd,cancelled,refunded,"+at(-65)+","+at(0)+"\r\n", body)
 }
 
 func TestSales_ThePassAndTheMoneyMakeNoFurtherSale(t *testing.T) {
@@ -232,6 +232,17 @@ func TestSales_Refusals(t *testing.T) {
 	_, body, err := s.get(t, "seller", "/api/orders/sales?format=json", "Accept", "text/csv")
 	require.NoError(t, err)
 	require.JSONEq(t, `[]`, body)
+}
+
+func TestSalesRow_AmountsHaveTheDigitsOfTheirCurrency(t *testing.T) {
+	for want, ticket := range map[string]TicketSnapshot{
+		"12.00":       {Price: 1200, Currency: "usd"},
+		"0.05":        {Price: 5, Currency: "eur"},
+		"99999999.99": {Price: 9_999_999_999, Currency: "usd"},
+		"1200":        {Price: 1200, Currency: "jpy"},
+	} {
+		require.Equal(t, want, salesRow(Order{Ticket: ticket})[7])
+	}
 }
 
 func TestSalesRow_NoCellIsAFormula(t *testing.T) {

@@ -231,7 +231,7 @@ func (a *api) create(c *fiber.Ctx) error {
 }
 
 // errNoStatus is the refusal of a filter. The gateway sends requests with it to catalogue, which has the available tickets.
-var errNoStatus = problem.New(problem.Invalid, "invalid", "This list has tickets of every status. For available ones, send status=available to the public address.").WithField("status")
+var errNoStatus = problem.New(problem.Invalid, "invalid", "Status can only be available, in lower case: then the catalogue answers, at the public address. Without it, this list has tickets of every status.").WithField("status")
 
 // list lists all tickets, or those of the caller who asks for the own ones (seller=me).
 func (a *api) list(c *fiber.Ctx) error {

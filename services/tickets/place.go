@@ -5,6 +5,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"strings"
+	"unicode"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/runes"
+	"golang.org/x/text/transform"
+	"golang.org/x/text/unicode/norm"
 
 	"boxoffice/services/internal/events"
 	"boxoffice/services/internal/id"
@@ -27,12 +33,24 @@ var errPlaceListed = problem.New(problem.Conflict, "seat_listed", "This seat of 
 // isNumbered reports whether only one ticket of a show may have the place.
 func (p *Place) isNumbered() bool { return p != nil && p.Number != "" }
 
-// key is the key of the place's document. Places that differ only in upper and lower case or in spaces are the same.
+// key is the key of the place's document. Places that differ only in upper and lower case, in spaces, or in
+// how their characters are written (see folded) are the same.
 func (p *Place) key(show id.Show) string {
-	same := func(text string) string { return strings.ToLower(strings.Join(strings.Fields(text), " ")) }
-	parts, _ := json.Marshal([]string{same(p.Section), same(p.Row), same(p.Number)}) // texts can always be encoded
+	parts, _ := json.Marshal([]string{folded(p.Section), folded(p.Row), folded(p.Number)}) // texts can always be encoded
 	sum := sha256.Sum256(parts)
 	return "place/" + string(show) + "/" + hex.EncodeToString(sum[:16])
+}
+
+// folded returns the form of a text that all texts have which count as the same (Unicode 16, definition D147: NFKC_Casefold), with one
+// space between words. It has no invisible characters, one of the ways to write an accent or a width, and no upper case.
+func folded(text string) string {
+	// The chain has state, so it is made for each text. None of its steps can fail.
+	same, _, _ := transform.String(transform.Chain(runes.Remove(runes.Predicate(isInvisible)), norm.NFKC, cases.Fold(), norm.NFKC), text)
+	return strings.Join(strings.Fields(same), " ")
+}
+
+func isInvisible(r rune) bool {
+	return unicode.In(r, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
 // published is the place as events have it.

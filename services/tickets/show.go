@@ -35,6 +35,7 @@ var (
 	errShowNotYetKnown = problem.New(problem.Unavailable, "not_yet_known", "This show is so new that tickets may not know it yet. Nothing was changed: send the same request again.").WithField("showId")
 	errNotYourShow     = problem.New(problem.Forbidden, "not_show_owner", "This show belongs to somebody else; only its owner lists its tickets.").WithField("showId")
 	errShowStarted     = problem.New(problem.Conflict, "show_started", "This show has started; its tickets cannot be listed any more.").WithField("showId")
+	errSalesEnded      = problem.New(problem.Conflict, "show_started", "This show has started; its tickets cannot be changed any more.")
 	errShowCancelled   = problem.New(problem.Conflict, "show_cancelled", "This show is cancelled; its tickets cannot be listed.").WithField("showId")
 	errTitleRequired   = problem.New(problem.Invalid, "required", "Title is required for a ticket without a show.").WithField("title")
 	errNoFaceValue     = problem.New(problem.Invalid, "invalid", "This ticket has no show, so it has no face value.").WithField("faceValue")

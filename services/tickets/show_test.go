@@ -130,6 +130,21 @@ func TestUpdate_OfATicketWithAShow(t *testing.T) {
 	require.Equal(t, row8(), ticket.Place)
 }
 
+func TestUpdate_OnceTheShowHasStarted(t *testing.T) {
+	ticket, of := listedForShow(t), show()
+	require.NoError(t, ticket.Update("seller", 0, Offer{Price: 4400}, of, evening.Add(-time.Millisecond)))
+	before := ticket
+	require.ErrorIs(t, ticket.Update("seller", 0, Offer{Price: 4300}, of, evening), errSalesEnded)
+	require.ErrorIs(t, ticket.Update("other", 0, Offer{Price: 4300}, of, evening), errNotYours)
+	require.Equal(t, before, ticket)
+
+	of.StartsAt = evening.Add(-time.Hour) // it was moved, and the ticket has not followed yet
+	require.ErrorIs(t, ticket.Update("seller", 0, Offer{Price: 4300}, of, evening.Add(-time.Minute)), errSalesEnded)
+	of.StartsAt = evening.Add(time.Hour)
+	require.NoError(t, ticket.Update("seller", 0, Offer{Price: 4300}, of, evening))
+	require.NoError(t, ticket.Delete("seller", 0, evening.Add(2*time.Hour)), "a listing can always be withdrawn")
+}
+
 func TestUpdate_OfATicketWithoutAShow(t *testing.T) {
 	ticket := listed()
 	require.ErrorIs(t, ticket.Update("seller", 0, Offer{Price: 4500}, Show{}, noon), errTitleRequired)
@@ -267,7 +282,24 @@ func TestPlace_TheSameInOtherWords(t *testing.T) {
 	for _, other := range []Place{{"Block B", "8", "12"}, {"Block A", "81", "2"}, {"Block A 8", "", "12"}, {"", "8", "12"}, {"8", "Block A", "12"}} {
 		require.NotEqual(t, place.key("show-1"), other.key("show-1"), other)
 	}
+	for _, same := range [][2]string{
+		{"Balk\u00f3n", "Balko\u0301n"},    // an accent as a part of its letter, and after it
+		{"A", "\uff21"},                    // full width
+		{"STRASSE", "Stra\u00dfe"},         // one letter and two
+		{"X", "x\u00ad"}, {"Y", "y\u034f"}, // a soft hyphen, a grapheme joiner
+		{"Z", "z\u200b\ufe0f"}, {"Z", "\u3164z"}, // a space without width, a variation selector, a filler
+		{"Block A", "Block\u00a0\u2003A"},   // other spaces
+		{"\u1fb3", "\u1fbc"}, {"Ⅷ", "viii"}, // letters whose lower case has two, a number as one letter
+		{"Caf\u00c9", "cafe\u0301"}, {"ΛΟΓΟΣ", "λογος"}, // both at once
+	} {
+		require.Equal(t, (&Place{Section: same[0], Number: "1"}).key("show-1"), (&Place{Section: same[1], Number: "1"}).key("show-1"), same)
+		require.Equal(t, (&Place{Number: same[0]}).key("show-1"), (&Place{Number: same[1]}).key("show-1"), same)
+	}
+	for _, other := range [][2]string{{"Balk\u00f3n", "Balkon"}, {"A1", "A 1"}, {"\u00f8", "o"}} {
+		require.NotEqual(t, (&Place{Section: other[0], Number: "1"}).key("show-1"), (&Place{Section: other[1], Number: "1"}).key("show-1"), other)
+	}
 	require.NotEqual(t, place.key("show-1"), place.key("show-2"))
+	require.Equal(t, "place/show-1/bb5274926e0a51379c2e52c8716434fc", place.key("show-1"), "stored documents have it")
 	require.False(t, (*Place)(nil).isNumbered())
 	require.False(t, (&Place{Section: "Standing"}).isNumbered())
 }

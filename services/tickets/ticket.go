@@ -183,9 +183,8 @@ func Create(ticket id.Ticket, seller id.User, currency string, offer Offer, now 
 	}
 }
 
-// Update replaces the offer, if checkSeller and the cap of the ticket's show allow it. A withheld ticket is available again. Of a resale, only
-// the price can change (errResaleFixed). If the
-// ticket has no show, the show is the zero Show, and the offer must have a title and no face value (errTitleRequired, errNoFaceValue).
+// Update replaces the offer, if checkSeller and the cap of the ticket's show allow it, and the show has not started (errSalesEnded). A withheld
+// ticket is available again. Of a resale, only the price can change (errResaleFixed). If the ticket has no show, the show is the zero Show, and the offer must have a title and no face value (errTitleRequired, errNoFaceValue).
 func (t *Ticket) Update(seller id.User, expected ExpectedVersion, offer Offer, show Show, now time.Time) error {
 	if err := t.checkSeller(seller, expected); err != nil {
 		return err
@@ -202,6 +201,9 @@ func (t *Ticket) Update(seller id.User, expected ExpectedVersion, offer Offer, s
 		return errTitleRequired
 	case offer.FaceValue != 0:
 		return errNoFaceValue
+	}
+	if t.ShowID != "" && !now.Before(show.StartsAt) {
+		return errSalesEnded
 	}
 	if err := show.CheckPrice(offer.Price, offer.FaceValue); err != nil {
 		return err

@@ -487,6 +487,10 @@ func TestOverlays_TheWorldSeesTheAPIAndThePages(t *testing.T) {
 	each(t, func(t *testing.T, m manifests) {
 		ingress := m.get(t, "Ingress", "gateway")
 		require.NotEmpty(t, ingress.list("spec", "tls")[0].text("secretName"))
+		const nginx = "nginx.ingress.kubernetes.io/"
+		require.Equal(t, "2m", ingress.text("metadata", "annotations", nginx+"proxy-body-size"), "images have up to 2,000,000 bytes")
+		require.Equal(t, "off", ingress.text("metadata", "annotations", nginx+"proxy-buffering"), "the parts of a stream arrive at once")
+		require.Equal(t, "60", ingress.text("metadata", "annotations", nginx+"proxy-read-timeout"), "longer than the 15 s between the heartbeats of a stream")
 		rule := ingress.list("spec", "rules")[0]
 		require.Equal(t, ingress.list("spec", "tls")[0].texts("hosts"), []string{rule.text("host")})
 		var paths []string

@@ -6,9 +6,16 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/runes"
+	"golang.org/x/text/transform"
+	"golang.org/x/text/unicode/norm"
 
 	"boxoffice/deploy/proof/client"
 )
@@ -23,26 +30,61 @@ const (
 	pagesOfShows = 300
 	// cataloguePage is the longest page of the catalogue.
 	cataloguePage = 100
+	// mostFacetValues is how many values the catalogue counts in a facet: those with the most shows.
+	mostFacetValues = 50
+	// searchTime bounds the wait for shows that a search does not find yet. The catalogue writes their words up to a moment after the rest.
+	searchTime  = 5 * time.Second
+	searchPause = 50 * time.Millisecond
 )
 
 type showDoc struct { // of catalogue; its events have the same members, with a status
-	ID        string     `json:"id"`
-	Name      string     `json:"name"`
-	Venue     string     `json:"venue"`
-	City      string     `json:"city"`
-	StartsAt  time.Time  `json:"startsAt"`
-	Category  string     `json:"category"`
-	MaxMarkup *int       `json:"maxMarkup"`
-	UserID    string     `json:"userId"` // the owner
-	Cancelled bool       `json:"cancelled"`
-	Version   int        `json:"version"`
-	Image     *showImage `json:"image"`
+	ID          string     `json:"id"`
+	Name        string     `json:"name"`
+	Venue       string     `json:"venue"`
+	City        string     `json:"city"`
+	Country     string     `json:"country"`
+	StartsAt    time.Time  `json:"startsAt"`
+	TimeZone    string     `json:"timeZone"`
+	Category    string     `json:"category"`
+	Description string     `json:"description"`
+	MaxMarkup   *int       `json:"maxMarkup"`
+	UserID      string     `json:"userId"` // the owner
+	Cancelled   bool       `json:"cancelled"`
+	Version     int        `json:"version"`
+	Image       *showImage `json:"image"`
 }
 
-type showImage struct {
-	Width  int `json:"width"`
-	Height int `json:"height"`
+type showImage struct { // the ID is in the document alone
+	ID     string `json:"id"`
+	Width  int    `json:"width"`
+	Height int    `json:"height"`
 }
+
+// shown is the show as the catalogue must have it, without what is left.
+func (s showDoc) shown() client.Show {
+	shown := client.Show{
+		ID: s.ID, Name: s.Name, Venue: s.Venue, City: s.City, Country: s.Country, StartsAt: s.StartsAt, TimeZone: s.TimeZone, Category: s.Category,
+		Description: s.Description, MaxMarkup: s.MaxMarkup, Status: "scheduled", UserID: s.UserID, Version: s.Version,
+	}
+	if s.Image != nil {
+		shown.Image = &client.ShowImage{URL: "/api/shows/" + s.ID + "/images/" + s.Image.ID, Width: s.Image.Width, Height: s.Image.Height}
+	}
+	return shown
+}
+
+// sameShow compares all that a show's owner decides. The times of its changes are not compared.
+func sameShow(a, b client.Show) bool {
+	if !a.StartsAt.Equal(b.StartsAt) || !samePointed(a.MaxMarkup, b.MaxMarkup) || !samePointed(a.Image, b.Image) {
+		return false
+	}
+	for _, s := range []*client.Show{&a, &b} {
+		s.StartsAt, s.CreatedAt, s.UpdatedAt, s.MaxMarkup, s.Image = time.Time{}, time.Time{}, time.Time{}, nil, nil
+	}
+	return a == b
+}
+
+// samePointed reports whether both point to the same value, or to none.
+func samePointed[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // place is where the holder of a ticket sits or stands, in documents and events.
 type place struct {
@@ -51,9 +93,16 @@ type place struct {
 	Number  string `json:"number"`
 }
 
-// key is the same for places that count as one.
+// key is the same for places that count as one: upper and lower case, spaces, invisible characters and the ways to write a character in
+// Unicode make no difference.
 func (p place) key() string {
-	same := func(text string) string { return strings.ToLower(strings.Join(strings.Fields(text), " ")) }
+	invisible := runes.Predicate(func(r rune) bool {
+		return unicode.In(r, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+	})
+	same := func(text string) string {
+		folded, _, _ := transform.String(transform.Chain(runes.Remove(invisible), norm.NFKC, cases.Fold(), norm.NFKC), text) // no step fails
+		return strings.Join(strings.Fields(folded), " ")
+	}
 	return fmt.Sprintf("%q %q %q", same(p.Section), same(p.Row), same(p.Number))
 }
 
@@ -71,18 +120,25 @@ func (p *place) String() string {
 	return fmt.Sprintf("section %q, row %q, number %q", p.Section, p.Row, p.Number)
 }
 
-func samePlace(a, b *place) bool { return a == b || a != nil && b != nil && *a == *b }
+func samePlace(a, b *place) bool { return samePointed(a, b) }
 
 // catalogueFacts are the pages of one replica of the catalogue.
 type catalogueFacts struct {
 	replica string                          // its address
 	shows   map[string]client.CatalogueShow // of all pages
 	total   int
-	cities  int                        // the sum of the facet
-	tickets map[string]client.Ticket   // that are available, with and without a show
-	pages   map[string][]client.Ticket // the tickets of some shows, in the order of their pages
-	from    time.Time                  // when it was read
+	facets  client.Facets
+	tickets map[string]client.Ticket // that are available, with and without a show
+	pages   map[string]showPages     // of some shows
+	from    time.Time                // when it was read
 	to      time.Time
+}
+
+// showPages are what the catalogue has of one show beside the search of all.
+type showPages struct {
+	tickets  []client.Ticket  // in the order of their pages
+	sections []client.Section // with what is left in each
+	found    bool             // by a search for its name
 }
 
 // readShows reads the documents of shows, if the catalogue runs.
@@ -107,7 +163,7 @@ func (r *reader) readShows(ctx context.Context, f *facts) error {
 // readCatalogues reads the pages of each replica of the catalogue.
 func (r *reader) readCatalogues(ctx context.Context, f *facts) error {
 	for _, address := range r.target.Services[catalogueApp] {
-		c := catalogueFacts{replica: address, shows: map[string]client.CatalogueShow{}, tickets: map[string]client.Ticket{}, pages: map[string][]client.Ticket{}, from: time.Now()}
+		c := catalogueFacts{replica: address, shows: map[string]client.CatalogueShow{}, tickets: map[string]client.Ticket{}, pages: map[string]showPages{}, from: time.Now()}
 		for next := client.SearchShows().WithQuery("limit", cataloguePage); next.Path != ""; {
 			response, err := r.request(ctx, []string{address}, next)
 			page, err := client.Decode[client.Found](response, err)
@@ -117,10 +173,7 @@ func (r *reader) readCatalogues(ctx context.Context, f *facts) error {
 			for _, show := range page.Shows {
 				c.shows[show.ID] = show
 			}
-			c.total, c.cities = page.Total, 0
-			for _, city := range page.Facets.Cities {
-				c.cities += city.Count
-			}
+			c.total, c.facets = page.Total, page.Facets
 			next.Path = response.Next()
 		}
 		available, err := r.tickets(ctx, address, client.ReadAvailable().WithQuery("limit", cataloguePage))
@@ -130,20 +183,59 @@ func (r *reader) readCatalogues(ctx context.Context, f *facts) error {
 		for _, t := range available {
 			c.tickets[t.ID] = t
 		}
+		patience := time.Now().Add(searchTime)
 		for _, id := range slices.Sorted(maps.Keys(c.shows))[:min(pagesOfShows, len(c.shows))] {
-			tickets, err := r.tickets(ctx, address, client.ReadShowTickets(id).WithQuery("limit", cataloguePage))
+			pages, err := r.showPages(ctx, address, c.shows[id].Show, patience)
 			if client.Status(err) == http.StatusNotFound {
 				continue // it has started, or was cancelled
 			}
 			if err != nil {
-				return fmt.Errorf("read the tickets of a show: %w", err)
+				return fmt.Errorf("read the pages of a show: %w", err)
 			}
-			c.pages[id] = tickets
+			c.pages[id] = pages
 		}
 		c.to = time.Now()
 		f.catalogues = append(f.catalogues, c)
 	}
 	return nil
+}
+
+// showPages reads the pages of one show. Until patience, a search that does not find it is repeated.
+func (r *reader) showPages(ctx context.Context, address string, show client.Show, patience time.Time) (pages showPages, err error) {
+	if pages.tickets, err = r.tickets(ctx, address, client.ReadShowTickets(show.ID).WithQuery("limit", cataloguePage)); err != nil {
+		return pages, err
+	}
+	response, err := r.request(ctx, []string{address}, client.ReadCatalogueShow(show.ID))
+	one, err := client.Decode[client.CatalogueShow](response, err)
+	if err != nil {
+		return pages, err
+	}
+	pages.sections = one.Sections
+	for {
+		if pages.found, err = r.findsByName(ctx, address, show); err != nil || pages.found || time.Now().After(patience) {
+			return pages, err
+		}
+		select {
+		case <-time.After(searchPause):
+		case <-ctx.Done():
+			return pages, ctx.Err()
+		}
+	}
+}
+
+// findsByName reports whether a search for the name of a show has it, or may have it on a further page.
+func (r *reader) findsByName(ctx context.Context, address string, show client.Show) (bool, error) {
+	if !strings.ContainsFunc(show.Name, func(c rune) bool { return unicode.IsLetter(c) || unicode.IsNumber(c) }) {
+		return true, nil // a search for signs alone finds nothing
+	}
+	at := show.StartsAt.UTC().Format(time.RFC3339Nano)
+	search := client.SearchShows().WithQuery("q", url.QueryEscape(show.Name)).WithQuery("from", at).WithQuery("to", at).WithQuery("limit", cataloguePage)
+	response, err := r.request(ctx, []string{address}, search)
+	page, err := client.Decode[client.Found](response, err)
+	if err != nil {
+		return false, err
+	}
+	return response.Next() != "" || slices.ContainsFunc(page.Shows, func(s client.CatalogueShow) bool { return s.ID == show.ID }), nil
 }
 
 // tickets reads the pages of a list of tickets.
@@ -386,6 +478,7 @@ func (c *checker) catalogueIsTrue() {
 // ticketsOfCatalogue compares the available tickets, and returns what the owners have left of each show.
 func (c *checker) ticketsOfCatalogue(replica catalogueFacts) map[string]left {
 	all := map[string]left{}
+	resales := c.resales()
 	for id, t := range c.tickets {
 		s, known := c.shows[t.ShowID]
 		on, certain := true, true
@@ -408,9 +501,14 @@ func (c *checker) ticketsOfCatalogue(replica catalogueFacts) map[string]left {
 		switch {
 		case want != is:
 			c.violation(6, "ticket "+id, fmt.Sprintf("it is %s (deleted %t, show %q on %t), and the catalogue at %s has it: %t", t.Status, t.Deleted, t.ShowID, on, replica.replica, is), id, t.ShowID)
-		case is && (shown.Title != t.Title || shown.Price != t.Price || shown.ShowID != t.ShowID || shown.FaceValue != t.FaceValue || !samePlace(placeOf(shown.Seat), t.Seat) || shown.Status != t.Status):
+		case is && (shown.Title != t.Title || shown.Price != t.Price || shown.Currency != t.Currency || shown.UserID != t.UserID || shown.ShowID != t.ShowID ||
+			shown.FaceValue != t.FaceValue || !samePlace(placeOf(shown.Seat), t.Seat) || shown.Status != t.Status):
 			c.violation(6, "ticket "+id, fmt.Sprintf("it is %q for %d at %s, and in the catalogue at %s %q for %d at %s (%s)",
 				t.Title, t.Price, t.Seat, replica.replica, shown.Title, shown.Price, placeOf(shown.Seat), shown.Status), id)
+		case is && !shown.SalesEndAt.Equal(t.SalesEndAt):
+			c.violation(6, "ticket "+id, fmt.Sprintf("its sales end at %s, and in the catalogue at %s at %s", t.SalesEndAt, replica.replica, shown.SalesEndAt), id)
+		case is && shown.ResaleOf != resales[id].TicketID && c.allEvents:
+			c.violation(6, "ticket "+id, fmt.Sprintf("it resells %q, and in the catalogue at %s %q", resales[id].TicketID, replica.replica, shown.ResaleOf), id)
 		}
 	}
 	for id := range replica.tickets {
@@ -439,24 +537,15 @@ func (c *checker) showsOfCatalogue(replica catalogueFacts, have map[string]left)
 			continue
 		}
 		of := have[id]
-		hasImage := shown.Image != nil && s.Image != nil && shown.Image.Width == s.Image.Width && shown.Image.Height == s.Image.Height
 		switch {
-		case shown.Version != s.Version || shown.Name != s.Name || shown.Venue != s.Venue || shown.City != s.City || shown.Category != s.Category ||
-			!shown.StartsAt.Equal(s.StartsAt) || shown.UserID != s.UserID || shown.Status != "scheduled" || !hasImage && (shown.Image != nil || s.Image != nil):
-			c.violation(6, "show "+id, fmt.Sprintf("its version is %d (%q, %s), and the catalogue at %s has version %d (%q, %s)",
+		case !sameShow(shown.Show, s.shown()):
+			c.violation(6, "show "+id, fmt.Sprintf("its version is %d (%q, %s), and the catalogue at %s has version %d (%q, %s) with other members",
 				s.Version, s.Name, s.StartsAt, replica.replica, shown.Version, shown.Name, shown.StartsAt), id)
 		case shown.Left != of.tickets || shown.PriceFrom != of.priceFrom:
 			c.violation(6, "show "+id, fmt.Sprintf("%d tickets are left, from %d, and in the catalogue at %s %d, from %d", of.tickets, of.priceFrom, replica.replica, shown.Left, shown.PriceFrom), id)
 		}
-		page, read := replica.pages[id]
-		if !read {
-			continue
-		}
-		cheapestFirst := slices.IsSortedFunc(page, func(a, b client.Ticket) int { return cmp.Compare(a.Price, b.Price) })
-		wrong := slices.ContainsFunc(page, func(t client.Ticket) bool { return replica.tickets[t.ID].ShowID != id })
-		if len(page) != of.tickets || !cheapestFirst || wrong {
-			c.violation(6, "show "+id, fmt.Sprintf("%d tickets are left, and its pages in the catalogue at %s have %d, the cheapest first: %t, others among them: %t",
-				of.tickets, replica.replica, len(page), cheapestFirst, wrong), id)
+		if pages, read := replica.pages[id]; read {
+			c.pagesOfShow(id, replica, pages, of)
 		}
 	}
 	for id := range replica.shows {
@@ -464,7 +553,68 @@ func (c *checker) showsOfCatalogue(replica catalogueFacts, have map[string]left)
 			c.violation(6, "show "+id, fmt.Sprintf("the catalogue at %s has it, and it does not exist", replica.replica), id)
 		}
 	}
-	if n := len(replica.shows); uncertain == 0 && (replica.total != n || replica.cities != n) {
-		c.violation(6, "catalogue", fmt.Sprintf("%s has %d shows on its pages, %d as total and %d in the cities", replica.replica, n, replica.total, replica.cities))
+	if uncertain == 0 {
+		c.countsOfCatalogue(replica)
+	}
+}
+
+// pagesOfShow compares the pages of one show with what is left of it.
+func (c *checker) pagesOfShow(id string, replica catalogueFacts, pages showPages, of left) {
+	cheapestFirst := slices.IsSortedFunc(pages.tickets, func(a, b client.Ticket) int { return cmp.Compare(a.Price, b.Price) })
+	wrong := slices.ContainsFunc(pages.tickets, func(t client.Ticket) bool { return replica.tickets[t.ID].ShowID != id })
+	if len(pages.tickets) != of.tickets || !cheapestFirst || wrong {
+		c.violation(6, "show "+id, fmt.Sprintf("%d tickets are left, and its pages in the catalogue at %s have %d, the cheapest first: %t, others among them: %t",
+			of.tickets, replica.replica, len(pages.tickets), cheapestFirst, wrong), id)
+	}
+	sections := map[string]client.Section{}
+	for _, t := range pages.tickets {
+		var name string
+		if t.Seat != nil {
+			name = t.Seat.Section
+		}
+		in, known := sections[name]
+		if !known {
+			in = client.Section{Section: name, PriceFrom: t.Price}
+		}
+		in.Left++
+		in.PriceFrom = min(in.PriceFrom, t.Price)
+		sections[name] = in
+	}
+	shown := map[string]client.Section{}
+	for _, s := range pages.sections {
+		shown[s.Section] = s
+	}
+	if len(shown) != len(pages.sections) || !maps.Equal(sections, shown) {
+		c.violation(6, "show "+id, fmt.Sprintf("its tickets in the catalogue at %s are in the sections %v, and its page has %v", replica.replica, sections, pages.sections), id)
+	}
+	if !pages.found {
+		c.violation(6, "show "+id, fmt.Sprintf("the catalogue at %s does not find it by its name", replica.replica), id)
+	}
+}
+
+// countsOfCatalogue compares the total and the facets of the search of all shows with its pages.
+func (c *checker) countsOfCatalogue(replica catalogueFacts) {
+	n := len(replica.shows)
+	if replica.total != n {
+		c.violation(6, "catalogue", fmt.Sprintf("%s has %d shows on its pages, and %d as total", replica.replica, n, replica.total))
+	}
+	countries, categories := map[string]int{}, map[string]int{}
+	for _, s := range replica.shows {
+		countries[s.Country]++
+		categories[s.Category]++
+	}
+	for _, facet := range []struct {
+		name   string
+		values []client.Facet
+		counts map[string]int // nil: several spellings may be one value
+	}{{"cities", replica.facets.Cities, nil}, {"countries", replica.facets.Countries, countries}, {"categories", replica.facets.Categories, categories}} {
+		sum, wrong := 0, false
+		for _, v := range facet.values {
+			sum += v.Count
+			wrong = wrong || facet.counts != nil && facet.counts[v.Value] != v.Count
+		}
+		if sum > n || sum < n && len(facet.values) < mostFacetValues || wrong {
+			c.violation(6, "catalogue", fmt.Sprintf("%s has %d shows on its pages, and its %s count %d: %v", replica.replica, n, facet.name, sum, facet.values))
+		}
 	}
 }

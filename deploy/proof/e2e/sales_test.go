@@ -54,7 +54,7 @@ func TestSales_ASellerSeesWhatWasSold(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, rows, 3)
 		require.Equal(t, []string{"orderId", "ticketId", "showId", "title"}, rows[0][:4])
-		require.Equal(t, []string{bought.OrderID, ticket.ID, show.ID, show.Name, "Stalls", "1", "7", "5000", "usd", "complete"}, rows[1][:10])
+		require.Equal(t, []string{bought.OrderID, ticket.ID, show.ID, show.Name, "Stalls", "1", "7", "50.00", "usd", "complete"}, rows[1][:10])
 		require.Equal(t, "'=1+1", rows[2][3], "not a formula")
 		require.Equal(t, 3, strings.Count(string(file.Body), "\r\n"))
 	}

@@ -5,12 +5,17 @@ import (
 	"crypto/subtle"
 	_ "embed"
 	"encoding/base64"
-	"fmt"
 	"html/template"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"golang.org/x/text/currency"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
+	"golang.org/x/text/number"
 )
 
 // The page of 3-D Secure. A client that confirms an intent with a return_url, and a card whose bank wants 3-D Secure, gets the
@@ -59,7 +64,7 @@ var (
 	//go:embed challenge.css
 	challengeCSS string
 
-	challengePage = template.Must(template.New("challenge").Parse(challengeHTML))
+	challengePage = template.Must(template.New("challenge").Option("missingkey=error").Parse(challengeHTML))
 	// challengeStyle is the page's style in its Content-Security-Policy.
 	challengeStyle = func() string {
 		sum := sha256.Sum256([]byte(challengeCSS))
@@ -70,8 +75,45 @@ var (
 // challengeView is what the page shows. Without Card there is nothing to authenticate.
 type challengeView struct {
 	Style  template.CSS
+	Text   map[string]string
 	Card   string
 	Amount string
+}
+
+// challengeLanguages are the languages of the page; the first is for who reads none of them.
+var challengeLanguages = language.NewMatcher([]language.Tag{language.English, language.German})
+
+// challengeTexts are the texts of the page in each of its languages.
+var challengeTexts = []map[string]string{{
+	"language":    "en",
+	"bank":        "Test bank",
+	"confirm":     "Confirm your payment",
+	"explanation": "The seller asks for a payment with your test card. At a real bank you would now confirm it in your app or with a code (3-D Secure).",
+	"amount":      "Amount",
+	"card":        "Card",
+	"pass":        "Confirm payment",
+	"fail":        "Refuse payment",
+	"sandbox":     "This page is part of the Stripe sandbox. No money moves.",
+	"nothing":     "Nothing to confirm",
+	"ended":       "This link has ended or is not complete. Go back to your order: it shows what to do.",
+}, {
+	"language":    "de",
+	"bank":        "Testbank",
+	"confirm":     "Zahlung bestätigen",
+	"explanation": "Der Verkäufer bittet um eine Zahlung mit deiner Testkarte. Bei einer echten Bank würdest du sie jetzt in deiner App oder mit einem Code bestätigen (3-D Secure).",
+	"amount":      "Betrag",
+	"card":        "Karte",
+	"pass":        "Zahlung freigeben",
+	"fail":        "Zahlung ablehnen",
+	"sandbox":     "Diese Seite gehört zur Sandbox von Stripe. Es fließt kein Geld.",
+	"nothing":     "Nichts zu bestätigen",
+	"ended":       "Dieser Link ist abgelaufen oder unvollständig. Geh zurück zu deiner Bestellung: dort steht, wie es weitergeht.",
+}}
+
+// challengeText is the page's texts in the language of a request.
+func challengeText(r *http.Request) map[string]string {
+	_, i := language.MatchStrings(challengeLanguages, r.Header.Get("Accept-Language"))
+	return challengeTexts[i]
 }
 
 // challenged is the intent of the page's URL; nil if the URL was never handed out, or another followed it. It expects the store
@@ -92,12 +134,13 @@ func (s *Server) showChallenge(w http.ResponseWriter, r *http.Request) {
 	intent := s.challenged(r)
 	switch {
 	case intent == nil:
-		writeChallenge(w, http.StatusNotFound, challengeView{}, "")
+		writeChallenge(w, http.StatusNotFound, challengeView{Text: challengeText(r)}, "")
 	case intent.Status != requiresAction:
 		returnToClient(w, r, intent)
 	default:
 		last4, _ := s.store.methods[*intent.PaymentMethod].Card["last4"].(string)
-		writeChallenge(w, http.StatusOK, challengeView{Card: last4, Amount: amountText(intent)}, intent.Challenge.ReturnURL)
+		text := challengeText(r)
+		writeChallenge(w, http.StatusOK, challengeView{Text: text, Card: last4, Amount: amountText(intent, text["language"])}, intent.Challenge.ReturnURL)
 	}
 }
 
@@ -111,7 +154,7 @@ func (s *Server) answerChallenge(w http.ResponseWriter, httpRequest *http.Reques
 	defer s.store.mu.Unlock()
 	intent := s.challenged(httpRequest)
 	if intent == nil {
-		writeChallenge(w, http.StatusNotFound, challengeView{}, "")
+		writeChallenge(w, http.StatusNotFound, challengeView{Text: challengeText(httpRequest)}, "")
 		return
 	}
 	if outcome != passChallenge && outcome != failChallenge {
@@ -153,11 +196,16 @@ func writeChallenge(w http.ResponseWriter, status int, view challengeView, retur
 	_ = challengePage.Execute(w, view)
 }
 
-// amountText is the intent's amount for people.
-func amountText(p *paymentIntent) string {
-	currency := strings.ToUpper(p.Currency)
-	if currency == "JPY" {
-		return fmt.Sprintf("%s %d", currency, p.Amount)
+// amountText is the intent's amount for people who read a language: "USD 25.00", in German "25,00 USD".
+func amountText(p *paymentIntent, in string) string {
+	code := strings.ToUpper(p.Currency)
+	digits := 2
+	if unit, err := currency.ParseISO(code); err == nil {
+		digits, _ = currency.Standard.Rounding(unit)
 	}
-	return fmt.Sprintf("%s %d.%02d", currency, p.Amount/100, p.Amount%100)
+	figures := message.NewPrinter(language.Make(in)).Sprint(number.Decimal(float64(p.Amount)/math.Pow10(digits), number.Scale(digits)))
+	if in == "de" {
+		return figures + " " + code
+	}
+	return code + " " + figures
 }

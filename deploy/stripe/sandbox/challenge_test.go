@@ -4,10 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -79,6 +81,38 @@ func TestChallenge_TheCustomerPassesOnThePage(t *testing.T) {
 
 	res, _ = visit(t, http.MethodGet, page, nil)
 	require.Equal(t, http.StatusSeeOther, res.StatusCode, "the back button")
+}
+
+func TestChallenge_IsInTheLanguageOfTheCustomer(t *testing.T) {
+	b := newBench(t, Options{})
+	_, page := b.challenge(t, secureCard, "http://localhost:8080/")
+	for accept, want := range map[string][]string{
+		"de-AT,de;q=0.9,en;q=0.5": {`lang="de"`, "Zahlung freigeben", "25,00 USD"},
+		"fr":                      {`lang="en"`, "Confirm payment", "USD 25.00"},
+	} {
+		for url, texts := range map[string][]string{page: want, b.url + "/3d_secure/pi_none/guess": want[:1]} {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+			require.NoError(t, err)
+			request.Header.Set("Accept-Language", accept)
+			res, err := http.DefaultClient.Do(request)
+			require.NoError(t, err)
+			body, err := io.ReadAll(res.Body)
+			require.NoError(t, err)
+			require.NoError(t, res.Body.Close())
+			for _, text := range texts {
+				require.Contains(t, string(body), text, "%s for %s", url, accept)
+			}
+		}
+	}
+	for _, texts := range challengeTexts {
+		require.ElementsMatch(t, slices.Collect(maps.Keys(challengeTexts[0])), slices.Collect(maps.Keys(texts)))
+	}
+}
+
+func TestChallenge_AmountsHaveTheDigitsOfTheirCurrency(t *testing.T) {
+	yen := &paymentIntent{Amount: 1500, Currency: "jpy"}
+	require.Equal(t, "JPY 1,500", amountText(yen, "en"))
+	require.Equal(t, "1.500 JPY", amountText(yen, "de"))
 }
 
 func TestChallenge_TheCustomerFailsOnThePage(t *testing.T) {

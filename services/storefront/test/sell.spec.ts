@@ -1,7 +1,8 @@
 // Sell: announce a show with a picture, list its seats, change and withdraw listings, see what was earned.
+import { readFile } from "node:fs/promises";
 import { deflateSync } from "node:zlib";
 
-import type { Page } from "@playwright/test";
+import type { Locator, Page } from "@playwright/test";
 
 import { Account, eventually, showWithSeats } from "./api.ts";
 import { expect, signIn, test } from "./fixtures.ts";
@@ -133,6 +134,19 @@ test("a seller sees what was sold and earned, and saves it as a file", async ({ 
   await page.getByRole("link", { name: "All sales as a CSV file" }).click();
   const file = await download;
   expect(file.suggestedFilename()).toBe("sales.csv");
+  const [columns, ...rows] = (await readFile(await file.path(), "utf8")).trimEnd().split("\r\n");
+  expect(columns).toContain(",amount,currency,");
+  expect(rows).toHaveLength(2);
+  for (const row of rows) {
+    expect(row).toContain(",45.00,usd,complete,"); // as people write it, not in cents
+  }
+});
+
+test("who has sold nothing sees no sum and no file", async ({ page, context, signedIn }) => {
+  await signedIn(context);
+  await page.goto("/listings?tab=sales");
+  await expect(page.getByRole("heading", { name: "You have sold nothing yet" })).toBeVisible();
+  await expect(page.locator(".earned")).toHaveCount(0);
 });
 
 test("a show is cancelled by its owner", async ({ page, context }) => {
@@ -145,4 +159,25 @@ test("a show is cancelled by its owner", async ({ page, context }) => {
   await expect(page.getByRole("status").getByText(show.name)).toBeVisible();
   await page.goto(`/shows/${show.id}`);
   await expect(page.getByText("This show is cancelled")).toBeVisible();
+});
+
+test("on a telephone, links and buttons stay in their line", async ({ visit }) => {
+  const context = await visit({ locale: "de-DE", viewport: { width: 360, height: 740 } });
+  const owner = await Account.signUp(storefrontUrl, "owner");
+  const show = await owner.announce();
+  await signIn(context, owner);
+  const page = await context.newPage();
+  const place = async (part: Locator) => part.evaluate((element) => element.getBoundingClientRect().toJSON() as DOMRect);
+  await page.goto("/listings");
+  await settled(page);
+  const links = await page.locator(".site-header li:not(.account, [hidden])").all();
+  expect(new Set((await Promise.all(links.map(place))).map(({ top }) => top)).size).toBe(1);
+  const title = await place(page.getByRole("heading", { level: 1 }));
+  expect((await place(page.locator(".title-line .button"))).top).toBeLessThan(title.bottom);
+
+  await page.goto("/checkin");
+  const card = page.locator("a.row", { hasText: show.name });
+  const arrow = await place(card.locator(".arrow"));
+  expect(arrow.left).toBeGreaterThanOrEqual((await place(card.locator(".row-main"))).right);
+  expect(arrow.top).toBeLessThan((await place(card.locator(".row-main"))).bottom);
 });

@@ -33,7 +33,7 @@ export function Choice() {
                   {dateTime(show.startsAt, show.timeZone)} · {show.venue}, {show.city}
                 </span>
               </span>
-              <span class="row-action" aria-hidden="true">
+              <span class="row-action arrow" aria-hidden="true">
                 →
               </span>
             </a>

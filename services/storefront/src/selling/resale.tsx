@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { api, hasCode, paginate, type Show, type Ticket } from "../lib/api.ts";
 import { editMoney, money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
+import { Dialog } from "../ui/dialog.tsx";
 import { FieldError, useForm } from "../ui/form.ts";
 import { Button, ErrorAlert } from "../ui/index.tsx";
 import { useAction, useLoaded } from "../ui/use.ts";
@@ -101,24 +102,9 @@ function Listed({ listing, bought, show, onChange }: { listing: Ticket; bought: 
   if (listing.status !== "available") {
     return <p>{t(listing.status === "sold" ? "resale.sold" : "resale.reserved", { price })}</p>;
   }
-  if (changing) {
-    return (
-      <PriceForm
-        bought={bought}
-        show={show}
-        price={listing.price}
-        submit={t("ui.save")}
-        send={async (amount) => {
-          await api.PUT("/api/tickets/{ticketId}", {
-            params: { path: { ticketId: listing.id } },
-            body: { price: amount, version: listing.version },
-          });
-          setChanging(false);
-          onChange();
-        }}
-      />
-    );
-  }
+  const close = (): void => {
+    setChanging(false);
+  };
   return (
     <>
       <p role="status">{t("resale.offered", { price })}</p>
@@ -136,6 +122,25 @@ function Listed({ listing, bought, show, onChange }: { listing: Ticket; bought: 
           {t("resale.withdraw")}
         </Button>
       </p>
+      {changing && (
+        <Dialog title={t("resale.change")} close={close}>
+          <PriceForm
+            bought={bought}
+            show={show}
+            price={listing.price}
+            submit={t("ui.save")}
+            cancel={close}
+            send={async (amount) => {
+              await api.PUT("/api/tickets/{ticketId}", {
+                params: { path: { ticketId: listing.id } },
+                body: { price: amount, version: listing.version },
+              });
+              close();
+              onChange();
+            }}
+          />
+        </Dialog>
+      )}
     </>
   );
 }
@@ -147,10 +152,12 @@ interface PriceFormProps {
   price: number | undefined;
   submit: string;
   send: (price: number) => Promise<void>;
+  /** Keeps the price as it is. */
+  cancel?: () => void;
 }
 
 /** Asks for a price, within the show's cap. */
-function PriceForm({ bought, show, price, submit, send }: PriceFormProps) {
+function PriceForm({ bought, show, price, submit, send, cancel }: PriceFormProps) {
   const { currency, faceValue } = bought;
   const cap = priceCap(faceValue, show);
   const form = useForm(async (values) => {
@@ -187,6 +194,11 @@ function PriceForm({ bought, show, price, submit, send }: PriceFormProps) {
         <Button type="submit" busy={form.busy}>
           {submit}
         </Button>
+        {cancel && (
+          <Button kind="quiet" onClick={cancel}>
+            {t("ui.cancel")}
+          </Button>
+        )}
       </p>
     </form>
   );

@@ -59,26 +59,28 @@ export function Sales() {
   return (
     <>
       <ErrorAlert error={error} />
-      <div class="earned panel">
-        <div>
-          <p class="muted">{t(state === "partial" ? "sales.earnedPart" : "sales.earned")}</p>
-          <p class="earned-sum" aria-live="polite">
-            {state === "loading" ? "…" : sum(sales)}
+      {sales.length > 0 && (
+        <div class="earned panel">
+          <div>
+            <p class="muted">{t(state === "partial" ? "sales.earnedPart" : "sales.earned")}</p>
+            <p class="earned-sum" aria-live="polite">
+              {state === "loading" ? "…" : sum(sales)}
+            </p>
+          </div>
+          <p class="actions">
+            <a
+              class="button secondary"
+              href={csv}
+              onClick={(event) => {
+                event.preventDefault();
+                void download();
+              }}
+            >
+              {t("sales.csv")}
+            </a>
           </p>
         </div>
-        <p class="actions">
-          <a
-            class="button secondary"
-            href={csv}
-            onClick={(event) => {
-              event.preventDefault();
-              void download();
-            }}
-          >
-            {t("sales.csv")}
-          </a>
-        </p>
-      </div>
+      )}
       {state === "loading" && sales.length === 0 && <Skeleton rows={5} />}
       {state === "complete" && sales.length === 0 && (
         <Empty title={t("sales.none")} action={<LinkButton href="/sell">{t("nav.sell")}</LinkButton>}>

@@ -104,7 +104,7 @@ export interface Codes {
   already_used: 409;
   /** the pass is for another show. What to do: check it in for its own show. */
   wrong_show: 409;
-  /** the show has started: its tickets cannot be listed or reserved, and it cannot be changed. What to do: another show. */
+  /** the show has started: its tickets cannot be listed, changed or reserved, and it cannot be changed. What to do: another show. */
   show_started: 409;
   /** the show is cancelled. What to do: another show. */
   show_cancelled: 409;
