@@ -3023,6 +3023,12 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "email": "ada@example.com",
+         *       "password": "correct horse battery"
+         *     }
+         */
         "application/json": components["schemas"]["NewAccount"];
       };
     };
@@ -3088,6 +3094,12 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "email": "ada@example.com",
+         *       "password": "correct horse battery"
+         *     }
+         */
         "application/json": components["schemas"]["Credentials"];
       };
     };
@@ -3153,6 +3165,11 @@ export interface operations {
     };
     requestBody?: {
       content: {
+        /**
+         * @example {
+         *       "cookieOnly": true
+         *     }
+         */
         "application/json": components["schemas"]["SessionRefresh"];
       };
     };
@@ -3316,6 +3333,12 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "oldPassword": "correct horse battery",
+         *       "newPassword": "incorrect zebra staple"
+         *     }
+         */
         "application/json": components["schemas"]["PasswordChange"];
       };
     };
@@ -3410,6 +3433,11 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "password": "correct horse battery"
+         *     }
+         */
         "application/json": components["schemas"]["Confirmation"];
       };
     };
@@ -4030,6 +4058,19 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "name": "Hamlet",
+         *       "venue": "Schaubühne",
+         *       "city": "Berlin",
+         *       "country": "DE",
+         *       "startsAt": "2027-12-24T19:30:00+01:00",
+         *       "timeZone": "Europe/Berlin",
+         *       "category": "theatre",
+         *       "description": "In German, with English surtitles.",
+         *       "maxMarkup": 20
+         *     }
+         */
         "application/json": components["schemas"]["ShowChange"];
       };
     };
@@ -4437,6 +4478,11 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "code": "eyJhbGciOiJFZERTQSIsImtpZCI6IlFnX1AtSWF2V3RDUUw4dE1QTzBlM21pSzFQblozOTVDQmJIWnNFTnJQWGMiLCJ0eXAiOiJwYXNzK2p3dCJ9.eyJpc3MiOiJib3hvZmZpY2Uvb3JkZXJzIiwiYXVkIjoiYm94b2ZmaWNlL2NoZWNraW4iLCJvcmRlciI6IjAxYTIxZDBjLTU2MzctN2RjYS05MGFhLWFiNDQ5MmQ1MWMwYiIsInRpY2tldCI6IjAxYTIxZDBjLTU2MTQtNzgwZS04MGE1LTMwMjg2MGIwYWQzZiIsInNob3ciOiIwMWEyMWQwYy01NWQ1LTc5MTYtOGM4MC00YmM0MzA3MjIxZjciLCJpYXQiOjE3OTU3ODM2Nzd9.muHt5gPgqqGcIdlI2_MrAwl7hhaZltI2yRQlDkubinTRoF6ZyUSQO-56J7XP9EiGGquqK7FJ-IKlIt_2M3MoCw"
+         *     }
+         */
         "application/json": components["schemas"]["NewCheckIn"];
       };
     };
@@ -4798,6 +4844,11 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "ticketId": "01a21ace-0eaf-7b4f-8fc5-2b5e0d6e8c11"
+         *     }
+         */
         "application/json": components["schemas"]["NewOrder"];
       };
     };
@@ -5519,6 +5570,16 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "url": "https://tickets.example/hooks",
+         *       "events": [
+         *         "order.completed",
+         *         "order.cancelled"
+         *       ],
+         *       "description": "Our server"
+         *     }
+         */
         "application/json": components["schemas"]["NewWebhook"];
       };
     };
@@ -5630,6 +5691,17 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "url": "https://tickets.example/hooks",
+         *       "events": [
+         *         "order.created",
+         *         "order.completed",
+         *         "order.cancelled"
+         *       ],
+         *       "status": "enabled"
+         *     }
+         */
         "application/json": components["schemas"]["WebhookChange"];
       };
     };
