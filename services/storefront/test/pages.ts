@@ -5,12 +5,12 @@ import { Account, eventually, showWithSeats } from "./api.ts";
 import { expect, signIn } from "./fixtures.ts";
 
 /** Names that need several lines, with words that are wider than a telephone. */
-const long = {
+export const long = {
   name: "Galakonzert zum Jubiläum der Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
   venue: "Großer Saal der Kulturstiftung im ehemaligen Rheinpfalzelektrizitätswerk",
   city: "Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch",
 };
-const longPlace = { section: "Zwischenrang links vom Haupteingang, am Orchester", row: "Reihe AA" };
+export const longPlace = { section: "Zwischenrang links vom Haupteingang, am Orchester", row: "Reihe AA" };
 
 /** Signs somebody in who has bought, sells, and checks passes in. It returns the paths of all pages by their names. */
 export async function fillPages(context: BrowserContext, url: string): Promise<Map<string, string>> {
