@@ -1,31 +1,10 @@
 // Passes: at the door, by typing and by camera; and after a resale.
-import type { Page } from "@playwright/test";
-
-import { Account, eventually, type Order, send, type Show, showWithSeats, type Ticket } from "./api.ts";
+import { Account, eventually, type Order, send, type Ticket } from "./api.ts";
 import { browserWithCamera } from "./camera.ts";
+import { type Pass, sold, type } from "./door.ts";
 import { expect, signIn, test } from "./fixtures.ts";
 import { settled } from "./pages.ts";
 import { storefrontUrl } from "./stacks.ts";
-
-interface Pass {
-  code: string;
-  status: string;
-}
-
-/** A show with its owner, and a buyer who has a pass for it. */
-async function sold(members: Partial<Show> = {}) {
-  const { owner, show, ticket } = await showWithSeats(storefrontUrl, 1, members);
-  const buyer = await Account.signUp(storefrontUrl, "buyer");
-  const order = await buyer.buy(ticket);
-  const pass = await buyer.call<Pass>("GET", `/api/orders/${order.id}/pass`);
-  return { owner, show, ticket, buyer, order, pass };
-}
-
-/** Types a code at the door. */
-async function type(page: Page, code: string): Promise<void> {
-  await page.getByLabel("Code of the pass").fill(code);
-  await page.getByLabel("Code of the pass").press("Enter");
-}
 
 test("a pass admits once: typed at the door, and then used already", async ({ page, context }) => {
   const { owner, show, pass } = await sold();
