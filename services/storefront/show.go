@@ -119,7 +119,7 @@ func offersOf(tickets []ticket, hasNext bool) []offer {
 	return offers
 }
 
-// isLike reports whether a buyer cannot tell the tickets apart.
+// isLike reports whether the tickets are the same for a buyer.
 func (t ticket) isLike(other ticket) bool {
 	return t.place() == other.place() && t.place().Number == "" && t.Price == other.Price && t.Currency == other.Currency && t.markedFaceValue() == other.markedFaceValue()
 }

@@ -145,7 +145,7 @@ func TestShow_HasItsFactsAndTickets(t *testing.T) {
 	}
 }
 
-func TestShow_HasARowForTicketsThatLookAlike(t *testing.T) {
+func TestShow_HasARowForTicketsThatAreAlike(t *testing.T) {
 	site := newSite(t)
 	site.catalogue[showPath+"/tickets"] = `[{"id":"1","price":1900,"currency":"usd","seat":{"section":"Stalls","row":"A","number":"10"}},{"id":"2","price":1900,"currency":"usd","seat":{"section":"Bar"}},
 		{"id":"3","price":1900,"currency":"usd","seat":{"section":"Stalls","row":"A","number":"9"}},{"id":"4","price":1900,"currency":"usd","seat":{"section":"Bar"}},

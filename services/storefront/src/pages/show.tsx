@@ -132,7 +132,7 @@ export default function ShowPage({ id = "", prepared }: { id?: string; prepared?
     }));
   });
 
-  // Whoever comes back from the sign-in goes on where they were.
+  // A reader who comes back from the sign-in goes on with the same ticket.
   const [wanted] = useState(() => (location.hash.startsWith(wantedHash) ? location.hash.slice(wantedHash.length) : undefined));
   useEffect(() => {
     if (wanted !== undefined) {

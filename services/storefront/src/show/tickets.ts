@@ -20,7 +20,7 @@ export interface Line {
 /** A row of the list: a ticket with a number, or all tickets of one section and price that have none. The server makes the same (show.go). */
 export interface Offer {
   key: string;
-  /** They look alike. The first one stands for all. */
+  /** They are alike for a buyer. The first one stands for all. */
   lines: [Line, ...Line[]];
   /** Those that can be reserved by somebody. */
   free: Line[];
@@ -90,7 +90,7 @@ export function apply(now: Tickets, event: Schemas["LiveListing"], section: stri
     if (known.place?.number || known.price === event.price) {
       return { ...after, lines: now.lines.map((line) => (line === known ? changed : line)) };
     }
-    // It leaves its row, which stays where it is, for that of its new price.
+    // It moves from its row, which stays where it is, to that of its new price.
     return { ...after, lines: sorted([...now.lines.filter((line) => line !== known), changed]) };
   }
   const isShown = section === undefined || (event.seat?.section ?? "") === section;
