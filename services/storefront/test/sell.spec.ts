@@ -138,7 +138,7 @@ test("a seller's shows are by date, and each leads to its listings, by their pla
   await page.goto("/listings?tab=shows");
   const rows = page.locator("li.row");
   await expect(rows.locator("strong")).toHaveText([soon.name, late.name, last.name]);
-  await rows.nth(1).getByRole("link", { name: "Tickets" }).click();
+  await rows.nth(1).getByRole("link", { name: "Tickets", exact: true }).click();
 
   const places = ["9", "10", "11"].map((number) => `Stalls, row A, seat ${number}`);
   await expect(rows.locator("strong")).toHaveText(places);
@@ -156,7 +156,7 @@ test("a listing gets another price, and is withdrawn", async ({ page, context, v
   const visitor = await (await visit()).newPage();
   await visitor.goto(`/shows/${show.id}`);
   await page.goto("/listings");
-  const listing = page.locator("li.row", { hasText: /seat 1\b/i });
+  const listing = page.locator("li.row", { has: page.getByText(/seat 1$/) });
 
   await listing.getByRole("button").first().click();
   await page.getByRole("dialog").locator("[name=price]").fill("39");
