@@ -29,6 +29,13 @@ It needs the sidecar of catalogue. DAPR_GRPC_PORT is its gRPC port, DAPR_API_TOK
 Exit status: 0 done, 1 failed (run it again), 2 wrong command line.
 `
 
+// nextCommand is printed after a rebuild, when no show has listings.
+const nextCommand = `Listings are missing until "tickets republish" has ended. Run it now, unless "make rebuild-catalogue" does:
+  make republish-tickets
+  docker compose exec tickets /service republish
+  kubectl exec deploy/tickets -c tickets -- /service republish
+`
+
 // runCommand runs the command line tool and returns its exit status.
 func runCommand(ctx context.Context, args []string, out, problems io.Writer) int {
 	if service.WantsHelp(args) {
@@ -43,7 +50,7 @@ func runCommand(ctx context.Context, args []string, out, problems io.Writer) int
 	err := service.WithStore(ctx, "catalogue", func(ctx context.Context, _ client.Client, documents *state.Store) error {
 		appended, err := rebuild(ctx, documents, slog.New(slog.NewTextHandler(problems, &slog.HandlerOptions{Level: slog.LevelWarn})))
 		if err == nil {
-			fmt.Fprintf(out, "rebuilt in %s with %d changes of shows and recent reservations; tickets republish adds the listings\n", time.Since(began).Round(time.Millisecond), appended)
+			fmt.Fprintf(out, "rebuilt in %s with %d changes of shows and recent reservations\n%s", time.Since(began).Round(time.Millisecond), appended, nextCommand)
 		}
 		return err
 	})

@@ -2,6 +2,7 @@ package contracts
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -307,6 +308,66 @@ func TestOpenAPI_HasTheBoundsOfTheSources(t *testing.T) {
 	for _, words := range []string{"65,536 bytes", "images: 2,000,000", "for 30 days", "gateway waits 20 s"} {
 		require.Contains(t, description, words)
 	}
+}
+
+// A page that shows the document would otherwise make up a body, or take the example of another error.
+func TestOpenAPI_EachErrorAndEachBodyHasAnExample(t *testing.T) {
+	document := restDocument(t)
+	resolved := func(value any) any {
+		if reference, found := value.(map[string]any)["$ref"].(string); found {
+			return referenced(t, document, reference)
+		}
+		return value
+	}
+	shown := map[string]bool{}
+	for path, item := range at(t, document, "paths").(map[string]any) {
+		for method, operation := range item.(map[string]any) {
+			if method == "parameters" {
+				continue
+			}
+			name := method + " " + path
+			for status, response := range at(t, operation, "responses").(map[string]any) {
+				if status[0] < '4' {
+					continue
+				}
+				problems := examplesOf(at(t, resolved(response), "content", "application/problem+json"))
+				require.NotEmpty(t, problems, "%s %s", name, status)
+				for _, example := range problems {
+					example := at(t, resolved(example), "value")
+					require.Equal(t, status, fmt.Sprint(at(t, example, "status")), name)
+					for _, detail := range at(t, example, "errors").([]any) {
+						shown[at(t, detail, "code").(string)] = true
+					}
+				}
+			}
+			body, found := operation.(map[string]any)["requestBody"]
+			if !found || path == "/api/payments/webhook" { // its body is Stripe's
+				continue
+			}
+			if medium, found := at(t, body, "content").(map[string]any)["application/json"]; found {
+				ofSchema := resolved(at(t, medium, "schema")).(map[string]any)["examples"]
+				require.True(t, len(examplesOf(medium)) > 0 || ofSchema != nil, name)
+			}
+		}
+	}
+	for code := range at(t, document, "x-codes").(map[string]any) {
+		if code != "method_not_allowed" { // no operation has it
+			require.True(t, shown[code], "no example has the code %s", code)
+		}
+	}
+}
+
+// examplesOf returns the examples of a media type, as Example Objects.
+func examplesOf(medium any) (examples []any) {
+	object := medium.(map[string]any)
+	if example, found := object["example"]; found {
+		examples = append(examples, map[string]any{"value": example})
+	}
+	named, _ := object["examples"].(map[string]any)
+	for _, example := range named {
+		examples = append(examples, example)
+	}
+	return examples
 }
 
 // Every example fits its schema: those of schemas, parameters, headers and bodies.

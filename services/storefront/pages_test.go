@@ -19,7 +19,7 @@ var pagePaths = map[string][2]string{
 	"/shows/" + showID:               {"Reserve", "Reservieren"},
 	"/orders":                        {"My tickets", "Meine Tickets"},
 	"/orders/" + showID:              {"Your order", "Deine Bestellung"},
-	"/orders/" + showID + "/pass":    {"Your pass", "Dein Pass"},
+	"/orders/" + showID + "/pass":    {"Your pass", "Deine Eintrittskarte"},
 	"/orders/" + showID + "/receipt": {"Receipt", "Beleg"},
 	"/sell":                          {"Sell tickets", "Tickets verkaufen"},
 	"/listings":                      {"My listings", "Meine Angebote"},
@@ -209,6 +209,7 @@ func TestHeader_ShowsWhoIsSignedInWhereToGo(t *testing.T) {
 	_, _, body := site.get(t, "/")
 	require.Contains(t, body, `<li data-for="signed-in" hidden><a href="/orders"`)
 	require.Contains(t, body, `<li class="account" data-for="signed-out"><a href="/signin"`)
+	require.Contains(t, body, `<li data-for="signed-out"><a href="/signup">Sign up</a>`)
 	site.signedIn = true
 	_, _, body = site.get(t, "/")
 	require.Contains(t, body, `<li data-for="signed-in"><a href="/orders"`)

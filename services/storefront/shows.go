@@ -198,6 +198,7 @@ func (s *Storefront) shows(c *fiber.Ctx) error {
 // groups are the rows of choices: kinds, cities, dates, and countries if there are several.
 func (t translation) groups(s search, found searchPage, now time.Time) []group {
 	kinds := group{Label: t["shows.category"]}
+	slices.SortStableFunc(found.Facets.Categories, otherLast)
 	for _, f := range found.Facets.Categories {
 		on := f.Value == s.Category
 		kinds.First = append(kinds.First, choice{t.or("category."+f.Value, f.Value), f.Count, s.with(func(s *search) { s.Category = unless(on, f.Value) }).Path(), on})
@@ -217,6 +218,19 @@ func (t translation) groups(s search, found searchPage, now time.Time) []group {
 		groups = append(groups, countries)
 	}
 	return slices.DeleteFunc(groups, func(g group) bool { return len(g.First) == 0 })
+}
+
+// otherLast is the order of kinds that puts those without a name at the end.
+func otherLast(a, b facet) int {
+	switch {
+	case a.Value == b.Value:
+		return 0
+	case a.Value == "other":
+		return 1
+	case b.Value == "other":
+		return -1
+	}
+	return 0
 }
 
 func unless(on bool, value string) string {

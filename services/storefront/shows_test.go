@@ -27,6 +27,30 @@ func TestShows_HasWhatIsOn(t *testing.T) {
 	}
 }
 
+func TestShows_OffersWhatIsOfNoKindLast(t *testing.T) {
+	site := newSite(t)
+	site.catalogue["/api/catalogue/shows"] = strings.Replace(onePage, `"categories":[`, `"categories":[{"value":"music","count":3},{"value":"other","count":2},{"value":"sport","count":2},`, 1)
+	_, _, body := site.get(t, "/")
+	require.Regexp(t, `(?s)category=music.*category=sport.*category=theatre.*category=other`, body)
+}
+
+func TestShows_WithoutTicketsHaveTheWordsOfTheirPage(t *testing.T) {
+	site := newSite(t)
+	site.catalogue["/api/catalogue/shows"] = strings.Replace(onePage, `"left":2,"priceFrom":4500`, `"left":0`, 1)
+	_, _, body := site.get(t, "/")
+	require.Contains(t, body, "No tickets at the moment")
+}
+
+func TestShows_AreSortedOnlyIfThereAreAny(t *testing.T) {
+	site := newSite(t)
+	_, _, body := site.get(t, "/")
+	require.Contains(t, body, "Sort by")
+	site.catalogue["/api/catalogue/shows"] = nothing
+	_, _, body = site.get(t, "/?q=x&available=true")
+	require.NotContains(t, body, "Sort by")
+	require.Contains(t, body, `class="chip on" href="/?q=x"`, "the filter can be removed")
+}
+
 func TestShows_AsksForWhatTheReaderWants(t *testing.T) {
 	for path, asked := range map[string]string{
 		"/?q=+hamlet+&city=Berlin&country=DE&category=theatre&from=2026-12-24&to=2026-12-31&available=true&sort=price": "available=true&category=theatre&city=Berlin&country=DE&from=2026-12-24&limit=24&q=hamlet&sort=price&to=2026-12-31",
@@ -118,6 +142,11 @@ func TestShow_HasItsFactsAndTickets(t *testing.T) {
 	} {
 		require.Contains(t, body, part)
 	}
+}
+
+func TestShow_ExplainsItsButtonsAboveThemIfThereAreNoScripts(t *testing.T) {
+	_, _, body := newSite(t).get(t, "/shows/"+showID)
+	require.Regexp(t, `(?s)<noscript>.*This page needs JavaScript.*</noscript>.*Reserve`, body)
 }
 
 func TestShow_HasTheTicketsOfASectionAndFurtherPages(t *testing.T) {

@@ -40,10 +40,12 @@ type follower struct {
 
 const (
 	followers = 4
-	// followedShows is how many shows a follower follows.
-	followedShows = 3
+	// followedShows is how many shows a follower follows: with few of them, hardly an update is missed in a break. A stream may have 20.
+	followedShows = 12
 	// shortestStream and longestStream are how long a follower keeps a stream while there is load.
 	shortestStream, longestStream = 2 * time.Second, 15 * time.Second
+	// longestBreak is how long a follower has no stream then, so that it misses updates and has to get them afterwards.
+	longestBreak = 4 * time.Second
 	// streamsLimit is how long after everything is at rest a follower may have something else than the pages.
 	streamsLimit = 15 * time.Second
 )
@@ -60,12 +62,14 @@ func (f *follower) run(ctx, working context.Context) {
 			continue
 		}
 		streaming, stop := context.WithCancel(ctx)
+		pause := time.Duration(f.chance.IntN(maxPause)) * time.Millisecond
 		if working.Err() == nil {
 			streaming, stop = context.WithTimeout(ctx, between(f.chance, shortestStream, longestStream))
+			pause = between(f.chance, 0, longestBreak)
 		}
 		f.follow(streaming)
 		stop()
-		sleep(ctx, time.Duration(f.chance.IntN(maxPause))*time.Millisecond)
+		sleep(ctx, pause)
 	}
 }
 

@@ -59,6 +59,7 @@ func listingEvent(id, change, ticket string, price, left int) string {
 
 func TestFollower_HasInTheEndWhatThePagesHave(t *testing.T) {
 	ready := streamEvent("e-1-0", "ready", "{}")
+	pages := strings.TrimSpace(strings.Repeat("e-1-0 ", followedShows)) // their positions
 	available := func(id string, price int64) client.Ticket { return client.Ticket{ID: id, Price: price} }
 	for _, c := range []struct {
 		name    string
@@ -69,10 +70,10 @@ func TestFollower_HasInTheEndWhatThePagesHave(t *testing.T) {
 	}{
 		{"updates, and a break",
 			[][]string{{ready, listingEvent("e-2-0", "reserved", "one", 5, 1)}, {streamEvent("e-2-0", "ready", "{}"), listingEvent("e-3-0", "new", "three", 7, 2), listingEvent("e-4-0", "changed", "two", 9, 2)}},
-			[]client.Ticket{available("two", 9), available("three", 7)}, []string{"e-1-0 e-1-0 e-1-0", "e-2-0"}, ""},
-		{"a reset", [][]string{{ready}, {streamEvent("f-1-0", "reset", "{}")}}, []client.Ticket{available("one", 5), available("two", 6)}, []string{"e-1-0 e-1-0 e-1-0", "e-1-0"}, ""},
-		{"an update that does not come", [][]string{{ready}, {ready}}, []client.Ticket{available("one", 5)}, []string{"e-1-0 e-1-0 e-1-0", "e-1-0"}, "ticket two is too much"},
-		{"another number left", [][]string{{ready, listingEvent("e-2-0", "changed", "two", 6, 3)}, {ready}}, []client.Ticket{available("one", 5), available("two", 6)}, []string{"e-1-0 e-1-0 e-1-0", "e-2-0"}, "has 3 tickets left, and its pages have 2"},
+			[]client.Ticket{available("two", 9), available("three", 7)}, []string{pages, "e-2-0"}, ""},
+		{"a reset", [][]string{{ready}, {streamEvent("f-1-0", "reset", "{}")}}, []client.Ticket{available("one", 5), available("two", 6)}, []string{pages, "e-1-0"}, ""},
+		{"an update that does not come", [][]string{{ready}, {ready}}, []client.Ticket{available("one", 5)}, []string{pages, "e-1-0"}, "ticket two is too much"},
+		{"another number left", [][]string{{ready, listingEvent("e-2-0", "changed", "two", 6, 3)}, {ready}}, []client.Ticket{available("one", 5), available("two", 6)}, []string{pages, "e-2-0"}, "has 3 tickets left, and its pages have 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			catalogue := &storefront{pages: map[string][]client.Ticket{"a": {available("one", 5), available("two", 6)}}, streams: c.streams}
@@ -80,13 +81,15 @@ func TestFollower_HasInTheEndWhatThePagesHave(t *testing.T) {
 			t.Cleanup(server.Close)
 			api := client.New("", client.Options{})
 			l := &load{api: api, streams: api, gateways: []string{server.URL}, history: check.NewHistory(), stats: newStats()}
-			for _, id := range []string{"a", "a", "a"} {
-				l.shows = append(l.shows, &show{id: id, far: true})
+			for range followedShows {
+				l.shows = append(l.shows, &show{id: "a", far: true})
 			}
 			f := newFollower(l, 1, 0)
 			ctx, stop := context.WithCancel(t.Context())
 			var running sync.WaitGroup
-			running.Go(func() { f.run(ctx, t.Context()) })
+			atRest, end := context.WithCancel(t.Context()) // so that the pauses are short
+			end()
+			running.Go(func() { f.run(ctx, atRest) })
 			require.Eventually(t, func() bool { return len(catalogue.asked()) >= len(c.streams)+1 }, 10*time.Second, 10*time.Millisecond)
 			stop()
 			running.Wait()

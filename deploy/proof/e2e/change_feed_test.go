@@ -102,7 +102,9 @@ func TestChangeFeed_ReplicasAgreeAfterKillsAndARebuild(t *testing.T) {
 		}
 		owner.listMany(t, show.ID, "3", 6)
 	})
-	require.Contains(t, s.runCommand(t, "catalogue", "rebuild"), "rebuilt in")
+	printed := s.runCommand(t, "catalogue", "rebuild")
+	require.Contains(t, printed, "rebuilt in")
+	require.Contains(t, printed, "exec deploy/tickets -c tickets -- /service republish", "what has to follow")
 	require.Contains(t, s.runCommand(t, "tickets", "republish", "-rate", "0"), "published the last events of")
 	selling.Wait()
 	s.requireLeft(t, buyer, show.ID, 15)

@@ -145,7 +145,7 @@ func TestLive_AStreamHasWhatHappensToTheListingsOfAShow(t *testing.T) {
 
 func TestLive_AReservationThatIsNotPaidIsFreeAgain(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "2s", "REMINDER_PERIOD": "1s"}})
+	s := newStack(t, stack.Options{Env: map[string]string{"RESERVATION_WINDOW": "5s", "REMINDER_PERIOD": "1s"}})
 	seller, buyer := s.signUp(t), s.signUp(t)
 	show := seller.announce(t, newShow(inDays(30)))
 	s.waitLeft(t, show.ID, 0)

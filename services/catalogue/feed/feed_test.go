@@ -344,6 +344,40 @@ func TestRun_WithoutUseReadsTheHeadFourTimesASecond(t *testing.T) {
 	})
 }
 
+// The delay of another replica is that of its poll, which is far below a second also while nobody uses the catalogue. The clock of synctest
+// stands still while anything is computed, so nothing else counts.
+func TestRun_AnotherReplicaHasAChangeWithinAPoll(t *testing.T) {
+	require.Less(t, idlePoll, time.Second/2)
+	for name, c := range map[string]struct {
+		unused time.Duration // before each change
+		limit  time.Duration
+	}{
+		"while nobody uses the catalogue": {2 * busyTime, idlePoll},
+		"while it is used":                {time.Second, busyPoll},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSidecar()
+				one, two := startReplica(t, s, "one"), startReplica(t, s, "two")
+				defer one.stop()
+				defer two.stop()
+				for n := range 40 {
+					time.Sleep(c.unused + time.Duration(n)*7*time.Millisecond) // at another moment between two polls each time
+					began := time.Now()
+					one.append(t, listing("t"+strconv.Itoa(n), 1))
+					require.LessOrEqual(t, time.Since(began), pace, "it is committed without waiting for a poll")
+					began = time.Now()
+					for len(two.model.known()) <= n {
+						require.Less(t, time.Since(began), 2*time.Second)
+						time.Sleep(time.Millisecond)
+					}
+					require.LessOrEqual(t, time.Since(began), c.limit+time.Millisecond)
+				}
+			})
+		})
+	}
+}
+
 func TestRebuild_EmptiesEveryReplicaAndKeepsRecentReservations(t *testing.T) {
 	s := newSidecar()
 	one := start(t, s, "one")

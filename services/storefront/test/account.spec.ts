@@ -48,6 +48,41 @@ test("the form explains a wrong password and a taken email", async ({ page }) =>
   await expect(page.getByLabel("Email")).toBeFocused();
 });
 
+test("an error of the sign-in moves no field, and its wait is in minutes if it is long", async ({ page }) => {
+  await page.goto("/signin");
+  const email = page.getByLabel("Email");
+  const top = (): Promise<number> => email.evaluate((field) => field.getBoundingClientRect().top);
+  const before = await top();
+  await email.fill("nobody@example.com");
+  await page.getByLabel("Password", { exact: true }).fill("not the password");
+  await page.getByRole("main").getByRole("button", { name: "Sign in" }).click();
+  await expect(page.getByText("Email or password is wrong.")).toBeVisible();
+  expect(await top()).toBe(before);
+
+  const problem = { title: "Too Many Requests", status: 429, errors: [{ code: "too_many_attempts", message: "Too many." }] };
+  await page.route("**/api/users/signin", (route) =>
+    route.fulfill({
+      status: 429,
+      headers: { "Retry-After": "850" },
+      contentType: "application/problem+json",
+      body: JSON.stringify(problem),
+    }),
+  );
+  await page.getByRole("main").getByRole("button", { name: "Sign in" }).click();
+  await expect(page.getByText("Try again in 15 minutes.")).toBeVisible();
+});
+
+test("password managers find the account of each password", async ({ page, signedIn, context }) => {
+  const account = await signedIn(context);
+  await page.goto("/account");
+  await page.getByRole("button", { name: "Delete the account" }).click();
+  const usernames = page.locator("form:has([type=password]) [autocomplete=username]");
+  await expect(usernames).toHaveCount(2);
+  for (const username of await usernames.all()) {
+    await expect(username).toHaveValue(account.email);
+  }
+});
+
 test("a new password ends the sessions of other devices, and keeps this one", async ({ page, visit, signedIn, context }) => {
   const account = await signedIn(context);
   const other = await visit();

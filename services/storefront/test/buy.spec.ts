@@ -1,18 +1,18 @@
 // Orders: the countdown, payment with its ways to fail, expiry.
 import type { Page } from "@playwright/test";
 
-import { Account, showWithSeats } from "./api.ts";
+import { Account, type Show, showWithSeats } from "./api.ts";
 import { expect, signIn, test } from "./fixtures.ts";
 import { hastyUrl, storefrontUrl } from "./stacks.ts";
 
 /** Signs a buyer in who has reserved a seat, and opens the order's page. */
-async function reserved(page: Page, url = storefrontUrl) {
-  const { ticket } = await showWithSeats(url, 1);
+async function reserved(page: Page, url = storefrontUrl, members: Partial<Show> = {}) {
+  const { show, ticket } = await showWithSeats(url, 1, members);
   const buyer = await Account.signUp(url, "buyer");
   await signIn(page.context(), buyer);
   const order = await buyer.reserve(ticket);
   await page.goto(`${url}/orders/${order.id}`);
-  return { buyer, order, ticket };
+  return { show, buyer, order, ticket };
 }
 
 /** Chooses one of the test cards, and pays. */
@@ -120,6 +120,58 @@ test("without a connection the page names the problem, and goes on when it is ba
   await context.setOffline(false);
 
   await expect(page.getByRole("link", { name: /pass/i })).toBeVisible();
+});
+
+test("an order and its show appear at once, and nothing moves", async ({ page }) => {
+  await page.setViewportSize({ width: 360, height: 740 });
+  const { order, show } = await reserved(page, storefrontUrl, { venue: "The Old Assembly Rooms at the Riverside" });
+  let send: () => void = () => undefined;
+  const asked = new Promise<void>((resolve) => {
+    send = resolve;
+  });
+  await page.route("**/api/shows/*", async (route) => {
+    await asked;
+    await route.continue();
+  });
+  const paymentRead = page.waitForResponse("**/api/payments?*");
+  await page.reload();
+  await paymentRead;
+  await expect(page.locator(".order .skeleton").first()).toBeVisible();
+  await expect(page.getByRole("link", { name: order.ticket.title })).toHaveCount(0);
+
+  await page.evaluate(() => {
+    const shifts: number[] = [];
+    Object.assign(globalThis, { shifts });
+    new PerformanceObserver((list) => {
+      shifts.push(...list.getEntries().map((entry) => (entry as PerformanceEntry & { value: number }).value));
+    }).observe({ type: "layout-shift" });
+  });
+  send();
+  await expect(page.getByText("The Old Assembly Rooms at the Riverside, Freiburg")).toBeVisible();
+  await expect(page.getByRole("button", { name: /^Pay/ })).toBeVisible();
+  await page.evaluate(
+    () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(resolve)))),
+  );
+  expect(await page.evaluate(() => (globalThis as unknown as { shifts: number[] }).shifts)).toEqual([]);
+
+  // The list of orders has the show of each, too.
+  await page.goto("/orders");
+  const start = new Date(show.startsAt).toLocaleTimeString("en-GB", {
+    timeZone: "Europe/Berlin",
+    hour: "2-digit",
+    minute: "2-digit",
+  });
+  await expect(page.getByRole("article")).toContainText(start);
+  await expect(page.getByRole("article")).toContainText("The Old Assembly Rooms at the Riverside, Freiburg");
+});
+
+test("an order is paid also if its show cannot be read", async ({ page }) => {
+  await page.route("**/api/shows/*", (route) => route.abort());
+  await reserved(page);
+  await pay(page, "pm_card_visa");
+  await expect(page.getByRole("link", { name: /pass/i })).toBeVisible();
+  await page.goto("/orders");
+  await expect(page.getByRole("article")).toContainText("ordered");
 });
 
 test("somebody else's order is not shown", async ({ page }) => {

@@ -1,31 +1,10 @@
 // Passes: at the door, by typing and by camera; and after a resale.
-import type { Page } from "@playwright/test";
-
-import { Account, eventually, send, showWithSeats, type Ticket } from "./api.ts";
+import { Account, eventually, type Order, send, type Ticket } from "./api.ts";
 import { browserWithCamera } from "./camera.ts";
+import { type Pass, sold, type } from "./door.ts";
 import { expect, signIn, test } from "./fixtures.ts";
 import { settled } from "./pages.ts";
 import { storefrontUrl } from "./stacks.ts";
-
-interface Pass {
-  code: string;
-  status: string;
-}
-
-/** A show with its owner, and a buyer who has a pass for it. */
-async function sold() {
-  const { owner, show, ticket } = await showWithSeats(storefrontUrl, 1);
-  const buyer = await Account.signUp(storefrontUrl, "buyer");
-  const order = await buyer.buy(ticket);
-  const pass = await buyer.call<Pass>("GET", `/api/orders/${order.id}/pass`);
-  return { owner, show, ticket, buyer, order, pass };
-}
-
-/** Types a code at the door. */
-async function type(page: Page, code: string): Promise<void> {
-  await page.getByLabel("Code of the pass").fill(code);
-  await page.getByLabel("Code of the pass").press("Enter");
-}
 
 test("a pass admits once: typed at the door, and then used already", async ({ page, context }) => {
   const { owner, show, pass } = await sold();
@@ -44,6 +23,31 @@ test("a pass admits once: typed at the door, and then used already", async ({ pa
   const other = await sold();
   await type(page, other.pass.code);
   await expect(verdict).toHaveAttribute("data-outcome", "wrong");
+});
+
+test("when a pass was used is shown on the clock of the show", async ({ page, context, visit }) => {
+  const { owner, show, buyer, order, pass } = await sold({ timeZone: "Asia/Kolkata" }); // the browser is in Berlin
+  await owner.call("POST", `/api/shows/${show.id}/checkins`, { code: pass.code });
+  const { usedAt } = await eventually(async () => {
+    const now = await buyer.call<Order>("GET", `/api/orders/${order.id}`);
+    return now.usedAt === undefined ? undefined : { usedAt: now.usedAt };
+  });
+  const clock = new Date(usedAt).toLocaleTimeString("en-GB", { timeZone: "Asia/Kolkata", hour: "2-digit", minute: "2-digit" });
+
+  await signIn(context, buyer);
+  for (const path of [`/orders/${order.id}`, `/orders/${order.id}/pass`]) {
+    await page.goto(path);
+    await expect(page.getByRole("main")).toContainText(clock);
+  }
+  await page.goto("/orders");
+  await expect(page.getByText("Used", { exact: true })).toBeVisible();
+  const door = await visit();
+  await signIn(door, owner);
+  const checkin = await door.newPage();
+  await checkin.goto(`/checkin/${show.id}`);
+  await settled(checkin);
+  await type(checkin, pass.code);
+  await expect(checkin.locator("[data-outcome]").first()).toContainText(`It was used at ${clock}.`);
 });
 
 test("a code that two people show before its answer is there admits one", async ({ page, context }) => {

@@ -1,8 +1,8 @@
 // The pictures that READMEs show, on a desktop and a phone, in light and dark. UPDATE=1 writes them to the folder pictures. Otherwise they
-// are compared loosely: fonts, dates and posters may differ, and a page without styles, without content or in the wrong colours does not pass.
-import { readFile, writeFile } from "node:fs/promises";
+// are compared loosely: dates, codes and letters may differ, and an empty page, another page, or the other colours do not pass (a test below).
+import { readdir, readFile, writeFile } from "node:fs/promises";
 
-import type { BrowserContext, Page } from "@playwright/test";
+import type { Page } from "@playwright/test";
 
 import { Account, send, type Show } from "./api.ts";
 import { expect, signIn, test } from "./fixtures.ts";
@@ -14,8 +14,14 @@ const devices = {
   phone: { width: 390, height: 780 },
 };
 
-/** Takes the pictures of a page. */
+/** The file of a stored picture. */
+function file(name: string, device: string, colorScheme: string): URL {
+  return new URL(`../pictures/${name}-${device}-${colorScheme}.png`, import.meta.url);
+}
+
+/** Takes the pictures of a page, and compares them with the stored ones. */
 async function take(page: Page, name: string, address: string): Promise<void> {
+  const comparing = await page.context().newPage(); // the page itself allows no images of other addresses
   for (const [device, viewport] of Object.entries(devices)) {
     await page.setViewportSize(viewport);
     for (const colorScheme of ["light", "dark"] as const) {
@@ -28,39 +34,104 @@ async function take(page: Page, name: string, address: string): Promise<void> {
           () => [...document.images].filter((i) => !i.complete && i.getBoundingClientRect().top < innerHeight).length,
         );
       await expect.poll(missing).toBe(0);
-      const path = new URL(`../pictures/${name}-${device}-${colorScheme}.png`, import.meta.url);
+      const path = file(name, device, colorScheme);
       const picture = await page.screenshot();
       if (process.env["UPDATE"] === "1") {
         await writeFile(path, picture);
       }
-      expect(await difference(page.context(), picture, await readFile(path)), path.pathname).toBeLessThan(0.1);
+      const stored = await coarse(comparing, await readFile(path));
+      expect.soft(change(stored, await coarse(comparing, picture)), path.pathname).toBeLessThan(tolerance);
     }
   }
+  await comparing.close();
 }
 
-/** How different two pictures are, in coarse pixels: 0 are equal ones, 1 are black and white. */
-async function difference(context: BrowserContext, ...pictures: Buffer[]): Promise<number> {
-  const page = await context.newPage();
-  const [one = [], other = []] = await page.evaluate(
-    (sources) =>
-      Promise.all(
-        sources.map(async (source) => {
-          const image = new Image();
-          image.src = `data:image/png;base64,${source}`;
-          await image.decode();
-          const canvas = document.createElement("canvas");
-          [canvas.width, canvas.height] = [40, Math.round((40 * image.height) / image.width)];
-          const drawing = canvas.getContext("2d");
-          drawing?.drawImage(image, 0, 0, canvas.width, canvas.height);
-          return [...(drawing?.getImageData(0, 0, canvas.width, canvas.height).data ?? [])];
-        }),
-      ),
-    pictures.map((picture) => picture.toString("base64")),
-  );
-  await page.close();
-  expect(one).toHaveLength(other.length);
-  return one.reduce((sum, value, index) => sum + Math.abs(value - (other[index] ?? 0)), 0) / one.length / 255;
+/** A picture in coarse cells, each with the means of its colours, from 0 to 255. */
+interface Coarse {
+  columns: number;
+  /** Red, green and blue of each cell, row by row. */
+  values: number[];
 }
+
+/** The side of a cell, in pixels: a line of text is grey, and so is a QR code. */
+const cell = 13;
+
+/** What two pictures of one page may differ by, as a part of what a picture without anything on it differs by. */
+const tolerance = 1 / 3;
+
+/** Makes a picture coarse. */
+async function coarse(page: Page, picture: Buffer): Promise<Coarse> {
+  return page.evaluate(
+    async ([source, cell]) => {
+      const image = new Image();
+      image.src = `data:image/png;base64,${source}`;
+      await image.decode();
+      const [columns, rows] = [Math.round(image.width / cell), Math.round(image.height / cell)];
+      const canvas = new OffscreenCanvas(columns, rows);
+      const drawing = canvas.getContext("2d");
+      if (drawing === null) {
+        throw new Error("there is no canvas");
+      }
+      drawing.imageSmoothingQuality = "high";
+      drawing.drawImage(image, 0, 0, columns, rows);
+      const { data } = drawing.getImageData(0, 0, columns, rows);
+      return { columns, values: [...data].filter((_, index) => index % 4 !== 3) };
+    },
+    [picture.toString("base64"), cell] as const,
+  );
+}
+
+/** The mean difference of the colours of two pictures. */
+function difference(one: Coarse, other: Coarse): number {
+  expect(one.values).toHaveLength(other.values.length);
+  return one.values.reduce((sum, value, index) => sum + Math.abs(value - (other.values[index] ?? 0)), 0) / one.values.length;
+}
+
+/** The same picture with its background alone, which is the most frequent colour at its left edge; or from a row on. */
+function blank({ columns, values }: Coarse, from = 0): Coarse {
+  const counts = new Map<string, number>();
+  for (let index = 0; index < values.length; index += 3 * columns) {
+    const colour = values.slice(index, index + 3).join();
+    counts.set(colour, (counts.get(colour) ?? 0) + 1);
+  }
+  const [[background] = [""]] = [...counts].sort(([, a], [, b]) => b - a);
+  const colour = background.split(",").map(Number);
+  return { columns, values: values.map((value, index) => (index < 3 * columns * from ? value : (colour[index % 3] ?? 0))) };
+}
+
+/** How different a picture is from the stored one: 0 is equal, and 1 is as different as a blank one. */
+function change(stored: Coarse, picture: Coarse): number {
+  return difference(stored, picture) / difference(stored, blank(stored));
+}
+
+test("the README shows every picture", async () => {
+  const readme = await readFile(new URL("../README.md", import.meta.url), "utf8");
+  for (const name of await readdir(new URL("../pictures/", import.meta.url))) {
+    expect.soft(readme).toContain(`src="pictures/${name}"`);
+  }
+});
+
+test("the comparison of pictures notices an empty page, another page, and the other colours", async ({ page }) => {
+  const pages = ["shows", "show", "order", "pass", "checkin"];
+  const stored = new Map<string, Coarse>();
+  for (const device of Object.keys(devices)) {
+    for (const name of pages) {
+      for (const scheme of ["light", "dark"]) {
+        stored.set(`${name}-${device}-${scheme}`, await coarse(page, await readFile(file(name, device, scheme))));
+      }
+    }
+  }
+  for (const [name, picture] of stored) {
+    expect(change(picture, picture), name).toBe(0);
+    expect.soft(change(picture, blank(picture)), `${name} without anything`).toBeGreaterThan(tolerance);
+    expect.soft(change(picture, blank(picture, 6)), `${name} with its header alone`).toBeGreaterThan(tolerance);
+    for (const [other, wrong] of stored) {
+      if (other !== name && wrong.columns === picture.columns) {
+        expect.soft(change(picture, wrong), `${other} in the place of ${name}`).toBeGreaterThan(tolerance);
+      }
+    }
+  }
+});
 
 test("pictures of the sample programme", async ({ page }) => {
   await take(page, "shows", `${hastyUrl}/`);

@@ -12,12 +12,7 @@ export default defineConfig({
   reporter: process.env["CI_OUTPUT"] === "short" ? "dot" : "list",
   timeout: Number(process.env["TEST_TIMEOUT"] ?? 60_000),
   // Far more than anything takes on a busy machine.
-  expect: {
-    timeout: Number(process.env["EXPECT_TIMEOUT"] ?? 20_000),
-    toHaveScreenshot: { maxDiffPixelRatio: 0.2, threshold: 0.4, animations: "disabled" },
-  },
-  snapshotPathTemplate: "../pictures/{arg}{ext}",
-  updateSnapshots: process.env["UPDATE"] === "1" ? "all" : "none",
+  expect: { timeout: Number(process.env["EXPECT_TIMEOUT"] ?? 20_000) },
   projects: [
     { name: "unit", testMatch: "unit/*.test.ts" },
     {

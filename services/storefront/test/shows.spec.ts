@@ -1,6 +1,7 @@
 // What is on, and a show with its tickets.
-import { Account, eventually, send, showWithSeats, type Show } from "./api.ts";
+import { Account, eventually, send, showWithSeats, type Show, type Ticket } from "./api.ts";
 import { expect, signIn, test } from "./fixtures.ts";
+import { openLine } from "./line.ts";
 import { settled } from "./pages.ts";
 import { storefrontUrl } from "./stacks.ts";
 
@@ -91,6 +92,41 @@ test("a ticket that is free again comes back by itself", async ({ page }) => {
   await buyer.call("DELETE", `/api/orders/${order.id}`);
 
   await expect(page.getByRole("button", { name: /Reserve/, disabled: false })).toHaveCount(1);
+});
+
+test("what happens while the reader is offline is there when the connection is back", async ({ page, context }) => {
+  const { show, ticket } = await showWithSeats(storefrontUrl, 2);
+  const buyer = await Account.signUp(storefrontUrl, "buyer");
+  const reserve = page.getByRole("button", { name: /Reserve/, disabled: false });
+  const offline = page.getByText("Offline: this may be out of date");
+  const line = await openLine(storefrontUrl);
+  await page.route("**/api/catalogue/live**", async (route) => {
+    const { pathname, search } = new URL(route.request().url());
+    await route.continue({ url: line.url + pathname + search });
+  });
+  const stream = page.waitForResponse((response) => response.url().includes("/api/catalogue/live"));
+  await page.goto(`/shows/${show.id}`);
+  expect((await stream).status()).toBe(200);
+  await expect(reserve).toHaveCount(2);
+
+  const broken = page.waitForEvent("requestfailed", (request) => request.url().includes("/api/catalogue/live"));
+  await context.setOffline(true);
+  line.cut();
+  await broken;
+  await expect(offline).toBeVisible();
+  await buyer.reserve(ticket);
+  await eventually(async () => {
+    const left = await send<Ticket[]>(storefrontUrl, "GET", `/api/catalogue/shows/${show.id}/tickets`);
+    return left.length === 1 || undefined;
+  });
+  await expect(reserve).toHaveCount(2);
+
+  line.mend();
+  await context.setOffline(false);
+  await expect(reserve).toHaveCount(1);
+  await expect(page.getByRole("main")).toContainText("1 ticket left");
+  await expect(offline).toBeHidden();
+  line.close();
 });
 
 test("changes are announced to screen readers", async ({ page }) => {

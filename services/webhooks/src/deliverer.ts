@@ -24,7 +24,7 @@ export class Deliverer {
   private readonly resolver = new Resolver({ timeout: 2000, tries: 2 });
   private readonly allowLoopback: boolean;
 
-  /** ca has certificates that are trusted beside the usual ones; for tests. */
+  /** ca has the certificates of the authorities that are trusted in place of Node's own list; for tests. */
   constructor(options: { allowLoopback: boolean; ca?: string }) {
     this.allowLoopback = options.allowLoopback;
     // Redirects are not followed, and no proxy of the environment is used: undici does neither by itself.

@@ -1,6 +1,7 @@
-// The attempts of this process. Each endpoint has a queue and a bound of attempts at the same time, so that a slow receiver delays
-// nobody else; one that is failing gets one attempt at a time, and few deliveries wait for it here. A delivery that waits too long is
-// dropped here: its lease ends, and it is attempted later. Those that were put off are taken as soon as the endpoint has room again.
+// The attempts of this process. Each endpoint has a queue, and endpoints, accounts and the process have bounds of attempts at the same
+// time, so that slow receivers do not delay others; those that wait for a bound take turns. An endpoint that is failing gets one attempt at
+// a time, and few deliveries wait for it here. A delivery that waits too long is dropped here: its lease ends, and it is attempted later.
+// Those that were put off are taken as soon as the endpoint has room again.
 import { setTimeout as pause } from "node:timers/promises";
 import type { Deliverer } from "./deliverer.ts";
 import { isSuccess, latestBegin, type Delivery } from "./delivery.ts";
@@ -11,8 +12,9 @@ import { signedHeaders } from "./signature.ts";
 import type { PutOff, Store } from "./store.ts";
 
 export const bounds = {
-  /** Attempts at the same time, to one endpoint and to all. */
+  /** Attempts at the same time, to one endpoint, to all endpoints of an account, and to all. */
   perEndpoint: 8,
+  perAccount: 16,
   inFlight: 512,
   /** Deliveries that wait, for one endpoint and for all. */
   waitingPerEndpoint: 1000,
@@ -26,7 +28,16 @@ export const bounds = {
 /** How many deliveries that were put off are taken at once. */
 const takenAtOnce = 64;
 
+/** The attempts that share a bound, and the endpoints with deliveries that wait for it, in the order of their turns. */
+interface Share {
+  readonly most: () => number;
+  running: number;
+  blocked: Set<string>;
+}
+
+/** The deliveries of an endpoint. */
 interface Queue {
+  userId: string;
   waiting: Delivery[];
   /** What this process has put off, by id. */
   putOff: Map<string, PutOff>;
@@ -41,11 +52,11 @@ export class Dispatcher {
   private readonly metrics: Metrics;
   private readonly log: Log;
   private readonly queues = new Map<string, Queue>();
-  /** Endpoints with deliveries that wait for the bound of all attempts. */
-  private readonly blocked = new Set<string>();
+  private readonly all = newShare(() => bounds.inFlight);
+  /** By user. */
+  private readonly accounts = new Map<string, Share>();
   private waiting = 0;
   private putOffs = 0;
-  private inFlight = 0;
   private stopped = false;
   private idle: (() => void) | undefined;
 
@@ -75,7 +86,7 @@ export class Dispatcher {
     }
     let queue = this.queues.get(delivery.endpointId);
     if (!queue) {
-      queue = { waiting: [], putOff: new Map(), taking: false, running: 0, failing: false };
+      queue = { userId: delivery.userId, waiting: [], putOff: new Map(), taking: false, running: 0, failing: false };
       this.queues.set(delivery.endpointId, queue);
     }
     this.forget(queue, delivery.id);
@@ -128,28 +139,32 @@ export class Dispatcher {
    */
   async stop(longest: number): Promise<void> {
     this.stopped = true;
-    if (this.inFlight > 0) {
+    if (this.all.running > 0) {
       const idle = new Promise<void>((resolve) => (this.idle = resolve));
       await Promise.race([idle, pause(longest, undefined, { ref: false })]);
     }
   }
 
   private next(endpointId: string, queue: Queue): void {
+    const account = this.accounts.get(queue.userId) ?? newShare(() => bounds.perAccount);
     while (!this.stopped && queue.waiting.length > 0 && queue.running < (queue.failing ? 1 : bounds.perEndpoint)) {
-      if (this.inFlight >= bounds.inFlight) {
-        this.blocked.add(endpointId);
+      const full = [account, this.all].find((share) => share.running >= share.most());
+      if (full) {
+        full.blocked.add(endpointId);
         break;
       }
       const delivery = queue.waiting.shift();
       this.waiting--;
       if (delivery && Date.now() <= latestBegin(delivery)) {
         queue.running++;
-        this.inFlight++;
-        void this.run(delivery, queue);
+        account.running++;
+        this.all.running++;
+        this.accounts.set(queue.userId, account);
+        void this.run(delivery, queue, account);
       }
     }
     this.metrics.waiting.set(this.waiting);
-    this.metrics.inFlight.set(this.inFlight);
+    this.metrics.inFlight.set(this.all.running);
     if (queue.taking) {
       return;
     }
@@ -160,7 +175,7 @@ export class Dispatcher {
     }
   }
 
-  private async run(delivery: Delivery, queue: Queue): Promise<void> {
+  private async run(delivery: Delivery, queue: Queue, account: Share): Promise<void> {
     try {
       queue.failing = !(await this.attempt(delivery));
     } catch (error) {
@@ -168,20 +183,31 @@ export class Dispatcher {
       this.log.warn("an attempt could not be recorded", { delivery: delivery.id, endpointId: delivery.endpointId, error });
     }
     queue.running--;
-    this.inFlight--;
+    account.running--;
+    this.all.running--;
+    // Those that wait come before this endpoint, and others before those of this account. Otherwise a slow receiver would keep its place.
+    this.nextOf(this.all);
+    this.nextOf(account);
     this.next(delivery.endpointId, queue);
-    for (const endpointId of this.blocked) {
-      if (this.inFlight >= bounds.inFlight) {
+    if (account.running === 0 && account.blocked.size === 0) {
+      this.accounts.delete(queue.userId);
+    }
+    if (this.all.running === 0) {
+      this.idle?.();
+    }
+  }
+
+  /** Begins attempts to the endpoints that wait for a bound. One that has to wait again is the last. */
+  private nextOf(share: Share): void {
+    for (const endpointId of share.blocked) {
+      if (share.running >= share.most()) {
         break;
       }
-      this.blocked.delete(endpointId);
-      const other = this.queues.get(endpointId);
-      if (other) {
-        this.next(endpointId, other);
+      share.blocked.delete(endpointId);
+      const queue = this.queues.get(endpointId);
+      if (queue) {
+        this.next(endpointId, queue);
       }
-    }
-    if (this.inFlight === 0) {
-      this.idle?.();
     }
   }
 
@@ -230,4 +256,8 @@ export class Dispatcher {
       }
     }
   }
+}
+
+function newShare(most: () => number): Share {
+  return { most, running: 0, blocked: new Set() };
 }

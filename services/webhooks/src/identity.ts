@@ -38,7 +38,7 @@ const unauthorized = (code: Code, message: string, cause?: unknown) => new Probl
 const notSignedIn = () => unauthorized("not_signed_in", "You are not signed in.");
 const invalid = (cause?: unknown) => unauthorized("token_invalid", "The token is not valid. Sign in again.", cause);
 const expired = () => unauthorized("token_expired", "Your session has ended. Sign in again.");
-const revoked = () => unauthorized("token_revoked", "You were signed out. Sign in again.");
+export const revoked = (): Problem => unauthorized("token_revoked", "You were signed out. Sign in again.");
 const noKeys = (cause?: unknown) =>
   new Problem(
     "unavailable",

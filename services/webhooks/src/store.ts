@@ -7,6 +7,7 @@
 //   due/SECOND/SHARD          a slot: the deliveries whose next attempt is due then
 //   swept                     before which second all slots are done
 //   idempotency/USER/KEY      the answer to a request with an Idempotency-Key, for a day
+//   deleted/USER              the user's account was deleted, for a day
 //
 // A pending delivery is in exactly the slot that its `due` names: both change in one transaction. A job of Dapr's scheduler fires
 // for each slot. A slot whose job does not fire (the scheduler has lost its data, or is away) is found by the sweep of any process.
@@ -19,6 +20,7 @@ import type { Attempt, Delivery } from "./delivery.ts";
 import * as endpoints from "./endpoint.ts";
 import { noAccount, type Account, type Endpoint, type Settings } from "./endpoint.ts";
 import { newId } from "./ids.ts";
+import { revoked } from "./identity.ts";
 import { Problem } from "./problem.ts";
 import { accountKey, accountKeys, putAccount } from "./registry.ts";
 import { newSecret } from "./signature.ts";
@@ -36,6 +38,8 @@ const sweptAgain = 60;
 /** How many seconds are read at once. */
 const sweptAtOnce = 120;
 const idempotencySeconds = 24 * 60 * 60;
+/** How long it is remembered that an account was deleted: longer than it takes until its tokens are refused (see identity.ts). */
+const deletedSeconds = 24 * 60 * 60;
 
 /** An answer that is kept for the key of its request. */
 export interface Answer {
@@ -129,7 +133,10 @@ export class Store {
   ): Promise<Outcome> {
     const id = newId();
     const secret = newSecret();
-    return this.once(userId, key, accountKeys(userId), (documents) => {
+    return this.once(userId, key, [...accountKeys(userId), deletedKey(userId)], (documents) => {
+      if (documents.get(deletedKey(userId))) {
+        throw revoked();
+      }
       const before = documents.get<Account>(accountKey(userId)) ?? noAccount;
       // After a commit whose answer was lost, the decision may be made again.
       const done = before.endpoints.some((each) => each.id === id);
@@ -207,16 +214,18 @@ export class Store {
     });
   }
 
-  /** Removes all endpoints of a user whose account was deleted. */
+  /**
+   * Removes all endpoints of a user whose account was deleted, and refuses new ones: for some seconds a token of the user may still be
+   * accepted. The account changes also if it has no endpoints, so that an endpoint that is made at the same moment is a conflict.
+   */
   async removeAccount(userId: string): Promise<void> {
-    if ((await this.account(userId)).endpoints.length === 0) {
-      return;
-    }
-    await this.documents.decide(accountKeys(userId), (documents) => {
+    await this.documents.decide([...accountKeys(userId), deletedKey(userId)], (documents) => {
       const account = documents.get<Account>(accountKey(userId)) ?? noAccount;
-      if (account.endpoints.length > 0) {
-        putAccount(documents, userId, { ...account, version: account.version + 1, endpoints: [] });
+      if (account.endpoints.length === 0 && documents.get(deletedKey(userId))) {
+        return;
       }
+      putAccount(documents, userId, { ...account, version: account.version + 1, endpoints: [] });
+      documents.put(deletedKey(userId), { schema: 1 }, deletedSeconds);
     });
   }
 
@@ -544,6 +553,10 @@ function append(documents: Documents, delivery: Delivery): void {
 
 function slotKeys(second: number): string[] {
   return Array.from({ length: slotShards }, (_, shard) => `due/${second}/${shard}`);
+}
+
+function deletedKey(userId: string): string {
+  return "deleted/" + userId;
 }
 
 function deliveryKey(id: string): string {

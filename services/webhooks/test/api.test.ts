@@ -214,6 +214,27 @@ test("a change needs the version that was read", async () => {
   expect(await call(app, "POST", at + "/test")).toMatchObject({ status: 409, codes: ["endpoint_disabled"] });
 });
 
+test.each<[string, number, string[] | undefined]>([
+  ['"version":1', 200, undefined],
+  ['"version":1.0', 400, ["wrong_type"]],
+  ['"version":1e0', 400, ["wrong_type"]],
+  ['"version":10E-1', 400, ["wrong_type"]],
+  ['"version":-0', 400, ["min"]],
+  ['"version":9007199254740993', 400, ["wrong_type"]],
+  ['"version":"1"', 400, ["wrong_type"]],
+  ['"version":1,"description":"1.0 \\" 2.0 \\\\"', 200, undefined],
+  ['"version":1,"unknown":[1.0,{"version":1.5}]', 200, undefined],
+])("a change with %s is answered with %i", async (members, status, codes) => {
+  const { app } = await setUp();
+  const { headers } = await call(app, "POST", "/api/webhooks", wanted);
+  const body = `{"url":"https://tickets.example/b","events":["ticket.created"],${members}}`;
+  const changed = await call(app, "PUT", String(headers.location), body);
+  expect(changed).toMatchObject({ status, codes });
+  if (body.includes("description")) {
+    expect(changed.json["description"]).toBe('1.0 " 2.0 \\');
+  }
+});
+
 test("the endpoint of another user is not there", async () => {
   const { app } = await setUp();
   const { headers } = await call(app, "POST", "/api/webhooks", wanted);

@@ -1,4 +1,6 @@
+import { readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import { Deliverer } from "../src/deliverer.ts";
@@ -21,8 +23,29 @@ async function serve(listener: RequestListener): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook?a=b`;
 }
 
-function newDeliverer(allowLoopback = true): Deliverer {
-  const deliverer = new Deliverer({ allowLoopback });
+/**
+ * A file of test/certificates. receiver.pem and expired.pem are of the authority, and all three of servers are for the name localhost
+ * and have one key. Those that have not expired are valid from 2020 to 2120.
+ */
+function pem(name: string): string {
+  return readFileSync(new URL("certificates/" + name, import.meta.url), "utf8");
+}
+
+/** Serves with TLS, and returns the port and the number of requests. */
+async function serveTls(certificate: string) {
+  const seen = { port: 0, requests: 0 };
+  const server = createTlsServer({ cert: pem(certificate), key: pem("receiver.key") }, (_request, response) => {
+    seen.requests++;
+    response.writeHead(204).end();
+  });
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  seen.port = (server.address() as AddressInfo).port;
+  return seen;
+}
+
+function newDeliverer(allowLoopback = true, ca?: string): Deliverer {
+  const deliverer = new Deliverer({ allowLoopback, ...(ca !== undefined && { ca }) });
   deliverers.push(deliverer);
   return deliverer;
 }
@@ -128,6 +151,30 @@ test("plain text is no answer of https", async () => {
   const attempt = await newDeliverer().attempt(url, {}, "{}");
   expect(attempt.status).toBeUndefined();
   expect(attempt.error).toBeTruthy();
+});
+
+test("a receiver with a valid certificate gets messages by https", async () => {
+  const server = await serveTls("receiver.pem");
+  const deliverer = newDeliverer(true, pem("authority.pem"));
+  for (let n = 1; n <= 2; n++) {
+    expect(await deliverer.attempt(`https://localhost:${server.port}/hook`, {}, "{}")).toMatchObject({ status: 204 });
+    expect(server.requests).toBe(n);
+  }
+});
+
+test.each([
+  ["of another name", "receiver.pem", "a.localhost", "authority.pem", /altnames/],
+  ["of a name and not of the address", "receiver.pem", "127.0.0.1", "authority.pem", /altnames/],
+  ["that has expired", "expired.pem", "localhost", "authority.pem", /expired/],
+  ["that is signed by itself", "self-signed.pem", "localhost", "authority.pem", /self-signed/],
+  ["of an authority that nobody knows", "receiver.pem", "localhost", undefined, /unable to/],
+])("a certificate %s is refused", async (_what, certificate, host, authority, reason) => {
+  const server = await serveTls(certificate);
+  const deliverer = newDeliverer(true, authority === undefined ? undefined : pem(authority));
+  const attempt = await deliverer.attempt(`https://${host}:${server.port}/hook`, {}, "{}");
+  expect(attempt.status).toBeUndefined();
+  expect(attempt.error).toMatch(reason);
+  expect(server.requests).toBe(0);
 });
 
 test("an address in this network is not connected to, whatever its form", async () => {

@@ -3,7 +3,7 @@ import { expect, test, vi } from "vitest";
 import { newDelivery, type Attempt, type Delivery } from "../src/delivery.ts";
 import { Dispatcher, bounds } from "../src/dispatcher.ts";
 import { Metrics } from "../src/metrics.ts";
-import { addEndpoint, buyer, Clock, logTo, newReplica, rotateSecret, seller } from "./fixtures.ts";
+import { addEndpoint, buyer, Clock, logTo, newReplica, rotateSecret, seller, stranger } from "./fixtures.ts";
 import { MemorySidecar } from "./sidecar.ts";
 
 /** A receiver that answers when the test lets it. */
@@ -82,6 +82,66 @@ test("a slow receiver has a bounded number of attempts, and delays nobody else",
   expect(receiver.open.at(-1)?.url).toBe("https://fast.example/");
   receiver.open[0]?.answer(200);
   await openAre(receiver, bounds.perEndpoint + 2);
+});
+
+test("the endpoints of an account share a bound and take turns, and delay no other account", async () => {
+  const { store, receiver, dispatcher, add } = await setUp();
+  const urls = ["https://one.example/", "https://two.example/", "https://three.example/"];
+  for (const url of urls) {
+    const id = await addEndpoint(store, seller, ["ticket.created"], url);
+    for (let n = 0; n < 2 * bounds.perEndpoint; n++) {
+      dispatcher.begin(await add(id, `${url}${n}`));
+    }
+  }
+  await openAre(receiver, bounds.perAccount);
+  const fast = await addEndpoint(store, buyer, ["ticket.created"], "https://fast.example/");
+  dispatcher.begin(await add(fast, "e", buyer));
+  await openAre(receiver, bounds.perAccount + 1);
+  expect(receiver.open.map(({ url }) => url)).toEqual([
+    ...Array.from({ length: bounds.perEndpoint }, () => urls[0]),
+    ...Array.from({ length: bounds.perEndpoint }, () => urls[1]),
+    "https://fast.example/",
+  ]);
+  // Attempts to the first one end. The third one waits for a place since before, and the first one from now on.
+  const next: (string | undefined)[] = [];
+  for (let n = 0; n < 4; n++) {
+    receiver.open[n]?.answer(200);
+    await openAre(receiver, bounds.perAccount + 2 + n);
+    next.push(receiver.open.at(-1)?.url);
+  }
+  expect(next).toEqual([urls[2], urls[2], urls[0], urls[2]]);
+});
+
+test("while slow receivers have all places, others take the next ones that become free", async () => {
+  const { store, receiver, dispatcher, add } = await setUp();
+  const { inFlight } = bounds;
+  bounds.inFlight = 2 * bounds.perEndpoint;
+  try {
+    for (const [userId, url] of [
+      [seller, "https://slow.example/"],
+      [stranger, "https://slower.example/"],
+    ] as const) {
+      const id = await addEndpoint(store, userId, ["ticket.created"], url);
+      for (let n = 0; n < 20; n++) {
+        dispatcher.begin(await add(id, `${url}${n}`, userId));
+      }
+    }
+    await openAre(receiver, bounds.inFlight);
+    const fast = await addEndpoint(store, buyer, ["ticket.created"], "https://fast.example/");
+    for (let n = 0; n < 3; n++) {
+      dispatcher.begin(await add(fast, `e${n}`, buyer));
+    }
+    const next: (string | undefined)[] = [];
+    for (let n = 0; n < 4; n++) {
+      receiver.open[n]?.answer(200);
+      await openAre(receiver, bounds.inFlight + 1 + n);
+      next.push(receiver.open.at(-1)?.url);
+    }
+    const [fastOne, slowOne] = ["https://fast.example/", "https://slow.example/"];
+    expect(next).toEqual([fastOne, fastOne, slowOne, fastOne]);
+  } finally {
+    bounds.inFlight = inFlight;
+  }
 });
 
 test("an endpoint that fails gets one attempt at a time", async () => {

@@ -469,3 +469,37 @@ test("an account that was deleted has no endpoints and no document", async () =>
   expect(registry.has(seller)).toBe(false);
   expect(sidecar.value<Account>("account/" + seller)).toBeUndefined();
 });
+
+test("the account of a deleted user gets no endpoint, at any replica", async () => {
+  const { sidecar, clock, store } = await setUp();
+  const other = await newReplica(sidecar, clock, "two");
+  await store.removeAccount(seller);
+  await expect(addEndpoint(other.store, seller, ["ticket.created"])).rejects.toThrow(/signed out/);
+  await addEndpoint(store, stranger, ["ticket.created"]);
+  expect(sidecar.documents.get("deleted/" + seller)?.ttlSeconds).toBe(24 * 60 * 60);
+});
+
+test("an endpoint that is made while its account is deleted at another replica is refused", async () => {
+  const { sidecar, clock, store } = await setUp();
+  const other = await newReplica(sidecar, clock, "two");
+  let removed: Promise<void> | undefined;
+  const transact = sidecar.transact.bind(sidecar);
+  sidecar.transact = async (writes) => {
+    // The decision has found no account, and the other replica is faster.
+    if (!removed && writes.some(({ key }) => key === "account/" + seller)) {
+      removed = other.store.removeAccount(seller);
+      await removed;
+    }
+    await transact(writes);
+  };
+  await expect(addEndpoint(store, seller, ["ticket.created"])).rejects.toThrow(/signed out/);
+  expect(sidecar.value<Account>("account/" + seller)).toBeUndefined();
+});
+
+test("the repeated event of a deletion changes nothing", async () => {
+  const { sidecar, store } = await setUp();
+  await store.removeAccount(seller);
+  const { transactions } = sidecar;
+  await store.removeAccount(seller);
+  expect(sidecar.transactions).toBe(transactions);
+});

@@ -3,7 +3,7 @@ import { createClient, Problem, type Schemas } from "@boxoffice/client";
 
 import { noteServerTime } from "./clock.ts";
 import { goToSignIn, maySignedIn, noteSignedIn, refresh } from "./session.ts";
-import { t, tValue } from "./texts.ts";
+import { t, tn, tValue } from "./texts.ts";
 
 export { nextCursor } from "../../../contracts/typescript/src/paginate.ts";
 export { paginate, Problem, retry, watch } from "@boxoffice/client";
@@ -63,11 +63,15 @@ export async function currentUser(): Promise<{ id: string; email: string } | und
 export function messageOf(error: unknown): string {
   if (error instanceof Problem) {
     const [first] = error.errors;
-    const wait = error.retryAfter === undefined ? "" : ` ${t("error.after", { seconds: error.retryAfter })}`;
+    const wait = error.retryAfter === undefined ? "" : ` ${tryAfter(error.retryAfter)}`;
     const message = first?.code === undefined ? undefined : tValue(`error.${first.code}`, first.message);
     return (message ?? first?.message ?? t("error.unexpected", { status: error.status })) + wait;
   }
   return t(navigator.onLine ? "error.connection" : "error.offline");
+}
+
+function tryAfter(seconds: number): string {
+  return seconds < 60 ? t("error.after", { seconds }) : tn("error.afterMinutes", Math.ceil(seconds / 60));
 }
 
 /** What is wrong with each field of a form, by the field's name in the API: the text of `error.CODE.FIELD`, if there is one, or `error.CODE`. */

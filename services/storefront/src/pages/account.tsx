@@ -30,9 +30,14 @@ export default function AccountPage({ prepared }: { id?: string; prepared?: unkn
       </p>
       <ChangePassword email={email} />
       <SignOut />
-      <Delete />
+      <Delete email={email} />
     </div>
   );
+}
+
+/** Shows password managers whose password the form has. */
+function Username({ email }: { email: string }) {
+  return <input type="email" name="username" autocomplete="username" value={email} readOnly hidden />;
 }
 
 function ChangePassword({ email }: { email: string }) {
@@ -52,9 +57,7 @@ function ChangePassword({ email }: { email: string }) {
     <section aria-labelledby="change-password">
       <h2 id="change-password">{t("account.changePassword")}</h2>
       <form class="panel" {...form.attributes}>
-        <ErrorAlert error={form.error} />
-        {/* Password managers store the new password for this account. */}
-        <input type="email" name="username" autocomplete="username" value={email} readOnly hidden />
+        <Username email={email} />
         <Password name="oldPassword" label={t("account.oldPassword")} autocomplete="current-password" form={form} />
         <Password
           name="newPassword"
@@ -64,6 +67,7 @@ function ChangePassword({ email }: { email: string }) {
           form={form}
         />
         <p class="hint">{t("account.changeEnds")}</p>
+        <ErrorAlert error={form.error} />
         <Button type="submit" busy={form.busy}>
           {t("account.changePassword")}
         </Button>
@@ -110,7 +114,7 @@ function SignOut() {
   );
 }
 
-function Delete() {
+function Delete({ email }: { email: string }) {
   const [asking, setAsking] = useState(false);
   return (
     <section aria-labelledby="delete-account">
@@ -130,6 +134,7 @@ function Delete() {
       </div>
       {asking && (
         <DeleteDialog
+          email={email}
           close={() => {
             setAsking(false);
           }}
@@ -139,7 +144,7 @@ function Delete() {
   );
 }
 
-function DeleteDialog({ close }: { close: () => void }) {
+function DeleteDialog({ email, close }: { email: string; close: () => void }) {
   const form = useForm(async (values) => {
     await api.DELETE("/api/users/currentuser", { body: { password: passwordOf(values, "password") } });
     noteSignedIn(false);
@@ -148,9 +153,10 @@ function DeleteDialog({ close }: { close: () => void }) {
   return (
     <Dialog title={t("account.deleteQuestion")} close={close}>
       <form {...form.attributes}>
-        <ErrorAlert error={form.error} />
+        <Username email={email} />
         <p>{t("account.deleteConsequence")}</p>
         <Password name="password" label={t("account.password")} autocomplete="current-password" form={form} />
+        <ErrorAlert error={form.error} />
         <p class="actions">
           <Button type="submit" kind="danger" busy={form.busy}>
             {t("account.deleteForEver")}

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { api, currentUser, messageOf, type Schemas } from "../lib/api.ts";
-import { dateTime, placeName, time } from "../lib/format.ts";
+import { date, dateTime, placeName, time } from "../lib/format.ts";
 import { goToSignIn } from "../lib/session.ts";
 import { t } from "../lib/texts.ts";
 import { Door, loadTally, saveTally, type Outcome, type Result, type Tally } from "../checkin/door.ts";
@@ -88,7 +88,7 @@ function CheckinOf({ showId }: { showId: string }) {
       <div class="checkin-work">
         <Scanner found={(code) => void check(code)} />
         <div class="checkin-side">
-          <Panel result={last} checking={checking > 0} again={(code) => void check(code)} />
+          <Panel result={last} timeZone={show.timeZone} checking={checking > 0} again={(code) => void check(code)} />
           <dl class="tally">
             <div>
               <dt>{t("checkin.admitted")}</dt>
@@ -146,7 +146,7 @@ function CheckinOf({ showId }: { showId: string }) {
                   {t(`checkin.outcome.${result.outcome}`)}
                   {result.seat && ` · ${placeName(result.seat)}`}
                 </span>
-                <time dateTime={result.at.toISOString()}>{time(result.at)}</time>
+                <time dateTime={result.at.toISOString()}>{time(result.at, show.timeZone)}</time>
               </li>
             ))}
           </ol>
@@ -165,8 +165,16 @@ const marks: Record<Outcome, string> = {
   failed: "!",
 };
 
+interface PanelProps {
+  result: Result | undefined;
+  /** Of the show. */
+  timeZone: string;
+  checking: boolean;
+  again: (code: string) => void;
+}
+
 /** The last result, in a colour, with a sign and in words: none of them is needed to understand the others. */
-function Panel({ result, checking, again }: { result: Result | undefined; checking: boolean; again: (code: string) => void }) {
+function Panel({ result, timeZone, checking, again }: PanelProps) {
   if (result === undefined) {
     return (
       <div class="verdict" data-outcome="none" role="status" aria-live="assertive" aria-atomic="true">
@@ -190,7 +198,7 @@ function Panel({ result, checking, again }: { result: Result | undefined; checki
         </span>
         <p class="verdict-word">{t(`checkin.outcome.${result.outcome}`)}</p>
         {result.seat && <p class="verdict-seat">{placeName(result.seat)}</p>}
-        <p>{explain(result)}</p>
+        <p>{explain(result, timeZone)}</p>
       </div>
       {result.outcome === "failed" && (
         <button
@@ -207,12 +215,12 @@ function Panel({ result, checking, again }: { result: Result | undefined; checki
   );
 }
 
-function explain(result: Result): string {
+function explain(result: Result, timeZone: string): string {
   switch (result.outcome) {
     case "admitted":
       return result.title ?? "";
     case "used":
-      return result.usedAt === undefined ? t("error.already_used") : usedAt(result.usedAt);
+      return result.usedAt === undefined ? t("error.already_used") : usedAt(result.usedAt, timeZone);
     case "void":
       return t("checkin.void");
     default:
@@ -220,11 +228,12 @@ function explain(result: Result): string {
   }
 }
 
-/** When a pass was used; also on which day, if that is not today. */
-function usedAt(moment: string): string {
-  const used = new Date(moment);
-  const today = used.toDateString() === new Date().toDateString();
-  return today ? t("checkin.usedAt", { time: time(used) }) : t("checkin.usedOn", { time: dateTime(used) });
+/** When a pass was used, at the place of the show; also on which day, if that is not today. */
+function usedAt(moment: string, timeZone: string): string {
+  const today = date(moment, timeZone) === date(new Date(), timeZone);
+  return today
+    ? t("checkin.usedAt", { time: time(moment, timeZone) })
+    : t("checkin.usedOn", { time: dateTime(moment, timeZone) });
 }
 
 function count(tally: Tally, outcome: Outcome): Tally {

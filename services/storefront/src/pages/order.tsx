@@ -74,8 +74,9 @@ export default function OrderPage({ id = "" }: { id?: string }) {
   const live = useOrder(id, returned);
   const { order, payment } = live;
   const [over, setOver] = useState(false);
-  const phase = phaseOf(live, over, returned);
-  const show = useShow(order?.ticket.showId);
+  const { show, loading } = useShow(order?.ticket.showId);
+  const shown = loading ? undefined : order;
+  const phase = loading ? "loading" : phaseOf(live, over, returned);
   const panel = useRef<HTMLElement>(null);
 
   useEffect(() => {
@@ -109,19 +110,20 @@ export default function OrderPage({ id = "" }: { id?: string }) {
     <>
       <h1>{t("order.title")}</h1>
       {live.disconnected && <Alert kind="warning">{t(navigator.onLine ? "order.noAnswer" : "order.offline")}</Alert>}
-      <div class="order">
-        {order ? <Ticket order={order} show={show} /> : <Skeleton rows={2} />}
+      {/* All at once, so that no part of it moves when another one arrives. */}
+      <div class="order" key={shown ? "order" : "loading"}>
+        {shown ? <Ticket order={shown} show={show} /> : <Skeleton rows={2} />}
         <section class={`panel phase-${phase}`} ref={panel} aria-label={t("order.state")}>
           {order && phase === "pay" && <Pay order={order} payment={payment} live={live} onOver={onOver} />}
           {order && phase === "bank" && <Bank order={order} payment={payment} live={live} onOver={onOver} />}
           {phase === "settling" && <Wait title={t("order.settling")}>{t("order.settling.text")}</Wait>}
           {phase === "expiring" && <Wait title={t("order.expiring")}>{t("order.expiring.text")}</Wait>}
-          {order && phase === "complete" && <Complete order={order} payment={payment} />}
+          {order && phase === "complete" && <Complete order={order} payment={payment} timeZone={show?.timeZone} />}
           {order && phase === "cancelled" && <Cancelled order={order} payment={payment} />}
           {phase === "loading" && (
             <>
-              {order && <TimeLeft order={order} onOver={live.refresh} />}
-              <Skeleton key={order ? "payment" : "order"} rows={order ? 4 : 5} />
+              {shown && <TimeLeft order={shown} onOver={live.refresh} />}
+              <Skeleton rows={shown ? 4 : 5} />
             </>
           )}
         </section>
@@ -289,7 +291,14 @@ function Cancel({ order, onChange }: { order: Order; onChange: () => void }) {
   );
 }
 
-function Complete({ order, payment }: { order: Order; payment: Payment | undefined }) {
+interface CompleteProps {
+  order: Order;
+  payment: Payment | undefined;
+  /** Of the show. */
+  timeZone: string | undefined;
+}
+
+function Complete({ order, payment, timeZone }: CompleteProps) {
   const { usedAt, resoldAt, ticket } = order;
   const hasPass = ticket.showId !== undefined && resoldAt === undefined;
   return (
@@ -305,11 +314,11 @@ function Complete({ order, payment }: { order: Order; payment: Payment | undefin
       <p>
         {resoldAt !== undefined ? (
           <>
-            {t("complete.resold.text")} <DateTime at={resoldAt} />
+            {t("complete.resold.text")} <DateTime at={resoldAt} timeZone={timeZone} />
           </>
         ) : usedAt !== undefined ? (
           <>
-            {t("complete.used")} <DateTime at={usedAt} />
+            {t("complete.used")} <DateTime at={usedAt} timeZone={timeZone} />
           </>
         ) : (
           t(hasPass ? "complete.text" : "complete.noPass")

@@ -1,7 +1,7 @@
 // The reader's orders, newest first.
 import { useEffect, useState } from "preact/hooks";
 
-import { api, type Order } from "../lib/api.ts";
+import { api, type Order, type Show } from "../lib/api.ts";
 import { serverNow } from "../lib/clock.ts";
 import { money } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
@@ -11,8 +11,37 @@ import { placeText } from "../ui/ticket.tsx";
 
 const pageLength = 20;
 
+interface Item {
+  order: Order;
+  /** Undefined if its ticket has none, or it could not be read: the page is useful without it. */
+  show: Show | undefined;
+}
+
+/** The shows that are read: each once. */
+const shows = new Map<string, Promise<Show | undefined>>();
+
+function readShow(showId: string): Promise<Show | undefined> {
+  const show =
+    shows.get(showId) ??
+    api.GET("/api/shows/{showId}", { params: { path: { showId } } }).then(
+      ({ data }) => data,
+      () => undefined,
+    );
+  shows.set(showId, show);
+  return show;
+}
+
+async function readItems(page: { cursor?: string }): Promise<{ data: Item[]; response: Response }> {
+  const { data, response } = await api.GET("/api/orders", { params: { query: { limit: pageLength, ...page } } });
+  const withShow = async (order: Order): Promise<Item> => {
+    const { showId } = order.ticket;
+    return { order, show: showId === undefined ? undefined : await readShow(showId) };
+  };
+  return { data: await Promise.all(data.map(withShow)), response };
+}
+
 export default function OrdersPage() {
-  const orders = usePages((page) => api.GET("/api/orders", { params: { query: { limit: pageLength, ...page } } }));
+  const orders = usePages(readItems);
   useEffect(() => {
     const shownAgain = (event: PageTransitionEvent): void => {
       if (event.persisted) {
@@ -37,9 +66,9 @@ export default function OrdersPage() {
       )}
       {orders.items && orders.items.length > 0 && (
         <ul class="plain orders">
-          {orders.items.map((order) => (
+          {orders.items.map(({ order, show }) => (
             <li key={order.id}>
-              <OrderStub order={order} />
+              <OrderStub order={order} show={show} />
             </li>
           ))}
         </ul>
@@ -49,7 +78,7 @@ export default function OrdersPage() {
   );
 }
 
-function OrderStub({ order }: { order: Order }) {
+function OrderStub({ order, show }: Item) {
   const { id, ticket, status, reason } = order;
   const [over, setOver] = useState(Date.parse(order.expiresAt) <= serverNow());
   const open = status === "created" && !over;
@@ -60,9 +89,20 @@ function OrderStub({ order }: { order: Order }) {
         <h2>
           <a href={`/orders/${id}`}>{ticket.title}</a>
         </h2>
+        {show && (
+          <p>
+            <DateTime at={show.startsAt} timeZone={show.timeZone} /> · {show.venue}, {show.city}
+          </p>
+        )}
         <p class="muted">
           {ticket.showId !== undefined && <>{placeText(ticket.seat)} · </>}
-          {money(ticket.price, ticket.currency)} · <DateTime at={order.createdAt} />
+          {money(ticket.price, ticket.currency)}
+          {!show && (
+            <>
+              {" "}
+              · {t("orders.ordered")} <DateTime at={order.createdAt} />
+            </>
+          )}
         </p>
         <p class="state">
           {open && (
@@ -77,7 +117,12 @@ function OrderStub({ order }: { order: Order }) {
             </>
           )}
           {status === "created" && over && <Badge>{t("order.expiring")}</Badge>}
-          {valid && <Badge kind="success">{t(order.usedAt === undefined ? "order.paid" : "order.used")}</Badge>}
+          {valid &&
+            (order.usedAt === undefined ? (
+              <Badge kind="success">{t("order.paid")}</Badge>
+            ) : (
+              <Badge kind="warning">{t("order.used")}</Badge>
+            ))}
           {order.resoldAt !== undefined && <Badge>{t("order.resold")}</Badge>}
           {status === "cancelled" && (
             <>

@@ -21,7 +21,7 @@ export default function PassPage({ id = "" }: { id?: string }) {
       }),
     [id],
   );
-  const show = useShow(pass?.showId);
+  const { show, loading } = useShow(pass?.showId);
   const [imageFailed, setImageFailed] = useState(false);
 
   useEffect(() => {
@@ -36,7 +36,7 @@ export default function PassPage({ id = "" }: { id?: string }) {
     };
   }, []);
 
-  if (!pass) {
+  if (!pass || loading) {
     return (
       <>
         <h1>{t("pass.title")}</h1>
@@ -71,9 +71,11 @@ export default function PassPage({ id = "" }: { id?: string }) {
           <Fact name={t("ticket.section")}>{pass.seat?.section ?? t("ui.noPlace")}</Fact>
           {pass.seat?.row && <Fact name={t("ticket.row")}>{pass.seat.row}</Fact>}
           {pass.seat?.number && <Fact name={t("ticket.number")}>{pass.seat.number}</Fact>}
-          <Fact name={t("order.number")}>{shortId(pass.orderId)}</Fact>
+          <Fact name={t("order.number")} class="number">
+            {shortId(pass.orderId)}
+          </Fact>
           {pass.usedAt !== undefined && (
-            <Fact name={t("pass.usedAt")}>
+            <Fact name={t("pass.usedAt")} class="wide">
               <DateTime at={pass.usedAt} timeZone={show?.timeZone} />
             </Fact>
           )}

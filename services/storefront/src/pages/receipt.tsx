@@ -64,10 +64,10 @@ export default function ReceiptPage({ id = "" }: { id?: string }) {
             <code>{order.id}</code>
           </Fact>
           <Fact name={t("receipt.ordered")}>
-            <DateTime at={order.createdAt} />
+            <DateTime at={order.createdAt} timeZone={show?.timeZone} />
           </Fact>
           <Fact name={t("receipt.paid")}>
-            <DateTime at={payment.createdAt} />
+            <DateTime at={payment.createdAt} timeZone={show?.timeZone} />
           </Fact>
           <Fact name={t("receipt.payment")}>
             <code>{payment.stripeId}</code>

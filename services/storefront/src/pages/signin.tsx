@@ -19,9 +19,9 @@ export default function SigninPage() {
       <h1>{t("signin.title")}</h1>
       {new URLSearchParams(location.search).has("next") && <p class="lead muted">{t("signin.next")}</p>}
       <form class="panel" {...form.attributes}>
-        <ErrorAlert error={form.error} />
         <Email form={form} />
         <Password name="password" label={t("account.password")} autocomplete="current-password" form={form} />
+        <ErrorAlert error={form.error} />
         <Button type="submit" busy={form.busy}>
           {t("signin.submit")}
         </Button>

@@ -23,7 +23,6 @@ export default function SignupPage() {
       <h1>{t("signup.title")}</h1>
       <p class="lead muted">{t("signup.lead")}</p>
       <form class="panel" {...form.attributes}>
-        <ErrorAlert error={form.error} />
         <Email form={form} />
         <Password
           name="password"
@@ -32,6 +31,7 @@ export default function SignupPage() {
           autocomplete="new-password"
           form={form}
         />
+        <ErrorAlert error={form.error} />
         <Button type="submit" busy={form.busy}>
           {t("signup.submit")}
         </Button>

@@ -194,7 +194,7 @@ export function Price({ amount, currency }: { amount: number; currency: string }
   return <span class="price">{money(amount, currency)}</span>;
 }
 
-/** A date with time: at the place of a show if its time zone is given, else at the reader's. */
+/** A date with time: at the place of the show if its time zone is given, else at the reader's. A page that has a show uses the show's. */
 export function DateTime({ at, timeZone }: { at: string; timeZone?: string | undefined }) {
   return <time dateTime={at}>{dateTime(at, timeZone)}</time>;
 }

@@ -2,18 +2,24 @@
 import type { ComponentChildren } from "preact";
 
 import { api, type Schemas, type Show } from "../lib/api.ts";
-import { dateTime, placeName } from "../lib/format.ts";
+import { placeName } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
-import { Button, LinkButton } from "./index.tsx";
+import { Button, DateTime, LinkButton } from "./index.tsx";
 import { useLoaded } from "./use.ts";
 
-/** The show of a ticket, when it has arrived. A page is useful without it. */
-export function useShow(showId: string | undefined): Show | undefined {
-  return useLoaded<Show | undefined>(
-    async (signal) =>
-      showId === undefined ? undefined : (await api.GET("/api/shows/{showId}", { params: { path: { showId } }, signal })).data,
-    [showId],
-  ).data;
+/** For how many milliseconds a page waits for the show of its ticket. */
+const patience = 5000;
+
+/** The show of a ticket. A page is useful without it, and waits while it is `loading`: what it has shown does not move then. */
+export function useShow(showId: string | undefined): { show: Show | undefined; loading: boolean } {
+  const { data: show, error } = useLoaded<Show | undefined>(async () => {
+    if (showId === undefined) {
+      return undefined;
+    }
+    const signal = AbortSignal.timeout(patience);
+    return (await api.GET("/api/shows/{showId}", { params: { path: { showId } }, signal })).data;
+  }, [showId]);
+  return { show, loading: showId !== undefined && show === undefined && error === undefined };
 }
 
 /** "Stalls, row C, seat 12", or what a ticket without a place has. */
@@ -26,22 +32,30 @@ export function shortId(id: string): string {
   return id.slice(-8).toUpperCase();
 }
 
-export function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+export function Fact({ name, children, class: more }: { name: string; children: ComponentChildren; class?: string }) {
   return (
-    <div>
+    <div class={more}>
       <dt>{name}</dt>
       <dd>{children}</dd>
     </div>
   );
 }
 
-/** When and where a show is. Both have their place before the show has arrived. */
+/** When and where a show is: what is known of it. */
 export function WhenAndWhere({ show, startsAt }: { show: Show | undefined; startsAt?: string | undefined }) {
   const at = show?.startsAt ?? startsAt;
   return (
     <>
-      <Fact name={t("ticket.when")}>{at === undefined ? "…" : <time dateTime={at}>{dateTime(at, show?.timeZone)}</time>}</Fact>
-      <Fact name={t("ticket.where")}>{show ? `${show.venue}, ${show.city}` : "…"}</Fact>
+      {at !== undefined && (
+        <Fact name={t("ticket.when")} class="wide">
+          <DateTime at={at} timeZone={show?.timeZone} />
+        </Fact>
+      )}
+      {show && (
+        <Fact name={t("ticket.where")} class="wide">
+          {show.venue}, {show.city}
+        </Fact>
+      )}
     </>
   );
 }

@@ -438,6 +438,7 @@ export interface paths {
      *       answer.
      *     - **Reset**: if what you missed is not kept any more, `reset` follows `ready`. It may also come later. End this stream, and begin again with the pages.
      *     - **Heartbeat**: a comment line (`:`) with a new `id:` every 15 s. If nothing arrives for 30 s, connect again.
+     *     - **Start of a show**: nothing is sent when a show starts, because each client knows `startsAt`: from then on none of its tickets can be bought.
      *     - **End**: the stream ends when the service stops, or when the client reads too slowly (for 10 s, or too many events behind). Connect again.
      *     - **Limits**: the system and an address have a limited number of streams (`MAX_STREAMS`, `STREAMS_PER_ADDRESS`): 503 `too_many_streams`, with `Retry-After`.
      */
@@ -1294,7 +1295,7 @@ export interface components {
       updatedAt: components["schemas"]["Time"];
     };
     Left: {
-      /** @description How many tickets can be reserved now. */
+      /** @description How many tickets can be reserved now. It is too low, also 0, while an operator builds the catalogue again. */
       left: number;
       /** @description The lowest price among them, in the currency's minor unit. Absent if none is left. */
       priceFrom?: number;
@@ -3024,6 +3025,12 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "email": "ada@example.com",
+         *       "password": "correct horse battery"
+         *     }
+         */
         "application/json": components["schemas"]["NewAccount"];
       };
     };
@@ -3089,6 +3096,12 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "email": "ada@example.com",
+         *       "password": "correct horse battery"
+         *     }
+         */
         "application/json": components["schemas"]["Credentials"];
       };
     };
@@ -3154,6 +3167,11 @@ export interface operations {
     };
     requestBody?: {
       content: {
+        /**
+         * @example {
+         *       "cookieOnly": true
+         *     }
+         */
         "application/json": components["schemas"]["SessionRefresh"];
       };
     };
@@ -3317,6 +3335,12 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "oldPassword": "correct horse battery",
+         *       "newPassword": "incorrect zebra staple"
+         *     }
+         */
         "application/json": components["schemas"]["PasswordChange"];
       };
     };
@@ -3411,6 +3435,11 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "password": "correct horse battery"
+         *     }
+         */
         "application/json": components["schemas"]["Confirmation"];
       };
     };
@@ -4046,6 +4075,19 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "name": "Hamlet",
+         *       "venue": "Schaubühne",
+         *       "city": "Berlin",
+         *       "country": "DE",
+         *       "startsAt": "2027-12-24T19:30:00+01:00",
+         *       "timeZone": "Europe/Berlin",
+         *       "category": "theatre",
+         *       "description": "In German, with English surtitles.",
+         *       "maxMarkup": 20
+         *     }
+         */
         "application/json": components["schemas"]["ShowChange"];
       };
     };
@@ -4453,6 +4495,11 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "code": "eyJhbGciOiJFZERTQSIsImtpZCI6IlFnX1AtSWF2V3RDUUw4dE1QTzBlM21pSzFQblozOTVDQmJIWnNFTnJQWGMiLCJ0eXAiOiJwYXNzK2p3dCJ9.eyJpc3MiOiJib3hvZmZpY2Uvb3JkZXJzIiwiYXVkIjoiYm94b2ZmaWNlL2NoZWNraW4iLCJvcmRlciI6IjAxYTIxZDBjLTU2MzctN2RjYS05MGFhLWFiNDQ5MmQ1MWMwYiIsInRpY2tldCI6IjAxYTIxZDBjLTU2MTQtNzgwZS04MGE1LTMwMjg2MGIwYWQzZiIsInNob3ciOiIwMWEyMWQwYy01NWQ1LTc5MTYtOGM4MC00YmM0MzA3MjIxZjciLCJpYXQiOjE3OTU3ODM2Nzd9.muHt5gPgqqGcIdlI2_MrAwl7hhaZltI2yRQlDkubinTRoF6ZyUSQO-56J7XP9EiGGquqK7FJ-IKlIt_2M3MoCw"
+         *     }
+         */
         "application/json": components["schemas"]["NewCheckIn"];
       };
     };
@@ -4814,6 +4861,11 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "ticketId": "01a21ace-0eaf-7b4f-8fc5-2b5e0d6e8c11"
+         *     }
+         */
         "application/json": components["schemas"]["NewOrder"];
       };
     };
@@ -5535,6 +5587,16 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "url": "https://tickets.example/hooks",
+         *       "events": [
+         *         "order.completed",
+         *         "order.cancelled"
+         *       ],
+         *       "description": "Our server"
+         *     }
+         */
         "application/json": components["schemas"]["NewWebhook"];
       };
     };
@@ -5646,6 +5708,17 @@ export interface operations {
     };
     requestBody: {
       content: {
+        /**
+         * @example {
+         *       "url": "https://tickets.example/hooks",
+         *       "events": [
+         *         "order.created",
+         *         "order.completed",
+         *         "order.cancelled"
+         *       ],
+         *       "status": "enabled"
+         *     }
+         */
         "application/json": components["schemas"]["WebhookChange"];
       };
     };
