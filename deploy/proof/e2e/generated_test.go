@@ -23,6 +23,8 @@ const (
 	generatedRequests = 600
 	// requestsPerUser is after how many requests they are sent by another user. Some of them change the password or end the session.
 	requestsPerUser = 40
+	// longestBody is how many bytes a body of JSON may have.
+	longestBody = 65_536
 )
 
 // statedInProse are the codes of rules that the document states in words, because a schema cannot state them.
@@ -118,6 +120,9 @@ func (sam *sampler) refusedByProse(generated contract.Request, r client.Response
 	}
 	if generated.Operation.ID == "createPayment" {
 		return true // Stripe's codes
+	}
+	if r.Status == http.StatusRequestEntityTooLarge {
+		return len(generated.Body) > longestBody
 	}
 	return !slices.ContainsFunc(p.Errors, func(e client.ProblemDetail) bool {
 		if generated.Operation.ID == "updateTicket" && e.Field == "title" && e.Code == "required" {

@@ -1,4 +1,4 @@
-// Accessibility checks of a page.
+// Checks of a page as it is now: its accessibility, and whether it fits.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
@@ -27,5 +27,16 @@ export async function expectAccessible(page: Page, situation: string): Promise<v
       nodes: nodes.map(({ html, failureSummary }) => ({ html, failureSummary })),
     }));
   });
-  expect(violations, `${situation}: ${page.url()}`).toEqual([]);
+  expect.soft(violations, `${situation}: ${page.url()}`).toEqual([]);
+}
+
+/** What does not fit: elements that reach over the right edge of the page. */
+export function tooWide(page: Page): Promise<string[]> {
+  return page.evaluate(() =>
+    document.documentElement.scrollWidth <= innerWidth
+      ? []
+      : [...document.querySelectorAll("body *")]
+          .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+          .map((element) => element.outerHTML.slice(0, 120)),
+  );
 }

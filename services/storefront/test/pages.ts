@@ -1,17 +1,30 @@
 // All pages of the storefront, with something on each, for the tests of what holds for every page.
 import type { BrowserContext, Page } from "@playwright/test";
 
-import { Account, eventually, showWithSeats, type Ticket } from "./api.ts";
+import { Account, eventually, showWithSeats } from "./api.ts";
 import { expect, signIn } from "./fixtures.ts";
+
+/** Names that need several lines, with words that are wider than a telephone. */
+const long = {
+  name: "Galakonzert zum Jubiläum der Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+  venue: "Großer Saal der Kulturstiftung im ehemaligen Rheinpfalzelektrizitätswerk",
+  city: "Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch",
+};
+const longPlace = { section: "Zwischenrang links vom Haupteingang, am Orchester", row: "Reihe AA" };
 
 /** Signs somebody in who has bought, sells, and checks passes in. It returns the paths of all pages by their names. */
 export async function fillPages(context: BrowserContext, url: string): Promise<Map<string, string>> {
-  const { tickets } = await showWithSeats(url, 4, { description: "Two hours with a break.", maxMarkup: 20 });
-  const [paid, unpaid, cancelled] = tickets as [Ticket, Ticket, Ticket];
+  const { owner, show } = await showWithSeats(url, 1, { ...long, description: "Two hours with a break.", maxMarkup: 20 });
+  const [paid, unpaid, cancelled] = await Promise.all(
+    ["2047", "2048", "2049"].map((number) => owner.list(show, { ...longPlace, number })),
+  );
+  if (paid === undefined || unpaid === undefined || cancelled === undefined) {
+    throw new Error("tickets are missing");
+  }
   const account = await Account.signUp(url, "tour");
-  const own = await account.announce({ name: "Chamber music in the old town hall" });
+  const own = await account.announce(long);
   const sold = await account.list(own, { section: "Balcony", row: "B", number: "7" });
-  await account.list(own, { section: "Balcony", row: "B", number: "8" });
+  await account.list(own, { ...longPlace, number: "8" });
 
   const complete = await account.buy(paid);
   const open = await account.reserve(unpaid);

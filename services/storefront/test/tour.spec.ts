@@ -1,7 +1,7 @@
 // What holds for every page: each test visits all of them.
 import type { Page } from "@playwright/test";
 
-import { expectAccessible } from "./axe.ts";
+import { expectAccessible, tooWide } from "./axe.ts";
 import { expect, test } from "./fixtures.ts";
 import { fillPages, settled } from "./pages.ts";
 import { storefrontUrl } from "./stacks.ts";
@@ -19,46 +19,94 @@ async function tour(page: Page, check: (name: string) => Promise<void>): Promise
   }
 }
 
-for (const locale of ["en-GB", "de-DE"]) {
-  test.describe(locale, () => {
-    test.use({ locale });
-
-    test("every page is accessible, in light and dark", async ({ page }) => {
-      const titles = new Set<string>();
-      await tour(page, async (name) => {
-        await expect(page.locator("html")).toHaveAttribute("lang", locale.slice(0, 2));
-        for (const colorScheme of ["light", "dark"] as const) {
-          await page.emulateMedia({ colorScheme });
-          await expectAccessible(page, `${name}, ${colorScheme}`);
-        }
-        titles.add(await page.title());
-        // No text is missing, and no value in a text.
-        const text = await page.locator("body").innerText();
-        expect.soft(text, name).not.toMatch(/undefined|NaN|Invalid Date|\{\w+\}|\b[a-z]+\.[a-z]+[A-Z]\w*\b/);
-      });
-      expect(titles.size).toBeGreaterThan(10);
-    });
+/** Keeps what moves, on all pages that are opened from now on. Each answer of the API comes when the one before it is painted: what it moves is seen. */
+async function watchShifts(page: Page): Promise<void> {
+  await page.addInitScript(() => {
+    const shifts: string[] = [];
+    Object.assign(globalThis, { shifts });
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries() as (PerformanceEntry & {
+        value: number;
+        sources: { node?: Node; previousRect: DOMRect; currentRect: DOMRect }[];
+      })[]) {
+        const moved = entry.sources.map(({ node, previousRect: from, currentRect: to }) => {
+          const name = node instanceof Element ? `${node.localName}.${node.className}` : (node?.parentElement?.className ?? "");
+          return `${name} ${from.x},${from.y} ${from.width}x${from.height} -> ${to.x},${to.y} ${to.width}x${to.height}`;
+        });
+        shifts.push(`${entry.value}: ${moved.join("; ")}`);
+      }
+    }).observe({ type: "layout-shift", buffered: true });
+  });
+  let turn: Promise<unknown> = Promise.resolve();
+  await page.route(/\/api\/(?!catalogue\/live)/, (route) => {
+    const answered = async (): Promise<void> => {
+      await route.continue();
+      await (await route.request().response())?.finished();
+      await painted(page);
+    };
+    turn = turn.then(answered).catch(() => undefined); // the page of the request is gone
   });
 }
 
-test("every page fits on 320 pixels and on 4K, and shows nothing wider", async ({ page }) => {
-  await tour(page, async (name) => {
-    for (const viewport of [
-      { width: 320, height: 640 },
-      { width: 3840, height: 2160 },
-    ]) {
-      await page.setViewportSize(viewport);
-      const wide = await page.evaluate(() =>
-        document.documentElement.scrollWidth <= innerWidth
-          ? []
-          : [...document.querySelectorAll("body *")]
-              .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
-              .map((element) => element.outerHTML.slice(0, 120)),
-      );
-      expect.soft(wide, `${name}, ${viewport.width} pixels`).toEqual([]);
-    }
-  });
-});
+/** Waits until what the page has now is painted, and until its observers have what that moved. */
+function painted(page: Page): Promise<unknown> {
+  return page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(resolve)));
+      }),
+  );
+}
+
+/** What has moved on the page. */
+async function shifts(page: Page): Promise<string[]> {
+  await painted(page);
+  return page.evaluate(() => (globalThis as unknown as { shifts: string[] }).shifts);
+}
+
+/** The compressed size of all scripts that the page has loaded, in bytes. */
+function sizeOfScripts(page: Page): Promise<number> {
+  return page.evaluate(() =>
+    (performance.getEntriesByType("resource") as PerformanceResourceTiming[])
+      .filter(({ name }) => new URL(name).pathname.endsWith(".js"))
+      .reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0),
+  );
+}
+
+for (const locale of ["en-GB", "de-DE"]) {
+  for (const width of [320, 1280]) {
+    test.describe(`${locale} on ${width} pixels`, () => {
+      test.use({ locale, viewport: { width, height: 720 } });
+
+      test("every page is accessible in light and dark, fits, moves nothing, and needs at most 60 kB of scripts", async ({
+        page,
+      }) => {
+        await watchShifts(page);
+        const titles = new Set<string>();
+        await tour(page, async (name) => {
+          expect.soft(await shifts(page), name).toEqual([]);
+          expect.soft(await sizeOfScripts(page), name).toBeLessThan(60_000);
+          expect.soft(await tooWide(page), name).toEqual([]);
+          await expect(page.locator("html")).toHaveAttribute("lang", locale.slice(0, 2));
+          for (const colorScheme of ["light", "dark"] as const) {
+            await page.emulateMedia({ colorScheme });
+            await expectAccessible(page, `${name}, ${colorScheme}`);
+          }
+          titles.add(await page.title());
+          // No text is missing, and no value in a text.
+          const text = await page.locator("body").innerText();
+          expect.soft(text, name).not.toMatch(/undefined|NaN|Invalid Date|\{\w+\}|\b[a-z]+\.[a-z]+[A-Z]\w*\b/);
+          if (width === 1280) {
+            await page.setViewportSize({ width: 3840, height: 2160 });
+            expect.soft(await tooWide(page), `${name}, on 4K`).toEqual([]);
+            await page.setViewportSize({ width, height: 720 });
+          }
+        });
+        expect(titles.size).toBeGreaterThan(10);
+      });
+    });
+  }
+}
 
 test("every page survives a reload and the back button", async ({ page }) => {
   let before: { url: string; heading: string } | undefined;
@@ -76,41 +124,5 @@ test("every page survives a reload and the back button", async ({ page }) => {
       await expect(heading, name).toHaveText(text);
     }
     before = { url: page.url(), heading: text };
-  });
-});
-
-test("no page moves what it has shown, or needs more than 60 kB of scripts", async ({ page }) => {
-  await page.addInitScript(() => {
-    const shifts: string[] = [];
-    Object.assign(globalThis, { shifts });
-    new PerformanceObserver((list) => {
-      for (const entry of list.getEntries() as (PerformanceEntry & {
-        value: number;
-        sources: { node?: Node; previousRect: DOMRect; currentRect: DOMRect }[];
-      })[]) {
-        const moved = entry.sources.map(({ node, previousRect: from, currentRect: to }) => {
-          const name = node instanceof Element ? `${node.localName}.${node.className}` : (node?.parentElement?.className ?? "");
-          return `${name} ${from.x},${from.y} ${from.width}x${from.height} -> ${to.x},${to.y} ${to.width}x${to.height}`;
-        });
-        shifts.push(`${entry.value}: ${moved.join("; ")}`);
-      }
-    }).observe({ type: "layout-shift", buffered: true });
-  });
-  await tour(page, async (name) => {
-    const shifts = await page.evaluate(
-      () =>
-        new Promise((resolve) => {
-          // The observer gets the shifts of a frame after it.
-          requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => { resolve((globalThis as unknown as { shifts: string[] }).shifts); }))); // prettier-ignore
-        }),
-    );
-    expect.soft(shifts, name).toEqual([]);
-    const scripts = await page.evaluate(() =>
-      (performance.getEntriesByType("resource") as PerformanceResourceTiming[])
-        .filter(({ name }) => new URL(name).pathname.endsWith(".js"))
-        .map(({ encodedBodySize }) => encodedBodySize),
-    );
-    const sum = scripts.reduce((all, size) => all + size, 0);
-    expect.soft(sum, name).toBeLessThan(60_000);
   });
 });
