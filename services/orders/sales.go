@@ -17,7 +17,6 @@ import (
 	"boxoffice/services/internal/clock"
 	"boxoffice/services/internal/id"
 	"boxoffice/services/internal/identity"
-	"boxoffice/services/internal/problem"
 	"boxoffice/services/internal/rest"
 	"boxoffice/services/internal/state"
 )
@@ -100,7 +99,7 @@ func (a *api) sales(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	show, err := salesShow(c)
+	show, err := rest.QueryID[id.Show](c, "showId")
 	if err != nil {
 		return err
 	}
@@ -119,18 +118,6 @@ func (a *api) sales(c *fiber.Ctx) error {
 		return err
 	}
 	return rest.SendPage(c, sales, next, saleResponseOf)
-}
-
-// salesShow is the show whose sales are requested; "" is all.
-func salesShow(c *fiber.Ctx) (id.Show, error) {
-	if !c.Context().QueryArgs().Has("showId") {
-		return "", nil
-	}
-	show, err := id.Parse[id.Show](c.Query("showId"))
-	if err != nil {
-		return "", problem.New(problem.Invalid, "uuid", "Show id must be a UUID.").WithField("showId")
-	}
-	return show, nil
 }
 
 const (

@@ -92,10 +92,68 @@ type ticket struct {
 
 type place struct{ Section, Row, Number string }
 
+// offer is a row of the page: a ticket with a number, or all tickets of one section and price that have none. The script makes the same
+// rows (src/show/tickets.ts).
+type offer struct {
+	ticket
+	Count  int
+	IsMore bool // there may be more of them on the next page
+}
+
+// offersOf returns the rows of a page of tickets: by price, and those of one price by their places.
+func offersOf(tickets []ticket, hasNext bool) []offer {
+	tickets = slices.Clone(tickets)
+	slices.SortStableFunc(tickets, func(a, b ticket) int {
+		p, q := a.place(), b.place()
+		return cmp.Or(cmp.Compare(a.Price, b.Price), compareLabels(p.Section, q.Section), compareLabels(p.Row, q.Row), compareLabels(p.Number, q.Number))
+	})
+	var offers []offer
+	for i, one := range tickets {
+		at := slices.IndexFunc(offers, func(o offer) bool { return o.isLike(one) })
+		if at < 0 {
+			at, offers = len(offers), append(offers, offer{ticket: one})
+		}
+		offers[at].Count++
+		offers[at].IsMore = hasNext && offers[at].Count > 1 && i == len(tickets)-1
+	}
+	return offers
+}
+
+// isLike reports whether the tickets are the same for a buyer.
+func (t ticket) isLike(other ticket) bool {
+	return t.place() == other.place() && t.place().Number == "" && t.Price == other.Price && t.Currency == other.Currency && t.markedFaceValue() == other.markedFaceValue()
+}
+
+// place is where the ticket's holder sits, as far as it is known.
+func (t ticket) place() place {
+	if t.Seat == nil {
+		return place{}
+	}
+	return *t.Seat
+}
+
+// markedFaceValue is the face value if the page shows it: if it is not the price.
+func (t ticket) markedFaceValue() int64 {
+	if t.FaceValue == t.Price {
+		return 0
+	}
+	return t.FaceValue
+}
+
+// compareLabels is the order of rows and numbers: 9 is before 10.
+func compareLabels(a, b string) int { return strings.Compare(padded(a), padded(b)) }
+
+func padded(label string) string {
+	if label == "" || strings.Trim(label, "0123456789") != "" {
+		return label
+	}
+	return strings.Repeat("0", max(0, longestSection-len(label))) + label
+}
+
 // showContent is what the template show.html gets.
 type showContent struct {
 	show
-	Tickets  []ticket
+	Offers   []offer
 	Sections []choice
 	Section  string // the chosen one, which may be ""
 	Filtered bool   // a section is chosen
@@ -124,7 +182,8 @@ func (s *Storefront) show(c *fiber.Ctx) error {
 	if cursor := c.Query("cursor"); cursor != "" {
 		q.Set("cursor", cursor)
 	}
-	answer, err = s.read(c, "/api/catalogue/shows/"+string(showID)+"/tickets?"+q.Encode(), &content.Tickets)
+	var tickets []ticket
+	answer, err = s.read(c, "/api/catalogue/shows/"+string(showID)+"/tickets?"+q.Encode(), &tickets)
 	switch {
 	case err == nil && answer.Status == http.StatusBadRequest && q.Has("cursor"):
 		return c.Redirect("/shows/"+string(showID), http.StatusSeeOther)
@@ -148,7 +207,9 @@ func (s *Storefront) show(c *fiber.Ctx) error {
 		}
 		content.Sections = append(content.Sections, choice{Name: name, Path: path + "#tickets", On: on})
 	}
-	if next := answer.nextCursor(); next != "" {
+	next := answer.nextCursor()
+	content.Offers = offersOf(tickets, next != "")
+	if next != "" {
 		q.Del("limit")
 		q.Set("cursor", next)
 		content.Next = "?" + q.Encode() + "#tickets"

@@ -2,6 +2,7 @@ package storefront
 
 import (
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -142,6 +143,23 @@ func TestShow_HasItsFactsAndTickets(t *testing.T) {
 	} {
 		require.Contains(t, body, part)
 	}
+}
+
+func TestShow_HasARowForTicketsThatAreAlike(t *testing.T) {
+	site := newSite(t)
+	site.catalogue[showPath+"/tickets"] = `[{"id":"1","price":1900,"currency":"usd","seat":{"section":"Stalls","row":"A","number":"10"}},{"id":"2","price":1900,"currency":"usd","seat":{"section":"Bar"}},
+		{"id":"3","price":1900,"currency":"usd","seat":{"section":"Stalls","row":"A","number":"9"}},{"id":"4","price":1900,"currency":"usd","seat":{"section":"Bar"}},
+		{"id":"5","price":1900,"faceValue":1700,"currency":"usd","seat":{"section":"Bar"}},{"id":"6","price":2900,"currency":"usd"},{"id":"7","price":2900,"currency":"usd"}]`
+	rows := func() (rows []string) {
+		_, _, body := site.get(t, "/shows/"+showID)
+		for _, row := range regexp.MustCompile(`<p class="place">(.*?)</p>`).FindAllStringSubmatch(body, -1) {
+			rows = append(rows, regexp.MustCompile(`<[^>]*>`).ReplaceAllString(row[1], ""))
+		}
+		return rows
+	}
+	require.Equal(t, []string{"Bar · 2 left", "Bar", "Stalls, row A, seat 9", "Stalls, row A, seat 10", "Free choice of seat · 2 left"}, rows())
+	site.link = `<` + showPath + `/tickets?cursor=abc>; rel="next"`
+	require.Equal(t, []string{"Bar · 2 left", "Bar", "Stalls, row A, seat 9", "Stalls, row A, seat 10", "Free choice of seat · 2 or more left"}, rows())
 }
 
 func TestShow_ExplainsItsButtonsAboveThemIfThereAreNoScripts(t *testing.T) {

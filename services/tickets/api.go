@@ -234,6 +234,9 @@ func (a *api) create(c *fiber.Ctx) error {
 var errNoStatus = problem.New(problem.Invalid, "invalid", "Status can only be available, in lower case: then the catalogue answers, at the public address. Without it, this list has tickets of every status.").WithField("status")
 
 // list lists all tickets, or those of the caller who asks for the own ones (seller=me).
+// errShowOfAll is the refusal of the tickets of a show without seller=me: no index lists them.
+var errShowOfAll = problem.New(problem.Invalid, "invalid", "Only your own listings can be asked for by their show, with seller=me. For available tickets, read the catalogue.").WithField("showId")
+
 func (a *api) list(c *fiber.Ctx) error {
 	if c.Context().QueryArgs().Has("status") {
 		return errNoStatus
@@ -242,11 +245,18 @@ func (a *api) list(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	show, err := rest.QueryID[id.Show](c, "showId")
+	if err != nil {
+		return err
+	}
 	var tickets []Ticket
 	var next string
-	if seller, own := identity.CallerOf(c); own {
-		tickets, next, err = a.store.TicketsOf(rest.Context(c), seller.ID, limit, cursor)
-	} else {
+	switch seller, own := identity.CallerOf(c); {
+	case own:
+		tickets, next, err = a.store.TicketsOf(rest.Context(c), seller.ID, show, limit, cursor)
+	case show != "":
+		return errShowOfAll
+	default:
 		tickets, next, err = a.store.Tickets(rest.Context(c), limit, cursor)
 	}
 	if err != nil {

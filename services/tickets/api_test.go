@@ -325,10 +325,12 @@ func TestAPI_ASellerListsTheOwnTickets(t *testing.T) {
 
 	require.JSONEq(t, `[]`, a.send(t, "nobody", "GET", "/api/tickets?seller=me", "").body)
 	for path, want := range map[string]string{
-		"/api/tickets?seller=other":               "seller",
-		"/api/tickets?seller=":                    "seller",
-		"/api/tickets?seller=me&status=available": "status",
-		"/api/tickets?seller=me&limit=0":          "limit",
+		"/api/tickets?seller=other":                        "seller",
+		"/api/tickets?seller=":                             "seller",
+		"/api/tickets?seller=me&status=available":          "status",
+		"/api/tickets?seller=me&limit=0":                   "limit",
+		"/api/tickets?seller=me&showId=x":                  "showId",
+		"/api/tickets?showId=" + string(id.New[id.Show]()): "showId",
 	} {
 		r := a.send(t, "seller", "GET", path, "")
 		require.Equal(t, 400, r.status, r.body)

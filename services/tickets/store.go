@@ -183,9 +183,11 @@ func (s *store) Tickets(ctx context.Context, limit int, cursor string) ([]Ticket
 	return state.List(ctx, s.documents, allTickets, limit, cursor, keyOfIndexed, isListed)
 }
 
-// TicketsOf lists a seller's tickets but deleted ones, newest first.
-func (s *store) TicketsOf(ctx context.Context, seller id.User, limit int, cursor string) ([]Ticket, string, error) {
-	return state.List(ctx, s.documents, ticketsOfSeller(seller), limit, cursor, keyOfIndexed, isListed)
+// TicketsOf lists a seller's tickets but deleted ones, newest first: of one show, or all if show is "".
+func (s *store) TicketsOf(ctx context.Context, seller id.User, show id.Show, limit int, cursor string) ([]Ticket, string, error) {
+	return state.List(ctx, s.documents, ticketsOfSeller(seller), limit, cursor, keyOfIndexed, func(t Ticket) bool {
+		return isListed(t) && (show == "" || t.ShowID == show)
+	})
 }
 
 // isListed reports whether lists have a ticket.

@@ -135,7 +135,7 @@ func TestReconcile_AddsTicketsOfThePreviousReleaseToTheirSellersLists(t *testing
 		old = append(old, ticket.ID)
 	}
 	listed := func() (ids []id.Ticket) {
-		tickets, next, err := s.TicketsOf(t.Context(), "seller", 50, "")
+		tickets, next, err := s.TicketsOf(t.Context(), "seller", "", 50, "")
 		require.NoError(t, err)
 		require.Empty(t, next)
 		for _, ticket := range tickets {

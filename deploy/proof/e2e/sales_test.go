@@ -84,12 +84,15 @@ func TestSales_ASellerSeesTheOwnListingsAndShows(t *testing.T) {
 	tickets = []string{tickets[0], tickets[1], tickets[3]}
 
 	require.Equal(t, tickets, listedIDs(t, owner, client.ReadOwnTickets().WithQuery("limit", 2)))
+	require.Equal(t, tickets[1:2], listedIDs(t, owner, client.ReadOwnTickets().WithQuery("limit", 2).WithQuery("showId", shows[1])))
 	require.Equal(t, shows, listedIDs(t, owner, client.ReadOwnShows().WithQuery("limit", 2)))
 	require.Empty(t, listedIDs(t, buyer, client.ReadOwnTickets()))
 	requireProblem(t, 401, s.call(t, client.ReadOwnTickets()), "not_signed_in")
 	requireProblem(t, 401, s.call(t, client.ReadOwnShows()), "not_signed_in")
 	requireProblem(t, 400, owner.call(t, client.ReadTickets().WithQuery("seller", other.ID)), "invalid")
 	requireProblem(t, 400, owner.call(t, client.ReadShows().WithQuery("owner", other.ID)), "invalid")
+	requireProblem(t, 400, owner.call(t, client.ReadOwnTickets().WithQuery("showId", "x")), "uuid")
+	requireProblem(t, 400, owner.call(t, client.ReadTickets().WithQuery("showId", shows[1])), "invalid")
 }
 
 // listedIDs reads a list to its end.

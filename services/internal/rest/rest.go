@@ -146,6 +146,18 @@ func PathID[T ~string](c *fiber.Ctx, name string) (T, error) {
 	return parsed, nil
 }
 
+// QueryID parses an id in the query, for example QueryID[id.Show](c, "showId"). It is "" without the parameter. What is no id is refused.
+func QueryID[T ~string](c *fiber.Ctx, name string) (T, error) {
+	if !c.Context().QueryArgs().Has(name) {
+		return "", nil
+	}
+	parsed, err := id.Parse[T](c.Query(name))
+	if err != nil {
+		return "", problem.New(problem.Invalid, "uuid", "%s must be a UUID.", label(name)).WithField(name)
+	}
+	return parsed, nil
+}
+
 // IfMatch parses the version in the If-Match header. present is false if there is no version, or any ("*").
 func IfMatch(c *fiber.Ctx) (version int, present bool, err error) {
 	raw := strings.TrimSpace(c.Get(fiber.HeaderIfMatch))

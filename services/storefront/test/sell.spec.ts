@@ -4,7 +4,7 @@ import { deflateSync } from "node:zlib";
 
 import type { Locator, Page } from "@playwright/test";
 
-import { Account, eventually, showWithSeats } from "./api.ts";
+import { Account, eventually, inDays, showWithSeats } from "./api.ts";
 import { expect, signIn, test } from "./fixtures.ts";
 import { settled } from "./pages.ts";
 import { storefrontUrl } from "./stacks.ts";
@@ -95,13 +95,68 @@ test("what is missing in a form is named at its field, which gets the focus", as
   await expect(page.getByRole("main")).toContainText("$12.00");
 });
 
+test("all that is missing or wrong in a show is named at once", async ({ page, context, signedIn }) => {
+  await signedIn(context);
+  await page.goto("/sell?new=show");
+  await field(page, "city").fill("Freiburg");
+  await field(page, "maxMarkup").fill("much");
+  await page.locator("main form button[type=submit]").click();
+  await expect(field(page, "name")).toBeFocused();
+  for (const name of ["name", "venue", "startsAt", "maxMarkup"]) {
+    await expect(field(page, name)).toHaveAttribute("aria-invalid", "true");
+  }
+  await expect(field(page, "city")).not.toHaveAttribute("aria-invalid");
+  await expect(page.getByText("Please enter a date and a time.")).toBeVisible();
+  await expect(page.getByText("Please enter a whole number from 0 to 1000, or nothing.")).toBeVisible();
+
+  await page.goto("/sell?new=ticket");
+  await page.locator("main form button[type=submit]").click();
+  await expect(field(page, "title")).toBeFocused();
+  await expect(field(page, "price")).toHaveAttribute("aria-invalid", "true");
+});
+
+test("with its country, a show gets the time zone", async ({ visit }) => {
+  const context = await visit({ locale: "en-US" });
+  await signIn(context, await Account.signUp(storefrontUrl, "seller"));
+  const page = await context.newPage();
+  await page.goto("/sell?new=show");
+  await expect(field(page, "country")).toHaveValue(""); // this device's clock is that of Berlin
+  await expect(field(page, "timeZone")).toHaveValue("Europe/Berlin");
+  await field(page, "country").selectOption("JP");
+  await expect(field(page, "timeZone")).toHaveValue("Asia/Tokyo");
+});
+
+test("a seller's shows are by date, and each leads to its listings, by their places", async ({ page, context }) => {
+  const owner = await Account.signUp(storefrontUrl, "owner");
+  const [late, soon] = [await owner.announce({ startsAt: inDays(60) }), await owner.announce({ startsAt: inDays(20) })];
+  const last = await owner.announce({ startsAt: inDays(90) });
+  for (const number of ["10", "9", "11"]) {
+    await owner.list(late, { section: "Stalls", row: "A", number });
+    await owner.list(soon, { section: "Balcony", row: "B", number });
+  }
+  await signIn(context, owner);
+  await page.goto("/listings?tab=shows");
+  const rows = page.locator("li.row");
+  await expect(rows.locator("strong")).toHaveText([soon.name, late.name, last.name]);
+  await rows.nth(1).getByRole("link", { name: "Tickets", exact: true }).click();
+
+  const places = ["9", "10", "11"].map((number) => `Stalls, row A, seat ${number}`);
+  await expect(rows.locator("strong")).toHaveText(places);
+  await expect(page.getByRole("heading", { level: 2 })).toHaveText([late.name]);
+  await page.getByLabel("Tickets of").selectOption(last.id);
+  await expect(page.getByRole("heading", { name: "You have listed no tickets of this show" })).toBeVisible();
+  await page.getByLabel("Tickets of").selectOption("");
+  await expect(page.getByRole("heading", { level: 2 })).toHaveText([soon.name, late.name]);
+  await expect(rows).toHaveCount(6);
+});
+
 test("a listing gets another price, and is withdrawn", async ({ page, context, visit }) => {
   const { owner, show } = await showWithSeats(storefrontUrl, 2);
   await signIn(context, owner);
   const visitor = await (await visit()).newPage();
   await visitor.goto(`/shows/${show.id}`);
   await page.goto("/listings");
-  const listing = page.locator("li.row", { hasText: /seat 1\b/i });
+  const listing = page.locator("li.row", { has: page.getByText(/seat 1$/) });
 
   await listing.getByRole("button").first().click();
   await page.getByRole("dialog").locator("[name=price]").fill("39");

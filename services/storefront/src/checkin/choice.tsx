@@ -1,17 +1,13 @@
 // The first page of check-in: which show.
-import { type Show } from "../lib/api.ts";
 import { dateTime } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { myShows } from "../selling/my-shows.ts";
 import { Empty, ErrorAlert, LinkButton, Skeleton } from "../ui/index.tsx";
 import { useLoaded } from "../ui/use.ts";
 
-/** For how long after its start a show is among the first, in milliseconds: its guests still come, or come late. */
-const evening = 12 * 60 * 60 * 1000;
-
 /** Chooses the show at whose door the reader stands: the next one is the first. */
 export function Choice() {
-  const shows = useLoaded(async (signal) => inOrder((await myShows(signal)).filter(({ status }) => status === "scheduled")));
+  const shows = useLoaded(async (signal) => (await myShows(signal)).filter(({ status }) => status === "scheduled"));
   return (
     <>
       <h1>{t("checkin.title")}</h1>
@@ -42,14 +38,4 @@ export function Choice() {
       </ul>
     </>
   );
-}
-
-/** First those to come, the next one first, and then those that are over, the last one first. */
-function inOrder(shows: Show[]): Show[] {
-  const since = new Date(Date.now() - evening).toISOString();
-  const byStart = [...shows].sort((a, b) => (a.startsAt < b.startsAt ? -1 : 1));
-  return [
-    ...byStart.filter(({ startsAt }) => startsAt >= since),
-    ...byStart.filter(({ startsAt }) => startsAt < since).reverse(),
-  ];
 }

@@ -16,7 +16,7 @@ export function noteSignedIn(signedIn: boolean): void {
 
 /** Sends the reader to the page to sign in, which comes back to this one. */
 export function goToSignIn(): void {
-  location.assign(`/signin?next=${encodeURIComponent(location.pathname + location.search)}`);
+  location.assign(`/signin?next=${encodeURIComponent(location.pathname + location.search + location.hash)}`);
 }
 
 /** The refresh of this page that has no answer yet, in a browser without Web Locks. */

@@ -59,7 +59,7 @@ function Step({ title, lead, children }: { title: string; lead?: string; childre
 
 function Choice() {
   const shows = useLoaded(myShows);
-  const open = shows.data?.filter(isOpen).sort((a, b) => (a.startsAt < b.startsAt ? -1 : 1));
+  const open = shows.data?.filter(isOpen);
   return (
     <>
       <h1>{t("sell.title")}</h1>

@@ -1,8 +1,9 @@
 // The tickets of a show, live: it takes the place of the list that the server wrote, with the same form, and changes it as buyers and sellers do.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 
 import {
   api,
+  currentUser,
   hasCode,
   type LiveEvent,
   messageOf,
@@ -13,8 +14,9 @@ import {
   type Schemas,
   watch,
 } from "../lib/api.ts";
-import { apply, type Line, mark, type Tickets } from "../show/tickets.ts";
+import { apply, type Line, mark, type Offer, offersOf, sorted, type Tickets } from "../show/tickets.ts";
 import { money, placeName } from "../lib/format.ts";
+import { maySignedIn } from "../lib/session.ts";
 import { t, tn } from "../lib/texts.ts";
 import { Alert, Badge, Button, Empty, ErrorAlert, LinkButton, More, Price } from "../ui/index.tsx";
 import { useAction } from "../ui/use.ts";
@@ -26,6 +28,23 @@ const patience = 12_000;
 
 const section = new URLSearchParams(location.search).get("section") ?? undefined;
 const firstCursor = new URLSearchParams(location.search).get("cursor") ?? undefined;
+const signedIn = document.body.dataset["signedIn"] === "true";
+/** The address of a reader who has to sign in to reserve a ticket has the ticket here. */
+const wantedHash = "#reserve-";
+
+let reader: Promise<string | undefined> | undefined;
+
+/** The id of the reader, if they are signed in: they cannot reserve what they sell. */
+function readerId(): Promise<string | undefined> {
+  reader ??=
+    signedIn || maySignedIn()
+      ? currentUser().then(
+          (user) => user?.id,
+          () => undefined,
+        )
+      : Promise.resolve(undefined);
+  return reader;
+}
 
 /** Reads the tickets before the component takes the place of the server's list. */
 export async function prepare(id: string): Promise<Tickets> {
@@ -48,10 +67,12 @@ async function readPage(
   cursor: string | undefined,
 ): Promise<{ lines: Line[]; next: string | undefined; response: Response }> {
   const query = { limit: ticketsOnPage, ...(section !== undefined && { section }), ...(cursor !== undefined && { cursor }) };
-  const { data, response } = await publicApi.GET("/api/catalogue/shows/{showId}/tickets", {
-    params: { path: { showId: id }, query },
-  });
-  return { lines: data.map((ticket) => ({ ...ticket, place: ticket.seat })), next: nextCursor(response), response };
+  const [me, { data, response }] = await Promise.all([
+    readerId(),
+    publicApi.GET("/api/catalogue/shows/{showId}/tickets", { params: { path: { showId: id }, query } }),
+  ]);
+  const lines = data.map((ticket) => ({ ...ticket, place: ticket.seat, own: ticket.userId === me }));
+  return { lines: sorted(lines), next: nextCursor(response), response };
 }
 
 export default function ShowPage({ id = "", prepared }: { id?: string; prepared?: unknown }) {
@@ -95,31 +116,52 @@ export default function ShowPage({ id = "", prepared }: { id?: string; prepared?
   }, []);
 
   const more = useAction(async () => {
-    const page = await readPage(id, tickets.next);
+    // Pages with further tickets of the last row alone would show nothing new.
+    const rows = offersOf(tickets).length;
+    let { next } = tickets;
+    const read: Line[] = [];
+    do {
+      const page = await readPage(id, next);
+      read.push(...page.lines);
+      next = page.next;
+    } while (next !== undefined && offersOf({ lines: [...tickets.lines, ...read], next }).length === rows);
     setTickets((now) => ({
       ...now,
-      next: page.next,
-      lines: [...now.lines, ...page.lines.filter((line) => !now.lines.some(({ id: known }) => known === line.id))],
+      next,
+      lines: sorted([...now.lines, ...read.filter((line) => !now.lines.some(({ id: known }) => known === line.id))]),
     }));
   });
+
+  // A reader who comes back from the sign-in goes on with the same ticket.
+  const [wanted] = useState(() => (location.hash.startsWith(wantedHash) ? location.hash.slice(wantedHash.length) : undefined));
+  useEffect(() => {
+    if (wanted !== undefined) {
+      setWantedHash(undefined);
+    }
+  }, []);
 
   const [reserving, setReserving] = useState<string>();
   const reserve = useAction(async (line: Line) => {
     setReserving(line.id);
+    setWantedHash(line.id); // the sign-in comes back to this address
     try {
       const { data: order } = await retry(
         (key) => api.POST("/api/orders", { params: { header: { "Idempotency-Key": key } }, body: { ticketId: line.id } }),
         { within: patience },
       );
+      setWantedHash(undefined);
       location.assign(`/orders/${order.id}`);
       await new Promise(() => undefined); // busy until the next page is there
     } catch (error) {
+      setWantedHash(undefined);
       if (hasCode(error, "ticket_reserved")) {
-        setTickets((now) => mark(now, line.id, "reserved"));
+        setTickets((now) => mark(now, line.id, { gone: "reserved" }));
       } else if (hasCode(error, "ticket_sold")) {
-        setTickets((now) => mark(now, line.id, "sold"));
+        setTickets((now) => mark(now, line.id, { gone: "sold" }));
       } else if (hasCode(error, "ticket_not_found") || hasCode(error, "ticket_withdrawn")) {
-        setTickets((now) => mark(now, line.id, "withdrawn"));
+        setTickets((now) => mark(now, line.id, { gone: "withdrawn" }));
+      } else if (hasCode(error, "own_ticket")) {
+        setTickets((now) => mark(now, line.id, { own: true }));
       }
       setReserving(undefined);
       throw error;
@@ -144,7 +186,9 @@ export default function ShowPage({ id = "", prepared }: { id?: string; prepared?
     };
   }, []);
 
-  const { lines, left, sections, next } = tickets;
+  const { left, sections, next } = tickets;
+  const offers = offersOf(tickets);
+  const isWanted = (offer: Offer): boolean => offer.free.length > 0 && offer.lines.some((line) => line.id === wanted);
   const order = reserve.error instanceof Problem ? reserve.error.members["orderId"] : undefined;
   return (
     <>
@@ -157,6 +201,7 @@ export default function ShowPage({ id = "", prepared }: { id?: string; prepared?
       </div>
       {sections.length > 1 && <Sections id={id} sections={sections} />}
       <div ref={alert}>
+        {signedIn && wanted !== undefined && !offers.some(isWanted) && <Alert kind="note">{t("show.signedIn")}</Alert>}
         {updated && (
           <Alert kind="note">
             {t("show.updated")} <a href={location.href}>{t("show.reload")}</a>
@@ -175,16 +220,15 @@ export default function ShowPage({ id = "", prepared }: { id?: string; prepared?
           </Alert>
         )}
       </div>
-      {lines.length > 0 ? (
+      {offers.length > 0 ? (
         <ul class="plain">
-          {lines.map((line) => (
+          {offers.map((offer) => (
             <Stub
-              key={line.id}
-              line={line}
-              busy={reserving === line.id}
-              onReserve={() => {
-                reserve.run(line);
-              }}
+              key={offer.key}
+              offer={offer}
+              wanted={isWanted(offer)}
+              busy={offer.lines.some((line) => line.id === reserving)}
+              onReserve={reserve.run}
             />
           ))}
         </ul>
@@ -243,32 +287,84 @@ function Sections({ id, sections }: { id: string; sections: readonly Schemas["Se
   );
 }
 
-function Stub({ line, busy, onReserve }: { line: Line; busy: boolean; onReserve: () => void }) {
+/** Puts a ticket into the address of the page, or takes it out. */
+function setWantedHash(ticket: string | undefined): void {
+  history.replaceState(null, "", location.pathname + location.search + (ticket === undefined ? "" : wantedHash + ticket));
+}
+
+interface StubProps {
+  offer: Offer;
+  /** The reader wanted it before they signed in. */
+  wanted: boolean;
+  busy: boolean;
+  onReserve: (line: Line) => void;
+}
+
+function Stub({ offer, wanted, busy, onReserve }: StubProps) {
+  const { free, lines, more } = offer;
+  const [line] = lines;
+  const others = free.filter(({ own }) => !own);
+  const gone = free.length > 0 ? undefined : lines.at(-1)?.gone;
   const place = placeName(line.place) || t("ui.noPlace");
   const price = money(line.price, line.currency);
+  const isGroup = lines.length > 1;
+  const row = useRef<HTMLLIElement>(null);
+  const hint = useId();
+  useEffect(() => {
+    if (wanted) {
+      row.current?.querySelector("button")?.focus();
+      row.current?.scrollIntoView({ block: "center" });
+    }
+  }, []);
   return (
-    <li class={`stub${line.gone ? " gone" : ""}${line.fresh ? " fresh" : ""}`}>
+    <li class={`stub${gone ? " gone" : ""}${lines.some(({ fresh }) => fresh) ? " fresh" : ""}`} ref={row}>
       <div>
-        <p class="place">{place}</p>
-        {line.gone ? (
-          <p class="face-value">{t(`show.change.${line.gone}`)}</p>
+        <p class="place">
+          {place}
+          {isGroup && free.length > 0 && (
+            <>
+              {" "}
+              <span class="count">· {tn(more ? "show.sameMore" : "show.same", free.length)}</span>
+            </>
+          )}
+        </p>
+        {gone ? (
+          <p class="face-value">{t(`show.change.${gone}`)}</p>
         ) : (
           line.faceValue !== undefined &&
           line.faceValue !== line.price && (
             <p class="face-value">{t("show.faceValue", { price: money(line.faceValue, line.currency) })}</p>
           )
         )}
+        {wanted && signedIn && (
+          <p class="face-value" id={hint}>
+            {t("show.signedInHere")}
+          </p>
+        )}
       </div>
       <div>
         <Price amount={line.price} currency={line.currency} />
-        <Button
-          aria-label={t("show.reserveFor", { place, price })}
-          busy={busy}
-          disabled={line.gone !== undefined}
-          onClick={onReserve}
-        >
-          {t("show.reserve")}
-        </Button>
+        {free.length > 0 && others.length === 0 ? (
+          <span class="yours">{t("show.yours")}</span>
+        ) : (
+          <Button
+            aria-label={
+              isGroup && !gone ? tn("show.reserveOneFor", free.length, { place, price }) : t("show.reserveFor", { place, price })
+            }
+            aria-describedby={wanted && signedIn ? hint : undefined}
+            busy={busy}
+            disabled={gone !== undefined}
+            onClick={() => {
+              // Any of them: if all readers took the first one, most of them would be refused.
+              const one = others[Math.floor(Math.random() * others.length)];
+              if (one) {
+                onReserve(one);
+              }
+            }}
+          >
+            {t("show.reserve")}
+          </Button>
+        )}
       </div>
     </li>
   );
@@ -325,9 +421,12 @@ function handle(event: LiveEvent, take: (event: Schemas["LiveListing"] | "update
 function newsOf({ change, seat, price, currency }: Schemas["LiveListing"]): string {
   const known = ["reserved", "sold", "withdrawn", "free", "new", "changed"] as const;
   const name = known.find((one) => one === change);
-  return name === undefined
-    ? ""
-    : t(`show.news.${name}`, { place: placeName(seat) || t("show.aTicket"), price: money(price, currency) });
+  if (name === undefined) {
+    return "";
+  }
+  const place = placeName(seat);
+  const what = place === "" ? t("show.aTicket") : seat?.number ? place : t("show.oneOf", { place });
+  return t(`show.news.${name}`, { place: what, price: money(price, currency) });
 }
 
 /** Announces changes one after the other, at most one sentence in two seconds: the last one, with what is left. */

@@ -1,4 +1,6 @@
 // Countries to choose from, in the language of the reader.
+import { ownTimeZone, zonesOf } from "./zone.ts";
+
 /** The countries of ISO 3166-1. */
 const codes =
   "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF CG CH CI CK " +
@@ -18,12 +20,13 @@ export function countries(locale: string): { code: string; name: string }[] {
     .sort((a, b) => compare(a.name, b.name));
 }
 
-/** The country of the reader's language settings, or none. */
+/** The country of the reader's language settings, if the clock of this device can be one of that country; or none. */
 export function ownCountry(): string {
   for (const language of navigator.languages) {
     const region = new Intl.Locale(language).region;
     if (region !== undefined && codes.includes(region)) {
-      return region;
+      const zones = zonesOf(region);
+      return zones.length === 0 || zones.includes(ownTimeZone()) ? region : "";
     }
   }
   return "";

@@ -1,7 +1,10 @@
 // The shows of the reader.
 import { api, paginate, type Show } from "../lib/api.ts";
 
-/** All shows that the reader has announced, newest first. */
+/** For how long after its start a show is among the first, in milliseconds: its guests still come, or come late. */
+const evening = 12 * 60 * 60 * 1000;
+
+/** All shows that the reader has announced: first those to come, the next one first, and then those that are over, the last one first. */
 export async function myShows(signal: AbortSignal): Promise<Show[]> {
   const shows: Show[] = [];
   for await (const show of paginate((page) =>
@@ -9,5 +12,7 @@ export async function myShows(signal: AbortSignal): Promise<Show[]> {
   )) {
     shows.push(show);
   }
-  return shows;
+  const since = new Date(Date.now() - evening).toISOString();
+  shows.sort((a, b) => (a.startsAt < b.startsAt ? -1 : 1));
+  return [...shows.filter(({ startsAt }) => startsAt >= since), ...shows.filter(({ startsAt }) => startsAt < since).reverse()];
 }

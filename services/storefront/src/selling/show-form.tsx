@@ -4,11 +4,11 @@ import { useMemo, useRef, useState } from "preact/hooks";
 import { api, hasCode, messageOf, type Schemas, type Show } from "../lib/api.ts";
 import { RequestKey } from "../lib/request-key.ts";
 import { language, t, tValue } from "../lib/texts.ts";
-import { FieldError, textOf, useForm } from "../ui/form.ts";
+import { textOf, useForm } from "../ui/form.ts";
 import { Alert, Button, Field, Select, TextArea } from "../ui/index.tsx";
 import { countries, ownCountry } from "./countries.ts";
 import { ImageField, sendImage, type ImageChoice } from "./image-field.tsx";
-import { momentOf, ownTimeZone, timeZones, wallOf } from "./zone.ts";
+import { momentOf, ownTimeZone, timeZones, wallOf, zoneIn } from "./zone.ts";
 
 type NewShow = Schemas["NewShow"];
 
@@ -28,7 +28,7 @@ export function ShowForm({ show, saved }: ShowFormProps) {
   const [country, setCountry] = useState(show?.country ?? ownCountry);
   const [timeZone, setTimeZone] = useState(show?.timeZone ?? ownTimeZone);
   const [image, setImage] = useState<ImageChoice>();
-  const zones = useMemo(() => timeZones(timeZone).map((zone) => ({ value: zone, label: zone.replaceAll("_", " ") })), []);
+  const zones = useMemo(() => timeZones(timeZone).map((zone) => ({ value: zone, label: zone.replaceAll("_", " ") })), [timeZone]);
   const places = useMemo(() => countries(language).map(({ code, name }) => ({ value: code, label: name })), []);
 
   const form = useForm(async (values) => {
@@ -103,7 +103,9 @@ export function ShowForm({ show, saved }: ShowFormProps) {
           options={[{ value: "", label: t("form.choose") }, ...places]}
           value={country}
           onChange={(event) => {
-            setCountry(event.currentTarget.value);
+            const { value } = event.currentTarget;
+            setCountry(value);
+            setTimeZone((zone) => zoneIn(value, zone));
           }}
           required
         />
@@ -158,25 +160,20 @@ export function ShowForm({ show, saved }: ShowFormProps) {
   );
 }
 
+/** The show of the form. What is missing or wrong in it is sent, too: the API names all of that at once. */
 function newShow(values: FormData): NewShow {
   const text = (field: string): string => textOf(values, field);
   const startsAt = momentOf(text("startsAt"), text("timeZone"));
   const maxMarkup = text("maxMarkup").replace(/\s*%$/, "");
-  if (startsAt === undefined) {
-    throw new FieldError("startsAt", t("showForm.startsAtWrong"));
-  }
-  if (!/^\d{0,4}$/.test(maxMarkup)) {
-    throw new FieldError("maxMarkup", t("showForm.maxMarkupWrong"));
-  }
   return {
     name: text("name"),
     venue: text("venue"),
     city: text("city"),
     country: text("country"),
-    startsAt: startsAt.toISOString(),
+    startsAt: startsAt?.toISOString() ?? "",
     timeZone: text("timeZone"),
     category: text("category") as NewShow["category"],
     ...(text("description") && { description: text("description") }),
-    ...(maxMarkup && { maxMarkup: Number(maxMarkup) }),
+    ...(maxMarkup && { maxMarkup: /^\d{1,4}$/.test(maxMarkup) ? Number(maxMarkup) : -1 }),
   };
 }

@@ -6,27 +6,27 @@ import { serverNow } from "../lib/clock.ts";
 import { dateTime } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { Dialog } from "../ui/dialog.tsx";
-import { Badge, Button, Empty, ErrorAlert, LinkButton, More, Skeleton } from "../ui/index.tsx";
-import { usePages } from "../ui/pages.ts";
-import { useAction } from "../ui/use.ts";
+import { Badge, Button, Empty, ErrorAlert, LinkButton, Skeleton } from "../ui/index.tsx";
+import { useAction, useLoaded } from "../ui/use.ts";
+import { myShows } from "./my-shows.ts";
 
-/** The shows that the reader has announced, newest first. */
+/** The shows that the reader has announced, the next one first. */
 export function Shows() {
-  const shows = usePages((page) => api.GET("/api/shows", { params: { query: { owner: "me", ...page } } }));
+  const shows = useLoaded(myShows);
   const [cancelled, setCancelled] = useState<Show>();
   const [done, setDone] = useState("");
   return (
     <>
       <div role="status">{done && <p class="alert success">{done}</p>}</div>
       <ErrorAlert error={shows.error} />
-      {shows.items === undefined && shows.busy && <Skeleton rows={5} />}
-      {shows.items?.length === 0 && (
+      {shows.data === undefined && shows.loading && <Skeleton rows={5} />}
+      {shows.data?.length === 0 && (
         <Empty title={t("myShows.none")} action={<LinkButton href="/sell?new=show">{t("sell.show")}</LinkButton>}>
           {t("myShows.noneText")}
         </Empty>
       )}
       <ul class="rows">
-        {shows.items?.map((show) => {
+        {shows.data?.map((show) => {
           const state =
             show.status === "cancelled" ? "cancelled" : Date.parse(show.startsAt) <= serverNow() ? "started" : "scheduled";
           return (
@@ -45,6 +45,9 @@ export function Shows() {
                 </Badge>
               </div>
               <div class="row-actions">
+                <LinkButton kind="quiet" href={`/listings?show=${show.id}`}>
+                  {t("listings.tab.tickets")}
+                </LinkButton>
                 {state !== "cancelled" && (
                   <LinkButton kind="quiet" href={`/checkin/${show.id}`}>
                     {t("checkin.title")}
@@ -74,7 +77,6 @@ export function Shows() {
           );
         })}
       </ul>
-      {shows.more && <More busy={shows.busy} onClick={shows.next} />}
       {cancelled && (
         <Cancel
           show={cancelled}
@@ -82,7 +84,7 @@ export function Shows() {
             setCancelled(undefined);
           }}
           changed={(show) => {
-            shows.replace(cancelled, show);
+            shows.set(shows.data?.map((one) => (one.id === show.id ? show : one)) ?? []);
             if (show.status === "cancelled") {
               setCancelled(undefined);
               setDone(t("myShows.isCancelled", { show: show.name }));

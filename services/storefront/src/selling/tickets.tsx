@@ -1,22 +1,67 @@
 // The tickets on the page of listings: to change and to withdraw.
+import { Fragment } from "preact";
 import { useState } from "preact/hooks";
 
-import { api, hasCode, messageOf, type Ticket } from "../lib/api.ts";
-import { date, editMoney, money, placeName } from "../lib/format.ts";
+import { api, hasCode, messageOf, type Show, type Ticket } from "../lib/api.ts";
+import { date, dateTime, editMoney, money, placeName } from "../lib/format.ts";
 import { t } from "../lib/texts.ts";
 import { Dialog } from "../ui/dialog.tsx";
 import { textOf, useForm } from "../ui/form.ts";
-import { Alert, Badge, Button, Empty, ErrorAlert, Field, LinkButton, More, Skeleton } from "../ui/index.tsx";
+import { Alert, Badge, Button, Empty, ErrorAlert, Field, LinkButton, More, Select, Skeleton } from "../ui/index.tsx";
 import { usePages } from "../ui/pages.ts";
-import { useAction } from "../ui/use.ts";
+import { useAction, useLoaded } from "../ui/use.ts";
 import { AmountField } from "./amount-field.tsx";
+import { byShow, type Group } from "./groups.ts";
+import { myShows } from "./my-shows.ts";
 import { amountOf, nameCap } from "./price.ts";
 
 const badges = { available: "success", reserved: "warning", sold: "note", withheld: "error" } as const;
 
-/** The reader's listings, newest first. Those that no order has can be changed and withdrawn. */
+/** The reader's listings: all, newest first, or those of a show that the reader chooses. */
 export function Tickets() {
-  const tickets = usePages((page) => api.GET("/api/tickets", { params: { query: { seller: "me", ...page } } }));
+  const shows = useLoaded(myShows);
+  const [chosen, setChosen] = useState(new URLSearchParams(location.search).get("show") ?? "");
+  if (shows.data === undefined && shows.loading) {
+    return <Skeleton rows={5} />;
+  }
+  const all = shows.data ?? [];
+  const showId = all.some(({ id }) => id === chosen) ? chosen : undefined;
+  return (
+    <>
+      <ErrorAlert error={shows.error} />
+      {all.length > 0 && (
+        <Select
+          name="show"
+          label={t("tickets.ofShow")}
+          class="show-choice"
+          options={[
+            { value: "", label: t("tickets.ofAll") },
+            ...all.map(({ id, name, startsAt, timeZone }) => ({ value: id, label: `${name}, ${date(startsAt, timeZone)}` })),
+          ]}
+          value={showId ?? ""}
+          onChange={(event) => {
+            const { value } = event.currentTarget;
+            history.replaceState(null, "", value === "" ? "/listings" : `/listings?show=${value}`);
+            setChosen(value);
+          }}
+        />
+      )}
+      <List key={showId} showId={showId} shows={all} />
+    </>
+  );
+}
+
+interface ListProps {
+  /** The show whose tickets are listed; undefined for all tickets. */
+  showId: string | undefined;
+  /** The reader's shows. */
+  shows: readonly Show[];
+}
+
+/** Listings by their show. Those that no order has can be changed and withdrawn. */
+function List({ showId, shows }: ListProps) {
+  const query = { seller: "me", limit: 100, ...(showId !== undefined && { showId }) } as const;
+  const tickets = usePages((page) => api.GET("/api/tickets", { params: { query: { ...query, ...page } } }));
   const [edited, setEdited] = useState<Ticket>();
   const [withdrawn, setWithdrawn] = useState<Ticket>();
   const [done, setDone] = useState("");
@@ -28,56 +73,30 @@ export function Tickets() {
     <>
       <div role="status">{done && <p class="alert success">{done}</p>}</div>
       <ErrorAlert error={tickets.error} />
-      {tickets.items === undefined && tickets.busy && <Skeleton rows={5} />}
-      {tickets.items?.length === 0 && (
-        <Empty title={t("tickets.none")} action={<LinkButton href="/sell">{t("nav.sell")}</LinkButton>}>
-          {t("tickets.noneText")}
-        </Empty>
-      )}
-      <ul class="rows">
-        {tickets.items?.map((ticket) => (
-          <li key={ticket.id} class="row">
-            <div class="row-main">
-              <strong>
-                {ticket.showId === undefined ? ticket.title : <a href={`/shows/${ticket.showId}`}>{ticket.title}</a>}
-              </strong>
-              <span class="muted">
-                {[placeName(ticket.seat), t("tickets.since", { date: date(ticket.createdAt) })].filter(Boolean).join(" · ")}
-              </span>
-              {ticket.status === "withheld" && <span class="hint">{t("tickets.withheld")}</span>}
-            </div>
-            <div class="row-facts">
-              {ticket.resaleOf !== undefined && <Badge>{t("tickets.resale")}</Badge>}
-              <Badge kind={badges[ticket.status]}>{t(`tickets.status.${ticket.status}`)}</Badge>
-              <span class="price">{money(ticket.price, ticket.currency)}</span>
-            </div>
-            <div class="row-actions">
-              {(ticket.status === "available" || ticket.status === "withheld") && (
-                <>
-                  <Button
-                    kind="quiet"
-                    aria-label={t("tickets.editOf", { ticket: nameOf(ticket) })}
-                    onClick={() => {
-                      setEdited(ticket);
-                    }}
-                  >
-                    {t("tickets.edit")}
-                  </Button>
-                  <Button
-                    kind="quiet"
-                    aria-label={t("tickets.withdrawOf", { ticket: nameOf(ticket) })}
-                    onClick={() => {
-                      setWithdrawn(ticket);
-                    }}
-                  >
-                    {t("tickets.withdraw")}
-                  </Button>
-                </>
-              )}
-            </div>
-          </li>
+      {tickets.items === undefined && tickets.error === undefined && <Skeleton rows={5} />}
+      {tickets.items?.length === 0 &&
+        (showId === undefined ? (
+          <Empty title={t("tickets.none")} action={<LinkButton href="/sell">{t("nav.sell")}</LinkButton>}>
+            {t("tickets.noneText")}
+          </Empty>
+        ) : (
+          <Empty
+            title={t("tickets.noneOfShow")}
+            action={<LinkButton href={`/sell?show=${showId}`}>{t("sell.listTickets")}</LinkButton>}
+          >
+            {t("tickets.noneText")}
+          </Empty>
         ))}
-      </ul>
+      {byShow(tickets.items ?? []).map((group) => (
+        <Fragment key={group.showId}>
+          <Title group={group} shows={shows} />
+          <ul class="rows">
+            {group.tickets.map((ticket) => (
+              <Row key={ticket.id} ticket={ticket} edit={setEdited} withdraw={setWithdrawn} />
+            ))}
+          </ul>
+        </Fragment>
+      ))}
       {tickets.more && <More busy={tickets.busy} onClick={tickets.next} />}
       {edited && (
         <Edit
@@ -102,6 +121,73 @@ export function Tickets() {
         />
       )}
     </>
+  );
+}
+
+/** What the listings of a group have in common. */
+function Title({ group: { showId, tickets }, shows }: { group: Group; shows: readonly Show[] }) {
+  if (showId === undefined) {
+    return <h2 class="rows-title">{t("tickets.withoutShow")}</h2>;
+  }
+  const show = shows.find(({ id }) => id === showId); // none for a resale
+  return (
+    <>
+      <h2 class="rows-title">
+        <a href={`/shows/${showId}`}>{show?.name ?? tickets[0]?.title}</a>
+      </h2>
+      {show && (
+        <p class="muted">
+          {dateTime(show.startsAt, show.timeZone)} · {show.venue}, {show.city}
+        </p>
+      )}
+    </>
+  );
+}
+
+interface RowProps {
+  ticket: Ticket;
+  edit: (ticket: Ticket) => void;
+  withdraw: (ticket: Ticket) => void;
+}
+
+function Row({ ticket, edit, withdraw }: RowProps) {
+  return (
+    <li class="row">
+      <div class="row-main">
+        <strong>{placeName(ticket.seat) || ticket.title}</strong>
+        <span class="muted">{t("tickets.since", { date: date(ticket.createdAt) })}</span>
+        {ticket.status === "withheld" && <span class="hint">{t("tickets.withheld")}</span>}
+      </div>
+      <div class="row-facts">
+        {ticket.resaleOf !== undefined && <Badge>{t("tickets.resale")}</Badge>}
+        <Badge kind={badges[ticket.status]}>{t(`tickets.status.${ticket.status}`)}</Badge>
+        <span class="price">{money(ticket.price, ticket.currency)}</span>
+      </div>
+      <div class="row-actions">
+        {(ticket.status === "available" || ticket.status === "withheld") && (
+          <>
+            <Button
+              kind="quiet"
+              aria-label={t("tickets.editOf", { ticket: nameOf(ticket) })}
+              onClick={() => {
+                edit(ticket);
+              }}
+            >
+              {t("tickets.edit")}
+            </Button>
+            <Button
+              kind="quiet"
+              aria-label={t("tickets.withdrawOf", { ticket: nameOf(ticket) })}
+              onClick={() => {
+                withdraw(ticket);
+              }}
+            >
+              {t("tickets.withdraw")}
+            </Button>
+          </>
+        )}
+      </div>
+    </li>
   );
 }
 

@@ -10,6 +10,32 @@ export function ownTimeZone(): string {
   return Intl.DateTimeFormat().resolvedOptions().timeZone;
 }
 
+/** The time zones of a country, as far as the browser knows them. */
+export function zonesOf(country: string): string[] {
+  if (country === "") {
+    return [];
+  }
+  // Older browsers have the property, newer ones the function, and some have neither.
+  const locale = new Intl.Locale(`und-${country}`) as Intl.Locale & {
+    timeZones?: string[];
+    getTimeZones?: () => string[] | undefined;
+  };
+  return locale.getTimeZones?.() ?? locale.timeZones ?? [];
+}
+
+/** The time zone for a show in a country: `chosen`, unless it is of another country and the clocks of this one all show the same time. */
+export function zoneIn(country: string, chosen: string): string {
+  const zones = zonesOf(country);
+  const [first] = zones;
+  if (first === undefined || zones.includes(chosen)) {
+    return chosen;
+  }
+  const year = new Date().getUTCFullYear();
+  const moments = [Date.UTC(year, 0), Date.UTC(year, 6)];
+  const same = zones.every((zone) => moments.every((moment) => offset(moment, zone) === offset(moment, first)));
+  return same ? first : chosen;
+}
+
 /** How many milliseconds the clocks of a time zone are ahead of UTC at a moment. */
 function offset(moment: number, timeZone: string): number {
   const parts = new Intl.DateTimeFormat("en-US", {

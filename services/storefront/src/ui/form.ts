@@ -3,6 +3,7 @@ import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { fieldErrors, Problem } from "../lib/api.ts";
+import { t } from "../lib/texts.ts";
 
 /** What the page itself finds wrong with a field, before it sends a form. */
 export class FieldError extends Error {
@@ -45,7 +46,7 @@ export function useForm(send: (values: FormData) => Promise<void>): Form {
       await send(new FormData(form));
       setFailure({ fields: {} });
     } catch (error) {
-      const fields = error instanceof FieldError ? { [error.field]: error.message } : shown(error, form);
+      const fields = error instanceof FieldError ? { ...missing(form), [error.field]: error.message } : shown(error, form);
       setFailure(Object.keys(fields).length > 0 ? { fields } : { fields, error });
     } finally {
       running.current = false;
@@ -73,6 +74,12 @@ export function useForm(send: (values: FormData) => Promise<void>): Form {
 export function textOf(values: FormData, field: string): string {
   const value = values.get(field);
   return typeof value === "string" ? value.trim() : "";
+}
+
+/** The fields that are required and blank. The API would name them, too, but gets no form in which the page finds something wrong. */
+function missing(form: HTMLFormElement): Record<string, string> {
+  const fields = [...form.querySelectorAll<HTMLInputElement | HTMLSelectElement>("[required]")];
+  return Object.fromEntries(fields.filter(({ value }) => value.trim() === "").map(({ name }) => [name, t("error.required")]));
 }
 
 /** The errors of a problem that are about fields of the form. */

@@ -30,6 +30,12 @@ export function usePages<Item>(read: (page: { cursor?: string }) => Promise<Page
   const [busy, setBusy] = useState(false);
   const [cursor, setCursor] = useState<string>();
   const running = useRef(false);
+  // A page may be empty although there are more.
+  const readFilled = async (from: string | undefined): Promise<Page<Item>> => {
+    const page = await read(from === undefined ? {} : { cursor: from });
+    const following = nextCursor(page.response);
+    return page.data.length === 0 && following !== undefined ? readFilled(following) : page;
+  };
   const load = (from: string | undefined): void => {
     if (running.current) {
       return;
@@ -37,7 +43,7 @@ export function usePages<Item>(read: (page: { cursor?: string }) => Promise<Page
     running.current = true;
     setBusy(true);
     setError(undefined);
-    read(from === undefined ? {} : { cursor: from })
+    readFilled(from)
       .then(({ data, response }) => {
         setItems((before = []) => (from === undefined ? [...data] : [...before, ...data]));
         setCursor(nextCursor(response));

@@ -1,9 +1,11 @@
 // What sellers type: amounts, numbers of seats, and times at the place of a show.
 import { expect, test } from "@playwright/test";
 
+import type { Ticket } from "../../src/lib/api.ts";
 import { editAmount, parseAmount } from "../../src/lib/amount.ts";
 import { mostTickets, NumbersError, parseNumbers } from "../../src/selling/numbers.ts";
-import { momentOf, wallOf } from "../../src/selling/zone.ts";
+import { byShow } from "../../src/selling/groups.ts";
+import { momentOf, wallOf, zoneIn } from "../../src/selling/zone.ts";
 
 const amounts: [text: string, locale: string, currency: string, minor: number | undefined][] = [
   ["45", "en", "usd", 4500],
@@ -79,4 +81,35 @@ test("what is no time is none", () => {
   expect(momentOf("", "UTC")).toBeUndefined();
   expect(momentOf("tomorrow", "UTC")).toBeUndefined();
   expect(momentOf("2027-13-45T99:99", "UTC")).toBeUndefined();
+});
+
+const zones: [country: string, chosen: string, zone: string][] = [
+  ["AT", "UTC", "Europe/Vienna"],
+  ["DE", "America/Chicago", "Europe/Berlin"], // two zones, which have the same time
+  ["US", "America/Chicago", "America/Chicago"],
+  ["US", "Europe/Berlin", "Europe/Berlin"], // nobody knows which one
+  ["", "Europe/Berlin", "Europe/Berlin"],
+];
+
+for (const [country, chosen, zone] of zones) {
+  test(`for ${country || "no country"} after ${chosen} the zone is ${zone}`, () => {
+    expect(zoneIn(country, chosen)).toBe(zone);
+  });
+}
+
+test("listings are together by their show, and in a show by their place", () => {
+  const listing = (id: string, showId?: string, seat?: Ticket["seat"]) =>
+    ({ id, ...(showId && { showId }), ...(seat && { seat }) }) as Ticket;
+  const groups = byShow([
+    listing("1", "b", { section: "Stalls", row: "A", number: "10" }),
+    listing("2", "a", { section: "Bar" }),
+    listing("3", "b", { section: "Stalls", row: "A", number: "2" }),
+    listing("4"),
+    listing("5", "b", { section: "Balcony", row: "C", number: "30" }),
+  ]);
+  expect(groups.map(({ showId, tickets }) => [showId, tickets.map(({ id }) => id)])).toEqual([
+    ["b", ["5", "3", "1"]],
+    ["a", ["2"]],
+    [undefined, ["4"]],
+  ]);
 });

@@ -162,7 +162,7 @@ export interface paths {
     };
     /**
      * All listings, newest first
-     * @description Withdrawn listings are not among them; reserved, sold and withheld ones are. With `seller=me` they are the caller's listings alone, which needs a sign-in and is not combined with `status`. With `status=available` the catalogue answers: only what can be reserved now, with an `ETag` for `If-None-Match`. `version` of these is that of
+     * @description Withdrawn listings are not among them; reserved, sold and withheld ones are. With `seller=me` they are the caller's listings alone, which needs a sign-in and is not combined with `status`; with `showId`, too, they are those of one show, and a page may be empty although there is a next one. With `status=available` the catalogue answers: only what can be reserved now, with an `ETag` for `If-None-Match`. `version` of these is that of
      *     their sellers' last change, and may be lower than in `GET /api/tickets/{ticketId}`.
      */
     get: operations["listTickets"];
@@ -2890,6 +2890,8 @@ export interface components {
     TicketStatusFilter: "available";
     /** @description `me`: only listings of the caller, who must be signed in. */
     Seller: "me";
+    /** @description With `seller=me`: only listings of this show. */
+    SellerShow: components["schemas"]["ShowId"];
     /** @description `me`: only shows of the caller, who must be signed in. */
     Owner: "me";
     /** @description Only sales of this show. */
@@ -3511,6 +3513,8 @@ export interface operations {
       query?: {
         /** @description `me`: only listings of the caller, who must be signed in. */
         seller?: components["parameters"]["Seller"];
+        /** @description With `seller=me`: only listings of this show. */
+        showId?: components["parameters"]["SellerShow"];
         /** @description `available`: only tickets that can be reserved now. The catalogue answers, so a change may be late by some milliseconds. */
         status?: components["parameters"]["TicketStatusFilter"];
         /** @description How many entries the page has at most. */
@@ -3544,7 +3548,20 @@ export interface operations {
         };
       };
       304: components["responses"]["CatalogueNotModified"];
-      400: components["responses"]["BadPage"];
+      /** @description A parameter does not follow its rules. */
+      400: {
+        headers: {
+          "X-Request-Id": components["headers"]["RequestId"];
+          "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+          RateLimit: components["headers"]["RateLimit"];
+          [name: string]: unknown;
+        };
+        content: {
+          "application/problem+json": components["schemas"]["Problem"] & {
+            errors?: unknown;
+          };
+        };
+      };
       401: components["responses"]["Unauthorized"];
       408: components["responses"]["RequestTimeout"];
       429: components["responses"]["RateLimited"];
