@@ -208,6 +208,23 @@ test("tickets without a number are one row, with as many as are left", async ({ 
   await expect(row(page)).toContainText("2 left");
 });
 
+test("a row with more tickets than a page is read to its end", async ({ page }) => {
+  const { owner, show } = await showWithSeats(storefrontUrl, 1);
+  const standing = { showId: show.id, seat: { section: "Bar" }, price: 1900 };
+  for (let left = 110; left > 0; left -= 10) {
+    await Promise.all(Array.from({ length: 10 }, () => owner.call("POST", "/api/tickets", standing)));
+  }
+  await eventually(async () => {
+    const now = await send<{ left: number }>(storefrontUrl, "GET", `/api/catalogue/shows/${show.id}`);
+    return now.left === 111 || undefined;
+  });
+  await page.goto(`/shows/${show.id}`);
+  await expect(page.locator(".stub .place")).toHaveText(["Bar · 50 or more left"]);
+  await page.getByRole("button", { name: "Show more" }).click();
+
+  await expect(page.locator(".stub .place")).toHaveText(["Bar · 110 left", "Stalls, row A, seat 1"]);
+});
+
 test("a seller's own tickets are not offered to them", async ({ page, context }) => {
   const { owner, show } = await showWithSeats(storefrontUrl, 1);
   await owner.list(show, { section: "Bar" }, 1900);
