@@ -1,4 +1,4 @@
-// What pages look like when something went wrong, is asked, or is not there: accessible, and not too wide. The tour (tour.spec.ts) sees pages
+// Pages on which something went wrong, is asked, or is not there are accessible and not too wide. The tour (tour.spec.ts) visits pages
 // as they open.
 import type { Page } from "@playwright/test";
 
@@ -10,6 +10,8 @@ import { long, longPlace, settled } from "./pages.ts";
 import { storefrontUrl } from "./stacks.ts";
 
 test.setTimeout(180_000);
+// A trace takes a fifth of the time; what these tests find is in their messages.
+test.use({ trace: "off", screenshot: "only-on-failure" });
 
 const narrow = { width: 320, height: 720 };
 const wide = { width: 1280, height: 720 };

@@ -7,6 +7,8 @@ import { fillPages, settled } from "./pages.ts";
 import { storefrontUrl } from "./stacks.ts";
 
 test.setTimeout(180_000);
+// A trace takes a fifth of the time; what these tests find is in their messages.
+test.use({ trace: "off", screenshot: "only-on-failure" });
 
 /** Visits all pages, and reports for each what a check finds. */
 async function tour(page: Page, check: (name: string) => Promise<void>): Promise<void> {
