@@ -1,6 +1,6 @@
 // The pictures that READMEs show, on a desktop and a phone, in light and dark. UPDATE=1 writes them to the folder pictures. Otherwise they
 // are compared loosely: dates, codes and letters may differ, and an empty page, another page, or the other colours do not pass (a test below).
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, stat, writeFile } from "node:fs/promises";
 
 import type { Page } from "@playwright/test";
 
@@ -104,10 +104,12 @@ function change(stored: Coarse, picture: Coarse): number {
   return difference(stored, picture) / difference(stored, blank(stored));
 }
 
-test("the README shows every picture", async () => {
+test("the README shows every picture, and none is large", async () => {
   const readme = await readFile(new URL("../README.md", import.meta.url), "utf8");
-  for (const name of await readdir(new URL("../pictures/", import.meta.url))) {
+  const folder = new URL("../pictures/", import.meta.url);
+  for (const name of await readdir(folder)) {
     expect.soft(readme).toContain(`src="pictures/${name}"`);
+    expect.soft((await stat(new URL(name, folder))).size, name).toBeLessThan(250_000);
   }
 });
 
