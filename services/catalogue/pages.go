@@ -260,6 +260,9 @@ func (p *pages) available(c *fiber.Ctx) error {
 	if c.Context().QueryArgs().Has("seller") {
 		return problem.New(problem.Invalid, "invalid", "The list of available tickets has those of all sellers. For your own, of every status, send seller=me alone.").WithField("seller")
 	}
+	if c.Context().QueryArgs().Has("showId") {
+		return problem.New(problem.Invalid, "invalid", "The list of available tickets has those of all shows. For one show, read /api/catalogue/shows/{showId}/tickets.").WithField("showId")
+	}
 	limit, cursor, err := rest.Paging(c)
 	if err != nil {
 		return err

@@ -90,8 +90,10 @@ func TestPages_AResaleNamesItsTicket(t *testing.T) {
 		require.Equal(t, resale.Listing.ResaleOf, listed[0].ResaleOf)
 		require.Empty(t, listed[1].ResaleOf)
 	}
-	response, _ := p.get(t, "/api/tickets?status=available&seller=me")
-	require.Equal(t, 400, response.StatusCode)
+	for _, other := range []string{"seller=me", "showId=" + string(rock.Show.ID), "showId=x"} {
+		response, _ := p.get(t, "/api/tickets?status=available&"+other)
+		require.Equal(t, 400, response.StatusCode, other)
+	}
 }
 
 func TestPages_ASearchHasShowsWithWhatIsLeftAndFacets(t *testing.T) {

@@ -2890,7 +2890,7 @@ export interface components {
     TicketStatusFilter: "available";
     /** @description `me`: only listings of the caller, who must be signed in. */
     Seller: "me";
-    /** @description With `seller=me`: only listings of this show. */
+    /** @description With `seller=me`: only listings of this show. Without it the answer is 400: available tickets of one show are at `/api/catalogue/shows/{showId}/tickets`. */
     SellerShow: components["schemas"]["ShowId"];
     /** @description `me`: only shows of the caller, who must be signed in. */
     Owner: "me";
@@ -3513,7 +3513,7 @@ export interface operations {
       query?: {
         /** @description `me`: only listings of the caller, who must be signed in. */
         seller?: components["parameters"]["Seller"];
-        /** @description With `seller=me`: only listings of this show. */
+        /** @description With `seller=me`: only listings of this show. Without it the answer is 400: available tickets of one show are at `/api/catalogue/shows/{showId}/tickets`. */
         showId?: components["parameters"]["SellerShow"];
         /** @description `available`: only tickets that can be reserved now. The catalogue answers, so a change may be late by some milliseconds. */
         status?: components["parameters"]["TicketStatusFilter"];
