@@ -14,10 +14,15 @@ export async function expectAccessible(page: Page, situation: string): Promise<v
   if (!(await page.evaluate(() => "axe" in globalThis))) {
     await page.evaluate(source);
   }
-  // A colour that is changing just now is none of the page's.
+  // A colour that is changing just now is none of the page's. When a change ends, what inherits from it may change in turn.
   await page.evaluate(async () => {
-    const transitions = document.getAnimations().filter((each) => each instanceof CSSTransition);
-    await Promise.allSettled(transitions.map(({ finished }) => finished));
+    const frame = (): Promise<unknown> => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+    const changes = (): Animation[] => document.getAnimations().filter((each) => each instanceof CSSTransition);
+    await frame();
+    for (let running = changes(); running.length > 0; running = changes()) {
+      await Promise.allSettled(running.map(({ finished }) => finished));
+      await frame();
+    }
   });
   const violations = await page.evaluate(async () => {
     const results = await (globalThis as unknown as { axe: typeof axe }).axe.run(document, {

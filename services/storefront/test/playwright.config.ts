@@ -10,7 +10,7 @@ export default defineConfig({
   fullyParallel: true,
   workers: 2,
   reporter: process.env["CI_OUTPUT"] === "short" ? "dot" : "list",
-  timeout: Number(process.env["TEST_TIMEOUT"] ?? 60_000),
+  timeout: Number(process.env["TEST_TIMEOUT"] ?? 180_000),
   // Far more than anything takes on a busy machine.
   expect: { timeout: Number(process.env["EXPECT_TIMEOUT"] ?? 20_000) },
   projects: [

@@ -6,7 +6,6 @@ import { expect, test } from "./fixtures.ts";
 import { fillPages, settled } from "./pages.ts";
 import { storefrontUrl } from "./stacks.ts";
 
-test.setTimeout(180_000);
 // A trace takes a fifth of the time; what these tests find is in their messages.
 test.use({ trace: "off", screenshot: "only-on-failure" });
 
