@@ -453,6 +453,7 @@ func TestDescribed_RefusalsOfWebhooks(t *testing.T) {
 	requireProblem(t, 400, user.call(t, client.ChangeWebhook(endpoint.ID, other)), "url_not_allowed")
 	unprintable := client.NewWebhook{URL: endpoint.URL, Events: endpoint.Events, Description: "a\u0007bell"}
 	requireProblem(t, 400, user.request(t, "POST", "/api/webhooks", unprintable), "printable")
+	requireProblem(t, 400, user.call(t, client.ChangeWebhook(endpoint.ID, unprintable)), "printable")
 	create.Body = client.NewWebhook{URL: endpoint.URL, Events: []string{"ticket.created"}}
 	requireProblem(t, 409, user.call(t, create), "idempotency_key_reused")
 
