@@ -38,7 +38,7 @@ var notProduced = []contract.Exception{
 	{Operation: "*", Status: 500, Code: "internal", Reason: "it would be a defect"},
 	{Operation: "*", Status: 503, Code: "timeout", Reason: "each call to a sidecar or a server has a shorter time than the request; the tests of services/internal/rest produce it"},
 	{Operation: "*", Status: 409, Code: "conflict", Reason: "a decision is made again many times before; the tests of services/internal/state produce it"},
-	{Operation: "*", Status: 503, Code: "outcome_unknown", Once: true, Reason: "a store must end during a commit; one place makes it for all operations"},
+	{Operation: "*", Status: 503, Code: "outcome_unknown", Reason: "a store must end during a commit, which is chance; the tests of services/internal/state produce it"},
 	{Operation: "*", Status: 503, Code: "overloaded", Once: true, Reason: "one place makes it for all operations with a password"},
 	{Operation: "changePassword", Status: 409, Code: "account_changed", Reason: "two changes of an account must meet; the tests of services/auth produce it"},
 	{Operation: "createPayment", Status: 409, Code: "order_complete", Reason: "an order is completed by its payment, which is then answered; the tests of services/payments produce it"},

@@ -454,6 +454,9 @@ func TestDescribed_RefusalsOfWebhooks(t *testing.T) {
 	unprintable := client.NewWebhook{URL: endpoint.URL, Events: endpoint.Events, Description: "a\u0007bell"}
 	requireProblem(t, 400, user.request(t, "POST", "/api/webhooks", unprintable), "printable")
 	requireProblem(t, 400, user.call(t, client.ChangeWebhook(endpoint.ID, unprintable)), "printable")
+	stale := client.NewWebhook{URL: endpoint.URL, Events: endpoint.Events, Version: endpoint.Version + 1}
+	requireProblem(t, 409, user.call(t, client.ChangeWebhook(endpoint.ID, stale)), "stale_version")
+	require.Len(t, onlyPage[client.Webhook](t, user.call(t, client.ReadWebhooks())), 1)
 	create.Body = client.NewWebhook{URL: endpoint.URL, Events: []string{"ticket.created"}}
 	requireProblem(t, 409, user.call(t, create), "idempotency_key_reused")
 
