@@ -150,3 +150,14 @@ func TestHistory_ATicketThatWasResoldStaysSold(t *testing.T) {
 	require.Empty(t, violations(append(slices.Clone(requests), Request{Kind: Resell, Ticket: "seat", Granted: true, Call: at(3), Return: at(4)})))
 	require.NotEmpty(t, violations(append(slices.Clone(requests), Request{Kind: Resell, Ticket: "seat", Code: "pass_void", Call: at(3), Return: at(4)})))
 }
+
+// A cancelled show cancels the seller's order first, and then the buyer's.
+func TestRules_AcceptAResoldOrderThatIsCancelledWithItsBuyers(t *testing.T) {
+	f := resold()
+	for _, id := range []string{"second", "third"} {
+		put(f.orders, id, func(o *orderDoc) { o.Status, o.UsedAt = "cancelled", time.Time{} })
+	}
+	for _, v := range f.report(Options{Late: time.Minute}).Violations {
+		require.NotContains(t, v.What, "no order has bought its ticket")
+	}
+}
