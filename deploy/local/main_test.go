@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/local/stack/stacktest"
 )
 
 // The tests run the test binary itself: as the launcher, and as the app that it starts.
@@ -59,7 +60,10 @@ func launch(t *testing.T) *launched {
 	self, err := os.Executable()
 	require.NoError(t, err)
 	var others stack.Ports
-	ports := freePorts(t, 6+len(others.Flags())) // all at once, or the same port could come twice
+	ports := make([]int, 6+len(others.Flags()))
+	for i := range ports {
+		ports[i] = stacktest.FreePort(t)
+	}
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "dapr.yaml"), fmt.Appendf(nil, `
 version: 1
 apps:
@@ -113,20 +117,6 @@ func (l *launched) wait(t *testing.T) (string, int) {
 	l.text.Write(rest)
 	_ = l.cmd.Wait()
 	return l.text.String(), l.cmd.ProcessState.ExitCode()
-}
-
-// freePorts returns ports below those of stacks and of outgoing connections, which could take them before the launcher does.
-func freePorts(t *testing.T, n int) (ports []int) {
-	t.Helper()
-	for port := 14_000 + os.Getpid()%5_000; len(ports) < n; port++ {
-		require.Less(t, port, 20_000, "too few ports are free")
-		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			defer func() { _ = listener.Close() }()
-			ports = append(ports, port)
-		}
-	}
-	return ports
 }
 
 func TestRun_PrintsWhatToTryAndStopsOnSIGTERM(t *testing.T) {

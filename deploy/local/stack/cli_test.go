@@ -34,7 +34,7 @@ func TestStack_ServesTheSidecarsOfDaprsCLI(t *testing.T) {
 	})
 	ports := make([]int, 4)
 	for i := range ports {
-		ports[i] = freePort(t)
+		ports[i] = stacktest.FreePort(t)
 	}
 	start := func(environment string) (*exec.Cmd, *bytes.Buffer) {
 		cmd := exec.CommandContext(t.Context(), "sh", "-c", fmt.Sprintf(environment+` exec .build/runtime daprd --app-id tickets --dapr-http-port %d --dapr-grpc-port %d --dapr-internal-grpc-port %d \

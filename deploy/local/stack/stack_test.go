@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -405,23 +404,6 @@ func TestStart_NamesTakenPortsAndTheirSettings(t *testing.T) {
 	require.ErrorContains(t, err, fmt.Sprintf("port %d (NATS); stop the program that listens there, or change it with -nats-port", ofFlag))
 	require.NoFileExists(t, filepath.Join(filepath.Dir(runFile), stack.StateFolder, "nats.conf"))
 }
-
-// freePort returns a port below those of stacks and of outgoing connections, which could take it before its process does.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		port := 13_000 + int(portsTried.Add(1))
-		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			require.NoError(t, listener.Close())
-			return port
-		}
-	}
-	require.Fail(t, "no port is free")
-	return 0
-}
-
-var portsTried atomic.Int64
 
 func listen(t *testing.T) int {
 	t.Helper()

@@ -106,7 +106,7 @@ func TestStreams_OfAnEarlierReleaseAreUpdated(t *testing.T) {
 // A full stream refuses events, and never deletes an event that a consumer has not handled. Events that all consumers have handled make
 // room.
 func TestStreams_FullOfUnhandledEventsTheyRefuseAndLoseNone(t *testing.T) {
-	metrics := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	metrics := fmt.Sprintf("127.0.0.1:%d", stacktest.FreePort(t))
 	s := stacktest.Start(t, stack.Options{Apps: []string{}, Infra: []string{stack.NATS}, Env: map[string]string{"NATS_METRICS_ADDRESS": metrics, "NATS_MAX_BYTES": "64MiB"}})
 	js := jetStreamOf(t, s)
 	stream, err := js.Stream(t.Context(), "events")

@@ -41,7 +41,7 @@ func startPostgresFor(t *testing.T, password string) *postgres {
 	// Not t.TempDir, which other users cannot read.
 	folder, err := os.MkdirTemp("", "boxoffice-postgres-")
 	require.NoError(t, err)
-	p := &postgres{program: filepath.Join(programs, "postgres"), folder: folder, port: freePort(t), password: password}
+	p := &postgres{program: filepath.Join(programs, "postgres"), folder: folder, port: stacktest.FreePort(t), password: password}
 	t.Cleanup(func() {
 		p.kill()
 		_ = os.RemoveAll(folder)

@@ -29,7 +29,7 @@ func startRedis(t *testing.T) string {
 		}
 		t.Skip("redis-server is not installed")
 	}
-	port := strconv.Itoa(freePort(t))
+	port := strconv.Itoa(stacktest.FreePort(t))
 	address := net.JoinHostPort("127.0.0.1", port)
 	server := exec.Command(program, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir())
 	require.NoError(t, server.Start())

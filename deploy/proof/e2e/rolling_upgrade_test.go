@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"boxoffice/deploy/local/stack"
+	"boxoffice/deploy/local/stack/stacktest"
 	"boxoffice/deploy/proof/check"
 	"boxoffice/deploy/proof/client"
 )
@@ -32,28 +33,11 @@ func onFreePorts(t *testing.T, text string) string {
 	replaced := map[string]string{sandbox: sandbox}
 	return regexp.MustCompile(`\b[1-9]\d{3,4}\b`).ReplaceAllStringFunc(text, func(port string) string {
 		if replaced[port] == "" {
-			replaced[port] = strconv.Itoa(freePort(t))
+			replaced[port] = strconv.Itoa(stacktest.FreePort(t))
 		}
 		return replaced[port]
 	})
 }
-
-// freePort returns a port below those of stacks and of outgoing connections, which could take it before its process does.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		port := 12200 + int(portsTried.Add(1))
-		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			require.NoError(t, listener.Close())
-			return port
-		}
-	}
-	require.Fail(t, "no port is free")
-	return 0
-}
-
-var portsTried atomic.Int64
 
 // copyRunFile makes a run file with other ports for the programs and components of a release, and returns its path.
 func copyRunFile(t *testing.T, release string) string {
@@ -92,7 +76,7 @@ func TestUpgrade_BothReleasesRunSideBySide(t *testing.T) {
 	release := earlierRelease(t)
 	ports := stack.DefaultPorts()
 	for _, flag := range ports.Flags() {
-		*flag.Port = freePort(t)
+		*flag.Port = stacktest.FreePort(t)
 	}
 	env := map[string]string{"RESERVATION_WINDOW": "20s"}
 
